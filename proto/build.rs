@@ -1,0 +1,20 @@
+//! Generates the messages from `proto/`, without a system `protoc`.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+const FILES: [&str; 3] = [
+    "hybridgrid/v1/task.proto",
+    "hybridgrid/v1/worker.proto",
+    "hybridgrid/v1/build.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    prost_build::Config::new()
+        .out_dir(&out)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

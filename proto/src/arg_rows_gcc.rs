@@ -1,0 +1,3 @@
+//! x
+use crate::arg_table::Row;
+pub(crate) const ROWS: &[Row] = &[];

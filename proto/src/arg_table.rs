@@ -1,0 +1,412 @@
+//! What is known of the options of gcc and clang: how each is spelt, what it is
+//! for, and where a compile that has it may go. What is not here is not known.
+//! The rows themselves are in the `arg_rows_*` files. Unaware of whole command
+//! lines: `args` reads those.
+
+use crate::toolchain::Family;
+use crate::{arg_rows_clang, arg_rows_driver, arg_rows_gcc, arg_rows_machine, arg_rows_shared};
+
+/// How an option takes its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// No value: `-c`.
+    Flag,
+    /// No value, and a form with `no-` after the letter: `-fexceptions`, `-fno-exceptions`.
+    Toggle,
+    /// A value in the same word: `-std=c99`.
+    Joined,
+    /// As `Joined`, and a form with `no-`: `-fsanitize=x`, `-fno-sanitize=x`.
+    JoinedToggle,
+    /// The next word is the value, whatever it looks like: `-Xlinker x`.
+    Separate,
+    /// A value in the same word or, if the word ends there, the next: `-Ix`, `-I x`.
+    JoinedOrSeparate,
+    /// One known value of a `Separate` option, a space between: `-Xclang -fx`.
+    Pair,
+}
+
+/// What an option is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The file to compile.
+    Source,
+    /// How far to go: `-c`, `-S`.
+    Stage,
+    /// `-o`.
+    Output,
+    /// What the source is written in: `-x`.
+    Language,
+    /// About the dependency file.
+    Dependency,
+    /// Consumed by preprocessing; the text has its effect.
+    Preprocess,
+    /// A macro; gcc's text has it, clang's does not.
+    Define,
+    /// Part of compiling the preprocessed text.
+    Compile,
+    /// Turns debug information on or off; the last one wins.
+    Debug,
+    /// For the linker, and so without effect here.
+    Link,
+    /// For the driver alone.
+    Driver,
+}
+
+/// Whether something may be done with a compile that has the option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// It may.
+    Yes,
+    /// It may not; the reason's code.
+    No(&'static str),
+}
+
+/// How an option gets into the key of a cached result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// Its words.
+    Words,
+    /// Through the preprocessed text only.
+    Text,
+    /// Not at all: the result is the same without it.
+    Nothing,
+}
+
+/// What an option's value names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// No file.
+    None,
+    /// A file that is read.
+    Input,
+    /// A file that is written.
+    Output,
+    /// A folder in which files are looked for.
+    InputDir,
+}
+
+/// Which values are known. Others make the option unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// Letters, digits and `_+=.,:*-`: names and numbers, never a path.
+    Token,
+    /// Anything.
+    Any,
+    /// Words that begin with `-D` or `-U`, commas between.
+    Macros,
+}
+
+const GCC: u8 = 1;
+const CLANG: u8 = 2;
+
+/// One option.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// As typed, up to where the value begins.
+    pub spelling: &'static str,
+    /// How it takes its value.
+    pub shape: Shape,
+    families: u8,
+    /// What it is for.
+    pub role: Role,
+    /// May the compile be done elsewhere?
+    pub travel: Permit,
+    /// May its result be cached?
+    pub cache: Permit,
+    /// How it gets into the key.
+    pub key: Key,
+    /// What its value names.
+    pub file: File,
+    /// Which values are known.
+    pub value: Value,
+    /// A value for the tests; empty where there is none to give.
+    pub sample: &'static str,
+}
+
+impl Row {
+    const fn new(spelling: &'static str, shape: Shape, sample: &'static str) -> Row {
+        Row {
+            spelling,
+            shape,
+            families: GCC | CLANG,
+            role: Role::Compile,
+            travel: Permit::Yes,
+            cache: Permit::Yes,
+            key: Key::Words,
+            file: File::None,
+            value: Value::Token,
+            sample,
+        }
+    }
+
+    /// Only gcc has it, or only gcc has it in this way.
+    pub(crate) const fn gcc(mut self) -> Row {
+        self.families = GCC;
+        self
+    }
+
+    /// Only clang has it, or only clang has it in this way.
+    pub(crate) const fn clang(mut self) -> Row {
+        self.families = CLANG;
+        self
+    }
+
+    /// The compile stays here; its result may be cached.
+    pub(crate) const fn local(mut self, code: &'static str) -> Row {
+        self.travel = Permit::No(code);
+        self.value = Value::Any;
+        self
+    }
+
+    /// The compiler runs here, as typed, and nothing is kept.
+    pub(crate) const fn never(mut self, code: &'static str) -> Row {
+        self.cache = Permit::No(code);
+        self.local(code)
+    }
+
+    /// Any value is known.
+    pub(crate) const fn any(mut self) -> Row {
+        self.value = Value::Any;
+        self
+    }
+
+    /// The value is a list of macros.
+    pub(crate) const fn macros(mut self) -> Row {
+        self.value = Value::Macros;
+        self
+    }
+
+    /// What it is for, and with it how it gets into the key.
+    pub(crate) const fn role(mut self, role: Role) -> Row {
+        self.role = role;
+        match role {
+            Role::Preprocess => {
+                self.key = Key::Text;
+                self.value = Value::Any;
+            }
+            Role::Link => {
+                self.key = Key::Nothing;
+                self.value = Value::Any;
+            }
+            Role::Define | Role::Dependency | Role::Output => self.value = Value::Any,
+            _ => {}
+        }
+        self
+    }
+
+    /// The result is the same without it.
+    pub(crate) const fn keyless(mut self) -> Row {
+        self.key = Key::Nothing;
+        self
+    }
+
+    /// What the value names.
+    pub(crate) const fn names(mut self, file: File) -> Row {
+        self.file = file;
+        self
+    }
+
+    /// Does `family` have it?
+    pub fn has(&self, family: Family) -> bool {
+        self.families & bit(family) != 0
+    }
+
+    /// The words of an example.
+    pub fn example(&self) -> Vec<String> {
+        let (spelling, sample) = (self.spelling, self.sample);
+        match self.shape {
+            Shape::Flag | Shape::Toggle => vec![spelling.into()],
+            Shape::Joined | Shape::JoinedToggle => vec![format!("{spelling}{sample}")],
+            Shape::Separate | Shape::JoinedOrSeparate => vec![spelling.into(), sample.into()],
+            Shape::Pair => spelling.split(' ').map(Into::into).collect(),
+        }
+    }
+
+    /// Does `value` look like one that is known?
+    pub fn knows(&self, value: &[u8]) -> bool {
+        match self.value {
+            Value::Any => true,
+            Value::Token => value
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_+=.,:*-".contains(byte)),
+            Value::Macros => value
+                .split(|byte| *byte == b',')
+                .all(|word| word.len() > 2 && (word.starts_with(b"-D") || word.starts_with(b"-U"))),
+        }
+    }
+}
+
+pub(crate) const fn flag(spelling: &'static str) -> Row {
+    Row::new(spelling, Shape::Flag, "")
+}
+
+pub(crate) const fn toggle(spelling: &'static str) -> Row {
+    Row::new(spelling, Shape::Toggle, "")
+}
+
+pub(crate) const fn joined(spelling: &'static str, sample: &'static str) -> Row {
+    Row::new(spelling, Shape::Joined, sample)
+}
+
+pub(crate) const fn joined_toggle(spelling: &'static str, sample: &'static str) -> Row {
+    Row::new(spelling, Shape::JoinedToggle, sample)
+}
+
+pub(crate) const fn separate(spelling: &'static str, sample: &'static str) -> Row {
+    Row::new(spelling, Shape::Separate, sample)
+}
+
+pub(crate) const fn either(spelling: &'static str, sample: &'static str) -> Row {
+    Row::new(spelling, Shape::JoinedOrSeparate, sample)
+}
+
+pub(crate) const fn pair(spelling: &'static str) -> Row {
+    Row::new(spelling, Shape::Pair, "")
+}
+
+const fn bit(family: Family) -> u8 {
+    match family {
+        Family::Gcc => GCC,
+        Family::Clang => CLANG,
+    }
+}
+
+const TABLES: [&[Row]; 5] = [
+    arg_rows_driver::ROWS,
+    arg_rows_shared::ROWS,
+    arg_rows_gcc::ROWS,
+    arg_rows_clang::ROWS,
+    arg_rows_machine::ROWS,
+];
+
+const COUNT: usize = {
+    let mut count = 0;
+    let mut table = 0;
+    while table < TABLES.len() {
+        count += TABLES[table].len();
+        table += 1;
+    }
+    count
+};
+
+/// Every row, sorted by spelling while this is compiled.
+#[allow(long_running_const_eval)]
+static ROWS: [Row; COUNT] = sorted(joined_tables());
+
+const fn joined_tables() -> [Row; COUNT] {
+    let mut rows = [flag(""); COUNT];
+    let (mut at, mut table) = (0, 0);
+    while table < TABLES.len() {
+        let mut row = 0;
+        while row < TABLES[table].len() {
+            rows[at] = TABLES[table][row];
+            at += 1;
+            row += 1;
+        }
+        table += 1;
+    }
+    rows
+}
+
+// Shell sort: short, in place, and quick enough for the compiler.
+const fn sorted(mut rows: [Row; COUNT]) -> [Row; COUNT] {
+    let mut gap = 1;
+    while gap < COUNT / 3 {
+        gap = gap * 3 + 1;
+    }
+    while gap > 0 {
+        let mut at = gap;
+        while at < COUNT {
+            let row = rows[at];
+            let mut to = at;
+            while to >= gap && before(&row, &rows[to - gap]) {
+                rows[to] = rows[to - gap];
+                to -= gap;
+            }
+            rows[to] = row;
+            at += 1;
+        }
+        gap /= 3;
+    }
+    rows
+}
+
+const fn before(a: &Row, b: &Row) -> bool {
+    let (x, y) = (a.spelling.as_bytes(), b.spelling.as_bytes());
+    let mut at = 0;
+    while at < x.len() && at < y.len() {
+        if x[at] != y[at] {
+            return x[at] < y[at];
+        }
+        at += 1;
+    }
+    if x.len() != y.len() {
+        return x.len() < y.len();
+    }
+    a.families < b.families
+}
+
+/// Every row, sorted by spelling.
+pub fn rows() -> &'static [Row] {
+    &ROWS
+}
+
+/// The row that `word` belongs to, and where its value begins in `word`: the
+/// longest spelling that fits. `None`: nothing is known of it.
+pub fn find(family: Family, word: &[u8]) -> Option<(&'static Row, usize)> {
+    if let Some(row) = longest(family, word, false) {
+        return Some((row, row.spelling.len()));
+    }
+    let (letter, rest) = word.split_first_chunk::<2>()?;
+    if !matches!(letter, b"-f" | b"-m" | b"-g") {
+        return None;
+    }
+    let positive = [letter, rest.strip_prefix(b"no-")?].concat();
+    let row = longest(family, &positive, true)?;
+    Some((row, row.spelling.len() + 3))
+}
+
+/// The row for a `Separate` option with one known value.
+pub fn find_pair(family: Family, option: &[u8], value: &[u8]) -> Option<&'static Row> {
+    let spelling = [option, b" ", value].concat();
+    let start = ROWS.partition_point(|row| row.spelling.as_bytes() < spelling.as_slice());
+    ROWS[start..]
+        .iter()
+        .take_while(|row| row.spelling.as_bytes() == spelling)
+        .find(|row| row.has(family) && row.shape == Shape::Pair)
+}
+
+// Where the greatest spelling that is not beyond `key` is no prefix of it, no
+// prefix longer than what the two have in common can be in the table.
+fn longest(family: Family, word: &[u8], negated: bool) -> Option<&'static Row> {
+    let mut key = word;
+    loop {
+        let end = ROWS.partition_point(|row| row.spelling.as_bytes() <= key);
+        let nearest = ROWS[..end].last()?.spelling.as_bytes();
+        let common = nearest.iter().zip(key).take_while(|(a, b)| a == b).count();
+        if common == nearest.len() {
+            let fits = ROWS[..end]
+                .iter()
+                .rev()
+                .take_while(|row| row.spelling.as_bytes() == nearest)
+                .find(|row| row.has(family) && accepts(row.shape, word, common, negated));
+            if fits.is_some() || common == 0 {
+                return fits;
+            }
+            key = &key[..common - 1];
+        } else {
+            key = &key[..common];
+        }
+    }
+}
+
+fn accepts(shape: Shape, word: &[u8], len: usize, negated: bool) -> bool {
+    let whole = word.len() == len;
+    match shape {
+        Shape::Flag | Shape::Separate => whole && !negated,
+        Shape::Toggle => whole,
+        Shape::Joined | Shape::JoinedOrSeparate => !negated,
+        Shape::JoinedToggle => true,
+        Shape::Pair => false,
+    }
+}

@@ -1,0 +1,25 @@
+//! What both ends of a Hybrid-Grid wire agree on.
+//!
+//! Everything but [`probe`] is pure: no I/O, no clock, no randomness.
+
+pub mod args;
+pub mod arg_table;
+mod arg_rows_clang;
+mod arg_rows_driver;
+mod arg_rows_gcc;
+mod arg_rows_machine;
+mod arg_rows_shared;
+pub mod digest;
+pub mod frame;
+pub mod limits;
+pub mod probe;
+pub mod toolchain;
+
+/// The messages of `proto/hybridgrid/v1/*.proto`.
+pub mod v1 {
+    #![allow(clippy::all, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/hybridgrid.v1.rs"));
+}
+
+/// Version of the worker link. A peer of the version before or after is served.
+pub const PROTOCOL_VERSION: u32 = 1;

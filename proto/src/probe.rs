@@ -1,0 +1,529 @@
+//! Looks at a compiler on this machine: what it is, and which files make its
+//! code. Not pure: reads files and runs the compiler. Results are memoised by
+//! the stat of every file that took part, since a compile must not pay for it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{env, fmt, process};
+
+use prost::Message;
+
+use crate::digest::{Digest, Hasher};
+use crate::toolchain::{self, Component, Family, Language};
+use crate::v1;
+
+/// Files in a memo folder before it is emptied.
+const MEMOS_MAX: usize = 256;
+/// Nanoseconds in which a second write of a file may leave its stat unchanged.
+const RACY_NS: i128 = 2_000_000_000;
+/// Variables that change what a driver runs or loads.
+const STEERING: [&str; 5] = [
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+];
+
+/// A compiler on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The driver as it was named, absolute. Links are not resolved: `clang++`
+    /// is `clang` by another name.
+    pub driver: PathBuf,
+    /// Whose command line it speaks.
+    pub family: Family,
+    /// As it prints it: `12.2.0`.
+    pub version: String,
+    /// Target triple.
+    pub target: String,
+    /// Identity for C, if it compiles C.
+    pub c: Option<Digest>,
+    /// Identity for C++, if it compiles C++.
+    pub cxx: Option<Digest>,
+}
+
+/// Why a file is no compiler of ours.
+#[derive(Debug)]
+pub enum ProbeError {
+    /// It can't be run or read.
+    Io(PathBuf, io::Error),
+    /// It is a script: what it runs can't be known from its content.
+    Script(PathBuf),
+    /// It reads a configuration file of its own.
+    Configured(PathBuf),
+    /// It runs, and is neither gcc nor clang.
+    NotACompiler(PathBuf),
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeError::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            ProbeError::Script(path) => write!(f, "{}: a script", path.display()),
+            ProbeError::Configured(path) => {
+                write!(f, "{}: has a configuration file", path.display())
+            }
+            ProbeError::NotACompiler(path) => {
+                write!(f, "{}: neither gcc nor clang", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ProbeError {}
+
+impl Probe {
+    /// The identity for `language`, as it goes on the wire.
+    pub fn toolchain(&self, language: Language) -> Option<v1::Toolchain> {
+        let digest = match language {
+            Language::C => self.c,
+            Language::Cxx => self.cxx,
+        }?;
+        Some(v1::Toolchain {
+            family: self.family.to_wire().into(),
+            version: self.version.clone(),
+            target: self.target.clone(),
+            language: language.to_wire().into(),
+            digest: digest.as_bytes().to_vec(),
+        })
+    }
+}
+
+/// Looks at `driver`, an absolute path. `memo` is a folder in which results are
+/// kept; `None`: look afresh. A memo that can't be read or written is only slow.
+///
+/// # Errors
+/// The driver can't be run, or is no compiler whose files are known.
+pub fn probe(driver: &Path, memo: Option<&Path>) -> Result<Probe, ProbeError> {
+    let memo = memo.map(|folder| folder.join(memo_name(driver)));
+    if let Some(known) = memo.as_deref().and_then(|file| recall(file, driver)) {
+        return Ok(known);
+    }
+    let mut look = Look::default();
+    let probe = look.at(driver)?;
+    if let Some(file) = memo {
+        // Failing to remember costs time, nothing else.
+        let _ = remember(&file, &probe, &look);
+    }
+    Ok(probe)
+}
+
+/// One look at a compiler: the files seen, and where a file must stay absent.
+#[derive(Default)]
+struct Look {
+    files: BTreeMap<PathBuf, (Stat, Digest)>,
+    absent: Vec<PathBuf>,
+}
+
+impl Look {
+    fn at(&mut self, driver: &Path) -> Result<Probe, ProbeError> {
+        let failed = |error| ProbeError::Io(driver.to_path_buf(), error);
+        if !is_program(driver).map_err(failed)? {
+            return Err(ProbeError::Script(driver.to_path_buf()));
+        }
+        let banner = run(driver, &["-v"]).map_err(failed)?;
+        let Banner {
+            family,
+            version,
+            target,
+            configured,
+        } = Banner::parse(&banner).ok_or_else(|| ProbeError::NotACompiler(driver.into()))?;
+        if configured {
+            return Err(ProbeError::Configured(driver.to_path_buf()));
+        }
+        let mut common = self.program("driver", driver).map_err(failed)?;
+        let (c, cxx) = match family {
+            Family::Clang => (Some(common.clone()), Some(common)),
+            Family::Gcc => {
+                common.extend(self.assembler(driver).map_err(failed)?);
+                common.extend(self.specs(driver).map_err(failed)?);
+                let c = self.proper(driver, "cc1").map_err(failed)?;
+                let cxx = self.proper(driver, "cc1plus").map_err(failed)?;
+                let join = |more: Vec<Component>| [common.clone(), more].concat();
+                (c.map(join), cxx.map(join))
+            }
+        };
+        let id = |language, components: Option<Vec<Component>>| {
+            components.map(|all| toolchain::identity(family, language, &all))
+        };
+        Ok(Probe {
+            driver: driver.to_path_buf(),
+            family,
+            version,
+            target,
+            c: id(Language::C, c),
+            cxx: id(Language::Cxx, cxx),
+        })
+    }
+
+    /// cc1 or cc1plus; `None`: this gcc has none.
+    fn proper(&mut self, driver: &Path, name: &str) -> io::Result<Option<Vec<Component>>> {
+        let path = ask(driver, &format!("-print-prog-name={name}"))?;
+        if !path.is_absolute() {
+            return Ok(None);
+        }
+        self.program("cc1", &path).map(Some)
+    }
+
+    /// The assembler, found as the driver finds it: by its own folders, then PATH.
+    fn assembler(&mut self, driver: &Path) -> io::Result<Vec<Component>> {
+        let named = ask(driver, "-print-prog-name=as")?;
+        if named.is_absolute() {
+            return self.program("as", &named);
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        for folder in env::split_paths(&path) {
+            let candidate = folder.join(&named);
+            if candidate.is_file() {
+                return self.program("as", &candidate);
+            }
+            self.absent.push(candidate);
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "no assembler"))
+    }
+
+    fn specs(&mut self, driver: &Path) -> io::Result<Vec<Component>> {
+        let path = ask(driver, "-print-file-name=specs")?;
+        if !path.is_absolute() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![self.file("specs", &path)?])
+    }
+
+    /// A program and every library that the loader gives it.
+    fn program(&mut self, role: &str, path: &Path) -> io::Result<Vec<Component>> {
+        let mut components = vec![self.file(role, path)?];
+        for library in libraries(path)? {
+            components.push(self.file("lib", &library)?);
+        }
+        Ok(components)
+    }
+
+    fn file(&mut self, role: &str, path: &Path) -> io::Result<Component> {
+        let digest = match self.files.get(path) {
+            Some((_, digest)) => *digest,
+            None => {
+                let mut file = File::open(path)?;
+                let stat = Stat::of(&file.metadata()?);
+                let digest = digest_of(&mut file)?;
+                if Stat::of(&fs::metadata(path)?) != stat {
+                    return Err(io::Error::other("changed while it was read"));
+                }
+                self.files.insert(path.to_path_buf(), (stat, digest));
+                digest
+            }
+        };
+        Ok(Component {
+            role: role.to_owned(),
+            digest,
+        })
+    }
+}
+
+/// What `-v` says on stderr.
+struct Banner {
+    family: Family,
+    version: String,
+    target: String,
+    configured: bool,
+}
+
+impl Banner {
+    fn parse(text: &str) -> Option<Self> {
+        let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
+        let word = |rest: &str| rest.split_whitespace().next().map(str::to_owned);
+        let (family, version) = match line("gcc version ") {
+            Some(rest) => (Family::Gcc, word(rest)?),
+            None => {
+                let rest = text
+                    .lines()
+                    .find_map(|line| line.split_once("clang version ").map(|(_, rest)| rest))?;
+                (Family::Clang, word(rest)?)
+            }
+        };
+        Some(Banner {
+            family,
+            version,
+            target: word(line("Target: ")?)?,
+            configured: line("Configuration file: ").is_some(),
+        })
+    }
+}
+
+/// ELF or Mach-O, not a script.
+fn is_program(path: &Path) -> io::Result<bool> {
+    let mut magic = [0; 4];
+    let read = File::open(path)?.take(4).read(&mut magic)?;
+    Ok(read == 4
+        && matches!(
+            magic,
+            [0x7f, b'E', b'L', b'F']
+                | [0xcf, 0xfa, 0xed, 0xfe]
+                | [0xce, 0xfa, 0xed, 0xfe]
+                | [0xca, 0xfe, 0xba, 0xbe]
+        ))
+}
+
+fn quiet(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// stdout and stderr together: drivers differ in which they use.
+fn run(program: &Path, args: &[&str]) -> io::Result<String> {
+    let output = quiet(program, args).output()?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push('\n');
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok(text)
+}
+
+fn ask(driver: &Path, question: &str) -> io::Result<PathBuf> {
+    let mut answer = quiet(driver, &[question]).output()?.stdout;
+    while answer.last().is_some_and(u8::is_ascii_whitespace) {
+        answer.pop();
+    }
+    Ok(PathBuf::from(OsString::from_vec(answer)))
+}
+
+/// What the loader would load, as `ldd` asks it.
+#[cfg(target_os = "linux")]
+fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
+    let output = quiet(program, &["--version"])
+        .env("LD_TRACE_LOADED_OBJECTS", "1")
+        .output()?;
+    let text = OsString::from_vec(output.stdout);
+    let mut found = Vec::new();
+    for line in text.as_bytes().split(|&byte| byte == b'\n') {
+        // "\tlibm.so.6 => /lib/libm.so.6 (0x...)" or "\t/lib/ld.so (0x...)".
+        let Some(line) = line.strip_prefix(b"\t") else {
+            continue;
+        };
+        let path = match line.windows(4).position(|at| at == b" => ") {
+            Some(at) => &line[at + 4..],
+            None => line,
+        };
+        let end = path
+            .windows(2)
+            .rposition(|at| at == b" (")
+            .unwrap_or(path.len());
+        let path = Path::new(OsStr::from_bytes(&path[..end]));
+        if path.is_absolute() && !found.iter().any(|known| known == path) {
+            found.push(path.to_path_buf());
+        }
+    }
+    Ok(found)
+}
+
+/// The system's libraries are part of the system here.
+#[cfg(not(target_os = "linux"))]
+fn libraries(_program: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(Vec::new())
+}
+
+fn digest_of(file: &mut File) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+/// What stands for a file's content while it does not change.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Stat {
+    #[prost(uint64, tag = "1")]
+    device: u64,
+    #[prost(uint64, tag = "2")]
+    inode: u64,
+    #[prost(uint64, tag = "3")]
+    size: u64,
+    #[prost(sint64, tag = "4")]
+    mtime_s: i64,
+    #[prost(sint64, tag = "5")]
+    mtime_ns: i64,
+    #[prost(sint64, tag = "6")]
+    ctime_s: i64,
+    #[prost(sint64, tag = "7")]
+    ctime_ns: i64,
+}
+
+impl Stat {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Stat {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            mtime_s: metadata.mtime(),
+            mtime_ns: metadata.mtime_nsec(),
+            ctime_s: metadata.ctime(),
+            ctime_ns: metadata.ctime_nsec(),
+        }
+    }
+
+    fn youngest_ns(&self) -> i128 {
+        let ns = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
+        ns(self.mtime_s, self.mtime_ns).max(ns(self.ctime_s, self.ctime_ns))
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MemoFile {
+    #[prost(bytes = "vec", tag = "1")]
+    path: Vec<u8>,
+    #[prost(message, required, tag = "2")]
+    stat: Stat,
+}
+
+/// A memo on disk, after 32 bytes of its digest.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Memo {
+    #[prost(string, tag = "1")]
+    family: String,
+    #[prost(string, tag = "2")]
+    version: String,
+    #[prost(string, tag = "3")]
+    target: String,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    c: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "5")]
+    cxx: Option<Vec<u8>>,
+    #[prost(message, repeated, tag = "6")]
+    files: Vec<MemoFile>,
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    absent: Vec<Vec<u8>>,
+}
+
+fn memo_name(driver: &Path) -> String {
+    let mut hasher = Hasher::new();
+    hasher.field(b"hybridgrid probe 1");
+    hasher.field(driver.as_os_str().as_bytes());
+    for name in STEERING {
+        let value = env::var_os(name);
+        hasher.field(&[u8::from(value.is_some())]);
+        hasher.field(value.unwrap_or_default().as_bytes());
+    }
+    hasher.finish().to_hex()[..32].to_owned()
+}
+
+fn recall(file: &Path, driver: &Path) -> Option<Probe> {
+    let bytes = fs::read(file).ok()?;
+    let (sum, body) = bytes.split_first_chunk::<{ Digest::LEN }>()?;
+    if Digest::of(body).as_bytes() != sum {
+        return None;
+    }
+    let memo = Memo::decode(body).ok()?;
+    for known in &memo.files {
+        let path = Path::new(OsStr::from_bytes(&known.path));
+        if Stat::of(&fs::metadata(path).ok()?) != known.stat {
+            return None;
+        }
+    }
+    for path in &memo.absent {
+        if Path::new(OsStr::from_bytes(path)).is_file() {
+            return None;
+        }
+    }
+    let digest = |bytes: Option<Vec<u8>>| match bytes {
+        None => Some(None),
+        Some(bytes) => Digest::try_from(&bytes[..]).ok().map(Some),
+    };
+    Some(Probe {
+        driver: driver.to_path_buf(),
+        family: match &*memo.family {
+            "gcc" => Family::Gcc,
+            "clang" => Family::Clang,
+            _ => return None,
+        },
+        version: memo.version,
+        target: memo.target,
+        c: digest(memo.c)?,
+        cxx: digest(memo.cxx)?,
+    })
+}
+
+fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as i128);
+    let racy = |stat: &Stat| stat.youngest_ns() + RACY_NS > now;
+    if look.files.values().any(|(stat, _)| racy(stat)) {
+        return Ok(());
+    }
+    let memo = Memo {
+        family: probe.family.name().to_owned(),
+        version: probe.version.clone(),
+        target: probe.target.clone(),
+        c: probe.c.map(|digest| digest.as_bytes().to_vec()),
+        cxx: probe.cxx.map(|digest| digest.as_bytes().to_vec()),
+        files: look
+            .files
+            .iter()
+            .map(|(path, (stat, _))| MemoFile {
+                path: path.as_os_str().as_bytes().to_vec(),
+                stat: stat.clone(),
+            })
+            .collect(),
+        absent: look
+            .absent
+            .iter()
+            .map(|path| path.as_os_str().as_bytes().to_vec())
+            .collect(),
+    };
+    let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    if fs::read_dir(folder)?.count() >= MEMOS_MAX {
+        for entry in fs::read_dir(folder)? {
+            fs::remove_file(entry?.path())?;
+        }
+    }
+    let body = memo.encode_to_vec();
+    let temporary = folder.join(format!(".{}", process::id()));
+    let mut out = File::create(&temporary)?;
+    out.write_all(Digest::of(&body).as_bytes())?;
+    out.write_all(&body)?;
+    fs::rename(&temporary, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn banners() {
+        let gcc = Banner::parse("Using built-in specs.\nTarget: x86_64-linux-gnu\ngcc version 12.2.0 (Debian 12.2.0-14) \n").unwrap();
+        assert_eq!((gcc.family, &*gcc.version), (Family::Gcc, "12.2.0"));
+        let clang = Banner::parse("Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu\nThread model: posix\nConfiguration file: /etc/clang/clang.cfg\n").unwrap();
+        assert_eq!((clang.family, &*clang.version), (Family::Clang, "14.0.6"));
+        assert_eq!(clang.target, "x86_64-pc-linux-gnu");
+        assert!(clang.configured);
+        assert!(Banner::parse("tcc version 0.9.27").is_none());
+    }
+
+    #[test]
+    fn scripts_are_refused() {
+        let folder = env::temp_dir().join(format!("hg-probe-{}", process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let script = folder.join("gcc");
+        fs::write(&script, "#!/bin/sh\nexec gcc \"$@\"\n").unwrap();
+        assert!(matches!(probe(&script, None), Err(ProbeError::Script(_))));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,128 @@
+//! What makes two compilers the same, as far as their output goes.
+//! Pure: [`crate::probe`] looks at the files.
+
+use crate::digest::{Digest, Hasher};
+use crate::v1;
+
+/// Whose command line it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// The GNU compiler collection.
+    Gcc,
+    /// LLVM's clang.
+    Clang,
+}
+
+/// A language that may travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Language {
+    /// C.
+    C,
+    /// C++.
+    Cxx,
+}
+
+impl Family {
+    /// For people and in records: `gcc` or `clang`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Gcc => "gcc",
+            Family::Clang => "clang",
+        }
+    }
+
+    /// From the wire.
+    pub fn from_wire(family: v1::Family) -> Option<Self> {
+        match family {
+            v1::Family::Gcc => Some(Family::Gcc),
+            v1::Family::Clang => Some(Family::Clang),
+            v1::Family::Unspecified => None,
+        }
+    }
+
+    /// To the wire.
+    pub fn to_wire(self) -> v1::Family {
+        match self {
+            Family::Gcc => v1::Family::Gcc,
+            Family::Clang => v1::Family::Clang,
+        }
+    }
+}
+
+impl Language {
+    /// For people and in records: `c` or `c++`; also what `-x` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Language::C => "c",
+            Language::Cxx => "c++",
+        }
+    }
+
+    /// From the wire.
+    pub fn from_wire(language: v1::Language) -> Option<Self> {
+        match language {
+            v1::Language::C => Some(Language::C),
+            v1::Language::Cxx => Some(Language::Cxx),
+            v1::Language::Unspecified => None,
+        }
+    }
+
+    /// To the wire.
+    pub fn to_wire(self) -> v1::Language {
+        match self {
+            Language::C => v1::Language::C,
+            Language::Cxx => v1::Language::Cxx,
+        }
+    }
+}
+
+/// A file that takes part in making code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// What it is there for: `driver`, `cc1`, `as`, `lib`, `specs`.
+    pub role: String,
+    /// Digest of its content.
+    pub digest: Digest,
+}
+
+/// The digest that stands for a compiler and a language: over the family, the
+/// language and the contents of all components, in an order that does not
+/// depend on where the files lie.
+pub fn identity(family: Family, language: Language, components: &[Component]) -> Digest {
+    let mut sorted: Vec<&Component> = components.iter().collect();
+    sorted.sort_by(|a, b| (&a.role, a.digest).cmp(&(&b.role, b.digest)));
+    sorted.dedup();
+    let mut hasher = Hasher::new();
+    hasher.field(b"hybridgrid toolchain 1");
+    hasher.field(family.name().as_bytes());
+    hasher.field(language.name().as_bytes());
+    for component in sorted {
+        hasher.field(component.role.as_bytes());
+        hasher.field(component.digest.as_bytes());
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(role: &str, content: &str) -> Component {
+        Component {
+            role: role.into(),
+            digest: Digest::of(content.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn order_and_repetition_do_not_matter_content_does() {
+        let a = component("driver", "a");
+        let b = component("cc1", "b");
+        let one = identity(Family::Gcc, Language::C, &[a.clone(), b.clone()]);
+        let two = identity(Family::Gcc, Language::C, &[b.clone(), a.clone(), b.clone()]);
+        assert_eq!(one, two);
+        let other = identity(Family::Gcc, Language::C, &[a.clone(), component("cc1", "c")]);
+        assert_ne!(one, other);
+        assert_ne!(one, identity(Family::Gcc, Language::Cxx, &[a, b]));
+    }
+}

@@ -1,0 +1,55 @@
+//! Probes the compilers of this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hg_proto::probe::probe;
+use hg_proto::toolchain::Language;
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+#[test]
+fn gcc_is_found_and_remembered() {
+    let Some(gcc) = find("gcc") else {
+        eprintln!("SKIPPED: no gcc");
+        return;
+    };
+    let memo = std::env::temp_dir().join(format!("hg-probe-memo-{}", std::process::id()));
+    let first = probe(&gcc, Some(&memo)).unwrap();
+    assert!(first.c.is_some());
+    assert_ne!(first.c, first.cxx);
+    let kept: Vec<_> = fs::read_dir(&memo).unwrap().collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(probe(&gcc, Some(&memo)).unwrap(), first);
+    // A damaged memo is not believed.
+    let file = kept.into_iter().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert_eq!(probe(&gcc, Some(&memo)).unwrap(), first);
+    fs::remove_dir_all(&memo).unwrap();
+}
+
+#[test]
+fn drivers_of_one_family_differ() {
+    let (Some(gcc), Some(gxx)) = (find("gcc"), find("g++")) else {
+        eprintln!("SKIPPED: no gcc and g++");
+        return;
+    };
+    let (gcc, gxx) = (probe(&gcc, None).unwrap(), probe(&gxx, None).unwrap());
+    assert_ne!(gcc.cxx, gxx.cxx);
+    assert_eq!(gcc.version, gxx.version);
+    assert!(gxx.toolchain(Language::Cxx).is_some());
+}
+
+#[test]
+fn other_programs_are_no_compilers() {
+    assert!(probe(Path::new("/bin/true"), None).is_err());
+    assert!(probe(Path::new("/nonexistent/gcc"), None).is_err());
+}
