@@ -1,7 +1,7 @@
 //! Options that say what is to be done: stages, files, languages, dependency
 //! files, preprocessing, linking; and those that only the driver sees.
 
-use crate::arg_table::{File, Role, Row, either, flag, joined, joined_toggle, pair, separate, toggle};
+use crate::arg_table::{File, Role, Row, either, flag, joined, pair, separate, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
     // What to do.
@@ -29,22 +29,34 @@ pub(crate) const ROWS: &[Row] = &[
     flag("--precompile").clang().never("modules"),
     flag("--analyze").clang().never("not-a-compile"),
     flag("-emit-llvm").clang().never("emit-llvm"),
-    joined("-ccc-", "print-phases").clang().never("driver-option"),
+    joined("-ccc-", "print-phases")
+        .clang()
+        .never("driver-option"),
     flag("-cc1").clang().never("clang-cc1-option"),
     flag("-cc1as").clang().never("clang-cc1-option"),
     // The driver's own.
+    joined("-obj", "ect").never("language"),
+    joined("-Obj", "C").never("language"),
     flag("-pipe").role(Role::Driver).keyless(),
     flag("-v").never("driver-option"),
     flag("--verbose").never("driver-option"),
     flag("-time").never("driver-option"),
-    joined("-time=", "x").gcc().never("driver-option").names(File::Output),
+    joined("-time=", "x")
+        .gcc()
+        .never("driver-option")
+        .names(File::Output),
     flag("-pass-exit-codes").gcc().never("driver-option"),
     separate("-wrapper", "x").gcc().never("driver-option"),
-    either("-B", "x").never("driver-option").names(File::InputDir),
-    joined("-no-integrated-cpp", "").gcc().never("driver-option"),
+    either("-B", "x")
+        .never("driver-option")
+        .names(File::InputDir),
+    flag("-no-integrated-cpp").gcc().never("driver-option"),
     separate("-dumpbase", "x").gcc().never("driver-option"),
     separate("-dumpbase-ext", "x").gcc().never("driver-option"),
-    separate("-dumpdir", "x").gcc().never("driver-option").names(File::Output),
+    separate("-dumpdir", "x")
+        .gcc()
+        .never("driver-option")
+        .names(File::Output),
     flag("-save-temps").never("save-temps"),
     joined("-save-temps=", "obj").never("save-temps"),
     flag("--save-temps").never("save-temps"),
@@ -52,75 +64,179 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-save-stats=", "obj").clang().never("extra-output"),
     joined("-specs=", "x").never("specs").names(File::Input),
     joined("--specs=", "x").never("specs").names(File::Input),
-    separate("-specs", "x").gcc().never("specs").names(File::Input),
-    separate("--config", "x").clang().never("config").names(File::Input),
-    joined("--config=", "x").clang().never("config").names(File::Input),
-    joined("--config-", "user-dir=x").clang().never("config").names(File::InputDir),
-    joined("--driver-mode=", "g++").clang().never("driver-option"),
-    joined("--rsp-quoting=", "posix").clang().never("driver-option"),
+    separate("-specs", "x")
+        .gcc()
+        .never("specs")
+        .names(File::Input),
+    separate("--config", "x")
+        .clang()
+        .never("config")
+        .names(File::Input),
+    joined("--config=", "x")
+        .clang()
+        .never("config")
+        .names(File::Input),
+    joined("--config-", "user-dir=x")
+        .clang()
+        .never("config")
+        .names(File::InputDir),
+    joined("--driver-mode=", "g++")
+        .clang()
+        .never("driver-option"),
+    joined("--rsp-quoting=", "posix")
+        .clang()
+        .never("driver-option"),
     separate("-arch", "x86_64").never("several-archs"),
-    either("-b", "x").clang().never("driver-option"),
+    separate("-b", "x").clang().never("driver-option"),
     flag("-canonical-prefixes").role(Role::Preprocess),
     flag("-no-canonical-prefixes").role(Role::Preprocess),
     flag("-Qunused-arguments").clang().role(Role::Driver),
-    flag("--start-no-unused-arguments").clang().never("driver-option"),
-    flag("--end-no-unused-arguments").clang().never("driver-option"),
-    either("-working-directory", "x").clang().never("driver-option"),
-    separate("-aux-info", "x").gcc().never("extra-output").names(File::Output),
-    joined("-aux-info=", "x").gcc().never("extra-output").names(File::Output),
-    separate("--serialize-diagnostics", "x").clang().never("extra-output").names(File::Output),
-    separate("-serialize-diagnostics", "x").clang().never("extra-output").names(File::Output),
-    either("-MJ", "x").clang().never("extra-output").names(File::Output),
-    separate("-gen-cdb-fragment-path", "x").clang().never("extra-output").names(File::Output),
+    flag("--start-no-unused-arguments")
+        .clang()
+        .never("driver-option"),
+    flag("--end-no-unused-arguments")
+        .clang()
+        .never("driver-option"),
+    either("-working-directory", "x")
+        .clang()
+        .never("driver-option"),
+    separate("-aux-info", "x")
+        .gcc()
+        .never("extra-output")
+        .names(File::Output),
+    joined("-aux-info=", "x")
+        .gcc()
+        .never("extra-output")
+        .names(File::Output),
+    separate("--serialize-diagnostics", "x")
+        .clang()
+        .never("extra-output")
+        .names(File::Output),
+    separate("-serialize-diagnostics", "x")
+        .clang()
+        .never("extra-output")
+        .names(File::Output),
+    either("-MJ", "x")
+        .clang()
+        .never("extra-output")
+        .names(File::Output),
+    separate("-gen-cdb-fragment-path", "x")
+        .clang()
+        .never("extra-output")
+        .names(File::Output),
     flag("-gen-reproducer").clang().never("extra-output"),
     separate("-target", "x86_64-linux-gnu").clang(),
     joined("--target=", "x86_64-linux-gnu").clang(),
-    joined("--gcc-toolchain=", "/usr").clang().role(Role::Preprocess).names(File::InputDir),
-    separate("-ccc-gcc-name", "x").clang().never("driver-option"),
+    joined("--gcc-toolchain=", "/usr")
+        .clang()
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    separate("-ccc-gcc-name", "x")
+        .clang()
+        .never("driver-option"),
     // Dependency files.
     flag("-MD").role(Role::Dependency),
     flag("-MMD").role(Role::Dependency),
     flag("-MP").role(Role::Dependency),
-    either("-MF", "x.d").role(Role::Dependency).names(File::Output),
+    either("-MF", "x.d")
+        .role(Role::Dependency)
+        .names(File::Output),
     either("-MT", "x.o").role(Role::Dependency),
     either("-MQ", "x.o").role(Role::Dependency),
-    joined("-Wp,-MD,", "x.d").role(Role::Dependency).names(File::Output),
-    joined("-Wp,-MMD,", "x.d").role(Role::Dependency).names(File::Output),
+    joined("-Wp,-MD,", "x.d")
+        .role(Role::Dependency)
+        .names(File::Output),
+    joined("-Wp,-MMD,", "x.d")
+        .role(Role::Dependency)
+        .names(File::Output),
     flag("-M").never("dependencies-only"),
     flag("-MM").never("dependencies-only"),
     flag("-MG").never("dependency-option"),
     flag("-MV").clang().never("dependency-option"),
     flag("-Mmodules").gcc().never("modules"),
     flag("-Mno-modules").gcc().never("modules"),
-    separate("-dependency-file", "x").clang().never("dependency-option"),
+    separate("-dependency-file", "x")
+        .clang()
+        .never("dependency-option"),
     // Macros and headers.
     either("-D", "NAME=1").role(Role::Define),
     either("-U", "NAME").role(Role::Define),
     joined("-Wp,-D", "NAME=1").role(Role::Define).macros(),
     joined("-Wp,-U", "NAME").role(Role::Define).macros(),
-    either("-I", "include").role(Role::Preprocess).names(File::InputDir),
+    either("-I", "include")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
     flag("-I-").never("preprocessor-option"),
-    either("-include", "stdio.h").role(Role::Preprocess).names(File::Input),
-    either("-imacros", "stdio.h").gcc().role(Role::Preprocess).names(File::Input),
-    either("-imacros", "stdio.h").clang().local("preprocessor-option").names(File::Input),
-    either("-include-pch", "x").clang().never("pch").names(File::Input),
-    either("-isystem", "include").role(Role::Preprocess).names(File::InputDir),
-    either("-isystem-after", "include").clang().role(Role::Preprocess).names(File::InputDir),
-    either("-iquote", "include").role(Role::Preprocess).names(File::InputDir),
-    either("-idirafter", "include").role(Role::Preprocess).names(File::InputDir),
-    either("-iprefix", "include").role(Role::Preprocess).names(File::InputDir),
-    either("-iwithprefix", "include").role(Role::Preprocess).names(File::InputDir),
-    either("-iwithprefixbefore", "include").role(Role::Preprocess).names(File::InputDir),
-    either("-isysroot", "/").role(Role::Preprocess).names(File::InputDir),
-    joined("--sysroot=", "/").role(Role::Preprocess).names(File::InputDir),
-    separate("--sysroot", "/").role(Role::Preprocess).names(File::InputDir),
+    either("-include", "stdio.h")
+        .role(Role::Preprocess)
+        .names(File::Input),
+    either("-imacros", "stdio.h")
+        .gcc()
+        .role(Role::Preprocess)
+        .names(File::Input),
+    either("-imacros", "stdio.h")
+        .clang()
+        .local("preprocessor-option")
+        .names(File::Input),
+    either("-include-pch", "x")
+        .clang()
+        .never("pch")
+        .names(File::Input),
+    either("-isystem", "include")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    either("-isystem-after", "include")
+        .clang()
+        .local("preprocessor-option")
+        .names(File::InputDir),
+    either("-iquote", "include")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    either("-idirafter", "include")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    either("-iprefix", "include")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    either("-iwithprefix", "include")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    either("-iwithprefixbefore", "include")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    either("-isysroot", "/")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    joined("--sysroot=", "/")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    separate("--sysroot", "/")
+        .role(Role::Preprocess)
+        .names(File::InputDir),
     either("-imultilib", "x").gcc().never("preprocessor-option"),
-    either("-imultiarch", "x").gcc().never("preprocessor-option"),
-    separate("-cxx-isystem", "include").clang().role(Role::Preprocess).names(File::InputDir),
-    separate("-stdlib++-isystem", "include").clang().role(Role::Preprocess).names(File::InputDir),
-    separate("-resource-dir", "x").clang().never("driver-option").names(File::InputDir),
-    joined("-resource-dir=", "x").clang().never("driver-option").names(File::InputDir),
-    separate("-ivfsoverlay", "x").clang().never("preprocessor-option").names(File::Input),
+    either("-imultiarch", "x")
+        .gcc()
+        .never("preprocessor-option"),
+    separate("-cxx-isystem", "include")
+        .clang()
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    separate("-stdlib++-isystem", "include")
+        .clang()
+        .role(Role::Preprocess)
+        .names(File::InputDir),
+    separate("-resource-dir", "x")
+        .clang()
+        .never("driver-option")
+        .names(File::InputDir),
+    joined("-resource-dir=", "x")
+        .clang()
+        .never("driver-option")
+        .names(File::InputDir),
+    separate("-ivfsoverlay", "x")
+        .clang()
+        .never("preprocessor-option")
+        .names(File::Input),
     flag("-nostdinc").role(Role::Preprocess),
     flag("-nostdinc++").role(Role::Preprocess),
     flag("-nobuiltininc").clang().role(Role::Preprocess),
@@ -137,18 +253,30 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-traditional").never("preprocessor-option"),
     joined("-Wp,", "-P").never("preprocessor-option"),
     separate("-Xpreprocessor", "-P").never("preprocessor-option"),
-    joined_toggle("-fdirectives-only", "").never("preprocessed-source"),
+    toggle("-fdirectives-only").never("preprocessed-source"),
     toggle("-fpreprocessed").never("preprocessed-source"),
-    flag("-frewrite-includes").clang().never("preprocessor-option"),
-    toggle("-fcanonical-system-headers").gcc().role(Role::Preprocess),
-    toggle("-fworking-directory").gcc().never("preprocessor-option"),
+    flag("-frewrite-includes")
+        .clang()
+        .never("preprocessor-option"),
+    toggle("-fcanonical-system-headers")
+        .gcc()
+        .role(Role::Preprocess),
+    toggle("-fworking-directory")
+        .gcc()
+        .never("preprocessor-option"),
     flag("-fpch-deps").gcc().never("pch"),
     flag("-fpch-preprocess").gcc().never("pch"),
     joined("-finput-charset=", "latin1").never("charset"),
-    joined("-fmax-include-depth=", "100").gcc().role(Role::Preprocess),
+    joined("-fmax-include-depth=", "100")
+        .gcc()
+        .role(Role::Preprocess),
     flag("-fdebug-cpp").gcc().never("dump"),
-    joined("--system-header-prefix=", "x").clang().never("preprocessor-option"),
-    joined("--no-system-header-prefix=", "x").clang().never("preprocessor-option"),
+    joined("--system-header-prefix=", "x")
+        .clang()
+        .never("preprocessor-option"),
+    joined("--no-system-header-prefix=", "x")
+        .clang()
+        .never("preprocessor-option"),
     // The assembler.
     flag("-Wa,--noexecstack"),
     flag("-Wa,--execstack"),
@@ -167,6 +295,8 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-Wa,", "-a").never("assembler-option"),
     separate("-Xassembler", "-a").never("assembler-option"),
     // The linker.
+    flag("-lang-asm").gcc().never("driver-option"),
+    joined("-lazy", "_library").clang().never("driver-option"),
     either("-l", "m").role(Role::Link),
     either("-L", ".").role(Role::Link).names(File::InputDir),
     joined("-Wl,", "-O1").role(Role::Link),
@@ -189,20 +319,39 @@ pub(crate) const ROWS: &[Row] = &[
     joined("--rtlib=", "libgcc").clang().role(Role::Link),
     joined("-unwindlib=", "libgcc").clang().role(Role::Link),
     joined("--unwindlib=", "libgcc").clang().role(Role::Link),
-    either("-T", "x").gcc().role(Role::Link).names(File::Input),
-    either("-u", "x").role(Role::Link),
-    either("-z", "now").role(Role::Link),
+    separate("-T", "x")
+        .gcc()
+        .role(Role::Link)
+        .names(File::Input),
+    separate("-u", "x").role(Role::Link),
+    separate("-z", "now").role(Role::Link),
     toggle("-fuse-linker-plugin").gcc().role(Role::Link),
     // Programs in the compiler.
-    joined("-fplugin=", "x.so").never("plugin").names(File::Input),
+    joined("-fplugin=", "x.so")
+        .never("plugin")
+        .names(File::Input),
     joined("-fplugin-arg-", "x-y=z").never("plugin"),
-    joined("-fpass-plugin=", "x.so").clang().never("plugin").names(File::Input),
-    joined("-iplugindir=", "x").gcc().never("plugin").names(File::InputDir),
-    separate("-Xclang", "-load").clang().never("clang-cc1-option"),
+    joined("-fpass-plugin=", "x.so")
+        .clang()
+        .never("plugin")
+        .names(File::Input),
+    joined("-iplugindir=", "x")
+        .gcc()
+        .never("plugin")
+        .names(File::InputDir),
+    separate("-Xclang", "-load")
+        .clang()
+        .never("clang-cc1-option"),
     pair("-Xclang -fno-pch-timestamp").clang(),
     pair("-Xclang -fcolor-diagnostics").clang(),
     separate("-mllvm", "-x").clang().never("clang-cc1-option"),
-    separate("-Xanalyzer", "x").clang().never("clang-cc1-option"),
-    separate("-Xarch_host", "x").clang().never("clang-cc1-option"),
-    separate("-Xarch_device", "x").clang().never("clang-cc1-option"),
+    separate("-Xanalyzer", "x")
+        .clang()
+        .never("clang-cc1-option"),
+    separate("-Xarch_host", "x")
+        .clang()
+        .never("clang-cc1-option"),
+    separate("-Xarch_device", "x")
+        .clang()
+        .never("clang-cc1-option"),
 ];

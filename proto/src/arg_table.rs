@@ -92,7 +92,7 @@ pub enum Value {
     Token,
     /// Anything.
     Any,
-    /// Words that begin with `-D` or `-U`, commas between.
+    /// Macros after `-Wp,-D` or `-Wp,-U`: `NAME=1,-DOTHER,-UTHIRD`.
     Macros,
 }
 
@@ -231,7 +231,13 @@ impl Row {
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_+=.,:*-".contains(byte)),
             Value::Macros => value
                 .split(|byte| *byte == b',')
-                .all(|word| word.len() > 2 && (word.starts_with(b"-D") || word.starts_with(b"-U"))),
+                .enumerate()
+                .all(|(at, word)| match word {
+                    [b'-', b'D' | b'U', _, ..] => at > 0,
+                    // The spelling has the first one's letter.
+                    [first, ..] => at == 0 && *first != b'-',
+                    [] => false,
+                }),
         }
     }
 }
@@ -354,16 +360,24 @@ pub fn rows() -> &'static [Row] {
 /// The row that `word` belongs to, and where its value begins in `word`: the
 /// longest spelling that fits. `None`: nothing is known of it.
 pub fn find(family: Family, word: &[u8]) -> Option<(&'static Row, usize)> {
-    if let Some(row) = longest(family, word, false) {
-        return Some((row, row.spelling.len()));
+    let direct = longest(family, word, false).map(|row| (row, row.spelling.len()));
+    let negated = || {
+        let (letter, rest) = word.split_first_chunk::<2>()?;
+        if !matches!(letter, b"-f" | b"-m" | b"-g") {
+            return None;
+        }
+        let positive = [letter, rest.strip_prefix(b"no-")?].concat();
+        let row = longest(family, &positive, true)?;
+        Some((row, row.spelling.len() + 3))
+    };
+    match direct {
+        Some((_, at)) if at == word.len() => direct,
+        // `-gno-strict-dwarf` is no kind of `-g`.
+        _ => [direct, negated()]
+            .into_iter()
+            .flatten()
+            .max_by_key(|(_, at)| *at),
     }
-    let (letter, rest) = word.split_first_chunk::<2>()?;
-    if !matches!(letter, b"-f" | b"-m" | b"-g") {
-        return None;
-    }
-    let positive = [letter, rest.strip_prefix(b"no-")?].concat();
-    let row = longest(family, &positive, true)?;
-    Some((row, row.spelling.len() + 3))
 }
 
 /// The row for a `Separate` option with one known value.

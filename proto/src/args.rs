@@ -27,7 +27,9 @@ impl Reason {
             .map(|c| if c.is_control() { '\u{fffd}' } else { c })
             .collect();
         if detail.len() > DETAIL_BYTES_MAX {
-            let cut = (0..=DETAIL_BYTES_MAX).rev().find(|at| detail.is_char_boundary(*at));
+            let cut = (0..=DETAIL_BYTES_MAX)
+                .rev()
+                .find(|at| detail.is_char_boundary(*at));
             detail.truncate(cut.unwrap_or(0));
             detail.push_str("...");
         }
@@ -156,7 +158,11 @@ fn read<'a>(family: Family, rest: &mut &'a [Vec<u8>]) -> Result<Option<Item<'a>>
     if !word.starts_with(b"-") || word == b"-" {
         let (words, after) = rest.split_at(1);
         *rest = after;
-        return Ok(Some(Item { row: None, words, value_at: 0 }));
+        return Ok(Some(Item {
+            row: None,
+            words,
+            value_at: 0,
+        }));
     }
     let unknown = || Reason::new("unknown-option", word);
     let (mut row, at) = find(family, word).ok_or_else(unknown)?;
@@ -173,7 +179,11 @@ fn read<'a>(family: Family, rest: &mut &'a [Vec<u8>]) -> Result<Option<Item<'a>>
     if two && let Some(pair) = find_pair(family, word, &words[1]) {
         row = pair;
     }
-    let item = Item { row: Some(row), words, value_at: if two { 0 } else { at } };
+    let item = Item {
+        row: Some(row),
+        words,
+        value_at: if two { 0 } else { at },
+    };
     if !row.knows(item.value()) {
         return Err(item.reason("unknown-option"));
     }
@@ -466,10 +476,17 @@ impl Compile {
 
     /// The command that preprocesses, macros kept, to stdout; and writes to
     /// `dependency_file` what the plain compile would write to its own.
-    pub fn preprocess_args(&self, dialect: Dialect, dependency_file: Option<&[u8]>) -> Vec<Vec<u8>> {
+    pub fn preprocess_args(
+        &self,
+        dialect: Dialect,
+        dependency_file: Option<&[u8]>,
+    ) -> Vec<Vec<u8>> {
         let mut args: Vec<Vec<u8>> = Vec::with_capacity(self.arguments.len() + 8);
         let kept = |role| {
-            !matches!(role, Role::Stage | Role::Output | Role::Dependency | Role::Link)
+            !matches!(
+                role,
+                Role::Stage | Role::Output | Role::Dependency | Role::Link
+            )
         };
         for argument in self.arguments.iter().filter(|a| kept(a.role)) {
             args.extend(argument.words.iter().cloned());
@@ -486,7 +503,11 @@ impl Compile {
     }
 
     fn push_dependencies(&self, dependencies: &Dependencies, file: &[u8], args: &mut Vec<Vec<u8>>) {
-        let how: &[u8] = if dependencies.system_headers { b"-MD" } else { b"-MMD" };
+        let how: &[u8] = if dependencies.system_headers {
+            b"-MD"
+        } else {
+            b"-MMD"
+        };
         args.extend([how.to_vec(), b"-MF".to_vec(), file.to_vec()]);
         let as_typed = |spelling| matches!(spelling, "-MT" | "-MQ" | "-MP");
         for argument in self.arguments.iter().filter(|a| as_typed(a.spelling)) {
@@ -509,7 +530,13 @@ impl Compile {
         for argument in self.arguments.iter().filter(|a| travels(a.role)) {
             args.extend(argument.words.iter().cloned());
         }
-        args.extend(tail(dialect.family, self.language, self.assembly, input, output));
+        args.extend(tail(
+            dialect.family,
+            self.language,
+            self.assembly,
+            input,
+            output,
+        ));
         args
     }
 
@@ -519,7 +546,11 @@ impl Compile {
         if let (Family::Clang, Ok(()), Some(link)) = (dialect.family, &self.travel, link) {
             let quiet = ["-Qunused-arguments", "-Wno-unused-command-line-argument"];
             let mut words = self.arguments.iter().flat_map(|a| &a.words);
-            if !words.any(|word| quiet.iter().any(|quiet| quiet.as_bytes() == word.as_slice())) {
+            if !words.any(|word| {
+                quiet
+                    .iter()
+                    .any(|quiet| quiet.as_bytes() == word.as_slice())
+            }) {
                 self.travel = Err(Reason::new("linker-input", &link.words.join(&b' ')));
             }
         }
@@ -551,7 +582,11 @@ fn tail(
         Family::Gcc => words(&["-fpreprocessed", "-fdirectives-only"]),
         Family::Clang => Vec::new(),
     };
-    args.extend(words(&["-x", language.name(), if assembly { "-S" } else { "-c" }]));
+    args.extend(words(&[
+        "-x",
+        language.name(),
+        if assembly { "-S" } else { "-c" },
+    ]));
     args.extend([input.to_vec(), b"-o".to_vec(), output.to_vec()]);
     args
 }
@@ -578,10 +613,14 @@ pub fn check_travelled(
     if input == output {
         return Err(Reason::new("path", output));
     }
-    let tails = [Language::C, Language::Cxx].into_iter().flat_map(|language| {
-        [false, true].map(|assembly| tail(dialect.family, language, assembly, input, output))
-    });
-    let Some(mut rest) = tails.into_iter().find_map(|tail| args.strip_suffix(tail.as_slice()))
+    let tails = [Language::C, Language::Cxx]
+        .into_iter()
+        .flat_map(|language| {
+            [false, true].map(|assembly| tail(dialect.family, language, assembly, input, output))
+        });
+    let Some(mut rest) = tails
+        .into_iter()
+        .find_map(|tail| args.strip_suffix(tail.as_slice()))
     else {
         return Err(Reason::bare("not-a-travelling-compile"));
     };
@@ -595,7 +634,11 @@ pub fn check_travelled(
             return Err(item.reason("does-not-travel"));
         }
         if row.role == Role::Debug {
-            debug = if debug_after(row) { Err(item.reason("debug-info")) } else { Ok(()) };
+            debug = if debug_after(row) {
+                Err(item.reason("debug-info"))
+            } else {
+                Ok(())
+            };
         }
     }
     debug

@@ -111,7 +111,10 @@ mod tests {
 
     #[test]
     fn only_32_bytes() {
-        assert_eq!(Digest::try_from(&[0u8; 31][..]), Err(NotADigest { len: 31 }));
+        assert_eq!(
+            Digest::try_from(&[0u8; 31][..]),
+            Err(NotADigest { len: 31 })
+        );
         assert!(Digest::try_from(&[0u8; 32][..]).is_ok());
     }
 

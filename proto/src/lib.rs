@@ -2,13 +2,13 @@
 //!
 //! Everything but [`probe`] is pure: no I/O, no clock, no randomness.
 
-pub mod args;
-pub mod arg_table;
 mod arg_rows_clang;
 mod arg_rows_driver;
 mod arg_rows_gcc;
 mod arg_rows_machine;
 mod arg_rows_shared;
+pub mod arg_table;
+pub mod args;
 pub mod digest;
 pub mod frame;
 pub mod limits;

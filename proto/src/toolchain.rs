@@ -121,7 +121,11 @@ mod tests {
         let one = identity(Family::Gcc, Language::C, &[a.clone(), b.clone()]);
         let two = identity(Family::Gcc, Language::C, &[b.clone(), a.clone(), b.clone()]);
         assert_eq!(one, two);
-        let other = identity(Family::Gcc, Language::C, &[a.clone(), component("cc1", "c")]);
+        let other = identity(
+            Family::Gcc,
+            Language::C,
+            &[a.clone(), component("cc1", "c")],
+        );
         assert_ne!(one, other);
         assert_ne!(one, identity(Family::Gcc, Language::Cxx, &[a, b]));
     }
