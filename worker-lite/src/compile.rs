@@ -1,0 +1,356 @@
+//! Runs a compiler and watches it until nothing of it is left: output, deadline,
+//! cancellation, usage. Unaware of links, blobs and what the outputs are.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use hg_proto::limits::STDIO_BYTES_MAX;
+use hg_proto::v1::{Failure, Usage, failure::Code};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::control::Control;
+use crate::validate::failure;
+
+/// Milliseconds between two looks at the compiler where the kernel has no pidfd.
+const LOOK_MS: u16 = 10;
+/// Milliseconds that a pipe may stay open after the compiler's whole group is
+/// gone: only something that left the group can hold it.
+const PIPES_MS_MAX: u64 = 1_000;
+/// Bytes read from a pipe at a time.
+const READ_BYTES: usize = 16 << 10;
+
+/// A compiler that ended by itself.
+#[derive(Debug)]
+pub struct Ran {
+    /// How.
+    pub status: ExitStatus,
+    /// At most [`STDIO_BYTES_MAX`] bytes.
+    pub stdout: Vec<u8>,
+    /// At most [`STDIO_BYTES_MAX`] bytes.
+    pub stderr: Vec<u8>,
+    /// One of the two was longer.
+    pub truncated: bool,
+    /// What the driver and all that it waited for used.
+    pub usage: Usage,
+}
+
+/// Why there is no result.
+#[derive(Debug)]
+pub enum CompileError {
+    /// The compiler could not be started.
+    Spawn(io::Error),
+    /// It did not end by itself, or hit a limit; or watching it failed.
+    Failed(Failure),
+}
+
+fn failed<T>(code: Code, detail: impl Into<String>) -> Result<T, CompileError> {
+    Err(CompileError::Failed(failure(code, detail)))
+}
+
+/// Runs `command` to its end, or to `wall_ms_max`, or until `control` is
+/// cancelled. Whatever is left of its group is killed before this returns. The
+/// calling thread must be the one that made the command's process its child.
+///
+/// # Errors
+/// See [`CompileError`].
+pub fn run(mut command: Command, wall_ms_max: u32, control: &Control) -> Result<Ran, CompileError> {
+    let begun = Instant::now();
+    let mut child = command.spawn().map_err(CompileError::Spawn)?;
+    // The descriptors of the pipes are the child's alone from here on.
+    drop(command);
+    let pid = Pid::from_raw(child.id() as libc::pid_t);
+    control.started(pid);
+    let mut watch = Watch::new(
+        &mut child,
+        begun + Duration::from_millis(wall_ms_max.into()),
+    );
+    let watched = watch.until_end(pid, control);
+    let (status, mut usage) = match watch.reaped.take() {
+        Some(reaped) => reaped,
+        // Watching failed: end it the hard way.
+        None => {
+            control.kill();
+            control.reap(|| reap(pid))
+        }
+    }
+    .or_else(|error| failed(Code::Worker, format!("waiting for the compiler: {error}")))?;
+    if let Err(error) = watched {
+        return failed(Code::Worker, format!("watching the compiler: {error}"));
+    }
+    usage.wall_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let ran = Ran {
+        status,
+        truncated: watch.stdout.truncated || watch.stderr.truncated,
+        stdout: std::mem::take(&mut watch.stdout.bytes),
+        stderr: std::mem::take(&mut watch.stderr.bytes),
+        usage,
+    };
+    if let Some(why) = control.cancelled() {
+        return Err(CompileError::Failed(why));
+    }
+    if watch.late {
+        return failed(
+            Code::Limit,
+            format!("the compile took more than {wall_ms_max} ms"),
+        );
+    }
+    match hit_limit(&ran) {
+        Some(limit) => failed(Code::Limit, limit),
+        None => Ok(ran),
+    }
+}
+
+/// One of the compiler's two outputs.
+struct Stream {
+    pipe: Option<OwnedFd>,
+    bytes: Vec<u8>,
+    truncated: bool,
+}
+
+impl Stream {
+    fn new(pipe: Option<impl Into<OwnedFd>>) -> Self {
+        Stream {
+            pipe: pipe.map(Into::into),
+            bytes: Vec::new(),
+            truncated: false,
+        }
+    }
+
+    /// Reads what is there; keeps what may travel and drops the rest.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let Some(pipe) = self.pipe.take() else {
+            return Ok(());
+        };
+        let mut file = std::fs::File::from(pipe);
+        let len = match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.pipe = Some(file.into());
+                return Ok(());
+            }
+            other => other?,
+        };
+        if len > 0 {
+            let kept = len.min(STDIO_BYTES_MAX - self.bytes.len());
+            self.bytes.extend_from_slice(&buffer[..kept]);
+            self.truncated |= kept < len;
+            self.pipe = Some(file.into());
+        }
+        Ok(())
+    }
+}
+
+struct Watch {
+    stdout: Stream,
+    stderr: Stream,
+    pidfd: Option<OwnedFd>,
+    deadline: Instant,
+    late: bool,
+    reaped: Option<io::Result<(ExitStatus, Usage)>>,
+}
+
+impl Watch {
+    fn new(child: &mut Child, deadline: Instant) -> Self {
+        Watch {
+            stdout: Stream::new(child.stdout.take()),
+            stderr: Stream::new(child.stderr.take()),
+            pidfd: pidfd(child.id()),
+            deadline,
+            late: false,
+            reaped: None,
+        }
+    }
+
+    /// Returns when the compiler is reaped and its pipes are closed.
+    fn until_end(&mut self, pid: Pid, control: &Control) -> io::Result<()> {
+        let mut buffer = vec![0; READ_BYTES];
+        let mut pipes_until = None;
+        loop {
+            if self.reaped.is_none() && has_ended(pid)? {
+                self.reaped = Some(control.reap(|| reap(pid)));
+                pipes_until = Some(Instant::now() + Duration::from_millis(PIPES_MS_MAX));
+            }
+            let now = Instant::now();
+            if let Some(until) = pipes_until
+                && (now >= until || (self.stdout.pipe.is_none() && self.stderr.pipe.is_none()))
+            {
+                return Ok(());
+            }
+            if now >= self.deadline && self.reaped.is_none() {
+                self.late = true;
+                control.kill();
+            }
+            let (out, err) = self.wait(pipes_until, now, control)?;
+            if out {
+                self.stdout.read(&mut buffer)?;
+            }
+            if err {
+                self.stderr.read(&mut buffer)?;
+            }
+        }
+    }
+
+    /// Waits until something happens; says whether stdout and stderr are readable.
+    fn wait(
+        &self,
+        pipes_until: Option<Instant>,
+        now: Instant,
+        control: &Control,
+    ) -> io::Result<(bool, bool)> {
+        let sources = [
+            Some(control.wake()),
+            self.stdout.pipe.as_ref().map(AsFd::as_fd),
+            self.stderr.pipe.as_ref().map(AsFd::as_fd),
+            match self.reaped {
+                None => self.pidfd.as_ref().map(AsFd::as_fd),
+                Some(_) => None,
+            },
+        ];
+        let mut polled: Vec<(usize, PollFd<'_>)> = Vec::with_capacity(sources.len());
+        for (at, source) in sources.iter().enumerate() {
+            if let Some(fd) = source {
+                polled.push((at, PollFd::new(*fd, PollFlags::POLLIN)));
+            }
+        }
+        let mut fds: Vec<PollFd<'_>> = polled.iter().map(|(_, fd)| fd.clone()).collect();
+        match poll(&mut fds, self.timeout(pipes_until, now)) {
+            Err(Errno::EINTR) => return Ok((false, false)),
+            other => other?,
+        };
+        let ready = |wanted: usize| {
+            polled
+                .iter()
+                .zip(&fds)
+                .any(|((at, _), fd)| *at == wanted && fd.any() == Some(true))
+        };
+        if ready(0) {
+            control.woken();
+        }
+        Ok((ready(1), ready(2)))
+    }
+
+    fn timeout(&self, pipes_until: Option<Instant>, now: Instant) -> PollTimeout {
+        // After the deadline the group is dead and about to be reaped.
+        if self.reaped.is_none() && (self.pidfd.is_none() || self.late) {
+            return PollTimeout::from(LOOK_MS);
+        }
+        let left = pipes_until
+            .unwrap_or(self.deadline)
+            .saturating_duration_since(now);
+        // Rounded up: a wait that ends too early would spin.
+        PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+    }
+}
+
+/// A descriptor that is readable once the process has ended, where the kernel
+/// has such (Linux 5.3).
+fn pidfd(pid: u32) -> Option<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the call takes two numbers and gives a new descriptor or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        // SAFETY: a descriptor that the kernel just made and nobody else has.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        None
+    }
+}
+
+/// Whether the process has ended; it stays unreaped, so that its number stays its.
+fn has_ended(pid: Pid) -> io::Result<bool> {
+    loop {
+        // SAFETY: all zeros is a valid siginfo_t, and the call fills it in.
+        let (result, info) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let result = libc::waitid(
+                libc::P_PID,
+                pid.as_raw() as libc::id_t,
+                &mut info,
+                libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
+            );
+            (result, info)
+        };
+        if result == 0 {
+            // SAFETY: after a waitid that succeeded the field is set; 0: not ended.
+            return Ok(unsafe { info.si_pid() } != 0);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Waits for the end of the process and takes its usage, but for the wall time.
+fn reap(pid: Pid) -> io::Result<(ExitStatus, Usage)> {
+    let mut status = 0;
+    // SAFETY: all zeros is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both places are ours for the call.
+        let got = unsafe { libc::wait4(pid.as_raw(), &mut status, 0, &mut usage) };
+        if got == pid.as_raw() {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    // The fields' widths differ between systems.
+    #[allow(clippy::unnecessary_cast)]
+    let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    let peak_unit_bytes = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    #[allow(clippy::unnecessary_cast)]
+    let peak = usage.ru_maxrss as u64 * peak_unit_bytes;
+    let usage = Usage {
+        wall_us: 0,
+        user_us: us(usage.ru_utime),
+        system_us: us(usage.ru_stime),
+        peak_memory_bytes: peak,
+    };
+    Ok((ExitStatus::from_raw(status), usage))
+}
+
+/// What drivers print when a limit has ended a process that they ran, or has kept
+/// it from a file or from memory. A wrong guess costs one local compile.
+const LIMIT_WORDS: [&[u8]; 8] = [
+    b"Killed signal terminated",
+    b"File size limit exceeded",
+    b"CPU time limit exceeded",
+    b"File too large",
+    b"virtual memory exhausted",
+    b"Cannot allocate memory",
+    b"out of memory allocating",
+    b"LLVM ERROR: out of memory",
+];
+
+/// Whether the compile ended because of this machine's limits and not because of
+/// what it was asked to compile.
+fn hit_limit(ran: &Ran) -> Option<String> {
+    match ran.status.signal() {
+        Some(libc::SIGKILL) => return Some("killed, for want of memory perhaps".into()),
+        Some(libc::SIGXCPU) => return Some("too much processor time".into()),
+        Some(libc::SIGXFSZ) => return Some("too large a file".into()),
+        _ => {}
+    }
+    if ran.status.success() {
+        return None;
+    }
+    LIMIT_WORDS
+        .iter()
+        .find(|words| contains(&ran.stderr, words))
+        .map(|words| String::from_utf8_lossy(words).into_owned())
+}
+
+fn contains(text: &[u8], words: &[u8]) -> bool {
+    text.windows(words.len()).any(|window| window == words)
+}

@@ -1,0 +1,250 @@
+//! What was typed, the environment and the defaults become one configuration;
+//! then the worker serves with it.
+
+use std::env;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use argh::FromArgs;
+use hg_proto::PROTOCOL_VERSION;
+use hg_proto::limits::{NAME_BYTES_MAX, SLOTS_MAX};
+use hg_proto::v1::Hello;
+
+use crate::http;
+use crate::log::{self, Level};
+use crate::machine;
+use crate::metrics::Metrics;
+use crate::serve::{self, Serving};
+use crate::signals;
+use crate::state::State;
+
+const HTTP_DEFAULT: &str = "127.0.0.1:9090";
+/// The exit code when the worker can't start as it was told to.
+const EXIT_CANNOT_START: u8 = 2;
+/// The exit code when it started and then failed.
+const EXIT_FAILED: u8 = 1;
+
+/// The Hybrid-Grid worker: compiles C and C++ for the grid's clients.
+#[derive(FromArgs)]
+#[argh(note = "HG_LOG=error|warn|info|debug chooses how much goes to stderr (default: info).")]
+struct Typed {
+    /// print the version and exit
+    #[argh(switch)]
+    version: bool,
+
+    #[argh(subcommand)]
+    command: Option<Verb>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Verb {
+    Serve(Serve),
+}
+
+/// Dials a coordinator and takes compiles from it until SIGTERM or SIGINT, which
+/// finish what runs and take no more (a second one ends it at once).
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "serve",
+    note = "HG_LOG=error|warn|info|debug chooses how much goes to stderr (default: info).",
+    example = "{command_name} --coordinator build.example:9000 --slots 4",
+    error_code(
+        2,
+        "can't start: an option is wrong, or the state or an address is taken."
+    )
+)]
+struct Serve {
+    /// where the coordinator listens, HOST:PORT (default: HG_COORDINATOR)
+    #[argh(option, arg_name = "HOST:PORT")]
+    coordinator: Option<String>,
+
+    /// compiles at a time (default: one per core)
+    #[argh(option, arg_name = "N")]
+    slots: Option<u32>,
+
+    /// what people call this worker (default: the machine's name)
+    #[argh(option)]
+    name: Option<String>,
+
+    /// where /health and /metrics are, ADDRESS:PORT with port 0 for any, or off
+    /// (default: 127.0.0.1:9090)
+    #[argh(option, arg_name = "ADDR")]
+    http: Option<String>,
+
+    /// the folder for the lock and for running compiles, not shared with another
+    /// worker (default: ~/.hybridgrid/worker)
+    #[argh(option, arg_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+/// Runs the program as its command line says.
+pub fn run() -> ExitCode {
+    machine::keep_memory_small();
+    forget_steering();
+    let typed: Typed = argh::from_env();
+    if typed.version {
+        println!("hg-worker-lite {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let Some(Verb::Serve(typed)) = typed.command else {
+        eprintln!("hg-worker-lite: say what to do: hg-worker-lite serve; see --help");
+        return ExitCode::from(EXIT_CANNOT_START);
+    };
+    let serving = set_log_level().and_then(|()| prepare(typed));
+    let (_state, serving) = match serving {
+        Ok(both) => both,
+        Err(why) => {
+            log::line(Level::Error, format_args!("{why}"));
+            return ExitCode::from(EXIT_CANNOT_START);
+        }
+    };
+    match serve::serve(serving) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::line(Level::Error, format_args!("{error}"));
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Variables that change what a compiler runs or loads. Compiles don't get them,
+/// so compilers must not be identified with them either.
+const STEERING: [&str; 4] = [
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+];
+
+fn forget_steering() {
+    for name in STEERING {
+        // SAFETY: no other thread exists yet.
+        unsafe { env::remove_var(name) };
+    }
+}
+
+fn set_log_level() -> Result<(), String> {
+    match env::var("HG_LOG") {
+        Ok(name) => {
+            let level = Level::from_name(&name)
+                .ok_or_else(|| format!("HG_LOG={name}: not error, warn, info or debug"))?;
+            log::set_level(level);
+            Ok(())
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// Checks what was typed, takes the state folder and the address, and says where
+/// it listens.
+fn prepare(typed: Serve) -> Result<(State, Serving), String> {
+    let coordinator = coordinator(typed.coordinator)?;
+    let hello = hello(typed.slots, typed.name)?;
+    let folder = match typed.state {
+        Some(folder) => folder,
+        None => env::var_os("HOME")
+            .map(|home| PathBuf::from(home).join(".hybridgrid/worker"))
+            .ok_or("no --state, and HOME is not set")?,
+    };
+    // Before any thread is there, and before a compile could need it.
+    let signals = signals::listen().map_err(|error| format!("signals: {error}"))?;
+    let state = State::open(&folder).map_err(|error| error.to_string())?;
+    let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+    metrics.slots.set(hello.slots.into());
+    let http = listen(typed.http.as_deref().unwrap_or(HTTP_DEFAULT), &metrics)?;
+    announce(&state, &hello.name, http.as_deref())?;
+    let serving = Serving {
+        coordinator,
+        hello,
+        tasks: state.tasks(),
+        memo: state.toolchains(),
+        metrics,
+        signals,
+    };
+    Ok((state, serving))
+}
+
+fn coordinator(typed: Option<String>) -> Result<String, String> {
+    let (from, coordinator) = match typed {
+        Some(coordinator) => ("--coordinator", coordinator),
+        None => match env::var("HG_COORDINATOR") {
+            Ok(coordinator) if !coordinator.is_empty() => ("HG_COORDINATOR", coordinator),
+            _ => return Err("no coordinator: give --coordinator or set HG_COORDINATOR".into()),
+        },
+    };
+    match coordinator.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(coordinator),
+        _ => Err(format!("{from} {coordinator}: not HOST:PORT")),
+    }
+}
+
+fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
+    let cores = machine::cores();
+    let slots = slots.unwrap_or(cores.min(SLOTS_MAX));
+    if !(1..=SLOTS_MAX).contains(&slots) {
+        return Err(format!("--slots {slots}: not 1 to {SLOTS_MAX}"));
+    }
+    let name = name.unwrap_or_else(machine::hostname);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(format!(
+            "--name {name:?}: not 1 to {NAME_BYTES_MAX} printable bytes"
+        ));
+    }
+    let mut instance = vec![0; 16];
+    fastrand::Rng::new().fill(&mut instance);
+    Ok(Hello {
+        protocol_version: PROTOCOL_VERSION,
+        program_version: env!("CARGO_PKG_VERSION").into(),
+        name,
+        instance,
+        slots,
+        cores,
+        memory_bytes: machine::memory_bytes(),
+        architecture: env::consts::ARCH.into(),
+        os: env::consts::OS.into(),
+        toolchains: Vec::new(),
+    })
+}
+
+fn listen(address: &str, metrics: &Arc<Metrics>) -> Result<Option<String>, String> {
+    if address == "off" {
+        return Ok(None);
+    }
+    let http = http::bind(address)
+        .map_err(|error| format!("--http {address}: {error} (port 0 takes any, off takes none)"))?;
+    let bound = http.address.to_string();
+    http.answer(metrics.clone())
+        .map_err(|error| format!("--http {address}: {error}"))?;
+    Ok(Some(bound))
+}
+
+/// One JSON line on stdout, and the same in `endpoints.json`.
+fn announce(state: &State, name: &str, http: Option<&str>) -> Result<(), String> {
+    let http = http.map_or("null".into(), json_string);
+    let line = format!("{{\"name\":{},\"http\":{http}}}\n", json_string(name));
+    state
+        .write_endpoints(&line)
+        .map_err(|error| format!("{}: {error}", state.folder.display()))?;
+    let mut stdout = std::io::stdout();
+    stdout
+        .write_all(line.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| format!("stdout: {error}"))
+}
+
+/// RFC 8259, section 7; control characters are not in names.
+fn json_string(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,101 @@
+//! What this machine has and how it is: cores, memory, load, heat, free disk.
+//! Not pure: reads /proc and /sys where they exist.
+
+use std::fs;
+use std::path::Path;
+
+use crate::admission::Vitals;
+
+/// Cores that this process may use.
+pub fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+/// The machine's name, or `worker` where it has none.
+pub fn hostname() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "worker".into())
+}
+
+/// Bytes of memory in all; 0 where it can't be told.
+pub fn memory_bytes() -> u64 {
+    // SAFETY: sysconf only reads.
+    let (pages, page) = unsafe {
+        (
+            nix::libc::sysconf(nix::libc::_SC_PHYS_PAGES),
+            nix::libc::sysconf(nix::libc::_SC_PAGESIZE),
+        )
+    };
+    u64::try_from(pages).unwrap_or(0) * u64::try_from(page).unwrap_or(0)
+}
+
+/// How the machine is now; `disk` is a path on the disk that takes task folders.
+pub fn vitals(disk: &Path) -> Vitals {
+    Vitals {
+        load_milli: load_milli().unwrap_or(0),
+        memory_available_bytes: memory_available_bytes(),
+        disk_free_bytes: disk_free_bytes(disk),
+        temperature_milli_c: temperature_milli_c(),
+    }
+}
+
+fn load_milli() -> Option<u32> {
+    let mut loads = [0f64; 1];
+    // SAFETY: the array has room for the one value that is asked for.
+    let got = unsafe { nix::libc::getloadavg(loads.as_mut_ptr(), 1) };
+    (got == 1).then_some((loads[0].max(0.0) * 1000.0) as u32)
+}
+
+fn memory_available_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+fn disk_free_bytes(disk: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(disk).ok()?;
+    // The field's width differs between systems.
+    #[allow(clippy::unnecessary_cast)]
+    let blocks = stat.blocks_available() as u64;
+    #[allow(clippy::unnecessary_cast)]
+    let size = stat.fragment_size() as u64;
+    blocks.checked_mul(size)
+}
+
+/// Thermal zones that are looked at.
+const THERMAL_ZONES_MAX: u32 = 32;
+
+fn temperature_milli_c() -> i32 {
+    (0..THERMAL_ZONES_MAX)
+        .map_while(|zone| {
+            fs::read_to_string(format!("/sys/class/thermal/thermal_zone{zone}/temp")).ok()
+        })
+        .filter_map(|text| text.trim().parse().ok())
+        .max()
+        .unwrap_or(0)
+}
+
+/// Tells the allocator to give memory back rather than to keep it: a worker is
+/// idle most of its life, on machines that have little.
+pub fn keep_memory_small() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt is called before any other thread exists.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 64 << 10);
+        nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, 64 << 10);
+    }
+}
+
+/// Gives freed memory back to the system.
+pub fn trim_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim may be called at any time.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
+}

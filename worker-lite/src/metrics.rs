@@ -1,0 +1,118 @@
+//! What the worker counts, for Prometheus. Unaware of HTTP.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hg_proto::v1::failure::Code;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+/// Upper bounds of the histogram of compile times, in seconds.
+const COMPILE_SECONDS: [f64; 12] = [
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0,
+];
+
+/// All counters and gauges of a worker.
+pub struct Metrics {
+    registry: Registry,
+    tasks: IntCounterVec,
+    /// Compiles that hold a slot.
+    pub running: IntGauge,
+    /// Slots there are.
+    pub slots: IntGauge,
+    /// Toolchains offered.
+    pub toolchains: IntGauge,
+    /// Bytes that came from the coordinator.
+    pub bytes_in: IntCounter,
+    /// Bytes that went to the coordinator.
+    pub bytes_out: IntCounter,
+    /// 1 while the coordinator has said welcome.
+    pub connected: IntGauge,
+    /// Links that ended or could not be made.
+    pub reconnects: IntCounter,
+    /// Wall time of compilers.
+    pub compile_seconds: Histogram,
+    /// No more tasks are taken.
+    pub draining: AtomicBool,
+}
+
+/// How a task ended, as the label `outcome`.
+pub fn outcome(code: i32) -> &'static str {
+    match Code::try_from(code).unwrap_or(Code::Unspecified) {
+        Code::Unspecified => "unspecified",
+        Code::Refused => "refused",
+        Code::NoToolchain => "no_toolchain",
+        Code::Queue => "queue",
+        Code::Busy => "busy",
+        Code::Limit => "limit",
+        Code::Input => "input",
+        Code::Worker => "worker",
+        Code::Link => "link",
+        Code::Cancelled => "cancelled",
+        Code::Shutdown => "shutdown",
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Errors
+    /// A metric's name or help is malformed.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("hybridgrid_worker".into()), None)?;
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let tasks = IntCounterVec::new(
+            Opts::new("tasks_total", "Tasks by how they ended."),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(tasks.clone()))?;
+        let compile_seconds = Histogram::with_opts(
+            HistogramOpts::new("compile_seconds", "Wall time of compilers that ended.")
+                .buckets(COMPILE_SECONDS.to_vec()),
+        )?;
+        registry.register(Box::new(compile_seconds.clone()))?;
+        Ok(Metrics {
+            tasks,
+            running: gauge("running", "Tasks that hold a slot.")?,
+            slots: gauge("slots", "Slots there are.")?,
+            toolchains: gauge("toolchains", "Toolchains offered.")?,
+            bytes_in: counter("received_bytes_total", "Bytes from the coordinator.")?,
+            bytes_out: counter("sent_bytes_total", "Bytes to the coordinator.")?,
+            connected: gauge("connected", "1 while linked to the coordinator.")?,
+            reconnects: counter("reconnects_total", "Links lost or not made.")?,
+            compile_seconds,
+            draining: AtomicBool::new(false),
+            registry,
+        })
+    }
+
+    /// Counts a task that ended in `outcome`: `done`, or see [`outcome`].
+    pub fn count(&self, outcome: &str) {
+        self.tasks.with_label_values(&[outcome]).inc();
+    }
+
+    /// Whether the worker takes tasks.
+    pub fn is_healthy(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Everything, in Prometheus's text format.
+    ///
+    /// # Errors
+    /// A metric can't be written.
+    pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,431 @@
+//! Performs what [`crate::session`] decides: sockets, threads, timers, signals.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_channel::{Receiver, Sender};
+use hg_proto::digest::Digest;
+use hg_proto::frame;
+use hg_proto::v1::{self, Chunk, FromWorker, failure::Code, from_worker::Kind};
+use smol::io::AsyncReadExt;
+use smol::{Async, LocalExecutor, Task, future};
+
+use crate::admission::Vitals;
+use crate::control::Control;
+use crate::link::{self, Inbound, Link};
+use crate::log::{self, Level};
+use crate::machine;
+use crate::metrics::{self, Metrics};
+use crate::session::{Action, Event, JobId, Session};
+use crate::task::{self, Setting};
+use crate::toolchains::{self, Catalogue, Compiler};
+use crate::validate::{Order, failure};
+
+/// Parts of inputs that may wait for one task.
+const CHUNKS_MAX: usize = 4;
+/// Bytes of the stack of a thread that carries out a task or looks at compilers.
+const STACK_BYTES: usize = 256 << 10;
+/// How old measured vitals may be.
+const VITALS_AGE: Duration = Duration::from_millis(250);
+
+/// What a worker is to serve with.
+pub struct Serving {
+    /// HOST:PORT.
+    pub coordinator: String,
+    /// What it says of itself; toolchains come later.
+    pub hello: v1::Hello,
+    /// Where task folders lie.
+    pub tasks: PathBuf,
+    /// Where what is known about compilers is kept.
+    pub memo: PathBuf,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// One byte for each signal.
+    pub signals: UnixStream,
+}
+
+/// Serves until a signal or the coordinator drains it and all is done.
+///
+/// # Errors
+/// The system gives no descriptors or threads to start with.
+pub fn serve(serving: Serving) -> io::Result<()> {
+    let executor = Rc::new(LocalExecutor::new());
+    let signals = Async::new(serving.signals.try_clone()?)?;
+    let (notices, noticed) = async_channel::unbounded();
+    let shell = Shell {
+        session: Session::new(serving.hello.clone(), fastrand::u64(..)),
+        executor: executor.clone(),
+        notices,
+        link: None,
+        links: 0,
+        jobs: HashMap::new(),
+        vitals: None,
+        boot: format!("{:08x}", fastrand::u32(..)),
+        serving,
+    };
+    smol::block_on(executor.run(shell.run(noticed, signals)))
+}
+
+/// What the other tasks and threads tell the loop.
+enum Notice {
+    Dialled(Result<Async<std::net::TcpStream>, String>),
+    WriterEnded {
+        link: u64,
+        why: String,
+    },
+    Toolchains(Catalogue),
+    JobEnded {
+        id: JobId,
+        compiler_gone: Option<Digest>,
+    },
+    Signal,
+}
+
+/// The link that is up, and its writer.
+struct Live {
+    link: Link,
+    writer: Task<()>,
+}
+
+/// The ways to a running job.
+struct Job {
+    chunks: Sender<Arc<Chunk>>,
+    control: Arc<Control>,
+}
+
+struct Shell {
+    session: Session,
+    executor: Rc<LocalExecutor<'static>>,
+    notices: Sender<Notice>,
+    link: Option<Live>,
+    links: u64,
+    jobs: HashMap<JobId, Job>,
+    vitals: Option<(Instant, Vitals)>,
+    /// Tells this start's task folders from any other's.
+    boot: String,
+    serving: Serving,
+}
+
+/// What the loop wakes up for.
+enum Wake {
+    Notice(Notice),
+    Inbound(Inbound),
+    Time,
+}
+
+impl Shell {
+    async fn run(
+        mut self,
+        noticed: Receiver<Notice>,
+        signals: Async<UnixStream>,
+    ) -> io::Result<()> {
+        let notices = self.notices.clone();
+        self.executor.spawn(listen(signals, notices)).detach();
+        self.perform(vec![Action::Rescan])?;
+        loop {
+            let event = match self.wake(&noticed).await {
+                Wake::Notice(notice) => self.noticed(notice),
+                Wake::Inbound(Inbound::Message(message)) => Some(Event::Message(message)),
+                Wake::Inbound(Inbound::Lost(why)) => {
+                    self.link = None;
+                    Some(Event::LinkLost(why))
+                }
+                Wake::Time => Some(Event::Tick),
+            };
+            let Some(event) = event else {
+                continue;
+            };
+            let vitals = self.vitals();
+            let actions = self.session.handle(Instant::now(), &vitals, event);
+            let finish = actions.contains(&Action::Finish);
+            self.perform(actions)?;
+            self.show();
+            if finish {
+                if let Some(Live { link, writer }) = self.link.take() {
+                    link::hang_up(link, writer).await;
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for what comes first. Notices are taken before messages: a slot is
+    /// free again before the coordinator's next task for it is looked at.
+    async fn wake(&mut self, noticed: &Receiver<Notice>) -> Wake {
+        let notice = async {
+            match noticed.recv().await {
+                Ok(notice) => Wake::Notice(notice),
+                // Not reached: a sender lives in `self`.
+                Err(_) => future::pending().await,
+            }
+        };
+        let link = &mut self.link;
+        let inbound = async {
+            match link {
+                Some(live) => Wake::Inbound(live.link.next().await),
+                None => future::pending().await,
+            }
+        };
+        let next_wake = self.session.next_wake();
+        let time = async {
+            match next_wake {
+                Some(at) => {
+                    smol::Timer::at(at).await;
+                    Wake::Time
+                }
+                None => future::pending().await,
+            }
+        };
+        future::or(notice, future::or(inbound, time)).await
+    }
+
+    fn noticed(&mut self, notice: Notice) -> Option<Event> {
+        match notice {
+            Notice::Dialled(Ok(stream)) => {
+                self.connected(stream);
+                Some(Event::Dialled)
+            }
+            Notice::Dialled(Err(why)) => {
+                self.serving.metrics.reconnects.inc();
+                Some(Event::DialFailed(why))
+            }
+            Notice::WriterEnded { link, why } => {
+                if link != self.links || self.link.is_none() {
+                    return None;
+                }
+                self.link = None;
+                Some(Event::LinkLost(why))
+            }
+            Notice::Toolchains(catalogue) => Some(Event::Toolchains(catalogue)),
+            Notice::JobEnded { id, compiler_gone } => {
+                self.jobs.remove(&id);
+                if self.jobs.is_empty() {
+                    machine::trim_memory();
+                }
+                Some(Event::JobEnded { id, compiler_gone })
+            }
+            Notice::Signal => Some(Event::Signal),
+        }
+    }
+
+    fn connected(&mut self, stream: Async<std::net::TcpStream>) {
+        self.links += 1;
+        let number = self.links;
+        let (link, writer) = link::open(stream, self.serving.metrics.clone());
+        let notices = self.notices.clone();
+        let writer = self.executor.spawn(async move {
+            if let Err(why) = writer.run().await {
+                let notice = Notice::WriterEnded { link: number, why };
+                let _ = notices.send(notice).await;
+            }
+        });
+        self.link = Some(Live { link, writer });
+    }
+
+    fn vitals(&mut self) -> Vitals {
+        match self.vitals {
+            Some((at, vitals)) if at.elapsed() < VITALS_AGE => vitals,
+            _ => {
+                let vitals = machine::vitals(&self.serving.tasks);
+                self.vitals = Some((Instant::now(), vitals));
+                vitals
+            }
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) -> io::Result<()> {
+        for action in actions {
+            match action {
+                Action::Say(level, text) => log::line(level, format_args!("{text}")),
+                Action::Dial => self.dial(),
+                Action::Send(message) => self.send(&message),
+                Action::Begin {
+                    id,
+                    order,
+                    compiler,
+                    window_bytes,
+                } => self.begin(id, *order, *compiler, window_bytes),
+                Action::Deliver(id, chunk) => {
+                    if let (Some(job), Some(live)) = (self.jobs.get(&id), &mut self.link) {
+                        live.link.deliver(job.chunks.clone(), chunk);
+                    }
+                }
+                Action::Credit(id, bytes) => {
+                    if let Some(job) = self.jobs.get(&id) {
+                        job.control.credit(bytes);
+                    }
+                }
+                Action::Cancel(id, why) => self.cancel(id, why),
+                Action::Drop => {
+                    self.serving.metrics.reconnects.inc();
+                    self.link = None;
+                }
+                Action::HangUp => {
+                    if let Some(Live { link, writer }) = self.link.take() {
+                        self.executor.spawn(link::hang_up(link, writer)).detach();
+                    }
+                }
+                Action::Rescan => self.rescan()?,
+                Action::Finish => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings what others see up to date.
+    fn show(&self) {
+        let metrics = &self.serving.metrics;
+        metrics.running.set(self.session.running() as i64);
+        metrics.toolchains.set(self.session.toolchains() as i64);
+        metrics.connected.set(self.session.is_linked().into());
+        let draining = self.session.is_draining();
+        metrics.draining.store(draining, Ordering::Relaxed);
+    }
+
+    fn dial(&self) {
+        let coordinator = self.serving.coordinator.clone();
+        let notices = self.notices.clone();
+        let dial = async move {
+            let dialled = link::dial(&coordinator).await;
+            let _ = notices.send(Notice::Dialled(dialled)).await;
+        };
+        self.executor.spawn(dial).detach();
+    }
+
+    fn send(&mut self, message: &FromWorker) {
+        if let Some(Kind::Failed(failed)) = &message.kind {
+            let code = failed.failure.as_ref().map_or(0, |failure| failure.code);
+            self.serving.metrics.count(metrics::outcome(code));
+        }
+        let Some(live) = &self.link else {
+            return;
+        };
+        let sent = match frame::encode(message) {
+            Ok(frame) => live.link.send(frame),
+            Err(error) => {
+                log::line(Level::Error, format_args!("not sent: {error}"));
+                true
+            }
+        };
+        if !sent {
+            let why = "the link does not move".into();
+            let link = self.links;
+            let _ = self.notices.try_send(Notice::WriterEnded { link, why });
+        }
+    }
+
+    fn begin(&mut self, id: JobId, order: Order, compiler: Compiler, window_bytes: u32) {
+        let Some(live) = &self.link else {
+            return;
+        };
+        let control = match Control::new(window_bytes.into()) {
+            Ok(control) => Arc::new(control),
+            Err(error) => return self.not_begun(id, &error),
+        };
+        let (chunks, chunks_out) = async_channel::bounded(CHUNKS_MAX);
+        let setting = Setting {
+            order,
+            compiler,
+            dispatch_id: id.dispatch_id,
+            tasks: self.serving.tasks.clone(),
+            name: format!("{}.{}-{}", self.boot, id.link, id.dispatch_id),
+            memo: self.serving.memo.clone(),
+            memory_bytes: self.serving.hello.memory_bytes,
+            chunks: chunks_out,
+            frames: live.link.bulk(),
+            control: control.clone(),
+        };
+        let (notices, metrics) = (self.notices.clone(), self.serving.metrics.clone());
+        let spawned = thread::Builder::new()
+            .name("task".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || carry_out(id, setting, &notices, &metrics));
+        match spawned {
+            Ok(_) => {
+                self.jobs.insert(id, Job { chunks, control });
+            }
+            Err(error) => self.not_begun(id, &error),
+        }
+    }
+
+    fn not_begun(&mut self, id: JobId, error: &io::Error) {
+        let notice = Notice::JobEnded {
+            id,
+            compiler_gone: None,
+        };
+        let _ = self.notices.try_send(notice);
+        self.send(&FromWorker {
+            kind: Some(Kind::Failed(v1::Failed {
+                dispatch_id: id.dispatch_id,
+                failure: Some(failure(Code::Worker, format!("starting a task: {error}"))),
+            })),
+        });
+    }
+
+    fn cancel(&mut self, id: JobId, why: v1::Failure) {
+        if let Some(job) = self.jobs.get(&id) {
+            if let Some(live) = &mut self.link {
+                live.link.forget(&job.chunks);
+            }
+            job.control.cancel(why);
+            job.chunks.close();
+        }
+    }
+
+    /// Looks for compilers in a thread: it takes a while.
+    fn rescan(&self) -> io::Result<()> {
+        let (memo, notices) = (self.serving.memo.clone(), self.notices.clone());
+        thread::Builder::new()
+            .name("toolchains".into())
+            .spawn(move || {
+                let found = toolchains::find(&memo);
+                machine::trim_memory();
+                let _ = notices.send_blocking(Notice::Toolchains(found));
+            })
+            .map(drop)
+    }
+}
+
+async fn listen(mut signals: Async<UnixStream>, notices: Sender<Notice>) {
+    let mut byte = [0];
+    while let Ok(1..) = signals.read(&mut byte).await {
+        if notices.send(Notice::Signal).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A task's thread. The slot is free before the coordinator hears of the end, so
+/// that its next task for this slot is never one too many.
+fn carry_out(id: JobId, setting: Setting, notices: &Sender<Notice>, metrics: &Metrics) {
+    let end = task::run(&setting);
+    match (end.failed, &end.last.kind) {
+        (Some(code), Some(Kind::Failed(failed))) => {
+            metrics.count(metrics::outcome(code));
+            let detail = failed.failure.as_ref().map_or("", |f| &f.detail);
+            log::line(
+                Level::Info,
+                format_args!("task {}: {detail}", id.dispatch_id),
+            );
+        }
+        _ => metrics.count("done"),
+    }
+    if let Some(seconds) = end.compile_s {
+        metrics.compile_seconds.observe(seconds);
+    }
+    let last = frame::encode(&end.last);
+    let compiler_gone = end.compiler_gone.then_some(setting.order.toolchain);
+    let _ = notices.send_blocking(Notice::JobEnded { id, compiler_gone });
+    match last {
+        // Nobody to tell when the link is gone.
+        Ok(frame) => drop(setting.frames.send_blocking(frame)),
+        Err(error) => log::line(Level::Error, format_args!("not sent: {error}")),
+    }
+}

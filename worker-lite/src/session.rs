@@ -1,0 +1,1059 @@
+//! The worker's side of the link as a state machine. Pure: events and the time
+//! come in, actions go out; [`crate::serve`] performs them. Unaware of sockets,
+//! threads, files and processes.
+//!
+//! ```text
+//! Starting --Toolchains--> Dialling --Dialled--> Greeting --Welcome--> Linked
+//!                             ^                     |                    |
+//!                             '----- Waiting <------+--- link lost ------'
+//! any, once draining and without jobs: Over
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hg_proto::PROTOCOL_VERSION;
+use hg_proto::digest::Digest;
+use hg_proto::limits::{
+    CHUNK_BYTES_MAX, HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS, HELLO_MS_MAX, NAME_BYTES_MAX,
+};
+use hg_proto::v1::{
+    Chunk, Dispatch, Draining, Failed, Failure, FromWorker, Heartbeat, Hello, ToWorker, Welcome,
+    failure::Code, from_worker, to_worker,
+};
+
+use crate::admission::{self, Vitals};
+use crate::log::Level;
+use crate::toolchains::{Catalogue, Compiler};
+use crate::validate::{self, Order, failure};
+
+/// Milliseconds before the first redial; doubled with each failure.
+const BACKOFF_MS_MIN: u64 = 100;
+/// Milliseconds before a redial at most.
+const BACKOFF_MS_MAX: u64 = 10_000;
+/// A link that lived this long proves the coordinator well.
+const LINK_GOOD: Duration = Duration::from_secs(10);
+/// Silence in the middle of a task's inputs after which the task is given up.
+const INPUT_WAIT: Duration = Duration::from_secs(30);
+/// How long running compiles hold up a new Hello after a toolchain was lost.
+const HELLO_ANEW: Duration = Duration::from_secs(10);
+/// Between two looks for compilers while there are none.
+const RESCAN: Duration = Duration::from_secs(60);
+
+/// A task of one link: the coordinator's numbers start anew with each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId {
+    /// Which link, counted from 1.
+    pub link: u64,
+    /// As the coordinator numbers it.
+    pub dispatch_id: u64,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The compilers of this machine, as found at the start or by a rescan.
+    Toolchains(Catalogue),
+    /// A connection is there.
+    Dialled,
+    /// None could be made.
+    DialFailed(String),
+    /// It ended, or what came over it was garbage.
+    LinkLost(String),
+    /// The coordinator says something.
+    Message(Box<ToWorker>),
+    /// A job's processes and its folder are gone; its slot is free.
+    JobEnded {
+        /// Which.
+        id: JobId,
+        /// Its compiler is missing or another one by now.
+        compiler_gone: Option<Digest>,
+    },
+    /// A signal: the first drains, the second cancels.
+    Signal,
+    /// The time that [`Session::next_wake`] named has come.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Connect to the coordinator; answered by `Dialled` or `DialFailed`.
+    Dial,
+    /// Send this ahead of any output.
+    Send(FromWorker),
+    /// Start a job whose output may fill `window_bytes`.
+    Begin {
+        /// Its name.
+        id: JobId,
+        /// What to do.
+        order: Box<Order>,
+        /// With what.
+        compiler: Box<Compiler>,
+        /// Output before the first credit.
+        window_bytes: u32,
+    },
+    /// Give a part of an input to a job.
+    Deliver(JobId, Chunk),
+    /// Let a job send more.
+    Credit(JobId, u32),
+    /// End a job, which fails with this; answered by `JobEnded`.
+    Cancel(JobId, Failure),
+    /// Forget the link at once.
+    Drop,
+    /// End the link once all that was said has left.
+    HangUp,
+    /// Look for compilers; answered by `Toolchains`.
+    Rescan,
+    /// The program ends, once all that was said has left.
+    Finish,
+    /// Tell whoever reads the log.
+    Say(Level, String),
+}
+
+enum State {
+    /// The compilers are not known yet.
+    Starting,
+    Dialling,
+    Greeting {
+        until: Instant,
+    },
+    Linked(Linked),
+    Waiting {
+        until: Instant,
+    },
+    Over,
+}
+
+struct Linked {
+    since: Instant,
+    window_bytes: u32,
+    heartbeat: Duration,
+    next_beat: Instant,
+    last_heard: Instant,
+    sequence: u64,
+    /// The heartbeat whose answer is awaited, and when it left.
+    asked: Option<(u64, Instant)>,
+    round_trip_us: u32,
+    /// By when to say Hello anew, since what was offered is no longer true.
+    anew: Option<Instant>,
+}
+
+struct Job {
+    /// Inputs that are not whole yet.
+    inputs_left: usize,
+    /// When the last part of an input came.
+    fed: Instant,
+    cancelled: bool,
+}
+
+/// The state machine.
+pub struct Session {
+    /// Without toolchains.
+    hello: Hello,
+    catalogue: Catalogue,
+    /// What the last Hello offered, in order.
+    offered: Vec<Digest>,
+    state: State,
+    link: u64,
+    failures: u32,
+    rng: fastrand::Rng,
+    /// Also those of lost links, until they have ended: they hold slots.
+    jobs: BTreeMap<JobId, Job>,
+    draining: bool,
+    next_scan: Option<Instant>,
+}
+
+fn from_worker(kind: from_worker::Kind) -> FromWorker {
+    FromWorker { kind: Some(kind) }
+}
+
+impl Session {
+    /// A worker that says `hello` (its toolchains come later, by
+    /// [`Event::Toolchains`]); `seed` is for the jitter between two dials.
+    pub fn new(hello: Hello, seed: u64) -> Self {
+        Session {
+            hello,
+            catalogue: Catalogue::new(),
+            offered: Vec::new(),
+            state: State::Starting,
+            link: 0,
+            failures: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            jobs: BTreeMap::new(),
+            draining: false,
+            next_scan: None,
+        }
+    }
+
+    /// Whether the coordinator has said welcome.
+    pub fn is_linked(&self) -> bool {
+        matches!(self.state, State::Linked(_))
+    }
+
+    /// Whether no more tasks are taken.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Jobs that hold a slot.
+    pub fn running(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Toolchains offered.
+    pub fn toolchains(&self) -> usize {
+        self.catalogue.len()
+    }
+
+    /// When [`Event::Tick`] is due at the latest.
+    pub fn next_wake(&self) -> Option<Instant> {
+        let state = match &self.state {
+            State::Starting | State::Dialling | State::Over => None,
+            State::Greeting { until } | State::Waiting { until } => Some(*until),
+            State::Linked(linked) => [Some(linked.next_beat), Some(linked.expiry()), linked.anew]
+                .into_iter()
+                .flatten()
+                .min(),
+        };
+        let inputs = self.jobs.values().filter(|job| job.is_starving());
+        let inputs = inputs.map(|job| job.fed + INPUT_WAIT).min();
+        [state, inputs, self.next_scan].into_iter().flatten().min()
+    }
+
+    /// Takes an event; the actions are to be performed in their order.
+    pub fn handle(&mut self, now: Instant, vitals: &Vitals, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            _ if matches!(self.state, State::Over) => {}
+            Event::Toolchains(catalogue) => self.toolchains_found(now, catalogue, &mut actions),
+            Event::Dialled => self.dialled(now, &mut actions),
+            Event::DialFailed(why) => self.lost(now, &why, &mut actions),
+            Event::LinkLost(why) => self.lost(now, &why, &mut actions),
+            Event::Message(message) => self.message(now, vitals, *message, &mut actions),
+            Event::JobEnded { id, compiler_gone } => {
+                self.jobs.remove(&id);
+                if let Some(digest) = compiler_gone {
+                    self.toolchain_lost(digest, &mut actions);
+                }
+            }
+            Event::Signal if self.draining => {
+                let why = failure(Code::Worker, "the worker was told to end at once");
+                self.cancel_all(&why, &mut actions);
+            }
+            Event::Signal => self.drain("a signal", &mut actions),
+            Event::Tick => {}
+        }
+        self.tick(now, vitals, &mut actions);
+        if self.draining && self.jobs.is_empty() && !matches!(self.state, State::Over) {
+            self.state = State::Over;
+            actions.push(Action::Finish);
+        }
+        actions
+    }
+
+    fn toolchains_found(&mut self, now: Instant, found: Catalogue, actions: &mut Vec<Action>) {
+        self.next_scan = None;
+        if found.is_empty() {
+            let text = "no compiler in PATH: no task can come".to_owned();
+            actions.push(Action::Say(Level::Warn, text));
+            self.next_scan = Some(now + RESCAN);
+        }
+        self.catalogue = found;
+        let changed = !self.catalogue.keys().eq(&self.offered);
+        match &mut self.state {
+            State::Starting => {
+                self.state = State::Dialling;
+                actions.push(Action::Dial);
+            }
+            State::Linked(linked) if changed => linked.anew = Some(now + HELLO_ANEW),
+            _ => {}
+        }
+    }
+
+    /// Another look says what is to be offered instead.
+    fn toolchain_lost(&mut self, digest: Digest, actions: &mut Vec<Action>) {
+        let Some(compiler) = self.catalogue.remove(&digest) else {
+            return;
+        };
+        let text = format!(
+            "{}: missing or changed, no longer offered",
+            compiler.driver.display()
+        );
+        actions.push(Action::Say(Level::Error, text));
+        actions.push(Action::Rescan);
+    }
+
+    fn dialled(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.link += 1;
+        self.state = State::Greeting {
+            until: now + Duration::from_millis(HELLO_MS_MAX.into()),
+        };
+        self.offered = self.catalogue.keys().copied().collect();
+        let mut hello = self.hello.clone();
+        hello.toolchains = self
+            .catalogue
+            .values()
+            .map(|compiler| compiler.toolchain.clone())
+            .collect();
+        actions.push(Action::Send(from_worker(from_worker::Kind::Hello(hello))));
+    }
+
+    /// The link is no more: its jobs end, and the next dial waits.
+    fn lost(&mut self, now: Instant, why: &str, actions: &mut Vec<Action>) {
+        if matches!(self.state, State::Starting | State::Waiting { .. }) {
+            return;
+        }
+        if let State::Linked(linked) = &self.state
+            && now.saturating_duration_since(linked.since) >= LINK_GOOD
+        {
+            self.failures = 0;
+        }
+        let backoff = BACKOFF_MS_MIN
+            .saturating_mul(1 << self.failures.min(20))
+            .min(BACKOFF_MS_MAX);
+        let wait = Duration::from_millis(self.rng.u64(backoff / 2..=backoff));
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Waiting { until: now + wait };
+        let text = format!("{why}; next attempt in {} ms", wait.as_millis());
+        actions.push(Action::Say(Level::Warn, text));
+        self.cancel_all(&failure(Code::Link, "the link is gone"), actions);
+    }
+
+    /// Drops a link that is still there.
+    fn drop_link(&mut self, now: Instant, why: &str, actions: &mut Vec<Action>) {
+        actions.push(Action::Drop);
+        self.lost(now, why, actions);
+    }
+
+    fn cancel_all(&mut self, why: &Failure, actions: &mut Vec<Action>) {
+        for (id, job) in &mut self.jobs {
+            if !std::mem::replace(&mut job.cancelled, true) {
+                actions.push(Action::Cancel(*id, why.clone()));
+            }
+        }
+    }
+
+    fn drain(&mut self, asked_by: &str, actions: &mut Vec<Action>) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        let running = self.jobs.len();
+        let text = format!("draining, asked by {asked_by}; {running} running");
+        actions.push(Action::Say(Level::Info, text));
+        if self.is_linked() {
+            let draining = from_worker::Kind::Draining(Draining {});
+            actions.push(Action::Send(from_worker(draining)));
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Instant,
+        vitals: &Vitals,
+        message: ToWorker,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(kind) = message.kind else {
+            return self.drop_link(now, "the coordinator said something unknown", actions);
+        };
+        match (&mut self.state, kind) {
+            (State::Greeting { .. } | State::Linked(_), to_worker::Kind::Goodbye(goodbye)) => {
+                let why = format!("the coordinator says goodbye: {}", shown(&goodbye.reason));
+                self.drop_link(now, &why, actions);
+            }
+            (State::Greeting { .. }, to_worker::Kind::Welcome(welcome)) => {
+                self.welcome(now, &welcome, actions);
+            }
+            (State::Linked(linked), kind) => {
+                linked.last_heard = now;
+                self.linked(now, vitals, kind, actions);
+            }
+            (State::Greeting { .. }, _) => {
+                self.drop_link(now, "the coordinator did not say welcome first", actions);
+            }
+            // A link that is given up already.
+            _ => {}
+        }
+    }
+
+    fn welcome(&mut self, now: Instant, welcome: &Welcome, actions: &mut Vec<Action>) {
+        if welcome.protocol_version.abs_diff(PROTOCOL_VERSION) > 1 {
+            let version = welcome.protocol_version;
+            let why = format!("the coordinator speaks version {version} of the protocol");
+            return self.drop_link(now, &why, actions);
+        }
+        let heartbeat_ms = match welcome.heartbeat_ms {
+            0 => HEARTBEAT_MS,
+            // At least two of them in the time after which silence is death.
+            ms => ms.clamp(100, HEARTBEAT_EXPIRY_MS / 2),
+        };
+        self.state = State::Linked(Linked {
+            since: now,
+            window_bytes: welcome.window_bytes,
+            heartbeat: Duration::from_millis(heartbeat_ms.into()),
+            next_beat: now,
+            last_heard: now,
+            sequence: 0,
+            asked: None,
+            round_trip_us: 0,
+            anew: None,
+        });
+        let text = format!("linked as {}", shown(&welcome.worker_id));
+        actions.push(Action::Say(Level::Info, text));
+        if self.draining {
+            let draining = from_worker::Kind::Draining(Draining {});
+            actions.push(Action::Send(from_worker(draining)));
+        }
+    }
+
+    fn linked(
+        &mut self,
+        now: Instant,
+        vitals: &Vitals,
+        kind: to_worker::Kind,
+        actions: &mut Vec<Action>,
+    ) {
+        let link = self.link;
+        let id = |dispatch_id| JobId { link, dispatch_id };
+        match kind {
+            to_worker::Kind::HeartbeatSeen(seen) => {
+                if let State::Linked(linked) = &mut self.state {
+                    linked.heartbeat_seen(now, seen.sequence);
+                }
+            }
+            to_worker::Kind::Dispatch(dispatch) => self.dispatch(now, vitals, dispatch, actions),
+            to_worker::Kind::Chunk(chunk) => self.chunk(now, chunk, actions),
+            // What names no job crossed its end on the way.
+            to_worker::Kind::Cancel(cancel) => {
+                let id = id(cancel.dispatch_id);
+                if let Some(job) = self.jobs.get_mut(&id)
+                    && !std::mem::replace(&mut job.cancelled, true)
+                {
+                    let why = failure(Code::Cancelled, "cancelled");
+                    actions.push(Action::Cancel(id, why));
+                }
+            }
+            to_worker::Kind::Credit(credit) => {
+                let id = id(credit.dispatch_id);
+                if self.jobs.contains_key(&id) {
+                    actions.push(Action::Credit(id, credit.bytes));
+                }
+            }
+            to_worker::Kind::Drain(_) => self.drain("the coordinator", actions),
+            to_worker::Kind::Welcome(_) => {
+                self.drop_link(now, "the coordinator said welcome twice", actions);
+            }
+            // Answered before.
+            to_worker::Kind::Goodbye(_) => {}
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        vitals: &Vitals,
+        dispatch: Dispatch,
+        actions: &mut Vec<Action>,
+    ) {
+        let id = JobId {
+            link: self.link,
+            dispatch_id: dispatch.dispatch_id,
+        };
+        if self.jobs.contains_key(&id) {
+            return self.drop_link(now, "the coordinator used a dispatch id twice", actions);
+        }
+        match self.admit(vitals, dispatch) {
+            Ok((order, compiler)) => {
+                let job = Job {
+                    inputs_left: order.inputs.len(),
+                    fed: now,
+                    cancelled: false,
+                };
+                self.jobs.insert(id, job);
+                let window_bytes = match &self.state {
+                    State::Linked(linked) => linked.window_bytes,
+                    _ => 0,
+                };
+                actions.push(Action::Begin {
+                    id,
+                    order: Box::new(order),
+                    compiler: Box::new(compiler),
+                    window_bytes,
+                });
+            }
+            Err(failure) => {
+                let level = match failure.code() {
+                    Code::Busy => Level::Debug,
+                    _ => Level::Warn,
+                };
+                let text = format!("task {} not taken: {}", id.dispatch_id, failure.detail);
+                actions.push(Action::Say(level, text));
+                let failed = from_worker::Kind::Failed(Failed {
+                    dispatch_id: id.dispatch_id,
+                    failure: Some(failure),
+                });
+                actions.push(Action::Send(from_worker(failed)));
+            }
+        }
+    }
+
+    fn admit(&self, vitals: &Vitals, dispatch: Dispatch) -> Result<(Order, Compiler), Failure> {
+        let task = dispatch
+            .task
+            .ok_or_else(|| failure(Code::Refused, "a dispatch without a task"))?;
+        let order = validate::validate(task, |digest| {
+            self.catalogue.get(digest).map(Compiler::dialect)
+        })?;
+        admission::admit(vitals, self.jobs.len(), self.hello.slots, self.draining)
+            .map_err(|busy| failure(Code::Busy, busy.to_string()))?;
+        let compiler = self.catalogue.get(&order.toolchain).cloned();
+        let compiler = compiler.ok_or_else(|| failure(Code::NoToolchain, "no such toolchain"))?;
+        Ok((order, compiler))
+    }
+
+    fn chunk(&mut self, now: Instant, chunk: Chunk, actions: &mut Vec<Action>) {
+        if chunk.data.len() > CHUNK_BYTES_MAX {
+            let why = format!("the coordinator sent a chunk of {} bytes", chunk.data.len());
+            return self.drop_link(now, &why, actions);
+        }
+        let id = JobId {
+            link: self.link,
+            dispatch_id: chunk.dispatch_id,
+        };
+        if let Some(job) = self.jobs.get_mut(&id)
+            && !job.cancelled
+        {
+            job.fed = now;
+            job.inputs_left = job.inputs_left.saturating_sub(usize::from(chunk.last));
+            actions.push(Action::Deliver(id, chunk));
+        }
+    }
+
+    /// Does what is due.
+    fn tick(&mut self, now: Instant, vitals: &Vitals, actions: &mut Vec<Action>) {
+        if self.next_scan.is_some_and(|at| now >= at) {
+            self.next_scan = None;
+            actions.push(Action::Rescan);
+        }
+        for (id, job) in &mut self.jobs {
+            if job.is_starving() && now >= job.fed + INPUT_WAIT {
+                job.cancelled = true;
+                let why = failure(Code::Input, "the inputs do not come");
+                actions.push(Action::Cancel(*id, why));
+            }
+        }
+        match &self.state {
+            State::Greeting { until } if now >= *until => {
+                self.drop_link(now, "the coordinator says nothing", actions);
+            }
+            State::Waiting { until } if now >= *until && !self.draining => {
+                self.state = State::Dialling;
+                actions.push(Action::Dial);
+            }
+            State::Linked(_) => self.tick_linked(now, vitals, actions),
+            _ => {}
+        }
+    }
+
+    fn tick_linked(&mut self, now: Instant, vitals: &Vitals, actions: &mut Vec<Action>) {
+        let running = self.jobs.len();
+        let State::Linked(linked) = &mut self.state else {
+            return;
+        };
+        if now >= linked.expiry() {
+            return self.drop_link(now, "the coordinator fell silent", actions);
+        }
+        if linked.anew.is_some_and(|by| running == 0 || now >= by) {
+            actions.push(Action::HangUp);
+            self.lost(now, "toolchains have changed, saying hello anew", actions);
+            return;
+        }
+        if now >= linked.next_beat {
+            linked.next_beat = now + linked.heartbeat;
+            linked.sequence += 1;
+            // An answer that is out is still the one to measure.
+            linked.asked.get_or_insert((linked.sequence, now));
+            let heartbeat = Heartbeat {
+                sequence: linked.sequence,
+                load_milli: vitals.load_milli,
+                running: u32::try_from(running).unwrap_or(u32::MAX),
+                memory_available_bytes: vitals.memory_available_bytes.unwrap_or(0),
+                temperature_milli_c: vitals.temperature_milli_c,
+                round_trip_us: linked.round_trip_us,
+            };
+            let heartbeat = from_worker::Kind::Heartbeat(heartbeat);
+            actions.push(Action::Send(from_worker(heartbeat)));
+        }
+    }
+}
+
+impl Job {
+    /// Waits for parts of its inputs.
+    fn is_starving(&self) -> bool {
+        self.inputs_left > 0 && !self.cancelled
+    }
+}
+
+impl Linked {
+    fn expiry(&self) -> Instant {
+        self.last_heard + Duration::from_millis(HEARTBEAT_EXPIRY_MS.into())
+    }
+
+    fn heartbeat_seen(&mut self, now: Instant, sequence: u64) {
+        if let Some((asked, at)) = self.asked
+            && asked == sequence
+        {
+            let us = now.saturating_duration_since(at).as_micros();
+            // 0 would mean: not measured.
+            self.round_trip_us = u32::try_from(us).unwrap_or(u32::MAX).max(1);
+            self.asked = None;
+        }
+    }
+}
+
+/// A peer's text for the log, no longer than a name.
+fn shown(text: &str) -> String {
+    text.chars().take(NAME_BYTES_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::{DISK_FLOOR_BYTES, MEMORY_FLOOR_BYTES};
+    use hg_proto::toolchain::{Family, Language};
+    use hg_proto::v1;
+
+    const WELL: Vitals = Vitals {
+        load_milli: 1500,
+        memory_available_bytes: Some(MEMORY_FLOOR_BYTES),
+        disk_free_bytes: Some(DISK_FLOOR_BYTES),
+        temperature_milli_c: 40_000,
+    };
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn digest() -> Digest {
+        Digest::of(b"gcc")
+    }
+
+    fn catalogue() -> Catalogue {
+        let compiler = Compiler {
+            driver: "/usr/bin/gcc".into(),
+            family: Family::Gcc,
+            language: Language::C,
+            path_first: None,
+            toolchain: v1::Toolchain {
+                digest: digest().as_bytes().to_vec(),
+                ..v1::Toolchain::default()
+            },
+        };
+        Catalogue::from([(digest(), compiler)])
+    }
+
+    /// A session with a clock that only the test moves.
+    struct Bench {
+        session: Session,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let hello = Hello {
+                slots: 2,
+                ..Hello::default()
+            };
+            Bench {
+                session: Session::new(hello, 1),
+                now: Instant::now(),
+            }
+        }
+
+        /// Greeted by a coordinator that lets 1000 bytes of output come.
+        fn linked() -> Self {
+            let mut bench = Bench::new();
+            assert_eq!(bench.take(Event::Toolchains(catalogue())), [Action::Dial]);
+            bench.greet();
+            bench
+        }
+
+        fn greet(&mut self) {
+            let actions = self.take(Event::Dialled);
+            assert_eq!(hello(&actions).len(), 1, "{actions:?}");
+            let actions = self.hear(to_worker::Kind::Welcome(Welcome {
+                protocol_version: PROTOCOL_VERSION,
+                heartbeat_ms: 1000,
+                window_bytes: 1000,
+                ..Welcome::default()
+            }));
+            assert_eq!(beats(&actions), [1]);
+            assert!(self.session.is_linked());
+        }
+
+        fn take(&mut self, event: Event) -> Vec<Action> {
+            self.session.handle(self.now, &WELL, event)
+        }
+
+        fn hear(&mut self, kind: to_worker::Kind) -> Vec<Action> {
+            self.take(Event::Message(Box::new(ToWorker { kind: Some(kind) })))
+        }
+
+        /// Goes to the next wake-up, which must be at most `most` away.
+        fn wake(&mut self, most: Duration) -> Vec<Action> {
+            let at = self.session.next_wake().unwrap();
+            assert!(at <= self.now + most, "{:?}", at - self.now);
+            self.now = self.now.max(at);
+            self.take(Event::Tick)
+        }
+
+        fn dispatch(&mut self, dispatch_id: u64) -> Vec<Action> {
+            let arguments = "-fpreprocessed -fdirectives-only -x c -c in.c -o in.o";
+            let task = v1::Task {
+                toolchain: Some(v1::Toolchain {
+                    digest: digest().as_bytes().to_vec(),
+                    ..v1::Toolchain::default()
+                }),
+                arguments: arguments.split(' ').map(|word| word.into()).collect(),
+                inputs: vec![v1::Input {
+                    path: b"in.c".to_vec(),
+                    digest: vec![1; 32],
+                    ..v1::Input::default()
+                }],
+                outputs: vec![b"in.o".to_vec()],
+                ..v1::Task::default()
+            };
+            self.hear(to_worker::Kind::Dispatch(Dispatch {
+                dispatch_id,
+                task: Some(task),
+            }))
+        }
+
+        fn end(&mut self, id: JobId) -> Vec<Action> {
+            self.take(Event::JobEnded {
+                id,
+                compiler_gone: None,
+            })
+        }
+    }
+
+    fn hello(actions: &[Action]) -> Vec<&Hello> {
+        sent(actions, |kind| match kind {
+            from_worker::Kind::Hello(hello) => Some(hello),
+            _ => None,
+        })
+    }
+
+    fn beats(actions: &[Action]) -> Vec<u64> {
+        sent(actions, |kind| match kind {
+            from_worker::Kind::Heartbeat(heartbeat) => Some(heartbeat.sequence),
+            _ => None,
+        })
+    }
+
+    fn failures(actions: &[Action]) -> Vec<Code> {
+        sent(actions, |kind| match kind {
+            from_worker::Kind::Failed(failed) => Some(failed.failure.as_ref()?.code()),
+            _ => None,
+        })
+    }
+
+    fn sent<'a, T>(
+        actions: &'a [Action],
+        want: impl Fn(&'a from_worker::Kind) -> Option<T>,
+    ) -> Vec<T> {
+        let kinds = actions.iter().filter_map(|action| match action {
+            Action::Send(message) => message.kind.as_ref(),
+            _ => None,
+        });
+        kinds.filter_map(want).collect()
+    }
+
+    fn cancelled(actions: &[Action]) -> Vec<(JobId, Code)> {
+        let cancels = actions.iter().filter_map(|action| match action {
+            Action::Cancel(id, why) => Some((*id, why.code())),
+            _ => None,
+        });
+        cancels.collect()
+    }
+
+    fn begun(actions: &[Action]) -> Vec<JobId> {
+        let begins = actions.iter().filter_map(|action| match action {
+            Action::Begin { id, .. } => Some(*id),
+            _ => None,
+        });
+        begins.collect()
+    }
+
+    fn id(link: u64, dispatch_id: u64) -> JobId {
+        JobId { link, dispatch_id }
+    }
+
+    #[test]
+    fn hello_offers_what_was_found() {
+        let mut bench = Bench::new();
+        bench.take(Event::Toolchains(catalogue()));
+        let actions = bench.take(Event::Dialled);
+        assert_eq!(hello(&actions)[0].toolchains.len(), 1);
+    }
+
+    #[test]
+    fn without_compilers_it_serves_and_looks_again() {
+        let mut bench = Bench::new();
+        let actions = bench.take(Event::Toolchains(Catalogue::new()));
+        assert!(actions.contains(&Action::Dial));
+        bench.greet();
+        let mut actions = Vec::new();
+        while !actions.contains(&Action::Rescan) {
+            let seen = v1::HeartbeatSeen { sequence: 0 };
+            bench.hear(to_worker::Kind::HeartbeatSeen(seen));
+            actions = bench.wake(ms(1000));
+        }
+        let actions = bench.take(Event::Toolchains(catalogue()));
+        assert!(actions.contains(&Action::HangUp));
+    }
+
+    #[test]
+    fn heartbeats_measure_the_round_trip() {
+        let mut bench = Bench::linked();
+        bench.now += ms(3);
+        bench.hear(to_worker::Kind::HeartbeatSeen(v1::HeartbeatSeen {
+            sequence: 1,
+        }));
+        let actions = bench.wake(ms(1000));
+        let [beat] = sent(&actions, |kind| match kind {
+            from_worker::Kind::Heartbeat(heartbeat) => Some(heartbeat),
+            _ => None,
+        })[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!((beat.sequence, beat.round_trip_us), (2, 3000));
+        assert_eq!((beat.load_milli, beat.temperature_milli_c), (1500, 40_000));
+    }
+
+    #[test]
+    fn silence_ends_the_link() {
+        let mut bench = Bench::linked();
+        let begin = bench.now;
+        while bench.session.is_linked() {
+            bench.wake(ms(1000));
+        }
+        assert_eq!(bench.now - begin, ms(HEARTBEAT_EXPIRY_MS.into()));
+        assert!(bench.wake(ms(100)).contains(&Action::Dial));
+    }
+
+    #[test]
+    fn no_welcome_ends_the_link() {
+        let mut bench = Bench::new();
+        bench.take(Event::Toolchains(catalogue()));
+        bench.take(Event::Dialled);
+        let actions = bench.wake(ms(HELLO_MS_MAX.into()));
+        assert_eq!(actions[0], Action::Drop);
+    }
+
+    #[test]
+    fn backoff_grows_has_an_end_and_starts_anew() {
+        let mut bench = Bench::new();
+        bench.take(Event::Toolchains(catalogue()));
+        let mut waits = Vec::new();
+        for _ in 0..20 {
+            bench.take(Event::DialFailed("nobody".into()));
+            let before = bench.now;
+            assert_eq!(bench.wake(ms(BACKOFF_MS_MAX)), [Action::Dial]);
+            waits.push(bench.now - before);
+        }
+        assert!(waits[0] <= ms(100) && waits[0] >= ms(50), "{waits:?}");
+        assert!(waits[3] <= ms(800) && waits[3] >= ms(400), "{waits:?}");
+        assert!(
+            waits[10..].iter().all(|wait| *wait >= ms(5000)),
+            "{waits:?}"
+        );
+        assert_ne!(waits[10], waits[11], "no jitter");
+        // A link that dies young changes nothing, one that lived does.
+        for (age, most) in [(LINK_GOOD - ms(1), BACKOFF_MS_MAX), (LINK_GOOD, 100)] {
+            bench.greet();
+            bench.now += age;
+            bench.take(Event::LinkLost("gone".into()));
+            let before = bench.now;
+            assert_eq!(bench.wake(ms(most)), [Action::Dial]);
+            assert_eq!(bench.now - before > ms(100), most > 100);
+        }
+    }
+
+    #[test]
+    fn slots_are_a_bound_until_jobs_have_ended() {
+        let mut bench = Bench::linked();
+        assert_eq!(begun(&bench.dispatch(1)), [id(1, 1)]);
+        assert_eq!(begun(&bench.dispatch(2)), [id(1, 2)]);
+        assert_eq!(failures(&bench.dispatch(3)), [Code::Busy]);
+        // Cancelled is not ended.
+        let cancel = to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 1 });
+        assert_eq!(
+            cancelled(&bench.hear(cancel)),
+            [(id(1, 1), Code::Cancelled)]
+        );
+        assert_eq!(failures(&bench.dispatch(3)), [Code::Busy]);
+        bench.end(id(1, 1));
+        assert_eq!(begun(&bench.dispatch(3)), [id(1, 3)]);
+    }
+
+    #[test]
+    fn a_lost_link_ends_its_jobs_but_they_hold_their_slots() {
+        let mut bench = Bench::linked();
+        bench.dispatch(1);
+        bench.dispatch(2);
+        let actions = bench.take(Event::LinkLost("gone".into()));
+        let both = [(id(1, 1), Code::Link), (id(1, 2), Code::Link)];
+        assert_eq!(cancelled(&actions), both);
+        bench.wake(ms(100));
+        bench.greet();
+        assert_eq!(failures(&bench.dispatch(1)), [Code::Busy]);
+        bench.end(id(1, 1));
+        assert_eq!(begun(&bench.dispatch(1)), [id(2, 1)]);
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_ends_the_link() {
+        let chunk = |len| {
+            to_worker::Kind::Chunk(Chunk {
+                data: vec![0; len],
+                ..Chunk::default()
+            })
+        };
+        let breaches = [
+            to_worker::Kind::Welcome(Welcome::default()),
+            to_worker::Kind::Dispatch(Dispatch {
+                dispatch_id: 1,
+                task: None,
+            }),
+            chunk(CHUNK_BYTES_MAX + 1),
+            to_worker::Kind::Goodbye(v1::Goodbye::default()),
+        ];
+        for breach in breaches {
+            let mut bench = Bench::linked();
+            bench.dispatch(1);
+            assert!(!bench.hear(chunk(CHUNK_BYTES_MAX)).contains(&Action::Drop));
+            let text = format!("{breach:?}");
+            let actions = bench.hear(breach);
+            assert!(actions.contains(&Action::Drop), "{text}");
+            assert_eq!(cancelled(&actions).len(), 1, "{text}");
+        }
+        let mut bench = Bench::linked();
+        let unknown = Event::Message(Box::default());
+        assert!(bench.take(unknown).contains(&Action::Drop));
+    }
+
+    #[test]
+    fn a_version_too_far_is_not_spoken_with() {
+        for (version, is_linked) in [(PROTOCOL_VERSION + 1, true), (PROTOCOL_VERSION + 2, false)] {
+            let mut bench = Bench::new();
+            bench.take(Event::Toolchains(catalogue()));
+            bench.take(Event::Dialled);
+            bench.hear(to_worker::Kind::Welcome(Welcome {
+                protocol_version: version,
+                ..Welcome::default()
+            }));
+            assert_eq!(bench.session.is_linked(), is_linked);
+        }
+    }
+
+    #[test]
+    fn inputs_that_do_not_come_end_the_job() {
+        let mut bench = Bench::linked();
+        bench.dispatch(1);
+        let begin = bench.now;
+        let mut ended = Vec::new();
+        while ended.is_empty() {
+            let seen = v1::HeartbeatSeen { sequence: 0 };
+            bench.hear(to_worker::Kind::HeartbeatSeen(seen));
+            ended = cancelled(&bench.wake(ms(1000)));
+        }
+        assert_eq!(ended, [(id(1, 1), Code::Input)]);
+        assert_eq!(bench.now - begin, INPUT_WAIT);
+    }
+
+    #[test]
+    fn a_job_with_all_its_inputs_may_take_its_time() {
+        let mut bench = Bench::linked();
+        bench.dispatch(1);
+        let last = Chunk {
+            dispatch_id: 1,
+            last: true,
+            ..Chunk::default()
+        };
+        let actions = bench.hear(to_worker::Kind::Chunk(last.clone()));
+        assert_eq!(actions, [Action::Deliver(id(1, 1), last)]);
+        for _ in 0..100 {
+            let seen = v1::HeartbeatSeen { sequence: 0 };
+            bench.hear(to_worker::Kind::HeartbeatSeen(seen));
+            assert_eq!(cancelled(&bench.wake(ms(1000))), []);
+        }
+    }
+
+    #[test]
+    fn draining_finishes_what_runs() {
+        let mut bench = Bench::linked();
+        bench.dispatch(1);
+        let actions = bench.hear(to_worker::Kind::Drain(v1::Drain {}));
+        let said = sent(&actions, |kind| {
+            matches!(kind, from_worker::Kind::Draining(_)).then_some(())
+        });
+        assert_eq!(said.len(), 1);
+        assert_eq!(failures(&bench.dispatch(2)), [Code::Busy]);
+        let actions = bench.end(id(1, 1));
+        assert_eq!(actions, [Action::Finish]);
+        assert_eq!(bench.session.next_wake(), None);
+        assert_eq!(bench.take(Event::Signal), []);
+    }
+
+    #[test]
+    fn the_second_signal_cancels() {
+        let mut bench = Bench::linked();
+        bench.dispatch(1);
+        assert_eq!(cancelled(&bench.take(Event::Signal)), []);
+        let ended = cancelled(&bench.take(Event::Signal));
+        assert_eq!(ended, [(id(1, 1), Code::Worker)]);
+        assert_eq!(bench.end(id(1, 1)), [Action::Finish]);
+    }
+
+    #[test]
+    fn a_signal_without_a_link_ends_it() {
+        let mut bench = Bench::new();
+        let actions = bench.take(Event::Signal);
+        assert_eq!(actions.last(), Some(&Action::Finish));
+    }
+
+    #[test]
+    fn a_lost_toolchain_is_no_longer_taken_nor_offered() {
+        let mut bench = Bench::linked();
+        bench.dispatch(1);
+        bench.dispatch(2);
+        let actions = bench.take(Event::JobEnded {
+            id: id(1, 1),
+            compiler_gone: Some(digest()),
+        });
+        assert!(actions.contains(&Action::Rescan));
+        assert_eq!(failures(&bench.dispatch(3)), [Code::NoToolchain]);
+        // The other compile may end first, for a while.
+        let actions = bench.take(Event::Toolchains(Catalogue::new()));
+        assert!(!actions.contains(&Action::HangUp));
+        assert!(bench.end(id(1, 2)).contains(&Action::HangUp));
+        bench.wake(ms(100));
+        assert_eq!(hello(&bench.take(Event::Dialled))[0].toolchains.len(), 0);
+    }
+
+    #[test]
+    fn credit_reaches_its_job_only() {
+        let mut bench = Bench::linked();
+        bench.dispatch(1);
+        let credit = |dispatch_id| {
+            to_worker::Kind::Credit(v1::Credit {
+                dispatch_id,
+                bytes: 5,
+            })
+        };
+        assert_eq!(bench.hear(credit(1)), [Action::Credit(id(1, 1), 5)]);
+        assert_eq!(bench.hear(credit(2)), []);
+    }
+}

@@ -1,0 +1,168 @@
+//! The worker's folder: its lock, the task folders in it, and what a crash left
+//! behind. Unaware of what a task does in its folder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Names the task's folder in the environment of every process of a compile, so
+/// that the next start finds what a crash left running.
+pub const TASK_ROOT_VARIABLE: &str = "HG_TASK_ROOT";
+
+/// The folder, held by this process alone.
+#[derive(Debug)]
+pub struct State {
+    /// Absolute, links resolved.
+    pub folder: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// Why the folder can't be had.
+#[derive(Debug)]
+pub enum StateError {
+    /// Another worker has it.
+    Taken(PathBuf),
+    /// The file system says no.
+    Io(PathBuf, io::Error),
+}
+
+impl std::fmt::Display for StateError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StateError::Taken(path) => write!(
+                f,
+                "{}: another worker runs with this state; give each its own --state",
+                path.display()
+            ),
+            StateError::Io(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for StateError {}
+
+impl State {
+    /// Makes the folder if it is missing, locks it, and clears what a crash left.
+    ///
+    /// # Errors
+    /// Another worker has it, or the file system says no.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        let at = |error| StateError::Io(folder.to_path_buf(), error);
+        make_private(folder).map_err(at)?;
+        let folder = folder.canonicalize().map_err(at)?;
+        let path = folder.join("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| StateError::Io(path.clone(), error))?;
+        let lock =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(
+                |(_, errno)| match errno {
+                    nix::errno::Errno::EWOULDBLOCK => StateError::Taken(folder.clone()),
+                    errno => StateError::Io(path.clone(), errno.into()),
+                },
+            )?;
+        let state = State {
+            folder,
+            _lock: lock,
+        };
+        let tasks = state.tasks();
+        // Processes first: they would go on writing into the folders.
+        kill_leftovers(&tasks);
+        remove_tree(&tasks).map_err(|error| StateError::Io(tasks.clone(), error))?;
+        make_private(&tasks).map_err(|error| StateError::Io(tasks.clone(), error))?;
+        Ok(state)
+    }
+
+    /// Where task folders lie.
+    pub fn tasks(&self) -> PathBuf {
+        self.folder.join("tasks")
+    }
+
+    /// Where what was found out about compilers is kept.
+    pub fn toolchains(&self) -> PathBuf {
+        self.folder.join("toolchains")
+    }
+
+    /// Writes `line` to `endpoints.json`, whole or not at all.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn write_endpoints(&self, line: &str) -> io::Result<()> {
+        let temporary = self.folder.join("endpoints.json.new");
+        fs::write(&temporary, line)?;
+        fs::rename(&temporary, self.folder.join("endpoints.json"))
+    }
+}
+
+/// A folder, and those above it, for this user's eyes only.
+///
+/// # Errors
+/// The file system says no.
+pub fn make_private(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+/// Times that a folder is gone through when dying processes still write into it.
+const REMOVE_ATTEMPTS_MAX: u32 = 16;
+
+/// Removes `folder` and all in it; none there is fine.
+///
+/// # Errors
+/// The file system says no.
+pub fn remove_tree(folder: &Path) -> io::Result<()> {
+    for _ in 1..REMOVE_ATTEMPTS_MAX {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+    }
+    fs::remove_dir_all(folder)
+}
+
+/// Kills processes of this user that belong to a task under `tasks`.
+#[cfg(target_os = "linux")]
+fn kill_leftovers(tasks: &Path) {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut wanted = format!("{TASK_ROOT_VARIABLE}=").into_bytes();
+    wanted.extend_from_slice(tasks.as_os_str().as_bytes());
+    wanted.push(b'/');
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        // Other users' processes can't be read, and ended ones are gone.
+        let Ok(environment) = fs::read(entry.path().join("environ")) else {
+            continue;
+        };
+        if environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable.starts_with(&wanted))
+        {
+            crate::log::line(
+                crate::log::Level::Warn,
+                format_args!("killing process {pid}, left over from a crash"),
+            );
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kill_leftovers(_tasks: &Path) {}

@@ -1,0 +1,357 @@
+//! The life of one task, in a thread of its own: inputs to files, compile,
+//! outputs to frames. Unaware of sockets and of the link's state.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use hg_proto::frame;
+use hg_proto::v1::{
+    self, Chunk, Done, Encoding, Failed, Failure, FromWorker, Need, Output, TaskResult,
+    failure::Code, from_worker::Kind,
+};
+use nix::libc;
+
+use crate::blobs::{self, InputError, OutputError, Sink};
+use crate::compile::{self, CompileError, Ran};
+use crate::control::{Control, NoCredit};
+use crate::sandbox::{self, Confines, Folder};
+use crate::toolchains::Compiler;
+use crate::validate::{Input, Order, failure};
+
+/// How long output waits for credit before the link is taken for stuck.
+const CREDIT_WAIT: Duration = Duration::from_secs(60);
+/// Names of unexpected files that are reported.
+const UNEXPECTED_MAX: usize = 16;
+/// Assembly text and other passing files may be this many times as long as what
+/// is wanted back.
+const PASSING_FACTOR: u64 = 16;
+
+/// What a task is given.
+pub struct Setting {
+    /// The checked task.
+    pub order: Order,
+    /// What compiles it.
+    pub compiler: Compiler,
+    /// As the coordinator numbers it.
+    pub dispatch_id: u64,
+    /// Where task folders lie.
+    pub tasks: PathBuf,
+    /// The name of this task's folder.
+    pub name: String,
+    /// Where what is known about compilers is kept.
+    pub memo: PathBuf,
+    /// Bytes of memory of the machine; bounds each process.
+    pub memory_bytes: u64,
+    /// Parts of inputs; closed when the task is cancelled.
+    pub chunks: Receiver<Arc<Chunk>>,
+    /// Whole frames to the coordinator.
+    pub frames: Sender<Vec<u8>>,
+    /// Shared with the link.
+    pub control: Arc<Control>,
+}
+
+/// How a task ended; its folder and its processes are gone.
+#[derive(Debug)]
+pub struct End {
+    /// `Done` or `Failed`: the last that the coordinator hears of it.
+    pub last: FromWorker,
+    /// Wall time of the compiler in seconds, if it ended by itself.
+    pub compile_s: Option<f64>,
+    /// The failure's code; `None`: done.
+    pub failed: Option<i32>,
+    /// The compiler is missing or another one by now.
+    pub compiler_gone: bool,
+}
+
+/// Carries the task out. Everything but the last message has been given to
+/// `frames` when this returns.
+pub fn run(setting: &Setting) -> End {
+    let mut compiler_gone = false;
+    let result = carry_out(setting, &mut compiler_gone);
+    let dispatch_id = setting.dispatch_id;
+    let end = |kind, compile_s, failed| End {
+        last: FromWorker { kind: Some(kind) },
+        compile_s,
+        failed,
+        compiler_gone,
+    };
+    match result {
+        Ok(result) => {
+            let wall_us = result.usage.as_ref().map_or(0, |usage| usage.wall_us);
+            let done = Kind::Done(Done {
+                dispatch_id,
+                result: Some(result),
+            });
+            end(done, Some(wall_us as f64 / 1e6), None)
+        }
+        Err(failure) => {
+            // What a cancelled task fails of is the cancelling.
+            let failure = setting.control.cancelled().unwrap_or(failure);
+            let code = failure.code;
+            let failed = Kind::Failed(Failed {
+                dispatch_id,
+                failure: Some(failure),
+            });
+            end(failed, None, Some(code))
+        }
+    }
+}
+
+fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, Failure> {
+    let folder = Folder::create(&setting.tasks, &setting.name)
+        .map_err(|error| ours("the task's folder", &error))?;
+    let directory = folder.root().join(&setting.order.working_directory);
+    let mut files = prepare(&setting.order, &directory)?;
+    send(setting, Kind::Need(need(setting)))?;
+    receive(setting, &mut files)?;
+    drop(files);
+    if !setting.compiler.is_unchanged(&setting.memo) {
+        *compiler_gone = true;
+        let driver = setting.compiler.driver.display();
+        return Err(failure(
+            Code::Worker,
+            format!("{driver} is missing or has changed"),
+        ));
+    }
+    let ran = compile(setting, &folder, &directory)?;
+    let unexpected = unexpected(&setting.order, &folder, &directory)?;
+    let outputs = send_outputs(setting, &folder, &directory)?;
+    Ok(TaskResult {
+        exit_code: exit_code(&ran),
+        signal: signal(&ran),
+        stdout: ran.stdout,
+        stderr: ran.stderr,
+        outputs,
+        usage: Some(ran.usage),
+        unexpected,
+        truncated: ran.truncated,
+    })
+}
+
+/// This machine's own trouble.
+fn ours(what: &str, error: &io::Error) -> Failure {
+    failure(Code::Worker, format!("{what}: {error}"))
+}
+
+fn exit_code(ran: &Ran) -> i32 {
+    // As shells say it, so that a signal is never taken for success.
+    ran.status.code().unwrap_or_else(|| 128 + signal(ran))
+}
+
+fn signal(ran: &Ran) -> i32 {
+    std::os::unix::process::ExitStatusExt::signal(&ran.status).unwrap_or(0)
+}
+
+fn send(setting: &Setting, kind: Kind) -> Result<(), Failure> {
+    let frame = frame::encode(&FromWorker { kind: Some(kind) })
+        .map_err(|error| failure(Code::Worker, error.to_string()))?;
+    setting
+        .frames
+        .send_blocking(frame)
+        .map_err(|_| failure(Code::Link, "the link is gone"))
+}
+
+fn need(setting: &Setting) -> Need {
+    Need {
+        dispatch_id: setting.dispatch_id,
+        digests: setting
+            .order
+            .inputs
+            .iter()
+            .map(|input| input.digest.as_bytes().to_vec())
+            .collect(),
+    }
+}
+
+/// Makes the folders of inputs and outputs, and the inputs' empty files.
+fn prepare(order: &Order, directory: &Path) -> Result<Vec<Option<Sink<File>>>, Failure> {
+    let parents = |path: &Path| match directory.join(path).parent() {
+        Some(parent) => fs::create_dir_all(parent),
+        None => Ok(()),
+    };
+    fs::create_dir_all(directory).map_err(|error| ours("the working folder", &error))?;
+    for output in &order.outputs {
+        parents(output).map_err(|error| ours("an output's folder", &error))?;
+    }
+    let sink = |input: &Input| {
+        parents(&input.path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(directory.join(&input.path))?;
+        Sink::new(
+            file,
+            input.encoding,
+            input.encoded_size,
+            input.size,
+            input.digest,
+        )
+        .map(Some)
+    };
+    order
+        .inputs
+        .iter()
+        .map(|input| sink(input).map_err(|error| ours("an input's file", &error)))
+        .collect()
+}
+
+/// Takes chunks until every input is whole.
+fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Failure> {
+    let mut left = files.len();
+    while left > 0 {
+        let chunk = setting
+            .chunks
+            .recv_blocking()
+            .map_err(|_| failure(Code::Cancelled, "cancelled"))?;
+        let at = chunk.blob as usize;
+        let wrong = |error: InputError| match error {
+            InputError::NotAsAnnounced(why) => failure(
+                Code::Input,
+                format!("input {:?}: {why}", setting.order.inputs[at].path),
+            ),
+            InputError::Io(error) => ours("an input's file", &error),
+        };
+        let Some(sink) = files.get_mut(at).and_then(Option::as_mut) else {
+            return Err(failure(Code::Input, format!("no input {at} is expected")));
+        };
+        sink.push(&chunk.data).map_err(wrong)?;
+        if chunk.last
+            && let Some(sink) = files[at].take()
+        {
+            sink.finish().map_err(wrong)?;
+            left -= 1;
+        }
+    }
+    Ok(())
+}
+
+fn compile(setting: &Setting, folder: &Folder, directory: &Path) -> Result<Ran, Failure> {
+    let order = &setting.order;
+    let memory_bytes = match setting.memory_bytes {
+        0 => u64::MAX,
+        bytes => bytes,
+    };
+    let confines = Confines {
+        memory_bytes_max: order
+            .memory_bytes_max
+            .map_or(memory_bytes, |max| max.min(memory_bytes)),
+        file_bytes_max: order
+            .output_bytes_max
+            .saturating_mul(PASSING_FACTOR)
+            .min(hg_proto::limits::OUTPUT_BYTES_MAX),
+        cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
+    };
+    let mut command = sandbox::command(
+        &setting.compiler.driver,
+        folder,
+        directory,
+        &order.environment,
+        setting.compiler.path_first.as_deref(),
+        confines,
+    );
+    command.args(&order.arguments);
+    compile::run(command, order.wall_ms_max, &setting.control).map_err(|error| match error {
+        CompileError::Spawn(error) => {
+            let driver = setting.compiler.driver.display();
+            ours(&format!("starting {driver}"), &error)
+        }
+        CompileError::Failed(failure) => failure,
+    })
+}
+
+fn unexpected(order: &Order, folder: &Folder, directory: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let known = |name: &Path| {
+        order.outputs.iter().any(|output| output == name)
+            || order.inputs.iter().any(|input| input.path == name)
+    };
+    let names = sandbox::unexpected(&folder.root(), directory, known, UNEXPECTED_MAX)
+        .map_err(|error| ours("looking for what the compiler made", &error))?;
+    Ok(names
+        .into_iter()
+        .map(|name| OsString::from(name).into_vec())
+        .collect())
+}
+
+fn send_outputs(
+    setting: &Setting,
+    folder: &Folder,
+    directory: &Path,
+) -> Result<Vec<Output>, Failure> {
+    let mut left = setting.order.output_bytes_max;
+    let mut outputs = Vec::new();
+    for (blob, path) in setting.order.outputs.iter().enumerate() {
+        let opened = open_output(&folder.root(), &directory.join(path))
+            .map_err(|error| ours(&format!("output {path:?}"), &error))?;
+        let Some((mut file, size)) = opened else {
+            continue;
+        };
+        let part = |data: &[u8], last| send_part(setting, blob as u32, data, last);
+        let sent = blobs::send(&mut file, size, left, part).map_err(|error| match error {
+            OutputError::Io(error) => ours(&format!("output {path:?}"), &error),
+            OutputError::TooLong => failure(Code::Limit, "the outputs are too large"),
+            OutputError::Send(failure) => failure,
+        })?;
+        left -= sent.size;
+        outputs.push(Output {
+            path: OsString::from(path).into_vec(),
+            digest: sent.digest.as_bytes().to_vec(),
+            size: sent.size,
+            encoding: Encoding::Zstd.into(),
+            encoded_size: sent.encoded_size,
+        });
+    }
+    Ok(outputs)
+}
+
+/// A file that the compiler made, and its length; `None`: it made none there.
+fn open_output(root: &Path, path: &Path) -> io::Result<Option<(File, u64)>> {
+    let stat = match fs::symlink_metadata(path) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let inside = match path.parent() {
+        Some(parent) => parent.canonicalize()?.starts_with(root),
+        None => false,
+    };
+    if !stat.is_file() || !inside {
+        return Err(io::Error::other("not a regular file of the task's own"));
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    Ok(Some((file, stat.len())))
+}
+
+/// Sends one part, in as many chunks as the credit makes it.
+fn send_part(setting: &Setting, blob: u32, mut data: &[u8], last: bool) -> Result<(), Failure> {
+    loop {
+        let len = setting
+            .control
+            .take_credit(data.len(), CREDIT_WAIT)
+            .map_err(|error| match error {
+                NoCredit::Cancelled => failure(Code::Cancelled, "cancelled"),
+                NoCredit::TimedOut => failure(Code::Link, "no credit for output came"),
+            })?;
+        let (now, later) = data.split_at(len);
+        data = later;
+        let chunk = v1::Chunk {
+            dispatch_id: setting.dispatch_id,
+            blob,
+            data: now.to_vec(),
+            last: last && data.is_empty(),
+        };
+        send(setting, Kind::Chunk(chunk))?;
+        if data.is_empty() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What this machine can compile: compilers in PATH and what each is. Not pure:
+//! reads folders and runs compilers. Unaware of tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hg_proto::args::Dialect;
+use hg_proto::digest::Digest;
+use hg_proto::limits::TOOLCHAINS_MAX;
+use hg_proto::probe;
+use hg_proto::toolchain::{Family, Language};
+use hg_proto::v1;
+
+use crate::log::{self, Level};
+use crate::sandbox;
+
+/// A compiler of this machine, for one language.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiler {
+    /// Absolute, as found in PATH.
+    pub driver: PathBuf,
+    /// Whose command line it speaks.
+    pub family: Family,
+    /// What it compiles under this identity.
+    pub language: Language,
+    /// A folder that it needs in PATH ahead of [`sandbox::PATH`], for its assembler.
+    pub path_first: Option<PathBuf>,
+    /// As it goes on the wire.
+    pub toolchain: v1::Toolchain,
+}
+
+impl Compiler {
+    /// How its command line is to be read.
+    pub fn dialect(&self) -> Dialect {
+        Dialect {
+            family: self.family,
+            cxx_driver: self.driver.file_name().is_some_and(is_cxx_name),
+        }
+    }
+
+    /// Whether the files that make its code are still those that were advertised;
+    /// `memo` as for [`find`].
+    pub fn is_unchanged(&self, memo: &Path) -> bool {
+        probe::probe(&self.driver, Some(memo))
+            .ok()
+            .and_then(|probe| probe.toolchain(self.language))
+            .is_some_and(|toolchain| toolchain.digest == self.toolchain.digest)
+    }
+}
+
+/// Compilers by identity.
+pub type Catalogue = BTreeMap<Digest, Compiler>;
+
+/// Finds the compilers in PATH. `memo` is a folder in which what is found out
+/// about them is kept.
+pub fn find(memo: &Path) -> Catalogue {
+    let mut catalogue = Catalogue::new();
+    for driver in candidates(&env::var_os("PATH").unwrap_or_default()) {
+        let probe = match probe::probe(&driver, Some(memo)) {
+            Ok(probe) => probe,
+            Err(error) => {
+                log::line(Level::Info, format_args!("not offered: {error}"));
+                continue;
+            }
+        };
+        let path_first = assembler_folder(&driver);
+        for language in [Language::C, Language::Cxx] {
+            let Some(toolchain) = probe.toolchain(language) else {
+                continue;
+            };
+            let Ok(digest) = Digest::try_from(&toolchain.digest[..]) else {
+                continue;
+            };
+            let compiler = Compiler {
+                driver: driver.clone(),
+                family: probe.family,
+                language,
+                path_first: path_first.clone(),
+                toolchain,
+            };
+            offer(&mut catalogue, digest, compiler);
+        }
+    }
+    catalogue
+}
+
+/// Adds a compiler. Under one identity, `clang++` is the better one for C++ and
+/// `clang` for C; otherwise the first one found stays.
+fn offer(catalogue: &mut Catalogue, digest: Digest, compiler: Compiler) {
+    let suits = |c: &Compiler| c.dialect().cxx_driver == (c.language == Language::Cxx);
+    let full = catalogue.len() >= TOOLCHAINS_MAX;
+    match catalogue.get(&digest) {
+        None if full => {
+            let driver = compiler.driver.display();
+            log::line(
+                Level::Warn,
+                format_args!("{driver}: one toolchain too many"),
+            );
+        }
+        Some(known) if suits(known) || !suits(&compiler) => {}
+        _ => {
+            log::line(
+                Level::Info,
+                format_args!(
+                    "toolchain {} {} {} {}: {}",
+                    &digest.to_hex()[..16],
+                    compiler.family.name(),
+                    compiler.toolchain.version,
+                    compiler.language.name(),
+                    compiler.driver.display()
+                ),
+            );
+            catalogue.insert(digest, compiler);
+        }
+    }
+}
+
+/// Programs in `path` that are called like a compiler, by name and by what they
+/// link to (`ccache` under the name `gcc` is none); each once.
+fn candidates(path: &OsStr) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for folder in env::split_paths(path).filter(|folder| folder.is_absolute()) {
+        let Ok(entries) = folder.read_dir() else {
+            continue;
+        };
+        let mut drivers: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| is_compiler_name(entry.file_name()))
+            .map(|entry| entry.path())
+            .collect();
+        drivers.sort();
+        for driver in drivers {
+            let Ok(real) = driver.canonicalize() else {
+                continue;
+            };
+            if !real.file_name().is_some_and(is_compiler_name) {
+                continue;
+            }
+            let is_cxx = driver.file_name().is_some_and(is_cxx_name);
+            if seen.insert((real, is_cxx)) {
+                found.push(driver);
+            }
+        }
+    }
+    found
+}
+
+/// `g++-12` is `g++`, and `x86_64-linux-gnu-gcc-12` is `x86_64-linux-gnu-gcc`.
+fn without_version(name: &[u8]) -> &[u8] {
+    match name.iter().rposition(|&byte| byte == b'-') {
+        Some(at)
+            if at + 1 < name.len()
+                && name[at + 1..]
+                    .iter()
+                    .all(|b| b.is_ascii_digit() || *b == b'.') =>
+        {
+            &name[..at]
+        }
+        _ => name,
+    }
+}
+
+fn is_compiler_name(name: impl AsRef<OsStr>) -> bool {
+    let name = without_version(name.as_ref().as_bytes());
+    let cross = |suffix: &[u8]| {
+        name.strip_suffix(suffix)
+            .is_some_and(|triple| triple.windows(7).any(|part| part == b"-linux-"))
+    };
+    matches!(
+        name,
+        b"cc" | b"c++" | b"gcc" | b"g++" | b"clang" | b"clang++"
+    ) || cross(b"-gcc")
+        || cross(b"-g++")
+}
+
+fn is_cxx_name(name: &OsStr) -> bool {
+    without_version(name.as_bytes()).ends_with(b"++")
+}
+
+/// Where the driver finds its assembler here, if it would find another one, or
+/// none, with [`sandbox::PATH`] alone.
+fn assembler_folder(driver: &Path) -> Option<PathBuf> {
+    let output = Command::new(driver)
+        .arg("-print-prog-name=as")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    // An absolute answer: the driver finds it by itself.
+    if output.stdout.trim_ascii() != b"as" {
+        return None;
+    }
+    let first = |path: &OsStr| env::split_paths(path).find(|folder| folder.join("as").is_file());
+    let folder = first(&env::var_os("PATH")?)?;
+    let confined = first(OsStr::new(sandbox::PATH));
+    (folder.is_absolute() && confined.as_ref() != Some(&folder)).then_some(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_compilers() {
+        for name in [
+            "cc",
+            "c++",
+            "gcc-12",
+            "g++-4.9",
+            "clang++-14",
+            "aarch64-linux-gnu-gcc-12",
+            "arm-linux-gnueabihf-g++",
+        ] {
+            assert!(is_compiler_name(name), "{name}");
+        }
+        for name in [
+            "ccache",
+            "gcc-ar",
+            "gcc-ar-12",
+            "clang-format",
+            "clang-",
+            "avr-gcc",
+            "c89",
+        ] {
+            assert!(!is_compiler_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_cxx_drivers() {
+        assert!(is_cxx_name(OsStr::new("x86_64-linux-gnu-g++-12")));
+        assert!(!is_cxx_name(OsStr::new("gcc")));
+    }
+
+    #[test]
+    fn a_link_to_something_else_is_no_compiler() {
+        let folder = env::temp_dir().join(format!("hg-worker-names-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for real in ["ccache", "clang"] {
+            std::fs::write(folder.join(real), "").unwrap();
+        }
+        for (name, real) in [
+            ("gcc", "ccache"),
+            ("clang++", "clang"),
+            ("clang-14", "clang"),
+        ] {
+            std::os::unix::fs::symlink(real, folder.join(name)).unwrap();
+        }
+        let found = candidates(folder.as_os_str());
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, [folder.join("clang"), folder.join("clang++")]);
+    }
+}

@@ -1,0 +1,424 @@
+//! A task as it came becomes an order that is safe to carry out, or is refused.
+//! The worker trusts nobody: the coordinator has checked too, and that does not
+//! count. Pure: no files, no processes.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use hg_proto::args::Dialect;
+use hg_proto::digest::Digest;
+use hg_proto::limits::{
+    ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COMPILE_MS_DEFAULT, COMPILE_MS_MAX, ENVIRONMENT_BYTES_MAX,
+    ENVIRONMENT_MAX, INPUT_BYTES_MAX, INPUTS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX,
+};
+use hg_proto::v1::{self, Encoding, failure::Code};
+
+/// Folders that one path may go through: bounds how deep a task's tree is.
+pub const PATH_DEPTH_MAX: usize = 64;
+
+/// A file to be put into the task's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Relative to the working directory.
+    pub path: PathBuf,
+    /// Of the plain content.
+    pub digest: Digest,
+    /// Bytes of plain content.
+    pub size: u64,
+    /// How it travels.
+    pub encoding: Encoding,
+    /// Bytes as it travels.
+    pub encoded_size: u64,
+}
+
+/// A task that may be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Which compiler.
+    pub toolchain: Digest,
+    /// Without the compiler's name.
+    pub arguments: Vec<OsString>,
+    /// Relative to the task's folder; empty: the folder itself.
+    pub working_directory: PathBuf,
+    /// Distinct paths, none above another.
+    pub inputs: Vec<Input>,
+    /// Relative to the working directory; distinct, and none is an input.
+    pub outputs: Vec<PathBuf>,
+    /// Only what may travel.
+    pub environment: Vec<(OsString, OsString)>,
+    /// From the compiler's start.
+    pub wall_ms_max: u32,
+    /// Address space of each process; `None`: the worker's own bound.
+    pub memory_bytes_max: Option<u64>,
+    /// All outputs together.
+    pub output_bytes_max: u64,
+}
+
+/// A failure for the wire.
+pub fn failure(code: Code, detail: impl Into<String>) -> v1::Failure {
+    v1::Failure {
+        code: code.into(),
+        detail: detail.into(),
+    }
+}
+
+fn refused(detail: impl Into<String>) -> v1::Failure {
+    failure(Code::Refused, detail)
+}
+
+/// Checks `task`; `dialect` says whose command line a toolchain of this machine
+/// speaks, `None` when there is no such toolchain.
+///
+/// # Errors
+/// The failure to answer with: `REFUSED` or `NO_TOOLCHAIN`.
+pub fn validate(
+    task: v1::Task,
+    dialect: impl FnOnce(&Digest) -> Option<Dialect>,
+) -> Result<Order, v1::Failure> {
+    let toolchain = task.toolchain.as_ref().map_or(&[][..], |t| &t.digest);
+    let toolchain = Digest::try_from(toolchain)
+        .map_err(|error| refused(format!("toolchain digest: {error}")))?;
+    let working_directory = match &task.working_directory[..] {
+        [] => PathBuf::new(),
+        bytes => path("working directory", bytes)?,
+    };
+    let inputs = inputs(&task.inputs)?;
+    let outputs = outputs(&task.outputs, &inputs)?;
+    let environment = environment(task.environment)?;
+    arguments(&task.arguments)?;
+    let dialect = dialect(&toolchain).ok_or_else(|| {
+        let hex = toolchain.to_hex();
+        failure(Code::NoToolchain, format!("no toolchain {}", &hex[..16]))
+    })?;
+    travels(dialect, &task.arguments, &inputs, &outputs)?;
+    let limits = task.limits.unwrap_or_default();
+    Ok(Order {
+        toolchain,
+        arguments: task.arguments.into_iter().map(OsString::from_vec).collect(),
+        working_directory,
+        inputs,
+        outputs,
+        environment,
+        wall_ms_max: match limits.wall_ms_max {
+            0 => COMPILE_MS_DEFAULT,
+            ms => ms.min(COMPILE_MS_MAX),
+        },
+        memory_bytes_max: (limits.memory_bytes_max > 0).then_some(limits.memory_bytes_max),
+        output_bytes_max: match limits.output_bytes_max {
+            0 => OUTPUT_BYTES_MAX,
+            bytes => bytes.min(OUTPUT_BYTES_MAX),
+        },
+    })
+}
+
+/// The table of compiler arguments has the last word on what may run here.
+fn travels(
+    dialect: Dialect,
+    arguments: &[Vec<u8>],
+    inputs: &[Input],
+    outputs: &[PathBuf],
+) -> Result<(), v1::Failure> {
+    let inputs: Vec<&[u8]> = inputs
+        .iter()
+        .map(|i| i.path.as_os_str().as_bytes())
+        .collect();
+    let outputs: Vec<&[u8]> = outputs.iter().map(|o| o.as_os_str().as_bytes()).collect();
+    hg_proto::args::check_travelled(dialect, arguments, &inputs, &outputs)
+        .map_err(|reason| refused(reason.to_string()))
+}
+
+/// A relative path that stays below where it starts, spelled in one way only.
+fn path(what: &str, bytes: &[u8]) -> Result<PathBuf, v1::Failure> {
+    let refuse = |why: &str| {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(128)]).into_owned();
+        Err(refused(format!("{what} {shown:?} {why}")))
+    };
+    if bytes.is_empty() {
+        return refuse("is empty");
+    }
+    if bytes.len() > PATH_BYTES_MAX {
+        return refuse("is too long");
+    }
+    if bytes.contains(&0) {
+        return refuse("has a NUL in it");
+    }
+    if bytes[0] == b'/' {
+        return refuse("is absolute");
+    }
+    let mut depth = 0;
+    for component in bytes.split(|&byte| byte == b'/') {
+        match component {
+            b"" | b"." => return refuse("is not in its shortest form"),
+            b".." => return refuse("leads upwards"),
+            _ => depth += 1,
+        }
+    }
+    if depth > PATH_DEPTH_MAX {
+        return refuse("is too deep");
+    }
+    Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+fn inputs(inputs: &[v1::Input]) -> Result<Vec<Input>, v1::Failure> {
+    if inputs.len() > INPUTS_MAX {
+        return Err(refused(format!("{} inputs", inputs.len())));
+    }
+    let mut checked: Vec<Input> = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let input = self::input(input)?;
+        // A file can't lie below another file, nor twice at one place.
+        if let Some(other) = checked.iter().find(|other| {
+            other.path.starts_with(&input.path) || input.path.starts_with(&other.path)
+        }) {
+            return Err(refused(format!(
+                "inputs {:?} and {:?} collide",
+                other.path, input.path
+            )));
+        }
+        checked.push(input);
+    }
+    Ok(checked)
+}
+
+fn input(input: &v1::Input) -> Result<Input, v1::Failure> {
+    let path = path("input", &input.path)?;
+    let digest = Digest::try_from(&input.digest[..])
+        .map_err(|error| refused(format!("input {path:?}: {error}")))?;
+    if input.size > INPUT_BYTES_MAX {
+        return Err(refused(format!("input {path:?} of {} bytes", input.size)));
+    }
+    let encoding = Encoding::try_from(input.encoding)
+        .map_err(|_| refused(format!("input {path:?}: unknown encoding")))?;
+    let encoded_max = match encoding {
+        Encoding::Identity => input.size,
+        // What zstd makes of incompressible content, and some more.
+        Encoding::Zstd => input.size + (input.size >> 7) + 1024,
+    };
+    let exact = encoding == Encoding::Zstd || input.encoded_size == input.size;
+    if input.encoded_size > encoded_max || !exact {
+        return Err(refused(format!(
+            "input {path:?}: {} bytes encode {}",
+            input.encoded_size, input.size
+        )));
+    }
+    Ok(Input {
+        path,
+        digest,
+        size: input.size,
+        encoding,
+        encoded_size: input.encoded_size,
+    })
+}
+
+fn outputs(outputs: &[Vec<u8>], inputs: &[Input]) -> Result<Vec<PathBuf>, v1::Failure> {
+    if outputs.len() > OUTPUTS_MAX {
+        return Err(refused(format!("{} outputs", outputs.len())));
+    }
+    let mut checked: Vec<PathBuf> = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let output = path("output", output)?;
+        let collides = |other: &PathBuf| other.starts_with(&output) || output.starts_with(other);
+        if checked.iter().any(collides) || inputs.iter().any(|input| collides(&input.path)) {
+            return Err(refused(format!("output {output:?} collides")));
+        }
+        checked.push(output);
+    }
+    Ok(checked)
+}
+
+fn arguments(arguments: &[Vec<u8>]) -> Result<(), v1::Failure> {
+    if arguments.len() > ARGUMENTS_MAX {
+        return Err(refused(format!("{} arguments", arguments.len())));
+    }
+    let bytes: usize = arguments.iter().map(Vec::len).sum();
+    if bytes > ARGUMENT_BYTES_MAX {
+        return Err(refused(format!("{bytes} bytes of arguments")));
+    }
+    if arguments.iter().any(|argument| argument.contains(&0)) {
+        return Err(refused("an argument has a NUL in it"));
+    }
+    Ok(())
+}
+
+/// What may not travel is left out rather than refused: a compile without it is
+/// what the client asked the table for.
+fn environment(
+    variables: Vec<v1::EnvironmentVariable>,
+) -> Result<Vec<(OsString, OsString)>, v1::Failure> {
+    if variables.len() > ENVIRONMENT_MAX {
+        return Err(refused(format!("{} variables", variables.len())));
+    }
+    let mut checked = Vec::new();
+    for v1::EnvironmentVariable { name, value } in variables {
+        if name.len() + value.len() > ENVIRONMENT_BYTES_MAX {
+            return Err(refused("a variable is too long"));
+        }
+        if name.is_empty() || name.contains(&b'=') || name.contains(&0) || value.contains(&0) {
+            return Err(refused("a variable is malformed"));
+        }
+        if hg_proto::args::environment_travels(&name) {
+            checked.push((OsString::from_vec(name), OsString::from_vec(value)));
+        }
+    }
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hg_proto::toolchain::Family;
+
+    const GCC: Dialect = Dialect {
+        family: Family::Gcc,
+        cxx_driver: false,
+    };
+
+    fn task() -> v1::Task {
+        let arguments = "-fpreprocessed -fdirectives-only -x c -c in.c -o in.o";
+        v1::Task {
+            toolchain: Some(v1::Toolchain {
+                digest: vec![7; 32],
+                ..v1::Toolchain::default()
+            }),
+            arguments: arguments.split(' ').map(|word| word.into()).collect(),
+            inputs: vec![input("in.c")],
+            outputs: vec![b"in.o".to_vec()],
+            ..v1::Task::default()
+        }
+    }
+
+    fn input(path: &str) -> v1::Input {
+        v1::Input {
+            path: path.into(),
+            digest: vec![1; 32],
+            size: 10,
+            encoding: Encoding::Zstd.into(),
+            encoded_size: 20,
+        }
+    }
+
+    /// Changes a good task and says how it is refused.
+    fn refusal(change: impl FnOnce(&mut v1::Task)) -> String {
+        let mut task = task();
+        change(&mut task);
+        let failure = validate(task, |_| Some(GCC)).unwrap_err();
+        assert_eq!(failure.code(), Code::Refused, "{}", failure.detail);
+        failure.detail
+    }
+
+    #[test]
+    fn a_good_task_is_an_order() {
+        let order = validate(task(), |_| Some(GCC)).unwrap();
+        assert_eq!(order.inputs[0].path, PathBuf::from("in.c"));
+        assert_eq!(order.wall_ms_max, COMPILE_MS_DEFAULT);
+        assert_eq!(order.output_bytes_max, OUTPUT_BYTES_MAX);
+        assert_eq!(order.memory_bytes_max, None);
+    }
+
+    #[test]
+    fn an_unknown_toolchain_is_named() {
+        let failure = validate(task(), |_| None).unwrap_err();
+        assert_eq!(failure.code(), Code::NoToolchain);
+        assert!(failure.detail.contains("0707070707070707"));
+    }
+
+    #[test]
+    fn paths_stay_inside() {
+        for (path, word) in [
+            (&b""[..], "empty"),
+            (b"/etc/passwd", "absolute"),
+            (b"../x", "upwards"),
+            (b"a/../../x", "upwards"),
+            (b"a/..", "upwards"),
+            (b"./x", "shortest"),
+            (b"a//x", "shortest"),
+            (b"a/", "shortest"),
+            (b"a\0b", "NUL"),
+            (&[b'a'; PATH_BYTES_MAX + 1], "long"),
+            (
+                &b"a/".repeat(PATH_DEPTH_MAX + 1)[..2 * PATH_DEPTH_MAX + 1],
+                "deep",
+            ),
+        ] {
+            let as_input = refusal(|task| task.inputs[0].path = path.to_vec());
+            assert!(as_input.contains(word), "{as_input}");
+            let as_output = refusal(|task| task.outputs[0] = path.to_vec());
+            assert!(as_output.contains(word), "{as_output}");
+            if !path.is_empty() {
+                let as_folder = refusal(|task| task.working_directory = path.to_vec());
+                assert!(as_folder.contains(word), "{as_folder}");
+            }
+        }
+    }
+
+    #[test]
+    fn files_do_not_collide() {
+        for (one, other) in [("a", "a"), ("a", "a/b"), ("a/b", "a")] {
+            let inputs = refusal(|task| task.inputs = vec![input(one), input(other)]);
+            assert!(inputs.contains("collide"), "{inputs}");
+            let mixed = refusal(|task| {
+                task.inputs = vec![input(one)];
+                task.outputs = vec![other.into()];
+            });
+            assert!(mixed.contains("collides"), "{mixed}");
+        }
+    }
+
+    #[test]
+    fn counts_and_sizes_have_bounds() {
+        let many: Vec<_> = (0..=INPUTS_MAX).map(|n| input(&n.to_string())).collect();
+        assert!(refusal(|task| task.inputs = many).contains("17 inputs"));
+        let many: Vec<_> = (0..=OUTPUTS_MAX).map(|n| n.to_string().into()).collect();
+        assert!(refusal(|task| task.outputs = many).contains("17 outputs"));
+        refusal(|task| task.arguments = vec![b"-O2".to_vec(); ARGUMENTS_MAX + 1]);
+        refusal(|task| task.arguments[0] = vec![b'x'; ARGUMENT_BYTES_MAX + 1]);
+        refusal(|task| task.arguments[0] = b"a\0b".to_vec());
+        refusal(|task| task.inputs[0].size = INPUT_BYTES_MAX + 1);
+        refusal(|task| task.inputs[0].encoded_size = 10 + 1024 + 1);
+        refusal(|task| task.inputs[0].encoding = Encoding::Identity.into());
+        refusal(|task| task.inputs[0].encoding = 9);
+        refusal(|task| task.inputs[0].digest = vec![1; 31]);
+        refusal(|task| task.toolchain = None);
+        let variable = v1::EnvironmentVariable {
+            name: b"LC_ALL".to_vec(),
+            value: vec![b'x'; ENVIRONMENT_BYTES_MAX],
+        };
+        refusal(|task| task.environment = vec![variable]);
+        let variable = v1::EnvironmentVariable::default();
+        refusal(|task| task.environment = vec![variable; ENVIRONMENT_MAX + 1]);
+    }
+
+    #[test]
+    fn limits_are_lowered_to_ours() {
+        let mut task = task();
+        task.limits = Some(v1::Limits {
+            wall_ms_max: u32::MAX,
+            memory_bytes_max: 5,
+            output_bytes_max: u64::MAX,
+        });
+        let order = validate(task, |_| Some(GCC)).unwrap();
+        assert_eq!(order.wall_ms_max, COMPILE_MS_MAX);
+        assert_eq!(order.memory_bytes_max, Some(5));
+        assert_eq!(order.output_bytes_max, OUTPUT_BYTES_MAX);
+    }
+
+    #[test]
+    fn arguments_are_the_tables_to_judge() {
+        let refused = refusal(|task| task.arguments.insert(0, b"-fplugin=x".to_vec()));
+        assert!(refused.contains("-fplugin=x"), "{refused}");
+    }
+
+    #[test]
+    fn only_harmless_variables_are_set() {
+        let mut task = task();
+        for name in ["LC_ALL", "LD_PRELOAD", "PATH", "HG_TASK_ROOT"] {
+            task.environment.push(v1::EnvironmentVariable {
+                name: name.into(),
+                value: b"C".to_vec(),
+            });
+        }
+        let order = validate(task, |_| Some(GCC)).unwrap();
+        assert_eq!(order.environment, [("LC_ALL".into(), "C".into())]);
+    }
+}
