@@ -1,1 +1,26 @@
+//! The coordinator. Modules in the order in which data flows through them: the
+//! pure ones first, then those that do I/O.
 
+pub mod bounds;
+pub mod id;
+pub mod queue;
+pub mod registry;
+pub mod scheduler;
+pub mod jobs;
+pub mod coordinator;
+pub mod validate;
+pub mod transfer;
+pub mod config;
+
+pub mod log;
+pub mod metrics;
+pub mod mailbox;
+pub mod channel;
+pub mod dispatch;
+pub mod crowd;
+pub mod link;
+pub mod submit;
+pub mod grpc;
+pub mod api;
+pub mod accept;
+pub mod server;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `hg-coord`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hg_coord::server::main()
+}

@@ -1,0 +1,87 @@
+//! The coordinator's own bounds, each with its unit. Those of the wire are in
+//! `hg_proto::limits`.
+
+use hg_proto::limits;
+
+/// Tasks that wait for a slot, all clients together.
+pub const QUEUE_TASKS_MAX: usize = 16_384;
+/// Tasks of one client that wait for a slot.
+pub const QUEUE_CLIENT_TASKS_MAX: usize = 4_096;
+/// Bytes of all tasks that wait for a slot (arguments and names; never sources).
+pub const QUEUE_BYTES_MAX: usize = 256 << 20;
+/// Milliseconds that a task waits for a slot when it says nothing.
+pub const QUEUE_MS_DEFAULT: u64 = 30_000;
+/// Milliseconds that a task may wait for a slot at most.
+pub const QUEUE_MS_MAX: u64 = 600_000;
+
+/// Attempts on other workers after the first one failed.
+pub const RETRIES_MAX: u32 = 1;
+/// Times that workers may answer "no room" to one task.
+pub const REFUSALS_MAX: u32 = 8;
+/// Milliseconds for which a worker that answered "no room" gets nothing.
+pub const REFUSAL_PAUSE_MS: u64 = 500;
+
+/// Milliseconds from a dispatch to the worker's first answer to it.
+pub const OFFER_MS_MAX: u64 = 10_000;
+/// Milliseconds without progress while a client sends its inputs.
+pub const INPUT_STALL_MS_MAX: u64 = 10_000;
+/// Milliseconds that all inputs of one attempt may take.
+pub const INPUTS_MS_MAX: u64 = 600_000;
+/// Milliseconds that a worker gets beyond the compile's own limit, to stop it
+/// and to send what it made.
+pub const RESULT_GRACE_MS: u64 = 60_000;
+/// Milliseconds that a chunk may wait for a worker that does not read. Shorter
+/// than [`INPUT_STALL_MS_MAX`], so that the right side is blamed.
+pub const LINK_STALL_MS_MAX: u64 = 8_000;
+/// Milliseconds that a client may leave an answer unread.
+pub const CLIENT_STALL_MS_MAX: u64 = 30_000;
+
+/// Milliseconds between two looks at the deadlines.
+pub const TICK_MS: u64 = 100;
+/// Milliseconds from a signal to the end of the process.
+pub const SHUTDOWN_MS_MAX: u64 = 1_500;
+
+/// Bytes of control frames that wait for one worker; beyond it does not read.
+pub const LINK_CONTROL_BYTES_MAX: usize = 8 << 20;
+/// Chunks that wait for one worker, all its tasks together.
+pub const LINK_CHUNKS_MAX: usize = 8;
+/// Cancelled dispatches of one link whose late answers are still understood.
+pub const LINK_CANCELLED_MAX: usize = 4_096;
+/// Bytes read from a link at once.
+pub const LINK_READ_BYTES: usize = 16 << 10;
+/// Bytes of output consumed before the worker is told.
+pub const CREDIT_BYTES_MIN: u32 = limits::OUTPUT_WINDOW_BYTES / 4;
+
+/// File descriptors kept for the process itself and for HTTP.
+pub const FDS_RESERVED: u64 = 512;
+/// File descriptors that are asked for; more would be of no use.
+pub const FDS_MAX: u64 = 262_144;
+/// Connections that have not said what they are, at most, whatever the limit
+/// on file descriptors.
+pub const SILENT_MAX: usize = 4_096;
+/// SubmitTask streams, all connections together.
+pub const SUBMITS_MAX: usize = 32_768;
+/// Watchers of events.
+pub const WATCHERS_MAX: usize = 256;
+/// Events that a watcher may be behind.
+pub const EVENTS_BEHIND_MAX: usize = 1_024;
+
+/// Streams of one HTTP/2 connection.
+pub const H2_STREAMS_MAX: u32 = 1_024;
+/// Bytes in flight to us on one HTTP/2 stream.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// Bytes in flight to us on one HTTP/2 connection.
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of one HTTP/2 frame.
+pub const H2_FRAME_BYTES_MAX: u32 = 64 << 10;
+/// Bytes of the headers of one request.
+pub const H2_HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Milliseconds between two pings of an HTTP/2 connection.
+pub const H2_PING_MS: u64 = 10_000;
+/// Milliseconds in which a ping must be answered.
+pub const H2_PONG_MS_MAX: u64 = 10_000;
+
+/// HTTP connections at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Milliseconds that one HTTP connection may last.
+pub const HTTP_MS_MAX: u64 = 30_000;

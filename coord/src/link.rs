@@ -1,0 +1,260 @@
+//! One worker link: bytes from a socket to the hub, frames from the channel to
+//! the socket. A worker that breaks the protocol is told why and dropped.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hg_proto::frame::{Decoder, FrameError};
+use hg_proto::v1::{self, FromWorker, from_worker};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout};
+
+use crate::bounds::LINK_READ_BYTES;
+use crate::channel::{Channel, Closed, Fault};
+use crate::coordinator::Event;
+use crate::crowd::Member;
+use crate::dispatch::Hub;
+use crate::id::{DispatchId, WorkerId};
+use crate::registry::Vitals;
+use crate::{log, validate};
+
+/// Milliseconds for the last words on a link.
+const GOODBYE_MS_MAX: u64 = 300;
+/// Milliseconds between two notes that chunks are signs of life too.
+const HEARD_MS: u64 = 500;
+
+/// Why a link ended.
+enum End {
+    /// The worker closed it.
+    Eof,
+    /// The network did.
+    Io(std::io::Error),
+    /// The worker broke the protocol.
+    Fault(Fault),
+    /// We closed it.
+    Closed(Closed),
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        End::Fault(fault)
+    }
+}
+
+fn frame_fault(error: &FrameError) -> Fault {
+    let reason = match error {
+        FrameError::TooLong(_) => "frame_too_long",
+        FrameError::Empty => "frame_empty",
+        FrameError::Garbage(_) => "frame_garbage",
+    };
+    Fault::new(reason, error.to_string())
+}
+
+/// Serves a connection whose first bytes look like a worker's, until it ends.
+/// `member` is its place among those that have not said hello, `deadline` when
+/// they must have.
+pub async fn serve(
+    mut stream: TcpStream,
+    first: &[u8],
+    peer: SocketAddr,
+    hub: Arc<Hub>,
+    mut member: Member,
+    deadline: Instant,
+) {
+    let Some(_alive) = hub.stay() else {
+        return;
+    };
+    let mut reader = Reader { decoder: Decoder::new(), buffer: vec![0; LINK_READ_BYTES] };
+    reader.decoder.push(first);
+    let (mut read, mut write) = stream.split();
+    let hello = tokio::select! {
+        hello = tokio::time::timeout_at(deadline, reader.next(&mut read)) => hello,
+        () = member.evicted() => return refuse(&hub, peer, &Fault::new("crowded", "too many silent connections")),
+    };
+    drop(member);
+    let hello = match hello {
+        Err(_) => Err(Fault::new("no_hello", "no hello in time")),
+        Ok(Err(End::Fault(fault))) => Err(fault),
+        Ok(Err(_)) => Err(Fault::new("closed_before_hello", "closed before its hello")),
+        Ok(Ok(from_worker::Kind::Hello(hello))) => {
+            validate::hello(hello, peer.to_string()).map_err(|why| Fault::new("bad_hello", why))
+        }
+        Ok(Ok(_)) => Err(Fault::new("no_hello", "another message before the hello")),
+    };
+    match hello {
+        Ok(spec) => {
+            let (worker, channel) = hub.join(spec);
+            run(&hub, worker, &channel, &mut reader, &mut read, &mut write).await;
+        }
+        Err(fault) => {
+            refuse(&hub, peer, &fault);
+            say_goodbye(&mut write, fault.detail).await;
+        }
+    }
+}
+
+fn refuse(hub: &Hub, peer: SocketAddr, fault: &Fault) {
+    hub.metrics.drop_connection(fault.reason);
+    log::debug(format_args!("dropped {peer}: {}", fault.detail));
+}
+
+async fn say_goodbye(write: &mut WriteHalf<'_>, reason: String) {
+    let kind = v1::to_worker::Kind::Goodbye(v1::Goodbye { reason });
+    if let Ok(frame) = hg_proto::frame::encode(&v1::ToWorker { kind: Some(kind) }) {
+        // It is being dropped: whether it hears why is its own affair.
+        let _ = timeout(Duration::from_millis(GOODBYE_MS_MAX), write.write_all(&frame)).await;
+    }
+}
+
+/// Both directions until one ends; then the last words.
+async fn run(
+    hub: &Hub,
+    worker: WorkerId,
+    channel: &Channel,
+    reader: &mut Reader,
+    read: &mut ReadHalf<'_>,
+    write: &mut WriteHalf<'_>,
+) {
+    let mut writer = pin!(write_all(channel, write));
+    let end = tokio::select! {
+        end = read_all(hub, worker, channel, reader, read) => end,
+        end = &mut writer => end,
+        end = cut(channel) => end,
+    };
+    let fault = matches!(end, End::Fault(_));
+    let reason = count(hub, end);
+    // Closes the channel, with a goodbye as its last frame.
+    hub.gone(worker, &reason);
+    if fault {
+        let _ = timeout(Duration::from_millis(GOODBYE_MS_MAX), writer).await;
+    }
+}
+
+/// Returns when the coordinator has closed the link and waited long enough for
+/// the worker to read why.
+async fn cut(channel: &Channel) -> End {
+    let closed = channel.closed().await;
+    if closed != Closed::AtOnce {
+        tokio::time::sleep(Duration::from_millis(GOODBYE_MS_MAX)).await;
+    }
+    End::Closed(closed)
+}
+
+/// Counts the end if it was our doing, and says it in words.
+fn count(hub: &Hub, end: End) -> String {
+    let (counted, reason) = match end {
+        End::Eof => return "closed by the worker".into(),
+        End::Io(error) => return error.to_string(),
+        End::Fault(fault) => {
+            log::info(format_args!("worker at fault, {}: {}", fault.reason, fault.detail));
+            (fault.reason, fault.detail)
+        }
+        End::Closed(Closed::Expired) => ("expired", "no heartbeat".into()),
+        End::Closed(Closed::Politely) => ("closed", "closed by the coordinator".into()),
+        End::Closed(Closed::AtOnce) => ("not_reading", "the worker does not read".into()),
+    };
+    hub.metrics.drop_connection(counted);
+    reason
+}
+
+async fn write_all(channel: &Channel, write: &mut WriteHalf<'_>) -> End {
+    while let Some(frame) = channel.next_frame().await {
+        if let Err(error) = write.write_all(&frame).await {
+            return End::Io(error);
+        }
+    }
+    End::Closed(channel.closed().await)
+}
+
+async fn read_all(
+    hub: &Hub,
+    worker: WorkerId,
+    channel: &Channel,
+    reader: &mut Reader,
+    read: &mut ReadHalf<'_>,
+) -> End {
+    let mut heard = Instant::now();
+    loop {
+        let message = match reader.next(read).await {
+            Ok(message) => message,
+            Err(end) => return end,
+        };
+        if heard.elapsed() >= Duration::from_millis(HEARD_MS) {
+            heard = Instant::now();
+            hub.heard(worker, None);
+        }
+        if let Err(fault) = take(hub, worker, channel, message) {
+            return End::Fault(fault);
+        }
+    }
+}
+
+fn take(
+    hub: &Hub,
+    worker: WorkerId,
+    channel: &Channel,
+    message: from_worker::Kind,
+) -> Result<(), Fault> {
+    match message {
+        from_worker::Kind::Hello(_) => return Err(Fault::new("second_hello", "a second hello")),
+        from_worker::Kind::Heartbeat(beat) => {
+            let vitals = Vitals {
+                load_milli: beat.load_milli,
+                memory_available_bytes: beat.memory_available_bytes,
+                temperature_milli_c: beat.temperature_milli_c,
+                round_trip_us: beat.round_trip_us,
+            };
+            hub.heard(worker, Some(vitals));
+            let seen = v1::HeartbeatSeen { sequence: beat.sequence };
+            channel.send(v1::to_worker::Kind::HeartbeatSeen(seen));
+        }
+        from_worker::Kind::Need(need) => {
+            let dispatch = DispatchId(need.dispatch_id);
+            if let Some(inputs) = channel.need(dispatch, need.digests)? {
+                hub.handle(Event::NeedReceived { worker, dispatch, inputs });
+            }
+        }
+        from_worker::Kind::Chunk(chunk) => {
+            let bytes = hub.metrics.bytes.with_label_values(&["to_client"]);
+            bytes.inc_by(chunk.data.len() as u64);
+            channel.chunk(chunk)?;
+        }
+        from_worker::Kind::Done(done) => hub.done(worker, channel, done)?,
+        from_worker::Kind::Failed(failed) => hub.failed(worker, channel, failed)?,
+        from_worker::Kind::Draining(_) => hub.draining(worker),
+    }
+    Ok(())
+}
+
+/// Messages out of a socket.
+struct Reader {
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    async fn next(&mut self, read: &mut ReadHalf<'_>) -> Result<from_worker::Kind, End> {
+        loop {
+            let message = self.decoder.next::<FromWorker>().map_err(|error| frame_fault(&error))?;
+            match message {
+                Some(FromWorker { kind: Some(kind) }) => return Ok(kind),
+                Some(FromWorker { kind: None }) => {
+                    return Err(Fault::new("unknown_message", "a message of no known kind").into());
+                }
+                None => {}
+            }
+            match read.read(&mut self.buffer).await {
+                Ok(0) if self.decoder.pending() > 0 => {
+                    return Err(Fault::new("frame_truncated", "the last frame is cut off").into());
+                }
+                Ok(0) => return Err(End::Eof),
+                Ok(len) => self.decoder.push(&self.buffer[..len]),
+                Err(error) => return Err(End::Io(error)),
+            }
+        }
+    }
+}

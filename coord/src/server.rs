@@ -1,0 +1,171 @@
+//! The process: from flags to a running coordinator, and its end.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::accept::Door;
+use crate::bounds::{FDS_MAX, SHUTDOWN_MS_MAX};
+use crate::config::{Args, Command, Config};
+use crate::dispatch::Hub;
+use crate::{api, grpc, log};
+
+/// Exit code for a wrong command line.
+const USAGE: u8 = 2;
+/// gRPC connections between accept and server.
+const HANDOVER_MAX: usize = 64;
+/// Threads that serve connections.
+const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let args: Args = argh::from_env();
+    if args.version {
+        println!("hg-coord {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let Some(Command::Serve(serve)) = args.command else {
+        eprintln!("hg-coord: nothing to do; try 'hg-coord serve' or 'hg-coord --help'");
+        return ExitCode::from(USAGE);
+    };
+    let level = std::env::var("HG_LOG").ok();
+    match log::level_from_env(level.as_deref()) {
+        Some(level) => log::set_level(level),
+        None => log::warn(format_args!("HG_LOG takes error, warn, info or debug")),
+    }
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let config = match Config::new(&serve, home) {
+        Ok(config) => config,
+        Err(why) => {
+            eprintln!("hg-coord: {why}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            log::error(format_args!("{why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config) -> Result<(), String> {
+    if config.exposed {
+        log::warn(format_args!(
+            "LISTENING BEYOND THIS MACHINE WITHOUT AUTHENTICATION: anybody who reaches the port \
+             can run compiles on the workers and read what others send"
+        ));
+    }
+    let fds = raise_fds();
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.clamp(*THREADS.start(), *THREADS.end()))
+        .enable_all()
+        .build()
+        .map_err(|error| format!("runtime: {error}"))?;
+    let result = runtime.block_on(serve(config, fds));
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// As many file descriptors as the system lets us have, and how many that is.
+fn raise_fds() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1_024;
+    };
+    let wanted = hard.min(FDS_MAX).max(soft);
+    match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
+        Ok(()) => wanted,
+        Err(_) => soft,
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|error| format!("{flag} {address}: {error}"))?;
+    let address = listener.local_addr().map_err(|error| format!("{flag} {address}: {error}"))?;
+    Ok((listener, address))
+}
+
+async fn serve(config: &Config, fds: u64) -> Result<(), String> {
+    // Before anybody can see the ports, so that a signal is never lost.
+    let signals = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+    let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let (hub, mut ended) = Hub::new(seed());
+    let (grid, grid_address) = bind("--listen", config.listen).await?;
+    let mut endpoints = json!({ "grid": grid_address.to_string() });
+    let http = match config.http {
+        Some(address) => {
+            let (listener, address) = bind("--http", address).await?;
+            endpoints["http"] = json!(address.to_string());
+            let inner = api::start(hub.clone()).map_err(|error| format!("--http: {error}"))?;
+            Some(tokio::spawn(api::accept(listener, inner, hub.clone())))
+        }
+        None => None,
+    };
+    let (sender, connections) = mpsc::channel(HANDOVER_MAX);
+    let mut closing = hub.closing.subscribe();
+    let shutdown = async move {
+        // The hub outlives this.
+        let _ = closing.wait_for(|closing| *closing).await;
+    };
+    let mut service = tokio::spawn(grpc::serve(hub.clone(), connections, shutdown));
+    let door = tokio::spawn(Door::new(hub.clone(), fds, sender).accept(grid));
+    let ticker = tokio::spawn(hub.clone().tick());
+    announce(&config.state, &endpoints.to_string())?;
+    log::info(format_args!("serving on {endpoints}"));
+
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        result = &mut service => return Err(format!("grpc: {result:?}")),
+    }
+    log::info(format_args!("going away"));
+    door.abort();
+    ticker.abort();
+    if let Some(http) = http {
+        http.abort();
+    }
+    hub.shut_down();
+    let quiet = async {
+        // Ends when every link and every submit stream has.
+        let _ = ended.recv().await;
+        let _ = service.await;
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), quiet).await;
+    Ok(())
+}
+
+/// Different in each process: workers must not be able to tell who is chosen.
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64 ^ (u64::from(std::process::id()) << 32)
+}
+
+/// Tells who started us, and who looks later, where we listen.
+fn announce(state: &Path, endpoints: &str) -> Result<(), String> {
+    let line = format!("{endpoints}\n");
+    write_whole(state, "endpoints.json", &line)
+        .map_err(|error| format!("--state {}: {error}", state.display()))?;
+    let mut stdout = io::stdout().lock();
+    // Nobody reads stdout: the file has it.
+    let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    Ok(())
+}
+
+/// A reader sees the old file or the new one.
+fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let new = folder.join(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&new, text)?;
+    std::fs::rename(&new, folder.join(name))
+}

@@ -1,0 +1,314 @@
+//! The life of one SubmitTask stream: from the client's first message to the
+//! last one it gets. Blobs pass through, a chunk at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hg_proto::limits::{HELLO_MS_MAX, STILL_THERE_MS};
+use hg_proto::v1::failure::Code;
+use hg_proto::v1::{self, SubmitRequest, SubmitResponse, submit_request, submit_response};
+use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, timeout};
+use tonic::{Status, Streaming};
+
+use crate::bounds::{CLIENT_STALL_MS_MAX, LINK_STALL_MS_MAX};
+use crate::channel::{Channel, Turn};
+use crate::coordinator::{Event, failure};
+use crate::dispatch::Hub;
+use crate::id::{DispatchId, TaskId, WorkerId};
+use crate::mailbox::{Mail, Mailbox};
+use crate::transfer::{Inputs, Verdict};
+use crate::validate;
+
+/// Milliseconds between two notes that a client's inputs get on.
+const PROGRESS_MS: u64 = 500;
+
+/// What goes to the client.
+pub type Reply = Result<SubmitResponse, Status>;
+
+/// The stream is over: the client is gone or has its answer.
+struct Over;
+
+/// The client's side of the present attempt.
+struct Attempt {
+    number: u32,
+    worker: WorkerId,
+    dispatch: DispatchId,
+    channel: Arc<Channel>,
+    /// Once the worker has said what it lacks.
+    inputs: Option<Inputs>,
+}
+
+/// A chunk that waits for its turn on the link.
+struct Pending {
+    input: u32,
+    data: Vec<u8>,
+    last: bool,
+    complete: bool,
+    deadline: Instant,
+}
+
+struct Stream {
+    hub: Arc<Hub>,
+    replies: Sender<Reply>,
+    replied: Instant,
+    id: TaskId,
+    task: Arc<v1::Task>,
+    mailbox: Arc<Mailbox>,
+    attempt: Option<Attempt>,
+    pending: Option<Pending>,
+    progressed: Instant,
+    /// The client may still send.
+    open: bool,
+}
+
+/// Cancels the task however the stream ends; nothing happens if it has ended.
+struct Guard {
+    hub: Arc<Hub>,
+    id: TaskId,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.hub.cancel(self.id, failure(Code::Cancelled, "the client is gone"));
+    }
+}
+
+/// Serves a stream until it is over. `peer` stands for a client without a name.
+pub async fn serve(
+    hub: Arc<Hub>,
+    mut requests: Streaming<SubmitRequest>,
+    replies: Sender<Reply>,
+    peer: String,
+) {
+    let first = timeout(Duration::from_millis(u64::from(HELLO_MS_MAX)), requests.message());
+    let task = tokio::select! {
+        first = first => match first {
+            Ok(Ok(Some(SubmitRequest { kind: Some(submit_request::Kind::Task(task)) }))) => task,
+            Ok(Err(_)) => return,
+            Ok(Ok(_)) => return refuse(&replies, "the first message is no task").await,
+            Err(_) => return refuse(&replies, "no task came").await,
+        },
+        () = replies.closed() => return,
+    };
+    let demand = match validate::task(&task, &peer) {
+        Ok(demand) => demand,
+        Err(why) => {
+            hub.metrics.tasks.with_label_values(&["refused"]).inc();
+            return refuse(&replies, &why).await;
+        }
+    };
+    let (id, task, mailbox) = hub.submit(task, demand);
+    let _guard = Guard { hub: hub.clone(), id };
+    let now = Instant::now();
+    let mut stream = Stream {
+        hub,
+        replies,
+        replied: now,
+        id,
+        task,
+        mailbox,
+        attempt: None,
+        pending: None,
+        progressed: now,
+        open: true,
+    };
+    let accepted = submit_response::Kind::Accepted(v1::Accepted { task_id: id.0 });
+    if stream.reply(accepted).await.is_ok() {
+        while stream.step(&mut requests).await.is_ok() {}
+    }
+}
+
+async fn refuse(replies: &Sender<Reply>, why: &str) {
+    let kind = submit_response::Kind::Failure(failure(Code::Refused, why));
+    // A client that is gone needs no answer.
+    let _ = replies.send(Ok(SubmitResponse { kind: Some(kind) })).await;
+}
+
+/// What came first.
+enum Next {
+    Mail(Mail),
+    Request(Result<Option<SubmitRequest>, Status>),
+    Turn(Option<Turn>),
+    Stalled,
+    Quiet,
+    Gone,
+}
+
+impl Stream {
+    async fn step(&mut self, requests: &mut Streaming<SubmitRequest>) -> Result<(), Over> {
+        // Before the limit, so that a client that counts exactly is not left waiting.
+        let quiet = self.replied + Duration::from_millis(u64::from(STILL_THERE_MS) * 3 / 4);
+        let channel = self.attempt.as_ref().map(|attempt| attempt.channel.clone());
+        let waiting = self.pending.as_ref().map(|pending| pending.deadline);
+        let next = tokio::select! {
+            biased;
+            mail = self.mailbox.next() => Next::Mail(mail),
+            () = self.replies.closed() => Next::Gone,
+            turn = turn(channel), if waiting.is_some() => Next::Turn(turn),
+            request = requests.message(), if self.open && waiting.is_none() => Next::Request(request),
+            () = tokio::time::sleep_until(quiet) => Next::Quiet,
+            () = tokio::time::sleep_until(waiting.unwrap_or(quiet)), if waiting.is_some() => Next::Stalled,
+        };
+        match next {
+            Next::Mail(mail) => self.tell(mail).await,
+            Next::Gone | Next::Request(Err(_)) => Err(Over),
+            Next::Turn(turn) => {
+                self.forward(turn);
+                Ok(())
+            }
+            Next::Request(Ok(None)) => {
+                self.open = false;
+                self.check_open();
+                Ok(())
+            }
+            Next::Request(Ok(Some(request))) => {
+                self.take(request);
+                Ok(())
+            }
+            Next::Stalled => {
+                self.pending = None;
+                if let Some(attempt) = self.attempt.take() {
+                    self.hub.link_stalled(attempt.worker, attempt.dispatch);
+                }
+                Ok(())
+            }
+            Next::Quiet => {
+                let running = self.attempt.is_some();
+                self.reply(submit_response::Kind::StillThere(v1::StillThere { running })).await
+            }
+        }
+    }
+
+    async fn reply(&mut self, kind: submit_response::Kind) -> Result<(), Over> {
+        let reply = self.replies.send(Ok(SubmitResponse { kind: Some(kind) }));
+        let sent = timeout(Duration::from_millis(CLIENT_STALL_MS_MAX), reply).await;
+        self.replied = Instant::now();
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Over),
+        }
+    }
+
+    /// Tells the client what the mailbox has.
+    async fn tell(&mut self, mail: Mail) -> Result<(), Over> {
+        match mail {
+            Mail::Started { attempt, worker, label, dispatch, queue_ms } => {
+                self.pending = None;
+                self.attempt = self.hub.channel(worker).map(|channel| Attempt {
+                    number: attempt,
+                    worker,
+                    dispatch,
+                    channel,
+                    inputs: None,
+                });
+                let queue_ms = u32::try_from(queue_ms).unwrap_or(u32::MAX);
+                let started = v1::Started { attempt, worker: label, queue_ms };
+                self.reply(submit_response::Kind::Started(started)).await
+            }
+            Mail::Need { attempt, digests } => self.need(attempt, digests).await,
+            Mail::Output { attempt, output, data, last, credit } => {
+                let chunk = v1::OutputChunk { attempt, output, data, last };
+                self.reply(submit_response::Kind::Chunk(chunk)).await?;
+                if let Some(current) = self.attempt.as_ref().filter(|a| a.number == attempt) {
+                    current.channel.credit(current.dispatch, credit);
+                }
+                Ok(())
+            }
+            Mail::Finished(finished) => {
+                self.reply(submit_response::Kind::Finished(*finished)).await?;
+                Err(Over)
+            }
+            Mail::Failed(failure) => {
+                self.reply(submit_response::Kind::Failure(failure)).await?;
+                Err(Over)
+            }
+        }
+    }
+
+    async fn need(&mut self, attempt: u32, digests: Vec<Vec<u8>>) -> Result<(), Over> {
+        let Some(current) = self.attempt.as_mut().filter(|a| a.number == attempt) else {
+            return Ok(());
+        };
+        // The channel has checked that the task has them.
+        current.inputs = Inputs::new(&self.task, &digests).ok();
+        if digests.is_empty() {
+            return Ok(());
+        }
+        self.progressed = Instant::now();
+        self.check_open();
+        self.reply(submit_response::Kind::Need(v1::InputsNeeded { attempt, digests })).await
+    }
+
+    /// A client that has closed its side can't send what is missing.
+    fn check_open(&self) {
+        let inputs = self.attempt.as_ref().and_then(|attempt| attempt.inputs.as_ref());
+        if !self.open && inputs.is_some_and(|inputs| !inputs.is_complete()) {
+            self.abort("the stream ended before the inputs");
+        }
+    }
+
+    /// The client is at fault. Its answer comes through the mailbox.
+    fn abort(&self, why: &str) {
+        self.hub.cancel(self.id, failure(Code::Input, why));
+    }
+
+    /// Takes a message of the client.
+    fn take(&mut self, request: SubmitRequest) {
+        let chunk = match request.kind {
+            Some(submit_request::Kind::Chunk(chunk)) => chunk,
+            Some(submit_request::Kind::Task(_)) => return self.abort("a second task"),
+            None => return self.abort("a message of no known kind"),
+        };
+        let Some(attempt) = self.attempt.as_mut().filter(|a| a.number == chunk.attempt) else {
+            // Of an attempt that is over, or none: it was on its way already.
+            return;
+        };
+        let Some(inputs) = attempt.inputs.as_mut() else {
+            return self.abort("an input that nobody asked for");
+        };
+        match inputs.chunk(chunk.input, chunk.data.len(), chunk.last) {
+            Ok(Verdict::Drop) => {}
+            Ok(Verdict::Relay { complete }) => {
+                self.pending = Some(Pending {
+                    input: chunk.input,
+                    data: chunk.data,
+                    last: chunk.last,
+                    complete,
+                    deadline: Instant::now() + Duration::from_millis(LINK_STALL_MS_MAX),
+                });
+            }
+            Err(why) => self.abort(&why),
+        }
+    }
+
+    /// It is this task's turn on the link. `None`: the link is closed, and the
+    /// mailbox will say what follows.
+    fn forward(&mut self, turn: Option<Turn>) {
+        let (Some(attempt), Some(pending)) = (&self.attempt, self.pending.take()) else {
+            return;
+        };
+        let Some(turn) = turn else {
+            self.attempt = None;
+            return;
+        };
+        let dispatch = attempt.dispatch;
+        let bytes = self.hub.metrics.bytes.with_label_values(&["to_worker"]);
+        bytes.inc_by(pending.data.len() as u64);
+        attempt.channel.send_chunk(turn, v1::Chunk {
+            dispatch_id: dispatch.0,
+            blob: pending.input,
+            data: pending.data,
+            last: pending.last,
+        });
+        let due = self.progressed.elapsed() >= Duration::from_millis(PROGRESS_MS);
+        if pending.complete || due {
+            self.progressed = Instant::now();
+            self.hub.handle(Event::InputsProgressed { dispatch, complete: pending.complete });
+        }
+    }
+}
+
+async fn turn(channel: Option<Arc<Channel>>) -> Option<Turn> {
+    channel?.turn().await
+}

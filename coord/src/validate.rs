@@ -1,0 +1,342 @@
+//! What is well formed: tasks from clients, hellos and results from workers.
+//! Unaware of who sent them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hg_proto::digest::Digest;
+use hg_proto::limits::*;
+use hg_proto::v1::{self, Encoding};
+use hg_proto::{PROTOCOL_VERSION, limits};
+use prost::Message;
+
+use crate::bounds::{QUEUE_MS_DEFAULT, QUEUE_MS_MAX};
+use crate::jobs::Demand;
+use crate::registry::WorkerSpec;
+
+/// Bytes that a frame needs beside the task in it.
+const DISPATCH_OVERHEAD_BYTES: usize = 64;
+/// Bytes of a name that is listed.
+const LABEL_BYTES_MAX: usize = 64;
+
+/// `text` for people: no control characters, at most `bytes_max` bytes.
+pub fn label(text: &str, bytes_max: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if out.len() + c.len_utf8() > bytes_max {
+            break;
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn ensure(good: bool, what: &str) -> Result<(), String> {
+    if good { Ok(()) } else { Err(what.to_owned()) }
+}
+
+/// A path inside a task's folder: relative, no "..", no NUL, no empty part.
+fn check_path(path: &[u8], what: &str) -> Result<(), String> {
+    ensure(!path.is_empty(), &format!("{what}: empty"))?;
+    ensure(path.len() <= PATH_BYTES_MAX, &format!("{what}: longer than {PATH_BYTES_MAX} bytes"))?;
+    ensure(!path.contains(&0), &format!("{what}: contains NUL"))?;
+    let mut parts = path.split(|byte| *byte == b'/');
+    ensure(parts.all(|part| !part.is_empty() && part != b".."), &format!("{what}: leaves the folder"))
+}
+
+fn check_toolchain(toolchain: &v1::Toolchain) -> Result<Digest, String> {
+    ensure(toolchain.family() != v1::Family::Unspecified, "toolchain: unknown family")?;
+    ensure(toolchain.language() != v1::Language::Unspecified, "toolchain: unknown language")?;
+    ensure(toolchain.version.len() <= NAME_BYTES_MAX, "toolchain: version too long")?;
+    ensure(toolchain.target.len() <= NAME_BYTES_MAX, "toolchain: target too long")?;
+    Digest::try_from(&toolchain.digest[..]).map_err(|error| format!("toolchain: {error}"))
+}
+
+fn check_blob(digest: &[u8], size: u64, encoding: i32, encoded_size: u64) -> Result<(), String> {
+    Digest::try_from(digest).map_err(|error| error.to_string())?;
+    let fits = match Encoding::try_from(encoding) {
+        Ok(Encoding::Identity) => encoded_size == size,
+        // zstd never grows a content by more than this (ZSTD_COMPRESSBOUND).
+        Ok(Encoding::Zstd) => encoded_size > 0 && encoded_size <= size + (size >> 8) + 1_024,
+        Err(_) => return Err("unknown encoding".into()),
+    };
+    ensure(fits, "encoded size does not fit the size")
+}
+
+fn check_inputs(inputs: &[v1::Input]) -> Result<(), String> {
+    ensure(inputs.len() <= INPUTS_MAX, "too many inputs")?;
+    let mut paths = HashSet::new();
+    for input in inputs {
+        check_path(&input.path, "input path")?;
+        ensure(paths.insert(&input.path), "two inputs at one path")?;
+        ensure(input.size <= INPUT_BYTES_MAX, "input too large")?;
+        check_blob(&input.digest, input.size, input.encoding, input.encoded_size)
+            .map_err(|why| format!("input: {why}"))?;
+    }
+    Ok(())
+}
+
+fn check_arguments(task: &v1::Task) -> Result<(), String> {
+    ensure(task.arguments.len() <= ARGUMENTS_MAX, "too many arguments")?;
+    let bytes: usize = task.arguments.iter().map(Vec::len).sum();
+    ensure(bytes <= ARGUMENT_BYTES_MAX, "arguments too long")?;
+    ensure(!task.arguments.iter().any(|arg| arg.contains(&0)), "argument with NUL")?;
+    ensure(task.environment.len() <= ENVIRONMENT_MAX, "too many environment variables")?;
+    for variable in &task.environment {
+        let (name, value) = (&variable.name, &variable.value);
+        ensure(name.len() + value.len() <= ENVIRONMENT_BYTES_MAX, "environment variable too long")?;
+        let shaped = !name.is_empty() && !name.contains(&b'=');
+        ensure(shaped && !name.contains(&0) && !value.contains(&0), "malformed environment variable")?;
+    }
+    Ok(())
+}
+
+/// Checks a task against every bound of the wire and says what it asks of the
+/// grid. `peer` stands for a client that does not name itself.
+///
+/// # Errors
+/// What is wrong, for the client's user.
+pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
+    let toolchain = check_toolchain(task.toolchain.as_ref().ok_or("toolchain: missing")?)?;
+    check_arguments(task)?;
+    if !task.working_directory.is_empty() {
+        check_path(&task.working_directory, "working directory")?;
+    }
+    check_inputs(&task.inputs)?;
+    ensure(task.outputs.len() <= OUTPUTS_MAX, "too many outputs")?;
+    let mut outputs = HashSet::new();
+    for output in &task.outputs {
+        check_path(output, "output path")?;
+        ensure(outputs.insert(output), "the same output twice")?;
+    }
+    let limits = task.limits.unwrap_or_default();
+    ensure(limits.wall_ms_max <= COMPILE_MS_MAX, "limits: wall time too long")?;
+    ensure(limits.output_bytes_max <= OUTPUT_BYTES_MAX, "limits: too much output")?;
+    ensure(task.source.len() <= SOURCE_BYTES_MAX, "source: name too long")?;
+    ensure(task.client.len() <= NAME_BYTES_MAX, "client: name too long")?;
+    let bytes = task.encoded_len();
+    ensure(bytes + DISPATCH_OVERHEAD_BYTES <= limits::FRAME_BYTES_MAX, "task too large")?;
+    let compile_ms = match limits.wall_ms_max {
+        0 => COMPILE_MS_DEFAULT,
+        some => some,
+    };
+    Ok(Demand {
+        client: Arc::from(if task.client.is_empty() { peer } else { &task.client }),
+        toolchain,
+        bytes,
+        queue_ms_max: match task.queue_ms_max {
+            0 => QUEUE_MS_DEFAULT,
+            some => u64::from(some).min(QUEUE_MS_MAX),
+        },
+        compile_ms_max: u64::from(compile_ms),
+    })
+}
+
+/// Checks a hello and makes of it what is kept.
+///
+/// # Errors
+/// What is wrong, for the worker's operator.
+pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
+    let version = hello.protocol_version;
+    let spoken = version != 0 && version.abs_diff(PROTOCOL_VERSION) <= 1;
+    ensure(spoken, &format!("protocol version {version}, here it is {PROTOCOL_VERSION}"))?;
+    let instance = <[u8; 16]>::try_from(&hello.instance[..]).map_err(|_| "instance: not 16 bytes")?;
+    ensure((1..=SLOTS_MAX).contains(&hello.slots), &format!("slots: not 1 to {SLOTS_MAX}"))?;
+    ensure(hello.toolchains.len() <= TOOLCHAINS_MAX, "too many toolchains")?;
+    let mut toolchains = hello.toolchains;
+    let mut digests = Vec::with_capacity(toolchains.len());
+    for toolchain in &mut toolchains {
+        digests.push(check_toolchain(toolchain)?);
+        toolchain.version = label(&toolchain.version, LABEL_BYTES_MAX);
+        toolchain.target = label(&toolchain.target, LABEL_BYTES_MAX);
+    }
+    digests.sort_unstable();
+    digests.dedup();
+    Ok(WorkerSpec {
+        instance,
+        name: label(&hello.name, LABEL_BYTES_MAX),
+        version: label(&hello.program_version, LABEL_BYTES_MAX),
+        architecture: label(&hello.architecture, LABEL_BYTES_MAX),
+        os: label(&hello.os, LABEL_BYTES_MAX),
+        address,
+        cores: hello.cores,
+        memory_bytes: hello.memory_bytes,
+        slots: hello.slots,
+        toolchains,
+        digests,
+    })
+}
+
+/// Checks a result against its task and against the bytes that came for each
+/// of the task's outputs (`None`: not all of it, or nothing).
+///
+/// # Errors
+/// What the worker did wrong.
+pub fn result(
+    task: &v1::Task,
+    result: &v1::TaskResult,
+    received: impl Fn(usize) -> Option<u64>,
+) -> Result<(), String> {
+    ensure(result.stdout.len() <= STDIO_BYTES_MAX, "result: stdout too long")?;
+    ensure(result.stderr.len() <= STDIO_BYTES_MAX, "result: stderr too long")?;
+    let mut wanted = task.outputs.iter().enumerate();
+    for output in &result.outputs {
+        let Some((index, _)) = wanted.find(|(_, path)| **path == output.path) else {
+            return Err("result: an output that was not asked for, or out of order".into());
+        };
+        check_blob(&output.digest, output.size, output.encoding, output.encoded_size)
+            .map_err(|why| format!("result: output {index}: {why}"))?;
+        let came = received(index) == Some(output.encoded_size);
+        ensure(came, &format!("result: output {index} is not what came before it"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest() -> Vec<u8> {
+        vec![7; 32]
+    }
+
+    fn toolchain() -> v1::Toolchain {
+        v1::Toolchain {
+            family: v1::Family::Gcc.into(),
+            version: "12.2.0".into(),
+            target: "x86_64-linux-gnu".into(),
+            language: v1::Language::C.into(),
+            digest: digest(),
+        }
+    }
+
+    fn input(path: &[u8]) -> v1::Input {
+        v1::Input {
+            path: path.to_vec(),
+            digest: digest(),
+            size: 10,
+            encoding: Encoding::Identity.into(),
+            encoded_size: 10,
+        }
+    }
+
+    fn good() -> v1::Task {
+        v1::Task {
+            toolchain: Some(toolchain()),
+            arguments: vec![b"-c".to_vec(), b"foo.c".to_vec()],
+            inputs: vec![input(b"foo.c")],
+            outputs: vec![b"foo.o".to_vec(), b"foo.su".to_vec()],
+            ..v1::Task::default()
+        }
+    }
+
+    #[test]
+    fn a_good_task_passes_with_its_defaults() {
+        let demand = task(&good(), "peer").unwrap();
+        assert_eq!(&*demand.client, "peer");
+        assert_eq!(demand.queue_ms_max, QUEUE_MS_DEFAULT);
+        assert_eq!(demand.compile_ms_max, u64::from(COMPILE_MS_DEFAULT));
+        let named = v1::Task { client: "me".into(), queue_ms_max: u32::MAX, ..good() };
+        let demand = task(&named, "peer").unwrap();
+        assert_eq!((&*demand.client, demand.queue_ms_max), ("me", QUEUE_MS_MAX));
+    }
+
+    #[test]
+    fn every_bound_of_a_task_is_checked() {
+        type Spoil = (&'static str, fn(&mut v1::Task));
+        let spoils: &[Spoil] = &[
+            ("toolchain: missing", |t| t.toolchain = None),
+            ("family", |t| t.toolchain.as_mut().unwrap().family = 9),
+            ("language", |t| t.toolchain.as_mut().unwrap().language = 0),
+            ("32 bytes", |t| t.toolchain.as_mut().unwrap().digest = vec![1; 31]),
+            ("version too long", |t| t.toolchain.as_mut().unwrap().version = "v".repeat(257)),
+            ("too many arguments", |t| t.arguments = vec![Vec::new(); ARGUMENTS_MAX + 1]),
+            ("arguments too long", |t| t.arguments = vec![vec![1; ARGUMENT_BYTES_MAX + 1]]),
+            ("argument with NUL", |t| t.arguments.push(vec![0])),
+            ("leaves the folder", |t| t.working_directory = b"/etc".to_vec()),
+            ("too many inputs", |t| t.inputs = vec![input(b"x"); INPUTS_MAX + 1]),
+            ("two inputs", |t| t.inputs.push(input(b"foo.c"))),
+            ("leaves the folder", |t| t.inputs[0].path = b"a/../../b".to_vec()),
+            ("leaves the folder", |t| t.inputs[0].path = b"a//b".to_vec()),
+            ("longer than", |t| t.inputs[0].path = vec![b'a'; PATH_BYTES_MAX + 1]),
+            ("contains NUL", |t| t.inputs[0].path = b"a\0".to_vec()),
+            ("32 bytes", |t| t.inputs[0].digest.clear()),
+            ("input too large", |t| t.inputs[0].size = INPUT_BYTES_MAX + 1),
+            ("unknown encoding", |t| t.inputs[0].encoding = 5),
+            ("encoded size", |t| t.inputs[0].encoded_size = 11),
+            ("encoded size", |t| {
+                t.inputs[0].encoding = Encoding::Zstd.into();
+                t.inputs[0].encoded_size = 2_000;
+            }),
+            ("too many outputs", |t| t.outputs = vec![b"o".to_vec(); OUTPUTS_MAX + 1]),
+            ("same output twice", |t| t.outputs.push(b"foo.o".to_vec())),
+            ("empty", |t| t.outputs[0].clear()),
+            ("too many environment", |t| t.environment = vec![Default::default(); 33]),
+            ("malformed", |t| t.environment = vec![Default::default()]),
+            ("wall time", |t| t.limits.get_or_insert_default().wall_ms_max = COMPILE_MS_MAX + 1),
+            ("too much output", |t| t.limits.get_or_insert_default().output_bytes_max = u64::MAX),
+            ("source", |t| t.source = "s".repeat(SOURCE_BYTES_MAX + 1)),
+            ("client", |t| t.client = "c".repeat(NAME_BYTES_MAX + 1)),
+        ];
+        for (what, spoil) in spoils {
+            let mut spoiled = good();
+            spoil(&mut spoiled);
+            let error = task(&spoiled, "peer").expect_err(what);
+            assert!(error.contains(what), "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn labels_are_short_and_printable() {
+        assert_eq!(label("a\x1b[31m\nb\u{7f}", 100), "a[31mb");
+        assert_eq!(label("äää", 5), "ää");
+    }
+
+    #[test]
+    fn hellos_are_checked() {
+        let good = v1::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            name: "pi\n4".into(),
+            instance: vec![1; 16],
+            slots: 4,
+            toolchains: vec![toolchain(), toolchain()],
+            ..v1::Hello::default()
+        };
+        let spec = hello(good.clone(), "a".into()).unwrap();
+        assert_eq!((spec.name.as_str(), spec.digests.len()), ("pi4", 1));
+        let bad = [
+            v1::Hello { protocol_version: 0, ..good.clone() },
+            v1::Hello { protocol_version: PROTOCOL_VERSION + 2, ..good.clone() },
+            v1::Hello { instance: vec![1; 15], ..good.clone() },
+            v1::Hello { slots: 0, ..good.clone() },
+            v1::Hello { slots: SLOTS_MAX + 1, ..good.clone() },
+            v1::Hello { toolchains: vec![toolchain(); TOOLCHAINS_MAX + 1], ..good.clone() },
+        ];
+        for bad in bad {
+            assert!(hello(bad.clone(), "a".into()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn results_must_match_what_came() {
+        let output = |path: &[u8]| v1::Output {
+            path: path.to_vec(),
+            digest: digest(),
+            size: 5,
+            encoding: Encoding::Identity.into(),
+            encoded_size: 5,
+        };
+        let with = |outputs| v1::TaskResult { outputs, ..v1::TaskResult::default() };
+        let came = |_| Some(5);
+        let both = with(vec![output(b"foo.o"), output(b"foo.su")]);
+        assert_eq!(result(&good(), &both, came), Ok(()));
+        assert_eq!(result(&good(), &with(vec![output(b"foo.su")]), came), Ok(()));
+        assert!(result(&good(), &both, |_| Some(4)).is_err());
+        assert!(result(&good(), &both, |_| None).is_err());
+        let swapped = with(vec![output(b"foo.su"), output(b"foo.o")]);
+        assert!(result(&good(), &swapped, came).is_err());
+        assert!(result(&good(), &with(vec![output(b"bar.o")]), came).is_err());
+        let chatty = v1::TaskResult { stderr: vec![0; STDIO_BYTES_MAX + 1], ..with(vec![]) };
+        assert!(result(&good(), &chatty, came).is_err());
+    }
+}
