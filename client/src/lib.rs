@@ -1,1 +1,62 @@
+//! `hgbuild`: a compile, or a whole build, on the grid.
+//!
+//! Modules in the order in which a compile goes through them.
 
+pub mod cli;
+pub mod config;
+pub mod os;
+pub mod compiler;
+pub mod signals;
+pub mod slots;
+pub mod local;
+pub mod memo;
+pub mod hazards;
+pub mod inputs;
+pub mod attempt;
+pub mod grpc;
+pub mod submit;
+pub mod output;
+pub mod events;
+pub mod wrap;
+pub mod masquerade;
+pub mod summary;
+pub mod build;
+pub mod status;
+
+use std::ffi::OsString;
+
+use cli::{Request, Subcommand};
+use config::Config;
+
+/// Runs what `argv` asks for. Never returns.
+pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
+    let arg0 = argv.next().unwrap_or_default();
+    if compiler::name_of(&arg0).is_some() {
+        // Called by a compiler's name, through a masquerade folder.
+        let config = Config::load(&cli::Flags::default());
+        wrap::compile(arg0, argv.collect(), &config);
+    }
+    let (flags, request) = match cli::parse(argv.collect()) {
+        Ok(parsed) => parsed,
+        Err(usage) if usage.asked_for => {
+            print!("{}", usage.text);
+            std::process::exit(0);
+        }
+        Err(usage) => {
+            eprint!("{}", usage.text);
+            std::process::exit(2);
+        }
+    };
+    let config = Config::load(&flags);
+    let code = match request {
+        Request::Compile(name, args) => wrap::compile(name, args, &config),
+        Request::Build(words) => build::run(words, &config),
+        Request::Own(Subcommand::Status(status)) => status::status(&config, status.json),
+        Request::Own(Subcommand::Workers(workers)) => status::workers(&config, workers.json),
+        Request::Version => {
+            println!("hgbuild {}", env!("CARGO_PKG_VERSION"));
+            0
+        }
+    };
+    std::process::exit(code)
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `hgbuild`.
+
+fn main() {
+    hgbuild::main(std::env::args_os())
+}

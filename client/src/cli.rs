@@ -1,0 +1,200 @@
+//! What was typed. Our own flags stand before the compiler's name; everything
+//! from it on is the compiler's and is never looked at here.
+
+use std::ffi::OsString;
+
+use argh::FromArgs;
+
+/// Run a compiler, or a whole build, on the grid. What stands behind the
+/// compiler's name is the compiler's; our own flags stand before it.
+#[derive(Debug, Default, FromArgs)]
+#[argh(
+    note = "Settings: flag, environment (HG_COORDINATOR, HG_LOCAL_SLOTS, HG_FALLBACK,\nHG_EVENT_LOG, HG_LOG, HG_CC, HG_CXX, HG_QUEUE_MS_MAX, HG_DISABLE),\n~/.hybridgrid/config.toml, default.\n",
+    example = "hgbuild clang -O2 -c foo.c    one compile: COMPILER ARGS...\nhgbuild make -j               a build: make, ninja, cmake --build ...\nhgbuild -- ./build.sh         any other build command"
+)]
+pub struct Flags {
+    /// say where each compile went, and why
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
+
+    /// a failure of the grid is an error, not a local compile
+    #[argh(switch)]
+    pub no_fallback: bool,
+
+    /// HOST:PORT of the coordinator's grid port
+    #[argh(option, arg_name = "HOST:PORT")]
+    pub coordinator: Option<String>,
+
+    /// print the version
+    #[argh(switch)]
+    pub version: bool,
+
+    #[argh(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// Commands of our own.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+pub enum Subcommand {
+    /// See [`Status`].
+    Status(Status),
+    /// See [`Workers`].
+    Workers(Workers),
+}
+
+/// show what the coordinator says of the grid
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "status")]
+pub struct Status {
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// list the workers
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "workers")]
+pub struct Workers {
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub enum Request {
+    /// Run this compiler with these arguments.
+    Compile(OsString, Vec<OsString>),
+    /// Run this build command.
+    Build(Vec<OsString>),
+    /// A command of our own.
+    Own(Subcommand),
+    /// Print the version.
+    Version,
+}
+
+/// Why nothing is done: text for the user, and whether they asked for it.
+#[derive(Debug)]
+pub struct Usage {
+    /// What to print.
+    pub text: String,
+    /// `--help`: to stdout, exit 0.
+    pub asked_for: bool,
+}
+
+const BUILD_COMMANDS: [&str; 9] = [
+    "make",
+    "gmake",
+    "ninja",
+    "ninja-build",
+    "samu",
+    "cmake",
+    "meson",
+    "scons",
+    "bazel",
+];
+
+/// Sorts `args` (without our own name) into flags and a request.
+///
+/// # Errors
+/// The flags are wrong, or `--help` was among them.
+pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
+    let mut own: Vec<String> = Vec::new();
+    let mut rest = args.into_iter().peekable();
+    let mut dashes = false;
+    while let Some(arg) = rest.next_if(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
+        if arg == "--" {
+            dashes = true;
+            break;
+        }
+        let arg = arg.to_string_lossy().into_owned();
+        let takes_value = arg == "--coordinator";
+        own.push(arg);
+        if takes_value && let Some(value) = rest.next() {
+            own.push(value.to_string_lossy().into_owned());
+        }
+    }
+    let rest: Vec<OsString> = rest.collect();
+    let first = rest.first().and_then(|word| word.to_str());
+    if !dashes && rest.len() == 1 && first == Some("help") {
+        own.push("--help".to_owned());
+    }
+    let is_own = !dashes && matches!(first, Some("status" | "workers"));
+    if is_own {
+        own.extend(rest.iter().map(|word| word.to_string_lossy().into_owned()));
+    }
+    let words: Vec<&str> = own.iter().map(String::as_str).collect();
+    let mut flags = Flags::from_args(&["hgbuild"], &words).map_err(|early| Usage {
+        text: early.output,
+        asked_for: early.status.is_ok(),
+    })?;
+    if flags.version {
+        return Ok((flags, Request::Version));
+    }
+    if let Some(command) = flags.command.take() {
+        return Ok((flags, Request::Own(command)));
+    }
+    let is_build = dashes || first.is_some_and(is_build_command);
+    let request = match rest.split_first() {
+        None => {
+            return Err(Usage {
+                text: "What shall be compiled? hgbuild COMPILER ARGS..., or hgbuild make.\nRun hgbuild --help for more.\n".into(),
+                asked_for: false,
+            });
+        }
+        Some(_) if is_build => Request::Build(rest),
+        Some((compiler, args)) => Request::Compile(compiler.clone(), args.to_vec()),
+    };
+    Ok((flags, request))
+}
+
+fn is_build_command(word: &str) -> bool {
+    let name = word.rsplit('/').next().unwrap_or(word);
+    BUILD_COMMANDS.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> (Flags, Request) {
+        parse(words.iter().map(OsString::from).collect()).unwrap()
+    }
+
+    #[test]
+    fn our_flags_end_where_the_compiler_begins() {
+        let (flags, request) = parsed(&["-v", "clang", "-v", "--help", "-c", "a.c"]);
+        assert!(flags.verbose);
+        let Request::Compile(compiler, args) = request else {
+            panic!("{request:?}");
+        };
+        assert_eq!(compiler, "clang");
+        assert_eq!(args, ["-v", "--help", "-c", "a.c"]);
+    }
+
+    #[test]
+    fn builds() {
+        assert!(matches!(parsed(&["make", "-j4"]).1, Request::Build(_)));
+        assert!(matches!(parsed(&["/usr/bin/ninja"]).1, Request::Build(_)));
+        let (_, request) = parsed(&["--no-fallback", "--", "status", "--json"]);
+        assert!(matches!(request, Request::Build(words) if words == ["status", "--json"]));
+    }
+
+    #[test]
+    fn own_commands() {
+        let (flags, request) = parsed(&["--coordinator", "h:1", "workers", "--json"]);
+        assert_eq!(flags.coordinator.as_deref(), Some("h:1"));
+        assert!(matches!(
+            request,
+            Request::Own(Subcommand::Workers(Workers { json: true }))
+        ));
+    }
+
+    #[test]
+    fn wrong_flags_are_errors_and_help_is_not() {
+        assert!(!parse(vec!["--nonsense".into()]).unwrap_err().asked_for);
+        assert!(!parse(vec![]).unwrap_err().asked_for);
+        assert!(parse(vec!["--help".into()]).unwrap_err().asked_for);
+    }
+}

@@ -1,0 +1,253 @@
+//! What the user set: flag, environment, `~/.hybridgrid/config.toml`, default,
+//! in that order. Unaware of what is done with it.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::cli::Flags;
+
+/// Bytes of a configuration file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How much is said on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// What went wrong.
+    Error,
+    /// What may go wrong.
+    Warn,
+    /// What was done, a line per compile.
+    Info,
+    /// How it was done.
+    Debug,
+}
+
+/// All settings, resolved.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `HOST:PORT` of the grid port; `None`: no grid.
+    pub coordinator: Option<String>,
+    /// How many compiles that could travel may run here; `None`: our choice.
+    pub local_slots: Option<usize>,
+    /// A failure of the grid ends in a local compile.
+    pub fallback: bool,
+    /// The wrapper does nothing but run the compiler.
+    pub disabled: bool,
+    /// What is said on stderr.
+    pub level: Level,
+    /// One JSON line per invocation goes here.
+    pub event_log: Option<PathBuf>,
+    /// The same lines, for the build command above us.
+    pub summary_log: Option<PathBuf>,
+    /// What `cc` stands for.
+    pub cc: Option<OsString>,
+    /// What `c++` stands for.
+    pub cxx: Option<OsString>,
+    /// Milliseconds that a task may wait for a worker.
+    pub queue_ms_max: u32,
+    /// `~/.hybridgrid`; `None`: no home folder.
+    pub home: Option<PathBuf>,
+    /// What is wrong with the settings: the grid is not used then.
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    coordinator: Option<String>,
+    local_slots: Option<usize>,
+    fallback: Option<bool>,
+    log: Option<String>,
+    event_log: Option<PathBuf>,
+    cc: Option<String>,
+    cxx: Option<String>,
+    queue_ms_max: Option<u32>,
+}
+
+impl Config {
+    /// Reads environment and file. Never fails: what is wrong is in
+    /// [`Config::trouble`], since a build must not end over it.
+    pub fn load(flags: &Flags) -> Self {
+        let home = home();
+        let mut trouble = None;
+        let file = match home.as_deref().map(read_file) {
+            Some(Ok(file)) => file,
+            Some(Err(why)) => {
+                trouble = Some(why);
+                File::default()
+            }
+            None => File::default(),
+        };
+        let mut note = |result: Result<(), String>| {
+            if let Err(why) = result {
+                trouble.get_or_insert(why);
+            }
+        };
+
+        let mut local_slots = file.local_slots;
+        note(number("HG_LOCAL_SLOTS").map(|value| local_slots = value.or(local_slots)));
+        let mut queue_ms_max = file.queue_ms_max.unwrap_or(30_000);
+        note(number("HG_QUEUE_MS_MAX").map(|value| queue_ms_max = value.unwrap_or(queue_ms_max)));
+        let mut fallback = file.fallback.unwrap_or(true);
+        note(switch("HG_FALLBACK").map(|value| fallback = value.unwrap_or(fallback)));
+        let mut level = Level::Off;
+        let named = env::var("HG_LOG").ok().or(file.log);
+        note(named.map_or(Ok(()), |name| level_named(&name).map(|found| level = found)));
+        let mut coordinator = flags
+            .coordinator
+            .clone()
+            .or_else(|| text("HG_COORDINATOR"))
+            .or(file.coordinator);
+        if let Some(address) = &coordinator {
+            note(check_address(address));
+        }
+        if flags.verbose {
+            level = level.max(Level::Info);
+        }
+        if trouble.is_some() {
+            coordinator = None;
+        }
+        Config {
+            coordinator,
+            local_slots,
+            fallback: fallback && !flags.no_fallback,
+            disabled: env::var_os("HG_DISABLE").is_some_and(|value| !is_off(&value)),
+            level,
+            event_log: path("HG_EVENT_LOG").or(file.event_log),
+            summary_log: path("HG_SUMMARY_LOG"),
+            cc: env::var_os("HG_CC").or(file.cc.map(OsString::from)),
+            cxx: env::var_os("HG_CXX").or(file.cxx.map(OsString::from)),
+            queue_ms_max,
+            home,
+            trouble,
+        }
+    }
+
+    /// Where locks and short-lived memos lie.
+    pub fn run_folder(&self) -> Option<PathBuf> {
+        self.home.as_ref().map(|home| home.join("run"))
+    }
+}
+
+fn home() -> Option<PathBuf> {
+    let home = match env::var_os("HOME") {
+        Some(home) if !home.is_empty() => PathBuf::from(home),
+        _ => {
+            nix::unistd::User::from_uid(nix::unistd::getuid())
+                .ok()??
+                .dir
+        }
+    };
+    home.is_absolute().then(|| home.join(".hybridgrid"))
+}
+
+fn read_file(home: &Path) -> Result<File, String> {
+    let path = home.join("config.toml");
+    let told = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(File::default()),
+        // A home that is no folder holds no settings either.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(File::default()),
+        Err(error) => return Err(told(&error)),
+        Ok(meta) if meta.len() > FILE_BYTES_MAX => return Err(told(&"over 1 MiB")),
+        Ok(_) => {}
+    }
+    let text = fs::read_to_string(&path).map_err(|error| told(&error))?;
+    toml::from_str(&text).map_err(|error| told(&error.to_string().trim_end()))
+}
+
+fn text(name: &str) -> Option<String> {
+    let value = env::var_os(name)?.to_string_lossy().into_owned();
+    (!value.is_empty()).then_some(value)
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    let value = env::var_os(name)?;
+    (!value.is_empty()).then(|| PathBuf::from(value))
+}
+
+fn number<T: std::str::FromStr>(name: &str) -> Result<Option<T>, String> {
+    match text(name) {
+        None => Ok(None),
+        Some(value) => match value.trim().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(format!("{name}={value}: not a number")),
+        },
+    }
+}
+
+fn is_off(value: &std::ffi::OsStr) -> bool {
+    matches!(value.to_str(), Some("" | "0" | "false" | "no" | "off"))
+}
+
+fn switch(name: &str) -> Result<Option<bool>, String> {
+    match text(name).as_deref() {
+        None => Ok(None),
+        Some("1" | "true" | "yes" | "on") => Ok(Some(true)),
+        Some("0" | "false" | "no" | "off") => Ok(Some(false)),
+        Some(other) => Err(format!("{name}={other}: 0 or 1")),
+    }
+}
+
+fn level_named(name: &str) -> Result<Level, String> {
+    Ok(match name {
+        "" | "off" => Level::Off,
+        "error" => Level::Error,
+        "warn" => Level::Warn,
+        "info" => Level::Info,
+        "debug" => Level::Debug,
+        _ => {
+            return Err(format!("HG_LOG={name}: off, error, warn, info or debug"));
+        }
+    })
+}
+
+fn check_address(address: &str) -> Result<(), String> {
+    let wrong = || format!("coordinator {address:?}: HOST:PORT is expected");
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let port_ok = port.parse::<u16>().is_ok_and(|port| port != 0);
+    let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    let odd = host.is_empty() || host.contains(['/', '@', ' ']) || host.len() > 255;
+    if odd || bare_v6 || !port_ok || !address.is_ascii() {
+        return Err(wrong());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for good in ["127.0.0.1:9000", "pi.local:1", "[::1]:9000"] {
+            assert_eq!(check_address(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "host",
+            "host:",
+            ":9000",
+            "host:0",
+            "host:65536",
+            "::1:9000",
+            "a b:1",
+            "http://h:1",
+        ] {
+            assert!(check_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn unknown_settings_are_named() {
+        let error = toml::from_str::<File>("coordinatr = \"x:1\"").unwrap_err();
+        assert!(error.to_string().contains("coordinatr"));
+    }
+}

@@ -1,0 +1,190 @@
+//! One line for each invocation: where the object came from, and why.
+
+use std::borrow::Cow;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use hg_proto::args::Reason;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Level};
+
+/// Version of the line.
+pub const VERSION: u32 = 1;
+
+/// Where an object came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// A worker compiled it.
+    Remote,
+    /// This machine's compiler made it.
+    Local,
+    /// It was there already.
+    Cache,
+}
+
+impl Place {
+    /// As in the line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Place::Remote => "remote",
+            Place::Local => "local",
+            Place::Cache => "cache",
+        }
+    }
+}
+
+/// One invocation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event<'a> {
+    /// [`VERSION`].
+    pub v: u32,
+    /// When it ended, RFC 3339 in UTC.
+    pub time: String,
+    /// Where it ran.
+    pub cwd: String,
+    /// As typed; empty when there is not exactly one.
+    pub source: String,
+    /// What it writes; empty when not known.
+    pub output: String,
+    /// As typed.
+    pub compiler: String,
+    /// `where` is a word of the language.
+    #[serde(rename = "where")]
+    pub place: Place,
+    /// A stable code, and words after a colon where there are more to say.
+    pub reason: Cow<'a, str>,
+    /// Who compiled it, when it went out.
+    pub worker: Option<String>,
+    /// As shells count it.
+    pub exit: i32,
+    /// From start to end.
+    pub wall_ms: u64,
+    /// Waiting for a worker.
+    pub queue_ms: u64,
+    /// From submission to the last byte, queue included.
+    pub remote_ms: u64,
+    /// Payload sent.
+    pub bytes_up: u64,
+    /// Payload received.
+    pub bytes_down: u64,
+}
+
+/// What is known so far of this invocation.
+#[derive(Debug, Default, Clone)]
+pub struct Record {
+    /// As typed.
+    pub source: Vec<u8>,
+    /// As typed, or what the compiler chooses.
+    pub output: Vec<u8>,
+    /// As typed.
+    pub compiler: Vec<u8>,
+    /// Who had it last.
+    pub worker: Option<String>,
+    /// Milliseconds in the coordinator's queue.
+    pub queue_ms: u64,
+    /// Milliseconds from submission to the last byte.
+    pub remote_ms: u64,
+    /// Payload bytes sent.
+    pub bytes_up: u64,
+    /// Payload bytes received.
+    pub bytes_down: u64,
+}
+
+/// Whether anybody wants to know: if not, nothing needs to outlive the compiler.
+pub fn wanted(config: &Config) -> bool {
+    config.event_log.is_some() || config.summary_log.is_some() || config.level >= Level::Info
+}
+
+/// Writes the line to all who want it. A log that can't be written must not
+/// fail a build: it is said on stderr if that was asked for.
+pub fn record(
+    config: &Config,
+    record: &Record,
+    place: Place,
+    reason: &Reason,
+    exit: i32,
+    wall_ms: u64,
+) {
+    if !wanted(config) {
+        return;
+    }
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let event = Event {
+        v: VERSION,
+        time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        cwd: cwd.to_string_lossy().into_owned(),
+        source: lossy(&record.source),
+        output: lossy(&record.output),
+        compiler: lossy(&record.compiler),
+        place,
+        reason: Cow::Owned(reason.to_string()),
+        worker: record.worker.clone(),
+        exit,
+        wall_ms,
+        queue_ms: record.queue_ms,
+        remote_ms: record.remote_ms,
+        bytes_up: record.bytes_up,
+        bytes_down: record.bytes_down,
+    };
+    if let Ok(mut line) = serde_json::to_vec(&event) {
+        line.push(b'\n');
+        for log in [&config.event_log, &config.summary_log]
+            .into_iter()
+            .flatten()
+        {
+            if let Err(error) = append(log, &line)
+                && config.level >= Level::Warn
+            {
+                eprintln!("hgbuild: {}: {error}", log.display());
+            }
+        }
+    }
+    if config.level >= Level::Info {
+        say(&event);
+    }
+}
+
+fn say(event: &Event<'_>) {
+    let what = if event.source.is_empty() {
+        &event.compiler
+    } else {
+        &event.source
+    };
+    let place = event.place.name();
+    let line = match &event.worker {
+        Some(worker) if event.place == Place::Remote => format!(
+            "hgbuild: {what}: {place} on {worker}, {} ms ({} ms queued)\n",
+            event.wall_ms, event.queue_ms
+        ),
+        _ => format!(
+            "hgbuild: {what}: {place} ({}), {} ms\n",
+            event.reason, event.wall_ms
+        ),
+    };
+    // One write, so that lines of parallel compiles do not mix.
+    let _ = io::stderr().write_all(printable(&line).as_bytes());
+}
+
+/// Control characters are shown, not sent to the terminal.
+fn printable(line: &str) -> String {
+    line.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// One line, one write: lines of parallel processes never mix.
+fn append(log: &Path, line: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(log)?;
+    file.write_all(line)
+}

@@ -1,0 +1,372 @@
+//! gRPC over hyper's HTTP/2 on smol: just the calls that a client makes.
+//! Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md of the gRPC project).
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use bytes::{Buf, Bytes, BytesMut};
+use hg_proto::limits::GRPC_MESSAGE_BYTES_MAX;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::{HeaderMap, Request, Uri};
+use prost::Message;
+use smol::{Async, Executor, Timer, future};
+use smol_hyper::rt::FuturesIo;
+
+/// Bytes before each message: compressed or not, and its length.
+const PREFIX_BYTES: usize = 5;
+/// Messages that wait to be sent.
+const OUTGOING_MAX: usize = 2;
+const SERVICE: &str = "/hybridgrid.v1.BuildService/";
+
+/// What went wrong with a call, and so with the grid.
+#[derive(Debug)]
+pub enum GrpcError {
+    /// No connection.
+    Connect(String),
+    /// No answer in time.
+    Timeout(&'static str),
+    /// The peer does not speak gRPC, or the connection broke.
+    Broken(String),
+    /// The peer answered with an error of its own.
+    Status(String),
+}
+
+impl fmt::Display for GrpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GrpcError::Connect(why) | GrpcError::Broken(why) | GrpcError::Status(why) => {
+                f.write_str(why)
+            }
+            GrpcError::Timeout(what) => write!(f, "{what} timed out"),
+        }
+    }
+}
+
+impl std::error::Error for GrpcError {}
+
+fn broken(why: impl fmt::Display) -> GrpcError {
+    GrpcError::Broken(why.to_string())
+}
+
+/// Ends `work` after `ms` milliseconds.
+///
+/// # Errors
+/// It was not done by then.
+pub async fn within<T>(
+    ms: u64,
+    what: &'static str,
+    work: impl Future<Output = Result<T, GrpcError>>,
+) -> Result<T, GrpcError> {
+    future::or(work, async {
+        Timer::after(Duration::from_millis(ms)).await;
+        Err(GrpcError::Timeout(what))
+    })
+    .await
+}
+
+/// Runs what hyper needs to be run, on the thread that waits for it.
+#[derive(Clone)]
+pub struct Tasks(Arc<Executor<'static>>);
+
+impl Tasks {
+    /// An executor of its own; nothing runs until [`Tasks::run`].
+    pub fn new() -> Self {
+        Tasks(Arc::new(Executor::new()))
+    }
+
+    /// Runs until `work` is done.
+    pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        smol::block_on(self.0.run(work))
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, work: F) {
+        self.0.spawn(work).detach();
+    }
+}
+
+/// A connection to a coordinator.
+pub struct Connection {
+    sender: SendRequest<Outgoing>,
+    address: String,
+}
+
+impl Connection {
+    /// Dials `HOST:PORT`.
+    ///
+    /// # Errors
+    /// Nobody is there, or not within `ms_max`.
+    pub async fn open(tasks: &Tasks, address: &str, ms_max: u64) -> Result<Self, GrpcError> {
+        let work = async {
+            let stream = dial(address)
+                .await
+                .map_err(|error| GrpcError::Connect(format!("{address}: {error}")))?;
+            let (sender, connection) = handshake(tasks.clone(), FuturesIo::new(stream))
+                .await
+                .map_err(broken)?;
+            hyper::rt::Executor::execute(tasks, async move {
+                // Its end is seen by whoever waits for an answer.
+                let _ = connection.await;
+            });
+            Ok(Connection {
+                sender,
+                address: address.to_owned(),
+            })
+        };
+        within(ms_max, "connecting", work).await
+    }
+
+    /// One message each way.
+    ///
+    /// # Errors
+    /// No answer within `ms_max`, or not the one that was expected.
+    pub async fn call<Q: Message, A: Message + Default>(
+        &mut self,
+        method: &str,
+        question: &Q,
+        ms_max: u64,
+    ) -> Result<A, GrpcError> {
+        let work = async {
+            let mut stream = self.start(method);
+            stream.send(question).await?;
+            drop(stream.outgoing.take());
+            let answer = stream.next().await?;
+            answer.ok_or_else(|| broken("no answer in the response"))
+        };
+        within(ms_max, "the answer", work).await
+    }
+
+    /// Opens a stream of messages each way.
+    pub fn start<A: Message + Default>(&mut self, method: &str) -> Stream<A> {
+        let (sender, receiver) = async_channel::bounded(OUTGOING_MAX);
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(self.address.as_str())
+            .path_and_query(format!("{SERVICE}{method}"))
+            .build();
+        let response = uri.map_err(broken).and_then(|uri| {
+            let request = Request::post(uri)
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .header("user-agent", concat!("hgbuild/", env!("CARGO_PKG_VERSION")))
+                .body(Outgoing(Box::pin(receiver)))
+                .map_err(broken)?;
+            Ok(self.sender.send_request(request))
+        });
+        let response = Box::pin(async move { response?.await.map_err(broken) });
+        Stream {
+            outgoing: Some(sender),
+            state: State::Waiting(response),
+            bytes: BytesMut::new(),
+            answer: std::marker::PhantomData,
+        }
+    }
+}
+
+async fn dial(address: &str) -> io::Result<Async<TcpStream>> {
+    let addresses: Vec<SocketAddr> = match address.parse() {
+        Ok(numeric) => vec![numeric],
+        Err(_) => smol::net::resolve(address).await?,
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+    for address in addresses {
+        match Async::<TcpStream>::connect(address).await {
+            Ok(stream) => {
+                stream.get_ref().set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A request's body, message by message.
+pub struct Outgoing(Pin<Box<Receiver<Bytes>>>);
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        use smol::stream::Stream as _;
+        self.0
+            .as_mut()
+            .poll_next(context)
+            .map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+type Response = Pin<Box<dyn Future<Output = Result<hyper::Response<Incoming>, GrpcError>> + Send>>;
+
+enum State {
+    Waiting(Response),
+    Open(Incoming),
+    Ended,
+}
+
+/// One call in progress. Dropped, it is reset, which the peer notices.
+pub struct Stream<A> {
+    outgoing: Option<Sender<Bytes>>,
+    state: State,
+    bytes: BytesMut,
+    answer: std::marker::PhantomData<A>,
+}
+
+impl<A: Message + Default> Stream<A> {
+    /// A handle that sends messages from elsewhere.
+    pub fn sender(&self) -> Option<Messages> {
+        self.outgoing.clone().map(Messages)
+    }
+
+    /// Sends a message; waits while the peer takes none.
+    ///
+    /// # Errors
+    /// The call is over.
+    pub async fn send<Q: Message>(&mut self, message: &Q) -> Result<(), GrpcError> {
+        match self.sender() {
+            Some(messages) => messages.send(message).await,
+            None => Err(broken("the call was closed")),
+        }
+    }
+
+    /// The next message; `None` after the last one.
+    ///
+    /// Dropping this before it is done loses nothing.
+    ///
+    /// # Errors
+    /// The peer gave an error, or is no gRPC peer.
+    pub async fn next(&mut self) -> Result<Option<A>, GrpcError> {
+        loop {
+            if let Some(message) = self.whole_message()? {
+                return Ok(Some(message));
+            }
+            match &mut self.state {
+                State::Ended => return Ok(None),
+                State::Waiting(response) => {
+                    let response = response.await?;
+                    check_head(&response)?;
+                    self.state = State::Open(response.into_body());
+                }
+                State::Open(body) => match body.frame().await {
+                    Some(frame) => self.take(frame.map_err(broken)?)?,
+                    None => {
+                        self.state = State::Ended;
+                        return Err(broken("the response ended without a status"));
+                    }
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<(), GrpcError> {
+        match frame.into_data() {
+            Ok(data) => {
+                self.bytes.extend_from_slice(&data);
+                Ok(())
+            }
+            Err(frame) => {
+                self.state = State::Ended;
+                match frame.into_trailers() {
+                    Ok(trailers) => check_status(&trailers),
+                    Err(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn whole_message(&mut self) -> Result<Option<A>, GrpcError> {
+        let Some((prefix, rest)) = self.bytes.split_first_chunk::<PREFIX_BYTES>() else {
+            return Ok(None);
+        };
+        let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+        if prefix[0] != 0 || len > GRPC_MESSAGE_BYTES_MAX {
+            return Err(broken(format_args!(
+                "a message of {len} bytes, or compressed"
+            )));
+        }
+        let Some(body) = rest.get(..len) else {
+            return Ok(None);
+        };
+        let message = A::decode(body).map_err(broken)?;
+        self.bytes.advance(PREFIX_BYTES + len);
+        Ok(Some(message))
+    }
+}
+
+/// Sends messages into a call.
+#[derive(Clone)]
+pub struct Messages(Sender<Bytes>);
+
+impl Messages {
+    /// Sends a message; waits while the peer takes none.
+    ///
+    /// # Errors
+    /// The call is over.
+    pub async fn send<Q: Message>(&self, message: &Q) -> Result<(), GrpcError> {
+        let len = message.encoded_len();
+        let wire_len = u32::try_from(len).map_err(broken)?;
+        let mut bytes = Vec::with_capacity(PREFIX_BYTES + len);
+        bytes.push(0);
+        bytes.extend_from_slice(&wire_len.to_be_bytes());
+        message.encode_raw(&mut bytes);
+        self.0
+            .send(bytes.into())
+            .await
+            .map_err(|_| broken("the call is over"))
+    }
+}
+
+fn check_head(response: &hyper::Response<Incoming>) -> Result<(), GrpcError> {
+    let status = response.status();
+    if status != 200 {
+        return Err(broken(format_args!("HTTP status {status}")));
+    }
+    let kind = response.headers().get("content-type");
+    if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        return Err(broken("the peer does not speak gRPC"));
+    }
+    match response.headers().contains_key("grpc-status") {
+        true => check_status(response.headers()),
+        false => Ok(()),
+    }
+}
+
+fn check_status(trailers: &HeaderMap) -> Result<(), GrpcError> {
+    let text = |name: &str| {
+        let value = trailers.get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    match text("grpc-status").as_deref() {
+        Some("0") => Ok(()),
+        Some(code) => {
+            let words = text("grpc-message").unwrap_or_default();
+            Err(GrpcError::Status(format!("gRPC status {code}: {words}")))
+        }
+        None => Err(broken("no grpc-status")),
+    }
+}

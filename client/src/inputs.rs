@@ -1,0 +1,234 @@
+//! Gathers what a worker needs: the source, preprocessed here with its macros
+//! kept, and the dependency file as a by-product.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use hg_proto::args::{Compile, Dialect, Reason};
+use hg_proto::digest::Digest;
+use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::compiler::{Command, Found};
+use crate::hazards;
+use crate::local;
+use crate::os;
+use crate::signals::Forwarding;
+
+/// zstd's fastest: the text is sent once and thrown away.
+const ZSTD_LEVEL: i32 = 1;
+/// Bytes of preprocessed text that are held in memory.
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+const _: () = assert!(TEXT_BYTES_MAX <= INPUT_BYTES_MAX);
+
+/// A source that may leave this machine.
+#[derive(Debug)]
+pub struct Gathered {
+    /// Of the plain text.
+    pub digest: Digest,
+    /// Bytes of plain text.
+    pub size: u64,
+    /// The text as it travels, zstd.
+    pub encoded: Vec<u8>,
+    /// Content of the dependency file, if one is wanted.
+    pub dependencies: Option<Vec<u8>>,
+}
+
+/// A preprocessor at work.
+pub struct Preprocessing {
+    child: Child,
+    errors: File,
+    dependencies: Option<File>,
+    forwarding: Forwarding,
+}
+
+fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
+    Reason {
+        code,
+        detail: detail.to_string(),
+    }
+}
+
+impl Preprocessing {
+    /// Starts the user's compiler as a preprocessor.
+    ///
+    /// # Errors
+    /// Why the compile stays local.
+    pub fn start(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Self, Reason> {
+        let failed = |error: io::Error| reason("preprocessor-failed", error);
+        let dependencies = match compile.dependencies {
+            Some(_) => Some(scratch().map_err(failed)?),
+            None => None,
+        };
+        let target = dependencies.as_ref().map(descriptor_path);
+        let args = compile.preprocess_args(dialect, target.as_deref().map(str::as_bytes));
+        let errors = scratch().map_err(failed)?;
+        let command = Command {
+            program: found.driver.clone(),
+            // A wrapper's name would make the compiler look beside the wrapper.
+            arg0: if found.driver == found.command.program {
+                found.command.arg0.clone()
+            } else {
+                found.driver.clone().into()
+            },
+            args: args.into_iter().map(os::from_bytes).collect(),
+            path: found.command.path.clone(),
+        };
+        if let Some(file) = &dependencies {
+            // The compiler opens it by number.
+            fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| failed(e.into()))?;
+        }
+        let stderr = errors.try_clone().map_err(failed)?;
+        let forwarding = Forwarding::start();
+        let child = local::process(&command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .map_err(failed)?;
+        forwarding.to(child.id());
+        Ok(Preprocessing {
+            child,
+            errors,
+            dependencies,
+            forwarding,
+        })
+    }
+
+    /// The whole text, once the preprocessor has ended well and without a word.
+    ///
+    /// # Errors
+    /// Why the compile stays local.
+    pub fn text(&mut self) -> Result<Vec<u8>, Reason> {
+        let mut text = Vec::with_capacity(1 << 20);
+        if let Some(out) = self.child.stdout.take() {
+            os::widen_pipe(&out);
+            let read = out.take(TEXT_BYTES_MAX + 1).read_to_end(&mut text);
+            if let Err(error) = read {
+                return Err(reason("preprocessor-failed", error));
+            }
+        }
+        if text.len() as u64 > TEXT_BYTES_MAX {
+            self.stop();
+            return Err(reason(
+                "too-large",
+                format_args!("over {} MiB preprocessed", TEXT_BYTES_MAX >> 20),
+            ));
+        }
+        let status = self
+            .child
+            .wait()
+            .map_err(|error| reason("preprocessor-failed", error))?;
+        if !status.success() {
+            return Err(reason("preprocessor-failed", status));
+        }
+        let said = self.errors.metadata().map_or(1, |meta| meta.len());
+        if said > 0 {
+            return Err(reason("preprocessor-diagnostics", ""));
+        }
+        Ok(text)
+    }
+
+    /// What the preprocessor wrote of its inputs; after [`Preprocessing::text`].
+    ///
+    /// # Errors
+    /// Why the compile stays local.
+    pub fn dependencies(&mut self) -> Result<Option<Vec<u8>>, Reason> {
+        let Some(file) = &mut self.dependencies else {
+            return Ok(None);
+        };
+        let mut content = Vec::new();
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.read_to_end(&mut content))
+            .map_err(|error| reason("preprocessor-failed", error))?;
+        Ok(Some(content))
+    }
+
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Preprocessing {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.stop();
+        }
+        let _ = &self.forwarding;
+    }
+}
+
+/// Checks a text and makes it ready to travel.
+///
+/// # Errors
+/// Why the compile stays local.
+pub fn pack(
+    text: &[u8],
+    dependencies: Option<Vec<u8>>,
+    dialect: Dialect,
+) -> Result<Gathered, Reason> {
+    if let Some(hazard) = hazards::find(text, dialect.family) {
+        return Err(hazard);
+    }
+    let encoded = encode(text).map_err(|error| reason("compression-failed", error))?;
+    Ok(Gathered {
+        digest: Digest::of(text),
+        size: text.len() as u64,
+        encoded,
+        dependencies,
+    })
+}
+
+fn encode(text: &[u8]) -> io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    compressor.set_parameter(zstd::zstd_safe::CParameter::WindowLog(ZSTD_WINDOW_LOG_MAX))?;
+    compressor.compress(text)
+}
+
+/// A file without a name, for a child to write into.
+#[cfg(target_os = "linux")]
+fn scratch() -> io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    Ok(memfd_create(c"hgbuild", MFdFlags::MFD_CLOEXEC)?.into())
+}
+
+/// A file without a name, for a child to write into.
+#[cfg(not(target_os = "linux"))]
+fn scratch() -> io::Result<File> {
+    use std::fs::OpenOptions;
+    let path = std::env::temp_dir().join(format!(".hgbuild-{}", std::process::id()));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+fn descriptor_path(file: &File) -> String {
+    let folder = if cfg!(target_os = "linux") {
+        "/proc/self/fd"
+    } else {
+        "/dev/fd"
+    };
+    format!("{folder}/{}", file.as_raw_fd())
+}
+
+/// The name under which the source stands in a worker's folder.
+///
+/// # Errors
+/// It has none that could.
+pub fn input_name(source: &[u8]) -> Result<Vec<u8>, Reason> {
+    let path = os::from_bytes(source.to_vec());
+    let name = Path::new(&path).file_name();
+    let name = name.map(os::bytes).unwrap_or_default();
+    if name.is_empty() || name.starts_with(b"-") || name.starts_with(b"@") {
+        return Err(reason("source-name", String::from_utf8_lossy(source)));
+    }
+    Ok(name.to_vec())
+}

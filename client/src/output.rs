@@ -1,0 +1,270 @@
+//! Puts outputs where the compiler would have put them: whole or not at all,
+//! with the modes and links that it would have left.
+
+use std::ffi::{CString, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use hg_proto::args::Reason;
+use nix::libc;
+use nix::unistd::{AccessFlags, access};
+
+use crate::signals::undisturbed;
+
+/// How the program that makes a file treats one that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A new file takes its place (objects by as, all outputs of clang).
+    Replace,
+    /// Its content is rewritten: mode and links stay (assembly by cc1,
+    /// dependency files).
+    Rewrite,
+}
+
+/// A file in the making. It has no name until [`put_all`], so that nothing is
+/// left of it however this process ends.
+#[derive(Debug)]
+pub struct Pending {
+    target: PathBuf,
+    file: File,
+    mode: Option<u32>,
+}
+
+/// Whether we would leave `target` as the compiler does.
+///
+/// # Errors
+/// Why the compiler had better write it.
+pub fn check(target: &Path, style: Style, family_replaces_empty: bool) -> Result<(), Reason> {
+    let local = |detail: &str| {
+        Err(Reason {
+            code: "output",
+            detail: format!("{}: {detail}", target.display()),
+        })
+    };
+    let Ok(link) = fs::symlink_metadata(target) else {
+        return Ok(());
+    };
+    let Ok(meta) = fs::metadata(target) else {
+        return local("a link to nothing");
+    };
+    if !meta.is_file() {
+        return local("not a regular file");
+    }
+    if access(target, AccessFlags::W_OK).is_err() {
+        return local("may not be written");
+    }
+    match style {
+        // GNU as writes into an empty file instead of replacing it.
+        Style::Replace if meta.size() == 0 && !family_replaces_empty => local("an empty file"),
+        Style::Replace => Ok(()),
+        Style::Rewrite if link.is_symlink() => local("a link"),
+        Style::Rewrite if meta.nlink() > 1 => local("has other names"),
+        Style::Rewrite => Ok(()),
+    }
+}
+
+impl Pending {
+    /// Room for `target`, in its folder.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn new(target: &Path, style: Style) -> io::Result<Self> {
+        let folder = folder_of(target);
+        let mode = match (style, fs::metadata(target)) {
+            (Style::Rewrite, Ok(meta)) => Some(meta.permissions().mode() & 0o7777),
+            _ => None,
+        };
+        Ok(Pending {
+            target: target.to_path_buf(),
+            file: nameless(folder).or_else(|_| unnamed(folder))?,
+            mode,
+        })
+    }
+
+    /// Where the bytes go.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// It can't be; the target is as it was.
+    fn put(mut self) -> io::Result<()> {
+        if let Some(mode) = self.mode {
+            self.file
+                .set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+        if fs::symlink_metadata(&self.target).is_err() && link_to(&self.file, &self.target).is_ok()
+        {
+            return Ok(());
+        }
+        let path = folder_of(&self.target).join(temporary_name());
+        let named = link_to(&self.file, &path).or_else(|_| self.copy_to(&path));
+        let put = named.and_then(|()| fs::rename(&path, &self.target));
+        if put.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        put
+    }
+
+    /// For file systems where a file without a name can't be given one.
+    fn copy_to(&mut self, path: &Path) -> io::Result<()> {
+        let mut copy = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o666)
+            .open(path)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        io::copy(&mut self.file, &mut copy)?;
+        match self.mode {
+            Some(mode) => copy.set_permissions(fs::Permissions::from_mode(mode)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Puts all files in place, in order, with nothing in between that would end us.
+///
+/// # Errors
+/// The first that failed; those after it are not put.
+pub fn put_all(files: Vec<Pending>) -> io::Result<()> {
+    undisturbed(|| files.into_iter().try_for_each(Pending::put))
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn nameless(folder: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .mode(0o666)
+        .custom_flags(libc::O_TMPFILE)
+        .open(folder)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nameless(_folder: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn unnamed(folder: &Path) -> io::Result<File> {
+    let path = folder.join(temporary_name());
+    undisturbed(|| {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
+    })
+}
+
+fn temporary_name() -> OsString {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!(".hgbuild-{}-{next}", std::process::id()).into()
+}
+
+fn link_to(file: &File, path: &Path) -> io::Result<()> {
+    let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let to = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: both are NUL-terminated strings that outlive the call.
+    let failed = unsafe {
+        libc::linkat(
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
+    };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("hg-output-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn write(target: &Path, style: Style, content: &[u8]) {
+        let mut pending = Pending::new(target, style).unwrap();
+        pending.file().write_all(content).unwrap();
+        put_all(vec![pending]).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_seen_before_and_all_after() {
+        let folder = folder("whole");
+        let target = folder.join("a.o");
+        let mut pending = Pending::new(&target, Style::Replace).unwrap();
+        pending.file().write_all(b"half").unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        drop(pending);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        write(&target, Style::Replace, b"whole");
+        write(&target, Style::Replace, b"again");
+        assert_eq!(fs::read(&target).unwrap(), b"again");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn replacing_leaves_other_names_alone_and_rewriting_keeps_the_mode() {
+        let folder = folder("links");
+        let (a, b) = (folder.join("a.o"), folder.join("b.o"));
+        fs::write(&a, "old").unwrap();
+        fs::hard_link(&a, &b).unwrap();
+        write(&a, Style::Replace, b"new");
+        assert_eq!(fs::read(&b).unwrap(), b"old");
+        let dep = folder.join("a.d");
+        fs::write(&dep, "old").unwrap();
+        fs::set_permissions(&dep, fs::Permissions::from_mode(0o640)).unwrap();
+        write(&dep, Style::Rewrite, b"new");
+        assert_eq!(fs::metadata(&dep).unwrap().mode() & 0o777, 0o640);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_the_compiler_had_better_write() {
+        let folder = folder("check");
+        let none = folder.join("none");
+        assert!(check(&none, Style::Replace, false).is_ok());
+        let dangling = folder.join("dangling");
+        symlink(&none, &dangling).unwrap();
+        assert!(check(&dangling, Style::Replace, false).is_err());
+        assert!(check(Path::new("/dev/null"), Style::Replace, false).is_err());
+        let empty = folder.join("empty");
+        fs::write(&empty, "").unwrap();
+        assert!(check(&empty, Style::Replace, false).is_err());
+        assert!(check(&empty, Style::Replace, true).is_ok());
+        let linked = folder.join("linked");
+        fs::hard_link(&empty, &linked).unwrap();
+        assert!(check(&linked, Style::Rewrite, true).is_err());
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,185 @@
+//! How many compilers and preprocessors run at once on this machine, over all
+//! hgbuild processes of a user. A slot is a locked file: the kernel gives it
+//! back whatever happens to its holder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Slots of a machine, however many cores it has.
+const SLOTS_MAX: usize = 256;
+/// Between two looks of the one process that looks for a free slot.
+const LOOK_MS: u64 = 2;
+/// After this long we run without a slot: a wrong count must not stop a build.
+const WAIT_S_MAX: u64 = 600;
+
+/// A place to run one compiler; given back on drop, or when the process ends.
+#[derive(Debug)]
+pub struct Slot {
+    files: Vec<File>,
+}
+
+impl Slot {
+    /// Lets the lock live on in a program that takes our place (`exec`).
+    pub fn keep_over_exec(&self) {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        for file in &self.files {
+            // At worst the slot is free too early.
+            let _ = fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()));
+        }
+    }
+}
+
+/// The slots of this machine.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    folder: PathBuf,
+    total: usize,
+    travelling: usize,
+}
+
+impl Slots {
+    /// `travelling`: how many may be used for compiles that could travel;
+    /// `None`: all but those that preprocessing for the others needs.
+    pub fn new(folder: &Path, travelling: Option<usize>) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let total = cores.min(SLOTS_MAX);
+        Slots {
+            folder: folder.to_path_buf(),
+            total,
+            travelling: travelling
+                .unwrap_or(total - total.div_ceil(4))
+                .min(SLOTS_MAX),
+        }
+    }
+
+    /// How many compilers may run here at once.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// How many of them may be compiles that could travel.
+    pub fn travelling(&self) -> usize {
+        self.travelling
+    }
+
+    /// Waits for a slot. `None`: slots can't be had here (no folder to lock
+    /// in), or none came free for very long; run without.
+    pub fn wait(&self) -> Option<Slot> {
+        if let Some(slot) = self.any("slot", self.total)? {
+            return Some(slot);
+        }
+        // One process looks, the others sleep behind it, in about the order
+        // in which they came.
+        let gate = self.open("gate").ok()?;
+        let until = Instant::now() + Duration::from_secs(WAIT_S_MAX);
+        gate.lock().ok()?;
+        while Instant::now() < until {
+            if let Some(slot) = self.any("slot", self.total)? {
+                return Some(slot);
+            }
+            thread::sleep(Duration::from_millis(LOOK_MS));
+        }
+        None
+    }
+
+    /// An idle slot for a compile that could travel, without waiting.
+    pub fn idle(&self) -> Option<Slot> {
+        if self.travelling == 0 {
+            return None;
+        }
+        let mut right = self.any("travel", self.travelling)??;
+        // `HG_LOCAL_SLOTS` above the number of cores means what it says.
+        if self.travelling <= self.total {
+            let mut place = self.any("slot", self.total)??;
+            right.files.append(&mut place.files);
+        }
+        Some(right)
+    }
+
+    /// `Some(None)`: all are taken.
+    fn any(&self, kind: &str, count: usize) -> Option<Option<Slot>> {
+        for index in 0..count {
+            let file = self.open(&format!("{kind}.{index}")).ok()?;
+            match file.try_lock() {
+                Ok(()) => return Some(Some(Slot { files: vec![file] })),
+                Err(fs::TryLockError::WouldBlock) => {}
+                Err(fs::TryLockError::Error(_)) => return None,
+            }
+        }
+        Some(None)
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        let path = self.folder.join(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&self.folder)?;
+                options.open(&path)
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("hg-slots-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn as_many_as_there_are() {
+        let folder = folder("count");
+        let slots = Slots {
+            folder: folder.clone(),
+            total: 2,
+            travelling: 1,
+        };
+        let first = slots.idle().unwrap();
+        assert!(slots.idle().is_none(), "one may travel");
+        let second = slots.wait().unwrap();
+        assert!(slots.any("slot", 2).unwrap().is_none(), "two in all");
+        drop(first);
+        drop(second);
+        assert!(slots.idle().is_some());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_waiter_gets_what_is_given_back() {
+        let folder = folder("wait");
+        let slots = Slots {
+            folder: folder.clone(),
+            total: 1,
+            travelling: 0,
+        };
+        let held = slots.wait().unwrap();
+        let waiter = {
+            let slots = slots.clone();
+            thread::spawn(move || slots.wait().is_some())
+        };
+        drop(held);
+        assert!(waiter.join().unwrap());
+        assert!(slots.idle().is_none(), "none may travel");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn no_folder_no_slots_no_trouble() {
+        let slots = Slots {
+            folder: PathBuf::from("/dev/null/x"),
+            total: 1,
+            travelling: 1,
+        };
+        assert!(slots.wait().is_none());
+        assert!(slots.idle().is_none());
+    }
+}

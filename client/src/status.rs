@@ -1,0 +1,221 @@
+//! `hgbuild status` and `hgbuild workers`: the coordinator's answers as tables
+//! or JSON.
+
+use hg_proto::v1::{
+    GetStatusRequest, GetStatusResponse, ListWorkersRequest, ListWorkersResponse, Worker,
+};
+use prost::Message;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::grpc::Tasks;
+use crate::wrap;
+
+/// Milliseconds that an answer may take.
+const ANSWER_MS_MAX: u64 = 3_000;
+
+/// Prints what the grid is and does. Gives an exit code.
+pub fn status(config: &Config, as_json: bool) -> i32 {
+    let answer: Result<GetStatusResponse, String> = ask(config, "GetStatus", &GetStatusRequest {});
+    if as_json {
+        println!("{}", status_json(config, &answer));
+        return i32::from(answer.is_err());
+    }
+    match answer {
+        Ok(status) => {
+            print!("{}", status_text(config, &status));
+            0
+        }
+        Err(why) => {
+            eprintln!("hgbuild: {why}");
+            1
+        }
+    }
+}
+
+/// Prints the workers. Gives an exit code.
+pub fn workers(config: &Config, as_json: bool) -> i32 {
+    let answer: Result<ListWorkersResponse, String> =
+        ask(config, "ListWorkers", &ListWorkersRequest {});
+    match answer {
+        Ok(list) if as_json => {
+            let all: Vec<Value> = list.workers.iter().map(worker_json).collect();
+            println!("{}", Value::Array(all));
+            0
+        }
+        Ok(list) => {
+            print!("{}", workers_text(&list.workers));
+            0
+        }
+        Err(why) => {
+            eprintln!("hgbuild: {why}");
+            1
+        }
+    }
+}
+
+fn ask<Q: Message, A: Message + Default>(
+    config: &Config,
+    method: &str,
+    question: &Q,
+) -> Result<A, String> {
+    let tasks = Tasks::new();
+    let mut connection = wrap::connect(config, &tasks)?;
+    tasks
+        .run(connection.call(method, question, ANSWER_MS_MAX))
+        .map_err(|error| error.to_string())
+}
+
+fn status_json(config: &Config, answer: &Result<GetStatusResponse, String>) -> Value {
+    match answer {
+        Err(why) => json!({ "coordinator": config.coordinator, "error": why }),
+        Ok(status) => json!({
+            "coordinator": config.coordinator,
+            "version": status.version,
+            "workers": status.workers,
+            "slots": status.slots,
+            "slots_busy": status.slots_busy,
+            "queued": status.queued,
+            "tasks_finished": status.tasks_finished,
+            "tasks_failed": status.tasks_failed,
+            "cache_hits_reported": status.cache_hits_reported,
+            "uptime_ms": status.uptime_ms,
+        }),
+    }
+}
+
+fn status_text(config: &Config, status: &GetStatusResponse) -> String {
+    let address = config.coordinator.as_deref().unwrap_or_default();
+    let rows = [
+        ("coordinator", address.to_owned()),
+        ("version", printable(&status.version)),
+        ("up", format!("{} s", status.uptime_ms / 1000)),
+        ("workers", status.workers.to_string()),
+        (
+            "slots",
+            format!("{} of {} busy", status.slots_busy, status.slots),
+        ),
+        ("queued", status.queued.to_string()),
+        (
+            "tasks",
+            format!(
+                "{} finished, {} failed",
+                status.tasks_finished, status.tasks_failed
+            ),
+        ),
+        ("cache hits", status.cache_hits_reported.to_string()),
+    ];
+    rows.iter()
+        .map(|(name, value)| format!("{name:<12} {value}\n"))
+        .collect()
+}
+
+fn worker_json(worker: &Worker) -> Value {
+    let toolchains: Vec<Value> = worker
+        .toolchains
+        .iter()
+        .map(|toolchain| {
+            let hex: String = toolchain.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({
+                "family": toolchain.family().as_str_name().trim_start_matches("FAMILY_").to_lowercase(),
+                "version": toolchain.version,
+                "target": toolchain.target,
+                "language": toolchain.language().as_str_name().trim_start_matches("LANGUAGE_").to_lowercase(),
+                "digest": hex,
+            })
+        })
+        .collect();
+    json!({
+        "id": worker.id,
+        "name": worker.name,
+        "address": worker.address,
+        "version": worker.version,
+        "architecture": worker.architecture,
+        "os": worker.os,
+        "cores": worker.cores,
+        "memory_bytes": worker.memory_bytes,
+        "memory_available_bytes": worker.memory_available_bytes,
+        "slots": worker.slots,
+        "running": worker.running,
+        "load_milli": worker.load_milli,
+        "temperature_milli_c": worker.temperature_milli_c,
+        "round_trip_us": worker.round_trip_us,
+        "draining": worker.draining,
+        "tasks_finished": worker.tasks_finished,
+        "tasks_failed": worker.tasks_failed,
+        "connected_ms": worker.connected_ms,
+        "toolchains": toolchains,
+    })
+}
+
+fn workers_text(workers: &[Worker]) -> String {
+    let mut table = vec![
+        [
+            "NAME",
+            "ARCH",
+            "CORES",
+            "SLOTS",
+            "LOAD",
+            "MEMORY FREE",
+            "TASKS",
+            "FAILED",
+            "STATE",
+        ]
+        .map(str::to_owned),
+    ];
+    for worker in workers {
+        table.push([
+            printable(&worker.name),
+            printable(&worker.architecture),
+            worker.cores.to_string(),
+            format!("{}/{}", worker.running, worker.slots),
+            format!("{:.2}", f64::from(worker.load_milli) / 1000.0),
+            format!("{} MiB", worker.memory_available_bytes >> 20),
+            worker.tasks_finished.to_string(),
+            worker.tasks_failed.to_string(),
+            if worker.draining { "draining" } else { "ready" }.to_owned(),
+        ]);
+    }
+    let mut widths = [0; 9];
+    for row in &table {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &table {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// What peers call themselves is shown, never sent to the terminal raw.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_line_for_each_and_no_escapes() {
+        let worker = Worker {
+            name: "pi\u{1b}[31m".into(),
+            slots: 4,
+            ..Worker::default()
+        };
+        let text = workers_text(&[worker]);
+        assert_eq!(text.lines().count(), 2);
+        assert!(!text.contains('\u{1b}'));
+        assert!(text.contains("0/4"));
+    }
+}

@@ -1,0 +1,309 @@
+//! The life of one task on the grid: submit, send what is needed, collect the
+//! output. Unaware of preprocessing and of what happens after a loss.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use hg_proto::digest::{Digest, Hasher};
+use hg_proto::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
+use hg_proto::v1::{
+    Encoding, InputChunk, Output, OutputChunk, SubmitRequest, SubmitResponse, Task, TaskResult,
+    submit_request, submit_response::Kind,
+};
+use smol::future;
+
+use crate::attempt::{ACCEPT_MS_MAX, Lost, SILENCE_MS_MAX};
+use crate::grpc::{Connection, GrpcError, Messages, Stream, within};
+use crate::slots::{Slot, Slots};
+
+/// Between two looks for a local slot while the task waits for a worker.
+const OVERTAKE_MS: u64 = 50;
+
+/// What the grid gave.
+#[derive(Debug)]
+pub struct Returned {
+    /// The compiler's own words and exit code.
+    pub result: TaskResult,
+    /// Who compiled it.
+    pub worker: String,
+    /// Milliseconds in the coordinator's queue.
+    pub queue_ms: u64,
+}
+
+/// What an attempt cost, however it ended.
+#[derive(Debug, Default, Clone)]
+pub struct Cost {
+    /// Payload sent.
+    pub bytes_up: u64,
+    /// Payload received.
+    pub bytes_down: u64,
+    /// The worker that had it last.
+    pub worker: Option<String>,
+}
+
+/// How a task ended.
+pub enum Outcome {
+    /// A worker ran it; the output's bytes are in the sink.
+    Returned(Returned),
+    /// A local slot came free first.
+    Overtaken(Slot),
+}
+
+/// Where an output's plain bytes go; can begin anew after a retry.
+pub trait Sink: Write {
+    /// Forgets all that was written.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn restart(&mut self) -> std::io::Result<()>;
+}
+
+impl Sink for std::fs::File {
+    fn restart(&mut self) -> std::io::Result<()> {
+        use std::io::Seek;
+        self.set_len(0)?;
+        self.rewind()
+    }
+}
+
+/// Submits `task`, whose one input travels as `encoded`. While it waits for a
+/// worker, an idle slot of `slots` takes it back.
+///
+/// # Errors
+/// Why there is no result. `cost` is right all the same.
+pub async fn submit(
+    connection: &mut Connection,
+    task: Task,
+    encoded: &[u8],
+    sink: &mut dyn Sink,
+    slots: Option<&Slots>,
+    cost: &mut Cost,
+) -> Result<Outcome, Lost> {
+    let digest = task.inputs.first().map(|input| input.digest.clone());
+    let mut stream: Stream<SubmitResponse> = connection.start("SubmitTask");
+    let messages = stream.sender().ok_or(Lost::Broken(String::new()))?;
+    let first = SubmitRequest {
+        kind: Some(submit_request::Kind::Task(task)),
+    };
+    messages.send(&first).await.map_err(lost)?;
+    let (needs, needed) = async_channel::bounded::<u32>(1);
+    let upload = async {
+        let mut sent = 0;
+        while let Ok(attempt) = needed.recv().await {
+            // A call that is over shows on the receiving side.
+            if let Ok(bytes) = send_input(&messages, encoded, attempt).await {
+                sent += bytes;
+            }
+        }
+        sent
+    };
+    let mut run = Run {
+        received: Received::default(),
+        attempt: 0,
+        digest,
+        sink,
+        needs: Some(needs),
+    };
+    let download = run.follow(&mut stream, slots, cost);
+    let (sent, outcome) = future::zip(upload, download).await;
+    cost.bytes_up += sent;
+    outcome
+}
+
+fn lost(error: GrpcError) -> Lost {
+    match error {
+        GrpcError::Connect(why) => Lost::Unreachable(why),
+        other => Lost::Broken(other.to_string()),
+    }
+}
+
+async fn send_input(messages: &Messages, encoded: &[u8], attempt: u32) -> Result<u64, GrpcError> {
+    let mut chunks = encoded.chunks(CHUNK_BYTES_MAX).peekable();
+    while let Some(data) = chunks.next() {
+        let chunk = InputChunk {
+            attempt,
+            input: 0,
+            data: data.to_vec(),
+            last: chunks.peek().is_none(),
+        };
+        let request = SubmitRequest {
+            kind: Some(submit_request::Kind::Chunk(chunk)),
+        };
+        messages.send(&request).await?;
+    }
+    Ok(encoded.len() as u64)
+}
+
+/// One task, from the receiving side.
+struct Run<'a> {
+    received: Received,
+    attempt: u32,
+    digest: Option<Vec<u8>>,
+    sink: &'a mut dyn Sink,
+    /// Dropped at the end, which ends the upload.
+    needs: Option<async_channel::Sender<u32>>,
+}
+
+impl Run<'_> {
+    async fn follow(
+        &mut self,
+        stream: &mut Stream<SubmitResponse>,
+        slots: Option<&Slots>,
+        cost: &mut Cost,
+    ) -> Result<Outcome, Lost> {
+        let mut silence_ms = ACCEPT_MS_MAX;
+        let outcome = loop {
+            let waiting = self.attempt == 0;
+            let next = match slots.filter(|_| waiting && silence_ms == SILENCE_MS_MAX) {
+                Some(slots) => match overtake(stream, slots).await {
+                    Ok(next) => next,
+                    Err(slot) => break Ok(Outcome::Overtaken(slot)),
+                },
+                None => within(silence_ms, "the coordinator", stream.next()).await,
+            };
+            silence_ms = SILENCE_MS_MAX;
+            match next.map_err(lost) {
+                Ok(Some(SubmitResponse { kind: Some(kind) })) => {
+                    match self.take(kind, cost).await {
+                        Ok(Some(returned)) => break Ok(Outcome::Returned(returned)),
+                        Ok(None) => {}
+                        Err(lost) => break Err(lost),
+                    }
+                }
+                Ok(Some(SubmitResponse { kind: None })) => {
+                    break Err(Lost::Broken("a message that we don't know".into()));
+                }
+                Ok(None) => break Err(Lost::Broken("the stream ended early".into())),
+                Err(lost) => break Err(lost),
+            }
+        };
+        self.needs = None;
+        outcome
+    }
+
+    async fn take(&mut self, kind: Kind, cost: &mut Cost) -> Result<Option<Returned>, Lost> {
+        match kind {
+            Kind::Accepted(_) | Kind::StillThere(_) => {}
+            Kind::Started(started) => {
+                self.attempt = started.attempt;
+                cost.worker = Some(started.worker);
+                self.received = Received::default();
+                self.sink.restart().map_err(corrupt)?;
+            }
+            Kind::Need(need) => {
+                let ours = |digest: &Vec<u8>| Some(digest) == self.digest.as_ref();
+                if need.digests.iter().any(ours)
+                    && let Some(needs) = &self.needs
+                {
+                    let _ = needs.try_send(need.attempt);
+                }
+            }
+            Kind::Chunk(chunk) => {
+                cost.bytes_down += chunk.data.len() as u64;
+                if chunk.attempt == self.attempt {
+                    self.received.add(&chunk, self.sink)?;
+                }
+            }
+            Kind::Failure(failure) => return Err(Lost::Failed(failure)),
+            Kind::Finished(finished) => {
+                let result = finished
+                    .result
+                    .ok_or_else(|| Lost::Broken("no result in it".into()))?;
+                if let Some(output) = result.outputs.first() {
+                    self.received.check(output)?;
+                }
+                return Ok(Some(Returned {
+                    result,
+                    worker: finished.worker,
+                    queue_ms: finished.queue_ms.into(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The next message, or a slot that came free while there was none.
+async fn overtake(
+    stream: &mut Stream<SubmitResponse>,
+    slots: &Slots,
+) -> Result<Result<Option<SubmitResponse>, GrpcError>, Slot> {
+    let began = Instant::now();
+    loop {
+        match within(OVERTAKE_MS, "", stream.next()).await {
+            Err(GrpcError::Timeout(_)) => {
+                if let Some(slot) = slots.idle() {
+                    return Err(slot);
+                }
+                if began.elapsed() > Duration::from_millis(SILENCE_MS_MAX) {
+                    return Ok(Err(GrpcError::Timeout("the coordinator")));
+                }
+            }
+            next => return Ok(next),
+        }
+    }
+}
+
+fn corrupt(why: impl std::fmt::Display) -> Lost {
+    Lost::Corrupt(why.to_string())
+}
+
+/// The output as it comes: decoded, hashed and bounded on the way.
+#[derive(Default)]
+struct Received {
+    decoder: Option<zstd::stream::raw::Decoder<'static>>,
+    plain: u64,
+    encoded: u64,
+    hasher: Hasher,
+    ended: bool,
+}
+
+impl Received {
+    fn add(&mut self, chunk: &OutputChunk, sink: &mut dyn Sink) -> Result<(), Lost> {
+        use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
+        if chunk.output != 0 || self.ended || chunk.data.len() > CHUNK_BYTES_MAX {
+            return Err(corrupt("a chunk that was not asked for"));
+        }
+        self.encoded += chunk.data.len() as u64;
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            none => {
+                let mut decoder = zstd::stream::raw::Decoder::new().map_err(corrupt)?;
+                let bound = zstd::zstd_safe::DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX);
+                decoder.set_parameter(bound).map_err(corrupt)?;
+                none.insert(decoder)
+            }
+        };
+        let mut buffer = [0; 32 << 10];
+        let mut input = InBuffer::around(&chunk.data);
+        loop {
+            let mut output = OutBuffer::around(&mut buffer[..]);
+            decoder.run(&mut input, &mut output).map_err(corrupt)?;
+            let plain = output.as_slice();
+            self.plain += plain.len() as u64;
+            if self.plain > OUTPUT_BYTES_MAX {
+                return Err(corrupt("larger than may be"));
+            }
+            self.hasher.update(plain);
+            sink.write_all(plain).map_err(corrupt)?;
+            let full = plain.len() == buffer.len();
+            if !full && input.pos() == chunk.data.len() {
+                break;
+            }
+        }
+        self.ended = chunk.last;
+        Ok(())
+    }
+
+    fn check(&self, output: &Output) -> Result<(), Lost> {
+        let same = output.encoding() == Encoding::Zstd
+            && self.ended
+            && output.size == self.plain
+            && output.encoded_size == self.encoded
+            && Digest::try_from(&output.digest[..]) == Ok(self.hasher.finish());
+        match same {
+            true => Ok(()),
+            false => Err(corrupt("not what was announced")),
+        }
+    }
+}
