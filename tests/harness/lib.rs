@@ -1,1 +1,16 @@
+//! What the end-to-end tests, the demo and the benchmarks stand on: real
+//! programs, real processes, real compilers, on loopback ports that are free.
 
+pub mod command;
+pub mod daemon;
+pub mod event;
+pub mod folder;
+pub mod grid;
+pub mod leftover;
+pub mod programs;
+pub mod workload;
+
+/// Says loudly that something was not tested, and why.
+pub fn skip(what: &str, why: &str) {
+    eprintln!("SKIPPED: {what}: {why}");
+}

@@ -1,0 +1,154 @@
+//! Runs a command to its end, under a deadline, with nothing of the caller's
+//! environment that could change what it does.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// What a command may take before it is killed and the test fails.
+pub const COMMAND_TIME_MAX: Duration = Duration::from_secs(900);
+
+/// How a command ended, and what it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The exit code, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Everything it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// Everything it wrote to stderr.
+    pub stderr: Vec<u8>,
+}
+
+impl Outcome {
+    /// Exit code 0.
+    pub fn ok(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// For messages of tests.
+    pub fn words(&self) -> String {
+        format!(
+            "exit {:?}, signal {:?}\n--- stdout\n{}--- stderr\n{}",
+            self.code,
+            self.signal,
+            String::from_utf8_lossy(&self.stdout),
+            String::from_utf8_lossy(&self.stderr)
+        )
+    }
+}
+
+/// `program` in `folder`, with `home` as HOME and else only PATH, TMPDIR and a
+/// plain locale.
+pub fn scrubbed(program: impl AsRef<OsStr>, folder: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).env_clear();
+    for name in ["PATH", "TMPDIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    // GNU make sets PWD for nobody; compilers take it for -g.
+    command
+        .env("HOME", home)
+        .env("LC_ALL", "C.UTF-8")
+        .env("PWD", folder);
+    command
+}
+
+/// Runs `command` in a process group of its own. stdin is empty.
+///
+/// # Panics
+/// It can't be started, or is not done in [`COMMAND_TIME_MAX`]; then its group is killed.
+pub fn run(command: &mut Command) -> Outcome {
+    run_within(command, COMMAND_TIME_MAX)
+}
+
+/// [`run`] with another deadline.
+///
+/// # Panics
+/// As [`run`] does.
+pub fn run_within(command: &mut Command, time_max: Duration) -> Outcome {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => panic!("{command:?}: {error}"),
+    };
+    let group = Pid::from_raw(child.id() as i32);
+    *foreground() = Some(group);
+    let stdout = child.stdout.take().map(collect);
+    let stderr = child.stderr.take().map(collect);
+    let deadline = Instant::now() + time_max;
+    let outputs = [stdout, stderr].map(|output| output.and_then(|o| receive(&o, deadline)));
+    let [Some(stdout), Some(stderr)] = outputs else {
+        kill_group(group);
+        panic!("{command:?}: not done after {time_max:?}");
+    };
+    let status = wait(&mut child);
+    *foreground() = None;
+    Outcome {
+        code: status.code(),
+        signal: status.signal(),
+        stdout,
+        stderr,
+    }
+}
+
+/// Passes `signal` on to the command that [`run`] waits for, if there is one.
+pub fn signal_foreground(signal: Signal) {
+    if let Some(group) = *foreground() {
+        // It may have ended by itself meanwhile.
+        let _ = killpg(group, signal);
+    }
+}
+
+static FOREGROUND: Mutex<Option<Pid>> = Mutex::new(None);
+
+fn foreground() -> std::sync::MutexGuard<'static, Option<Pid>> {
+    FOREGROUND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kill_group(group: Pid) {
+    // The panic that follows says what matters.
+    let _ = killpg(group, Signal::SIGKILL);
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    match child.wait() {
+        Ok(status) => status,
+        Err(error) => panic!("wait for {}: {error}", child.id()),
+    }
+}
+
+/// Reads all of `pipe` in a thread.
+fn collect(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if pipe.read_to_end(&mut bytes).is_ok() {
+            // Nobody listens after the deadline.
+            let _ = sender.send(bytes);
+        }
+    });
+    receiver
+}
+
+fn receive(output: &Receiver<Vec<u8>>, deadline: Instant) -> Option<Vec<u8>> {
+    output
+        .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        .ok()
+}

@@ -1,0 +1,198 @@
+//! A coordinator and its workers on this machine, each with its own folder.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::command::scrubbed;
+use crate::daemon::Daemon;
+use crate::leftover;
+use crate::programs::Programs;
+
+/// What all workers together may take to be listed by the coordinator.
+const LISTED_TIME_MAX: Duration = Duration::from_secs(60);
+/// Between two looks at the list.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// What one HTTP answer may take.
+const HTTP_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Ends with everything it started when it is dropped.
+pub struct Grid {
+    /// The workers, in the order of their names: `worker-1`, `worker-2`, ...
+    pub workers: Vec<Daemon>,
+    /// The coordinator.
+    pub coordinator: Daemon,
+    slots: u32,
+    programs: Programs,
+    folder: TempDir,
+}
+
+impl Grid {
+    /// A coordinator and `workers` workers of `slots` slots each; comes back when
+    /// all are listed.
+    ///
+    /// # Panics
+    /// One of them does not come up.
+    pub fn start(programs: &Programs, workers: usize, slots: u32) -> Grid {
+        let folder = match tempfile::Builder::new().prefix("hg-grid-").tempdir() {
+            Ok(folder) => folder,
+            Err(error) => panic!("temporary folder: {error}"),
+        };
+        let coordinator = start_coordinator(programs, folder.path(), "127.0.0.1:0");
+        let mut grid = Grid {
+            workers: Vec::new(),
+            coordinator,
+            slots,
+            programs: programs.clone(),
+            folder,
+        };
+        for _ in 0..workers {
+            grid.add_worker();
+        }
+        grid.wait_for_workers(workers);
+        grid
+    }
+
+    /// Where clients and workers connect to: `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        self.coordinator.address("grid")
+    }
+
+    /// Where the coordinator's own pages are: `127.0.0.1:PORT`.
+    pub fn http(&self) -> String {
+        self.coordinator.address("http")
+    }
+
+    /// The folder of all state and logs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts one more worker; it may not be listed yet.
+    pub fn add_worker(&mut self) {
+        let name = format!("worker-{}", self.workers.len() + 1);
+        let state = self.folder.path().join(&name);
+        let mut command = daemon_command(&self.programs.worker, self.folder.path());
+        command
+            .args(["serve", "--coordinator", &self.address()])
+            .args(["--slots", &self.slots.to_string(), "--name", &name])
+            .args(["--http", "127.0.0.1:0", "--state"])
+            .arg(&state);
+        let log = self.folder.path().join(format!("{name}.log"));
+        self.workers.push(Daemon::start(&name, &mut command, log));
+    }
+
+    /// Comes back when exactly `count` workers are listed.
+    ///
+    /// # Panics
+    /// That does not happen in time, or the coordinator ends.
+    pub fn wait_for_workers(&self, count: usize) {
+        let deadline = Instant::now() + LISTED_TIME_MAX;
+        let mut listed = String::new();
+        while Instant::now() < deadline {
+            match self.get("/api/v1/workers") {
+                Ok(body) => {
+                    let workers = serde_json::from_str::<Vec<Value>>(&body);
+                    if workers.is_ok_and(|workers| workers.len() == count) {
+                        return;
+                    }
+                    listed = body;
+                }
+                Err(error) => listed = error,
+            }
+            if !self.coordinator.lives_for(LOOK_AGAIN) {
+                break;
+            }
+        }
+        let logs: String = self.workers.iter().map(Daemon::stderr).collect();
+        panic!(
+            "not {count} workers: {listed}\n--- coordinator\n{}--- workers\n{logs}",
+            self.coordinator.stderr()
+        );
+    }
+
+    /// The body of a page of the coordinator.
+    ///
+    /// # Errors
+    /// Words: no answer, or another status than 200.
+    pub fn get(&self, path: &str) -> Result<String, String> {
+        http_get(&self.http(), path)
+    }
+
+    /// Ends the coordinator with `signal` and starts one on the same port.
+    ///
+    /// # Panics
+    /// The new one does not come up.
+    pub fn restart_coordinator(&mut self, signal: Signal) {
+        let address = self.address();
+        self.coordinator.end(signal);
+        self.coordinator = start_coordinator(&self.programs, self.folder.path(), &address);
+    }
+}
+
+impl Drop for Grid {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            worker.end(Signal::SIGTERM);
+        }
+        self.coordinator.end(Signal::SIGTERM);
+        let left = leftover::processes(self.folder.path());
+        if !left.is_empty() && !thread::panicking() {
+            panic!("the grid left processes behind: {left:#?}");
+        }
+    }
+}
+
+fn daemon_command(program: &Path, folder: &Path) -> Command {
+    let mut command = scrubbed(program, folder, folder);
+    if let Some(level) = std::env::var_os("HG_TEST_LOG") {
+        command.env("HG_LOG", level);
+    }
+    command
+}
+
+fn start_coordinator(programs: &Programs, folder: &Path, listen: &str) -> Daemon {
+    let state: PathBuf = folder.join("coordinator");
+    let mut command = daemon_command(&programs.coordinator, folder);
+    command
+        .args([
+            "serve",
+            "--listen",
+            listen,
+            "--http",
+            "127.0.0.1:0",
+            "--state",
+        ])
+        .arg(state);
+    Daemon::start("coordinator", &mut command, folder.join("coordinator.log"))
+}
+
+/// The body of `http://address/path`.
+///
+/// # Errors
+/// Words: no answer, or another status than 200.
+pub fn http_get(address: &str, path: &str) -> Result<String, String> {
+    let answer = (|| {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(HTTP_TIME_MAX))?;
+        stream.set_write_timeout(Some(HTTP_TIME_MAX))?;
+        // 1.0: no chunks, and the end of the connection is the end of the body.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    })()
+    .map_err(|error| format!("http://{address}{path}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(body.to_owned()),
+        _ => Err(format!("http://{address}{path}: {head}")),
+    }
+}

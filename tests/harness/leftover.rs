@@ -1,0 +1,36 @@
+//! Processes that should not be there any more: those that run in a folder or
+//! name it on their command line.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// `pid command` of each process of this machine that lives in or below
+/// `folder` or has it in its arguments, zombies and ourselves left out.
+pub fn processes(folder: &Path) -> Vec<String> {
+    let needle = folder.as_os_str().as_bytes();
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        // Zombies and kernel threads have no arguments.
+        if pid == own || arguments.is_empty() {
+            continue;
+        }
+        let inside =
+            fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+        if inside
+            || arguments
+                .windows(needle.len())
+                .any(|window| window == needle)
+        {
+            let words = String::from_utf8_lossy(&arguments).replace('\0', " ");
+            found.push(format!("{pid} {words}"));
+        }
+    }
+    found
+}
