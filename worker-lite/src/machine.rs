@@ -86,16 +86,60 @@ pub fn keep_memory_small() {
     // SAFETY: mallopt is called before any other thread exists.
     unsafe {
         nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
-        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 64 << 10);
-        nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, 64 << 10);
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 128 << 10);
+        nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, 128 << 10);
     }
 }
 
-/// Gives freed memory back to the system.
+/// Gives back to the system what an idle worker has no use for: freed memory, and
+/// code that ran once. What is needed again comes back from the page cache.
 pub fn trim_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: malloc_trim may be called at any time.
     unsafe {
         nix::libc::malloc_trim(0);
     }
+    #[cfg(target_os = "linux")]
+    // SAFETY: the callback has the type that is asked for and uses no data.
+    unsafe {
+        nix::libc::dl_iterate_phdr(Some(forget_code), std::ptr::null_mut());
+    }
+}
+
+/// Unmaps the pages of one object's segments that can't be written to: they are
+/// the file's own, so the next use finds the same there.
+#[cfg(target_os = "linux")]
+unsafe extern "C" fn forget_code(
+    object: *mut nix::libc::dl_phdr_info,
+    _size: usize,
+    _data: *mut nix::libc::c_void,
+) -> nix::libc::c_int {
+    use nix::libc::{MADV_DONTNEED, PF_W, PT_LOAD, madvise};
+    // SAFETY: the loader gives a valid object with that many headers.
+    let (base, segments) = unsafe {
+        let object = &*object;
+        if object.dlpi_phdr.is_null() {
+            return 0;
+        }
+        let len = usize::from(object.dlpi_phnum);
+        let segments = std::slice::from_raw_parts(object.dlpi_phdr, len);
+        (object.dlpi_addr as usize, segments)
+    };
+    // SAFETY: sysconf only reads.
+    let page = unsafe { nix::libc::sysconf(nix::libc::_SC_PAGESIZE) };
+    let page = usize::try_from(page).unwrap_or(4096).max(1);
+    for segment in segments {
+        if segment.p_type != PT_LOAD || segment.p_flags & PF_W != 0 {
+            continue;
+        }
+        // Whole pages inside the segment: its ends may share theirs.
+        let begin = (base + segment.p_vaddr as usize).next_multiple_of(page);
+        let end = (base + segment.p_vaddr as usize + segment.p_memsz as usize) / page * page;
+        if begin < end {
+            // SAFETY: the pages are clean pages of a file, in a private mapping.
+            // Advice that is not taken changes nothing.
+            unsafe { madvise(begin as *mut _, end - begin, MADV_DONTNEED) };
+        }
+    }
+    0
 }

@@ -139,7 +139,10 @@ fn confine(confines: Confines, parent: u32) -> io::Result<()> {
 /// Lowers a limit to `max`, or leaves it where it is lower already.
 fn limit(resource: Resource, max: u64) -> io::Result<()> {
     let (_, hard) = getrlimit(resource)?;
-    let max = (max as libc::rlim_t).min(hard);
+    // Not useless where the type has 32 bits.
+    #[allow(clippy::useless_conversion)]
+    let max = libc::rlim_t::try_from(max).unwrap_or(libc::RLIM_INFINITY);
+    let max = max.min(hard);
     Ok(setrlimit(resource, max, max)?)
 }
 

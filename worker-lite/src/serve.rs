@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -282,6 +283,10 @@ impl Shell {
     /// Brings what others see up to date.
     fn show(&self) {
         let metrics = &self.serving.metrics;
+        if self.session.is_linked() && metrics.connected.get() == 0 {
+            // What it took to start and to link is not needed soon.
+            machine::trim_memory();
+        }
         metrics.running.set(self.session.running() as i64);
         metrics.toolchains.set(self.session.toolchains() as i64);
         metrics.connected.set(self.session.is_linked().into());
@@ -405,7 +410,9 @@ async fn listen(mut signals: Async<UnixStream>, notices: Sender<Notice>) {
 /// A task's thread. The slot is free before the coordinator hears of the end, so
 /// that its next task for this slot is never one too many.
 fn carry_out(id: JobId, setting: Setting, notices: &Sender<Notice>, metrics: &Metrics) {
-    let end = task::run(&setting);
+    // A bug of ours costs this task, and neither its slot nor the worker.
+    let end = panic::catch_unwind(AssertUnwindSafe(|| task::run(&setting)))
+        .unwrap_or_else(|_| task::End::broken(id.dispatch_id));
     match (end.failed, &end.last.kind) {
         (Some(code), Some(Kind::Failed(failed))) => {
             metrics.count(metrics::outcome(code));

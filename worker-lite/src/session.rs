@@ -838,6 +838,7 @@ mod tests {
         let begin = bench.now;
         while bench.session.is_linked() {
             bench.wake(ms(1000));
+            assert!(bench.now - begin < ms(60_000));
         }
         assert_eq!(bench.now - begin, ms(HEARTBEAT_EXPIRY_MS.into()));
         assert!(bench.wake(ms(100)).contains(&Action::Dial));

@@ -70,6 +70,24 @@ pub struct End {
     pub compiler_gone: bool,
 }
 
+impl End {
+    /// Of a task whose thread came upon a bug of ours.
+    pub fn broken(dispatch_id: u64) -> Self {
+        let failure = failure(Code::Worker, "a bug in the worker; its log says more");
+        End {
+            failed: Some(failure.code),
+            last: FromWorker {
+                kind: Some(Kind::Failed(Failed {
+                    dispatch_id,
+                    failure: Some(failure),
+                })),
+            },
+            compile_s: None,
+            compiler_gone: false,
+        }
+    }
+}
+
 /// Carries the task out. Everything but the last message has been given to
 /// `frames` when this returns.
 pub fn run(setting: &Setting) -> End {
@@ -112,15 +130,12 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
     send(setting, Kind::Need(need(setting)))?;
     receive(setting, &mut files)?;
     drop(files);
-    if !setting.compiler.is_unchanged(&setting.memo) {
-        *compiler_gone = true;
-        let driver = setting.compiler.driver.display();
-        return Err(failure(
-            Code::Worker,
-            format!("{driver} is missing or has changed"),
-        ));
-    }
-    let ran = compile(setting, &folder, &directory)?;
+    check_compiler(setting, compiler_gone)?;
+    let ran = compile(setting, &folder, &directory);
+    // An upgrade in between leaves what neither of the two would have made, or
+    // nothing.
+    check_compiler(setting, compiler_gone)?;
+    let ran = ran?;
     let unexpected = unexpected(&setting.order, &folder, &directory)?;
     let outputs = send_outputs(setting, &folder, &directory)?;
     Ok(TaskResult {
@@ -133,6 +148,18 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
         unexpected,
         truncated: ran.truncated,
     })
+}
+
+fn check_compiler(setting: &Setting, gone: &mut bool) -> Result<(), Failure> {
+    if setting.compiler.is_unchanged(&setting.memo) {
+        return Ok(());
+    }
+    *gone = true;
+    let driver = setting.compiler.driver.display();
+    Err(failure(
+        Code::Worker,
+        format!("{driver} is missing or has changed"),
+    ))
 }
 
 /// This machine's own trouble.

@@ -137,7 +137,8 @@ fn serve(listener: &TcpListener, state: &Path) -> Command {
         .arg(listener.local_addr().unwrap().to_string())
         .arg("--state")
         .arg(state)
-        .env("HG_LOG", "warn");
+        .env("HG_LOG", "warn")
+        .env("SECRET", "of the worker's own");
     command
 }
 
@@ -368,9 +369,14 @@ fn begin_endless(grid: &Grid, peer: &mut Peer, hello: &v1::Hello, dispatch_id: u
     peer.feed(dispatch_id, &encoded, 1000);
     let tasks = grid.state.path().canonicalize().unwrap().join("tasks");
     // The driver and cc1.
-    until("two processes", || {
-        (processes_of(&tasks).len() >= 2).then_some(())
+    let processes = until("two processes", || {
+        Some(processes_of(&tasks)).filter(|processes| processes.len() >= 2)
     });
+    for process in processes {
+        let environ = fs::read(process.join("environ")).unwrap_or_default();
+        let environ = String::from_utf8_lossy(&environ).into_owned();
+        assert!(!environ.contains("SECRET="), "{environ}");
+    }
 }
 
 #[test]
