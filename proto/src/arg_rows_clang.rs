@@ -1,7 +1,7 @@
 //! Options of language, code generation, optimisation and diagnostics that clang
 //! alone takes.
 
-use crate::arg_table::{Row, flag, joined, toggle};
+use crate::arg_table::{File, Role, Row, flag, joined, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
     // What would read or write a file, or put the source's path into the object.
@@ -10,6 +10,11 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-fbasic-block-sections=none").clang(),
     flag("-fbasic-block-sections=labels").clang(),
     joined("-fcrash-diagnostics", "").clang().never("dump"),
+    // Read after a crash, and then the compile is done here.
+    joined("-fcrash-diagnostics-dir=", "x")
+        .clang()
+        .role(Role::Preprocess)
+        .names(File::Output),
     flag("-fno-crash-diagnostics").clang(),
     joined("-fembed-bitcode", "")
         .clang()
@@ -68,7 +73,7 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-fsanitize-undefined-strip-path-components=", "1").clang(),
     joined("-fsanitize-hwaddress-abi=", "platform").clang(),
     toggle("-fsanitize-hwaddress-experimental-aliasing").clang(),
-    // No file is named from here on.
+    // Language, code, diagnostics.
     joined("-faltivec-src-compat=", "gcc").clang(),
     joined("-fbinutils-version=", "2.35").clang(),
     joined("-fbracket-depth=", "512").clang(),

@@ -223,7 +223,7 @@ pub(crate) const ROWS: &[Row] = &[
         .names(File::InputDir),
     separate("-stdlib++-isystem", "include")
         .clang()
-        .role(Role::Preprocess)
+        .local("preprocessor-option")
         .names(File::InputDir),
     separate("-resource-dir", "x")
         .clang()
@@ -283,15 +283,15 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-Wa,--fatal-warnings"),
     flag("-Wa,--no-warn").gcc(),
     flag("-Wa,-W").gcc(),
-    flag("-Wa,-mbig-obj").gcc(),
     flag("-Wa,--64").gcc(),
     flag("-Wa,--32").gcc(),
     flag("-Wa,--compress-debug-sections"),
     flag("-Wa,--nocompress-debug-sections"),
     flag("-Wa,--generate-missing-build-notes=yes").gcc(),
     flag("-Wa,--generate-missing-build-notes=no").gcc(),
-    joined("-Wa,-mrelax-relocations=", "yes"),
-    joined("-Wa,-mbranches-within-32B-boundaries", "").gcc(),
+    flag("-Wa,-mrelax-relocations=yes"),
+    flag("-Wa,-mrelax-relocations=no"),
+    flag("-Wa,-mbranches-within-32B-boundaries").gcc(),
     joined("-Wa,", "-a").never("assembler-option"),
     separate("-Xassembler", "-a").never("assembler-option"),
     // The linker.
@@ -344,6 +344,8 @@ pub(crate) const ROWS: &[Row] = &[
         .never("clang-cc1-option"),
     pair("-Xclang -fno-pch-timestamp").clang(),
     pair("-Xclang -fcolor-diagnostics").clang(),
+    pair("-mllvm -instcombine-lower-dbg-declare=0").clang(),
+    pair("-mllvm -split-threshold-for-reg-with-hint=0").clang(),
     separate("-mllvm", "-x").clang().never("clang-cc1-option"),
     separate("-Xanalyzer", "x")
         .clang()

@@ -412,7 +412,6 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-msched-costly-dep=", "no"),
     joined("-mcall-", "sysv"),
     joined("-mblock-move-inline-limit=", "64"),
-    joined("-mlong-double-", "128"),
     // MIPS, s390, SPARC.
     flag("-mips1"),
     flag("-mips2"),

@@ -31,14 +31,12 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-g0").role(Role::Debug),
     flag("-ggdb0").role(Role::Debug),
     toggle("-gcolumn-info"),
-    flag("-gno-inline-line-tables").clang(),
     toggle("-gstrict-dwarf"),
     toggle("-gstatement-frontiers").gcc(),
     toggle("-gvariable-location-views").gcc(),
     toggle("-gas-loc-support").gcc(),
     toggle("-gas-locview-support").gcc(),
     toggle("-gpubnames"),
-    flag("-gno-pubnames"),
     toggle("-gdescribe-dies").gcc(),
     toggle("-ginternal-reset-location-views").gcc(),
     toggle("-ginline-points").gcc(),
@@ -76,8 +74,7 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-frandom-seed=", "out/x.o").gcc().any(),
     flag("-frandom-seed").never("random-seed"),
     // Sanitizers.
-    joined_toggle("-fsanitize=", "undefined").gcc(),
-    joined_toggle("-fsanitize=", "undefined").clang(),
+    joined_toggle("-fsanitize=", "undefined"),
     joined_toggle("-fsanitize-recover=", "undefined"),
     toggle("-fsanitize-recover"),
     joined_toggle("-fsanitize-trap=", "undefined"),
@@ -250,7 +247,7 @@ pub(crate) const ROWS: &[Row] = &[
         .never("extra-output"),
     joined("-fvtv-", "debug").gcc().never("extra-output"),
     joined("-fada-spec-parent=", "x").gcc().never("dump"),
-    // gcc and clang spell their help differently, and both take these.
+    // Language, code, diagnostics.
     joined("-fabi-version=", "0"),
     joined("-falign-functions=", "32"),
     joined("-falign-loops=", "32"),

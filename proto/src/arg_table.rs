@@ -57,8 +57,74 @@ pub enum Role {
 pub enum Permit {
     /// It may.
     Yes,
-    /// It may not; the reason's code.
-    No(&'static str),
+    /// It may not.
+    No(Code),
+}
+
+/// Which reason a row gives: a byte, since there are many rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code(u8);
+
+/// Every code that a row may give. Sorted.
+const CODES: &[&str] = &[
+    "assembler-option",
+    "charset",
+    "clang-cc1-option",
+    "config",
+    "coverage",
+    "debug-info",
+    "dependencies-only",
+    "dependency-option",
+    "driver-option",
+    "dump",
+    "emit-llvm",
+    "external-assembler",
+    "extra-output",
+    "language",
+    "lto",
+    "modules",
+    "native-arch",
+    "not-a-compile",
+    "offload",
+    "pch",
+    "plugin",
+    "preprocess-only",
+    "preprocessed-source",
+    "preprocessor-option",
+    "profile",
+    "random-seed",
+    "records-command-line",
+    "sanitizer-list",
+    "save-temps",
+    "several-archs",
+    "source-path",
+    "specs",
+    "syntax-only",
+    "xray",
+];
+
+impl Code {
+    // A name that is not in the list does not compile.
+    const fn of(name: &str) -> Code {
+        let mut at = 0;
+        while !equal(CODES[at].as_bytes(), name.as_bytes()) {
+            at += 1;
+        }
+        Code(at as u8)
+    }
+
+    /// As it is counted and shown.
+    pub fn name(self) -> &'static str {
+        CODES[self.0 as usize]
+    }
+}
+
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
 }
 
 /// How an option gets into the key of a cached result.
@@ -153,14 +219,14 @@ impl Row {
 
     /// The compile stays here; its result may be cached.
     pub(crate) const fn local(mut self, code: &'static str) -> Row {
-        self.travel = Permit::No(code);
+        self.travel = Permit::No(Code::of(code));
         self.value = Value::Any;
         self
     }
 
     /// The compiler runs here, as typed, and nothing is kept.
     pub(crate) const fn never(mut self, code: &'static str) -> Row {
-        self.cache = Permit::No(code);
+        self.cache = Permit::No(Code::of(code));
         self.local(code)
     }
 
@@ -188,7 +254,11 @@ impl Row {
                 self.key = Key::Nothing;
                 self.value = Value::Any;
             }
-            Role::Define | Role::Dependency | Role::Output => self.value = Value::Any,
+            Role::Output => {
+                self.key = Key::Nothing;
+                self.value = Value::Any;
+            }
+            Role::Define | Role::Dependency => self.value = Value::Any,
             _ => {}
         }
         self
@@ -422,5 +492,125 @@ fn accepts(shape: Shape, word: &[u8], len: usize, negated: bool) -> bool {
         Shape::Joined | Shape::JoinedOrSeparate => !negated,
         Shape::JoinedToggle => true,
         Shape::Pair => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAMILIES: [Family; 2] = [Family::Gcc, Family::Clang];
+
+    #[test]
+    fn each_row_is_found_by_its_example() {
+        for family in FAMILIES {
+            for row in rows().iter().filter(|row| row.has(family)) {
+                let example = row.example();
+                let word = example[0].as_bytes();
+                let found = if row.shape == Shape::Pair {
+                    find_pair(family, word, example[1].as_bytes())
+                } else {
+                    find(family, word).map(|(found, _)| found)
+                };
+                assert_eq!(
+                    found.map(|row| row.spelling),
+                    Some(row.spelling),
+                    "{example:?}"
+                );
+                let value = row.sample.as_bytes();
+                assert!(row.knows(value), "{example:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_toggle_has_its_other_form() {
+        for family in FAMILIES {
+            let toggles = |row: &&Row| matches!(row.shape, Shape::Toggle | Shape::JoinedToggle);
+            for row in rows().iter().filter(|row| row.has(family)).filter(toggles) {
+                let word = row.example().remove(0);
+                let other = format!("{}no-{}", &word[..2], &word[2..]);
+                let (found, at) = find(family, other.as_bytes()).expect(&other);
+                assert_eq!(
+                    (found.spelling, at),
+                    (row.spelling, row.spelling.len() + 3),
+                    "{other}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_option_has_two_rows_in_a_family() {
+        for family in FAMILIES {
+            let own: Vec<&Row> = rows().iter().filter(|row| row.has(family)).collect();
+            for two in own.windows(2) {
+                assert!(two[0].spelling < two[1].spelling, "{}", two[1].spelling);
+            }
+        }
+    }
+
+    #[test]
+    fn what_travels_names_no_file_and_no_path() {
+        // Values that are paths in text, and never opened.
+        let texts = [
+            "-ffile-prefix-map=",
+            "-fmacro-prefix-map=",
+            "-fdebug-prefix-map=",
+        ];
+        let texts = [
+            &texts[..],
+            &["-fprofile-prefix-map=", "-fcoverage-prefix-map="],
+        ]
+        .concat();
+        let folders = ["-fdebug-compilation-dir=", "-ffile-compilation-dir="];
+        let folders = [
+            &folders[..],
+            &["-fcoverage-compilation-dir=", "-frandom-seed="],
+        ]
+        .concat();
+        let others = ["-finstrument-functions-exclude-file-list="];
+        for row in rows().iter().filter(|row| row.travel == Permit::Yes) {
+            if !matches!(row.role, Role::Compile | Role::Debug | Role::Driver) {
+                continue;
+            }
+            assert_eq!(row.file, File::None, "{}", row.spelling);
+            let text = [&texts[..], &folders, &others]
+                .concat()
+                .contains(&row.spelling);
+            assert_eq!(row.value == Value::Any, text, "{}", row.spelling);
+        }
+    }
+
+    // `-Wa,--good,-a=FILE` would write a file.
+    #[test]
+    fn what_travels_to_another_program_is_exact() {
+        for row in rows().iter().filter(|row| row.travel == Permit::Yes) {
+            let passed_on = row.spelling.starts_with("-Wa,") || row.spelling.starts_with("-X");
+            let exact = matches!(row.shape, Shape::Flag | Shape::Pair);
+            assert!(
+                exact || !passed_on || row.role == Role::Link,
+                "{}",
+                row.spelling
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        for word in [
+            "-fnope",
+            "-fno-nope",
+            "-cx",
+            "--",
+            "-mno-arch=x",
+            "-",
+            "-fno-std=c99",
+            "-MDx",
+        ] {
+            assert!(find(Family::Gcc, word.as_bytes()).is_none(), "{word}");
+        }
+        assert!(find(Family::Gcc, b"-fblocks").is_none());
+        assert!(find(Family::Clang, b"-fgcse-lm").is_none());
     }
 }

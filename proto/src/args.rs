@@ -216,12 +216,12 @@ impl Parser {
         if let Permit::No(code) = row.cache {
             // A command that neither travels nor is cached needs no second look.
             if let Permit::No(code) = row.travel {
-                return Err(item.reason(code));
+                return Err(item.reason(code.name()));
             }
-            self.cache.get_or_insert_with(|| item.reason(code));
+            self.cache.get_or_insert_with(|| item.reason(code.name()));
         }
         if let Permit::No(code) = row.travel {
-            self.travel.get_or_insert_with(|| item.reason(code));
+            self.travel.get_or_insert_with(|| item.reason(code.name()));
         }
         match row.role {
             Role::Stage => self.stage(&item)?,
@@ -344,7 +344,10 @@ impl Parser {
         let language = language_of(dialect, self.source_language.as_deref(), &source)?;
         let dependencies = self.dependencies()?;
         self.travel = self.debug.take().or(self.travel);
-        if let Some(reason) = odd_name(&source) {
+        if let Some(reason) = self
+            .source_path_embedded(dialect)
+            .or_else(|| odd_name(&source))
+        {
             self.travel.get_or_insert(reason);
         }
         let compile = Compile {
@@ -358,6 +361,21 @@ impl Parser {
             cache: self.cache.map_or(Ok(()), Err),
         };
         Ok(compile.quietly_linkless(dialect))
+    }
+
+    // clang's address sanitizers write the source's path as typed into the object.
+    fn source_path_embedded(&self, dialect: Dialect) -> Option<Reason> {
+        let addresses = |name: &[u8]| {
+            matches!(
+                name,
+                b"address" | b"hwaddress" | b"kernel-address" | b"kernel-hwaddress"
+            )
+        };
+        let argument = self.arguments.iter().find(|argument| {
+            argument.spelling == "-fsanitize="
+                && argument.value().split(|b| *b == b',').any(addresses)
+        })?;
+        (dialect.family == Family::Clang).then(|| Reason::new("source-path", &argument.words[0]))
     }
 
     fn dependencies(&mut self) -> Result<Option<Dependencies>, Reason> {
@@ -628,7 +646,7 @@ pub fn check_travelled(
     while let Some(item) = read(dialect.family, &mut rest)? {
         let row = item.row.ok_or_else(|| item.reason("several-sources"))?;
         if let Permit::No(code) = row.travel {
-            return Err(item.reason(code));
+            return Err(item.reason(code.name()));
         }
         if !role_travels(dialect.family, row.role) || row.file != File::None {
             return Err(item.reason("does-not-travel"));
@@ -676,6 +694,17 @@ pub fn split_response_file(text: &[u8]) -> Vec<Vec<u8>> {
     }
     found.extend(word);
     found
+}
+
+/// Identifiers that mean something else where the text is compiled than where
+/// the source is: a compile whose preprocessed text has one may not travel as it
+/// is. The clock and the file's time for both; gcc takes `__BASE_FILE__` from the name of
+/// the text, clang from its line markers.
+pub fn identifiers_that_stay(dialect: Dialect) -> &'static [&'static str] {
+    match dialect.family {
+        Family::Gcc => &["__DATE__", "__TIME__", "__TIMESTAMP__", "__BASE_FILE__"],
+        Family::Clang => &["__DATE__", "__TIME__", "__TIMESTAMP__"],
+    }
 }
 
 /// Variables that make a compiler do more, or something else, than its
@@ -730,4 +759,350 @@ pub fn environment_travels(name: &[u8]) -> bool {
                 | b"GCC_COLORS"
                 | b"GCC_EXTRA_DIAGNOSTIC_OUTPUT"
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GCC: Dialect = Dialect {
+        family: Family::Gcc,
+        cxx_driver: false,
+    };
+    const GXX: Dialect = Dialect {
+        family: Family::Gcc,
+        cxx_driver: true,
+    };
+    const CLANG: Dialect = Dialect {
+        family: Family::Clang,
+        cxx_driver: false,
+    };
+
+    fn split(line: &str) -> Vec<Vec<u8>> {
+        line.split_whitespace()
+            .map(|word| word.as_bytes().to_vec())
+            .collect()
+    }
+
+    fn read_line(dialect: Dialect, line: &str) -> Result<Compile, Reason> {
+        parse(dialect, &split(line))
+    }
+
+    fn join(words: &[Vec<u8>]) -> String {
+        String::from_utf8(words.join(&b' ')).unwrap()
+    }
+
+    fn code(dialect: Dialect, line: &str) -> &'static str {
+        match read_line(dialect, line) {
+            Err(reason) => reason.code,
+            Ok(compile) => compile
+                .travel
+                .map_or_else(|reason| reason.code, |()| "travels"),
+        }
+    }
+
+    #[test]
+    fn reasons() {
+        for (line, reason) in [
+            ("-c a.c", "travels"),
+            ("", "no-source"),
+            ("a.c", "not-a-compile"),
+            ("--version", "not-a-compile"),
+            ("-### -c a.c", "not-a-compile"),
+            ("a.o -o a", "not-a-compile"),
+            ("-E a.c", "preprocess-only"),
+            ("-M a.c", "dependencies-only"),
+            ("-c a.c b.c", "several-sources"),
+            ("-c -", "stdin-source"),
+            ("-c a.c -o -", "stdout-output"),
+            ("-c a.c -o /dev/stdout", "stdout-output"),
+            ("-c a.c -o /dev/null", "output-is-device"),
+            ("-c a.c -MD -MF /dev/stdout", "dependencies-to-device"),
+            ("-c a.c -MF x.d", "dependency-option"),
+            ("-c a.c -MD -MMD", "several-dependency-options"),
+            ("-c -S a.c", "several-stages"),
+            ("-c a.c -fplugin=x.so", "plugin"),
+            ("-c a.c -fnever-heard-of", "unknown-option"),
+            ("-c a.c -std=c99/../x", "unknown-option"),
+            ("-c @file", "response-file"),
+            ("-c a.c -o", "missing-value"),
+            ("-c a.i", "preprocessed-source"),
+            ("-c a.S", "assembler-source"),
+            ("-c -x assembler-with-cpp a.c", "assembler-source"),
+            ("-c a.h", "header-source"),
+            ("-c a.m", "language"),
+            ("-c -x objective-c a.c", "language"),
+            ("-c a", "language"),
+            ("-c a.c -x c++", "language-after-source"),
+            ("-c -g a.c", "debug-info"),
+            ("-c -g0 -ggdb3 a.c", "debug-info"),
+            ("-c -g -O2 -g0 a.c", "travels"),
+            ("-c -gno-strict-dwarf -gz a.c", "travels"),
+            ("-c -gsplit-dwarf -g0 a.c", "extra-output"),
+            ("-c --coverage a.c", "coverage"),
+            ("-c -fprofile-use=x a.c", "profile"),
+            ("-c -save-temps a.c", "save-temps"),
+            ("-c -fdump-tree-all a.c", "dump"),
+            ("-c -march=native a.c", "native-arch"),
+            ("-c -Wa,-a=x a.c", "assembler-option"),
+            ("-c -Wa,--noexecstack,-a=x a.c", "assembler-option"),
+            ("-c -Wa,--noexecstack a.c", "travels"),
+            (
+                "-c -Wa,-mrelax-relocations=yes,-a=x a.c",
+                "assembler-option",
+            ),
+            ("-c -specs=x a.c", "specs"),
+            ("-c -B x a.c", "driver-option"),
+            ("-c -wrapper gdb a.c", "driver-option"),
+            ("-c -frecord-gcc-switches a.c", "records-command-line"),
+            ("-c -fstack-usage a.c", "extra-output"),
+            ("-c -Wp,-P a.c", "preprocessor-option"),
+            ("-c -Wp,-MD,a,-P a.c", "preprocessor-option"),
+            ("-c -Wp,-DA=1,-UB a.c", "travels"),
+            ("-c -Wp,-DA,-P a.c", "unknown-option"),
+            ("-c -finput-charset=latin1 a.c", "charset"),
+            ("-c dir/-a.c", "source-name"),
+            ("-c -Wall -Wno-error=format=2 -Werror a.c", "travels"),
+            ("-c -include -O2 -I -c a.c", "travels"),
+            ("-o -c a.c", "not-a-compile"),
+        ] {
+            assert_eq!(code(GCC, line), reason, "{line}");
+        }
+        assert_eq!(code(CLANG, "-c a.c -Xclang -load"), "clang-cc1-option");
+        assert_eq!(code(CLANG, "-c a.c -Xclang -fno-pch-timestamp"), "travels");
+        assert_eq!(code(CLANG, "-c a.c -fsanitize=address"), "source-path");
+        assert_eq!(code(GCC, "-c a.c -fsanitize=address"), "travels");
+        assert_eq!(code(CLANG, "-c a.c -lm"), "linker-input");
+        assert_eq!(code(CLANG, "-c a.c -lm -Qunused-arguments"), "travels");
+        assert_eq!(code(GCC, "-c a.c -lm -L. -Wl,-O1"), "travels");
+        assert_eq!(code(CLANG, "-c a.c -objcmt-migrate-all"), "language");
+    }
+
+    /// As real builds write them: autotools, CMake, Debian, LLVM, Linux, Chromium.
+    #[test]
+    fn command_lines_of_real_builds_travel() {
+        for line in [
+            "-DHAVE_CONFIG_H -I. -I.. -O2 -MT a.lo -MD -MP -MF .deps/a.Tpo -c a.c -fPIC -DPIC -o .libs/a.o",
+            "-Dx_EXPORTS -I/s/include -isystem /opt/include -O3 -DNDEBUG -std=gnu++17 -fPIC -MD -MT CMakeFiles/x.dir/a.cc.o -MF CMakeFiles/x.dir/a.cc.o.d -o CMakeFiles/x.dir/a.cc.o -c /s/a.cc",
+            "-O2 -ffile-prefix-map=/build/x=. -fstack-protector-strong -fstack-clash-protection -Wformat -Werror=format-security -fcf-protection -Wdate-time -D_FORTIFY_SOURCE=2 -c a.c",
+            "-O2 -fexceptions -pipe -Wall -Wp,-U_FORTIFY_SOURCE,-D_FORTIFY_SOURCE=3 -Wp,-D_GLIBCXX_ASSERTIONS -m64 -march=x86-64-v2 -mtune=generic -fasynchronous-unwind-tables -c a.c",
+            "-fPIC -fno-semantic-interposition -fvisibility-inlines-hidden -Werror=date-time -Wno-class-memaccess -Wsuggest-override -fdiagnostics-color -ffunction-sections -fdata-sections -std=c++17 -fno-exceptions -funwind-tables -fno-rtti -UNDEBUG -c a.cpp -o a.cpp.o",
+            "-Wp,-MMD,kernel/.a.o.d -nostdinc -I./arch/x86/include -include ./include/linux/kconfig.h -D__KERNEL__ -fmacro-prefix-map=./= -std=gnu11 -fshort-wchar -funsigned-char -mno-sse -m64 -falign-jumps=1 -mno-80387 -mno-fp-ret-in-387 -mpreferred-stack-boundary=3 -mskip-rax-setup -mno-red-zone -mcmodel=kernel -fno-jump-tables -mharden-sls=all -fno-delete-null-pointer-checks -O2 -fno-allow-store-data-races -fstack-protector-strong -ftrivial-auto-var-init=zero -fno-stack-clash-protection -fzero-call-used-regs=used-gpr -falign-functions=16 -fstrict-flex-arrays=3 -fno-strict-overflow -fno-stack-check -fconserve-stack -Wno-packed-not-aligned -mindirect-branch=thunk-extern -mfunction-return=thunk-extern -fcf-protection=none -pg -mrecord-mcount -mfentry -DCC_USING_FENTRY -fpatchable-function-entry=16,16 -DKBUILD_MODNAME='\"a\"' -c -o kernel/a.o kernel/a.c",
+            "-std=c++20 -frandom-seed=bazel-out/k8-opt/bin/a.pic.o -fno-canonical-system-headers -Wno-builtin-macro-redefined -D__DATE__=\"redacted\" -iquote . -iquote bazel-out -U_FORTIFY_SOURCE -c a.cc -o a.pic.o",
+        ] {
+            assert_eq!(code(GCC, line), "travels", "{line}");
+        }
+        for line in [
+            "-MMD -MF obj/a.o.d -DX=1 -I../.. -fno-ident -fno-strict-aliasing --param=ssp-buffer-size=4 -fstack-protector -funwind-tables -fPIC -pthread -fcolor-diagnostics -fmerge-all-constants -fcrash-diagnostics-dir=../tools -mllvm -instcombine-lower-dbg-declare=0 -ffp-contract=off -m64 -msse3 -Wno-builtin-macro-redefined -ffile-compilation-dir=. -no-canonical-prefixes -fno-omit-frame-pointer -g0 -fvisibility=hidden -Xclang -fno-pch-timestamp -Wno-c++11-narrowing -std=c++20 --target=x86_64-linux-gnu --sysroot=../sysroot -stdlib=libc++ -c ../a.cc -o obj/a.o",
+            "-target aarch64-linux-gnu -mcpu=cortex-a72+crypto -mbranch-protection=standard -moutline-atomics -Weverything -c a.c",
+        ] {
+            assert_eq!(code(CLANG, line), "travels", "{line}");
+        }
+    }
+
+    #[test]
+    fn a_reason_reads_well_and_is_short() {
+        let reason = read_line(GCC, "-c a.c -fplugin=x.so").unwrap_err();
+        assert_eq!(reason.to_string(), "plugin: -fplugin=x.so");
+        assert_eq!(read_line(GCC, "").unwrap_err().to_string(), "no-source");
+        let long = Reason::new("unknown-option", "\u{fc}\n".repeat(500).as_bytes());
+        assert!(long.detail.len() <= DETAIL_BYTES_MAX + 3 && !long.detail.contains('\n'));
+    }
+
+    #[test]
+    fn what_is_compiled() {
+        let compile = read_line(GXX, "-c dir/a.b.c").unwrap();
+        assert_eq!(compile.language, Language::Cxx);
+        assert_eq!(compile.output_path(), b"a.b.o");
+        assert_eq!(compile.dependency_path(), None);
+        let compile = read_line(GCC, "-S -xc++ dir/a -MD").unwrap();
+        assert_eq!((compile.language, compile.assembly), (Language::Cxx, true));
+        assert_eq!(compile.output_path(), b"a.s");
+        assert_eq!(compile.dependency_path().unwrap(), b"a.d");
+        let compile = read_line(GCC, "-x c++ -x none -c a.c -MMD -o o.d/x").unwrap();
+        assert_eq!(compile.language, Language::C);
+        assert_eq!(compile.dependency_path().unwrap(), b"o.d/x.d");
+        let dependencies = compile.dependencies.unwrap();
+        assert!(!dependencies.system_headers && !dependencies.explicit_target);
+    }
+
+    #[test]
+    fn the_two_commands_of_a_travelling_compile() {
+        let line = "-DA -I inc -O2 -c s/a.c -MD -MT t -MP -o o/a.o -lm -pipe";
+        let compile = read_line(GCC, line).unwrap();
+        assert_eq!(
+            join(&compile.preprocess_args(GCC, Some(b"d"))),
+            "-DA -I inc -O2 s/a.c -pipe -E -fdirectives-only -MD -MF d -MT t -MP"
+        );
+        assert_eq!(
+            join(&compile.preprocess_args(GCC, None)),
+            "-DA -I inc -O2 s/a.c -pipe -E -fdirectives-only"
+        );
+        assert_eq!(
+            join(&compile.travel_args(GCC, b"a.c", b"a.o")),
+            "-O2 -pipe -fpreprocessed -fdirectives-only -x c -c a.c -o a.o"
+        );
+        let compile = read_line(CLANG, "-DA -U B -Iinc -S s/a.cc -MMD -o o/a.s").unwrap();
+        assert_eq!(
+            join(&compile.preprocess_args(CLANG, Some(b"d"))),
+            "-DA -U B -Iinc s/a.cc -E -frewrite-includes -Qunused-arguments -MMD -MF d -MQ o/a.s"
+        );
+        assert_eq!(
+            join(&compile.travel_args(CLANG, b"a.cc", b"a.s")),
+            "-DA -U B -x c++ -S a.cc -o a.s"
+        );
+    }
+
+    fn refusal(dialect: Dialect, line: &str) -> &'static str {
+        match check_travelled(dialect, &split(line), &[b"a.c"], &[b"a.o"]) {
+            Ok(()) => "accepted",
+            Err(reason) => reason.code,
+        }
+    }
+
+    #[test]
+    fn a_worker_takes_nothing_else() {
+        let tail = "-fpreprocessed -fdirectives-only -x c -c a.c -o a.o";
+        for (line, code) in [
+            ("-O2 -Wall -g -g0", "accepted"),
+            ("-g", "debug-info"),
+            ("-fplugin=x.so", "plugin"),
+            ("-specs=x", "specs"),
+            ("-wrapper x", "driver-option"),
+            ("-Bx", "driver-option"),
+            ("@file", "response-file"),
+            ("-fdump-tree-all=x", "dump"),
+            ("-aux-info x", "extra-output"),
+            ("-dumpdir x", "driver-option"),
+            ("-o elsewhere", "does-not-travel"),
+            ("-oelsewhere", "does-not-travel"),
+            ("-MD -MF x", "does-not-travel"),
+            ("-Wp,-MD,x", "does-not-travel"),
+            ("--sysroot=/", "does-not-travel"),
+            ("-include x", "does-not-travel"),
+            ("-DX", "does-not-travel"),
+            ("-lm", "does-not-travel"),
+            ("-x c", "does-not-travel"),
+            ("-S", "does-not-travel"),
+            ("-fpreprocessed", "preprocessed-source"),
+            ("b.c", "several-sources"),
+            ("-Wa,-a=x", "assembler-option"),
+            ("-fsanitize=../x", "unknown-option"),
+            ("-flto", "lto"),
+            ("-o", "missing-value"),
+        ] {
+            assert_eq!(refusal(GCC, &format!("{line} {tail}")), code, "{line}");
+        }
+        assert_eq!(
+            refusal(GCC, "-O2 -c a.c -o a.o"),
+            "not-a-travelling-compile"
+        );
+        assert_eq!(
+            refusal(GCC, &format!("{tail} -O2")),
+            "not-a-travelling-compile"
+        );
+        let tail = "-x c++ -S a.c -o a.o";
+        for (line, code) in [
+            ("-DX -UY --target=x86_64-linux-gnu", "accepted"),
+            ("-Xclang -load -Xclang x", "clang-cc1-option"),
+            ("-fpass-plugin=x", "plugin"),
+            ("-Ix", "does-not-travel"),
+            ("--config x", "config"),
+            ("-mllvm -x", "clang-cc1-option"),
+            ("-Wp,-DA,-MD,x", "unknown-option"),
+            ("-Wp,-DA,-UB", "accepted"),
+        ] {
+            assert_eq!(refusal(CLANG, &format!("{line} {tail}")), code, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_worker_stays_in_its_folder() {
+        for path in [
+            "/a.c", "../a.c", "x/../a.c", "-a.c", "@a.c", "", "./a.c", "x//a.c",
+        ] {
+            let args = tail(Family::Gcc, Language::C, false, path.as_bytes(), b"a.o");
+            let checked = check_travelled(GCC, &args, &[path.as_bytes()], &[b"a.o"]);
+            assert_eq!(checked.unwrap_err().code, "path", "{path}");
+        }
+        let args = tail(Family::Gcc, Language::C, false, b"x/a.c", b"a.o");
+        assert_eq!(check_travelled(GCC, &args, &[b"x/a.c"], &[b"a.o"]), Ok(()));
+        assert_eq!(
+            check_travelled(GCC, &args, &[], &[]).unwrap_err().code,
+            "not-one-file"
+        );
+    }
+
+    /// Whatever is thrown at it: no panic, and the two ends agree.
+    #[test]
+    fn a_worker_takes_all_that_travels() {
+        let rows = crate::arg_table::rows();
+        let mut seed = 7_u64;
+        let mut below = |bound: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % bound
+        };
+        let (mut travelled, mut refused) = (0, 0);
+        for round in 0..20_000 {
+            let dialect = [GCC, CLANG, GXX][round % 3];
+            let mut args = split("-c a.c");
+            for _ in 0..below(4) {
+                let mut words = rows[below(rows.len())].example();
+                if below(8) == 0 {
+                    let last = words.len() - 1;
+                    words[last].truncate(below(12));
+                    words[last].push(['/', ',', '=', 'x', '\n', '@'][below(6)]);
+                }
+                args.extend(words.into_iter().map(String::into_bytes));
+            }
+            match parse(dialect, &args) {
+                Ok(compile) if compile.travel.is_ok() => {
+                    travelled += 1;
+                    let _ = compile.preprocess_args(dialect, Some(b"d"));
+                    let args = compile.travel_args(dialect, b"a.c", b"a.o");
+                    let checked = check_travelled(dialect, &args, &[b"a.c"], &[b"a.o"]);
+                    assert_eq!(checked, Ok(()), "{}", join(&args));
+                }
+                _ => refused += 1,
+            }
+        }
+        assert!(
+            travelled > 1_000 && refused > 1_000,
+            "{travelled} {refused}"
+        );
+    }
+
+    #[test]
+    fn response_files() {
+        let words = |text: &str| {
+            join(
+                &split_response_file(text.as_bytes())
+                    .join(&b'|')
+                    .split(|b| *b == b'\n')
+                    .map(<[u8]>::to_vec)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            words("-c a.c\n\t-DX='a b'  \"-Dy=\\\"z\\\"\""),
+            "-c|a.c|-DX=a b|-Dy=\"z\""
+        );
+        assert_eq!(words("a\\ b '' \"c'd\" 'e\\'f'"), "a b||c'd|e'f");
+        assert!(split_response_file(b" \n ").is_empty());
+        assert_eq!(split_response_file(b"x\\"), [b"x"]);
+    }
+
+    #[test]
+    fn variables() {
+        assert!(FORCE_LOCAL.is_sorted());
+        assert_eq!(
+            environment_forces_local(b"CCC_OVERRIDE_OPTIONS")
+                .unwrap()
+                .to_string(),
+            "environment: CCC_OVERRIDE_OPTIONS"
+        );
+        assert!(environment_forces_local(b"CPATH").is_none());
+        assert!(environment_travels(b"LC_ALL") && environment_travels(b"GCC_COLORS"));
+        assert!(!environment_travels(b"LD_PRELOAD"));
+    }
 }

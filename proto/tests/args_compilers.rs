@@ -49,7 +49,7 @@ int pick(enum colour c, unsigned shift) {
   case GREEN: memset(buffer, (int)shift, sizeof buffer); return buffer[shift % 32];
   case BLUE: return checked((int)shift) / (int)(shift + 1);
   }
-  return near_length(where) + __LINE__;
+  return near_length(where) + near_length(near_file()) + __LINE__;
 }
 void show(struct packed *p) { printf("%s %d %s\n", where, twice(p->i), __func__); }
 int uninitialised(int x) { int y[4]; if (x) y[x & 3] = twice(x); return y[0] + y[x & 3]; }
@@ -85,7 +85,7 @@ int guarded(int x) {
 #ifdef __GXX_RTTI
 bool same(const Base &a, const Base &b) { return typeid(a) == typeid(b); }
 #endif
-long use(Base *b) { return largest(near_length(b->name()), counter()) + hidden.v() + __LINE__; }
+long use(Base *b) { return largest(near_length(b->name()), counter()) + hidden.v() + near_length(near_file()) + __LINE__; }
 double mean(const double *v, size_t n) {
   double sum = 0;
   for (size_t i = 0; i < n; i++) sum += v[i];
@@ -96,6 +96,7 @@ double mean(const double *v, size_t n) {
 const HEADER: &str = r#"#pragma once
 #define NEAR_TWICE(x) ((x) * 2)
 #define NEAR_TEXT __FILE__
+static inline const char *near_file(void) { return __FILE__; }
 static inline int near_length(const char *s) { int n = 0; while (s[n]) n++; return n; }
 "#;
 
@@ -329,10 +330,6 @@ fn offended(
     findings: &mut Findings,
 ) {
     let said = String::from_utf8_lossy(&plain.stderr);
-    let named = |option: &Vec<String>| {
-        let word = &option[0];
-        said.contains(&format!("'{word}'")) || said.contains(&format!("{word} "))
-    };
     let travels = |option: &Vec<String>| role(compiler, option) != Some(Role::Preprocess);
     if batch.len() == 1 {
         // Silence elsewhere would lose what the compiler said here.
@@ -344,9 +341,20 @@ fn offended(
         findings.rejected += 1;
         return;
     }
+    // Quoted as it is, or at least the part before its value.
+    let quoted = |option: &Vec<String>, exact: bool| {
+        let word = option[0].trim_start_matches("-Wa,");
+        let stem = word.split('=').next().unwrap_or(word);
+        said.contains(&format!("'{word}'"))
+            || !exact
+                && (said.contains(&format!("'{stem}'")) || said.contains(&format!("'{stem}=")))
+    };
+    let exact = batch
+        .iter()
+        .any(|option| travels(option) && quoted(option, true));
     let (out, rest): (Batch, Batch) = batch
         .into_iter()
-        .partition(|option| named(option) && travels(option));
+        .partition(|option| travels(option) && quoted(option, exact));
     if out.is_empty() {
         return halves(compiler, rest, findings);
     }
@@ -430,7 +438,6 @@ const ALONE: &[&str] = &[
     "-fstack-protector-strong -D_FORTIFY_SOURCE=2",
     "-fno-exceptions",
     "-fno-rtti",
-    "-flto -fno-lto",
     "-g -g0",
     "-ggdb3 -g0",
     "-fshort-enums -funsigned-char",
@@ -451,19 +458,21 @@ const ALONE: &[&str] = &[
 
 fn batches(compiler: Compiler) -> Vec<Batch> {
     let mut like: [Batch; 3] = Default::default();
+    let mut found = Vec::new();
     for row in rows().iter().filter(|row| travels(compiler, row)) {
         for (at, option) in examples(row).into_iter().enumerate() {
-            // What the processor can do, and what the compiler makes of it.
-            let at = if row.spelling.starts_with("-m") {
-                2
-            } else {
-                at
-            };
-            like[at].push(option);
+            match row.role {
+                Role::Preprocess => found.push(vec![option]),
+                // What the processor can do, and what the compiler makes of it.
+                _ if row.spelling.starts_with("-m") => like[2].push(option),
+                _ => like[at].push(option),
+            }
         }
     }
-    let chunks = |batch: Batch| batch.chunks(BATCH).map(<[_]>::to_vec).collect::<Vec<_>>();
-    like.into_iter().flat_map(chunks).collect()
+    for batch in like {
+        found.extend(batch.chunks(BATCH).map(<[_]>::to_vec));
+    }
+    found
 }
 
 fn alone(compiler: Compiler, folder: &Folder, option: &str, findings: &mut Findings) {
