@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::serve::{self, Serving};
 use crate::signals;
 use crate::state::State;
+use crate::watchdog::Watchdog;
 
 const HTTP_DEFAULT: &str = "127.0.0.1:9090";
 /// The exit code when the worker can't start as it was told to.
@@ -95,8 +96,8 @@ pub fn run() -> ExitCode {
         return ExitCode::from(EXIT_CANNOT_START);
     };
     let serving = set_log_level().and_then(|()| prepare(typed));
-    let (_state, serving) = match serving {
-        Ok(both) => both,
+    let (_watchdog, _state, serving) = match serving {
+        Ok(all) => all,
         Err(why) => {
             log::line(Level::Error, format_args!("{why}"));
             return ExitCode::from(EXIT_CANNOT_START);
@@ -141,7 +142,7 @@ fn set_log_level() -> Result<(), String> {
 
 /// Checks what was typed, takes the state folder and the address, and says where
 /// it listens.
-fn prepare(typed: Serve) -> Result<(State, Serving), String> {
+fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     let coordinator = coordinator(typed.coordinator)?;
     let hello = hello(typed.slots, typed.name)?;
     let folder = match typed.state {
@@ -153,6 +154,7 @@ fn prepare(typed: Serve) -> Result<(State, Serving), String> {
     // Before any thread is there, and before a compile could need it.
     let signals = signals::listen().map_err(|error| format!("signals: {error}"))?;
     let state = State::open(&folder).map_err(|error| error.to_string())?;
+    let watchdog = Watchdog::start(&state.tasks()).map_err(|error| format!("watchdog: {error}"))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.slots.set(hello.slots.into());
     let http = listen(typed.http.as_deref().unwrap_or(HTTP_DEFAULT), &metrics)?;
@@ -165,7 +167,7 @@ fn prepare(typed: Serve) -> Result<(State, Serving), String> {
         metrics,
         signals,
     };
-    Ok((state, serving))
+    Ok((watchdog, state, serving))
 }
 
 fn coordinator(typed: Option<String>) -> Result<String, String> {

@@ -28,6 +28,7 @@ pub mod link;
 
 pub mod http;
 pub mod signals;
+pub mod watchdog;
 
 pub mod serve;
 

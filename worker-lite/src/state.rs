@@ -5,12 +5,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 /// Names the task's folder in the environment of every process of a compile, so
 /// that the next start finds what a crash left running.
 pub const TASK_ROOT_VARIABLE: &str = "HG_TASK_ROOT";
+
+/// Looks for leftovers at most: each finds what the one before was too early for.
+const KILL_ROUNDS_MAX: usize = 16;
+/// What the watchdog of a worker that died may take to let go of the folder.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Between two tries to lock.
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The folder, held by this process alone.
 #[derive(Debug)]
@@ -54,20 +64,22 @@ impl State {
         make_private(folder).map_err(at)?;
         let folder = folder.canonicalize().map_err(at)?;
         let path = folder.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| StateError::Io(path.clone(), error))?;
-        let lock =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(
-                |(_, errno)| match errno {
-                    nix::errno::Errno::EWOULDBLOCK => StateError::Taken(folder.clone()),
-                    errno => StateError::Io(path.clone(), errno.into()),
-                },
-            )?;
+        let until = Instant::now() + LOCK_WAIT_MAX;
+        let lock = loop {
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(|error| StateError::Io(path.clone(), error))?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => break lock,
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() < until => thread::sleep(LOCK_AGAIN),
+                Err((_, Errno::EWOULDBLOCK)) => return Err(StateError::Taken(folder)),
+                Err((_, errno)) => return Err(StateError::Io(path, errno.into())),
+            }
+        };
         let state = State {
             folder,
             _lock: lock,
@@ -130,9 +142,19 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
     fs::remove_dir_all(folder)
 }
 
-/// Kills processes of this user that belong to a task under `tasks`.
+/// Kills processes of this user that belong to a task under `tasks`, and those
+/// that they start meanwhile.
+pub fn kill_leftovers(tasks: &Path) {
+    for _ in 0..KILL_ROUNDS_MAX {
+        if kill_once(tasks) == 0 {
+            break;
+        }
+    }
+}
+
+/// Gives how many were found.
 #[cfg(target_os = "linux")]
-fn kill_leftovers(tasks: &Path) {
+fn kill_once(tasks: &Path) -> usize {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
     use std::os::unix::ffi::OsStrExt;
@@ -141,8 +163,9 @@ fn kill_leftovers(tasks: &Path) {
     wanted.extend_from_slice(tasks.as_os_str().as_bytes());
     wanted.push(b'/');
     let Ok(entries) = fs::read_dir("/proc") else {
-        return;
+        return 0;
     };
+    let mut found = 0;
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
             continue;
@@ -160,9 +183,13 @@ fn kill_leftovers(tasks: &Path) {
                 format_args!("killing process {pid}, left over from a crash"),
             );
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            found += 1;
         }
     }
+    found
 }
 
 #[cfg(not(target_os = "linux"))]
-fn kill_leftovers(_tasks: &Path) {}
+fn kill_once(_tasks: &Path) -> usize {
+    0
+}
