@@ -25,6 +25,8 @@ use crate::{link, log};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Milliseconds to wait when there are no file descriptors left.
 const EXHAUSTED_MS: u64 = 20;
+/// Milliseconds in which a connection that must go has gone.
+const LEAVING_MS_MAX: u64 = 50;
 
 /// An HTTP/2 connection whose preface was read already.
 pub struct GridStream {
@@ -59,7 +61,7 @@ impl Door {
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => self.admit(stream, peer).await,
                 Err(error) => {
                     self.hub.metrics.drop_connection("accept_failed");
                     log::debug(format_args!("accept: {error}"));
@@ -72,15 +74,25 @@ impl Door {
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Ok(room) = self.room.clone().try_acquire_owned() else {
-            self.drop_it(peer, "too_many_connections");
-            return;
+    async fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let Some(room) = self.room().await else {
+            return self.drop_it(peer, "too_many_connections");
         };
         // Without it only latency suffers.
         let _ = stream.set_nodelay(true);
         let door = self.clone();
         tokio::spawn(async move { door.sort(stream, peer, room).await });
+    }
+
+    /// Room for one more, if need be that of one which says nothing.
+    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(room) = self.room.clone().try_acquire_owned() {
+            return Some(room);
+        }
+        self.silent.evict();
+        let leaving = Duration::from_millis(LEAVING_MS_MAX);
+        let room = tokio::time::timeout(leaving, self.room.clone().acquire_owned());
+        room.await.ok()?.ok()
     }
 
     /// Reads the first bytes and hands the connection on.
@@ -109,7 +121,11 @@ impl Door {
             }
         }
         drop(member);
-        let stream = GridStream { first: PREFACE, stream, _room: room };
+        let stream = GridStream {
+            first: PREFACE,
+            stream,
+            _room: room,
+        };
         // The server is gone only when the process ends.
         let _ = self.grpc.send(Ok(stream)).await;
     }
@@ -137,7 +153,9 @@ impl AsyncRead for GridStream {
         if self.first.is_empty() {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
-        let (now, later) = self.first.split_at(self.first.len().min(buffer.remaining()));
+        let (now, later) = self
+            .first
+            .split_at(self.first.len().min(buffer.remaining()));
         buffer.put_slice(now);
         self.first = later;
         Poll::Ready(Ok(()))

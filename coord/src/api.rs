@@ -1,40 +1,105 @@
 //! What can be read over HTTP: `/health`, `/metrics`, `/api/v1/workers`.
 //!
-//! tiny_http gives each connection a thread, so it stands behind a door that
-//! lets in a bounded number, for a bounded time, and listens on loopback only.
+//! tiny_http gives each connection a thread and waits for slow ones, so it
+//! stands behind a door: that takes a bounded number of connections for a
+//! bounded time, hands on whole requests only, one a connection, and takes the
+//! answer whole before it passes it on.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hg_proto::v1;
 use serde_json::{Value, json};
 use tiny_http::{Header, Method, Request, Response, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
-use crate::bounds::{HTTP_CONNECTIONS_MAX, HTTP_MS_MAX};
+use crate::bounds::{
+    HTTP_ANSWER_BYTES_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_INNER_MAX, HTTP_MS_MAX,
+};
 use crate::crowd::Crowd;
 use crate::dispatch::Hub;
 use crate::log;
 
-/// Starts the server's threads and gives the address behind the door.
-///
-/// # Errors
-/// There is no port or thread to be had.
-pub fn start(hub: Arc<Hub>) -> io::Result<SocketAddr> {
-    let server = Server::http("127.0.0.1:0").map_err(io::Error::other)?;
-    let address = server.server_addr().to_ip().ok_or_else(|| io::Error::other("no address"))?;
-    std::thread::Builder::new().name("http".into()).spawn(move || {
-        for request in server.incoming_requests() {
-            answer(&hub, request);
-        }
-    })?;
-    Ok(address)
+/// Milliseconds to wait when there are no file descriptors left.
+const EXHAUSTED_MS: u64 = 20;
+
+/// The server behind the door.
+pub struct Inner {
+    address: Mutex<SocketAddr>,
+    /// tiny_http has so many threads from the start; more requests at once
+    /// could wait behind each other.
+    turns: Semaphore,
 }
 
-/// Lets connections in to the server at `inner`, for ever.
-pub async fn accept(listener: TcpListener, inner: SocketAddr, hub: Arc<Hub>) {
+impl Inner {
+    /// Starts the server's threads.
+    ///
+    /// # Errors
+    /// There is no port or thread to be had.
+    pub fn start(hub: Arc<Hub>) -> io::Result<Arc<Self>> {
+        let (mut server, address) = listen()?;
+        let inner = Arc::new(Inner {
+            address: Mutex::new(address),
+            turns: Semaphore::new(HTTP_INNER_MAX),
+        });
+        let shared = inner.clone();
+        std::thread::Builder::new()
+            .name("http".into())
+            .spawn(move || {
+                loop {
+                    for request in server.incoming_requests() {
+                        answer(&hub, request);
+                    }
+                    // It stops for good when accept fails once.
+                    server = shared.listen_again();
+                }
+            })?;
+        Ok(inner)
+    }
+
+    fn listen_again(&self) -> Server {
+        loop {
+            if let Ok((server, address)) = listen() {
+                *self.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
+                return server;
+            }
+            std::thread::sleep(Duration::from_millis(EXHAUSTED_MS));
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole answer to a request, head included.
+    async fn exchange(&self, request: &[u8]) -> io::Result<Vec<u8>> {
+        let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
+        let mut server = TcpStream::connect(self.address()).await?;
+        server.write_all(request).await?;
+        let mut answer = Vec::new();
+        server
+            .take(HTTP_ANSWER_BYTES_MAX)
+            .read_to_end(&mut answer)
+            .await?;
+        Ok(answer)
+    }
+}
+
+fn listen() -> io::Result<(Server, SocketAddr)> {
+    let server = Server::http("127.0.0.1:0").map_err(io::Error::other)?;
+    let address = server.server_addr().to_ip();
+    Ok((
+        server,
+        address.ok_or_else(|| io::Error::other("no address"))?,
+    ))
+}
+
+/// Lets connections in, for ever.
+pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>) {
     let crowd = Crowd::new(HTTP_CONNECTIONS_MAX);
     loop {
         let mut stream = match listener.accept().await {
@@ -43,16 +108,19 @@ pub async fn accept(listener: TcpListener, inner: SocketAddr, hub: Arc<Hub>) {
                 log::debug(format_args!("http accept: {error}"));
                 hub.metrics.drop_connection("accept_failed");
                 crowd.evict();
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(EXHAUSTED_MS)).await;
                 continue;
             }
         };
         let mut member = crowd.enter();
-        let hub = hub.clone();
+        let (hub, inner) = (hub.clone(), inner.clone());
         tokio::spawn(async move {
             let time = Duration::from_millis(HTTP_MS_MAX);
             let reason = tokio::select! {
-                () = relay(&mut stream, inner) => return,
+                result = serve(&mut stream, &inner) => match result {
+                    Ok(()) => return,
+                    Err(_) => "http_failed",
+                },
                 () = tokio::time::sleep(time) => "http_too_long",
                 () = member.evicted() => "http_crowded",
             };
@@ -61,15 +129,29 @@ pub async fn accept(listener: TcpListener, inner: SocketAddr, hub: Arc<Hub>) {
     }
 }
 
-async fn relay(stream: &mut TcpStream, inner: SocketAddr) {
-    // Nothing is said before a byte came, so that silence costs no thread.
-    if stream.readable().await.is_err() {
-        return;
+/// One request, one answer.
+async fn serve(stream: &mut TcpStream, inner: &Inner) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut seen: usize = 0;
+    while !head[seen.saturating_sub(3)..]
+        .windows(4)
+        .any(|end| end == b"\r\n\r\n")
+    {
+        seen = head.len();
+        if seen >= HTTP_HEAD_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if stream.read_buf(&mut head).await? == 0 {
+            // Said nothing, or not all: that is no request.
+            return Ok(());
+        }
     }
-    if let Ok(mut server) = TcpStream::connect(inner).await {
-        // Either side may hang up; both are closed then.
-        let _ = tokio::io::copy_bidirectional(stream, &mut server).await;
-    }
+    // Nothing but the first line matters to the answers below.
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let rest = b"\r\nHost: hg-coord\r\nConnection: close\r\n\r\n";
+    let answer = inner.exchange(&[line, rest].concat()).await?;
+    stream.write_all(&answer).await?;
+    stream.shutdown().await
 }
 
 fn answer(hub: &Hub, request: Request) {

@@ -31,7 +31,10 @@ pub struct Fault {
 impl Fault {
     /// A fault.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Fault { reason, detail: detail.into() }
+        Fault {
+            reason,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -135,7 +138,14 @@ impl Channel {
             task: Some((*task).clone()),
         }));
         let outputs = Outputs::new(&task);
-        let running = Running { task, attempt, mailbox, outputs, answered: false, credit: 0 };
+        let running = Running {
+            task,
+            attempt,
+            mailbox,
+            outputs,
+            answered: false,
+            credit: 0,
+        };
         state.running.insert(dispatch, running);
         self.notify(state);
     }
@@ -146,7 +156,9 @@ impl Channel {
         if state.running.remove(&dispatch).is_none() {
             return;
         }
-        state.push(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: dispatch.0 }));
+        state.push(to_worker::Kind::Cancel(v1::Cancel {
+            dispatch_id: dispatch.0,
+        }));
         state.cancelled.insert(dispatch);
         state.cancelled_order.push_back(dispatch);
         if state.cancelled_order.len() > LINK_CANCELLED_MAX
@@ -170,7 +182,10 @@ impl Channel {
         }
         let bytes = std::mem::take(&mut running.credit);
         running.outputs.credit(bytes);
-        state.push(to_worker::Kind::Credit(v1::Credit { dispatch_id: dispatch.0, bytes }));
+        state.push(to_worker::Kind::Credit(v1::Credit {
+            dispatch_id: dispatch.0,
+            bytes,
+        }));
         self.notify(state);
     }
 
@@ -183,11 +198,17 @@ impl Channel {
     /// Queues a chunk of an input.
     pub fn send_chunk(&self, turn: Turn, chunk: v1::Chunk) {
         let dispatch = DispatchId(chunk.dispatch_id);
-        let message = ToWorker { kind: Some(to_worker::Kind::Chunk(chunk)) };
+        let message = ToWorker {
+            kind: Some(to_worker::Kind::Chunk(chunk)),
+        };
         let Ok(frame) = frame::encode(&message) else {
             return;
         };
-        self.state().chunks.push_back(Parcel { dispatch, frame, _permit: turn.0 });
+        self.state().chunks.push_back(Parcel {
+            dispatch,
+            frame,
+            _permit: turn.0,
+        });
         self.wake.notify_one();
     }
 
@@ -195,7 +216,9 @@ impl Channel {
     pub fn close(&self, how: Closed, reason: &str) {
         let mut state = self.state();
         if state.closed.is_none() {
-            state.push(to_worker::Kind::Goodbye(v1::Goodbye { reason: reason.to_owned() }));
+            state.push(to_worker::Kind::Goodbye(v1::Goodbye {
+                reason: reason.to_owned(),
+            }));
         }
         state.closed = Some(how);
         state.running.clear();
@@ -242,7 +265,10 @@ impl Channel {
         }
         Inputs::new(&running.task, &digests).map_err(|why| Fault::new("bad_need", why))?;
         let inputs = !digests.is_empty();
-        running.mailbox.push(Mail::Need { attempt: running.attempt, digests });
+        running.mailbox.push(Mail::Need {
+            attempt: running.attempt,
+            digests,
+        });
         Ok(Some(inputs))
     }
 
@@ -336,6 +362,9 @@ impl State {
         if self.cancelled.contains(&dispatch) || self.closed.is_some() {
             return Ok(None);
         }
-        Err(Fault::new("unknown_dispatch", format!("no dispatch {} on this link", dispatch.0)))
+        Err(Fault::new(
+            "unknown_dispatch",
+            format!("no dispatch {} on this link", dispatch.0),
+        ))
     }
 }

@@ -92,7 +92,12 @@ impl Config {
             (None, Some(home)) => home.join(".hybridgrid/coord"),
             (None, None) => return Err("HOME is not set: use --state".into()),
         };
-        Ok(Config { listen, http, state, exposed })
+        Ok(Config {
+            listen,
+            http,
+            state,
+            exposed,
+        })
     }
 }
 
@@ -100,7 +105,9 @@ fn resolve(flag: &str, text: &str) -> Result<SocketAddr, String> {
     let mut addresses = text
         .to_socket_addrs()
         .map_err(|error| format!("{flag} {text}: {error}; it takes HOST:PORT"))?;
-    addresses.next().ok_or_else(|| format!("{flag} {text}: no such address"))
+    addresses
+        .next()
+        .ok_or_else(|| format!("{flag} {text}: no such address"))
 }
 
 #[cfg(test)]
@@ -116,7 +123,10 @@ mod tests {
     fn loopback_is_the_default() {
         let config = config(&[]).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
-        assert_eq!(config.http.map(|http| http.to_string()).as_deref(), Some("127.0.0.1:8080"));
+        assert_eq!(
+            config.http.map(|http| http.to_string()).as_deref(),
+            Some("127.0.0.1:8080")
+        );
         assert_eq!(config.state, PathBuf::from("/home/me/.hybridgrid/coord"));
         assert!(!config.exposed);
     }
@@ -124,15 +134,33 @@ mod tests {
     #[test]
     fn other_addresses_must_be_asked_for_twice() {
         let listen = ["--listen", "0.0.0.0:0"];
-        assert!(config(&listen).unwrap_err().contains("--insecure-any-address"));
-        assert!(config(&["--http", "[::]:0"]).unwrap_err().contains("--http"));
-        let flags = ["--listen", "0.0.0.0:0", "--http", "off", "--insecure-any-address"];
+        assert!(
+            config(&listen)
+                .unwrap_err()
+                .contains("--insecure-any-address")
+        );
+        assert!(
+            config(&["--http", "[::]:0"])
+                .unwrap_err()
+                .contains("--http")
+        );
+        let flags = [
+            "--listen",
+            "0.0.0.0:0",
+            "--http",
+            "off",
+            "--insecure-any-address",
+        ];
         let config = config(&flags).unwrap();
         assert!(config.exposed && config.http.is_none());
     }
 
     #[test]
     fn nonsense_is_named() {
-        assert!(config(&["--listen", "9000"]).unwrap_err().contains("--listen"));
+        assert!(
+            config(&["--listen", "9000"])
+                .unwrap_err()
+                .contains("--listen")
+        );
     }
 }

@@ -25,9 +25,15 @@ pub const NO_HEARTBEAT: &str = "no heartbeat";
 #[derive(Debug)]
 pub enum Event {
     /// A worker said hello.
-    WorkerJoined { worker: WorkerId, spec: Box<WorkerSpec> },
+    WorkerJoined {
+        worker: WorkerId,
+        spec: Box<WorkerSpec>,
+    },
     /// Its link carried something; `vitals` if that was a heartbeat.
-    WorkerHeard { worker: WorkerId, vitals: Option<Vitals> },
+    WorkerHeard {
+        worker: WorkerId,
+        vitals: Option<Vitals>,
+    },
     /// Its link is no more.
     WorkerGone { worker: WorkerId, reason: String },
     /// Somebody, the worker itself or an operator, wants it to take no more tasks.
@@ -37,13 +43,27 @@ pub enum Event {
     /// The client is gone, or broke the protocol.
     TaskCancelled { task: TaskId, failure: Failure },
     /// The worker takes the task; `inputs`: and lacks some.
-    NeedReceived { worker: WorkerId, dispatch: DispatchId, inputs: bool },
+    NeedReceived {
+        worker: WorkerId,
+        dispatch: DispatchId,
+        inputs: bool,
+    },
     /// Inputs went to the worker; `complete`: all of them.
-    InputsProgressed { dispatch: DispatchId, complete: bool },
+    InputsProgressed {
+        dispatch: DispatchId,
+        complete: bool,
+    },
     /// The compiler ran, well or not.
-    TaskDone { worker: WorkerId, dispatch: DispatchId },
+    TaskDone {
+        worker: WorkerId,
+        dispatch: DispatchId,
+    },
     /// It did not.
-    TaskFailed { worker: WorkerId, dispatch: DispatchId, failure: Failure },
+    TaskFailed {
+        worker: WorkerId,
+        dispatch: DispatchId,
+        failure: Failure,
+    },
     /// Time went by.
     Tick,
     /// The process ends.
@@ -54,17 +74,36 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Send the task to the worker and tell the client; `attempt` is 1, 2, ...
-    Dispatch { worker: WorkerId, dispatch: DispatchId, task: TaskId, attempt: u32, queue_ms: u64 },
+    Dispatch {
+        worker: WorkerId,
+        dispatch: DispatchId,
+        task: TaskId,
+        attempt: u32,
+        queue_ms: u64,
+    },
     /// Tell the worker to stop.
-    CancelDispatch { worker: WorkerId, dispatch: DispatchId },
+    CancelDispatch {
+        worker: WorkerId,
+        dispatch: DispatchId,
+    },
     /// Give the client its result.
-    FinishTask { task: TaskId, worker: WorkerId, attempt: u32, queue_ms: u64, running_ms: u64 },
+    FinishTask {
+        task: TaskId,
+        worker: WorkerId,
+        attempt: u32,
+        queue_ms: u64,
+        running_ms: u64,
+    },
     /// Tell the client that there will be none.
     FailTask { task: TaskId, failure: Failure },
     /// Tell the worker to drain.
     SendDrain { worker: WorkerId },
     /// Close the worker's link, if that is still open.
-    CloseLink { worker: WorkerId, label: String, reason: String },
+    CloseLink {
+        worker: WorkerId,
+        label: String,
+        reason: String,
+    },
 }
 
 /// See the top of the file.
@@ -110,7 +149,11 @@ impl Coordinator {
 
     /// Takes in what happened at `now_ms` and gives what is to be done.
     pub fn handle(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
-        let mut step = Step { core: self, now_ms, actions: Vec::new() };
+        let mut step = Step {
+            core: self,
+            now_ms,
+            actions: Vec::new(),
+        };
         match event {
             Event::WorkerJoined { worker, spec } => step.worker_joined(worker, *spec),
             Event::WorkerHeard { worker, vitals } => {
@@ -120,14 +163,22 @@ impl Coordinator {
             Event::DrainRequested { worker, by_itself } => step.drain(worker, by_itself),
             Event::TaskSubmitted { task, demand } => step.task_submitted(task, demand),
             Event::TaskCancelled { task, failure } => step.fail(task, failure),
-            Event::NeedReceived { worker, dispatch, inputs } => {
+            Event::NeedReceived {
+                worker,
+                dispatch,
+                inputs,
+            } => {
                 step.need_received(worker, dispatch, inputs);
             }
             Event::InputsProgressed { dispatch, complete } => {
                 step.inputs_progressed(dispatch, complete);
             }
             Event::TaskDone { worker, dispatch } => step.task_done(worker, dispatch),
-            Event::TaskFailed { worker, dispatch, failure } => {
+            Event::TaskFailed {
+                worker,
+                dispatch,
+                failure,
+            } => {
                 step.task_failed(worker, dispatch, failure);
             }
             Event::Tick => step.tick(),
@@ -160,7 +211,11 @@ impl Step<'_> {
         };
         let (label, reason) = (gone.label, reason.to_owned());
         let detail = format!("the link to worker {label} broke: {reason}");
-        self.actions.push(Action::CloseLink { worker, label, reason });
+        self.actions.push(Action::CloseLink {
+            worker,
+            label,
+            reason,
+        });
         for dispatch in gone.running {
             if let Some((task, _)) = self.core.jobs.stop(dispatch, self.now_ms) {
                 self.retry(task, worker, failure(Code::Link, detail.clone()));
@@ -191,7 +246,11 @@ impl Step<'_> {
                 continue;
             }
             while let Some(task) = self.core.queue.take_any(digest) {
-                let last = self.core.jobs.get(task).and_then(|job| job.last_failure.clone());
+                let last = self
+                    .core
+                    .jobs
+                    .get(task)
+                    .and_then(|job| job.last_failure.clone());
                 let none = || failure(Code::NoToolchain, "the last worker with it left");
                 self.fail(task, last.unwrap_or_else(none));
             }
@@ -200,9 +259,16 @@ impl Step<'_> {
             let Some(job) = self.core.jobs.get(task) else {
                 continue;
             };
-            if !self.core.registry.serves(&job.demand.toolchain, &job.excluded) {
+            if !self
+                .core
+                .registry
+                .serves(&job.demand.toolchain, &job.excluded)
+            {
                 let last = job.last_failure.clone();
-                self.fail(task, last.unwrap_or_else(|| failure(Code::Worker, "no other worker")));
+                self.fail(
+                    task,
+                    last.unwrap_or_else(|| failure(Code::Worker, "no other worker")),
+                );
             }
         }
     }
@@ -213,11 +279,17 @@ impl Step<'_> {
             return;
         }
         if self.core.closing {
-            self.fail(task, failure(Code::Shutdown, "the coordinator is going away"));
+            self.fail(
+                task,
+                failure(Code::Shutdown, "the coordinator is going away"),
+            );
         } else if known {
             self.place(task);
         } else {
-            self.fail(task, failure(Code::NoToolchain, "no worker has this toolchain"));
+            self.fail(
+                task,
+                failure(Code::NoToolchain, "no worker has this toolchain"),
+            );
         }
     }
 
@@ -229,7 +301,9 @@ impl Step<'_> {
         };
         let dispatch = DispatchId(core.dispatches + 1);
         let toolchain = job.demand.toolchain;
-        let booked = core.scheduler.book(&mut core.registry, &toolchain, &job.excluded, dispatch);
+        let booked = core
+            .scheduler
+            .book(&mut core.registry, &toolchain, &job.excluded, dispatch);
         if let Some(worker) = booked {
             return self.start(task, worker, dispatch);
         }
@@ -258,7 +332,13 @@ impl Step<'_> {
         let Some((attempt, queue_ms)) = started else {
             return self.core.registry.release(worker, dispatch, None);
         };
-        self.actions.push(Action::Dispatch { worker, dispatch, task, attempt, queue_ms });
+        self.actions.push(Action::Dispatch {
+            worker,
+            dispatch,
+            task,
+            attempt,
+            queue_ms,
+        });
     }
 
     /// Gives the worker's free slots to those whose turn it is.
@@ -269,7 +349,10 @@ impl Step<'_> {
                 return;
             };
             let jobs = &core.jobs;
-            let fits = |task| jobs.get(task).is_some_and(|job| !job.excluded.contains(&id));
+            let fits = |task| {
+                jobs.get(task)
+                    .is_some_and(|job| !job.excluded.contains(&id))
+            };
             let Some(task) = core.queue.take(&worker.spec.digests, fits) else {
                 return;
             };
@@ -282,24 +365,39 @@ impl Step<'_> {
 
     fn need_received(&mut self, worker: WorkerId, dispatch: DispatchId, inputs: bool) {
         if self.running_on(worker, dispatch) {
-            let phase = if inputs { Phase::Feeding(self.now_ms) } else { Phase::Compiling };
+            let phase = if inputs {
+                Phase::Feeding(self.now_ms)
+            } else {
+                Phase::Compiling
+            };
             self.core.jobs.advance(dispatch, phase, self.now_ms);
         }
     }
 
     fn inputs_progressed(&mut self, dispatch: DispatchId, complete: bool) {
-        let job = self.core.jobs.task_of(dispatch).and_then(|task| self.core.jobs.get(task));
+        let job = self
+            .core
+            .jobs
+            .task_of(dispatch)
+            .and_then(|task| self.core.jobs.get(task));
         let Some(Stage::Running(attempt)) = job.map(|job| &job.stage) else {
             return;
         };
         if let Phase::Feeding(since_ms) = attempt.phase {
-            let phase = if complete { Phase::Compiling } else { Phase::Feeding(since_ms) };
+            let phase = if complete {
+                Phase::Compiling
+            } else {
+                Phase::Feeding(since_ms)
+            };
             self.core.jobs.advance(dispatch, phase, self.now_ms);
         }
     }
 
     fn running_on(&self, worker: WorkerId, dispatch: DispatchId) -> bool {
-        self.core.registry.get(worker).is_some_and(|worker| worker.running.contains(&dispatch))
+        self.core
+            .registry
+            .get(worker)
+            .is_some_and(|worker| worker.running.contains(&dispatch))
     }
 
     fn task_done(&mut self, worker: WorkerId, dispatch: DispatchId) {
@@ -327,9 +425,13 @@ impl Step<'_> {
         }
         let code = failure.code();
         let blame = !matches!(code, Code::Busy | Code::Refused | Code::Limit);
-        self.core.registry.release(worker, dispatch, blame.then_some(false));
+        self.core
+            .registry
+            .release(worker, dispatch, blame.then_some(false));
         if code == Code::Busy {
-            self.core.registry.pause(worker, self.now_ms + REFUSAL_PAUSE_MS);
+            self.core
+                .registry
+                .pause(worker, self.now_ms + REFUSAL_PAUSE_MS);
         }
         if let Some((task, _)) = self.core.jobs.stop(dispatch, self.now_ms) {
             match code {
@@ -348,7 +450,10 @@ impl Step<'_> {
             return;
         };
         job.refusals += 1;
-        let serves = self.core.registry.serves(&job.demand.toolchain, &job.excluded);
+        let serves = self
+            .core
+            .registry
+            .serves(&job.demand.toolchain, &job.excluded);
         if job.refusals > REFUSALS_MAX || !serves {
             return self.fail(task, failure);
         }
@@ -365,7 +470,10 @@ impl Step<'_> {
             job.excluded.push(worker);
         }
         job.last_failure = Some(failure.clone());
-        let serves = self.core.registry.serves(&job.demand.toolchain, &job.excluded);
+        let serves = self
+            .core
+            .registry
+            .serves(&job.demand.toolchain, &job.excluded);
         if job.failures > RETRIES_MAX || !serves {
             return self.fail(task, failure);
         }
@@ -383,7 +491,8 @@ impl Step<'_> {
         if let Stage::Running(attempt) = job.stage {
             let (worker, dispatch) = (attempt.worker, attempt.dispatch);
             self.core.registry.release(worker, dispatch, None);
-            self.actions.push(Action::CancelDispatch { worker, dispatch });
+            self.actions
+                .push(Action::CancelDispatch { worker, dispatch });
             freed = Some(worker);
         }
         self.actions.push(Action::FailTask { task, failure });
@@ -407,15 +516,22 @@ impl Step<'_> {
             let worker = attempt.worker;
             match attempt.phase {
                 Phase::Offered => {
-                    self.actions.push(Action::CancelDispatch { worker, dispatch });
+                    self.actions
+                        .push(Action::CancelDispatch { worker, dispatch });
                     let why = failure(Code::Worker, "the worker did not answer");
                     self.task_failed(worker, dispatch, why);
                 }
                 Phase::Feeding(_) => {
-                    self.fail(task, failure(Code::Input, "the client's inputs did not come"));
+                    self.fail(
+                        task,
+                        failure(Code::Input, "the client's inputs did not come"),
+                    );
                 }
                 Phase::Compiling => {
-                    self.fail(task, failure(Code::Worker, "the worker did not come to an end"));
+                    self.fail(
+                        task,
+                        failure(Code::Worker, "the worker did not come to an end"),
+                    );
                 }
             }
         }
@@ -425,15 +541,24 @@ impl Step<'_> {
         self.core.closing = true;
         // Those in the queue first, so that no freed slot takes one.
         while let Some(task) = self.core.queue.take_first() {
-            self.fail(task, failure(Code::Shutdown, "the coordinator is going away"));
+            self.fail(
+                task,
+                failure(Code::Shutdown, "the coordinator is going away"),
+            );
         }
         for task in self.core.jobs.ids() {
-            self.fail(task, failure(Code::Shutdown, "the coordinator is going away"));
+            self.fail(
+                task,
+                failure(Code::Shutdown, "the coordinator is going away"),
+            );
         }
     }
 }
 
 /// A failure, for the client.
 pub fn failure(code: Code, detail: impl Into<String>) -> Failure {
-    Failure { code: code.into(), detail: detail.into() }
+    Failure {
+        code: code.into(),
+        detail: detail.into(),
+    }
 }

@@ -28,7 +28,10 @@ pub struct Member {
 impl Crowd {
     /// An empty one with room for `max`.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Crowd { max: max.max(1), state: Mutex::default() })
+        Arc::new(Crowd {
+            max: max.max(1),
+            state: Mutex::default(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -46,7 +49,11 @@ impl Crowd {
         let number = state.seen;
         state.members.insert(number, sender);
         drop(state);
-        Member { crowd: self.clone(), number, evicted }
+        Member {
+            crowd: self.clone(),
+            number,
+            evicted,
+        }
     }
 
     /// The oldest must go.

@@ -92,7 +92,10 @@ impl Hub {
     /// To be held by a task that the end of the process waits for. `None`: it
     /// is ending already.
     pub fn stay(&self) -> Option<mpsc::Sender<()>> {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Looks at the deadlines until the process ends.
@@ -112,7 +115,10 @@ impl Hub {
             channel.close(Closed::Politely, "the coordinator is going away");
         }
         self.closing.send_replace(true);
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// Tells the coordinator what happened and performs what follows.
@@ -130,7 +136,13 @@ impl Hub {
 
     fn perform(&self, state: &mut State, action: Action, result: &mut Option<v1::TaskResult>) {
         match action {
-            Action::Dispatch { worker, dispatch, task, attempt, queue_ms } => {
+            Action::Dispatch {
+                worker,
+                dispatch,
+                task,
+                attempt,
+                queue_ms,
+            } => {
                 self.start(state, worker, dispatch, task, attempt, queue_ms);
             }
             Action::CancelDispatch { worker, dispatch } => {
@@ -138,7 +150,13 @@ impl Hub {
                     channel.cancel(dispatch);
                 }
             }
-            Action::FinishTask { task, attempt, queue_ms, running_ms, .. } => {
+            Action::FinishTask {
+                task,
+                attempt,
+                queue_ms,
+                running_ms,
+                ..
+            } => {
                 if let (Some(entry), Some(result)) = (state.tasks.remove(&task), result.take()) {
                     self.finish(task, entry, result, attempt, queue_ms, running_ms);
                 }
@@ -153,14 +171,25 @@ impl Hub {
                     channel.send(to_worker::Kind::Drain(v1::Drain {}));
                 }
             }
-            Action::CloseLink { worker, label, reason } => {
+            Action::CloseLink {
+                worker,
+                label,
+                reason,
+            } => {
                 if let Some(channel) = state.channels.remove(&worker) {
                     let expired = reason == NO_HEARTBEAT;
-                    let how = if expired { Closed::Expired } else { Closed::Politely };
+                    let how = if expired {
+                        Closed::Expired
+                    } else {
+                        Closed::Politely
+                    };
                     channel.close(how, &reason);
                 }
                 log::info(format_args!("worker {label} left: {reason}"));
-                let left = v1::WorkerLeft { worker: label, reason };
+                let left = v1::WorkerLeft {
+                    worker: label,
+                    reason,
+                };
                 self.announce(event::Kind::WorkerLeft(left));
             }
         }
@@ -181,8 +210,14 @@ impl Hub {
         if attempt > 1 {
             self.metrics.retries.inc();
         }
-        self.metrics.task_queue_seconds.observe(queue_ms as f64 / 1e3);
-        let listed = state.core.registry().get(worker).map(|worker| worker.label.clone());
+        self.metrics
+            .task_queue_seconds
+            .observe(queue_ms as f64 / 1e3);
+        let listed = state
+            .core
+            .registry()
+            .get(worker)
+            .map(|worker| worker.label.clone());
         entry.worker = listed.unwrap_or_default();
         entry.mailbox.push(Mail::Started {
             attempt,
@@ -194,7 +229,10 @@ impl Hub {
         if let Some(channel) = state.channels.get(&worker) {
             channel.dispatch(dispatch, attempt, entry.task.clone(), entry.mailbox.clone());
         }
-        log::debug(format_args!("task {} attempt {attempt} on {}", task.0, entry.worker));
+        log::debug(format_args!(
+            "task {} attempt {attempt} on {}",
+            task.0, entry.worker
+        ));
         self.announce(event::Kind::TaskStarted(v1::TaskStarted {
             task_id: task.0,
             source: label(&entry.task.source, EVENT_SOURCE_BYTES_MAX),
@@ -233,8 +271,16 @@ impl Hub {
     fn fail(&self, task: TaskId, entry: Entry, failure: v1::Failure) {
         let outcome = outcome(failure.code());
         self.metrics.tasks.with_label_values(&[outcome]).inc();
-        log::debug(format_args!("task {} failed, {outcome}: {}", task.0, failure.detail));
-        self.end(task, &entry, false, format!("{outcome}: {}", failure.detail));
+        log::debug(format_args!(
+            "task {} failed, {outcome}: {}",
+            task.0, failure.detail
+        ));
+        self.end(
+            task,
+            &entry,
+            false,
+            format!("{outcome}: {}", failure.detail),
+        );
         entry.mailbox.push(Mail::Failed(failure));
     }
 
@@ -251,8 +297,13 @@ impl Hub {
     }
 
     fn announce(&self, kind: event::Kind) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let event = v1::Event { time_ms: since.as_millis() as u64, kind: Some(kind) };
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let event = v1::Event {
+            time_ms: since.as_millis() as u64,
+            kind: Some(kind),
+        };
         // No watcher: nobody to tell.
         let _ = self.events.send(event);
     }
@@ -267,10 +318,17 @@ impl Hub {
         // The label is known once the coordinator has taken the worker in; the
         // tasks that it gives it at once must follow the welcome.
         let actions = {
-            let event = Event::WorkerJoined { worker, spec: Box::new(spec) };
+            let event = Event::WorkerJoined {
+                worker,
+                spec: Box::new(spec),
+            };
             state.core.handle(event, self.now_ms())
         };
-        let listed = state.core.registry().get(worker).map(|worker| worker.label.clone());
+        let listed = state
+            .core
+            .registry()
+            .get(worker)
+            .map(|worker| worker.label.clone());
         let listed = listed.unwrap_or_default();
         channel.send(to_worker::Kind::Welcome(v1::Welcome {
             protocol_version: PROTOCOL_VERSION,
@@ -280,7 +338,10 @@ impl Hub {
         }));
         state.channels.insert(worker, channel.clone());
         log::info(format_args!("worker {listed} joined with {slots} slots"));
-        self.announce(event::Kind::WorkerJoined(v1::WorkerJoined { worker: listed, slots }));
+        self.announce(event::Kind::WorkerJoined(v1::WorkerJoined {
+            worker: listed,
+            slots,
+        }));
         for action in actions {
             self.perform(&mut state, action, &mut None);
         }
@@ -289,7 +350,10 @@ impl Hub {
 
     /// The worker's link is no more.
     pub fn gone(&self, worker: WorkerId, reason: &str) {
-        self.handle(Event::WorkerGone { worker, reason: reason.to_owned() });
+        self.handle(Event::WorkerGone {
+            worker,
+            reason: reason.to_owned(),
+        });
     }
 
     /// The worker was heard of.
@@ -299,7 +363,10 @@ impl Hub {
 
     /// The worker takes no more tasks, says it itself.
     pub fn draining(&self, worker: WorkerId) {
-        self.handle(Event::DrainRequested { worker, by_itself: true });
+        self.handle(Event::DrainRequested {
+            worker,
+            by_itself: true,
+        });
     }
 
     /// The worker brought an attempt to an end.
@@ -308,14 +375,22 @@ impl Hub {
     /// It was never given it, or its result is not well formed.
     pub fn done(&self, worker: WorkerId, channel: &Channel, done: v1::Done) -> Result<(), Fault> {
         let dispatch = DispatchId(done.dispatch_id);
-        let result = done.result.ok_or_else(|| Fault::new("bad_result", "done without a result"))?;
+        let result = done
+            .result
+            .ok_or_else(|| Fault::new("bad_result", "done without a result"))?;
         let Some(running) = channel.end(dispatch)? else {
             return Ok(());
         };
-        crate::validate::result(&running.task, &result, |index| running.outputs.received(index))
-            .map_err(|why| Fault::new("bad_result", why))?;
+        crate::validate::result(&running.task, &result, |index| {
+            running.outputs.received(index)
+        })
+        .map_err(|why| Fault::new("bad_result", why))?;
         let mut state = self.state();
-        self.step(&mut state, Event::TaskDone { worker, dispatch }, Some(result));
+        self.step(
+            &mut state,
+            Event::TaskDone { worker, dispatch },
+            Some(result),
+        );
         Ok(())
     }
 
@@ -335,7 +410,11 @@ impl Hub {
         }
         let mut failure = failed.failure.unwrap_or_default();
         failure.detail = label(&failure.detail, limits::NAME_BYTES_MAX);
-        self.handle(Event::TaskFailed { worker, dispatch, failure });
+        self.handle(Event::TaskFailed {
+            worker,
+            dispatch,
+            failure,
+        });
         Ok(())
     }
 
@@ -345,7 +424,11 @@ impl Hub {
             channel.cancel(dispatch);
         }
         let failure = failure(Code::Link, "the worker does not read");
-        self.handle(Event::TaskFailed { worker, dispatch, failure });
+        self.handle(Event::TaskFailed {
+            worker,
+            dispatch,
+            failure,
+        });
     }
 
     /// A client submits a task that was validated.
@@ -379,9 +462,16 @@ impl Hub {
     /// those it still has.
     pub fn drain(&self, name: &str) -> Option<u32> {
         let worker = self.state().core.registry().find(name)?;
-        self.handle(Event::DrainRequested { worker, by_itself: false });
+        self.handle(Event::DrainRequested {
+            worker,
+            by_itself: false,
+        });
         let state = self.state();
-        state.core.registry().get(worker).map(|worker| worker.running.len() as u32)
+        state
+            .core
+            .registry()
+            .get(worker)
+            .map(|worker| worker.running.len() as u32)
     }
 
     /// Counts compiles that a client's cache answered.
@@ -413,8 +503,14 @@ impl Hub {
         let status = self.status();
         let free = status.slots.saturating_sub(status.slots_busy);
         self.metrics.workers.set(i64::from(status.workers));
-        self.metrics.slots.with_label_values(&["busy"]).set(i64::from(status.slots_busy));
-        self.metrics.slots.with_label_values(&["free"]).set(i64::from(free));
+        self.metrics
+            .slots
+            .with_label_values(&["busy"])
+            .set(i64::from(status.slots_busy));
+        self.metrics
+            .slots
+            .with_label_values(&["free"])
+            .set(i64::from(free));
         self.metrics.queue_length.set(i64::from(status.queued));
         self.metrics.text()
     }

@@ -51,8 +51,13 @@ impl BuildService for Build {
     ) -> Reply<Self::SubmitTaskStream> {
         let room = self.submits.clone().try_acquire_owned();
         let room = room.map_err(|_| Status::resource_exhausted("too many tasks"))?;
-        let alive = self.hub.stay().ok_or_else(|| Status::unavailable("going away"))?;
-        let peer = request.remote_addr().map(|address| address.ip().to_string());
+        let alive = self
+            .hub
+            .stay()
+            .ok_or_else(|| Status::unavailable("going away"))?;
+        let peer = request
+            .remote_addr()
+            .map(|address| address.ip().to_string());
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let (hub, requests) = (self.hub.clone(), request.into_inner());
         tokio::spawn(async move {
@@ -79,7 +84,9 @@ impl BuildService for Build {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Reply<v1::ListWorkersResponse> {
-        Ok(Response::new(v1::ListWorkersResponse { workers: self.hub.workers() }))
+        Ok(Response::new(v1::ListWorkersResponse {
+            workers: self.hub.workers(),
+        }))
     }
 
     async fn watch_events(
@@ -124,9 +131,10 @@ async fn watch(
         };
         let event = match event {
             Ok(event) => event,
-            Err(broadcast::error::RecvError::Lagged(missed)) => {
-                v1::Event { time_ms: 0, kind: Some(event::Kind::Missed(missed)) }
-            }
+            Err(broadcast::error::RecvError::Lagged(missed)) => v1::Event {
+                time_ms: 0,
+                kind: Some(event::Kind::Missed(missed)),
+            },
             Err(broadcast::error::RecvError::Closed) => return,
         };
         if replies.send(Ok(event)).await.is_err() {

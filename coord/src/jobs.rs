@@ -172,7 +172,11 @@ impl Jobs {
 
     /// The attempt went on to `phase`, or got on within it.
     pub fn advance(&mut self, dispatch: DispatchId, phase: Phase, now_ms: u64) {
-        let Some(job) = self.dispatches.get(&dispatch).and_then(|t| self.jobs.get_mut(t)) else {
+        let Some(job) = self
+            .dispatches
+            .get(&dispatch)
+            .and_then(|t| self.jobs.get_mut(t))
+        else {
             return;
         };
         let Stage::Running(attempt) = &mut job.stage else {
@@ -182,9 +186,7 @@ impl Jobs {
         attempt.phase = phase;
         attempt.deadline_ms = match phase {
             Phase::Offered => now_ms + OFFER_MS_MAX,
-            Phase::Feeding(since_ms) => {
-                (now_ms + INPUT_STALL_MS_MAX).min(since_ms + INPUTS_MS_MAX)
-            }
+            Phase::Feeding(since_ms) => (now_ms + INPUT_STALL_MS_MAX).min(since_ms + INPUTS_MS_MAX),
             Phase::Compiling => now_ms + job.demand.compile_ms_max + RESULT_GRACE_MS,
         };
         self.deadlines.insert((attempt.deadline_ms, dispatch));
@@ -211,7 +213,8 @@ impl Jobs {
         let job = self.jobs.remove(&task)?;
         if let Stage::Running(attempt) = &job.stage {
             self.dispatches.remove(&attempt.dispatch);
-            self.deadlines.remove(&(attempt.deadline_ms, attempt.dispatch));
+            self.deadlines
+                .remove(&(attempt.deadline_ms, attempt.dispatch));
         }
         Some(job)
     }

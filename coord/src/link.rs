@@ -68,7 +68,10 @@ pub async fn serve(
     let Some(_alive) = hub.stay() else {
         return;
     };
-    let mut reader = Reader { decoder: Decoder::new(), buffer: vec![0; LINK_READ_BYTES] };
+    let mut reader = Reader {
+        decoder: Decoder::new(),
+        buffer: vec![0; LINK_READ_BYTES],
+    };
     reader.decoder.push(first);
     let (mut read, mut write) = stream.split();
     let hello = tokio::select! {
@@ -106,7 +109,11 @@ async fn say_goodbye(write: &mut WriteHalf<'_>, reason: String) {
     let kind = v1::to_worker::Kind::Goodbye(v1::Goodbye { reason });
     if let Ok(frame) = hg_proto::frame::encode(&v1::ToWorker { kind: Some(kind) }) {
         // It is being dropped: whether it hears why is its own affair.
-        let _ = timeout(Duration::from_millis(GOODBYE_MS_MAX), write.write_all(&frame)).await;
+        let _ = timeout(
+            Duration::from_millis(GOODBYE_MS_MAX),
+            write.write_all(&frame),
+        )
+        .await;
     }
 }
 
@@ -150,7 +157,10 @@ fn count(hub: &Hub, end: End) -> String {
         End::Eof => return "closed by the worker".into(),
         End::Io(error) => return error.to_string(),
         End::Fault(fault) => {
-            log::info(format_args!("worker at fault, {}: {}", fault.reason, fault.detail));
+            log::info(format_args!(
+                "worker at fault, {}: {}",
+                fault.reason, fault.detail
+            ));
             (fault.reason, fault.detail)
         }
         End::Closed(Closed::Expired) => ("expired", "no heartbeat".into()),
@@ -209,13 +219,19 @@ fn take(
                 round_trip_us: beat.round_trip_us,
             };
             hub.heard(worker, Some(vitals));
-            let seen = v1::HeartbeatSeen { sequence: beat.sequence };
+            let seen = v1::HeartbeatSeen {
+                sequence: beat.sequence,
+            };
             channel.send(v1::to_worker::Kind::HeartbeatSeen(seen));
         }
         from_worker::Kind::Need(need) => {
             let dispatch = DispatchId(need.dispatch_id);
             if let Some(inputs) = channel.need(dispatch, need.digests)? {
-                hub.handle(Event::NeedReceived { worker, dispatch, inputs });
+                hub.handle(Event::NeedReceived {
+                    worker,
+                    dispatch,
+                    inputs,
+                });
             }
         }
         from_worker::Kind::Chunk(chunk) => {
@@ -239,7 +255,10 @@ struct Reader {
 impl Reader {
     async fn next(&mut self, read: &mut ReadHalf<'_>) -> Result<from_worker::Kind, End> {
         loop {
-            let message = self.decoder.next::<FromWorker>().map_err(|error| frame_fault(&error))?;
+            let message = self
+                .decoder
+                .next::<FromWorker>()
+                .map_err(|error| frame_fault(&error))?;
             match message {
                 Some(FromWorker { kind: Some(kind) }) => return Ok(kind),
                 Some(FromWorker { kind: None }) => {

@@ -85,7 +85,9 @@ impl Mailbox {
         match mail {
             Mail::Started { attempt, .. } => {
                 state.attempt = attempt;
-                state.mails.retain(|old| matches!(old, Mail::Started { .. }));
+                state
+                    .mails
+                    .retain(|old| matches!(old, Mail::Started { .. }));
                 state.mails.push_back(mail);
             }
             Mail::Need { attempt, .. } if attempt == state.attempt => state.mails.push_back(mail),
@@ -97,7 +99,9 @@ impl Mailbox {
             }
             Mail::Failed(_) => {
                 state.ended = true;
-                state.mails.retain(|old| matches!(old, Mail::Started { .. }));
+                state
+                    .mails
+                    .retain(|old| matches!(old, Mail::Started { .. }));
                 state.mails.push_back(mail);
             }
         }
@@ -121,7 +125,13 @@ impl State {
     /// Small chunks of one output become one, so that a worker that sends
     /// single bytes costs no more than its window.
     fn push_output(&mut self, mail: Mail) {
-        if let Mail::Output { output, data, last, credit, .. } = &mail
+        if let Mail::Output {
+            output,
+            data,
+            last,
+            credit,
+            ..
+        } = &mail
             && let Some(Mail::Output {
                 output: old_output,
                 data: old_data,
@@ -158,7 +168,13 @@ mod tests {
 
     fn output(attempt: u32, output: u32, len: usize, last: bool) -> Mail {
         let data = vec![0; len];
-        Mail::Output { attempt, output, data, last, credit: len as u32 }
+        Mail::Output {
+            attempt,
+            output,
+            data,
+            last,
+            credit: len as u32,
+        }
     }
 
     fn drain(mailbox: &Mailbox) -> Vec<Mail> {
@@ -177,14 +193,25 @@ mod tests {
         let sizes: Vec<(u32, usize, bool, u32)> = drain(&mailbox)
             .into_iter()
             .filter_map(|mail| match mail {
-                Mail::Output { output, data, last, credit, .. } => {
-                    Some((output, data.len(), last, credit))
-                }
+                Mail::Output {
+                    output,
+                    data,
+                    last,
+                    credit,
+                    ..
+                } => Some((output, data.len(), last, credit)),
                 _ => None,
             })
             .collect();
         let all = CHUNK_BYTES_MAX as u32;
-        assert_eq!(sizes, [(0, CHUNK_BYTES_MAX, false, all), (0, 10, true, 10), (1, 5, true, 5)]);
+        assert_eq!(
+            sizes,
+            [
+                (0, CHUNK_BYTES_MAX, false, all),
+                (0, 10, true, 10),
+                (1, 5, true, 5)
+            ]
+        );
     }
 
     #[test]
@@ -194,11 +221,16 @@ mod tests {
         mailbox.push(output(1, 0, 10, false));
         mailbox.push(started(2));
         mailbox.push(output(1, 0, 10, false));
-        mailbox.push(Mail::Need { attempt: 2, digests: Vec::new() });
+        mailbox.push(Mail::Need {
+            attempt: 2,
+            digests: Vec::new(),
+        });
         mailbox.push(Mail::Failed(Failure::default()));
         mailbox.push(started(3));
-        let kinds: Vec<String> =
-            drain(&mailbox).iter().map(|mail| format!("{mail:?}")[..7].to_owned()).collect();
+        let kinds: Vec<String> = drain(&mailbox)
+            .iter()
+            .map(|mail| format!("{mail:?}")[..7].to_owned())
+            .collect();
         assert_eq!(kinds, ["Started", "Started", "Failed("]);
     }
 }

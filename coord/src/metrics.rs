@@ -41,7 +41,9 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Re
     // Names and labels are constants of this file: a clash is a mistake in it,
     // and every test that starts a coordinator would see it.
     let collector = made.expect("a metric's name is well formed");
-    registry.register(Box::new(collector.clone())).expect("a metric's name is used once");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("a metric's name is used once");
     collector
 }
 
@@ -61,7 +63,9 @@ impl Metrics {
         let slots = Opts::new("hybridgrid_slots", "Slots of all workers.");
         let build = Opts::new("hybridgrid_build_info", "Always 1; the version is a label.");
         let build = add(&r, IntGaugeVec::new(build, &["program", "version"]));
-        build.with_label_values(&["hg-coord", env!("CARGO_PKG_VERSION")]).set(1);
+        build
+            .with_label_values(&["hg-coord", env!("CARGO_PKG_VERSION")])
+            .set(1);
         Metrics {
             workers: gauge("hybridgrid_workers", "Workers that are connected."),
             slots: add(&r, IntGaugeVec::new(slots, &["state"])),
@@ -77,13 +81,20 @@ impl Metrics {
                 "From dispatch to result, good attempts.",
                 &TASK_BUCKETS,
             ),
-            bytes: counters("hybridgrid_bytes_total", "Bytes of blobs relayed.", "direction"),
+            bytes: counters(
+                "hybridgrid_bytes_total",
+                "Bytes of blobs relayed.",
+                "direction",
+            ),
             dropped: counters(
                 "hybridgrid_connections_dropped_total",
                 "Connections that the coordinator ended.",
                 "reason",
             ),
-            retries: counter("hybridgrid_retries_total", "Attempts beyond a task's first."),
+            retries: counter(
+                "hybridgrid_retries_total",
+                "Attempts beyond a task's first.",
+            ),
             cache_hits: counter(
                 "hybridgrid_cache_hits_reported_total",
                 "Compiles that clients answered from their own caches.",

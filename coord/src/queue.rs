@@ -131,23 +131,45 @@ impl Queue {
     }
 
     fn insert(&mut self, ticket: Ticket, order: i64) {
-        let Ticket { task, client, toolchain, bytes, deadline_ms } = ticket;
+        let Ticket {
+            task,
+            client,
+            toolchain,
+            bytes,
+            deadline_ms,
+        } = ticket;
         if self.places.contains_key(&task) {
             return;
         }
         let turns = &mut self.turns;
         let owner = self.clients.entry(client.clone()).or_insert_with(|| {
             *turns += 1;
-            Client { turn: *turns, tasks: 0, lanes: BTreeSet::new() }
+            Client {
+                turn: *turns,
+                tasks: 0,
+                lanes: BTreeSet::new(),
+            }
         });
         owner.tasks += 1;
         owner.lanes.insert(toolchain);
         let lane = self.lanes.entry(toolchain).or_default();
         lane.line.insert(owner.turn, client.clone());
-        lane.tasks.entry(client.clone()).or_default().insert(order, task);
+        lane.tasks
+            .entry(client.clone())
+            .or_default()
+            .insert(order, task);
         self.bytes += bytes;
         self.deadlines.insert((deadline_ms, task));
-        self.places.insert(task, Place { client, toolchain, bytes, deadline_ms, order });
+        self.places.insert(
+            task,
+            Place {
+                client,
+                toolchain,
+                bytes,
+                deadline_ms,
+                order,
+            },
+        );
     }
 
     /// Takes a task out, wherever it stands. `false`: it was not there.
@@ -196,7 +218,11 @@ impl Queue {
                 if best.is_some_and(|(first, _)| first <= turn) {
                     break;
                 }
-                let tasks = lane.tasks.get(client).into_iter().flat_map(BTreeMap::values);
+                let tasks = lane
+                    .tasks
+                    .get(client)
+                    .into_iter()
+                    .flat_map(BTreeMap::values);
                 if let Some(task) = tasks.copied().find(|task| fits(*task)) {
                     best = Some((turn, task));
                     break;
@@ -264,7 +290,9 @@ mod tests {
 
     fn order(queue: &mut Queue, tools: &[&str]) -> Vec<u64> {
         let tools: Vec<Digest> = tools.iter().map(|t| toolchain(t)).collect();
-        std::iter::from_fn(|| queue.take(&tools, |_| true)).map(|t| t.0).collect()
+        std::iter::from_fn(|| queue.take(&tools, |_| true))
+            .map(|t| t.0)
+            .collect()
     }
 
     #[test]
@@ -349,7 +377,9 @@ mod tests {
         heavy.bytes = QUEUE_BYTES_MAX;
         assert_eq!(queue.push(heavy), Err(Full::Bytes));
         for task in QUEUE_CLIENT_TASKS_MAX as u64..QUEUE_TASKS_MAX as u64 {
-            queue.push(ticket(task, &format!("c{}", task % 100), "gcc")).unwrap();
+            queue
+                .push(ticket(task, &format!("c{}", task % 100), "gcc"))
+                .unwrap();
         }
         assert_eq!(queue.push(ticket(1 << 40, "b", "gcc")), Err(Full::Tasks));
         assert_eq!(queue.len(), QUEUE_TASKS_MAX);

@@ -339,7 +339,10 @@ impl Registry {
     /// tasks, now or when it has a free slot.
     pub fn serves(&self, toolchain: &Digest, excluded: &[WorkerId]) -> bool {
         self.pools.get(toolchain).is_some_and(|pool| {
-            let out = excluded.iter().filter(|id| pool.serving.contains(id)).count();
+            let out = excluded
+                .iter()
+                .filter(|id| pool.serving.contains(id))
+                .count();
             pool.serving.len() > out
         })
     }
@@ -364,7 +367,9 @@ mod tests {
     fn spec(name: &str, slots: u32) -> WorkerSpec {
         WorkerSpec {
             name: name.into(),
-            instance: Digest::of(name.as_bytes()).as_bytes()[..16].try_into().unwrap(),
+            instance: Digest::of(name.as_bytes()).as_bytes()[..16]
+                .try_into()
+                .unwrap(),
             slots,
             digests: vec![Digest::of(b"gcc"), Digest::of(b"clang")],
             ..WorkerSpec::default()

@@ -18,7 +18,9 @@ pub struct Scheduler {
 impl Scheduler {
     /// The same seed and the same calls give the same choices.
     pub fn new(seed: u64) -> Self {
-        Scheduler { random: fastrand::Rng::with_seed(seed) }
+        Scheduler {
+            random: fastrand::Rng::with_seed(seed),
+        }
     }
 
     /// Gives the task a slot on a worker that has `toolchain` and is not among
@@ -41,14 +43,18 @@ impl Scheduler {
         excluded: &[WorkerId],
     ) -> Option<WorkerId> {
         let free = registry.free(toolchain);
-        let mut holes: Vec<usize> =
-            excluded.iter().filter_map(|id| registry.position(toolchain, *id)).collect();
+        let mut holes: Vec<usize> = excluded
+            .iter()
+            .filter_map(|id| registry.position(toolchain, *id))
+            .collect();
         holes.sort_unstable();
         holes.dedup();
         let eligible = free.len() - holes.len();
         // The nth eligible one, stepping over the holes.
         let nth = |n: usize| {
-            let at = holes.iter().fold(n, |at, hole| at + usize::from(at >= *hole));
+            let at = holes
+                .iter()
+                .fold(n, |at, hole| at + usize::from(at >= *hole));
             free.get(at).copied()
         };
         match eligible {
@@ -114,7 +120,12 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..500 {
             let excluded = [WorkerId(3), WorkerId(1)];
-            seen.insert(scheduler.choose(&registry, &toolchain, &excluded).unwrap().0);
+            seen.insert(
+                scheduler
+                    .choose(&registry, &toolchain, &excluded)
+                    .unwrap()
+                    .0,
+            );
         }
         assert_eq!(Vec::from_iter(seen), [0, 2, 4]);
         let all: Vec<WorkerId> = (0..5).map(WorkerId).collect();
@@ -126,7 +137,9 @@ mod tests {
         let (mut registry, toolchain) = grid(100);
         let mut scheduler = Scheduler::new(7);
         for dispatch in 0..400 {
-            scheduler.book(&mut registry, &toolchain, &[], DispatchId(dispatch)).unwrap();
+            scheduler
+                .book(&mut registry, &toolchain, &[], DispatchId(dispatch))
+                .unwrap();
         }
         let most = registry.iter().map(|(_, w)| w.running.len()).max().unwrap();
         // One random choice gives about 10 at a mean of 4; two give 5 or 6.
@@ -136,11 +149,23 @@ mod tests {
     #[test]
     fn a_burdened_worker_loses() {
         let (mut registry, toolchain) = grid(2);
-        let idle = Vitals { memory_available_bytes: 8 << 30, ..Vitals::default() };
+        let idle = Vitals {
+            memory_available_bytes: 8 << 30,
+            ..Vitals::default()
+        };
         for burdened in [
-            Vitals { load_milli: 16_000, ..idle },
-            Vitals { memory_available_bytes: 64 << 20, ..idle },
-            Vitals { round_trip_us: 200_000, ..idle },
+            Vitals {
+                load_milli: 16_000,
+                ..idle
+            },
+            Vitals {
+                memory_available_bytes: 64 << 20,
+                ..idle
+            },
+            Vitals {
+                round_trip_us: 200_000,
+                ..idle
+            },
         ] {
             registry.heard(WorkerId(0), Some(burdened), 1);
             registry.heard(WorkerId(1), Some(idle), 1);

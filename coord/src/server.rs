@@ -41,7 +41,9 @@ pub fn main() -> ExitCode {
         Some(level) => log::set_level(level),
         None => log::warn(format_args!("HG_LOG takes error, warn, info or debug")),
     }
-    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = std::env::var_os("HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from);
     let config = match Config::new(&serve, home) {
         Ok(config) => config,
         Err(why) => {
@@ -92,14 +94,19 @@ fn raise_fds() -> u64 {
 async fn bind(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
     let bound = TcpListener::bind(address).await;
     let listener = bound.map_err(|error| format!("{flag} {address}: {error}"))?;
-    let address = listener.local_addr().map_err(|error| format!("{flag} {address}: {error}"))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| format!("{flag} {address}: {error}"))?;
     Ok((listener, address))
 }
 
 async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     // Before anybody can see the ports, so that a signal is never lost.
     let signals = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        signals(SignalKind::terminate())?,
+        signals(SignalKind::interrupt())?,
+    );
     let (hub, mut ended) = Hub::new(seed());
     let (grid, grid_address) = bind("--listen", config.listen).await?;
     let mut endpoints = json!({ "grid": grid_address.to_string() });
@@ -107,7 +114,8 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         Some(address) => {
             let (listener, address) = bind("--http", address).await?;
             endpoints["http"] = json!(address.to_string());
-            let inner = api::start(hub.clone()).map_err(|error| format!("--http: {error}"))?;
+            let inner =
+                api::Inner::start(hub.clone()).map_err(|error| format!("--http: {error}"))?;
             Some(tokio::spawn(api::accept(listener, inner, hub.clone())))
         }
         None => None,
@@ -147,7 +155,9 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
 
 /// Different in each process: workers must not be able to tell who is chosen.
 fn seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     now.as_nanos() as u64 ^ (u64::from(std::process::id()) << 32)
 }
 
@@ -158,7 +168,9 @@ fn announce(state: &Path, endpoints: &str) -> Result<(), String> {
         .map_err(|error| format!("--state {}: {error}", state.display()))?;
     let mut stdout = io::stdout().lock();
     // Nobody reads stdout: the file has it.
-    let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(line.as_bytes())
+        .and_then(|()| stdout.flush());
     Ok(())
 }
 

@@ -70,7 +70,8 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.hub.cancel(self.id, failure(Code::Cancelled, "the client is gone"));
+        self.hub
+            .cancel(self.id, failure(Code::Cancelled, "the client is gone"));
     }
 }
 
@@ -81,7 +82,10 @@ pub async fn serve(
     replies: Sender<Reply>,
     peer: String,
 ) {
-    let first = timeout(Duration::from_millis(u64::from(HELLO_MS_MAX)), requests.message());
+    let first = timeout(
+        Duration::from_millis(u64::from(HELLO_MS_MAX)),
+        requests.message(),
+    );
     let task = tokio::select! {
         first = first => match first {
             Ok(Ok(Some(SubmitRequest { kind: Some(submit_request::Kind::Task(task)) }))) => task,
@@ -99,7 +103,10 @@ pub async fn serve(
         }
     };
     let (id, task, mailbox) = hub.submit(task, demand);
-    let _guard = Guard { hub: hub.clone(), id };
+    let _guard = Guard {
+        hub: hub.clone(),
+        id,
+    };
     let now = Instant::now();
     let mut stream = Stream {
         hub,
@@ -128,7 +135,7 @@ async fn refuse(replies: &Sender<Reply>, why: &str) {
 /// What came first.
 enum Next {
     Mail(Mail),
-    Request(Result<Option<SubmitRequest>, Status>),
+    Request(Box<Option<SubmitRequest>>),
     Turn(Option<Turn>),
     Stalled,
     Quiet,
@@ -146,24 +153,25 @@ impl Stream {
             mail = self.mailbox.next() => Next::Mail(mail),
             () = self.replies.closed() => Next::Gone,
             turn = turn(channel), if waiting.is_some() => Next::Turn(turn),
-            request = requests.message(), if self.open && waiting.is_none() => Next::Request(request),
+            request = requests.message(), if self.open && waiting.is_none() => request.map_or(Next::Gone, |request| Next::Request(Box::new(request))),
             () = tokio::time::sleep_until(quiet) => Next::Quiet,
             () = tokio::time::sleep_until(waiting.unwrap_or(quiet)), if waiting.is_some() => Next::Stalled,
         };
         match next {
             Next::Mail(mail) => self.tell(mail).await,
-            Next::Gone | Next::Request(Err(_)) => Err(Over),
+            Next::Gone => Err(Over),
             Next::Turn(turn) => {
                 self.forward(turn);
                 Ok(())
             }
-            Next::Request(Ok(None)) => {
-                self.open = false;
-                self.check_open();
-                Ok(())
-            }
-            Next::Request(Ok(Some(request))) => {
-                self.take(request);
+            Next::Request(request) => {
+                match *request {
+                    Some(request) => self.take(request),
+                    None => {
+                        self.open = false;
+                        self.check_open();
+                    }
+                }
                 Ok(())
             }
             Next::Stalled => {
@@ -175,7 +183,10 @@ impl Stream {
             }
             Next::Quiet => {
                 let running = self.attempt.is_some();
-                self.reply(submit_response::Kind::StillThere(v1::StillThere { running })).await
+                self.reply(submit_response::Kind::StillThere(v1::StillThere {
+                    running,
+                }))
+                .await
             }
         }
     }
@@ -193,7 +204,13 @@ impl Stream {
     /// Tells the client what the mailbox has.
     async fn tell(&mut self, mail: Mail) -> Result<(), Over> {
         match mail {
-            Mail::Started { attempt, worker, label, dispatch, queue_ms } => {
+            Mail::Started {
+                attempt,
+                worker,
+                label,
+                dispatch,
+                queue_ms,
+            } => {
                 self.pending = None;
                 self.attempt = self.hub.channel(worker).map(|channel| Attempt {
                     number: attempt,
@@ -203,12 +220,27 @@ impl Stream {
                     inputs: None,
                 });
                 let queue_ms = u32::try_from(queue_ms).unwrap_or(u32::MAX);
-                let started = v1::Started { attempt, worker: label, queue_ms };
+                let started = v1::Started {
+                    attempt,
+                    worker: label,
+                    queue_ms,
+                };
                 self.reply(submit_response::Kind::Started(started)).await
             }
             Mail::Need { attempt, digests } => self.need(attempt, digests).await,
-            Mail::Output { attempt, output, data, last, credit } => {
-                let chunk = v1::OutputChunk { attempt, output, data, last };
+            Mail::Output {
+                attempt,
+                output,
+                data,
+                last,
+                credit,
+            } => {
+                let chunk = v1::OutputChunk {
+                    attempt,
+                    output,
+                    data,
+                    last,
+                };
                 self.reply(submit_response::Kind::Chunk(chunk)).await?;
                 if let Some(current) = self.attempt.as_ref().filter(|a| a.number == attempt) {
                     current.channel.credit(current.dispatch, credit);
@@ -216,7 +248,8 @@ impl Stream {
                 Ok(())
             }
             Mail::Finished(finished) => {
-                self.reply(submit_response::Kind::Finished(*finished)).await?;
+                self.reply(submit_response::Kind::Finished(*finished))
+                    .await?;
                 Err(Over)
             }
             Mail::Failed(failure) => {
@@ -237,12 +270,19 @@ impl Stream {
         }
         self.progressed = Instant::now();
         self.check_open();
-        self.reply(submit_response::Kind::Need(v1::InputsNeeded { attempt, digests })).await
+        self.reply(submit_response::Kind::Need(v1::InputsNeeded {
+            attempt,
+            digests,
+        }))
+        .await
     }
 
     /// A client that has closed its side can't send what is missing.
     fn check_open(&self) {
-        let inputs = self.attempt.as_ref().and_then(|attempt| attempt.inputs.as_ref());
+        let inputs = self
+            .attempt
+            .as_ref()
+            .and_then(|attempt| attempt.inputs.as_ref());
         if !self.open && inputs.is_some_and(|inputs| !inputs.is_complete()) {
             self.abort("the stream ended before the inputs");
         }
@@ -295,16 +335,22 @@ impl Stream {
         let dispatch = attempt.dispatch;
         let bytes = self.hub.metrics.bytes.with_label_values(&["to_worker"]);
         bytes.inc_by(pending.data.len() as u64);
-        attempt.channel.send_chunk(turn, v1::Chunk {
-            dispatch_id: dispatch.0,
-            blob: pending.input,
-            data: pending.data,
-            last: pending.last,
-        });
+        attempt.channel.send_chunk(
+            turn,
+            v1::Chunk {
+                dispatch_id: dispatch.0,
+                blob: pending.input,
+                data: pending.data,
+                last: pending.last,
+            },
+        );
         let due = self.progressed.elapsed() >= Duration::from_millis(PROGRESS_MS);
         if pending.complete || due {
             self.progressed = Instant::now();
-            self.hub.handle(Event::InputsProgressed { dispatch, complete: pending.complete });
+            self.hub.handle(Event::InputsProgressed {
+                dispatch,
+                complete: pending.complete,
+            });
         }
     }
 }

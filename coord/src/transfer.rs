@@ -50,8 +50,17 @@ impl Inputs {
         if asked.len() != digests.len() || !asked.iter().all(has) {
             return Err("need of a digest that is not in the task, or twice".into());
         }
-        let inputs = task.inputs.iter().map(|i| (i.digest.clone(), i.encoded_size)).collect();
-        Ok(Inputs { inputs, needed: asked.clone(), asked, current: None })
+        let inputs = task
+            .inputs
+            .iter()
+            .map(|i| (i.digest.clone(), i.encoded_size))
+            .collect();
+        Ok(Inputs {
+            inputs,
+            needed: asked.clone(),
+            asked,
+            current: None,
+        })
     }
 
     /// A chunk of `len` bytes came for input number `input`.
@@ -71,7 +80,9 @@ impl Inputs {
         if !self.needed.contains(digest) {
             return Ok(Verdict::Drop);
         }
-        *left = left.checked_sub(len as u64).ok_or("an input longer than announced")?;
+        *left = left
+            .checked_sub(len as u64)
+            .ok_or("an input longer than announced")?;
         self.current = (!last).then_some(index);
         if last {
             if *left > 0 {
@@ -79,7 +90,9 @@ impl Inputs {
             }
             self.needed.remove(digest);
         }
-        Ok(Verdict::Relay { complete: self.needed.is_empty() })
+        Ok(Verdict::Relay {
+            complete: self.needed.is_empty(),
+        })
     }
 
     /// Whether everything went.
@@ -125,7 +138,10 @@ impl Outputs {
             return Err("an output before the end of another".into());
         }
         let len = len as u32;
-        self.window = self.window.checked_sub(len).ok_or("output beyond the window")?;
+        self.window = self
+            .window
+            .checked_sub(len)
+            .ok_or("output beyond the window")?;
         self.total += u64::from(len);
         if self.total > OUTPUT_BYTES_MAX {
             return Err("output beyond the limit".into());
@@ -143,7 +159,10 @@ impl Outputs {
 
     /// Bytes of an output that came to its end.
     pub fn received(&self, index: usize) -> Option<u64> {
-        self.outputs.get(index).filter(|(_, ended)| *ended).map(|(bytes, _)| *bytes)
+        self.outputs
+            .get(index)
+            .filter(|(_, ended)| *ended)
+            .map(|(bytes, _)| *bytes)
     }
 }
 
@@ -171,18 +190,30 @@ mod tests {
         let need = [vec![1; 32], vec![2; 32]];
         let fresh = || Inputs::new(&task(), &need).unwrap();
         let mut inputs = fresh();
-        assert_eq!(inputs.chunk(0, 3, false), Ok(Verdict::Relay { complete: false }));
+        assert_eq!(
+            inputs.chunk(0, 3, false),
+            Ok(Verdict::Relay { complete: false })
+        );
         assert!(inputs.chunk(1, 0, true).is_err());
-        assert_eq!(inputs.chunk(0, 2, true), Ok(Verdict::Relay { complete: false }));
+        assert_eq!(
+            inputs.chunk(0, 2, true),
+            Ok(Verdict::Relay { complete: false })
+        );
         assert_eq!(inputs.chunk(2, 5, true), Ok(Verdict::Drop));
         assert!(!inputs.is_complete());
-        assert_eq!(inputs.chunk(1, 0, true), Ok(Verdict::Relay { complete: true }));
+        assert_eq!(
+            inputs.chunk(1, 0, true),
+            Ok(Verdict::Relay { complete: true })
+        );
         assert!(fresh().chunk(0, 6, false).is_err(), "too long");
         assert!(fresh().chunk(0, 4, true).is_err(), "too short");
         assert!(fresh().chunk(0, 0, false).is_err(), "empty");
         assert!(fresh().chunk(3, 9, true).is_err(), "not asked for");
         assert!(fresh().chunk(9, 1, true).is_err(), "no such input");
-        assert!(fresh().chunk(0, CHUNK_BYTES_MAX + 1, true).is_err(), "large chunk");
+        assert!(
+            fresh().chunk(0, CHUNK_BYTES_MAX + 1, true).is_err(),
+            "large chunk"
+        );
     }
 
     #[test]
@@ -201,7 +232,10 @@ mod tests {
         assert!(outputs.chunk(0, 1, false).is_err());
         outputs.credit(1);
         outputs.chunk(0, 1, true).unwrap();
-        assert_eq!(outputs.received(0), Some(u64::from(OUTPUT_WINDOW_BYTES) + 1));
+        assert_eq!(
+            outputs.received(0),
+            Some(u64::from(OUTPUT_WINDOW_BYTES) + 1)
+        );
         assert_eq!(outputs.received(1), None);
     }
 

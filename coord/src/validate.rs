@@ -38,17 +38,35 @@ fn ensure(good: bool, what: &str) -> Result<(), String> {
 /// A path inside a task's folder: relative, no "..", no NUL, no empty part.
 fn check_path(path: &[u8], what: &str) -> Result<(), String> {
     ensure(!path.is_empty(), &format!("{what}: empty"))?;
-    ensure(path.len() <= PATH_BYTES_MAX, &format!("{what}: longer than {PATH_BYTES_MAX} bytes"))?;
+    ensure(
+        path.len() <= PATH_BYTES_MAX,
+        &format!("{what}: longer than {PATH_BYTES_MAX} bytes"),
+    )?;
     ensure(!path.contains(&0), &format!("{what}: contains NUL"))?;
     let mut parts = path.split(|byte| *byte == b'/');
-    ensure(parts.all(|part| !part.is_empty() && part != b".."), &format!("{what}: leaves the folder"))
+    ensure(
+        parts.all(|part| !part.is_empty() && part != b".."),
+        &format!("{what}: leaves the folder"),
+    )
 }
 
 fn check_toolchain(toolchain: &v1::Toolchain) -> Result<Digest, String> {
-    ensure(toolchain.family() != v1::Family::Unspecified, "toolchain: unknown family")?;
-    ensure(toolchain.language() != v1::Language::Unspecified, "toolchain: unknown language")?;
-    ensure(toolchain.version.len() <= NAME_BYTES_MAX, "toolchain: version too long")?;
-    ensure(toolchain.target.len() <= NAME_BYTES_MAX, "toolchain: target too long")?;
+    ensure(
+        toolchain.family() != v1::Family::Unspecified,
+        "toolchain: unknown family",
+    )?;
+    ensure(
+        toolchain.language() != v1::Language::Unspecified,
+        "toolchain: unknown language",
+    )?;
+    ensure(
+        toolchain.version.len() <= NAME_BYTES_MAX,
+        "toolchain: version too long",
+    )?;
+    ensure(
+        toolchain.target.len() <= NAME_BYTES_MAX,
+        "toolchain: target too long",
+    )?;
     Digest::try_from(&toolchain.digest[..]).map_err(|error| format!("toolchain: {error}"))
 }
 
@@ -70,8 +88,13 @@ fn check_inputs(inputs: &[v1::Input]) -> Result<(), String> {
         check_path(&input.path, "input path")?;
         ensure(paths.insert(&input.path), "two inputs at one path")?;
         ensure(input.size <= INPUT_BYTES_MAX, "input too large")?;
-        check_blob(&input.digest, input.size, input.encoding, input.encoded_size)
-            .map_err(|why| format!("input: {why}"))?;
+        check_blob(
+            &input.digest,
+            input.size,
+            input.encoding,
+            input.encoded_size,
+        )
+        .map_err(|why| format!("input: {why}"))?;
     }
     Ok(())
 }
@@ -80,13 +103,25 @@ fn check_arguments(task: &v1::Task) -> Result<(), String> {
     ensure(task.arguments.len() <= ARGUMENTS_MAX, "too many arguments")?;
     let bytes: usize = task.arguments.iter().map(Vec::len).sum();
     ensure(bytes <= ARGUMENT_BYTES_MAX, "arguments too long")?;
-    ensure(!task.arguments.iter().any(|arg| arg.contains(&0)), "argument with NUL")?;
-    ensure(task.environment.len() <= ENVIRONMENT_MAX, "too many environment variables")?;
+    ensure(
+        !task.arguments.iter().any(|arg| arg.contains(&0)),
+        "argument with NUL",
+    )?;
+    ensure(
+        task.environment.len() <= ENVIRONMENT_MAX,
+        "too many environment variables",
+    )?;
     for variable in &task.environment {
         let (name, value) = (&variable.name, &variable.value);
-        ensure(name.len() + value.len() <= ENVIRONMENT_BYTES_MAX, "environment variable too long")?;
+        ensure(
+            name.len() + value.len() <= ENVIRONMENT_BYTES_MAX,
+            "environment variable too long",
+        )?;
         let shaped = !name.is_empty() && !name.contains(&b'=');
-        ensure(shaped && !name.contains(&0) && !value.contains(&0), "malformed environment variable")?;
+        ensure(
+            shaped && !name.contains(&0) && !value.contains(&0),
+            "malformed environment variable",
+        )?;
     }
     Ok(())
 }
@@ -110,18 +145,34 @@ pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
         ensure(outputs.insert(output), "the same output twice")?;
     }
     let limits = task.limits.unwrap_or_default();
-    ensure(limits.wall_ms_max <= COMPILE_MS_MAX, "limits: wall time too long")?;
-    ensure(limits.output_bytes_max <= OUTPUT_BYTES_MAX, "limits: too much output")?;
-    ensure(task.source.len() <= SOURCE_BYTES_MAX, "source: name too long")?;
+    ensure(
+        limits.wall_ms_max <= COMPILE_MS_MAX,
+        "limits: wall time too long",
+    )?;
+    ensure(
+        limits.output_bytes_max <= OUTPUT_BYTES_MAX,
+        "limits: too much output",
+    )?;
+    ensure(
+        task.source.len() <= SOURCE_BYTES_MAX,
+        "source: name too long",
+    )?;
     ensure(task.client.len() <= NAME_BYTES_MAX, "client: name too long")?;
     let bytes = task.encoded_len();
-    ensure(bytes + DISPATCH_OVERHEAD_BYTES <= limits::FRAME_BYTES_MAX, "task too large")?;
+    ensure(
+        bytes + DISPATCH_OVERHEAD_BYTES <= limits::FRAME_BYTES_MAX,
+        "task too large",
+    )?;
     let compile_ms = match limits.wall_ms_max {
         0 => COMPILE_MS_DEFAULT,
         some => some,
     };
     Ok(Demand {
-        client: Arc::from(if task.client.is_empty() { peer } else { &task.client }),
+        client: Arc::from(if task.client.is_empty() {
+            peer
+        } else {
+            &task.client
+        }),
         toolchain,
         bytes,
         queue_ms_max: match task.queue_ms_max {
@@ -139,10 +190,20 @@ pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
 pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
     let version = hello.protocol_version;
     let spoken = version != 0 && version.abs_diff(PROTOCOL_VERSION) <= 1;
-    ensure(spoken, &format!("protocol version {version}, here it is {PROTOCOL_VERSION}"))?;
-    let instance = <[u8; 16]>::try_from(&hello.instance[..]).map_err(|_| "instance: not 16 bytes")?;
-    ensure((1..=SLOTS_MAX).contains(&hello.slots), &format!("slots: not 1 to {SLOTS_MAX}"))?;
-    ensure(hello.toolchains.len() <= TOOLCHAINS_MAX, "too many toolchains")?;
+    ensure(
+        spoken,
+        &format!("protocol version {version}, here it is {PROTOCOL_VERSION}"),
+    )?;
+    let instance =
+        <[u8; 16]>::try_from(&hello.instance[..]).map_err(|_| "instance: not 16 bytes")?;
+    ensure(
+        (1..=SLOTS_MAX).contains(&hello.slots),
+        &format!("slots: not 1 to {SLOTS_MAX}"),
+    )?;
+    ensure(
+        hello.toolchains.len() <= TOOLCHAINS_MAX,
+        "too many toolchains",
+    )?;
     let mut toolchains = hello.toolchains;
     let mut digests = Vec::with_capacity(toolchains.len());
     for toolchain in &mut toolchains {
@@ -177,17 +238,31 @@ pub fn result(
     result: &v1::TaskResult,
     received: impl Fn(usize) -> Option<u64>,
 ) -> Result<(), String> {
-    ensure(result.stdout.len() <= STDIO_BYTES_MAX, "result: stdout too long")?;
-    ensure(result.stderr.len() <= STDIO_BYTES_MAX, "result: stderr too long")?;
+    ensure(
+        result.stdout.len() <= STDIO_BYTES_MAX,
+        "result: stdout too long",
+    )?;
+    ensure(
+        result.stderr.len() <= STDIO_BYTES_MAX,
+        "result: stderr too long",
+    )?;
     let mut wanted = task.outputs.iter().enumerate();
     for output in &result.outputs {
         let Some((index, _)) = wanted.find(|(_, path)| **path == output.path) else {
             return Err("result: an output that was not asked for, or out of order".into());
         };
-        check_blob(&output.digest, output.size, output.encoding, output.encoded_size)
-            .map_err(|why| format!("result: output {index}: {why}"))?;
+        check_blob(
+            &output.digest,
+            output.size,
+            output.encoding,
+            output.encoded_size,
+        )
+        .map_err(|why| format!("result: output {index}: {why}"))?;
         let came = received(index) == Some(output.encoded_size);
-        ensure(came, &format!("result: output {index} is not what came before it"))?;
+        ensure(
+            came,
+            &format!("result: output {index} is not what came before it"),
+        )?;
     }
     Ok(())
 }
@@ -236,7 +311,11 @@ mod tests {
         assert_eq!(&*demand.client, "peer");
         assert_eq!(demand.queue_ms_max, QUEUE_MS_DEFAULT);
         assert_eq!(demand.compile_ms_max, u64::from(COMPILE_MS_DEFAULT));
-        let named = v1::Task { client: "me".into(), queue_ms_max: u32::MAX, ..good() };
+        let named = v1::Task {
+            client: "me".into(),
+            queue_ms_max: u32::MAX,
+            ..good()
+        };
         let demand = task(&named, "peer").unwrap();
         assert_eq!((&*demand.client, demand.queue_ms_max), ("me", QUEUE_MS_MAX));
     }
@@ -248,33 +327,59 @@ mod tests {
             ("toolchain: missing", |t| t.toolchain = None),
             ("family", |t| t.toolchain.as_mut().unwrap().family = 9),
             ("language", |t| t.toolchain.as_mut().unwrap().language = 0),
-            ("32 bytes", |t| t.toolchain.as_mut().unwrap().digest = vec![1; 31]),
-            ("version too long", |t| t.toolchain.as_mut().unwrap().version = "v".repeat(257)),
-            ("too many arguments", |t| t.arguments = vec![Vec::new(); ARGUMENTS_MAX + 1]),
-            ("arguments too long", |t| t.arguments = vec![vec![1; ARGUMENT_BYTES_MAX + 1]]),
+            ("32 bytes", |t| {
+                t.toolchain.as_mut().unwrap().digest = vec![1; 31]
+            }),
+            ("version too long", |t| {
+                t.toolchain.as_mut().unwrap().version = "v".repeat(257)
+            }),
+            ("too many arguments", |t| {
+                t.arguments = vec![Vec::new(); ARGUMENTS_MAX + 1]
+            }),
+            ("arguments too long", |t| {
+                t.arguments = vec![vec![1; ARGUMENT_BYTES_MAX + 1]]
+            }),
             ("argument with NUL", |t| t.arguments.push(vec![0])),
-            ("leaves the folder", |t| t.working_directory = b"/etc".to_vec()),
-            ("too many inputs", |t| t.inputs = vec![input(b"x"); INPUTS_MAX + 1]),
+            ("leaves the folder", |t| {
+                t.working_directory = b"/etc".to_vec()
+            }),
+            ("too many inputs", |t| {
+                t.inputs = vec![input(b"x"); INPUTS_MAX + 1]
+            }),
             ("two inputs", |t| t.inputs.push(input(b"foo.c"))),
-            ("leaves the folder", |t| t.inputs[0].path = b"a/../../b".to_vec()),
+            ("leaves the folder", |t| {
+                t.inputs[0].path = b"a/../../b".to_vec()
+            }),
             ("leaves the folder", |t| t.inputs[0].path = b"a//b".to_vec()),
-            ("longer than", |t| t.inputs[0].path = vec![b'a'; PATH_BYTES_MAX + 1]),
+            ("longer than", |t| {
+                t.inputs[0].path = vec![b'a'; PATH_BYTES_MAX + 1]
+            }),
             ("contains NUL", |t| t.inputs[0].path = b"a\0".to_vec()),
             ("32 bytes", |t| t.inputs[0].digest.clear()),
-            ("input too large", |t| t.inputs[0].size = INPUT_BYTES_MAX + 1),
+            ("input too large", |t| {
+                t.inputs[0].size = INPUT_BYTES_MAX + 1
+            }),
             ("unknown encoding", |t| t.inputs[0].encoding = 5),
             ("encoded size", |t| t.inputs[0].encoded_size = 11),
             ("encoded size", |t| {
                 t.inputs[0].encoding = Encoding::Zstd.into();
                 t.inputs[0].encoded_size = 2_000;
             }),
-            ("too many outputs", |t| t.outputs = vec![b"o".to_vec(); OUTPUTS_MAX + 1]),
+            ("too many outputs", |t| {
+                t.outputs = vec![b"o".to_vec(); OUTPUTS_MAX + 1]
+            }),
             ("same output twice", |t| t.outputs.push(b"foo.o".to_vec())),
             ("empty", |t| t.outputs[0].clear()),
-            ("too many environment", |t| t.environment = vec![Default::default(); 33]),
+            ("too many environment", |t| {
+                t.environment = vec![Default::default(); 33]
+            }),
             ("malformed", |t| t.environment = vec![Default::default()]),
-            ("wall time", |t| t.limits.get_or_insert_default().wall_ms_max = COMPILE_MS_MAX + 1),
-            ("too much output", |t| t.limits.get_or_insert_default().output_bytes_max = u64::MAX),
+            ("wall time", |t| {
+                t.limits.get_or_insert_default().wall_ms_max = COMPILE_MS_MAX + 1
+            }),
+            ("too much output", |t| {
+                t.limits.get_or_insert_default().output_bytes_max = u64::MAX
+            }),
             ("source", |t| t.source = "s".repeat(SOURCE_BYTES_MAX + 1)),
             ("client", |t| t.client = "c".repeat(NAME_BYTES_MAX + 1)),
         ];
@@ -305,12 +410,30 @@ mod tests {
         let spec = hello(good.clone(), "a".into()).unwrap();
         assert_eq!((spec.name.as_str(), spec.digests.len()), ("pi4", 1));
         let bad = [
-            v1::Hello { protocol_version: 0, ..good.clone() },
-            v1::Hello { protocol_version: PROTOCOL_VERSION + 2, ..good.clone() },
-            v1::Hello { instance: vec![1; 15], ..good.clone() },
-            v1::Hello { slots: 0, ..good.clone() },
-            v1::Hello { slots: SLOTS_MAX + 1, ..good.clone() },
-            v1::Hello { toolchains: vec![toolchain(); TOOLCHAINS_MAX + 1], ..good.clone() },
+            v1::Hello {
+                protocol_version: 0,
+                ..good.clone()
+            },
+            v1::Hello {
+                protocol_version: PROTOCOL_VERSION + 2,
+                ..good.clone()
+            },
+            v1::Hello {
+                instance: vec![1; 15],
+                ..good.clone()
+            },
+            v1::Hello {
+                slots: 0,
+                ..good.clone()
+            },
+            v1::Hello {
+                slots: SLOTS_MAX + 1,
+                ..good.clone()
+            },
+            v1::Hello {
+                toolchains: vec![toolchain(); TOOLCHAINS_MAX + 1],
+                ..good.clone()
+            },
         ];
         for bad in bad {
             assert!(hello(bad.clone(), "a".into()).is_err(), "{bad:?}");
@@ -326,17 +449,26 @@ mod tests {
             encoding: Encoding::Identity.into(),
             encoded_size: 5,
         };
-        let with = |outputs| v1::TaskResult { outputs, ..v1::TaskResult::default() };
+        let with = |outputs| v1::TaskResult {
+            outputs,
+            ..v1::TaskResult::default()
+        };
         let came = |_| Some(5);
         let both = with(vec![output(b"foo.o"), output(b"foo.su")]);
         assert_eq!(result(&good(), &both, came), Ok(()));
-        assert_eq!(result(&good(), &with(vec![output(b"foo.su")]), came), Ok(()));
+        assert_eq!(
+            result(&good(), &with(vec![output(b"foo.su")]), came),
+            Ok(())
+        );
         assert!(result(&good(), &both, |_| Some(4)).is_err());
         assert!(result(&good(), &both, |_| None).is_err());
         let swapped = with(vec![output(b"foo.su"), output(b"foo.o")]);
         assert!(result(&good(), &swapped, came).is_err());
         assert!(result(&good(), &with(vec![output(b"bar.o")]), came).is_err());
-        let chatty = v1::TaskResult { stderr: vec![0; STDIO_BYTES_MAX + 1], ..with(vec![]) };
+        let chatty = v1::TaskResult {
+            stderr: vec![0; STDIO_BYTES_MAX + 1],
+            ..with(vec![])
+        };
         assert!(result(&good(), &chatty, came).is_err());
     }
 }
