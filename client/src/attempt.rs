@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use hg_proto::args::Reason;
+use hg_proto::limits::COMPILE_MS_DEFAULT;
 use hg_proto::toolchain::Family;
 use hg_proto::v1::{Failure, TaskResult, failure::Code};
 
@@ -15,6 +16,12 @@ pub const ACCEPT_MS_MAX: u64 = 2_000;
 /// Silence on a task's stream after which the coordinator is given up; it says
 /// something every `STILL_THERE_MS`.
 pub const SILENCE_MS_MAX: u64 = 6_000;
+
+/// Beyond the wait for a worker that was asked for, until one has the task.
+pub const QUEUE_GRACE_MS: u64 = 2_000;
+/// From the task to its end once a worker has it, retries included, however
+/// alive the coordinator says it is.
+pub const RUN_MS_MAX: u64 = 2 * COMPILE_MS_DEFAULT as u64;
 
 /// How long a grid that failed so many times in a row is not asked again.
 pub fn down_memo(times: u32) -> Duration {

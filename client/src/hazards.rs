@@ -79,7 +79,9 @@ pub fn lost_pragma(source: &[u8], openmp: bool) -> Option<Reason> {
 pub fn user_files(text: &[u8]) -> Vec<Vec<u8>> {
     let mut files: Vec<Vec<u8>> = Vec::new();
     for marker in Markers::of(text) {
-        if marker.path.starts_with(b"<") || is_system(marker.path) {
+        // "/work//" is how -g says where the compiler runs.
+        let no_file = marker.path.starts_with(b"<") || marker.path.ends_with(b"//");
+        if no_file || is_system(marker.path) {
             continue;
         }
         let path = unescape(marker.path);
@@ -1159,7 +1161,8 @@ mod tests {
 
     #[test]
     fn user_files_are_listed_once() {
-        let text = gcc("# 1 \"./u \\\"q\\\".h\" 1\nint a;\n# 3 \"a.c\" 2");
+        let text =
+            gcc("# 1 \"/work//\"\n# 1 \"a.c\"\n# 1 \"./u \\\"q\\\".h\" 1\nint a;\n# 3 \"a.c\" 2");
         assert_eq!(
             user_files(&text),
             [b"a.c".to_vec(), b"./u \"q\".h".to_vec()]

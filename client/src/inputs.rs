@@ -1,15 +1,17 @@
 //! Gathers what a worker needs: the source, preprocessed here with its macros
 //! kept, and the dependency file as a by-product.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use hg_proto::args::{Compile, Dialect, Reason};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
+use hg_proto::toolchain::Family;
+use hg_proto::toolchain::Family;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::compiler::{Command, Found};
@@ -43,6 +45,9 @@ pub struct Preprocessing {
     errors: File,
     dependencies: Option<File>,
     forwarding: Forwarding,
+    /// gcc leaves some pragmas out of its text, those of OpenMP if it is on.
+    drops_pragmas: bool,
+    openmp: bool,
 }
 
 fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
@@ -95,6 +100,11 @@ impl Preprocessing {
             errors,
             dependencies,
             forwarding,
+            drops_pragmas: dialect.family == Family::Gcc,
+            openmp: compile.arguments.iter().any(|argument| {
+                let word = argument.words.first().map_or(&[][..], Vec::as_slice);
+                word.starts_with(b"-fopenmp") || word.starts_with(b"-fopenacc")
+            }),
         })
     }
 
@@ -129,6 +139,11 @@ impl Preprocessing {
         if said > 0 {
             return Err(reason("preprocessor-diagnostics", ""));
         }
+        if self.drops_pragmas
+            && let Some(lost) = lost_pragma(&text, self.openmp)
+        {
+            return Err(lost);
+        }
         Ok(text)
     }
 
@@ -160,6 +175,53 @@ impl Drop for Preprocessing {
         }
         let _ = &self.forwarding;
     }
+}
+
+/// Looks into the files that `text` was made of for pragmas that it should hold
+/// and doesn't.
+fn lost_pragma(text: &[u8], openmp: bool) -> Option<Reason> {
+    hazards::user_files(text).into_iter().find_map(|file| {
+        let path = os::from_bytes(file);
+        match std::fs::read(&path) {
+            Ok(source) => hazards::lost_pragma(&source, openmp),
+            // A name that #line made up: lex.yy.c says it is made of lex.l.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(reason("unreadable-source", error)),
+        }
+    })
+}
+
+/// Looks at the files that `text` is made of, for what the text does not show:
+/// precompiled headers that the compiler would take in their place, and pragmas
+/// that gcc leaves out.
+///
+/// # Errors
+/// Why the compile stays local.
+pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
+    let precompiled = |path: &Path| match path.exists() {
+        true => Err(reason("pch", path.display())),
+        false => Ok(()),
+    };
+    for candidate in compile.precompiled_candidates(dialect) {
+        precompiled(Path::new(&os::from_bytes(candidate)))?;
+    }
+    if dialect.family == Family::Clang {
+        return Ok(());
+    }
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
+    let openmp = words().any(|word| word.starts_with(b"-fopenmp") || word == b"-fopenacc");
+    for file in hazards::user_files(text) {
+        let path = PathBuf::from(os::from_bytes(file.clone()));
+        precompiled(Path::new(&os::from_bytes([&file[..], b".gch"].concat())))?;
+        // A name that a `#line` made up is no file, and its text is in another one.
+        let Ok(content) = fs::read(&path) else {
+            continue;
+        };
+        if let Some(lost) = hazards::lost_pragma(&content, openmp) {
+            return Err(lost);
+        }
+    }
+    Ok(())
 }
 
 /// Checks a text and makes it ready to travel.

@@ -1,6 +1,7 @@
 //! The life of one task on the grid: submit, send what is needed, collect the
 //! output. Unaware of preprocessing and of what happens after a loss.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use hg_proto::v1::{
 };
 use smol::future;
 
-use crate::attempt::{ACCEPT_MS_MAX, Lost, SILENCE_MS_MAX};
+use crate::attempt::{ACCEPT_MS_MAX, Lost, QUEUE_GRACE_MS, RUN_MS_MAX, SILENCE_MS_MAX};
 use crate::grpc::{Connection, GrpcError, Messages, Stream, within};
 use crate::slots::{Slot, Slots};
 
@@ -80,6 +81,10 @@ pub async fn submit(
     cost: &mut Cost,
 ) -> Result<Outcome, Lost> {
     let digest = task.inputs.first().map(|input| input.digest.clone());
+    let queue_ms_max = match task.queue_ms_max {
+        0 => RUN_MS_MAX,
+        ms => u64::from(ms) + QUEUE_GRACE_MS,
+    };
     let mut stream: Stream<SubmitResponse> = connection.start("SubmitTask");
     let messages = stream.sender().ok_or(Lost::Broken(String::new()))?;
     let first = SubmitRequest {
@@ -87,26 +92,28 @@ pub async fn submit(
     };
     messages.send(&first).await.map_err(lost)?;
     let (needs, needed) = async_channel::bounded::<u32>(1);
+    let sent = Cell::new(0);
     let upload = async {
-        let mut sent = 0;
         while let Ok(attempt) = needed.recv().await {
             // A call that is over shows on the receiving side.
             if let Ok(bytes) = send_input(&messages, encoded, attempt).await {
-                sent += bytes;
+                sent.set(sent.get() + bytes);
             }
         }
-        sent
+        future::pending().await
     };
     let mut run = Run {
         received: Received::default(),
         attempt: 0,
+        queue_ms_max,
         digest,
         sink,
-        needs: Some(needs),
+        needs,
     };
     let download = run.follow(&mut stream, slots, cost);
-    let (sent, outcome) = future::zip(upload, download).await;
-    cost.bytes_up += sent;
+    // A peer that takes no input must not keep us once the outcome is known.
+    let outcome = future::or(download, upload).await;
+    cost.bytes_up += sent.get();
     outcome
 }
 
@@ -138,10 +145,12 @@ async fn send_input(messages: &Messages, encoded: &[u8], attempt: u32) -> Result
 struct Run<'a> {
     received: Received,
     attempt: u32,
+    /// Until an attempt begins.
+    queue_ms_max: u64,
     digest: Option<Vec<u8>>,
     sink: &'a mut dyn Sink,
-    /// Dropped at the end, which ends the upload.
-    needs: Option<async_channel::Sender<u32>>,
+    /// Attempts that want the input.
+    needs: async_channel::Sender<u32>,
 }
 
 impl Run<'_> {
@@ -152,8 +161,13 @@ impl Run<'_> {
         cost: &mut Cost,
     ) -> Result<Outcome, Lost> {
         let mut silence_ms = ACCEPT_MS_MAX;
-        let outcome = loop {
+        let began = Instant::now();
+        loop {
             let waiting = self.attempt == 0;
+            let ms_max = if waiting { self.queue_ms_max } else { RUN_MS_MAX };
+            if began.elapsed() > Duration::from_millis(ms_max) {
+                break Err(Lost::Broken("no result in time".into()));
+            }
             let next = match slots.filter(|_| waiting && silence_ms == SILENCE_MS_MAX) {
                 Some(slots) => match overtake(stream, slots).await {
                     Ok(next) => next,
@@ -176,9 +190,7 @@ impl Run<'_> {
                 Ok(None) => break Err(Lost::Broken("the stream ended early".into())),
                 Err(lost) => break Err(lost),
             }
-        };
-        self.needs = None;
-        outcome
+        }
     }
 
     async fn take(&mut self, kind: Kind, cost: &mut Cost) -> Result<Option<Returned>, Lost> {
@@ -192,10 +204,10 @@ impl Run<'_> {
             }
             Kind::Need(need) => {
                 let ours = |digest: &Vec<u8>| Some(digest) == self.digest.as_ref();
-                if need.digests.iter().any(ours)
-                    && let Some(needs) = &self.needs
-                {
-                    let _ = needs.try_send(need.attempt);
+                if need.digests.iter().any(ours) {
+                    // Full: the input of an older attempt is still on its way,
+                    // and this one's will be missed in time.
+                    let _ = self.needs.try_send(need.attempt);
                 }
             }
             Kind::Chunk(chunk) => {

@@ -139,6 +139,10 @@ impl Wrap<'_> {
         }
         let tasks = Tasks::new();
         let (connection, gathered) = self.gather(&tasks, address, found, &plan)?;
+        if signals::seen().is_some() {
+            // Came while the preprocessor ran, and would be lost from here on.
+            return Err(reason("interrupted", "").into());
+        }
         let task = plan.task(&probe, toolchain, &gathered, config)?;
         let sent = self.send(&tasks, connection, task, &gathered, &plan);
         if retry && !matches!(sent, Err(Attempt::Lost(_))) {
@@ -184,6 +188,7 @@ impl Wrap<'_> {
         let dependencies = preprocessing.dependencies()?;
         drop(preprocessing);
         drop(slot);
+        inputs::check_files(&text, &plan.compile, plan.dialect)?;
         let gathered = inputs::pack(&text, dependencies, plan.dialect)?;
         Ok((connection, gathered))
     }
