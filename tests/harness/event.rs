@@ -50,13 +50,14 @@ pub fn parse(line: &str) -> Result<Event, String> {
     serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))
 }
 
-/// All events of a log; none if there is no such file.
+/// All events of a log; none if there is no such file. Blank lines are nobody's.
 ///
 /// # Panics
 /// A line is no event.
 pub fn read(log: &Path) -> Vec<Event> {
     let text = fs::read_to_string(log).unwrap_or_default();
     text.lines()
+        .filter(|line| !line.trim().is_empty())
         .map(|line| match parse(line) {
             Ok(event) => event,
             Err(why) => panic!("event log: {why}"),

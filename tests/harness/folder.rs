@@ -148,3 +148,63 @@ pub fn compare(plain: (&Outcome, &Snapshot), wrapped: (&Outcome, &Snapshot)) -> 
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_difference_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
+        fs::create_dir_all(one.join("sub")).unwrap();
+        for name in ["same", "bytes", "mode", "gone", "sub/deep"] {
+            fs::write(one.join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("same", one.join("link")).unwrap();
+        copy(&one, &other).unwrap();
+        let before = snapshot(&one).unwrap();
+        assert_eq!(
+            differences(&before, &snapshot(&other).unwrap()),
+            Vec::<String>::new()
+        );
+
+        fs::write(other.join("bytes"), "bytex").unwrap();
+        fs::set_permissions(other.join("mode"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::remove_file(other.join("gone")).unwrap();
+        fs::write(other.join("new"), "").unwrap();
+        fs::remove_file(other.join("link")).unwrap();
+        fs::write(other.join("link"), "same").unwrap();
+        let seen = differences(&before, &snapshot(&other).unwrap()).join("\n");
+        for words in [
+            "bytes: 5 bytes, then 5; they part at 4",
+            "mode: mode 644, then 755",
+            "gone: missing",
+            "new: only there afterwards",
+            "link: another kind of entry",
+        ] {
+            assert!(seen.contains(words), "{words:?} is not in\n{seen}");
+        }
+        assert_eq!(seen.lines().count(), 5, "{seen}");
+    }
+
+    #[test]
+    fn exit_codes_and_words_are_compared() {
+        let plain = Outcome {
+            code: Some(0),
+            signal: None,
+            stdout: b"a".to_vec(),
+            stderr: b"b".to_vec(),
+        };
+        let none = Snapshot::new();
+        let against = |other: &Outcome| compare((&plain, &none), (other, &none)).len();
+        assert_eq!(against(&plain), 0);
+        let mut other = plain.clone();
+        other.code = Some(1);
+        assert_eq!(against(&other), 1);
+        other.stderr.clear();
+        assert_eq!(against(&other), 2);
+        other.stdout.clear();
+        assert_eq!(against(&other), 3);
+    }
+}

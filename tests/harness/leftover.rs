@@ -34,3 +34,32 @@ pub fn processes(folder: &Path) -> Vec<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_is_seen_while_it_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new("cat")
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // What it echoes says that it has come up.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"up\n").unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let found = processes(folder.path());
+        assert!(found.iter().any(|line| line.ends_with("cat ")), "{found:?}");
+        drop(stdin);
+        child.wait().unwrap();
+        assert_eq!(processes(folder.path()), Vec::<String>::new());
+    }
+}

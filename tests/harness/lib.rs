@@ -4,10 +4,13 @@
 pub mod command;
 pub mod daemon;
 pub mod event;
+pub mod follow;
 pub mod folder;
 pub mod grid;
 pub mod leftover;
 pub mod programs;
+pub mod project;
+pub mod running;
 pub mod workload;
 
 /// Says loudly that something was not tested, and why.

@@ -47,7 +47,7 @@ pub const ZSTD: Workload = Workload {
     name: "zstd",
     package: "zstd-sys",
     folder: "zstd/lib",
-    objects: 31,
+    objects: 33,
     compiler_variable: "CC",
 };
 

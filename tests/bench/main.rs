@@ -1,0 +1,191 @@
+//! `cargo run --release -p hg-tests --bin bench [ROUNDS]`: what the wrapper and the grid
+//! cost, against the plain compiler and, where it is installed, distcc. All
+//! are measured in turn in each round of one run; the figure to quote is the
+//! median of the rounds' ratios.
+
+mod cpu;
+mod peers;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hg_tests::command::{run, scrubbed};
+use hg_tests::grid::Grid;
+use hg_tests::programs;
+use hg_tests::workload::{LEVELDB, LUA, Workload, ZSTD};
+
+use cpu::Meter;
+use peers::Distccd;
+
+/// Rounds when nothing is said.
+const ROUNDS_DEFAULT: usize = 3;
+/// Runs of one small compile in a round.
+const SMALL_RUNS: usize = 40;
+
+fn main() {
+    let rounds = std::env::args()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(ROUNDS_DEFAULT);
+    let programs = match programs::build(true) {
+        Ok(programs) => programs,
+        Err(why) => {
+            eprintln!("{why}");
+            std::process::exit(1);
+        }
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    println!("{rounds} rounds; CPU: user and system of every process that took part");
+    wrapper(&programs.client, folder.path(), rounds);
+    grid(&programs, folder.path(), rounds);
+}
+
+/// `hgbuild gcc -c` without a coordinator, against `gcc -c`.
+fn wrapper(client: &Path, folder: &Path, rounds: usize) {
+    if let Err(why) = LUA.unpack(&folder.join("small")) {
+        hg_tests::skip("wrapper", &why);
+        return;
+    }
+    let source = folder.join("small/src");
+    let mut ratios = (Vec::new(), Vec::new());
+    let mut added_ms = Vec::new();
+    for _ in 0..rounds * SMALL_RUNS {
+        let args = ["-O2", "-c", "lapi.c", "-o", "/dev/null"];
+        let plain = measure(&[], scrubbed("gcc", &source, folder).args(args));
+        let mut wrapped = scrubbed(client, &source, folder);
+        let wrapped = measure(&[], wrapped.arg("gcc").args(args));
+        ratios.0.push(wrapped.cpu_s / plain.cpu_s);
+        ratios.1.push(wrapped.wall_s / plain.wall_s);
+        added_ms.push((wrapped.wall_s - plain.wall_s) * 1e3);
+    }
+    println!("\nhgbuild gcc -O2 -c lapi.c, no coordinator, against gcc");
+    println!(
+        "  added wall {}\n  CPU ratio  {}\n  wall ratio {}",
+        spread(&mut added_ms, " ms"),
+        spread(&mut ratios.0, ""),
+        spread(&mut ratios.1, "")
+    );
+}
+
+/// Whole builds through coordinator and two workers.
+fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
+    let distcc = Distccd::start(folder);
+    let grid = Grid::start(programs, 2, 2);
+    let daemons: Vec<u32> = grid
+        .workers
+        .iter()
+        .chain([&grid.coordinator])
+        .map(|daemon| daemon.pid().as_raw() as u32)
+        .collect();
+    for (workload, compiler) in [(LUA, "gcc"), (ZSTD, "gcc"), (LEVELDB, "g++")] {
+        if let Err(why) = workload.unpack(&folder.join(workload.name)) {
+            hg_tests::skip(workload.name, &why);
+            continue;
+        }
+        let home = folder.join("home");
+        let place = folder.join(workload.name);
+        let mut through = Figures::default();
+        let mut peer = Figures::default();
+        for _ in 0..rounds {
+            let plain = measure(&[], &mut make(&place, &home, workload, compiler, 2));
+            let mut ours = make(&place, &home, workload, compiler, 4);
+            let mut wrapped = scrubbed(&programs.client, &place, &home);
+            wrapped
+                .arg("make")
+                .args(ours.get_args())
+                .env("HG_COORDINATOR", grid.address())
+                .env("HG_LOCAL_SLOTS", "0");
+            through.add(measure(&daemons, &mut wrapped), plain);
+            if let Some(distcc) = &distcc {
+                ours = make(&place, &home, workload, &format!("distcc {compiler}"), 4);
+                ours.envs(distcc.environment());
+                peer.add(measure(&distcc.pids(), &mut ours), plain);
+            }
+        }
+        println!(
+            "\n{} by {compiler} -O2, {} objects",
+            workload.name, workload.objects
+        );
+        through.print("hgbuild");
+        match distcc {
+            Some(_) => peer.print("distcc"),
+            None => println!("  distcc     not installed"),
+        }
+    }
+}
+
+fn make(place: &Path, home: &Path, workload: Workload, compiler: &str, jobs: usize) -> Command {
+    let _ = std::fs::remove_dir_all(place.join("out"));
+    let mut command = scrubbed("make", place, home);
+    command
+        .arg("-s")
+        .arg(format!("-j{jobs}"))
+        .arg(format!("{}={compiler}", workload.compiler_variable));
+    command
+}
+
+/// One run.
+#[derive(Clone, Copy)]
+struct Figure {
+    cpu_s: f64,
+    wall_s: f64,
+}
+
+fn measure(daemons: &[u32], command: &mut Command) -> Figure {
+    let meter = Meter::start(daemons);
+    let began = Instant::now();
+    let outcome = run(command);
+    let wall = began.elapsed();
+    assert!(outcome.ok(), "{command:?}: {}", outcome.words());
+    Figure {
+        cpu_s: meter.used().as_secs_f64(),
+        wall_s: wall
+            .as_secs_f64()
+            .max(Duration::from_nanos(1).as_secs_f64()),
+    }
+}
+
+/// Ratios against the plain run of the same round.
+#[derive(Default)]
+struct Figures {
+    cpu: Vec<f64>,
+    wall: Vec<f64>,
+}
+
+impl Figures {
+    fn add(&mut self, figure: Figure, plain: Figure) {
+        self.cpu.push(figure.cpu_s / plain.cpu_s);
+        self.wall.push(figure.wall_s / plain.wall_s);
+    }
+
+    fn print(&mut self, name: &str) {
+        println!(
+            "  {name:<10} CPU ratio {}   wall ratio {}",
+            spread(&mut self.cpu, ""),
+            spread(&mut self.wall, "")
+        );
+    }
+}
+
+/// Median, and the range in brackets.
+fn spread(values: &mut [f64], unit: &str) -> String {
+    values.sort_by(f64::total_cmp);
+    match values {
+        [] => "none".to_owned(),
+        _ => format!(
+            "{:.3}{unit} [{:.3} .. {:.3}]",
+            values[values.len() / 2],
+            values[0],
+            values[values.len() - 1]
+        ),
+    }
+}
+
+/// A program in PATH.
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}

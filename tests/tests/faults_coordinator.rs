@@ -1,0 +1,581 @@
+//! A coordinator that is absent, deaf, mad or dies: builds go on, with the
+//! objects, diagnostics and exit codes of the plain compiler, and the grid is
+//! asked a few times, not by each compile.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use hg_proto::v1::{self, SubmitResponse, submit_response::Kind};
+use hg_tests::command::{run, run_within};
+use hg_tests::grid::Grid;
+use hg_tests::programs::programs;
+use hg_tests::project::{Project, slow};
+use hg_tests::running::{PATIENCE, Running};
+use nix::libc;
+use nix::sys::signal::Signal;
+use prost::Message;
+
+/// Compiles at once.
+const JOBS: usize = 4;
+/// Seconds for which nobody asks a grid that has failed once.
+const LEFT_ALONE_S: u64 = 10;
+/// Milliseconds between two signs of life of a coordinator without results.
+const ALIVE_MS: u64 = 200;
+
+/// A coordinator played by the test.
+struct Fake {
+    address: String,
+    connections: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+}
+
+impl Fake {
+    /// `serve` gets each connection, in a thread of its own.
+    fn start(serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address").to_string();
+        let (connections, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let fake = Fake {
+            address,
+            connections: connections.clone(),
+            over: over.clone(),
+        };
+        let serve = Arc::new(serve);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                if over.load(Ordering::SeqCst) {
+                    break;
+                }
+                connections.fetch_add(1, Ordering::SeqCst);
+                let serve = serve.clone();
+                thread::spawn(move || {
+                    // The client may leave at any moment.
+                    let _ = serve(&mut stream);
+                    hold(&mut stream);
+                });
+            }
+        });
+        fake
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(&self.address);
+    }
+}
+
+/// Keeps a connection open until the client leaves.
+fn hold(stream: &mut TcpStream) {
+    let mut rest = [0; 4096];
+    while matches!(stream.read(&mut rest), Ok(len) if len > 0) {}
+}
+
+/// An HTTP/2 frame (RFC 9113, section 4.1).
+fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u32).to_be_bytes();
+    let mut frame = vec![len[1], len[2], len[3], kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+/// The client's only stream.
+const CALL: u32 = 1;
+
+/// A header that is not indexed, with a new name (RFC 7541, section 6.2.2).
+fn header(name: &str, value: &str) -> Vec<u8> {
+    let mut bytes = vec![0, name.len() as u8];
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(value.len() as u8);
+    bytes.extend_from_slice(value.as_bytes());
+    bytes
+}
+
+/// Takes the client's call and answers with status 200 and the type of gRPC.
+fn answer(stream: &mut TcpStream) -> io::Result<()> {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface)?;
+    stream.write_all(&h2_frame(SETTINGS, 0, 0, &[]))?;
+    stream.write_all(&h2_frame(SETTINGS, ACK, 0, &[]))?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head)?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        stream.read_exact(&mut vec![0; len])?;
+        if head[3] == DATA {
+            break;
+        }
+    }
+    // 0x88: ":status: 200" of the static table.
+    let mut head = vec![0x88];
+    head.extend(header("content-type", "application/grpc"));
+    stream.write_all(&h2_frame(HEADERS, END_HEADERS, CALL, &head))
+}
+
+fn grpc(body: &[u8]) -> Vec<u8> {
+    let mut message = vec![0];
+    message.extend_from_slice(&(body.len() as u32).to_be_bytes());
+    message.extend_from_slice(body);
+    message
+}
+
+fn say(stream: &mut TcpStream, kind: Kind) -> io::Result<()> {
+    let message = SubmitResponse { kind: Some(kind) };
+    stream.write_all(&h2_frame(DATA, 0, CALL, &grpc(&message.encode_to_vec())))
+}
+
+fn accepted() -> Kind {
+    Kind::Accepted(v1::Accepted { task_id: 1 })
+}
+
+fn started(attempt: u32) -> Kind {
+    Kind::Started(v1::Started {
+        attempt,
+        worker: "nobody".into(),
+        queue_ms: 0,
+    })
+}
+
+fn end(stream: &mut TcpStream, status: &str) -> io::Result<()> {
+    let trailers = header("grpc-status", status);
+    let flags = END_STREAM | END_HEADERS;
+    stream.write_all(&h2_frame(HEADERS, flags, CALL, &trailers))
+}
+
+/// Builds `project` against `address` and compares; gives what took how long.
+fn build(what: &str, project: &Project, address: &str) -> Duration {
+    let jobs = format!("-j{JOBS}");
+    let began = Instant::now();
+    let wrapped = run_within(&mut project.hgbuild_make(address, &[&jobs]), PATIENCE);
+    let took = began.elapsed();
+    let plain = run(&mut project.plain_make(&[&jobs]));
+    assert!(plain.ok(), "{what}, plainly: {}", plain.words());
+    project.assert_same_as(what, &plain, wrapped);
+    took
+}
+
+/// All compiles stayed here, for one of these reasons.
+fn assert_all_local(what: &str, project: &Project, count: usize, reasons: &[&str]) {
+    let events = project.events();
+    assert_eq!(events.len(), count, "{what}: an event each");
+    for event in &events {
+        let code = event.reason.split(':').next().unwrap_or_default();
+        assert!(
+            event.place == "local" && reasons.contains(&code),
+            "{what}: {event:?}"
+        );
+    }
+}
+
+/// How often a grid that fails is asked by a build that took so long: by those
+/// that were about to when it failed first, and then by one at a time.
+fn asked_max(took: Duration) -> usize {
+    JOBS + 1 + (took.as_secs() / LEFT_ALONE_S) as usize
+}
+
+/// A port that is taken and refuses connections.
+struct Refusing {
+    address: String,
+    _socket: TcpListener,
+}
+
+fn bound(backlog: Option<i32>) -> Refusing {
+    // SAFETY: plain system calls on a descriptor that is handed over once.
+    let socket = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        let mut address: libc::sockaddr_in = std::mem::zeroed();
+        address.sin_family = libc::AF_INET as libc::sa_family_t;
+        address.sin_addr.s_addr = u32::from(Ipv4Addr::LOCALHOST).to_be();
+        let len = size_of_val(&address) as libc::socklen_t;
+        let done = libc::bind(fd, std::ptr::from_ref(&address).cast(), len);
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+        TcpListener::from_raw_fd(fd)
+    };
+    if let Some(backlog) = backlog {
+        // SAFETY: a descriptor that is ours.
+        let done = unsafe { libc::listen(socket.as_raw_fd(), backlog) };
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    }
+    Refusing {
+        address: socket.local_addr().expect("its address").to_string(),
+        _socket: socket,
+    }
+}
+
+const DOWN: [&str; 3] = ["grid-unreachable", "grid-broken", "grid-down"];
+
+#[test]
+fn nobody_listens() {
+    let project = Project::of(20);
+    let port = bound(None);
+    let took = build("refused", &project, &port.address);
+    assert_all_local("refused", &project, 20, &["grid-unreachable", "grid-down"]);
+    let tried = tried(&project, "grid-unreachable");
+    assert!((1..=asked_max(took)).contains(&tried), "{tried} tries");
+}
+
+fn tried(project: &Project, reason: &str) -> usize {
+    let events = project.events();
+    events
+        .iter()
+        .filter(|e| e.reason.starts_with(reason))
+        .count()
+}
+
+#[test]
+fn nobody_answers() {
+    let project = Project::of(20);
+    let port = bound(Some(0));
+    // Fills the queue of those who wait to be accepted; more get no answer.
+    let address = port.address.parse::<SocketAddrV4>().expect("an address");
+    let mut waiting = Vec::new();
+    loop {
+        match TcpStream::connect_timeout(&address.into(), Duration::from_millis(300)) {
+            Ok(stream) => waiting.push(stream),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(waiting.len() < 1_000, "the queue has no end");
+    }
+    let took = build("a black hole", &project, &port.address);
+    assert_all_local("a black hole", &project, 20, &DOWN);
+    let tried = tried(&project, "grid-unreachable") + tried(&project, "grid-broken");
+    assert!((1..=asked_max(took)).contains(&tried), "{tried} tries");
+}
+
+/// One way of being no coordinator.
+struct Madness {
+    name: &'static str,
+    reasons: &'static [&'static str],
+    fake: Fake,
+}
+
+fn mad(
+    name: &'static str,
+    reasons: &'static [&'static str],
+    serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
+) -> Madness {
+    Madness {
+        name,
+        reasons,
+        fake: Fake::start(serve),
+    }
+}
+
+/// Builds against each; whoever fails is asked by few.
+fn survive(madnesses: Vec<Madness>) {
+    let count = 8;
+    for madness in madnesses {
+        let project = Project::of(count);
+        let took = build(madness.name, &project, &madness.fake.address);
+        assert_all_local(madness.name, &project, count, madness.reasons);
+        let asked = madness.fake.connections.load(Ordering::SeqCst);
+        assert!(
+            (1..=asked_max(took)).contains(&asked),
+            "{}: asked {asked} times in {took:?}",
+            madness.name
+        );
+    }
+}
+
+#[test]
+fn it_accepts_and_says_nothing() {
+    survive(vec![mad("silent", &DOWN, |_| Ok(()))]);
+}
+
+#[test]
+fn it_speaks_another_language() {
+    survive(vec![
+        mad("HTTP/1.1", &DOWN, |stream| {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        }),
+        mad("noise", &DOWN, |stream| stream.write_all(&noise(100_000))),
+        mad("settings, then noise", &DOWN, |stream| {
+            stream.write_all(&h2_frame(SETTINGS, 0, 0, &[]))?;
+            stream.write_all(&noise(100_000))
+        }),
+        mad("hangs up", &DOWN, |stream| {
+            stream.shutdown(std::net::Shutdown::Both)
+        }),
+        mad("a web page", &DOWN, |stream| {
+            answer_with(stream, "text/html")?;
+            stream.write_all(&h2_frame(DATA, END_STREAM, CALL, b"<html>"))
+        }),
+    ]);
+}
+
+fn answer_with(stream: &mut TcpStream, kind: &str) -> io::Result<()> {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface)?;
+    stream.write_all(&h2_frame(SETTINGS, 0, 0, &[]))?;
+    let mut head = vec![0x88];
+    head.extend(header("content-type", kind));
+    stream.write_all(&h2_frame(HEADERS, END_HEADERS, CALL, &head))
+}
+
+/// Bytes without sense, the same each time (xorshift).
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+#[test]
+fn its_answers_make_no_sense() {
+    survive(vec![
+        mad("an error", &DOWN, |stream| {
+            answer(stream)?;
+            end(stream, "13")
+        }),
+        mad("no result at all", &DOWN, |stream| {
+            answer(stream)?;
+            end(stream, "0")
+        }),
+        mad("a message cut short", &DOWN, |stream| {
+            answer(stream)?;
+            stream.write_all(&h2_frame(DATA, 0, CALL, &[0, 0, 0, 0, 9, 1, 2]))?;
+            end(stream, "0")
+        }),
+        mad("a message of 4 GiB", &DOWN, |stream| {
+            answer(stream)?;
+            stream.write_all(&h2_frame(DATA, 0, CALL, &[0, 0xff, 0xff, 0xff, 0xff, 1]))
+        }),
+        mad("a message that is none", &DOWN, |stream| {
+            answer(stream)?;
+            stream.write_all(&h2_frame(DATA, 0, CALL, &grpc(&[0xff; 10])))
+        }),
+        mad("a message of no kind", &DOWN, |stream| {
+            answer(stream)?;
+            stream.write_all(&h2_frame(DATA, 0, CALL, &grpc(&[])))
+        }),
+        mad("a compressed message", &DOWN, |stream| {
+            answer(stream)?;
+            stream.write_all(&h2_frame(DATA, 0, CALL, &[1, 0, 0, 0, 1, 1]))
+        }),
+        mad("no result in the end", &DOWN, |stream| {
+            answer(stream)?;
+            say(stream, accepted())?;
+            say(stream, started(1))?;
+            say(stream, Kind::Finished(v1::Finished::default()))
+        }),
+    ]);
+}
+
+#[test]
+fn its_results_are_wrong() {
+    // It does not stop making sense, so that others may have better luck: each
+    // compile asks, and takes nothing that is not whole.
+    let project = Project::of(6);
+    let fake = Fake::start(|stream| {
+        answer(stream)?;
+        say(stream, accepted())?;
+        say(stream, started(1))?;
+        let content = b"\x7fELF";
+        let encoded = content.to_vec();
+        say(
+            stream,
+            Kind::Chunk(v1::OutputChunk {
+                attempt: 1,
+                output: 0,
+                data: encoded,
+                last: true,
+            }),
+        )?;
+        let output = v1::Output {
+            path: b"f00.o".to_vec(),
+            digest: vec![7; 32],
+            size: 4,
+            encoding: v1::Encoding::Zstd.into(),
+            encoded_size: 4,
+        };
+        let result = v1::TaskResult {
+            outputs: vec![output],
+            ..v1::TaskResult::default()
+        };
+        say(
+            stream,
+            Kind::Finished(v1::Finished {
+                attempt: 1,
+                result: Some(result),
+                worker: "liar".into(),
+                queue_ms: 0,
+            }),
+        )
+    });
+    build("lies", &project, &fake.address);
+    assert_all_local("lies", &project, 6, &["result-corrupt"]);
+}
+
+#[test]
+fn it_says_for_ever_that_it_is_still_there() {
+    let project = Project::of(6);
+    let fake = Fake::start(|stream| {
+        answer(stream)?;
+        say(stream, accepted())?;
+        stream.set_read_timeout(Some(Duration::from_millis(ALIVE_MS)))?;
+        loop {
+            say(stream, Kind::StillThere(v1::StillThere { running: false }))?;
+            match stream.read(&mut [0; 4096]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    let mut make = project.hgbuild_make(&fake.address, &["-j4"]);
+    make.env("HG_QUEUE_MS_MAX", "200");
+    let began = Instant::now();
+    project.assert_same("still there", &mut project.plain_make(&["-j4"]), &mut make);
+    assert_all_local("still there", &project, 6, &["grid-broken", "grid-down"]);
+    let asked = fake.connections.load(Ordering::SeqCst);
+    assert!(asked <= asked_max(began.elapsed()), "asked {asked} times");
+}
+
+#[test]
+fn it_wants_the_source_and_does_not_take_it() {
+    let project = Project::new();
+    // More than fits into a window of HTTP/2, compressed.
+    let digits: String = noise(200_000)
+        .iter()
+        .map(|byte| format!("{byte},"))
+        .collect();
+    project.add(
+        "large.c",
+        &format!("const unsigned char x[] = {{{digits}}};\n"),
+    );
+    let fake = Fake::start(|stream| {
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface)?;
+        stream.write_all(&h2_frame(SETTINGS, 0, 0, &[]))?;
+        let digest = digest_in_task(stream)?;
+        let mut head = vec![0x88];
+        head.extend(header("content-type", "application/grpc"));
+        stream.write_all(&h2_frame(HEADERS, END_HEADERS, CALL, &head))?;
+        say(stream, accepted())?;
+        say(stream, started(1))?;
+        let need = v1::InputsNeeded {
+            attempt: 1,
+            digests: vec![digest],
+        };
+        say(stream, Kind::Need(need))
+    });
+    let took = build("takes nothing", &project, &fake.address);
+    assert_all_local("takes nothing", &project, 1, &["grid-broken"]);
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+/// The digest of the one input of the task that comes first.
+fn digest_in_task(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head)?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; len];
+        stream.read_exact(&mut payload)?;
+        if head[3] != DATA {
+            continue;
+        }
+        body.extend_from_slice(&payload);
+        let Ok(request) = v1::SubmitRequest::decode(body.get(5..).unwrap_or_default()) else {
+            continue;
+        };
+        if let Some(v1::submit_request::Kind::Task(task)) = request.kind
+            && let Some(input) = task.inputs.first()
+        {
+            return Ok(input.digest.clone());
+        }
+    }
+}
+
+#[test]
+fn it_dies_in_the_middle_and_comes_back() {
+    let mut grid = Grid::start(programs(), 2, 2);
+    let project = Project::of(12);
+    for number in 0..4 {
+        project.add(&format!("a{number}.c"), &slow(number));
+    }
+    let mut make = Running::start(&mut project.hgbuild_make(&grid.address(), &["-j4"]));
+    make.until("two compiles on workers", || {
+        (busy(&grid) >= 2).then_some(())
+    });
+    grid.restart_coordinator(Signal::SIGKILL);
+    let wrapped = make.finish();
+    let plain = run(&mut project.plain_make(&["-j2"]));
+    project.assert_same_as("dies", &plain, wrapped);
+    let told = project.told();
+    assert!(told.contains("grid-broken"), "{told}");
+    // It is up again, and so are the workers: what comes next is compiled there.
+    grid.wait_for_workers(2);
+    let project = Project::of(6);
+    build("back", &project, &grid.address());
+    let events = project.events();
+    assert!(
+        events.iter().all(|e| e.place == "remote"),
+        "{}",
+        project.told()
+    );
+}
+
+#[test]
+fn a_grid_that_was_down_is_asked_again() {
+    let project = Project::of(4);
+    let fake = Fake::start(|stream| stream.shutdown(std::net::Shutdown::Both));
+    let make = |project: &Project| run(&mut project.hgbuild_make(&fake.address, &["-j1"]));
+    make(&project);
+    let asked = || fake.connections.load(Ordering::SeqCst);
+    let before = asked();
+    project.clean_objects();
+    age_notes(&project);
+    make(&project);
+    // One goes and looks; the others keep away meanwhile and afterwards.
+    assert_eq!(asked(), before + 1, "{}", project.told());
+}
+
+/// Makes what is noted about the grid as old as it may be.
+fn age_notes(project: &Project) {
+    let notes = fs::read_dir(project.home().join(".hybridgrid/run")).expect("notes");
+    let old = SystemTime::now() - Duration::from_secs(LEFT_ALONE_S + 1);
+    let mut aged = 0;
+    for note in notes.flatten() {
+        if note.file_name().to_string_lossy().starts_with("memo-") {
+            let file = fs::File::options().write(true).open(note.path());
+            file.and_then(|file| file.set_modified(old))
+                .expect("an older note");
+            aged += 1;
+        }
+    }
+    assert!(aged > 0, "no note that the grid is down");
+}
+
+/// Slots in use.
+fn busy(grid: &Grid) -> u64 {
+    let body = grid.get("/api/v1/workers").unwrap_or_default();
+    let workers: Vec<serde_json::Value> = serde_json::from_str(&body).unwrap_or_default();
+    let running = workers
+        .iter()
+        .filter_map(|worker| worker["running"].as_u64());
+    running.sum()
+}
