@@ -11,7 +11,6 @@ use hg_proto::args::{Compile, Dialect, Reason};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::toolchain::Family;
-use hg_proto::toolchain::Family;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::compiler::{Command, Found};

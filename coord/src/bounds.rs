@@ -56,6 +56,9 @@ pub const CREDIT_BYTES_MIN: u32 = limits::OUTPUT_WINDOW_BYTES / 4;
 pub const FDS_RESERVED: u64 = 512;
 /// File descriptors that are asked for; more would be of no use.
 pub const FDS_MAX: u64 = 262_144;
+/// Connections that the system holds until they are accepted. With few, a burst
+/// makes everybody wait a second for the next try.
+pub const BACKLOG_MAX: u32 = 4_096;
 /// Connections that have not said what they are, at most, whatever the limit
 /// on file descriptors.
 pub const SILENT_MAX: usize = 4_096;

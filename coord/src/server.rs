@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::accept::Door;
-use crate::bounds::{FDS_MAX, SHUTDOWN_MS_MAX};
+use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
 use crate::config::{Args, Command, Config};
 use crate::dispatch::Hub;
 use crate::{api, grpc, log};
@@ -91,13 +91,20 @@ fn raise_fds() -> u64 {
     }
 }
 
-async fn bind(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let bound = TcpListener::bind(address).await;
-    let listener = bound.map_err(|error| format!("{flag} {address}: {error}"))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| format!("{flag} {address}: {error}"))?;
-    Ok((listener, address))
+fn bind(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let bound = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart finds its port free.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG_MAX)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound().map_err(|error: io::Error| format!("{flag} {address}: {error}"))
 }
 
 async fn serve(config: &Config, fds: u64) -> Result<(), String> {
@@ -108,11 +115,11 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         signals(SignalKind::interrupt())?,
     );
     let (hub, mut ended) = Hub::new(seed());
-    let (grid, grid_address) = bind("--listen", config.listen).await?;
+    let (grid, grid_address) = bind("--listen", config.listen)?;
     let mut endpoints = json!({ "grid": grid_address.to_string() });
     let http = match config.http {
         Some(address) => {
-            let (listener, address) = bind("--http", address).await?;
+            let (listener, address) = bind("--http", address)?;
             endpoints["http"] = json!(address.to_string());
             let inner =
                 api::Inner::start(hub.clone()).map_err(|error| format!("--http: {error}"))?;
