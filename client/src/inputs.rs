@@ -44,9 +44,6 @@ pub struct Preprocessing {
     errors: File,
     dependencies: Option<File>,
     forwarding: Forwarding,
-    /// gcc leaves some pragmas out of its text, those of OpenMP if it is on.
-    drops_pragmas: bool,
-    openmp: bool,
 }
 
 fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
@@ -99,11 +96,6 @@ impl Preprocessing {
             errors,
             dependencies,
             forwarding,
-            drops_pragmas: dialect.family == Family::Gcc,
-            openmp: compile.arguments.iter().any(|argument| {
-                let word = argument.words.first().map_or(&[][..], Vec::as_slice);
-                word.starts_with(b"-fopenmp") || word.starts_with(b"-fopenacc")
-            }),
         })
     }
 
@@ -138,11 +130,6 @@ impl Preprocessing {
         if said > 0 {
             return Err(reason("preprocessor-diagnostics", ""));
         }
-        if self.drops_pragmas
-            && let Some(lost) = lost_pragma(&text, self.openmp)
-        {
-            return Err(lost);
-        }
         Ok(text)
     }
 
@@ -174,20 +161,6 @@ impl Drop for Preprocessing {
         }
         let _ = &self.forwarding;
     }
-}
-
-/// Looks into the files that `text` was made of for pragmas that it should hold
-/// and doesn't.
-fn lost_pragma(text: &[u8], openmp: bool) -> Option<Reason> {
-    hazards::user_files(text).into_iter().find_map(|file| {
-        let path = os::from_bytes(file);
-        match std::fs::read(&path) {
-            Ok(source) => hazards::lost_pragma(&source, openmp),
-            // A name that #line made up: lex.yy.c says it is made of lex.l.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(reason("unreadable-source", error)),
-        }
-    })
 }
 
 /// Looks at the files that `text` is made of, for what the text does not show:

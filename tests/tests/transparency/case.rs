@@ -70,6 +70,8 @@ pub struct Case {
     pub setup: &'static str,
     /// Files whose content differs from one plain run to the next.
     pub unequal: &'static [&'static str],
+    /// Sources are `.c` for C++ compilers too.
+    pub keeps_names: bool,
     /// hgbuild adds its own lines to stderr, which start with its name.
     pub build: bool,
 }
@@ -89,6 +91,7 @@ pub const fn case(
         files: &[],
         setup: "",
         unequal: &[],
+        keeps_names: false,
         build: false,
     }
 }
@@ -109,6 +112,12 @@ impl Case {
     /// Only these files' presence and mode count.
     pub const fn unequal(mut self, names: &'static [&'static str]) -> Case {
         self.unequal = names;
+        self
+    }
+
+    /// Sources are `.c` for C++ compilers too.
+    pub const fn keeps_names(mut self) -> Case {
+        self.keeps_names = true;
         self
     }
 

@@ -209,6 +209,7 @@ impl<'a> Trial<'a> {
         let work = self.folder.join("w");
         fs::create_dir_all(self.folder.join("t")).expect("a temporary folder");
         for (name, text) in FILES.iter().chain(self.case.files) {
+            let (name, text) = (self.named(name), self.named(text));
             let path = work.join(name);
             fs::create_dir_all(path.parent().unwrap_or(&work)).expect("a folder");
             fs::write(path, text).expect("a source");
@@ -231,6 +232,24 @@ impl<'a> Trial<'a> {
             .args(["-c", &text])
             .env("TMPDIR", self.folder.join("t"));
         command
+    }
+
+    /// `text` with `x.cc` for `x.c` where the compiler is for C++: clang++ has
+    /// something to say about the other.
+    fn named(&self, text: &str) -> String {
+        if !self.compiler.ends_with("++") || self.case.keeps_names {
+            return text.to_owned();
+        }
+        let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "_.\"'".contains(c));
+        let mut parts = text.split(".c");
+        let mut renamed = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let source = word(renamed.chars().next_back())
+                && !part.starts_with(|c: char| c.is_alphanumeric() || "_+.".contains(c));
+            renamed.push_str(if source { ".cc" } else { ".c" });
+            renamed.push_str(part);
+        }
+        renamed
     }
 
     /// What the events say that was not expected.

@@ -1,0 +1,545 @@
+//! Peers that break every rule, at the coordinator's ports and at a worker's
+//! end of the line: they are dropped for a counted reason, memory stays
+//! bounded, and a build that runs at the same time is compiled by the workers.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use hg_proto::frame::{self, Decoder};
+use hg_proto::limits::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, OUTPUT_WINDOW_BYTES};
+use hg_proto::v1::{self, FromWorker, ToWorker, from_worker, to_worker};
+use hg_tests::command::{run_within, scrubbed};
+use hg_tests::daemon::Daemon;
+use hg_tests::grid::Grid;
+use hg_tests::programs::programs;
+use hg_tests::project::Project;
+use hg_tests::running::{PATIENCE, Running, until};
+use hg_tests::skip;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Files of the build that must not notice.
+const FILES: usize = 12;
+/// Bytes that a coordinator may take beyond what it took at rest, whatever
+/// comes.
+const GROWTH_BYTES_MAX: u64 = 160 << 20;
+/// Connections that say nothing.
+const SILENT: usize = 10_000;
+/// File descriptors that the test needs for itself.
+const FDS_OWN: usize = 500;
+
+/// Bytes of a process in memory.
+fn resident(daemon: &Daemon) -> u64 {
+    let path = format!("/proc/{}/status", daemon.pid());
+    let status = fs::read_to_string(&path).expect("a process that lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.expect("VmRSS in KiB") << 10
+}
+
+/// How many connections were dropped for `reason`.
+fn dropped(grid: &Grid, reason: &str) -> u64 {
+    let name = format!("hybridgrid_connections_dropped_total{{reason=\"{reason}\"}} ");
+    let text = grid.get("/metrics").unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
+}
+
+fn wait_dropped(grid: &Grid, reason: &str, least: u64) {
+    until(&grid.coordinator, &format!("{least} dropped: {reason}"), || {
+        (dropped(grid, reason) >= least).then_some(())
+    });
+}
+
+/// A grid of two workers, and what its coordinator takes at rest.
+fn grid() -> (Grid, u64) {
+    let grid = Grid::start(programs(), 2, 2);
+    let rest = resident(&grid.coordinator);
+    (grid, rest)
+}
+
+fn assert_bounded(what: &str, grid: &Grid, rest: u64) {
+    let now = resident(&grid.coordinator);
+    eprintln!("{what}: {} KiB at rest, {} KiB now", rest >> 10, now >> 10);
+    assert!(now < rest + GROWTH_BYTES_MAX, "{what}: from {rest} to {now} bytes");
+}
+
+/// Builds a project while `attack` goes on; all of it is compiled by workers.
+fn build_under(grid: &Grid, what: &str, attack: impl FnOnce()) {
+    let project = Project::of(FILES);
+    let make = Running::start(&mut project.hgbuild_make(&grid.address(), &["-j4"]));
+    attack();
+    let wrapped = make.finish();
+    assert_remote(what, project, wrapped);
+    // And once the attack is over.
+    let project = Project::of(FILES);
+    let mut make = project.hgbuild_make(&grid.address(), &["-j4"]);
+    let wrapped = run_within(&mut make, PATIENCE);
+    assert_remote(what, project, wrapped);
+}
+
+fn assert_remote(what: &str, project: Project, wrapped: hg_tests::command::Outcome) {
+    let plain = run_within(&mut project.plain_make(&["-j4"]), PATIENCE);
+    assert!(plain.ok(), "{}", plain.words());
+    project.assert_same_as(what, &plain, wrapped);
+    let events = project.events();
+    assert_eq!(events.len(), FILES);
+    let remote = events.iter().all(|event| event.place == "remote");
+    assert!(remote, "{what}: {}", project.told());
+}
+
+fn encoded(kind: from_worker::Kind) -> Vec<u8> {
+    frame::encode(&FromWorker { kind: Some(kind) }).expect("a frame")
+}
+
+fn hello(instance: u8) -> v1::Hello {
+    v1::Hello {
+        protocol_version: hg_proto::PROTOCOL_VERSION,
+        name: "hostile".into(),
+        instance: vec![instance; 16],
+        slots: 1,
+        ..v1::Hello::default()
+    }
+}
+
+fn greeting(hello: v1::Hello) -> Vec<u8> {
+    encoded(from_worker::Kind::Hello(hello))
+}
+
+/// A frame with a true length around any bytes.
+fn framed(body: &[u8]) -> Vec<u8> {
+    let mut frame = (body.len() as u32).to_be_bytes().to_vec();
+    frame.extend_from_slice(body);
+    frame
+}
+
+fn attacks() -> Vec<(&'static str, Vec<u8>)> {
+    let after_hello = |instance: u8, kind| [greeting(hello(instance)), encoded(kind)].concat();
+    let toolchain = v1::Toolchain {
+        digest: vec![3; 32],
+        ..v1::Toolchain::default()
+    };
+    let unknown = |dispatch_id| v1::Chunk {
+        dispatch_id,
+        blob: 0,
+        data: vec![0; 100],
+        last: true,
+    };
+    let done = v1::Done {
+        dispatch_id: 77,
+        result: Some(v1::TaskResult::default()),
+    };
+    let failed = v1::Failed {
+        dispatch_id: u64::MAX,
+        failure: None,
+    };
+    let many_toolchains = v1::Hello {
+        toolchains: vec![v1::Toolchain::default(); 100_000],
+        ..hello(1)
+    };
+    vec![
+        ("frame_too_long", (FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec()),
+        ("unknown_protocol", vec![0xff; 1 << 20]),
+        ("unknown_protocol", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        ("frame_empty", vec![0; 8]),
+        ("frame_garbage", framed(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff])),
+        ("unknown_message", framed(&[0xfa, 0x01, 0x00])),
+        ("no_hello", encoded(from_worker::Kind::Draining(v1::Draining {}))),
+        ("bad_hello", greeting(v1::Hello { slots: 4_000_000_000, ..hello(2) })),
+        ("bad_hello", greeting(v1::Hello { slots: 0, ..hello(2) })),
+        ("bad_hello", greeting(v1::Hello { protocol_version: 99, ..hello(2) })),
+        ("bad_hello", greeting(v1::Hello { instance: vec![1; 1_000], ..hello(2) })),
+        ("bad_hello", greeting(v1::Hello { toolchains: vec![toolchain; 65], ..hello(2) })),
+        ("frame_too_long", greeting(many_toolchains)),
+        ("frame_too_long", greeting(v1::Hello { name: "n".repeat(1_000_000), ..hello(3) })),
+        ("second_hello", after_hello(4, from_worker::Kind::Hello(hello(4)))),
+        ("unknown_dispatch", after_hello(5, from_worker::Kind::Done(done))),
+        ("unknown_dispatch", after_hello(6, from_worker::Kind::Failed(failed))),
+        ("unknown_dispatch", after_hello(7, from_worker::Kind::Chunk(unknown(1)))),
+        (
+            "frame_garbage",
+            [greeting(hello(8)), framed(&[0x22, 0x03, 0x08])].concat(),
+        ),
+        (
+            "frame_too_long",
+            [greeting(hello(9)), vec![0xff; 64]].concat(),
+        ),
+    ]
+}
+
+#[test]
+fn what_breaks_the_protocol_is_dropped_and_others_notice_nothing() {
+    let (grid, rest) = grid();
+    build_under(&grid, "bytes", || {
+        for (reason, bytes) in attacks() {
+            let before = dropped(&grid, reason);
+            let mut peer = TcpStream::connect(grid.address()).expect("a connection");
+            peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            // It may hang up before it has read everything.
+            let _ = peer.write_all(&bytes);
+            wait_dropped(&grid, reason, before + 1);
+            let end = peer.read_to_end(&mut Vec::new());
+            let hung_up = !matches!(&end, Err(error) if error.kind() == ErrorKind::WouldBlock);
+            assert!(hung_up, "{reason}: the connection lives");
+        }
+    });
+    grid.wait_for_workers(2);
+    assert_bounded("bytes", &grid, rest);
+}
+
+#[test]
+fn a_name_is_no_command_for_a_terminal() {
+    let (grid, _) = grid();
+    let name = "evil\x1b[2J\x1b]0;owned\x07\r\n\u{9b}31m".to_owned() + &"x".repeat(10_000);
+    let mut peer = TcpStream::connect(grid.address()).expect("a connection");
+    let spoofed = v1::Hello { name, ..hello(1) };
+    peer.write_all(&greeting(spoofed)).expect("a hello");
+    grid.wait_for_workers(3);
+    let mut pages = grid.get("/api/v1/workers").expect("workers");
+    for words in [&["workers"][..], &["workers", "--json"], &["status"]] {
+        let mut command = scrubbed(&programs().client, grid.folder(), grid.folder());
+        command.args(words).env("HG_COORDINATOR", grid.address());
+        let outcome = run_within(&mut command, PATIENCE);
+        assert!(outcome.ok(), "{}", outcome.words());
+        pages += &String::from_utf8(outcome.stdout).expect("UTF-8");
+    }
+    assert!(pages.contains("evil"), "{pages}");
+    let control = |c: char| c.is_control() && c != '\n';
+    assert!(!pages.contains(control), "{pages:?}");
+    assert!(!pages.contains("\\u00"), "{pages:?}");
+    assert!(pages.len() < 20_000, "{} bytes", pages.len());
+}
+
+/// A worker played by the test, with the toolchains of a real one.
+struct Impostor {
+    stream: TcpStream,
+    decoder: Decoder,
+}
+
+impl Impostor {
+    fn join(grid: &Grid, instance: u8) -> Impostor {
+        let listed = grid.get("/api/v1/workers").expect("workers");
+        let listed: Vec<Value> = serde_json::from_str(&listed).expect("a list");
+        let bytes = |hex: &str| {
+            let pairs = hex.as_bytes().chunks(2).map(|pair| {
+                let pair = std::str::from_utf8(pair).expect("hex");
+                u8::from_str_radix(pair, 16).expect("hex")
+            });
+            pairs.collect::<Vec<u8>>()
+        };
+        let toolchains = listed[0]["toolchains"].as_array().expect("toolchains");
+        let toolchains = toolchains.iter().map(|toolchain| v1::Toolchain {
+            family: v1::Family::Gcc.into(),
+            language: v1::Language::C.into(),
+            digest: bytes(toolchain["digest"].as_str().expect("a digest")),
+            ..v1::Toolchain::default()
+        });
+        let mut stream = TcpStream::connect(grid.address()).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let offering = v1::Hello {
+            toolchains: toolchains.collect(),
+            ..hello(instance)
+        };
+        stream.write_all(&greeting(offering)).expect("a hello");
+        Impostor {
+            stream,
+            decoder: Decoder::new(),
+        }
+    }
+
+    /// The next task that it is given.
+    fn dispatch(&mut self) -> v1::Dispatch {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.decoder.next::<ToWorker>().expect("frames") {
+                Some(ToWorker { kind: Some(to_worker::Kind::Dispatch(dispatch)) }) => {
+                    return dispatch;
+                }
+                Some(_) => {}
+                None => {
+                    let len = self.stream.read(&mut buffer).expect("a task in time");
+                    assert!(len > 0, "dropped before it had a task");
+                    self.decoder.push(&buffer[..len]);
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, kind: from_worker::Kind) {
+        // Whoever is dropped can't say everything.
+        let _ = self.stream.write_all(&encoded(kind));
+    }
+}
+
+#[test]
+fn a_worker_that_cheats_costs_an_attempt() {
+    type Cheat = fn(&mut Impostor, u64);
+    let cheats: [(&str, Cheat); 4] = [
+        ("bad_chunk", |worker, dispatch_id| {
+            let chunk = v1::Chunk {
+                dispatch_id,
+                blob: 0,
+                data: vec![1; CHUNK_BYTES_MAX],
+                last: false,
+            };
+            // The client takes them as they come, so that there is credit; no
+            // object of this source is so large, and it ends when dropped.
+            let beyond = 40 * OUTPUT_WINDOW_BYTES as usize / CHUNK_BYTES_MAX;
+            let frame = encoded(from_worker::Kind::Chunk(chunk)).repeat(beyond);
+            let _ = worker.stream.write_all(&frame);
+        }),
+        ("bad_chunk", |worker, dispatch_id| {
+            worker.say(from_worker::Kind::Chunk(v1::Chunk {
+                dispatch_id,
+                blob: u32::MAX,
+                data: vec![1],
+                last: true,
+            }));
+        }),
+        ("bad_need", |worker, dispatch_id| {
+            let digests = vec![vec![9; 32]; 1_000];
+            worker.say(from_worker::Kind::Need(v1::Need { dispatch_id, digests }));
+        }),
+        ("bad_result", |worker, dispatch_id| {
+            let output = v1::Output {
+                path: b"../../etc/passwd".to_vec(),
+                digest: vec![1; 32],
+                size: u64::MAX,
+                encoding: v1::Encoding::Zstd.into(),
+                encoded_size: u64::MAX,
+            };
+            let result = v1::TaskResult {
+                outputs: vec![output; 100],
+                ..v1::TaskResult::default()
+            };
+            worker.say(from_worker::Kind::Done(v1::Done {
+                dispatch_id,
+                result: Some(result),
+            }));
+        }),
+    ];
+    for (number, (reason, cheat)) in cheats.into_iter().enumerate() {
+        let mut grid = Grid::start(programs(), 1, 1);
+        until(&grid.coordinator, "toolchains", || {
+            grid.get("/api/v1/workers").ok()?.contains("digest").then_some(())
+        });
+        let mut impostor = Impostor::join(&grid, number as u8);
+        grid.wait_for_workers(2);
+        // Stopped, so that the impostor is chosen.
+        grid.workers[0].signal(Signal::SIGSTOP);
+        let project = Project::of(2);
+        let mut make = project.hgbuild_make(&grid.address(), &["-j2"]);
+        let make = Running::start(make.env("HG_QUEUE_MS_MAX", "60000"));
+        let dispatch = impostor.dispatch();
+        grid.workers[0].signal(Signal::SIGCONT);
+        cheat(&mut impostor, dispatch.dispatch_id);
+        wait_dropped(&grid, reason, 1);
+        let wrapped = make.finish();
+        let plain = run_within(&mut project.plain_make(&["-j2"]), PATIENCE);
+        project.assert_same_as(reason, &plain, wrapped);
+        let events = project.events();
+        assert!(events.iter().any(|e| e.worker == "worker-1"), "{}", project.told());
+        grid.workers[0].end(Signal::SIGTERM);
+    }
+}
+
+/// Lets this process open many files; how many.
+fn raise_fds() -> usize {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit");
+    usize::try_from(hard).unwrap_or(usize::MAX)
+}
+
+#[test]
+fn ten_thousand_that_say_nothing() {
+    let (grid, rest) = grid();
+    let count = raise_fds().saturating_sub(FDS_OWN).min(SILENT);
+    if count < SILENT {
+        skip("ten thousand connections", &format!("only {count}: RLIMIT_NOFILE"));
+    }
+    build_under(&grid, "silence", || {
+        let connect = || TcpStream::connect(grid.address()).expect("a connection");
+        let mut silent: Vec<TcpStream> = (0..count).map(|_| connect()).collect();
+        // Half of a greeting is silence too.
+        for (number, stream) in silent.iter_mut().enumerate().filter(|(n, _)| n % 10 == 0) {
+            let half: &[u8] = if number % 20 == 0 { b"PRI * HT" } else { &[0, 0, 1] };
+            let _ = stream.write_all(half);
+        }
+        assert_bounded("silence", &grid, rest);
+        let all = ["crowded", "silent", "no_hello", "closed_before_hello"];
+        until(&grid.coordinator, "the end of the silence", || {
+            let gone: u64 = all.iter().map(|reason| dropped(&grid, reason)).sum();
+            (gone >= count as u64).then_some(())
+        });
+    });
+    assert_bounded("silence", &grid, rest);
+}
+
+#[test]
+fn halves_of_long_frames_fill_no_memory() {
+    let (grid, rest) = grid();
+    raise_fds();
+    let count = 600;
+    let mut half = (FRAME_BYTES_MAX as u32).to_be_bytes().to_vec();
+    half.resize(900_000, 0x0a);
+    build_under(&grid, "halves", || {
+        let mut peers = Vec::new();
+        for _ in 0..count {
+            let mut peer = TcpStream::connect(grid.address()).expect("a connection");
+            peer.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+            let _ = peer.write_all(&half);
+            peers.push(peer);
+        }
+        assert_bounded("halves", &grid, rest);
+        wait_dropped(&grid, "frame_too_long", count);
+    });
+}
+
+#[test]
+fn streams_that_are_opened_and_reset() {
+    let (grid, rest) = grid();
+    build_under(&grid, "resets", || {
+        for _ in 0..5 {
+            let mut peer = TcpStream::connect(grid.address()).expect("a connection");
+            peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            peer.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+            let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+            bytes.extend(h2_frame(4, 0, 0, &[]));
+            for number in 0..20_000 {
+                let stream = 2 * number + 1;
+                bytes.extend(h2_frame(1, 4, stream, &submit_headers()));
+                bytes.extend(h2_frame(3, 0, stream, &8u32.to_be_bytes()));
+            }
+            // It has enough of it before the end.
+            let _ = peer.write_all(&bytes);
+            let end = peer.read_to_end(&mut Vec::new());
+            let hung_up = !matches!(&end, Err(error) if error.kind() == ErrorKind::WouldBlock);
+            assert!(hung_up, "the connection lives");
+        }
+        assert_bounded("resets", &grid, rest);
+    });
+}
+
+/// An HTTP/2 frame (RFC 9113, section 4.1).
+fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u32).to_be_bytes();
+    let mut frame = vec![len[1], len[2], len[3], kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// The headers of a call of SubmitTask, nothing indexed (RFC 7541).
+fn submit_headers() -> Vec<u8> {
+    // ":method: POST" and ":scheme: http" of the static table.
+    let mut block = vec![0x83, 0x86];
+    let mut add = |name: &[u8], value: &str| {
+        block.extend_from_slice(name);
+        block.push(value.len() as u8);
+        block.extend_from_slice(value.as_bytes());
+    };
+    add(&[0x04], "/hybridgrid.v1.BuildService/SubmitTask");
+    add(&[0x01], "x");
+    add(&[0x0f, 0x10], "application/grpc");
+    add(b"\x00\x02te", "trailers");
+    block
+}
+
+#[test]
+fn requests_that_never_end() {
+    let (grid, rest) = grid();
+    build_under(&grid, "slow requests", || {
+        let mut peers: Vec<TcpStream> = Vec::new();
+        for _ in 0..300 {
+            let mut peer = TcpStream::connect(grid.http()).expect("a connection");
+            let _ = peer.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+            peers.push(peer);
+            for peer in peers.iter_mut().rev().take(3) {
+                let _ = peer.write_all(b"x");
+            }
+        }
+        // Whoever asks properly gets an answer meanwhile.
+        wait_dropped(&grid, "http_crowded", 200);
+        assert_eq!(grid.get("/health").as_deref(), Ok("ok\n"));
+        assert_bounded("slow requests", &grid, rest);
+    });
+}
+
+/// A worker, and the test as its coordinator.
+#[test]
+fn a_coordinator_that_makes_no_sense() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = scrubbed(&programs().worker, folder.path(), folder.path());
+    command
+        .args(["serve", "--coordinator", &address, "--slots", "2"])
+        .args(["--name", "victim", "--http", "127.0.0.1:0", "--state"])
+        .arg(folder.path().join("state"));
+    let worker = Daemon::start("victim", &mut command, folder.path().join("log"));
+    let said = |kind| frame::encode(&ToWorker { kind: Some(kind) }).expect("a frame");
+    let welcome = || {
+        said(to_worker::Kind::Welcome(v1::Welcome {
+            protocol_version: hg_proto::PROTOCOL_VERSION,
+            worker_id: "w".into(),
+            heartbeat_ms: 1_000,
+            window_bytes: OUTPUT_WINDOW_BYTES,
+        }))
+    };
+    let task = || {
+        said(to_worker::Kind::Dispatch(v1::Dispatch {
+            dispatch_id: 1,
+            task: None,
+        }))
+    };
+    let mut long = (FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec();
+    long.resize(2 << 20, 1);
+    let attacks: [(&str, Vec<u8>); 6] = [
+        ("too long", long),
+        ("empty", vec![0; 64]),
+        ("garbage", framed(&[0xff; 100])),
+        ("no kind", framed(&[0xfa, 0x01, 0x00])),
+        ("a task before the welcome", task()),
+        ("two welcomes", [welcome(), welcome()].concat()),
+    ];
+    let rest = resident(&worker);
+    for (what, bytes) in attacks {
+        let mut peer = accept(&listener, &worker, what);
+        let _ = peer.write_all(&bytes);
+        let end = peer.read_to_end(&mut Vec::new());
+        let hung_up = !matches!(&end, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        assert!(hung_up, "{what}: the worker stays\n{}", worker.stderr());
+    }
+    // It dials again, and is as good as before.
+    let mut peer = accept(&listener, &worker, "the last");
+    peer.write_all(&welcome()).expect("a welcome");
+    let mut decoder = Decoder::new();
+    let mut buffer = [0; 4096];
+    let beats = std::iter::from_fn(|| {
+        loop {
+            match decoder.next::<FromWorker>().expect("frames") {
+                Some(message) => return message.kind,
+                None => {
+                    let len = peer.read(&mut buffer).expect("a message in time");
+                    decoder.push(&buffer[..len]);
+                }
+            }
+        }
+    })
+    .filter(|kind| matches!(kind, from_worker::Kind::Heartbeat(_)));
+    assert_eq!(beats.take(2).count(), 2);
+    let now = resident(&worker);
+    eprintln!("a worker: {} KiB at rest, {} KiB now", rest >> 10, now >> 10);
+    assert!(now < rest + (8 << 20), "from {rest} to {now} bytes");
+}
+
+fn accept(listener: &TcpListener, worker: &Daemon, what: &str) -> TcpStream {
+    listener.set_nonblocking(true).expect("a listener");
+    let stream = until(worker, &format!("a dial: {what}"), || listener.accept().ok()).0;
+    stream.set_nonblocking(false).expect("a socket");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream
+}
