@@ -25,6 +25,12 @@ const ZSTD_LEVEL: i32 = 1;
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 const _: () = assert!(TEXT_BYTES_MAX <= INPUT_BYTES_MAX);
 
+/// Headers that gcc may have a precompiled form of in another folder: it takes one
+/// only before the first declaration.
+const PRECOMPILED_HEADERS_MAX: usize = 2;
+/// Parts of a path in an `#include` for which such a form is looked for.
+const INCLUDE_PARTS_MAX: usize = 3;
+
 /// A source that may leave this machine.
 #[derive(Debug)]
 pub struct Gathered {
@@ -181,8 +187,17 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         return Ok(());
     }
     let words = || compile.arguments.iter().flat_map(|a| &a.words);
+    let files = hazards::user_files(text);
+    for name in files.iter().skip(1).take(PRECOMPILED_HEADERS_MAX) {
+        for folder in words().filter_map(|word| include_folder(word)) {
+            for end in ends(name) {
+                let path = [folder, b"/", end, b".gch"].concat();
+                precompiled(Path::new(&os::from_bytes(path)))?;
+            }
+        }
+    }
     let openmp = words().any(|word| word.starts_with(b"-fopenmp") || word == b"-fopenacc");
-    for file in hazards::user_files(text) {
+    for file in files {
         let path = PathBuf::from(os::from_bytes(file.clone()));
         precompiled(Path::new(&os::from_bytes([&file[..], b".gch"].concat())))?;
         // A name that a `#line` made up is no file, and its text is in another one.
@@ -194,6 +209,20 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The folder in `-Ifolder` and the like; the word itself when it stands alone.
+fn include_folder(word: &[u8]) -> Option<&[u8]> {
+    let options = [&b"-I"[..], b"-iquote", b"-isystem", b"-idirafter"];
+    let joined = options.iter().find_map(|name| word.strip_prefix(*name));
+    let folder = joined.unwrap_or(word);
+    (!folder.is_empty() && (joined.is_some() || folder[0] != b'-')).then_some(folder)
+}
+
+/// `c.h`, `b/c.h` and `a/b/c.h` of a path: what an `#include` may have said.
+fn ends(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = memchr::memrchr_iter(b'/', path).map(|at| &path[at + 1..]);
+    slashes.chain([path]).take(INCLUDE_PARTS_MAX)
 }
 
 /// Checks a text and makes it ready to travel.

@@ -164,7 +164,11 @@ impl Run<'_> {
         let began = Instant::now();
         loop {
             let waiting = self.attempt == 0;
-            let ms_max = if waiting { self.queue_ms_max } else { RUN_MS_MAX };
+            let ms_max = if waiting {
+                self.queue_ms_max
+            } else {
+                RUN_MS_MAX
+            };
             if began.elapsed() > Duration::from_millis(ms_max) {
                 break Err(Lost::Broken("no result in time".into()));
             }

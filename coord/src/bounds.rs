@@ -47,6 +47,9 @@ pub const LINK_CONTROL_BYTES_MAX: usize = 8 << 20;
 pub const LINK_CHUNKS_MAX: usize = 8;
 /// Cancelled dispatches of one link whose late answers are still understood.
 pub const LINK_CANCELLED_MAX: usize = 4_096;
+/// Bytes of a hello, and of whatever comes before one: anybody can make us hold
+/// as much, thousands of times.
+pub const HELLO_BYTES_MAX: usize = 32 << 10;
 /// Bytes read from a link at once.
 pub const LINK_READ_BYTES: usize = 16 << 10;
 /// Bytes of output consumed before the worker is told.

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
 
-use crate::bounds::LINK_READ_BYTES;
+use crate::bounds::{HELLO_BYTES_MAX, LINK_READ_BYTES};
 use crate::channel::{Channel, Closed, Fault};
 use crate::coordinator::Event;
 use crate::crowd::Member;
@@ -71,6 +71,7 @@ pub async fn serve(
     let mut reader = Reader {
         decoder: Decoder::new(),
         buffer: vec![0; LINK_READ_BYTES],
+        pending_max: HELLO_BYTES_MAX,
     };
     reader.decoder.push(first);
     let (mut read, mut write) = stream.split();
@@ -79,6 +80,8 @@ pub async fn serve(
         () = member.evicted() => return refuse(&hub, peer, &Fault::new("crowded", "too many silent connections")),
     };
     drop(member);
+    // From here on the decoder's own bound holds.
+    reader.pending_max = usize::MAX;
     let hello = match hello {
         Err(_) => Err(Fault::new("no_hello", "no hello in time")),
         Ok(Err(End::Fault(fault))) => Err(fault),
@@ -250,6 +253,8 @@ fn take(
 struct Reader {
     decoder: Decoder,
     buffer: Vec<u8>,
+    /// Bytes that may wait for the rest of their frame.
+    pending_max: usize,
 }
 
 impl Reader {
@@ -263,6 +268,9 @@ impl Reader {
                 Some(FromWorker { kind: Some(kind) }) => return Ok(kind),
                 Some(FromWorker { kind: None }) => {
                     return Err(Fault::new("unknown_message", "a message of no known kind").into());
+                }
+                None if self.decoder.pending() > self.pending_max => {
+                    return Err(Fault::new("frame_too_long", "too long a hello").into());
                 }
                 None => {}
             }

@@ -53,21 +53,29 @@ pub fn programs() -> &'static Programs {
 /// Words for people: cargo is missing, or says no (it has said why on stderr).
 pub fn build(quiet: bool) -> Result<Programs, String> {
     let (folder, profile) = profile()?;
-    let mut command = cargo();
-    command.args(["build", "--profile", &profile]);
-    if quiet {
-        command.arg("--quiet");
-    }
-    for package in PACKAGES {
-        command.args(["--package", package]);
-    }
     let target = folder.parent().unwrap_or(&folder);
-    command.arg("--target-dir").arg(target);
-    let status = command
-        .status()
-        .map_err(|error| format!("cargo can't be run: {error}"))?;
-    if !status.success() {
-        return Err(format!("cargo build of {} failed", PACKAGES.join(", ")));
+    // Features are united over one call: a release is built as it ships, each
+    // program by itself.
+    let calls: Vec<&[&str]> = match profile.as_str() {
+        "release" => PACKAGES.chunks(1).collect(),
+        _ => vec![&PACKAGES],
+    };
+    for packages in calls {
+        let mut command = cargo();
+        command.args(["build", "--profile", &profile]);
+        if quiet {
+            command.arg("--quiet");
+        }
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        command.arg("--target-dir").arg(target);
+        let status = command
+            .status()
+            .map_err(|error| format!("cargo can't be run: {error}"))?;
+        if !status.success() {
+            return Err(format!("cargo build of {} failed", packages.join(", ")));
+        }
     }
     Ok(Programs {
         client: folder.join("hgbuild"),

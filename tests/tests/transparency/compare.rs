@@ -52,8 +52,19 @@ pub fn check(group: &str, cases: &[Case]) {
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some((case, compiler)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let found = Trial::new(&shared, group, case, compiler).run();
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((case, compiler)) = jobs.get(at) else {
+                        break;
+                    };
+                    let folder = shared.scratch().join(format!("{group}-{at:04}"));
+                    let trial = Trial {
+                        shared: &shared,
+                        case,
+                        compiler,
+                        folder,
+                    };
+                    let found = trial.run();
                     let mut all = failures.lock().unwrap_or_else(PoisonError::into_inner);
                     all.extend(found);
                 }
@@ -111,19 +122,7 @@ struct Trial<'a> {
     folder: PathBuf,
 }
 
-impl<'a> Trial<'a> {
-    fn new(shared: &'a Shared, group: &str, case: &'a Case, compiler: &'a str) -> Self {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        let name: String = case.name.chars().map(plain).take(24).collect();
-        let at = shared.scratch().join(format!("{group}-{name}-{compiler}"));
-        Trial {
-            shared,
-            case,
-            compiler,
-            folder: at,
-        }
-    }
-
+impl Trial<'_> {
     /// How the runs differ from the plain one.
     fn run(&self) -> Vec<String> {
         let mut lines = Vec::new();

@@ -67,11 +67,11 @@ pub const CASES: &[Case] = &[
     case("-std=c++17", CXX, "remote", "$cc -std=c++17 -c a.cc"),
     case("-std=gnu++20", CXX, "remote", "$cc -std=gnu++20 -c a.cc"),
     case("-std=c++2b", CXX, "remote", "$cc -std=c++2b -c a.cc"),
-    case("-x c", CXX, "remote", "$cc -x c -c a.c"),
+    case("-x c", CXX, "remote", "$cc -x c -c a.c").keeps_names(),
     case("-x c++", C, "remote", "$cc -x c++ -c a.cc"),
-    case("-xc++ of a C file", ALL, "remote", "$cc -xc++ -c a.c"),
+    case("-xc++ of a C file", ALL, "remote", "$cc -xc++ -c a.c").keeps_names(),
     case("-x none", C, "remote", "$cc -x c++ -x none -c a.c"),
-    case("C by a C++ driver", CXX, "*", "$cc -c a.c"),
+    case("C by a C++ driver", CXX, "*", "$cc -c a.c").keeps_names(),
     case("C++ suffixes", CXX, "remote remote remote remote remote remote", "for s in cc cpp cxx C c++ CPP; do cp a.cc s$s.$s; $cc -c s$s.$s; done"),
     case("C++ by a C driver", C, "remote remote", "$cc -c a.cc; cp a.cc b.cpp; $cc -c b.cpp"),
     // Macros and headers.
@@ -102,7 +102,7 @@ pub const CASES: &[Case] = &[
     case("-fmacro-prefix-map", ALL, "remote", "$cc -fmacro-prefix-map=sub=other -c sub/f.c").with(&[("sub/f.c", "const char *f = __FILE__;\n")]),
     case("-fmacro-prefix-map and assert", ALL, "remote", "$cc -fmacro-prefix-map=$PWD/= -c $PWD/f.c").with(&[("f.c", "#include <assert.h>\nvoid f(int a) { assert(a); }\n")]),
     case("-fdebug-prefix-map", ALL, "remote", "$cc -fdebug-prefix-map=$PWD=/x -c $src"),
-    case("__FILE__ in a header", ALL, "remote", "$cc -Isub -c f.c; $cc -I$PWD/sub -c f.c -o g.o").with(&[("f.c", "#include <f.h>\nconst char *f = F __FILE__;\n"), ("sub/f.h", "static const char *h(void) { return __FILE__; }\nconst char *g(void) { return h(); }\n#define F __FILE__\n")]),
+    case("__FILE__ in a header", ALL, "remote remote", "$cc -Isub -c f.c; $cc -I$PWD/sub -c f.c -o g.o").with(&[("f.c", "#include <f.h>\nconst char *f = F __FILE__;\n"), ("sub/f.h", "static const char *h(void) { return __FILE__; }\nconst char *g(void) { return h(); }\n#define F __FILE__\n")]),
     case("__FILE_NAME__", ALL, "*", "$cc -c sub/f.c").with(&[("sub/f.c", "const char *f = __FILE_NAME__;\n")]),
     // Response files.
     case("@file", ALL, "remote", "echo \"-O2 -c $src -o x.o\" >r; $cc @r"),
