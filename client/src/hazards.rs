@@ -40,6 +40,9 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
         return Some(reason);
     }
     let user = user_text(text);
+    if open_end(text) {
+        return reason("open-end", b"\\");
+    }
     let spliced = splice(&user);
     if let Cow::Owned(spliced) = &spliced
         && let Some(reason) = whole_words(spliced)
@@ -52,19 +55,28 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
         .or_else(|| assembler(&spliced))
 }
 
-/// Why a file that `gcc -E -fdirectives-only` read can't be shipped that way:
-/// gcc 12 drops these pragmas from its output without a word (or crashes later).
-/// `source` is the file as it lies on disk; `openmp`: one of `-fopenmp`,
-/// `-fopenmp-simd`, `-fopenacc` is on. Plain `-E` keeps them all.
-pub fn lost_pragma(source: &[u8], openmp: bool) -> Option<Reason> {
+/// What gcc 12 writes for a pragma that it has carried out and leaves out.
+const CARRIED_OUT: &[u8] = b"       ";
+
+/// Why `text` can't stand for `file`: gcc 12's `-E -fdirectives-only` leaves these
+/// pragmas out (plain `-E` does not). `source` is the file as it lies on disk;
+/// `openmp`: one of `-fopenmp`, `-fopenmp-simd`, `-fopenacc` is on.
+///
+/// A pragma may stand in a group that is skipped, which the text does not show.
+/// `message` is lost in silence only when no directive follows (else gcc warns or
+/// crashes), and changes no object; of `pop_macro` and `poison` an empty line of a
+/// certain length stays.
+pub fn lost_pragma(text: &[u8], file: &[u8], source: &[u8], openmp: bool) -> Option<Reason> {
     let source = splice(source);
     for at in memmem::find_iter(&source, b"pragma") {
         let mut words = Words::at(&source, at + b"pragma".len());
         let first = words.next().unwrap_or_default();
         let lost = match first {
-            b"redefine_extname" | b"message" | b"pop_macro" => true,
+            b"redefine_extname" => true,
             b"omp" | b"acc" => openmp,
-            b"GCC" => words.next() == Some(b"poison"),
+            b"message" => !directive_follows(&source[at..]),
+            b"pop_macro" => carries_out(text, file, &source),
+            b"GCC" => words.next() == Some(b"poison") && carries_out(text, file, &source),
             _ => false,
         };
         if lost {
@@ -72,6 +84,41 @@ pub fn lost_pragma(source: &[u8], openmp: bool) -> Option<Reason> {
         }
     }
     None
+}
+
+/// Whether a directive that gcc would stumble over comes later.
+fn directive_follows(source: &[u8]) -> bool {
+    let mut lines = source.split(|byte| *byte == b'\n').skip(1);
+    lines.any(|line| !matches!(hash_word(line), b"" | b"pragma"))
+}
+
+/// Whether `text` has more traces of pragmas carried out in `file` than those that
+/// `source` has of the harmless ones.
+fn carries_out(text: &[u8], file: &[u8], source: &[u8]) -> bool {
+    let mut traces = 0;
+    let mut from = None;
+    for marker in Markers::of(text) {
+        if let Some(from) = from {
+            traces += count_traces(&text[from..marker.start]);
+        }
+        from = (unescape(marker.path) == file).then_some(marker.end);
+    }
+    traces += from.map_or(0, |from| count_traces(&text[from..]));
+    let harmless = memmem::find_iter(source, b"pragma").filter(|at| {
+        let mut words = Words::at(source, at + b"pragma".len());
+        match words.next() {
+            Some(b"once") => true,
+            Some(b"GCC") => words.next() == Some(b"system_header"),
+            _ => false,
+        }
+    });
+    traces > harmless.count()
+}
+
+fn count_traces(part: &[u8]) -> usize {
+    part.split(|byte| *byte == b'\n')
+        .filter(|line| *line == CARRIED_OUT)
+        .count()
 }
 
 /// The files that `text` says it is made of, outside the system's folders, each
@@ -241,7 +288,7 @@ fn unescape(path: &[u8]) -> Vec<u8> {
 /// they were entered, somebody plays with markers: then it is everything.
 /// (gcc 12 forgets to mark a short header now and then: its text then counts as
 /// its includer's.)
-fn user_text(text: &[u8]) -> Cow<'_, [u8]> {
+pub fn user_text(text: &[u8]) -> Cow<'_, [u8]> {
     let mut user = Vec::new();
     // Path and whether it is the user's, of each file that is open.
     let mut open: Vec<(&[u8], bool)> = vec![(b"", true)];
@@ -303,6 +350,14 @@ fn splice(text: &[u8]) -> Cow<'_, [u8]> {
     }
     spliced.extend_from_slice(&text[from..]);
     Cow::Owned(spliced)
+}
+
+/// Whether a file of `text` ends in a backslash: in the text a line follows it.
+fn open_end(text: &[u8]) -> bool {
+    memmem::find_iter(text, b"\\\n").any(|at| {
+        let after = &text[at + 2..];
+        after.is_empty() || after.starts_with(b"# ") || after.starts_with(b"#line ")
+    })
 }
 
 /// The words after a place, whatever blanks, quotes, backslashes and opening
@@ -1144,19 +1199,34 @@ mod tests {
 
     #[test]
     fn pragmas_that_gcc_drops() {
+        let text = gcc("       \nint a;");
+        let lost = |source: &str, openmp| lost_pragma(&text, b"a.c", source.as_bytes(), openmp);
         for source in [
             "#pragma redefine_extname a b\n",
-            " # pragma message \"x\"",
+            " # pragma message \"x\"\nint a;\n#pragma pack(1)\n",
             "#pragma pop_macro(\"X\")",
             "#pragma GCC poison x",
             "#pra\\\ngma pop_macro(\"X\")",
         ] {
-            assert!(lost_pragma(source.as_bytes(), false).is_some(), "{source}");
+            assert!(lost(source, false).is_some(), "{source}");
         }
-        let openmp = b"#pragma omp parallel for\n";
-        assert!(lost_pragma(openmp, true).is_some());
-        assert!(lost_pragma(openmp, false).is_none());
-        assert!(lost_pragma(b"#pragma once\n#pragma GCC diagnostic push", true).is_none());
+        assert!(lost("#pragma omp parallel for\n", true).is_some());
+        assert!(lost("#pragma omp parallel for\n", false).is_none());
+        assert!(lost("#pragma once\n#pragma GCC diagnostic push", true).is_none());
+    }
+
+    #[test]
+    fn pragmas_in_skipped_groups_are_not_dropped() {
+        let text = gcc("\n\nint a;");
+        let source =
+            b"#pragma once\n#if 0\n#pragma pop_macro(\"X\")\n#pragma message \"m\"\n#endif\n";
+        assert_eq!(lost_pragma(&text, b"a.c", source, false), None);
+        // The one trace is of `once`; a second one would be of `pop_macro`.
+        let text = gcc("       \nint a;");
+        assert_eq!(lost_pragma(&text, b"a.c", source, false), None);
+        let text = gcc("       \n       \nint a;");
+        assert!(lost_pragma(&text, b"a.c", source, false).is_some());
+        assert_eq!(lost_pragma(&text, b"b.c", source, false), None);
     }
 
     #[test]
@@ -1195,7 +1265,7 @@ mod tests {
                         find(&text[..text.len() - 1], family);
                     }
                     user_files(&text);
-                    lost_pragma(&text, true);
+                    lost_pragma(&text, a, &text, true);
                 }
             }
         }

@@ -15,6 +15,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::compiler::{Command, Found};
 use crate::hazards;
+use crate::indentation;
 use crate::local;
 use crate::os;
 use crate::signals::Forwarding;
@@ -200,12 +201,28 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
     for file in files {
         let path = PathBuf::from(os::from_bytes(file.clone()));
         precompiled(Path::new(&os::from_bytes([&file[..], b".gch"].concat())))?;
-        // A name that a `#line` made up is no file, and its text is in another one.
-        let Ok(content) = fs::read(&path) else {
-            continue;
+        let content = match fs::read(&path) {
+            Ok(content) => content,
+            // A name that a `#line` made up; its text is in another file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(reason("unreadable-source", error)),
         };
-        if let Some(lost) = hazards::lost_pragma(&content, openmp) {
+        if let Some(lost) = hazards::lost_pragma(text, &file, &content, openmp) {
             return Err(lost);
+        }
+    }
+    let mut indentation = memchr::memmem::find(text, b"misleading-indentation").is_some();
+    for word in words() {
+        match &word[..] {
+            b"-w" | b"-Wno-misleading-indentation" => return Ok(()),
+            b"-Wall" => indentation = true,
+            word => indentation |= word.ends_with(b"misleading-indentation"),
+        }
+    }
+    if indentation {
+        let tab = words().any(|word| word.starts_with(b"-ftabstop"));
+        if tab || indentation::may_mislead(text, &hazards::user_text(text)) {
+            return Err(reason("indentation", ""));
         }
     }
     Ok(())

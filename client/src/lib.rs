@@ -11,6 +11,7 @@ pub mod slots;
 pub mod local;
 pub mod memo;
 pub mod hazards;
+pub mod indentation;
 pub mod inputs;
 pub mod attempt;
 pub mod grpc;

@@ -75,8 +75,10 @@ pub fn become_it(command: &Command) -> io::Error {
 /// It can't be started.
 pub fn run(command: &Command) -> io::Result<Ended> {
     let forwarding = Forwarding::start();
-    let mut child = match process(command).spawn() {
-        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => without_ours(command).spawn()?,
+    let mut child = match end_with_us(process(command)).spawn() {
+        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
+            end_with_us(without_ours(command)).spawn()?
+        }
         other => other?,
     };
     forwarding.to(child.id());
@@ -86,6 +88,21 @@ pub fn run(command: &Command) -> io::Result<Ended> {
         Some(signal) => Ended::Signal(signal as i32),
         None => ended,
     })
+}
+
+/// A compiler whose hgbuild was killed would finish an output that the build
+/// has given up. SIGTERM, so that it takes its temporary files along.
+fn end_with_us(mut process: Process) -> Process {
+    #[cfg(target_os = "linux")]
+    // SAFETY: one system call, which may be made between fork and exec.
+    unsafe {
+        process.pre_exec(|| {
+            // Without it only that protection is lost.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        });
+    }
+    process
 }
 
 fn without_ours(command: &Command) -> Process {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -380,13 +381,20 @@ impl Plan {
         let clang = self.dialect.family == Family::Clang;
         output::check(&self.object, self.object_style(), clang)?;
         if let Some(path) = &self.dependencies {
-            if *path == self.object || *path == source {
-                return Err(reason("output", "two outputs in one file"));
+            if is_same(path, &self.object) || is_same(path, &source) {
+                return Err(reason("output", "two files are one"));
             }
             output::check(path, Style::Rewrite, clang)?;
         }
-        if self.object == source {
+        if is_same(&self.object, &source) {
             return Err(reason("output", "the source itself"));
+        }
+        // What such a name's suffix is, gcc's versions do not agree.
+        if [&source, &self.object]
+            .into_iter()
+            .any(|path| is_suffix(path))
+        {
+            return Err(reason("source-name", source.display()));
         }
         Ok(())
     }
@@ -439,6 +447,18 @@ impl Plan {
             queue_ms_max: config.queue_ms_max,
         })
     }
+}
+
+/// Whether both name one file, by path or by what is there.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let file = |path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    a == b || matches!((file(a), file(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// `.c`: a name, or a suffix without one?
+fn is_suffix(path: &Path) -> bool {
+    let name = path.file_name().map(os::bytes).unwrap_or_default();
+    name.starts_with(b".") && !name[1..].contains(&b'.')
 }
 
 /// Tasks of one user on one machine share a turn.

@@ -48,7 +48,7 @@ pub(crate) const ROWS: &[Row] = &[
     toggle("-fvirtual-function-elimination")
         .clang()
         .local("lto"),
-    joined("-Rpass", "=inline").clang(),
+    joined("-Rpass", "=inline").clang().local("dump"),
     toggle("-fsanitize-stats").clang().local("source-path"),
     toggle("-fsanitize-memory-track-origins").clang(),
     joined("-fsanitize-memory-track-origins=", "2").clang(),
@@ -137,7 +137,9 @@ pub(crate) const ROWS: &[Row] = &[
     toggle("-fdebug-ranges-base-address").clang(),
     toggle("-fdeclspec").clang(),
     toggle("-fdelayed-template-parsing").clang(),
-    toggle("-fdiagnostics-absolute-paths").clang(),
+    toggle("-fdiagnostics-absolute-paths")
+        .clang()
+        .local("source-path"),
     toggle("-fdiagnostics-fixit-info").clang(),
     toggle("-fdiagnostics-print-source-range-info").clang(),
     toggle("-fdiagnostics-show-hotness").clang(),

@@ -2,12 +2,15 @@
 //! with what they wait for.
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -16,6 +19,8 @@ use crate::daemon::Daemon;
 
 /// What anything that a test waits for may take.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// What a terminal turns into SIGINT.
+const CTRL_C: u8 = 3;
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -37,6 +42,8 @@ pub fn until<T>(daemon: &Daemon, what: &str, mut look: impl FnMut() -> Option<T>
 /// A command in a process group of its own; killed when this is dropped.
 pub struct Running {
     child: Child,
+    /// Where its terminal's keys are.
+    keyboard: Option<OwnedFd>,
     stdout: Receiver<Vec<u8>>,
     stderr: Receiver<Vec<u8>>,
     /// What has come of each.
@@ -54,6 +61,34 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
+        Running::spawn(command, None)
+    }
+
+    /// Starts it in the foreground of a terminal of its own, which is its stdin.
+    ///
+    /// # Panics
+    /// It can't be started, or there is no terminal to be had.
+    pub fn start_on_terminal(command: &mut Command) -> Running {
+        let pty = nix::pty::openpty(None, None).expect("a terminal");
+        fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a descriptor");
+        command
+            .stdin(pty.slave)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // SAFETY: two system calls that may be made between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                nix::unistd::setsid()?;
+                match libc::ioctl(0, libc::TIOCSCTTY, 0) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        Running::spawn(command, Some(pty.master))
+    }
+
+    fn spawn(command: &mut Command, keyboard: Option<OwnedFd>) -> Running {
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("{command:?}: {error}"),
@@ -62,6 +97,7 @@ impl Running {
         let stderr = collect(child.stderr.take());
         Running {
             child,
+            keyboard,
             stdout,
             stderr,
             said: [None, None],
@@ -79,7 +115,16 @@ impl Running {
         let _ = kill(self.pid(), signal);
     }
 
-    /// To the whole group, as a terminal does.
+    /// Ctrl-C on its terminal.
+    ///
+    /// # Panics
+    /// It has none.
+    pub fn interrupt(&self) {
+        let keyboard = self.keyboard.as_ref().expect("a terminal");
+        nix::unistd::write(keyboard, &[CTRL_C]).expect("a key");
+    }
+
+    /// To the whole group, as `kill -PGID` does.
     pub fn signal_group(&self, signal: Signal) {
         let _ = killpg(self.pid(), signal);
     }

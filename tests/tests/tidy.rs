@@ -10,9 +10,10 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 20] = [
+const PURE: [&str; 21] = [
     "client/src/attempt.rs",
     "client/src/hazards.rs",
+    "client/src/indentation.rs",
     "coord/src/coordinator.rs",
     "coord/src/id.rs",
     "coord/src/jobs.rs",

@@ -17,6 +17,8 @@ pub const LLVM: &[&str] = &["clang", "clang++"];
 pub const C: &[&str] = &["gcc", "clang"];
 /// Both C++ compilers.
 pub const CXX: &[&str] = &["g++", "clang++"];
+/// One driver of each kind and family.
+pub const BOTH: &[&str] = &["gcc", "clang++"];
 /// All four.
 pub const ALL: &[&str] = &["gcc", "g++", "clang", "clang++"];
 

@@ -216,6 +216,7 @@ impl Trial<'_> {
     }
 
     fn shell(&self, hgbuild: &str, script: &str, work: &Path, home: &Path) -> Command {
+        let script = self.named(script);
         let (compiler, src) = (
             self.compiler,
             match self.compiler.ends_with("++") {

@@ -5,6 +5,7 @@
 
 mod case;
 mod compare;
+mod no_fallback;
 mod shared;
 
 mod rows_builds;

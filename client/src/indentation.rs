@@ -1,0 +1,385 @@
+//! Whether gcc could warn of misleading indentation. Pure; unaware of options.
+//!
+//! That warning alone depends on the source file itself: gcc looks there for the
+//! columns, does not find it on a worker, and says nothing. So a text that might
+//! earn the warning is compiled here. This finds every place that gcc warns of
+//! and some more: in doubt, it might.
+
+use std::collections::HashSet;
+
+use memchr::memmem;
+
+/// Bytes of user text that are looked at; a longer one might earn the warning.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+/// Statements in statements.
+const DEPTH_MAX: usize = 200;
+/// Looks at a token, for each token.
+const LOOKS_MAX: usize = 64;
+/// Rounds in which macros are learnt that use those of the round before.
+const ROUNDS_MAX: usize = 8;
+/// gcc's `-ftabstop` if there is none.
+const TAB_COLUMNS: u32 = 8;
+
+/// The words that stand before a statement that they guard.
+const GUARDS: [&[u8]; 4] = [b"if", b"else", b"for", b"while"];
+
+/// Whether a guarded statement without braces is followed by one that looks
+/// guarded too. `text` is all that the preprocessor wrote, macros kept; `user`
+/// is what of it may be warned of.
+pub fn may_mislead(text: &[u8], user: &[u8]) -> bool {
+    if user.len() > TEXT_BYTES_MAX {
+        return true;
+    }
+    let tokens = tokens(user);
+    let mut reader = Reader {
+        looks: tokens.len().saturating_mul(LOOKS_MAX),
+        guards: guards(text),
+        tokens: &tokens,
+    };
+    (0..tokens.len()).any(|at| reader.is_guard(at) && reader.misleads(at).unwrap_or(true))
+}
+
+/// [`GUARDS`] and the macros that have one in them.
+fn guards(text: &[u8]) -> HashSet<&[u8]> {
+    let mut names: HashSet<&[u8]> = GUARDS.into_iter().collect();
+    let mut defines: Vec<(&[u8], &[u8])> = Vec::new();
+    for at in memmem::find_iter(text, b"#define ") {
+        let rest = &text[at + b"#define ".len()..];
+        let name = word(rest);
+        let mut end = name.len();
+        loop {
+            end += memchr::memchr(b'\n', &rest[end..]).unwrap_or(rest.len() - end);
+            if end == rest.len() || !rest[..end].trim_ascii_end().ends_with(b"\\") {
+                break;
+            }
+            end += 1;
+        }
+        defines.push((name, &rest[name.len()..end]));
+    }
+    for _ in 0..ROUNDS_MAX {
+        let before = names.len();
+        defines.retain(|(name, body)| {
+            let uses = words(body).any(|word| names.contains(word));
+            if uses {
+                names.insert(name);
+            }
+            !uses
+        });
+        if names.len() == before {
+            break;
+        }
+    }
+    names
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+fn word(text: &[u8]) -> &[u8] {
+    let len = text.iter().take_while(|byte| is_word(**byte)).count();
+    &text[..len]
+}
+
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| !is_word(*byte))
+        .filter(|word| !word.is_empty())
+}
+
+/// A word, a literal, or one byte of anything else.
+#[derive(Debug, Clone, Copy)]
+struct Token<'t> {
+    text: &'t [u8],
+    line: u32,
+    column: u32,
+    /// Of the first token of its line.
+    indent: u32,
+}
+
+/// All tokens but those of directives.
+fn tokens(text: &[u8]) -> Vec<Token<'_>> {
+    let mut found: Vec<Token<'_>> = Vec::new();
+    let mut cursor = Cursor {
+        text,
+        at: 0,
+        line: 0,
+        column: 0,
+    };
+    while let Some(byte) = cursor.peek(0) {
+        let (line, column, start) = (cursor.line, cursor.column, cursor.at);
+        let first = found.last().is_none_or(|token| token.line != line);
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c' | b'\\' => {
+                cursor.step(1);
+                continue;
+            }
+            b'/' if cursor.peek(1) == Some(b'/') => {
+                cursor.line_end();
+                continue;
+            }
+            b'/' if cursor.peek(1) == Some(b'*') => {
+                let end = memmem::find(&text[start + 2..], b"*/").map(|at| at + 4);
+                cursor.step(end.unwrap_or(text.len() - start));
+                continue;
+            }
+            b'#' if first => {
+                cursor.line_end();
+                continue;
+            }
+            b'"' | b'\'' => cursor.literal(byte),
+            byte if is_word(byte) => {
+                let name = word(&text[start..]);
+                cursor.step(name.len());
+                if name.ends_with(b"R") && name.len() <= 3 && cursor.peek(0) == Some(b'"') {
+                    cursor.raw_string();
+                }
+            }
+            _ => cursor.step(1),
+        }
+        let indent = match found.last() {
+            Some(token) if token.line == line => token.indent,
+            _ => column,
+        };
+        found.push(Token {
+            text: &text[start..cursor.at],
+            line,
+            column,
+            indent,
+        });
+    }
+    found
+}
+
+struct Cursor<'t> {
+    text: &'t [u8],
+    at: usize,
+    line: u32,
+    column: u32,
+}
+
+impl Cursor<'_> {
+    fn peek(&self, ahead: usize) -> Option<u8> {
+        self.text.get(self.at + ahead).copied()
+    }
+
+    fn step(&mut self, count: usize) {
+        let end = (self.at + count).min(self.text.len());
+        for byte in &self.text[self.at..end] {
+            match byte {
+                b'\n' => (self.line, self.column) = (self.line + 1, 0),
+                b'\t' => self.column += TAB_COLUMNS - self.column % TAB_COLUMNS,
+                _ => self.column += 1,
+            }
+        }
+        self.at = end;
+    }
+
+    /// To the newline that ends this line, continued lines included.
+    fn line_end(&mut self) {
+        loop {
+            let rest = &self.text[self.at..];
+            let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let goes_on = rest[..len].trim_ascii_end().ends_with(b"\\") && len < rest.len();
+            self.step(len + usize::from(goes_on));
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// A string or a character; to the end of the line if it has none.
+    fn literal(&mut self, quote: u8) {
+        self.step(1);
+        while let Some(byte) = self.peek(0) {
+            match byte {
+                b'\n' => return,
+                b'\\' => self.step(2),
+                byte => {
+                    self.step(1);
+                    if byte == quote {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// After `R`: to the end, or nowhere if it is none.
+    fn raw_string(&mut self) {
+        let rest = &self.text[self.at..];
+        let Some(open) = memchr::memchr(b'(', &rest[..rest.len().min(20)]) else {
+            return;
+        };
+        let close = [b")", &rest[1..open], b"\""].concat();
+        if let Some(end) = memmem::find(&rest[open..], &close) {
+            self.step(open + end + close.len());
+        }
+    }
+}
+
+struct Reader<'t> {
+    tokens: &'t [Token<'t>],
+    guards: HashSet<&'t [u8]>,
+    /// That are left.
+    looks: usize,
+}
+
+impl Reader<'_> {
+    fn text(&self, at: usize) -> &[u8] {
+        self.tokens.get(at).map_or(b"", |token| token.text)
+    }
+
+    fn is_guard(&self, at: usize) -> bool {
+        self.guards.contains(self.text(at))
+    }
+
+    /// `None`: it got too long.
+    fn misleads(&mut self, at: usize) -> Option<bool> {
+        let body = self.guarded(at)?;
+        if matches!(self.text(body), b"{" | b"}" | b"") {
+            return Some(false);
+        }
+        let end = self.statement(body, 0)?;
+        let (guard, first) = (self.tokens[at], self.tokens[body]);
+        let last = self.tokens[end.clamp(body + 1, self.tokens.len()) - 1];
+        let Some(next) = self.tokens.get(end) else {
+            return Some(false);
+        };
+        if matches!(next.text, b"}" | b"else" | b";" | b")") {
+            return Some(false);
+        }
+        Some(
+            next.line == last.line
+                || next.line == first.line
+                || next.column == first.column
+                || next.column > guard.indent,
+        )
+    }
+
+    /// Where the statement begins that the word at `at` guards.
+    fn guarded(&mut self, at: usize) -> Option<usize> {
+        let mut next = at + 1;
+        if matches!(self.text(next), b"constexpr" | b"consteval") {
+            next += 1;
+        }
+        match self.text(next) {
+            b"(" if self.text(at) != b"else" => self.group(next),
+            _ => Some(next),
+        }
+    }
+
+    /// After the bracket that closes the one at `at`.
+    fn group(&mut self, at: usize) -> Option<usize> {
+        let mut open = 0usize;
+        for next in at..self.tokens.len() {
+            self.look()?;
+            match self.text(next) {
+                b"(" | b"[" | b"{" => open += 1,
+                b")" | b"]" | b"}" if open == 1 => return Some(next + 1),
+                b")" | b"]" | b"}" => open -= 1,
+                _ => {}
+            }
+        }
+        Some(self.tokens.len())
+    }
+
+    /// After the statement at `at`.
+    fn statement(&mut self, at: usize, depth: usize) -> Option<usize> {
+        self.look()?;
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        match self.text(at) {
+            b"{" => self.group(at),
+            b"do" => {
+                let end = self.statement(at + 1, depth + 1)?;
+                self.simple(end)
+            }
+            _ if self.is_guard(at) || self.text(at) == b"switch" => {
+                let body = self.guarded(at)?;
+                let end = self.statement(body, depth + 1)?;
+                match (self.text(at), self.text(end)) {
+                    (b"else", _) | (_, b"") => Some(end),
+                    (_, b"else") => self.statement(end, depth + 1),
+                    _ => Some(end),
+                }
+            }
+            _ => self.simple(at),
+        }
+    }
+
+    /// After the semicolon; before a brace that closes what is around.
+    fn simple(&mut self, mut at: usize) -> Option<usize> {
+        loop {
+            self.look()?;
+            match self.text(at) {
+                b"" | b"}" | b")" | b"]" => return Some(at),
+                b";" => return Some(at + 1),
+                b"(" | b"[" | b"{" => at = self.group(at)?,
+                _ => at += 1,
+            }
+        }
+    }
+
+    fn look(&mut self) -> Option<()> {
+        self.looks = self.looks.checked_sub(1)?;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> bool {
+        may_mislead(text.as_bytes(), text.as_bytes())
+    }
+
+    #[test]
+    fn what_looks_guarded() {
+        for text in [
+            "if (a)\n\tb();\n\tc();\n",
+            "if (a) b(); c();\n",
+            "  if (a)\n    b();\n    c();\n  d();\n",
+            "if (a)\n\tb();\n        c();\n",
+            "else\n  b();\n  c();\n",
+            "for (i = 0; i < 3; i++)\n  a(i);\n  b(i);\n",
+            "while (x) // why\n  a();\n  /* not */ b();\n",
+            "while (x);\n  b();\n",
+            "if (a)\n  if (b)\n    c();\n  d();\n",
+            "if (a)\n  for (;;)\n    c();\n  d();\n",
+            "#define EACH(x) for (;;)\nEACH(y)\n  c();\n  d();\n",
+            "#define E for (;;)\n#define EACH(x) \\\n  E\nEACH(y)\n  c();\n  d();\n",
+            "void f(void) {\n  if (R\"(\n)\")\n    a();\n    b();\n}\n",
+        ] {
+            assert!(found(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not() {
+        for text in [
+            "",
+            "if (a)\n\tb();\nc();\n",
+            "if (a) b();\nc();\n",
+            "if (a) {\n  b();\n}\nc();\n",
+            "if (a)\n  b();\nelse if (c)\n  d();\nelse\n  e();\nf();\n",
+            "  do {\n    b();\n  } while (c);\n  d();\n",
+            "{\n  if (a)\n    b(\"if (x) y; z;\");\n}\n",
+            "for (;;)\n  while (a)\n    if (b)\n      c();\nd();\n",
+            "#define IF(a) if (a) b(); c();\nint x;\n",
+            "/* if (a)\n  b();\n  c(); */\n",
+        ] {
+            assert!(!found(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn any_bytes_will_do() {
+        let text = "if (((\\\"'R\"(/*#define else{}[;\n";
+        for start in 0..text.len() {
+            found(&text[start..]);
+            found(&text[start..].repeat(50));
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Builds that are interrupted: afterwards no process of ours or of a compiler
+//! is left, here or on a worker, no temporary file and no half-written output,
+//! and the build command ends as it does without us. And compilers that run
+//! here are never more than there are slots, whoever dies.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use hg_tests::command::{Outcome, run_within};
+use hg_tests::folder::Entry;
+use hg_tests::grid::Grid;
+use hg_tests::leftover;
+use hg_tests::programs::programs;
+use hg_tests::project::{Project, endless};
+use hg_tests::running::{PATIENCE, Running, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How a build is started.
+type Start = fn(&mut Command) -> Running;
+/// How it is interrupted.
+type Stop = fn(&Running);
+
+/// Files that are compiled before a build is interrupted.
+const QUICK: usize = 6;
+/// Files whose compile would take minutes.
+const ENDLESS: usize = 24;
+/// Nobody listens there.
+const NO_GRID: &str = "127.0.0.1:1";
+
+/// `f*.c` are quick, `z*.c` take minutes.
+fn project() -> Project {
+    let project = Project::of(QUICK);
+    for number in 0..ENDLESS {
+        project.add(&format!("z{number:02}.c"), &endless(number));
+    }
+    project
+}
+
+fn workers(grid: &Grid) -> Vec<Value> {
+    let body = grid.get("/api/v1/workers").unwrap_or_default();
+    serde_json::from_str(&body).unwrap_or_default()
+}
+
+/// Slots in use.
+fn busy(grid: &Grid) -> u64 {
+    let workers = workers(grid);
+    workers.iter().filter_map(|w| w["running"].as_u64()).sum()
+}
+
+/// Compiles the quick ones on the grid, starts the whole build and waits until
+/// the workers are full.
+fn start_the_middle(grid: &Grid, project: &Project, mut make: Command, start: Start) -> Running {
+    let quick: Vec<String> = (0..QUICK).map(|n| format!("f{n:02}.o")).collect();
+    let words: Vec<&str> = quick.iter().map(String::as_str).collect();
+    let outcome = run_within(&mut project.hgbuild_make(&grid.address(), &words), PATIENCE);
+    assert!(outcome.ok(), "{}", outcome.words());
+    let mut make = start(&mut make);
+    make.until("full workers", || (busy(grid) == 4).then_some(()));
+    make
+}
+
+/// The quick objects, plainly.
+fn build_quick(project: &Project) {
+    let quick: Vec<String> = (0..QUICK).map(|n| format!("f{n:02}.o")).collect();
+    let words: Vec<&str> = quick.iter().map(String::as_str).collect();
+    let outcome = run_within(&mut project.plain_make(&words), PATIENCE);
+    assert!(outcome.ok(), "{}", outcome.words());
+}
+
+/// The plain build, interrupted in its middle by `stop`.
+fn plainly(project: &Project, start: Start, stop: Stop) -> Outcome {
+    build_quick(project);
+    let mut make = start(&mut project.plain_make(&["-j2"]));
+    let plain = project.home().join("plain");
+    make.until("a compiler", || (!compilers(&plain).is_empty()).then_some(()));
+    stop(&make);
+    loop {
+        if let Some(outcome) = make.over(Duration::from_millis(10)) {
+            return outcome;
+        }
+        // A driver that is told to end leaves its compiler running.
+        end_compilers(&plain);
+    }
+}
+
+fn end_compilers(folder: &Path) {
+    for pid in compilers(folder) {
+        // It may have ended by itself meanwhile.
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+}
+
+/// Compilers proper that run in a folder: pids.
+fn compilers(folder: &Path) -> Vec<Pid> {
+    let processes = leftover::processes(folder);
+    let cc1 = processes.iter().filter(|line| {
+        let program = line.split(' ').nth(1).unwrap_or_default();
+        program.ends_with("/cc1")
+    });
+    cc1.filter_map(|line| pid_of(line)).collect()
+}
+
+fn pid_of(line: &str) -> Option<Pid> {
+    Some(Pid::from_raw(line.split(' ').next()?.parse().ok()?))
+}
+
+/// hgbuild's processes in a folder, the one of the build command left out.
+fn wrappers(project: &Project) -> Vec<Pid> {
+    let ours = |pid: &Pid| {
+        let exe = fs::read_link(format!("/proc/{pid}/exe"));
+        exe.is_ok_and(|exe| exe == programs().client)
+    };
+    let processes = leftover::processes(&project.there());
+    let compiles = processes.iter().filter(|line| line.contains(" -c "));
+    compiles.filter_map(|line| pid_of(line)).filter(ours).collect()
+}
+
+/// Nothing of the build is left anywhere.
+fn assert_nothing_left(what: &str, grid: &Grid, project: &Project) {
+    until(&grid.coordinator, "the end of the build's processes", || {
+        leftover::processes(project.home()).is_empty().then_some(())
+    });
+    until(&grid.coordinator, "free workers", || {
+        let folders = (1..=grid.workers.len()).map(|n| format!("worker-{n}/tasks"));
+        let tasks = folders.map(|name| grid.folder().join(name));
+        let clean = |tasks: PathBuf| {
+            leftover::processes(&tasks).is_empty()
+                && fs::read_dir(&tasks).is_ok_and(|mut entries| entries.next().is_none())
+        };
+        (busy(grid) == 0 && tasks.into_iter().all(clean)).then_some(())
+    });
+    assert_whole(what, project);
+}
+
+/// What lies in hgbuild's copy: the sources, and objects as the plain build has
+/// them.
+fn assert_whole(what: &str, project: &Project) {
+    let [plain, there] = project.files();
+    for (path, entry) in &there {
+        let object = path.extension().is_some_and(|end| end == "o");
+        match plain.get(path) {
+            Some(Entry::File { bytes, .. }) => {
+                let same = matches!(entry, Entry::File { bytes: other, .. } if other == bytes);
+                assert!(same, "{what}: {} differs", path.display());
+            }
+            _ => panic!("{what}: {} ({object}) is left", path.display()),
+        }
+    }
+    let run = project.home().join(".hybridgrid/run");
+    let logs = fs::read_dir(run).into_iter().flatten().flatten();
+    let names: Vec<_> = logs.map(|entry| entry.file_name()).collect();
+    let left = names.iter().any(|name| name.to_string_lossy().starts_with("build-"));
+    assert!(!left, "{what}: a build's log is left: {names:?}");
+}
+
+fn interrupted(what: &str, local: bool, start: Start, stop: Stop) {
+    let grid = Grid::start(programs(), 2, 2);
+    let project = project();
+    let plain = plainly(&project, start, stop);
+    let mut make = project.hgbuild_make(&grid.address(), &["-j64"]);
+    if local {
+        make.env_remove("HG_LOCAL_SLOTS");
+    }
+    let make = start_the_middle(&grid, &project, make, start);
+    stop(&make);
+    let wrapped = make.finish();
+    assert_eq!(
+        (wrapped.code, wrapped.signal),
+        (plain.code, plain.signal),
+        "{what}: {}",
+        wrapped.words()
+    );
+    assert_nothing_left(what, &grid, &project);
+}
+
+#[test]
+fn ctrl_c() {
+    interrupted("Ctrl-C", false, Running::start_on_terminal, Running::interrupt);
+}
+
+#[test]
+fn ctrl_c_while_compilers_run_here_too() {
+    interrupted("Ctrl-C", true, Running::start_on_terminal, Running::interrupt);
+}
+
+#[test]
+fn sigterm_to_hgbuild_alone() {
+    interrupted("SIGTERM", false, Running::start, |make| make.signal(Signal::SIGTERM));
+}
+
+#[test]
+fn sigint_to_the_group() {
+    interrupted("kill -INT -PGID", false, Running::start, |make| {
+        make.signal_group(Signal::SIGINT);
+    });
+}
+
+#[test]
+fn kill_9_of_single_compiles() {
+    let grid = Grid::start(programs(), 2, 2);
+    let project = project();
+    let make = project.hgbuild_make(&grid.address(), &["-j12", "-k"]);
+    let mut make = start_the_middle(&grid, &project, make, Running::start);
+    // Make starts those that are left in their place; in the end all are dead.
+    let mut killed = BTreeSet::new();
+    let outcome = loop {
+        for pid in wrappers(&project) {
+            // It may have ended by itself meanwhile.
+            let _ = kill(pid, Signal::SIGKILL);
+            killed.insert(pid);
+        }
+        if let Some(outcome) = make.over(Duration::from_millis(10)) {
+            break outcome;
+        }
+    };
+    assert_eq!(outcome.code, Some(2), "{}", outcome.words());
+    let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    assert_eq!(said.matches("Killed").count(), ENDLESS, "{said}");
+    assert!(killed.len() >= ENDLESS);
+    build_quick(&project);
+    assert_nothing_left("kill -9", &grid, &project);
+}
+
+/// Every compiler of this build that was seen at once, at most.
+fn most_at_once(folder: PathBuf, over: &AtomicBool) -> usize {
+    let mut most = 0;
+    while !over.load(Ordering::SeqCst) {
+        most = most.max(compilers(&folder).len());
+        thread::yield_now();
+    }
+    most
+}
+
+#[test]
+fn no_more_compilers_than_slots() {
+    let slots = thread::available_parallelism().map_or(1, usize::from);
+    let project = Project::of(40);
+    let over = AtomicBool::new(false);
+    let most = thread::scope(|scope| {
+        let watcher = scope.spawn(|| most_at_once(project.there(), &over));
+        let wrapped = run_within(&mut project.hgbuild_make(NO_GRID, &["-j16"]), PATIENCE);
+        over.store(true, Ordering::SeqCst);
+        let plain = run_within(&mut project.plain_make(&["-j2"]), PATIENCE);
+        project.assert_same_as("slots", &plain, wrapped);
+        watcher.join().expect("a watcher")
+    });
+    assert!((1..=slots).contains(&most), "{most} compilers at once, {slots} slots");
+}
+
+#[test]
+fn a_slot_is_free_when_its_holder_is_killed() {
+    let slots = thread::available_parallelism().map_or(1, usize::from);
+    let project = Project::new();
+    for number in 0..slots {
+        project.add(&format!("z{number}.c"), &endless(number));
+    }
+    let jobs = format!("-j{}", slots + 4);
+    let mut hogs = Running::start(&mut project.hgbuild_make(NO_GRID, &[&jobs]));
+    hogs.until("all slots taken", || {
+        (compilers(&project.there()).len() == slots).then_some(())
+    });
+    // One more waits behind them.
+    let waiting = project.hgbuild(NO_GRID, &["gcc", "-c", "w.c", "-o", "w.o"]);
+    project.add("w.c", "int w;\n");
+    let mut waiting = Running::start(&mut { waiting });
+    let gate = project.home().join(".hybridgrid/run/gate");
+    waiting.until("a wait for a slot", || gate.exists().then_some(()));
+    assert_eq!(waiting.over(Duration::from_millis(300)), None, "it did not wait");
+    let holders: Vec<Pid> = wrappers(&project)
+        .into_iter()
+        .filter(|pid| *pid != waiting.pid())
+        .collect();
+    assert_eq!(holders.len(), slots, "{:?}", leftover::processes(&project.there()));
+    let _ = kill(holders[0], Signal::SIGKILL);
+    let outcome = waiting.finish();
+    assert!(outcome.ok(), "{}", outcome.words());
+    assert!(project.there().join("w.o").exists());
+    // What the dead ones have left running, as a plain gcc would.
+    drop(hogs);
+    end_compilers(&project.there());
+}
