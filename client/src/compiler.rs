@@ -83,6 +83,21 @@ pub fn name_of(program: &OsStr) -> Option<Name> {
     Some(Name { family, cxx })
 }
 
+/// Whether `name` is hgbuild itself, not called by a compiler's name.
+pub fn is_hgbuild(name: &OsStr) -> bool {
+    if name_of(name).is_some() {
+        return false;
+    }
+    let search = Search::new();
+    if name.as_bytes().contains(&b'/') {
+        return search.is_ourselves(Path::new(name));
+    }
+    env::split_paths(&search.path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok())
+        .is_some_and(|first| search.is_ourselves(&first))
+}
+
 /// Finds what `name` stands for. `None`: there is no such program.
 pub fn find(name: &OsStr, args: &[OsString], config: &Config) -> Option<Found> {
     let name = match name.to_str() {

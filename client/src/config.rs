@@ -160,7 +160,12 @@ fn read_file(home: &Path) -> Result<File, String> {
         Ok(_) => {}
     }
     let text = fs::read_to_string(&path).map_err(|error| told(&error))?;
-    toml::from_str(&text).map_err(|error| told(&error.to_string().trim_end()))
+    toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+        // One line: it is shown as a reason.
+        told(&format_args!("line {line}: {}", error.message()))
+    })
 }
 
 fn text(name: &str) -> Option<String> {

@@ -1,9 +1,9 @@
-//! Whether gcc could warn of misleading indentation. Pure; unaware of options.
+//! Whether a compiler could warn of how a text is laid out. Pure; unaware of options.
 //!
-//! That warning alone depends on the source file itself: gcc looks there for the
-//! columns, does not find it on a worker, and says nothing. So a text that might
-//! earn the warning is compiled here. This finds every place that gcc warns of
-//! and some more: in doubt, it might.
+//! Two warnings get lost on a worker. gcc looks for columns in the source file
+//! itself before it warns of misleading indentation. clang compares a line of
+//! the file with one of the text before it warns of an empty body. So a text
+//! that might earn one of them is compiled here; in doubt, it might.
 
 use std::collections::HashSet;
 
@@ -37,6 +37,20 @@ pub fn may_mislead(text: &[u8], user: &[u8]) -> bool {
         tokens: &tokens,
     };
     (0..tokens.len()).any(|at| reader.is_guard(at) && reader.misleads(at).unwrap_or(true))
+}
+
+/// Whether `user` has an `if (x);` or the like on one line, which is no `do`'s.
+pub fn may_be_empty(user: &[u8]) -> bool {
+    if user.len() > TEXT_BYTES_MAX {
+        return true;
+    }
+    let tokens = tokens(user);
+    let mut reader = Reader {
+        looks: tokens.len().saturating_mul(LOOKS_MAX),
+        guards: GUARDS.into_iter().collect(),
+        tokens: &tokens,
+    };
+    reader.has_empty_body().unwrap_or(true)
 }
 
 /// [`GUARDS`] and the macros that have one in them.
@@ -234,6 +248,35 @@ impl Reader<'_> {
     }
 
     /// `None`: it got too long.
+    fn has_empty_body(&mut self) -> Option<bool> {
+        let mut ends = HashSet::new();
+        for at in 0..self.tokens.len() {
+            match self.text(at) {
+                b"do" => {
+                    ends.insert(self.statement(at + 1, 0)?);
+                }
+                b"if" | b"for" | b"while" | b"switch" if !ends.contains(&at) => {
+                    let body = self.guarded(at)?;
+                    let before = self.tokens[body - 1];
+                    let empty = self.text(body) == b";";
+                    if empty && self.tokens[body].line == before.line {
+                        return Some(true);
+                    }
+                }
+                b"else" => {
+                    let same = |next: &Token<'_>| next.line == self.tokens[at].line;
+                    let next = self.tokens.get(at + 1);
+                    if next.is_some_and(|next| next.text == b";" && same(next)) {
+                        return Some(true);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(false)
+    }
+
+    /// `None`: it got too long.
     fn misleads(&mut self, at: usize) -> Option<bool> {
         let body = self.guarded(at)?;
         if matches!(self.text(body), b"{" | b"}" | b"") {
@@ -375,11 +418,34 @@ mod tests {
     }
 
     #[test]
+    fn empty_bodies() {
+        for text in [
+            "while (a);",
+            "if (a) ;\n",
+            "for (;;);\n",
+            "x; else ;",
+            "do a(); while (b); while (c);",
+        ] {
+            assert!(may_be_empty(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "do a(); while (b);",
+            "do { if (a) b(); } while (c);",
+            "while (a)\n  ;\n",
+            "for (;;) {}",
+        ] {
+            assert!(!may_be_empty(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
     fn any_bytes_will_do() {
         let text = "if (((\\\"'R\"(/*#define else{}[;\n";
         for start in 0..text.len() {
             found(&text[start..]);
             found(&text[start..].repeat(50));
+            may_be_empty(text[start..].repeat(50).as_bytes());
         }
     }
 }

@@ -184,10 +184,14 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
     for candidate in compile.precompiled_candidates(dialect) {
         precompiled(Path::new(&os::from_bytes(candidate)))?;
     }
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
     if dialect.family == Family::Clang {
+        let quiet = words().any(|word| word == b"-w" || word == b"-Wno-empty-body");
+        if !quiet && indentation::may_be_empty(&hazards::user_text(text)) {
+            return Err(reason("empty-body", ""));
+        }
         return Ok(());
     }
-    let words = || compile.arguments.iter().flat_map(|a| &a.words);
     let files = hazards::user_files(text);
     for name in files.iter().skip(1).take(PRECOMPILED_HEADERS_MAX) {
         for folder in words().filter_map(|word| include_folder(word)) {

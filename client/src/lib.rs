@@ -50,6 +50,11 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
     };
     let config = Config::load(&flags);
     let code = match request {
+        // A launcher in front of a CC that is led through us already.
+        Request::Compile(name, args) if compiler::is_hgbuild(&name) => {
+            let again: Vec<OsString> = std::iter::once(name).chain(args).collect();
+            main(again.into_iter())
+        }
         Request::Compile(name, args) => wrap::compile(name, args, &config),
         Request::Build(words) => build::run(words, &config),
         Request::Own(Subcommand::Status(status)) => status::status(&config, status.json),

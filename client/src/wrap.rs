@@ -349,7 +349,11 @@ impl Plan {
         };
         let dialect = Dialect {
             family,
-            cxx_driver: name.cxx,
+            cxx_driver: match family {
+                // g++ is another program than gcc, whatever a link to it is called.
+                Family::Gcc => real_name(&found.driver).unwrap_or(name).cxx,
+                Family::Clang => name.cxx,
+            },
         };
         let mut words = Vec::new();
         expand(&found.args, 0, &mut words)?;
@@ -465,6 +469,11 @@ fn is_suffix(path: &Path) -> bool {
 fn client_name() -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     format!("{}@{}", nix::unistd::getuid(), host.to_string_lossy())
+}
+
+fn real_name(driver: &Path) -> Option<compiler::Name> {
+    let real = std::fs::canonicalize(driver).ok()?;
+    compiler::name_of(real.as_os_str())
 }
 
 /// `cc` and `c++` are links: to whom?

@@ -45,8 +45,9 @@ pub const COMPILE_MS_DEFAULT: u32 = 600_000;
 pub const COMPILE_MS_MAX: u32 = 3_600_000;
 /// Milliseconds between two heartbeats of a worker.
 pub const HEARTBEAT_MS: u32 = 1_000;
-/// Milliseconds of silence after which a link is dead.
-pub const HEARTBEAT_EXPIRY_MS: u32 = 4_000;
+/// Milliseconds of silence after which a link is dead: longer than a small or
+/// overloaded machine is ever away.
+pub const HEARTBEAT_EXPIRY_MS: u32 = 8_000;
 /// Milliseconds in which a new connection must have said who it is.
 pub const HELLO_MS_MAX: u32 = 3_000;
 /// Milliseconds between two messages on a SubmitTask stream.

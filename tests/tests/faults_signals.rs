@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hg_tests::command::{Outcome, run_within};
 use hg_tests::folder::Entry;
@@ -31,6 +31,8 @@ type Stop = fn(&Running);
 const QUICK: usize = 6;
 /// Files whose compile would take minutes.
 const ENDLESS: usize = 24;
+/// What the end of all that belongs to a build may take.
+const END_MAX: Duration = Duration::from_secs(20);
 /// Nobody listens there.
 const NO_GRID: &str = "127.0.0.1:1";
 
@@ -48,6 +50,12 @@ fn workers(grid: &Grid) -> Vec<Value> {
     serde_json::from_str(&body).unwrap_or_default()
 }
 
+/// Where the workers' tasks are.
+fn tasks(grid: &Grid) -> Vec<PathBuf> {
+    let names = (1..=grid.workers.len()).map(|n| format!("worker-{n}/tasks"));
+    names.map(|name| grid.folder().join(name)).collect()
+}
+
 /// Slots in use.
 fn busy(grid: &Grid) -> u64 {
     let workers = workers(grid);
@@ -62,7 +70,11 @@ fn start_the_middle(grid: &Grid, project: &Project, mut make: Command, start: St
     let outcome = run_within(&mut project.hgbuild_make(&grid.address(), &words), PATIENCE);
     assert!(outcome.ok(), "{}", outcome.words());
     let mut make = start(&mut make);
-    make.until("full workers", || (busy(grid) == 4).then_some(()));
+    // Not only booked: compiling, with all that it takes.
+    make.until("full workers", || {
+        let remote: usize = tasks(grid).iter().map(|tasks| compilers(tasks).len()).sum();
+        (remote == 4).then_some(())
+    });
     make
 }
 
@@ -79,7 +91,9 @@ fn plainly(project: &Project, start: Start, stop: Stop) -> Outcome {
     build_quick(project);
     let mut make = start(&mut project.plain_make(&["-j2"]));
     let plain = project.home().join("plain");
-    make.until("a compiler", || (!compilers(&plain).is_empty()).then_some(()));
+    make.until("a compiler", || {
+        (!compilers(&plain).is_empty()).then_some(())
+    });
     stop(&make);
     loop {
         if let Some(outcome) = make.over(Duration::from_millis(10)) {
@@ -119,23 +133,40 @@ fn wrappers(project: &Project) -> Vec<Pid> {
     };
     let processes = leftover::processes(&project.there());
     let compiles = processes.iter().filter(|line| line.contains(" -c "));
-    compiles.filter_map(|line| pid_of(line)).filter(ours).collect()
+    compiles
+        .filter_map(|line| pid_of(line))
+        .filter(ours)
+        .collect()
+}
+
+/// Drivers of compilers that hgbuild has started.
+fn drivers(project: &Project) -> Vec<String> {
+    let mut processes = leftover::processes(&project.there());
+    let ours: Vec<Pid> = wrappers(project);
+    processes.retain(|line| {
+        line.contains(" -c z") && !pid_of(line).is_some_and(|pid| ours.contains(&pid))
+    });
+    processes
 }
 
 /// Nothing of the build is left anywhere.
 fn assert_nothing_left(what: &str, grid: &Grid, project: &Project) {
-    until(&grid.coordinator, "the end of the build's processes", || {
-        leftover::processes(project.home()).is_empty().then_some(())
-    });
+    let began = Instant::now();
+    until(
+        &grid.coordinator,
+        "the end of the build's processes",
+        || leftover::processes(project.home()).is_empty().then_some(()),
+    );
     until(&grid.coordinator, "free workers", || {
-        let folders = (1..=grid.workers.len()).map(|n| format!("worker-{n}/tasks"));
-        let tasks = folders.map(|name| grid.folder().join(name));
         let clean = |tasks: PathBuf| {
             leftover::processes(&tasks).is_empty()
                 && fs::read_dir(&tasks).is_ok_and(|mut entries| entries.next().is_none())
         };
-        (busy(grid) == 0 && tasks.into_iter().all(clean)).then_some(())
+        (busy(grid) == 0 && tasks(grid).into_iter().all(clean)).then_some(())
     });
+    // Told to end, not run into a limit of theirs.
+    let took = began.elapsed();
+    assert!(took < END_MAX, "{what}: they ended after {took:?}");
     assert_whole(what, project);
 }
 
@@ -156,7 +187,9 @@ fn assert_whole(what: &str, project: &Project) {
     let run = project.home().join(".hybridgrid/run");
     let logs = fs::read_dir(run).into_iter().flatten().flatten();
     let names: Vec<_> = logs.map(|entry| entry.file_name()).collect();
-    let left = names.iter().any(|name| name.to_string_lossy().starts_with("build-"));
+    let left = names
+        .iter()
+        .any(|name| name.to_string_lossy().starts_with("build-"));
     assert!(!left, "{what}: a build's log is left: {names:?}");
 }
 
@@ -182,17 +215,29 @@ fn interrupted(what: &str, local: bool, start: Start, stop: Stop) {
 
 #[test]
 fn ctrl_c() {
-    interrupted("Ctrl-C", false, Running::start_on_terminal, Running::interrupt);
+    interrupted(
+        "Ctrl-C",
+        false,
+        Running::start_on_terminal,
+        Running::interrupt,
+    );
 }
 
 #[test]
 fn ctrl_c_while_compilers_run_here_too() {
-    interrupted("Ctrl-C", true, Running::start_on_terminal, Running::interrupt);
+    interrupted(
+        "Ctrl-C",
+        true,
+        Running::start_on_terminal,
+        Running::interrupt,
+    );
 }
 
 #[test]
 fn sigterm_to_hgbuild_alone() {
-    interrupted("SIGTERM", false, Running::start, |make| make.signal(Signal::SIGTERM));
+    interrupted("SIGTERM", false, Running::start, |make| {
+        make.signal(Signal::SIGTERM)
+    });
 }
 
 #[test]
@@ -251,7 +296,10 @@ fn no_more_compilers_than_slots() {
         project.assert_same_as("slots", &plain, wrapped);
         watcher.join().expect("a watcher")
     });
-    assert!((1..=slots).contains(&most), "{most} compilers at once, {slots} slots");
+    assert!(
+        (1..=slots).contains(&most),
+        "{most} compilers at once, {slots} slots"
+    );
 }
 
 #[test]
@@ -272,17 +320,30 @@ fn a_slot_is_free_when_its_holder_is_killed() {
     let mut waiting = Running::start(&mut { waiting });
     let gate = project.home().join(".hybridgrid/run/gate");
     waiting.until("a wait for a slot", || gate.exists().then_some(()));
-    assert_eq!(waiting.over(Duration::from_millis(300)), None, "it did not wait");
+    assert_eq!(
+        waiting.over(Duration::from_millis(300)),
+        None,
+        "it did not wait"
+    );
     let holders: Vec<Pid> = wrappers(&project)
         .into_iter()
         .filter(|pid| *pid != waiting.pid())
         .collect();
-    assert_eq!(holders.len(), slots, "{:?}", leftover::processes(&project.there()));
+    assert_eq!(
+        holders.len(),
+        slots,
+        "{:?}",
+        leftover::processes(&project.there())
+    );
     let _ = kill(holders[0], Signal::SIGKILL);
     let outcome = waiting.finish();
     assert!(outcome.ok(), "{}", outcome.words());
     assert!(project.there().join("w.o").exists());
-    // What the dead ones have left running, as a plain gcc would.
+    // Its driver goes with it, and writes no object that nobody waits for.
+    hogs.until("the end of a driver", || {
+        (drivers(&project).len() < slots).then_some(())
+    });
+    // The drivers' own children stay, as they do without us.
     drop(hogs);
     end_compilers(&project.there());
 }

@@ -14,7 +14,10 @@ fn same_everywhere(what: &str, source: &str) {
     project.add("large.c", source);
     // The plain one first: two such compilers at once take much memory.
     let plain = run_within(&mut project.plain_make(&[]), PATIENCE);
-    let wrapped = run_within(&mut project.hgbuild_make(&grid.address(), &["-j1"]), PATIENCE);
+    let wrapped = run_within(
+        &mut project.hgbuild_make(&grid.address(), &["-j1"]),
+        PATIENCE,
+    );
     assert!(plain.ok(), "{what}: {}", plain.words());
     project.assert_same_as(what, &plain, wrapped);
     eprintln!("{what}: {}", project.told());
@@ -33,13 +36,16 @@ fn a_source_of_100_mb() {
 
 #[test]
 fn a_line_of_50_mb() {
-    let spaces = " ".repeat(50_000_000);
-    let source = format!("int f(int x) {{ {spaces} return x + 1; }}\n");
+    let words = "words ".repeat(50_000_000 / 6);
+    let source = format!("int f(int x) {{ /* {words} */ return x + 1; }}\n");
     same_everywhere("a line of 50 MB", &source);
 }
 
 #[test]
 fn a_token_of_10_mb() {
-    let source = format!("const char *const words = \"{}\";\n", "words".repeat(2_000_000));
+    let source = format!(
+        "const char *const words = \"{}\";\n",
+        "words".repeat(2_000_000)
+    );
     same_everywhere("a string of 10 MB", &source);
 }

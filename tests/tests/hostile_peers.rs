@@ -49,9 +49,11 @@ fn dropped(grid: &Grid, reason: &str) -> u64 {
 }
 
 fn wait_dropped(grid: &Grid, reason: &str, least: u64) {
-    until(&grid.coordinator, &format!("{least} dropped: {reason}"), || {
-        (dropped(grid, reason) >= least).then_some(())
-    });
+    until(
+        &grid.coordinator,
+        &format!("{least} dropped: {reason}"),
+        || (dropped(grid, reason) >= least).then_some(()),
+    );
 }
 
 /// A grid of two workers, and what its coordinator takes at rest.
@@ -64,7 +66,10 @@ fn grid() -> (Grid, u64) {
 fn assert_bounded(what: &str, grid: &Grid, rest: u64) {
     let now = resident(&grid.coordinator);
     eprintln!("{what}: {} KiB at rest, {} KiB now", rest >> 10, now >> 10);
-    assert!(now < rest + GROWTH_BYTES_MAX, "{what}: from {rest} to {now} bytes");
+    assert!(
+        now < rest + GROWTH_BYTES_MAX,
+        "{what}: from {rest} to {now} bytes"
+    );
 }
 
 /// Builds a project while `attack` goes on; all of it is compiled by workers.
@@ -141,24 +146,81 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
         ..hello(1)
     };
     vec![
-        ("frame_too_long", (FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec()),
+        (
+            "frame_too_long",
+            (FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec(),
+        ),
         ("unknown_protocol", vec![0xff; 1 << 20]),
         ("unknown_protocol", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
         ("frame_empty", vec![0; 8]),
-        ("frame_garbage", framed(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff])),
+        (
+            "frame_garbage",
+            framed(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        ),
         ("unknown_message", framed(&[0xfa, 0x01, 0x00])),
-        ("no_hello", encoded(from_worker::Kind::Draining(v1::Draining {}))),
-        ("bad_hello", greeting(v1::Hello { slots: 4_000_000_000, ..hello(2) })),
-        ("bad_hello", greeting(v1::Hello { slots: 0, ..hello(2) })),
-        ("bad_hello", greeting(v1::Hello { protocol_version: 99, ..hello(2) })),
-        ("bad_hello", greeting(v1::Hello { instance: vec![1; 1_000], ..hello(2) })),
-        ("bad_hello", greeting(v1::Hello { toolchains: vec![toolchain; 65], ..hello(2) })),
+        (
+            "no_hello",
+            encoded(from_worker::Kind::Draining(v1::Draining {})),
+        ),
+        (
+            "bad_hello",
+            greeting(v1::Hello {
+                slots: 4_000_000_000,
+                ..hello(2)
+            }),
+        ),
+        (
+            "bad_hello",
+            greeting(v1::Hello {
+                slots: 0,
+                ..hello(2)
+            }),
+        ),
+        (
+            "bad_hello",
+            greeting(v1::Hello {
+                protocol_version: 99,
+                ..hello(2)
+            }),
+        ),
+        (
+            "bad_hello",
+            greeting(v1::Hello {
+                instance: vec![1; 1_000],
+                ..hello(2)
+            }),
+        ),
+        (
+            "bad_hello",
+            greeting(v1::Hello {
+                toolchains: vec![toolchain; 65],
+                ..hello(2)
+            }),
+        ),
         ("frame_too_long", greeting(many_toolchains)),
-        ("frame_too_long", greeting(v1::Hello { name: "n".repeat(1_000_000), ..hello(3) })),
-        ("second_hello", after_hello(4, from_worker::Kind::Hello(hello(4)))),
-        ("unknown_dispatch", after_hello(5, from_worker::Kind::Done(done))),
-        ("unknown_dispatch", after_hello(6, from_worker::Kind::Failed(failed))),
-        ("unknown_dispatch", after_hello(7, from_worker::Kind::Chunk(unknown(1)))),
+        (
+            "frame_too_long",
+            greeting(v1::Hello {
+                name: "n".repeat(1_000_000),
+                ..hello(3)
+            }),
+        ),
+        (
+            "second_hello",
+            after_hello(4, from_worker::Kind::Hello(hello(4))),
+        ),
+        (
+            "unknown_dispatch",
+            after_hello(5, from_worker::Kind::Done(done)),
+        ),
+        (
+            "unknown_dispatch",
+            after_hello(6, from_worker::Kind::Failed(failed)),
+        ),
+        (
+            "unknown_dispatch",
+            after_hello(7, from_worker::Kind::Chunk(unknown(1))),
+        ),
         (
             "frame_garbage",
             [greeting(hello(8)), framed(&[0x22, 0x03, 0x08])].concat(),
@@ -255,7 +317,9 @@ impl Impostor {
         let mut buffer = [0; 4096];
         loop {
             match self.decoder.next::<ToWorker>().expect("frames") {
-                Some(ToWorker { kind: Some(to_worker::Kind::Dispatch(dispatch)) }) => {
+                Some(ToWorker {
+                    kind: Some(to_worker::Kind::Dispatch(dispatch)),
+                }) => {
                     return dispatch;
                 }
                 Some(_) => {}
@@ -301,7 +365,10 @@ fn a_worker_that_cheats_costs_an_attempt() {
         }),
         ("bad_need", |worker, dispatch_id| {
             let digests = vec![vec![9; 32]; 1_000];
-            worker.say(from_worker::Kind::Need(v1::Need { dispatch_id, digests }));
+            worker.say(from_worker::Kind::Need(v1::Need {
+                dispatch_id,
+                digests,
+            }));
         }),
         ("bad_result", |worker, dispatch_id| {
             let output = v1::Output {
@@ -324,7 +391,10 @@ fn a_worker_that_cheats_costs_an_attempt() {
     for (number, (reason, cheat)) in cheats.into_iter().enumerate() {
         let mut grid = Grid::start(programs(), 1, 1);
         until(&grid.coordinator, "toolchains", || {
-            grid.get("/api/v1/workers").ok()?.contains("digest").then_some(())
+            grid.get("/api/v1/workers")
+                .ok()?
+                .contains("digest")
+                .then_some(())
         });
         let mut impostor = Impostor::join(&grid, number as u8);
         grid.wait_for_workers(2);
@@ -341,7 +411,11 @@ fn a_worker_that_cheats_costs_an_attempt() {
         let plain = run_within(&mut project.plain_make(&["-j2"]), PATIENCE);
         project.assert_same_as(reason, &plain, wrapped);
         let events = project.events();
-        assert!(events.iter().any(|e| e.worker == "worker-1"), "{}", project.told());
+        assert!(
+            events.iter().any(|e| e.worker == "worker-1"),
+            "{}",
+            project.told()
+        );
         grid.workers[0].end(Signal::SIGTERM);
     }
 }
@@ -358,14 +432,21 @@ fn ten_thousand_that_say_nothing() {
     let (grid, rest) = grid();
     let count = raise_fds().saturating_sub(FDS_OWN).min(SILENT);
     if count < SILENT {
-        skip("ten thousand connections", &format!("only {count}: RLIMIT_NOFILE"));
+        skip(
+            "ten thousand connections",
+            &format!("only {count}: RLIMIT_NOFILE"),
+        );
     }
     build_under(&grid, "silence", || {
         let connect = || TcpStream::connect(grid.address()).expect("a connection");
         let mut silent: Vec<TcpStream> = (0..count).map(|_| connect()).collect();
         // Half of a greeting is silence too.
         for (number, stream) in silent.iter_mut().enumerate().filter(|(n, _)| n % 10 == 0) {
-            let half: &[u8] = if number % 20 == 0 { b"PRI * HT" } else { &[0, 0, 1] };
+            let half: &[u8] = if number % 20 == 0 {
+                b"PRI * HT"
+            } else {
+                &[0, 0, 1]
+            };
             let _ = stream.write_all(half);
         }
         assert_bounded("silence", &grid, rest);
@@ -532,14 +613,23 @@ fn a_coordinator_that_makes_no_sense() {
     .filter(|kind| matches!(kind, from_worker::Kind::Heartbeat(_)));
     assert_eq!(beats.take(2).count(), 2);
     let now = resident(&worker);
-    eprintln!("a worker: {} KiB at rest, {} KiB now", rest >> 10, now >> 10);
+    eprintln!(
+        "a worker: {} KiB at rest, {} KiB now",
+        rest >> 10,
+        now >> 10
+    );
     assert!(now < rest + (8 << 20), "from {rest} to {now} bytes");
 }
 
 fn accept(listener: &TcpListener, worker: &Daemon, what: &str) -> TcpStream {
     listener.set_nonblocking(true).expect("a listener");
-    let stream = until(worker, &format!("a dial: {what}"), || listener.accept().ok()).0;
+    let stream = until(worker, &format!("a dial: {what}"), || {
+        listener.accept().ok()
+    })
+    .0;
     stream.set_nonblocking(false).expect("a socket");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a timeout");
     stream
 }

@@ -52,7 +52,7 @@ pub const CASES: &[Case] = &[
     case("make with CC and options", C, "*", "CC=\"$CX -O2 -DX\" $hg make -s -j1").with(&[("Makefile", MAKEFILE)]).build(),
     case("make that shows its commands", GCC, "*", "$hg make -j1").with(&[("Makefile", MAKEFILE)]).build(),
     case("make with its own rules", GCC, "remote", "$hg make -j1 a.o").build(),
-    case("make with its own rules, C++", GXX, "remote", "rm a.c; $hg make -j1 a.o").build(),
+    case("make with its own rules, C++", GXX, "remote", "rm a.c; $hg make -j1 a.o").keeps_names().build(),
     case("make links", GCC, "remote any", "echo 'int main(void) { return 0; }' >m.c; $hg make -j1 m.o m && ./m").build(),
     case("make that fails", GCC, "*", "$hg make -s -j1; echo $?").with(&[("Makefile", "all:\n\tgcc -c e.c\n")]).build(),
     case("make that goes on", GCC, "*", "$hg make -s -j1 -k; echo $?").with(&[("Makefile", "all: a.o e.o i.o\n%.o: %.c\n\tgcc -Iinc -c $< -o $@\n")]).build(),

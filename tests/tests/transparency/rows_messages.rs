@@ -40,6 +40,8 @@ pub const CASES: &[Case] = &[
     case("misleading indentation on one line", ALL, "*", "$cc -Wall -Werror -c sub/m.c").with(&[("sub/m.c", "int f(int a) {\n  if (a) a++; a--;\n  for (;a;) a--; return a;\n}\n")]),
     case("misleading indentation in a header", ALL, "*", "$cc -Wmisleading-indentation -c m.c").with(&[("m.c", "#include \"m.h\"\n"), ("m.h", "static inline int f(int a) {\n  while (a);\n    a--;\n  return a;\n}\n")]),
     case("misleading indentation by a pragma", ALL, "*", "$cc -c m.c").with(&[("m.c", "#pragma GCC diagnostic warning \"-Wmisleading-indentation\"\nint f(int a) {\n  if (a)\n    a++;\n    a--;\n  return a;\n}\n")]),
+    case("empty body", ALL, "*", "$cc -c m.c").with(&[("m.c", "int f(int a) {\n  if (a);\n    a--;\n  return a;\n}\n")]),
+    case("empty loop", ALL, "*", "$cc -Wextra -c m.c").with(&[("m.c", "int f(int a) {\n  for (; a; a--);\n    a--;\n  switch (a);\n  return a;\n}\n")]),
     case("plain indentation", ALL, "remote", "$cc -Wall -Wextra -c m.c").with(&[("m.c", "#define EACH(i) for (int i = 0; i < 3; i++)\nint f(int a) {\n  if (a)\n    a++;\n  else if (a > 3)\n    a--;\n  EACH(i)\n    a += i;\n  do {\n    a--;\n  } while (a > 9);\n  return a;\n}\n")]),
     case("-Wredundant macro", ALL, "*", "$cc -c m.c").with(&[("m.c", "#define A 1\n#define A 2\nint x = A;\n")]),
     case("-Wnonnull", GNU, "*", "$cc -Wall -O2 -c m.c").with(&[("m.c", "#include <string.h>\nunsigned long f(void) { return strlen(0); }\n")]),

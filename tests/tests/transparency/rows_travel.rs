@@ -1,6 +1,6 @@
 //! What is worth a grid: ordinary compiles, which must not stay for nothing.
 
-use crate::case::{ALL, C, CLANG, CXX, Case, GCC, GNU, GXX, LLVM, case};
+use crate::case::{ALL, C, CLANG, CXX, Case, GCC, GNU, LLVM, case};
 
 /// Each must give the same when it comes back.
 pub const CASES: &[Case] = &[
@@ -116,4 +116,3 @@ pub const CASES: &[Case] = &[
     case("@file that is a folder", C, "response-file", "$cc @sub -c $src"),
     case("@file quoting of clang", CLANG, "*", "printf '%s' '-DA=\"x y\" -c \"a.c\"' >r; $cc @r"),
 ];
-const _: &[&str] = GXX;
