@@ -262,7 +262,7 @@ impl Reader {
         loop {
             let message = self
                 .decoder
-                .next::<FromWorker>()
+                .next_message::<FromWorker>()
                 .map_err(|error| frame_fault(&error))?;
             match message {
                 Some(FromWorker { kind: Some(kind) }) => return Ok(kind),

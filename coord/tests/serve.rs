@@ -240,7 +240,7 @@ impl Worker {
         let deadline = Instant::now() + DEADLINE;
         let mut buffer = vec![0; 64 << 10];
         loop {
-            while let Some(message) = self.decoder.next::<ToWorker>().unwrap() {
+            while let Some(message) = self.decoder.next_message::<ToWorker>().unwrap() {
                 match message.kind {
                     Some(to_worker::Kind::HeartbeatSeen(_)) => {}
                     kind => return kind,

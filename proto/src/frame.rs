@@ -97,7 +97,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The peer broke the format; nothing more can be read from it.
-    pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn next_message<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let rest = &self.bytes[self.start..];
         let Some((header, rest)) = rest.split_first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
@@ -138,7 +138,7 @@ mod tests {
             let mut got = Vec::new();
             for part in [&stream[..cut], &stream[cut..]] {
                 decoder.push(part);
-                while let Some(message) = decoder.next::<ToWorker>().unwrap() {
+                while let Some(message) = decoder.next_message::<ToWorker>().unwrap() {
                     got.push(message);
                 }
             }
@@ -152,12 +152,12 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.push(&(FRAME_BYTES_MAX as u32 + 1).to_be_bytes());
         assert_eq!(
-            decoder.next::<ToWorker>(),
+            decoder.next_message::<ToWorker>(),
             Err(FrameError::TooLong(FRAME_BYTES_MAX as u32 + 1))
         );
         let mut decoder = Decoder::new();
         decoder.push(&[0, 0, 0, 0]);
-        assert_eq!(decoder.next::<ToWorker>(), Err(FrameError::Empty));
+        assert_eq!(decoder.next_message::<ToWorker>(), Err(FrameError::Empty));
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
         let frame = encode(&cancel(7)).unwrap();
         let mut decoder = Decoder::new();
         decoder.push(&frame[..frame.len() - 1]);
-        assert_eq!(decoder.next::<ToWorker>(), Ok(None));
+        assert_eq!(decoder.next_message::<ToWorker>(), Ok(None));
         assert_eq!(decoder.pending(), frame.len() - 1);
     }
 
@@ -174,7 +174,7 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.push(&[0, 0, 0, 2, 0xff, 0xff]);
         assert!(matches!(
-            decoder.next::<ToWorker>(),
+            decoder.next_message::<ToWorker>(),
             Err(FrameError::Garbage(_))
         ));
     }

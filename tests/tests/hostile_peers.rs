@@ -316,7 +316,7 @@ impl Impostor {
     fn dispatch(&mut self) -> v1::Dispatch {
         let mut buffer = [0; 4096];
         loop {
-            match self.decoder.next::<ToWorker>().expect("frames") {
+            match self.decoder.next_message::<ToWorker>().expect("frames") {
                 Some(ToWorker {
                     kind: Some(to_worker::Kind::Dispatch(dispatch)),
                 }) => {
@@ -601,7 +601,7 @@ fn a_coordinator_that_makes_no_sense() {
     let mut buffer = [0; 4096];
     let beats = std::iter::from_fn(|| {
         loop {
-            match decoder.next::<FromWorker>().expect("frames") {
+            match decoder.next_message::<FromWorker>().expect("frames") {
                 Some(message) => return message.kind,
                 None => {
                     let len = peer.read(&mut buffer).expect("a message in time");

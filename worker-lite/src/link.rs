@@ -169,7 +169,7 @@ impl Link {
             self.stalled = None;
         }
         loop {
-            match self.decoder.next::<ToWorker>() {
+            match self.decoder.next_message::<ToWorker>() {
                 Ok(Some(message)) => return Inbound::Message(Box::new(message)),
                 Ok(None) => {}
                 Err(error) => {

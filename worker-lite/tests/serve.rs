@@ -176,7 +176,7 @@ impl Peer {
     /// The next message; `None`: the link has ended.
     fn hear(&mut self) -> Option<from_worker::Kind> {
         loop {
-            if let Some(message) = self.decoder.next::<v1::FromWorker>().unwrap() {
+            if let Some(message) = self.decoder.next_message::<v1::FromWorker>().unwrap() {
                 return Some(message.kind.unwrap());
             }
             let mut buffer = [0; 65_536];

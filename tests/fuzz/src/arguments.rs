@@ -26,7 +26,11 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let dialect = Dialect {
-        family: if kind & 1 == 0 { Family::Gcc } else { Family::Clang },
+        family: if kind & 1 == 0 {
+            Family::Gcc
+        } else {
+            Family::Clang
+        },
         cxx_driver: kind & 2 != 0,
     };
     let words: Vec<Vec<u8>> = match kind & 4 {
@@ -36,7 +40,10 @@ fuzz_target!(|data: &[u8]| {
     let (input, output): (&[u8], &[u8]) = (b"foo.c", b"out.o");
     if args::check_travelled(dialect, &words, &[input], &[output]).is_ok() {
         for word in &words {
-            assert!(!NEVER.iter().any(|start| word.starts_with(start)), "{words:?}");
+            assert!(
+                !NEVER.iter().any(|start| word.starts_with(start)),
+                "{words:?}"
+            );
         }
     }
     let Ok(compile) = args::parse(dialect, &words) else {
@@ -48,7 +55,11 @@ fuzz_target!(|data: &[u8]| {
     if compile.travel.is_ok() {
         let output: &[u8] = if compile.assembly { b"out.s" } else { output };
         let input: &[u8] = match compile.source.rsplit(|&byte| byte == b'/').next() {
-            Some(name) if !name.is_empty() && !name.starts_with(b"-") && !name.starts_with(b"@") => name,
+            Some(name)
+                if !name.is_empty() && !name.starts_with(b"-") && !name.starts_with(b"@") =>
+            {
+                name
+            }
             _ => return,
         };
         let sent = compile.travel_args(dialect, input, output);

@@ -16,7 +16,7 @@ fn decode<M: Message + Default>(pieces: &[&[u8]]) -> (Vec<M>, Option<FrameError>
     for piece in pieces {
         decoder.push(piece);
         loop {
-            match decoder.next() {
+            match decoder.next_message() {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => break,
                 Err(error) => return (messages, Some(error)),
@@ -35,7 +35,10 @@ fn check<M: Message + Default + PartialEq + Debug>(bytes: &[u8], cut: usize) {
         if let Ok(frame) = frame::encode(message)
             && frame.len() > frame::HEADER_BYTES
         {
-            assert_eq!(decode::<M>(&[&frame]).0.as_slice(), std::slice::from_ref(message));
+            assert_eq!(
+                decode::<M>(&[&frame]).0.as_slice(),
+                std::slice::from_ref(message)
+            );
         }
     }
 }
