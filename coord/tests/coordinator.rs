@@ -9,6 +9,7 @@ use hg_coord::id::{DispatchId, TaskId, WorkerId};
 use hg_coord::jobs::Demand;
 use hg_coord::registry::{Vitals, WorkerSpec};
 use hg_proto::digest::Digest;
+use hg_proto::limits::{HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS};
 use hg_proto::v1::failure::Code;
 
 fn spec(worker: u64, slots: u32, tools: &[&str]) -> Box<WorkerSpec> {
@@ -269,8 +270,8 @@ fn silence_ends_a_worker_and_its_tasks_go_on_elsewhere() {
     let mut grid = Grid::new(&[(1, 1), (2, 1)]);
     let (worker, ..) = dispatched(&grid.submit(1, "a"))[0];
     let other = WorkerId(3 - worker);
-    for _ in 0..4 {
-        grid.now_ms += 1_000;
+    for _ in 0..HEARTBEAT_EXPIRY_MS / HEARTBEAT_MS {
+        grid.now_ms += u64::from(HEARTBEAT_MS);
         grid.handle(Event::WorkerHeard {
             worker: other,
             vitals: Some(Vitals::default()),
