@@ -145,9 +145,16 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
 /// Kills processes of this user that belong to a task under `tasks`, and those
 /// that they start meanwhile.
 pub fn kill_leftovers(tasks: &Path) {
-    for _ in 0..KILL_ROUNDS_MAX {
-        if kill_once(tasks) == 0 {
+    for round in 0..KILL_ROUNDS_MAX {
+        let found = kill_once(tasks);
+        if found == 0 {
             break;
+        }
+        if round == 0 {
+            crate::log::line(
+                crate::log::Level::Warn,
+                format_args!("killing {found} processes, left over from a crash"),
+            );
         }
     }
 }
@@ -178,10 +185,6 @@ fn kill_once(tasks: &Path) -> usize {
             .split(|&byte| byte == 0)
             .any(|variable| variable.starts_with(&wanted))
         {
-            crate::log::line(
-                crate::log::Level::Warn,
-                format_args!("killing process {pid}, left over from a crash"),
-            );
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             found += 1;
         }

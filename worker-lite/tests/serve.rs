@@ -351,12 +351,12 @@ fn large_source(bytes: usize) -> Vec<u8> {
 /// A source that keeps a compiler busy for minutes.
 fn endless_source() -> Vec<u8> {
     let mut source = Vec::new();
-    for level in 1..=22 {
+    for level in 1..=17 {
         let below = level - 1;
         writeln!(source, "#define A{level} A{below} A{below}").unwrap();
     }
     writeln!(source, "#define A0 x = x * 3 + y / x; y ^= x;").unwrap();
-    writeln!(source, "int f(int x, int y) {{ A22 return x; }}").unwrap();
+    writeln!(source, "int f(int x, int y) {{ A17 return x; }}").unwrap();
     source
 }
 
@@ -613,11 +613,38 @@ fn the_coordinator_can_drain_it() {
     assert_eq!(grid.end().code(), Some(0));
 }
 
+/// The process that outlives the worker: the child that runs the same program.
+fn watchdog(worker: Pid) -> Pid {
+    let program = |pid: Pid| fs::read_link(format!("/proc/{pid}/exe"));
+    let children = fs::read_to_string(format!("/proc/{worker}/task/{worker}/children")).unwrap();
+    children
+        .split_whitespace()
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()))
+        .find(|pid| program(*pid).is_ok_and(|its| its == program(worker).unwrap()))
+        .unwrap()
+}
+
 #[test]
-fn a_crash_leaves_nothing_behind_for_long() {
+fn a_crash_leaves_no_compiler_running() {
     let mut grid = Grid::new(1);
     let (mut peer, hello) = grid.welcome(WINDOW);
     begin_endless(&grid, &mut peer, &hello, 1);
+    let tasks = grid.state.path().canonicalize().unwrap().join("tasks");
+    assert!(!processes_of(&tasks).is_empty());
+    grid.signal(Signal::SIGKILL);
+    assert_eq!(grid.end().signal(), Some(9));
+    until("no compiler", || {
+        processes_of(&tasks).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn what_a_crash_leaves_is_cleared_at_the_next_start() {
+    let mut grid = Grid::new(1);
+    let (mut peer, hello) = grid.welcome(WINDOW);
+    begin_endless(&grid, &mut peer, &hello, 1);
+    let worker = Pid::from_raw(grid.worker.id() as i32);
+    kill(watchdog(worker), Signal::SIGKILL).unwrap();
     grid.signal(Signal::SIGKILL);
     assert_eq!(grid.end().signal(), Some(9));
     let state = std::mem::replace(&mut grid.state, tempfile::tempdir().unwrap());
