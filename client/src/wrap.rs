@@ -129,6 +129,7 @@ impl Wrap<'_> {
             Known::Bad(words) => return Err(Stay::GridFailed(reason("grid-down", words))),
             known => retry |= known == Known::Retry,
         }
+        os::keep_memory();
         let probe = plan.probe(found, config)?;
         let toolchain = probe
             .toolchain(plan.compile.language)

@@ -68,10 +68,12 @@ fn wrapper(client: &Path, folder: &Path, rounds: usize) {
     );
 }
 
-/// Whole builds through coordinator and two workers.
+/// Whole builds through coordinator and two workers, against `make -j2`.
 fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
     let distcc = Distccd::start(folder);
-    let grid = Grid::start(programs, 2, 2);
+    // As many slots as a plain build has jobs, so that as many compilers share
+    // the caches; one job more keeps them fed.
+    let grid = Grid::start(programs, 2, 1);
     let daemons: Vec<u32> = grid
         .workers
         .iter()
@@ -89,7 +91,7 @@ fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
         let mut peer = Figures::default();
         for _ in 0..rounds {
             let plain = measure(&[], &mut make(&place, &home, workload, compiler, 2));
-            let mut ours = make(&place, &home, workload, compiler, 4);
+            let mut ours = make(&place, &home, workload, compiler, 3);
             let mut wrapped = scrubbed(&programs.client, &place, &home);
             wrapped
                 .arg("make")
@@ -98,7 +100,7 @@ fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
                 .env("HG_LOCAL_SLOTS", "0");
             through.add(measure(&daemons, &mut wrapped), plain);
             if let Some(distcc) = &distcc {
-                ours = make(&place, &home, workload, &format!("distcc {compiler}"), 4);
+                ours = make(&place, &home, workload, &format!("distcc {compiler}"), 3);
                 ours.envs(distcc.environment());
                 peer.add(measure(&distcc.pids(), &mut ours), plain);
             }

@@ -41,7 +41,7 @@ impl Distccd {
                 "--allow",
                 "127.0.0.1",
             ])
-            .args(["--listen", "127.0.0.1", "--jobs", "4", "--log-stderr"])
+            .args(["--listen", "127.0.0.1", "--jobs", "2", "--log-stderr"])
             .args(["--port", &port.to_string()])
             // Run by root it becomes this user by itself.
             .env("DISTCCD_PATH", std::env::var_os("PATH")?)
@@ -64,7 +64,7 @@ impl Distccd {
     /// What makes distcc use it, and nothing else.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("DISTCC_HOSTS", format!("127.0.0.1:{}/4", self.port)),
+            ("DISTCC_HOSTS", format!("127.0.0.1:{}/2", self.port)),
             ("DISTCC_FALLBACK", "0".to_owned()),
         ]
     }

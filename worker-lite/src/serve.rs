@@ -36,6 +36,9 @@ const STACK_BYTES: usize = 256 << 10;
 /// How old measured vitals may be.
 const VITALS_AGE: Duration = Duration::from_millis(250);
 
+/// How long without work makes a worker idle.
+const TRIM_AFTER: Duration = Duration::from_secs(3);
+
 /// What a worker is to serve with.
 pub struct Serving {
     /// HOST:PORT.
@@ -68,6 +71,7 @@ pub fn serve(serving: Serving) -> io::Result<()> {
         links: 0,
         jobs: HashMap::new(),
         vitals: None,
+        busy: None,
         boot: format!("{:08x}", fastrand::u32(..)),
         serving,
     };
@@ -109,6 +113,8 @@ struct Shell {
     links: u64,
     jobs: HashMap<JobId, Job>,
     vitals: Option<(Instant, Vitals)>,
+    /// When the last task ended, until memory was given back after it.
+    busy: Option<Instant>,
     /// Tells this start's task folders from any other's.
     boot: String,
     serving: Serving,
@@ -143,6 +149,7 @@ impl Shell {
             let Some(event) = event else {
                 continue;
             };
+            self.trim_if_idle();
             let vitals = self.vitals();
             let actions = self.session.handle(Instant::now(), &vitals, event);
             let finish = actions.contains(&Action::Finish);
@@ -207,9 +214,7 @@ impl Shell {
             Notice::Toolchains(catalogue) => Some(Event::Toolchains(catalogue)),
             Notice::JobEnded { id, compiler_gone } => {
                 self.jobs.remove(&id);
-                if self.jobs.is_empty() {
-                    machine::trim_memory();
-                }
+                self.busy = Some(Instant::now());
                 Some(Event::JobEnded { id, compiler_gone })
             }
             Notice::Signal => Some(Event::Signal),
@@ -228,6 +233,16 @@ impl Shell {
             }
         });
         self.link = Some(Live { link, writer });
+    }
+
+    /// Gives memory back once there has been no work for a while: between two
+    /// tasks of a build it would be wanted again at once. A heartbeat at the
+    /// latest brings us here.
+    fn trim_if_idle(&mut self) {
+        let idle = |at: &mut Instant| at.elapsed() >= TRIM_AFTER;
+        if self.jobs.is_empty() && self.busy.take_if(idle).is_some() {
+            machine::trim_memory();
+        }
     }
 
     fn vitals(&mut self) -> Vitals {
