@@ -55,12 +55,10 @@ fuzz_target!(|data: &[u8]| {
     if compile.travel.is_ok() {
         let output: &[u8] = if compile.assembly { b"out.s" } else { output };
         let input: &[u8] = match compile.source.rsplit(|&byte| byte == b'/').next() {
-            Some(name)
-                if !name.is_empty() && !name.starts_with(b"-") && !name.starts_with(b"@") =>
-            {
-                name
-            }
-            _ => return,
+            // Names of folders, and names that would be options, never leave.
+            None | Some(b"" | b"." | b"..") => return,
+            Some(name) if name.starts_with(b"-") || name.starts_with(b"@") => return,
+            Some(name) => name,
         };
         let sent = compile.travel_args(dialect, input, output);
         let verdict = args::check_travelled(dialect, &sent, &[input], &[output]);
