@@ -36,6 +36,31 @@ impl Outcome {
         self.code == Some(0)
     }
 
+    /// hgbuild's own last words, which start with its name, are not the build's.
+    pub fn without_summary(self) -> Outcome {
+        let lines = self.stderr.split_inclusive(|byte| *byte == b'\n');
+        let stderr = lines
+            .filter(|line| !line.starts_with(b"hgbuild: "))
+            .flatten()
+            .copied()
+            .collect();
+        Outcome { stderr, ..self }
+    }
+
+    /// Compiles end in any order, so that only the set of their lines is the same.
+    pub fn sorted(&self) -> Outcome {
+        let sort = |text: &[u8]| {
+            let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+            lines.sort();
+            lines.concat()
+        };
+        Outcome {
+            stdout: sort(&self.stdout),
+            stderr: sort(&self.stderr),
+            ..self.clone()
+        }
+    }
+
     /// For messages of tests.
     pub fn words(&self) -> String {
         format!(

@@ -143,8 +143,8 @@ impl Project {
     /// They differ.
     pub fn assert_same_as(&self, what: &str, plain: &Outcome, wrapped: Outcome) {
         let [here, there] = self.files();
-        let wrapped = without_summary(wrapped);
-        let different = compare((&sorted(plain), &here), (&sorted(&wrapped), &there));
+        let wrapped = wrapped.without_summary();
+        let different = compare((&plain.sorted(), &here), (&wrapped.sorted(), &there));
         let told = self.told();
         assert!(
             different.is_empty(),
@@ -223,29 +223,4 @@ fn doubled(number: usize, times: usize) -> String {
     }
     source += "#define A0 x = x * 3 + y / x; y ^= x;\n";
     source + &format!("int f{number}(int x, int y) {{ A{times} return x + {number}; }}\n")
-}
-
-/// hgbuild's own last words, which start with its name, are not the build's.
-fn without_summary(outcome: Outcome) -> Outcome {
-    let lines = outcome.stderr.split_inclusive(|byte| *byte == b'\n');
-    let stderr = lines
-        .filter(|line| !line.starts_with(b"hgbuild: "))
-        .flatten()
-        .copied()
-        .collect();
-    Outcome { stderr, ..outcome }
-}
-
-/// Compiles end in any order, so that only the set of their lines is the same.
-fn sorted(outcome: &Outcome) -> Outcome {
-    let sort = |text: &[u8]| {
-        let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
-        lines.sort();
-        lines.concat()
-    };
-    Outcome {
-        stdout: sort(&outcome.stdout),
-        stderr: sort(&outcome.stderr),
-        ..outcome.clone()
-    }
 }

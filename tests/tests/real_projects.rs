@@ -85,11 +85,11 @@ fn equal_and_remote(workload: Workload, compiler: &str) {
         .env("HG_LOCAL_SLOTS", "0")
         .env("HG_EVENT_LOG", &log);
     let mut wrapped = built(&mut make, &grid);
-    wrapped.0.stderr = without_summary(&wrapped.0.stderr);
+    wrapped.0 = wrapped.0.without_summary();
     assert_mostly_remote(&name, &log, workload.objects);
     let different = compare(
-        (&sorted(&local.0), &local.1),
-        (&sorted(&wrapped.0), &wrapped.1),
+        (&local.0.sorted(), &local.1),
+        (&wrapped.0.sorted(), &wrapped.1),
     );
     assert!(different.is_empty(), "{name}:\n{}", different.join("\n"));
 }
@@ -120,28 +120,4 @@ fn assert_mostly_remote(name: &str, log: &Path, objects: usize) {
         remote * 100 >= objects * REMOTE_PERCENT_MIN,
         "{name}: {remote} of {objects} remote; not: {local:#?}"
     );
-}
-
-/// hgbuild's own last words, which start with its name, are not the build's.
-fn without_summary(stderr: &[u8]) -> Vec<u8> {
-    let lines = stderr.split_inclusive(|byte| *byte == b'\n');
-    lines
-        .filter(|line| !line.starts_with(b"hgbuild: "))
-        .flatten()
-        .copied()
-        .collect()
-}
-
-/// Compiles end in any order, so that only the set of their lines is the same.
-fn sorted(outcome: &Outcome) -> Outcome {
-    let sort = |text: &[u8]| {
-        let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
-        lines.sort();
-        lines.concat()
-    };
-    Outcome {
-        stdout: sort(&outcome.stdout),
-        stderr: sort(&outcome.stderr),
-        ..outcome.clone()
-    }
 }
