@@ -186,7 +186,7 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
     }
     let words = || compile.arguments.iter().flat_map(|a| &a.words);
     if dialect.family == Family::Clang {
-        let quiet = words().any(|word| word == b"-w" || word == b"-Wno-empty-body");
+        let quiet = is_silenced(words(), b"-Wno-empty-body") && !mentions(text, b"empty-body");
         if !quiet && indentation::may_be_empty(&hazards::user_text(text)) {
             return Err(reason("empty-body", ""));
         }
@@ -215,14 +215,9 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
             return Err(lost);
         }
     }
-    let mut indentation = memchr::memmem::find(text, b"misleading-indentation").is_some();
-    for word in words() {
-        match &word[..] {
-            b"-w" | b"-Wno-misleading-indentation" => return Ok(()),
-            b"-Wall" => indentation = true,
-            word => indentation |= word.ends_with(b"misleading-indentation"),
-        }
-    }
+    let asked = |word: &Vec<u8>| word == b"-Wall" || word.ends_with(b"misleading-indentation");
+    let indentation = mentions(text, b"misleading-indentation")
+        || (words().any(asked) && !is_silenced(words(), b"-Wno-misleading-indentation"));
     if indentation {
         let tab = words().any(|word| word.starts_with(b"-ftabstop"));
         if tab || indentation::may_mislead(text, &hazards::user_text(text)) {
@@ -230,6 +225,20 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Whether a pragma may turn a warning on, whatever the options say.
+fn mentions(text: &[u8], warning: &[u8]) -> bool {
+    memchr::memmem::find(text, warning).is_some()
+}
+
+/// Whether `off` holds to the end of a command: no later `-W` may undo it.
+fn is_silenced<'a>(words: impl Iterator<Item = &'a Vec<u8>>, off: &[u8]) -> bool {
+    words.fold(false, |silenced, word| match &word[..] {
+        b"-w" => true,
+        word if word == off => true,
+        word => silenced && (!word.starts_with(b"-W") || word.starts_with(b"-Wno-")),
+    })
 }
 
 /// The folder in `-Ifolder` and the like; the word itself when it stands alone.
