@@ -48,6 +48,7 @@ pub struct Gathered {
 /// A preprocessor at work.
 pub struct Preprocessing {
     child: Child,
+    text: File,
     errors: File,
     dependencies: Option<File>,
     forwarding: Forwarding,
@@ -89,17 +90,18 @@ impl Preprocessing {
             // The compiler opens it by number.
             fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| failed(e.into()))?;
         }
+        // A file, not a pipe: nobody has to be woken for each few kilobytes.
+        let text = scratch().map_err(failed)?;
+        let stdout = text.try_clone().map_err(failed)?;
         let stderr = errors.try_clone().map_err(failed)?;
         let forwarding = Forwarding::start();
-        let child = local::process(&command)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .map_err(failed)?;
+        let mut process = local::process(&command);
+        process.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let child = os::with_file_size_limit(TEXT_BYTES_MAX, || process.spawn()).map_err(failed)?;
         forwarding.to(child.id());
         Ok(Preprocessing {
             child,
+            text,
             errors,
             dependencies,
             forwarding,
@@ -111,25 +113,15 @@ impl Preprocessing {
     /// # Errors
     /// Why the compile stays local.
     pub fn text(&mut self) -> Result<Vec<u8>, Reason> {
-        let mut text = Vec::with_capacity(1 << 20);
-        if let Some(out) = self.child.stdout.take() {
-            os::widen_pipe(&out);
-            let read = out.take(TEXT_BYTES_MAX + 1).read_to_end(&mut text);
-            if let Err(error) = read {
-                return Err(reason("preprocessor-failed", error));
-            }
-        }
-        if text.len() as u64 > TEXT_BYTES_MAX {
-            self.stop();
+        let failed = |error: io::Error| reason("preprocessor-failed", error);
+        let status = self.child.wait().map_err(failed)?;
+        let size = self.text.metadata().map_err(failed)?.len();
+        if size >= TEXT_BYTES_MAX {
             return Err(reason(
                 "too-large",
                 format_args!("over {} MiB preprocessed", TEXT_BYTES_MAX >> 20),
             ));
         }
-        let status = self
-            .child
-            .wait()
-            .map_err(|error| reason("preprocessor-failed", error))?;
         if !status.success() {
             return Err(reason("preprocessor-failed", status));
         }
@@ -137,7 +129,7 @@ impl Preprocessing {
         if said > 0 {
             return Err(reason("preprocessor-diagnostics", ""));
         }
-        Ok(text)
+        content(&mut self.text, size).map_err(failed)
     }
 
     /// What the preprocessor wrote of its inputs; after [`Preprocessing::text`].
@@ -148,11 +140,11 @@ impl Preprocessing {
         let Some(file) = &mut self.dependencies else {
             return Ok(None);
         };
-        let mut content = Vec::new();
-        file.seek(SeekFrom::Start(0))
-            .and_then(|_| file.read_to_end(&mut content))
+        let read = file
+            .metadata()
+            .and_then(|meta| content(file, meta.len()))
             .map_err(|error| reason("preprocessor-failed", error))?;
-        Ok(Some(content))
+        Ok(Some(read))
     }
 
     fn stop(&mut self) {
@@ -301,6 +293,14 @@ fn scratch() -> io::Result<File> {
         .open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
+}
+
+/// All of `file`, which a child has written: about `size` bytes.
+fn content(file: &mut File, size: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn descriptor_path(file: &File) -> String {

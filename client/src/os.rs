@@ -1,7 +1,6 @@
 //! Bytes and the operating system's strings.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// On Unix an argument is bytes.
@@ -14,16 +13,21 @@ pub fn bytes(text: &OsStr) -> &[u8] {
     text.as_bytes()
 }
 
-/// Room for a megabyte, so that writer and reader take fewer turns.
-#[cfg(target_os = "linux")]
-pub fn widen_pipe(pipe: impl AsFd) {
-    // Only a matter of speed.
-    let _ = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
+/// Starts a child that can write no file of more than `bytes`; no other thread
+/// of ours may be writing one meanwhile.
+pub fn with_file_size_limit<T>(bytes: u64, start: impl FnOnce() -> T) -> T {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_FSIZE) else {
+        return start();
+    };
+    let lowered = setrlimit(Resource::RLIMIT_FSIZE, soft.min(bytes), hard).is_ok();
+    let started = start();
+    if lowered {
+        // A soft limit may always go back up to the hard one.
+        let _ = setrlimit(Resource::RLIMIT_FSIZE, soft, hard);
+    }
+    started
 }
-
-/// The size of a pipe is fixed here.
-#[cfg(not(target_os = "linux"))]
-pub fn widen_pipe(_pipe: impl AsFd) {}
 
 /// Keeps memory that was used once instead of giving it back and asking anew:
 /// a compile takes some megabytes a few times over, and then we end.

@@ -175,13 +175,8 @@ impl Wrap<'_> {
     ) -> Result<(Connection, Gathered), Stay> {
         let slot = self.slots.as_ref().and_then(Slots::wait);
         let mut preprocessing = Preprocessing::start(found, &plan.compile, plan.dialect)?;
-        let (connection, text) = std::thread::scope(|scope| {
-            let reader = scope.spawn(|| preprocessing.text());
-            let connection = tasks.run(Connection::open(tasks, address, CONNECT_MS_MAX));
-            let text = reader.join();
-            (connection, text)
-        });
-        let text = text.map_err(|_| reason("internal", "the reader panicked"))??;
+        let connection = tasks.run(Connection::open(tasks, address, CONNECT_MS_MAX));
+        let text = preprocessing.text()?;
         let connection = connection.map_err(|error| {
             let words = reason("grid-unreachable", &error);
             self.memos.note(address.as_bytes(), &words.to_string());

@@ -87,20 +87,23 @@ fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
         }
         let home = folder.join("home");
         let place = folder.join(workload.name);
-        let mut through = Figures::default();
+        let mut all_remote = Figures::default();
+        let mut as_it_comes = Figures::default();
         let mut peer = Figures::default();
         for _ in 0..rounds {
             let plain = measure(&[], &mut make(&place, &home, workload, compiler, 2));
-            let mut ours = make(&place, &home, workload, compiler, 3);
-            let mut wrapped = scrubbed(&programs.client, &place, &home);
-            wrapped
-                .arg("make")
-                .args(ours.get_args())
-                .env("HG_COORDINATOR", grid.address())
-                .env("HG_LOCAL_SLOTS", "0");
-            through.add(measure(&daemons, &mut wrapped), plain);
+            for (figures, local) in [(&mut all_remote, Some("0")), (&mut as_it_comes, None)] {
+                let ours = make(&place, &home, workload, compiler, 3);
+                let mut wrapped = scrubbed(&programs.client, &place, &home);
+                wrapped
+                    .arg("make")
+                    .args(ours.get_args())
+                    .env("HG_COORDINATOR", grid.address())
+                    .envs(local.map(|slots| ("HG_LOCAL_SLOTS", slots)));
+                figures.add(measure(&daemons, &mut wrapped), plain);
+            }
             if let Some(distcc) = &distcc {
-                ours = make(&place, &home, workload, &format!("distcc {compiler}"), 3);
+                let mut ours = make(&place, &home, workload, &format!("distcc {compiler}"), 3);
                 ours.envs(distcc.environment());
                 peer.add(measure(&distcc.pids(), &mut ours), plain);
             }
@@ -109,10 +112,11 @@ fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
             "\n{} by {compiler} -O2, {} objects",
             workload.name, workload.objects
         );
-        through.print("hgbuild");
+        all_remote.print("HG_LOCAL_SLOTS=0");
+        as_it_comes.print("as it comes");
         match distcc {
             Some(_) => peer.print("distcc"),
-            None => println!("  distcc     not installed"),
+            None => println!("  distcc            not installed"),
         }
     }
 }
@@ -163,7 +167,7 @@ impl Figures {
 
     fn print(&mut self, name: &str) {
         println!(
-            "  {name:<10} CPU ratio {}   wall ratio {}",
+            "  {name:<17} CPU ratio {}   wall ratio {}",
             spread(&mut self.cpu, ""),
             spread(&mut self.wall, "")
         );
