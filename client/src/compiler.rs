@@ -59,6 +59,22 @@ pub struct Found {
     pub name: Option<Name>,
 }
 
+impl Found {
+    /// Whether something stands in front of the compiler.
+    pub fn is_wrapped(&self) -> bool {
+        self.driver != self.command.program
+    }
+
+    /// What the driver is to see as its own name: a wrapper's would make it
+    /// look beside the wrapper.
+    pub fn driver_name(&self) -> OsString {
+        match self.is_wrapped() {
+            false => self.command.arg0.clone(),
+            true => self.driver.clone().into(),
+        }
+    }
+}
+
 /// `gcc`, `x86_64-linux-gnu-g++-12`, `clang++`, `cc` ...
 pub fn name_of(program: &OsStr) -> Option<Name> {
     let base = Path::new(program).file_name()?.to_str()?;
