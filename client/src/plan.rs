@@ -194,15 +194,13 @@ fn client_name() -> String {
 }
 
 fn real_name(driver: &Path) -> Option<compiler::Name> {
-    let real = std::fs::canonicalize(driver).ok()?;
-    compiler::name_of(real.as_os_str())
+    compiler::name_of(&compiler::real_name(driver))
 }
 
 /// `cc` and `c++` are links: to whom?
 fn family_behind(driver: &Path) -> Family {
-    let real = std::fs::canonicalize(driver).unwrap_or_default();
-    let name = real.file_name().unwrap_or_default().to_string_lossy();
-    match name.contains("clang") || cfg!(target_os = "macos") {
+    let name = compiler::real_name(driver);
+    match name.to_string_lossy().contains("clang") || cfg!(target_os = "macos") {
         true => Family::Clang,
         false => Family::Gcc,
     }

@@ -2,6 +2,7 @@
 //! that lie there afterwards. Each step says why it stops, and then the user's
 //! own compiler runs.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
@@ -57,7 +58,8 @@ struct Wrap<'a> {
     config: &'a Config,
     began: Instant,
     record: Record,
-    slots: Option<Slots>,
+    // Counting the cores takes longer than a cached answer.
+    slots: OnceCell<Option<Slots>>,
     memos: Memos,
 }
 
@@ -76,9 +78,7 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
             compiler: os::bytes(&found.command.arg0).to_vec(),
             ..Record::default()
         },
-        slots: run
-            .as_deref()
-            .map(|folder| Slots::new(folder, config.local_slots)),
+        slots: OnceCell::new(),
         memos: Memos::new(run.as_deref()),
     };
     let (stay, keep) = match wrap.plan(&found) {
@@ -98,6 +98,14 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
 }
 
 impl Wrap<'_> {
+    fn slots(&self) -> Option<&Slots> {
+        let slots = self.slots.get_or_init(|| {
+            let folder = self.config.run_folder()?;
+            Some(Slots::new(&folder, self.config.local_slots))
+        });
+        slots.as_ref()
+    }
+
     /// What is to be done.
     fn plan(&mut self, found: &Found) -> Result<Plan, Stay> {
         if self.config.disabled {
@@ -135,7 +143,7 @@ impl Wrap<'_> {
             .ok_or_else(|| reason("no-coordinator", ""))?;
         plan.compile.travel.clone()?;
         plan.check_files()?;
-        if let Some(slot) = self.slots.as_ref().and_then(Slots::idle) {
+        if let Some(slot) = self.slots().and_then(Slots::idle) {
             return Err(Stay::Idle(reason("local-slot", "idle"), slot));
         }
         let mut retry = false;
@@ -188,7 +196,7 @@ impl Wrap<'_> {
         found: &Found,
         plan: &Plan,
     ) -> Result<(Connection, Gathered), Stay> {
-        let slot = self.slots.as_ref().and_then(Slots::wait);
+        let slot = self.slots().and_then(Slots::wait);
         let mut preprocessing = Preprocessing::start(found, &plan.compile, plan.dialect)?;
         let connection = tasks.run(Connection::open(tasks, address, CONNECT_MS_MAX));
         let text = preprocessing.text()?;
@@ -220,7 +228,7 @@ impl Wrap<'_> {
         let mut object = Pending::new(&plan.object, style).map_err(cannot_write)?;
         let wanted = task.outputs.first().cloned().unwrap_or_default();
         let mut cost = Cost::default();
-        let overtaking = self.slots.as_ref().filter(|slots| slots.travelling() > 0);
+        let overtaking = self.slots().filter(|slots| slots.travelling() > 0);
         let outcome = tasks.run(submit::submit(
             &mut connection,
             task,
@@ -286,7 +294,7 @@ impl Wrap<'_> {
             Stay::Idle(reason, slot) => (reason, Some(slot)),
             Stay::Here(reason) | Stay::GridFailed(reason) => {
                 let slot = match takes_a_slot(found, self.config) {
-                    true => self.slots.as_ref().and_then(Slots::wait),
+                    true => self.slots().and_then(Slots::wait),
                     false => None,
                 };
                 (reason, slot)
