@@ -16,7 +16,7 @@ use crate::day_log::{DayLogs, Event};
 use crate::draft::Draft;
 use crate::evict;
 use crate::lru::{Id, on_disk};
-use crate::shard::{self, PATIENCE, Shards, Shrunk};
+use crate::shard::{self, LOOKS_MAX, Shards, Shrunk};
 
 /// Bytes of an entry's body.
 pub const ENTRY_BYTES_MAX: u64 = 1 << 30;
@@ -197,7 +197,7 @@ impl Cache {
             Found::Damaged => {
                 if !self.read_only {
                     // If it can't be removed now, the next reader tries again.
-                    let _ = self.remove_damaged(name, Duration::ZERO);
+                    let _ = self.remove_damaged(name, 0);
                 }
                 None
             }
@@ -235,9 +235,9 @@ impl Cache {
     }
 
     /// Removes an entry if it is damaged. False: its shard is in use.
-    pub(crate) fn remove_damaged(&self, name: Name, patience: Duration) -> io::Result<bool> {
+    pub(crate) fn remove_damaged(&self, name: Name, looks: u32) -> io::Result<bool> {
         let shards = Shards::open(&self.folder)?;
-        let Some(mut shard) = shards.lock(name.shard(), patience)? else {
+        let Some(mut shard) = shards.lock(name.shard(), looks)? else {
             return Ok(false);
         };
         // Another process may have put a good one in its place.
@@ -281,7 +281,7 @@ impl Cache {
         draft.file().write_all(body)?;
         draft.file().write_all(&name.trailer(body))?;
         for _ in 0..TRIES_MAX {
-            let Some(mut shard) = shards.lock(name.shard(), PATIENCE)? else {
+            let Some(mut shard) = shards.lock(name.shard(), LOOKS_MAX)? else {
                 return Ok(false);
             };
             if shard.put(name.id(), bytes, self.size_bytes_max, |path| {

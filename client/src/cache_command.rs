@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cache::{Cache, Found, Name};
 use crate::day_log::DayLogs;
 use crate::evict;
-use crate::shard::{self, PATIENCE, Shards, Shrunk};
+use crate::shard::{self, LOOKS_MAX, Shards, Shrunk};
 use crate::tally::{Event, Tally, tally};
 
 /// Prints size and statistics. Gives an exit code.
@@ -50,7 +50,7 @@ pub fn zero(folder: &Path) -> i32 {
 pub fn clear(folder: &Path) -> i32 {
     let cleared = open(folder).and_then(|cache| {
         each_shard(&cache, |shards, number| {
-            let Some(mut shard) = shards.lock(number, PATIENCE)? else {
+            let Some(mut shard) = shards.lock(number, LOOKS_MAX)? else {
                 return Ok(None);
             };
             shard.clear().map(Some)
@@ -156,7 +156,7 @@ fn verify_shard(cache: &Cache, number: u8) -> io::Result<Verified> {
             Found::Absent => {}
             Found::Damaged => verified
                 .wrong
-                .push(match cache.remove_damaged(name, PATIENCE) {
+                .push(match cache.remove_damaged(name, LOOKS_MAX) {
                     Ok(true) => format!("{path}: damaged, removed"),
                     Ok(false) => format!("{path}: damaged, in use"),
                     Err(error) => format!("{path}: damaged: {error}"),
@@ -176,7 +176,7 @@ fn recount(cache: &Cache) -> Result<Walk<u64>, String> {
         }
     }
     each_shard(cache, |shards, number| {
-        let Some(mut shard) = shards.lock(number, PATIENCE)? else {
+        let Some(mut shard) = shards.lock(number, LOOKS_MAX)? else {
             return Ok(None);
         };
         Ok(Some(shard.recount()?.leftovers))

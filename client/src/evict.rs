@@ -3,18 +3,15 @@
 
 use std::io;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::lru::{SHARDS, share};
-use crate::shard::{PATIENCE, Shards, Shrunk};
+use crate::shard::{LOOK, LOOKS_MAX, Shards, Shrunk};
 
 /// Part of the bound that the leading process frees beyond what is needed, so
 /// that the next ones find room: 1/25, 4%.
 const SPARE_DIVISOR: u64 = 25;
 /// Shards that one process looks through for one entry.
 const VISITS_MAX: usize = 4096;
-/// Between two looks when all shards are in use.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// Frees room for `bytes` in a cache of at most `bytes_max`. Adds what went to
 /// `evicted`. False: there is none to be had in time.
@@ -41,7 +38,7 @@ pub fn make_room(
 /// Removes the oldest entries until the cache holds at most `goal` bytes. Gives
 /// what it holds then.
 pub fn shrink_to(shards: &Shards, goal: u64, evicted: &mut Shrunk) -> io::Result<u64> {
-    let until = Instant::now() + PATIENCE;
+    let mut looks = LOOKS_MAX;
     let mut busy = [false; SHARDS];
     let mut total = 0;
     let mut need = None;
@@ -52,15 +49,16 @@ pub fn shrink_to(shards: &Shards, goal: u64, evicted: &mut Shrunk) -> io::Result
             break;
         }
         let Some((number, slot)) = slots.oldest(&busy) else {
-            if !busy.contains(&true) || Instant::now() > until {
+            if !busy.contains(&true) || looks == 0 {
                 break;
             }
+            looks -= 1;
             busy = [false; SHARDS];
             thread::sleep(LOOK);
             continue;
         };
         // Who holds a lock may be stopped; the next-oldest will do.
-        let Some(mut shard) = shards.lock(number, Duration::ZERO)? else {
+        let Some(mut shard) = shards.lock(number, 0)? else {
             busy[usize::from(number)] = true;
             continue;
         };
@@ -92,7 +90,7 @@ mod tests {
 
     fn fill(shards: &Shards, numbers: impl Iterator<Item = u8>) {
         for number in numbers {
-            let mut shard = shards.lock(number, Duration::ZERO).unwrap().unwrap();
+            let mut shard = shards.lock(number, 0).unwrap().unwrap();
             let put = shard.put(ID, 4096, u64::MAX, |path| fs::write(path, "x"));
             assert!(put.unwrap());
         }
@@ -137,11 +135,11 @@ mod tests {
         let folder = folder("busy");
         let shards = Shards::open(&folder).unwrap();
         fill(&shards, [1, 2].into_iter());
-        let held = shards.lock(1, Duration::ZERO).unwrap();
+        let held = shards.lock(1, 0).unwrap();
         let mut evicted = Shrunk::default();
         assert!(make_room(&shards, 8192, 4096, &mut evicted).unwrap());
         assert!(dir(&folder, 1).join(file_name(&ID)).exists());
-        let two = shards.lock(2, Duration::ZERO).unwrap();
+        let two = shards.lock(2, 0).unwrap();
         assert!(!make_room(&shards, 4096, 4096, &mut evicted).unwrap());
         drop((held, two));
         assert!(make_room(&shards, 4096, 4096, &mut evicted).unwrap());

@@ -12,16 +12,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::lru::{
     Change, Entries, Entry, Id, RECORD_BYTES, SHARDS, SLOT_BYTES, Slot, Slots, on_disk,
 };
 
-/// Longest wait for a lock: its holder may be stopped for good.
-pub const PATIENCE: Duration = Duration::from_millis(250);
-/// Between two looks at a lock that is taken.
-const LOOK: Duration = Duration::from_millis(1);
+/// Looks at a lock that is taken, before it is left: its holder may be stopped
+/// for good. Looks, not time: where all wait long for a core, the holder does too.
+pub const LOOKS_MAX: u32 = 250;
+/// Between two looks.
+pub const LOOK: Duration = Duration::from_millis(1);
 /// A journal of more bytes is packed into the index: 512 changes.
 const JOURNAL_BYTES_MAX: u64 = 16 << 10;
 /// The files of a shard are counted again after so many seconds.
@@ -86,15 +87,16 @@ impl Shards {
     /// are in use are left to their users.
     pub fn repair(&self) -> io::Result<()> {
         for number in self.slots()?.unknown() {
-            if let Some(mut shard) = self.lock(number, Duration::ZERO)? {
+            if let Some(mut shard) = self.lock(number, 0)? {
                 shard.recount()?;
             }
         }
         Ok(())
     }
 
-    /// Waits for shard `number`, `patience` at most. `None`: it is in use.
-    pub fn lock(&self, number: u8, patience: Duration) -> io::Result<Option<Shard<'_>>> {
+    /// Takes shard `number`; if it is in use, looks again up to `looks` times.
+    /// `None`: it still is.
+    pub fn lock(&self, number: u8, looks: u32) -> io::Result<Option<Shard<'_>>> {
         let dir = dir(&self.folder, number);
         let path = dir.join("journal");
         let mut options = OpenOptions::new();
@@ -106,14 +108,15 @@ impl Shards {
             }
             other => other?,
         };
-        let until = Instant::now() + patience;
+        let mut left = looks;
         loop {
             match journal.try_lock() {
                 Ok(()) => break,
                 Err(fs::TryLockError::Error(error)) => return Err(error),
-                Err(fs::TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK),
-                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::WouldBlock) if left == 0 => return Ok(None),
+                Err(fs::TryLockError::WouldBlock) => thread::sleep(LOOK),
             }
+            left -= 1;
         }
         Ok(Some(Shard {
             shards: self,
@@ -505,6 +508,8 @@ fn since_1970_ns(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
@@ -521,7 +526,7 @@ mod tests {
     }
 
     fn put(shards: &Shards, shard: u8, number: u8) {
-        let mut shard = shards.lock(shard, Duration::ZERO).unwrap().unwrap();
+        let mut shard = shards.lock(shard, 0).unwrap().unwrap();
         let stored = shard.put(id(number), 4096, u64::MAX, |path| fs::write(path, [number]));
         assert!(stored.unwrap());
     }
@@ -552,13 +557,13 @@ mod tests {
     fn a_holder_that_stopped_blocks_nobody_for_long() {
         let folder = folder("stopped");
         let shards = Shards::open(&folder).unwrap();
-        let held = shards.lock(3, Duration::ZERO).unwrap().unwrap();
+        let held = shards.lock(3, 0).unwrap().unwrap();
         let begun = Instant::now();
-        assert!(shards.lock(3, PATIENCE).unwrap().is_none());
-        assert!(begun.elapsed() < 20 * PATIENCE);
-        assert!(shards.lock(4, Duration::ZERO).unwrap().is_some());
+        assert!(shards.lock(3, LOOKS_MAX).unwrap().is_none());
+        assert!(begun.elapsed() < 40 * LOOKS_MAX * LOOK);
+        assert!(shards.lock(4, 0).unwrap().is_some());
         drop(held);
-        assert!(shards.lock(3, Duration::ZERO).unwrap().is_some());
+        assert!(shards.lock(3, 0).unwrap().is_some());
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -604,12 +609,12 @@ mod tests {
             (&index, b"hgindex1 and rubbish"),
         ] {
             fs::write(path, bytes).unwrap();
-            let mut shard = shards.lock(7, Duration::ZERO).unwrap().unwrap();
+            let mut shard = shards.lock(7, 0).unwrap().unwrap();
             assert_eq!(shard.load().unwrap().slot(0).entries, 5);
         }
         fs::write(&journal, b"torn").unwrap();
         put(&shards, 7, 9);
-        let mut shard = shards.lock(7, Duration::ZERO).unwrap().unwrap();
+        let mut shard = shards.lock(7, 0).unwrap().unwrap();
         assert_eq!(shard.load().unwrap().slot(0).entries, 6);
         fs::remove_dir_all(folder).unwrap();
     }
@@ -619,7 +624,7 @@ mod tests {
         let folder = folder("over");
         let shards = Shards::open(&folder).unwrap();
         put(&shards, 7, 1);
-        let mut shard = shards.lock(7, Duration::ZERO).unwrap().unwrap();
+        let mut shard = shards.lock(7, 0).unwrap().unwrap();
         // Killed before the file came, and after it went.
         let entry = Entry {
             bytes: 4096,
@@ -653,7 +658,7 @@ mod tests {
         fs::write(&old, "").unwrap();
         let long_ago = SystemTime::now() - 2 * LEFTOVER;
         File::open(&old).unwrap().set_modified(long_ago).unwrap();
-        let mut shard = shards.lock(7, Duration::ZERO).unwrap().unwrap();
+        let mut shard = shards.lock(7, 0).unwrap().unwrap();
         // Last counted days ago.
         let slot = shard.slot().unwrap();
         let days_ago = Slot {
@@ -678,7 +683,7 @@ mod tests {
         let first = dir(&folder, 7).join(file_name(&id(1)));
         let later = SystemTime::now() + Duration::from_secs(5);
         File::open(&first).unwrap().set_modified(later).unwrap();
-        let mut shard = shards.lock(7, Duration::ZERO).unwrap().unwrap();
+        let mut shard = shards.lock(7, 0).unwrap().unwrap();
         let mut gone = 0;
         while gone == 0 {
             gone = shard.shrink(1).unwrap().entries;
@@ -695,8 +700,8 @@ mod tests {
     fn two_locks_never_share_the_last_room() {
         let folder = folder("room");
         let shards = Shards::open(&folder).unwrap();
-        let mut one = shards.lock(1, Duration::ZERO).unwrap().unwrap();
-        let mut two = shards.lock(2, Duration::ZERO).unwrap().unwrap();
+        let mut one = shards.lock(1, 0).unwrap().unwrap();
+        let mut two = shards.lock(2, 0).unwrap().unwrap();
         let mut inner = None;
         let outer = one.put(id(1), 4096, 6000, |path| {
             inner = Some(two.put(id(1), 4096, 6000, |path| fs::write(path, "x"))?);

@@ -90,7 +90,7 @@ fn work(folder: &Path, seed: u64) -> i32 {
 /// Holds the locks of all shards until it is killed.
 fn hold(folder: &Path) -> i32 {
     let shards = shard::Shards::open(folder).expect("a folder of ours");
-    let lock = |number| shards.lock(number, Duration::ZERO).expect("a shard");
+    let lock = |number| shards.lock(number, 0).expect("a shard");
     let held: Vec<_> = (0..=u8::MAX).map(lock).collect();
     fs::write(folder.join("held"), "").expect("a folder of ours");
     let mut forever = String::new();
