@@ -12,11 +12,12 @@ use hg_proto::v1::Toolchain;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::answer::{Answer, Output};
-use crate::cache::{Cache, Event, Trouble};
+use crate::cache::{Cache, Trouble};
 use crate::capture::{self, Said};
 use crate::closure::{COMPUTED_QUESTION, Listed};
 use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
+use crate::day_log::Event;
 use crate::inputs::{descriptor_path, scratch};
 use crate::listed;
 use crate::lookup::{self, Hit, Lookup};
