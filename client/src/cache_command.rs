@@ -7,10 +7,36 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cache::{Cache, Found, Name};
+use crate::cli::CacheCommand;
+use crate::config::Config;
 use crate::day_log::DayLogs;
 use crate::evict;
 use crate::shard::{self, LOOKS_MAX, Shards, Shrunk};
+use crate::size;
 use crate::tally::{Event, Tally, tally};
+
+/// Does what is asked. Gives an exit code.
+pub fn run(config: &Config, command: CacheCommand) -> i32 {
+    let Some(settings) = &config.cache else {
+        let why = config.trouble.as_deref();
+        return failed(why.unwrap_or("the cache is off: HG_CACHE_MAX_SIZE is 0"));
+    };
+    let (folder, size_bytes_max) = (&settings.folder, settings.size_bytes_max);
+    match command {
+        CacheCommand::Stats(asked) => stats(folder, size_bytes_max, asked.json),
+        CacheCommand::Zero(_) => zero(folder),
+        CacheCommand::Clear(_) => clear(folder),
+        CacheCommand::Verify(_) => verify(folder),
+        CacheCommand::Prune(asked) => match asked.max_size.as_deref().map(size::parse) {
+            None => prune(folder, size_bytes_max, None),
+            Some(Ok(to)) => prune(folder, size_bytes_max, Some(to)),
+            Some(Err(why)) => {
+                eprintln!("hgbuild: --max-size: {why}");
+                2
+            }
+        },
+    }
+}
 
 /// Prints size and statistics. Gives an exit code.
 pub fn stats(folder: &Path, size_bytes_max: u64, json: bool) -> i32 {
@@ -93,8 +119,8 @@ pub fn prune(folder: &Path, size_bytes_max: u64, to: Option<u64>) -> i32 {
     }
     match pruned {
         Ok(left) if left <= goal => {
-            let freed = human(evicted.bytes);
-            let left = human(left);
+            let freed = size::show(evicted.bytes);
+            let left = size::show(left);
             walk.end(&format!(
                 "{} entries removed, {freed}; {left} left",
                 evicted.entries
@@ -289,9 +315,9 @@ fn stats_text(folder: &Path, size: &str, entries: u64, tally: &Tally) -> String 
     for (code, count) in &tally.error {
         row(&format!("  {code}"), count.to_string());
     }
-    row("read", human(tally.bytes_read));
-    row("written", human(tally.bytes_written));
-    let evicted = human(tally.evicted_bytes);
+    row("read", size::show(tally.bytes_read));
+    row("written", size::show(tally.bytes_written));
+    let evicted = size::show(tally.evicted_bytes);
     row("evicted", format!("{} entries, {evicted}", tally.evictions));
     row(
         "time saved",
@@ -302,101 +328,16 @@ fn stats_text(folder: &Path, size: &str, entries: u64, tally: &Tally) -> String 
 
 fn of_bound(size_bytes: u64, size_bytes_max: u64) -> String {
     if size_bytes_max == 0 {
-        return format!("{} (the cache is off)", human(size_bytes));
+        return format!("{} (the cache is off)", size::show(size_bytes));
     }
     let part = 100.0 * size_bytes as f64 / size_bytes_max as f64;
-    let (size, bound) = (human(size_bytes), human(size_bytes_max));
+    let (size, bound) = (size::show(size_bytes), size::show(size_bytes_max));
     format!("{size} of {bound} ({part:.1}%)")
-}
-
-fn human(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut size = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while size >= 1024.0 && unit + 1 < UNITS.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    format!("{size:.1} {}", UNITS[unit])
-}
-
-/// Bytes of `10GiB`, `500M`, `1.5G`, `0`: k, M, G, T are powers of 1000 and Ki,
-/// Mi, Gi, Ti of 1024, with or without a B; a plain number is bytes.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size such as 10GiB, 500M or 0");
-    let typed = text.trim();
-    let digits = typed
-        .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
-        .unwrap_or(typed.len());
-    let (number, unit) = typed.split_at(digits);
-    let unit = unit.trim().to_ascii_lowercase();
-    let unit = unit.strip_suffix('b').unwrap_or(&unit);
-    let (power, base) = match unit.strip_suffix('i') {
-        Some(power) if !power.is_empty() => (power, 1024_u64),
-        Some(_) => return Err(wrong()),
-        None => (unit, 1000),
-    };
-    let exponent = match power {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        _ => return Err(wrong()),
-    };
-    let factor = base.pow(exponent);
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(factor).ok_or_else(wrong);
-    }
-    let part: f64 = number.parse().map_err(|_| wrong())?;
-    let bytes = part * factor as f64;
-    if bytes.is_finite() && bytes < u64::MAX as f64 {
-        Ok(bytes as u64)
-    } else {
-        Err(wrong())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_as_people_write_them() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("123", 123),
-            ("10GiB", 10 << 30),
-            ("10Gi", 10 << 30),
-            ("500M", 500_000_000),
-            ("500MB", 500_000_000),
-            ("1.5G", 1_500_000_000),
-            ("1.5Ki", 1536),
-            ("2k", 2000),
-            ("2 T", 2_000_000_000_000),
-            ("7B", 7),
-        ] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for text in [
-            "",
-            "G",
-            "-1",
-            "1.2.3",
-            "10X",
-            "i",
-            "5i",
-            "1e3",
-            "nan",
-            "99999999T",
-            "1GiBB",
-        ] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn stats_have_exactly_these_keys() {

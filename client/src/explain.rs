@@ -127,7 +127,10 @@ fn changes(lookup: &Lookup, plan: &Plan) -> String {
     }
     match changed.is_empty() {
         true => "nothing changed since the last entry\n".to_owned(),
-        false => format!("changed since the last entry:\n  {}\n", changed.join("\n  ")),
+        false => format!(
+            "changed since the last entry:\n  {}\n",
+            changed.join("\n  ")
+        ),
     }
 }
 
