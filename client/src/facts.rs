@@ -5,15 +5,23 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::time::{ClockId, clock_gettime};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of one input.
 const INPUT_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of a folder's path, from which on it pays to open it.
+const FOLDER_BYTES_MIN: usize = 12;
+/// Folders that are held open.
+const FOLDERS_MAX: usize = 64;
 /// Nanoseconds within which a second write may leave a stat as it was, on a
 /// file system that counts them.
 const RACY_NS: i64 = 20_000_000;
@@ -124,6 +132,9 @@ pub struct Content {
 #[derive(Debug, Default)]
 pub struct Looks {
     seen: HashMap<Vec<u8>, Seen>,
+    /// Folders that are looked into more than once: from there, a file is found
+    /// without walking its whole path again.
+    folders: HashMap<Vec<u8>, Option<OwnedFd>>,
     contents: HashMap<Vec<u8>, Option<Content>>,
 }
 
@@ -133,9 +144,24 @@ impl Looks {
         if let Some(seen) = self.seen.get(path) {
             return *seen;
         }
-        let seen = see(path);
+        let seen = self.look_into(path).unwrap_or_else(|| see(path));
         self.seen.insert(path.to_vec(), seen);
         seen
+    }
+
+    fn look_into(&mut self, path: &[u8]) -> Option<Seen> {
+        let slash = memchr::memrchr(b'/', path)?;
+        let (folder, name) = (&path[..slash], &path[slash + 1..]);
+        if folder.len() < FOLDER_BYTES_MIN || name.is_empty() {
+            return None;
+        }
+        if !self.folders.contains_key(folder) {
+            let full = self.folders.len() >= FOLDERS_MAX;
+            let opened = (!full).then(|| open_folder(folder)).flatten();
+            self.folders.insert(folder.to_vec(), opened);
+        }
+        let folder = self.folders.get(folder)?.as_ref()?;
+        Some(classify_at(fstatat(folder, name, AtFlags::empty())))
     }
 
     /// Digest of the content of `path`; `None`: it can't be read.
@@ -176,6 +202,41 @@ pub fn see(path: &[u8]) -> Seen {
 /// What `path` is now; a link is something else.
 pub fn see_itself(path: &[u8]) -> Seen {
     classify(fs::symlink_metadata(as_path(path)))
+}
+
+/// A folder to look into; `None`: the whole path will do.
+#[cfg(target_os = "linux")]
+fn open_folder(path: &[u8]) -> Option<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).ok()
+}
+
+/// A folder to look into; `None`: the whole path will do.
+#[cfg(not(target_os = "linux"))]
+fn open_folder(_path: &[u8]) -> Option<OwnedFd> {
+    None
+}
+
+#[allow(clippy::unnecessary_cast)] // Their widths differ between systems.
+fn classify_at(stat: nix::Result<FileStat>) -> Seen {
+    let stat = match stat {
+        Ok(stat) => stat,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Seen::Absent,
+        Err(_) => return Seen::Other,
+    };
+    let seen = Stat {
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        size: stat.st_size as u64,
+        mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec).cast_unsigned(),
+        ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec).cast_unsigned(),
+        mode: stat.st_mode as u32,
+    };
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG => Seen::File(seen),
+        SFlag::S_IFDIR => Seen::Folder(seen),
+        _ => Seen::Other,
+    }
 }
 
 fn classify(meta: io::Result<Metadata>) -> Seen {
