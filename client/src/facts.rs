@@ -189,6 +189,71 @@ impl Looks {
     }
 }
 
+/// Nanoseconds by which another machine's clock may be behind ours.
+const SKEW_NS: i64 = 3_600_000_000_000;
+
+/// Which devices are this machine's own: on others, clocks differ and stats are
+/// remembered by the network for a while.
+#[derive(Debug, Default)]
+pub struct Devices {
+    own: HashMap<u64, bool>,
+}
+
+impl Devices {
+    fn is_own(&mut self, path: &[u8], device: u64) -> bool {
+        *self
+            .own
+            .entry(device)
+            .or_insert_with(|| is_on_own_device(as_path(path)))
+    }
+
+    /// What may stand for `path` later; all zero if nothing may.
+    pub fn kept(&mut self, path: &[u8], stat: Stat, now_ns: i64) -> Stat {
+        match self.is_own(path, stat.device) {
+            true => stat.if_settled(now_ns),
+            false => Stat::default(),
+        }
+    }
+
+    /// By how many nanoseconds the times of `path` may be behind.
+    pub fn skew_ns(&mut self, path: &[u8], stat: Stat) -> i64 {
+        match self.is_own(path, stat.device) {
+            true => 0,
+            false => SKEW_NS,
+        }
+    }
+}
+
+/// File systems that are known to be this machine's own (statfs(2)).
+#[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_cast)] // Their widths differ between machines.
+fn is_on_own_device(path: &Path) -> bool {
+    use nix::libc;
+    const OWN: [i64; 13] = [
+        libc::EXT4_SUPER_MAGIC as i64,
+        libc::XFS_SUPER_MAGIC as i64,
+        libc::BTRFS_SUPER_MAGIC as i64,
+        libc::TMPFS_MAGIC as i64,
+        libc::OVERLAYFS_SUPER_MAGIC as i64,
+        libc::F2FS_SUPER_MAGIC as i64,
+        libc::REISERFS_SUPER_MAGIC as i64,
+        0x2fc1_2fc1, // ZFS
+        0xca45_1a4e, // bcachefs
+        0x3153_464a, // JFS
+        0x8584_58f6, // ramfs
+        0x7371_7368, // squashfs
+        0xe0f5_e1e2, // EROFS
+    ];
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|fs| OWN.contains(&(fs.filesystem_type().0 as i64 & 0xffff_ffff)))
+}
+
+/// A network file system can't be told here.
+#[cfg(not(target_os = "linux"))]
+fn is_on_own_device(_path: &Path) -> bool {
+    true
+}
+
 /// `path` as the system takes it.
 pub fn as_path(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
