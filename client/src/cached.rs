@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
@@ -18,6 +19,7 @@ use crate::closure::{COMPUTED_QUESTION, Listed};
 use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
 use crate::day_log::Event;
+use crate::facts;
 use crate::inputs::{descriptor_path, scratch};
 use crate::key::Key;
 use crate::listed;
@@ -40,6 +42,20 @@ pub struct Keeper {
     base: Option<Vec<u8>>,
     began_ns: i64,
     text: Option<Text>,
+}
+
+/// What a compile gave.
+pub struct Compiled {
+    /// Object or assembly.
+    pub object: Output,
+    /// Dependency file.
+    pub dependencies: Option<Output>,
+    /// Said on stderr.
+    pub stderr: Vec<u8>,
+    /// What the compiler says it read.
+    pub listed: Listed,
+    /// Milliseconds from start to end.
+    pub compile_ms: u64,
 }
 
 /// What the cache says to a compile.
@@ -218,9 +234,19 @@ impl Keeper {
             bytes: answer.object.size,
         });
         if !self.settings.read_only {
-            let listed = text.listed.clone();
+            let dependencies = text.dependencies.clone();
             // The next one is answered directly.
-            let _ = self.store(found, plan, Vec::new(), listed, answer.compile_ms);
+            let _ = self.store(
+                found,
+                plan,
+                Compiled {
+                    object: answer.object,
+                    dependencies: dependencies.map(Output::keep),
+                    stderr: Vec::new(),
+                    listed: text.listed.clone(),
+                    compile_ms: answer.compile_ms,
+                },
+            );
         }
         true
     }
@@ -230,34 +256,44 @@ impl Keeper {
     /// # Errors
     /// It can't be started this way; nothing ran.
     pub fn compile(self, found: &Found, plan: &Plan) -> io::Result<Said> {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let mut list = List::new(found, plan)?;
         let said = capture::run(&found.command, &list.environment()?)?;
-        let compile_ms = began.elapsed().as_millis() as u64;
+        let ended_ns = facts::now_fine_ns();
         if said.ended.code() != 0 {
             self.lookup.cache.tell(Event::Bypass("compile-failed"));
         } else if said.stdout {
             self.lookup.cache.tell(Event::Bypass("stdout"));
         } else {
-            let listed = list.read(plan);
-            self.keep(found, plan, said.stderr.clone(), listed, compile_ms);
+            let dependencies = plan.dependencies.as_deref();
+            let dependencies = dependencies.map(|path| store::written(path, ended_ns));
+            let object = store::written(&plan.object, ended_ns);
+            match (object, dependencies.transpose()) {
+                (Ok(object), Ok(dependencies)) => self.keep(
+                    found,
+                    plan,
+                    Compiled {
+                        object,
+                        dependencies,
+                        stderr: said.stderr.clone(),
+                        listed: list.read(plan),
+                        compile_ms: began.elapsed().as_millis() as u64,
+                    },
+                ),
+                (Err(reason), _) | (_, Err(reason)) => {
+                    self.lookup.cache.tell(Event::Bypass(reason.code));
+                }
+            }
         }
         Ok(said)
     }
 
-    /// Keeps what lies in place now.
-    pub fn keep(
-        self,
-        found: &Found,
-        plan: &Plan,
-        stderr: Vec<u8>,
-        listed: Listed,
-        compile_ms: u64,
-    ) {
+    /// Keeps a result.
+    pub fn keep(self, found: &Found, plan: &Plan, result: Compiled) {
         if self.settings.read_only {
             return self.lookup.cache.tell(Event::Bypass("read-only"));
         }
-        match self.store(found, plan, stderr, listed, compile_ms) {
+        match self.store(found, plan, result) {
             Ok(bytes) => self.lookup.cache.tell(Event::Miss { bytes }),
             Err(Refused::Compile(reason)) if reason.code == COMPUTED_QUESTION => {
                 // Kept by its text, from the second time on.
@@ -271,25 +307,18 @@ impl Keeper {
         }
     }
 
-    fn store(
-        &self,
-        found: &Found,
-        plan: &Plan,
-        stderr: Vec<u8>,
-        listed: Listed,
-        compile_ms: u64,
-    ) -> Result<u64, Refused> {
+    fn store(&self, found: &Found, plan: &Plan, result: Compiled) -> Result<u64, Refused> {
         let text = self.text.as_ref().map(|text| Shared {
             key: &text.key,
             base: self.base.as_deref().filter(|_| text.shared),
         });
         let made = Made {
-            object: &plan.object,
-            dependencies: plan.dependencies.as_deref(),
-            stderr,
-            listed,
+            object: result.object,
+            dependencies: result.dependencies,
+            stderr: result.stderr,
+            listed: result.listed,
             began_ns: self.began_ns,
-            compile_ms,
+            compile_ms: result.compile_ms,
             text: text.as_ref(),
         };
         let basis = lookup::basis(found, &self.toolchain);

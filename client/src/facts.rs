@@ -28,13 +28,22 @@ const RACY_NS: i64 = 20_000_000;
 /// The same, where times are whole seconds.
 const RACY_COARSE_NS: i64 = 2_100_000_000;
 
-/// Nanoseconds since 1970, as the kernel stamps files.
+/// Nanoseconds since 1970; no file that is written from now on has an older
+/// time. Kernels stamp files by the coarse clock, newer ones sometimes by a finer.
 pub fn now_ns() -> i64 {
-    // The coarse clock is the one that files are stamped with.
     #[cfg(target_os = "linux")]
     let clock = ClockId::CLOCK_REALTIME_COARSE;
     #[cfg(not(target_os = "linux"))]
     let clock = ClockId::CLOCK_REALTIME;
+    read_clock(clock)
+}
+
+/// Nanoseconds since 1970; no file that was written before has a younger time.
+pub fn now_fine_ns() -> i64 {
+    read_clock(ClockId::CLOCK_REALTIME)
+}
+
+fn read_clock(clock: ClockId) -> i64 {
     clock_gettime(clock).map_or(0, |time| nanoseconds(time.tv_sec(), time.tv_nsec()))
 }
 

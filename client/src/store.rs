@@ -22,10 +22,10 @@ use crate::scan::Header;
 /// What a compile gave.
 #[derive(Debug)]
 pub struct Made<'a> {
-    /// Where the object or the assembly is.
-    pub object: &'a Path,
-    /// Where the dependency file is.
-    pub dependencies: Option<&'a Path>,
+    /// Object or assembly.
+    pub object: Output,
+    /// Dependency file.
+    pub dependencies: Option<Output>,
     /// Said on stderr.
     pub stderr: Vec<u8>,
     /// What the compiler said it read.
@@ -120,8 +120,8 @@ pub fn store(
     }
     let closure = closure?;
     let answer = Answer {
-        object: output(made.object)?,
-        dependencies: made.dependencies.map(output).transpose()?,
+        object: made.object.clone(),
+        dependencies: made.dependencies.clone(),
         stderr: made.stderr.clone().into(),
         terminal: lookup.terminal.clone().into(),
         compile_ms: made.compile_ms,
@@ -147,15 +147,14 @@ fn keep_text(cache: &Cache, text: &Shared<'_>, made: &Made<'_>) -> Result<(), Re
     if !made.stderr.is_empty() {
         return Ok(());
     }
-    let object = output(made.object)?;
     if let Some(base) = text.base {
-        let content = object.content();
+        let content = made.object.content();
         if content.map_or(true, |content| memmem::find(&content, base).is_some()) {
             return Ok(());
         }
     }
     let answer = Answer {
-        object,
+        object: made.object.clone(),
         compile_ms: made.compile_ms,
         ..Answer::default()
     };
@@ -209,10 +208,18 @@ fn answer_key(lookup: &Lookup, closure: &Closure, answer: &Answer) -> Key {
     key
 }
 
-fn output(path: &Path) -> Result<Output, Reason> {
-    let (content, _) = facts::read(os::bytes(path.as_os_str()))
+/// What the compiler wrote to `path`, before `ended_ns`: what was written
+/// later is another one's.
+///
+/// # Errors
+/// It can't be told.
+pub fn written(path: &Path, ended_ns: i64) -> Result<Output, Reason> {
+    let (content, read) = facts::read(os::bytes(path.as_os_str()))
         .map_err(|error| Reason::new("output", error.to_string().as_bytes()))?;
-    Ok(Output::keep(content))
+    match read.stat.youngest_ns() <= ended_ns {
+        true => Ok(Output::keep(content)),
+        false => Err(Reason::new("output-changed", os::bytes(path.as_os_str()))),
+    }
 }
 
 /// Headers that no directive names.

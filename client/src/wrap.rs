@@ -4,7 +4,7 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::time::Instant;
 
@@ -12,8 +12,9 @@ use hg_proto::args::Reason;
 use hg_proto::v1::Task;
 use smol::future;
 
+use crate::answer::Output;
 use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo};
-use crate::cached::{self, Asked, Keeper};
+use crate::cached::{self, Asked, Compiled, Keeper};
 use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::events::{self, Place, Record};
@@ -27,7 +28,7 @@ use crate::plan::Plan;
 use crate::report;
 use crate::signals;
 use crate::slots::{Slot, Slots};
-use crate::submit::{self, Cost, Outcome, Returned};
+use crate::submit::{self, Cost, Outcome};
 
 /// Exit code when the grid failed and a local compile is not allowed.
 const NO_FALLBACK_EXIT: i32 = 75;
@@ -87,8 +88,8 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
         Err(stay) => (stay, None),
         Ok(plan) => {
             let keeper = wrap.cached(&found, &plan);
-            match wrap.elsewhere(&found, &plan) {
-                Ok((returned, gathered)) => wrap.finish(&found, &plan, returned, gathered, keeper),
+            match wrap.elsewhere(&found, &plan, keeper.is_some()) {
+                Ok(result) => wrap.finish(&found, &plan, result, keeper),
                 Err(stay) => (stay, keeper.map(|keeper| (keeper, plan))),
             }
         }
@@ -135,7 +136,7 @@ impl Wrap<'_> {
     }
 
     /// Everything up to a result from the grid, its outputs in place.
-    fn elsewhere(&mut self, found: &Found, plan: &Plan) -> Result<(Returned, Gathered), Stay> {
+    fn elsewhere(&mut self, found: &Found, plan: &Plan, kept: bool) -> Result<Compiled, Stay> {
         let config = self.config;
         if let Some(trouble) = &config.trouble {
             return Err(reason("config", trouble).into());
@@ -171,13 +172,12 @@ impl Wrap<'_> {
             return Err(reason("interrupted", "").into());
         }
         let task = plan.task(&probe, toolchain, &gathered, config)?;
-        let sent = self.send(&tasks, connection, task, &gathered, plan);
+        let sent = self.send(&tasks, connection, task, &gathered, plan, kept);
         if retry && !matches!(sent, Err(Attempt::Lost(_))) {
             self.memos.forget(address.as_bytes());
             self.memos.forget(&missing);
         }
-        let sent = sent.map(|returned| (returned, gathered));
-        sent.map_err(|lost| match lost {
+        let (object, stderr) = sent.map_err(|lost| match lost {
             Attempt::Lost(lost) => {
                 let (reason, memo) = attempt::after_loss(&lost);
                 match memo {
@@ -188,6 +188,13 @@ impl Wrap<'_> {
                 Stay::GridFailed(reason)
             }
             Attempt::Stay(stay) => stay,
+        })?;
+        Ok(Compiled {
+            object,
+            dependencies: gathered.dependencies.map(Output::keep),
+            stderr,
+            listed: gathered.listed,
+            compile_ms: millis(self.began),
         })
     }
 
@@ -217,7 +224,8 @@ impl Wrap<'_> {
         Ok((connection, gathered))
     }
 
-    /// Has the task compiled and puts what came back in its place.
+    /// Has the task compiled and puts what came back in its place. Returns the
+    /// object, if it is to be kept, and what was said.
     fn send(
         &mut self,
         tasks: &Tasks,
@@ -225,7 +233,8 @@ impl Wrap<'_> {
         task: Task,
         gathered: &Gathered,
         plan: &Plan,
-    ) -> Result<Returned, Attempt> {
+        kept: bool,
+    ) -> Result<(Output, Vec<u8>), Attempt> {
         let began = Instant::now();
         let style = plan.object_style();
         let cannot_write = |error: std::io::Error| Attempt::Stay(reason("output", error).into());
@@ -268,9 +277,15 @@ impl Wrap<'_> {
             file.file().write_all(content).map_err(cannot_write)?;
             files.push(file);
         }
+        let mut content = Vec::new();
+        if kept {
+            let file = object.file();
+            file.rewind().map_err(cannot_write)?;
+            file.read_to_end(&mut content).map_err(cannot_write)?;
+        }
         files.push(object);
         output::put_all(files).map_err(cannot_write)?;
-        Ok(returned)
+        Ok((Output::keep(content), returned.result.stderr))
     }
 
     /// A good result is there: says so, keeps it and ends.
@@ -278,16 +293,14 @@ impl Wrap<'_> {
         &self,
         found: &Found,
         plan: &Plan,
-        returned: Returned,
-        gathered: Gathered,
+        result: Compiled,
         keeper: Option<Box<Keeper>>,
     ) -> ! {
         use std::io::Write;
-        let stderr = returned.result.stderr;
         // Nobody may be reading; the compiler would not care either.
-        let _ = std::io::stderr().write_all(&stderr);
+        let _ = std::io::stderr().write_all(&result.stderr);
         if let Some(keeper) = keeper {
-            keeper.keep(found, plan, stderr, gathered.listed, millis(self.began));
+            keeper.keep(found, plan, result);
         }
         self.tell(Place::Remote, &reason("remote", ""), 0);
         std::process::exit(0)
