@@ -73,8 +73,8 @@ impl Outcome {
     }
 }
 
-/// `program` in `folder`, with `home` as HOME and else only PATH, TMPDIR and a
-/// plain locale.
+/// `program` in `folder`, with `home` as HOME and else only PATH, TMPDIR, a plain
+/// locale, and hgbuild's cache off: a test that wants one asks for it.
 pub fn scrubbed(program: impl AsRef<OsStr>, folder: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env_clear();
@@ -87,7 +87,8 @@ pub fn scrubbed(program: impl AsRef<OsStr>, folder: &Path, home: &Path) -> Comma
     command
         .env("HOME", home)
         .env("LC_ALL", "C.UTF-8")
-        .env("PWD", folder);
+        .env("PWD", folder)
+        .env("HG_CACHE_MAX_SIZE", "0");
     command
 }
 
