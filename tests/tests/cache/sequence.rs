@@ -1,7 +1,7 @@
 //! Runs sequences: plain compiler, hgbuild, hgbuild again, in one folder, with all
 //! that a run has changed put back before the next.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -112,6 +112,8 @@ struct Sequence<'a> {
     /// Of all cases: what is known of a compiler is found out once.
     home: PathBuf,
     hits: Cell<usize>,
+    /// Preparations that failed.
+    trouble: RefCell<Vec<String>>,
 }
 
 impl<'a> Sequence<'a> {
@@ -122,6 +124,7 @@ impl<'a> Sequence<'a> {
             folder,
             home: scratch.join("home"),
             hits: Cell::new(0),
+            trouble: RefCell::default(),
         }
     }
 
@@ -142,10 +145,11 @@ impl<'a> Sequence<'a> {
         };
         for (at, step) in self.case.steps.iter().enumerate() {
             let (name, compiler) = (self.case.name, self.compiler);
-            if self.edit(step, &mut world) {
-                continue;
-            }
-            let found = self.build(step, &mut world);
+            let mut found = match self.edit(step, &mut world) {
+                true => Vec::new(),
+                false => self.build(step, &mut world),
+            };
+            found.append(&mut self.trouble.borrow_mut());
             lines.extend(found.iter().map(|line| {
                 let script = world.script;
                 format!("* {name} by {compiler}, step {at} {step:?}, {script:?}: {line}")
@@ -219,7 +223,8 @@ impl<'a> Sequence<'a> {
         let mut lines = Vec::new();
         let before = look(&self.work());
         let plain = self.once(None, world, &before);
-        lines.extend(self.unfit(step, &plain, world));
+        let outputs = outputs(&plain.0.files, &before);
+        lines.extend(self.unfit(step, &plain, &outputs, world));
         let mut places = Vec::new();
         for number in ["first", "second"] {
             put_back(&self.work(), &before);
@@ -235,13 +240,19 @@ impl<'a> Sequence<'a> {
         let silent = self.once(Some(false), world, &before);
         lines.extend(self.different(step, "silent", &plain, silent.0));
         put_back(&self.work(), &before);
-        world.last = Some((plain.0.outcome, plain.0.files));
+        world.last = Some((plain.0.outcome, outputs));
         lines
     }
 
     /// What is wrong with the plain run: the case would test nothing.
-    fn unfit(&self, step: &Step, plain: &(Seen, Vec<Event>), world: &World) -> Vec<String> {
-        let (outcome, files) = (&plain.0.outcome, &plain.0.files);
+    fn unfit(
+        &self,
+        step: &Step,
+        plain: &(Seen, Vec<Event>),
+        outputs: &Snapshot,
+        world: &World,
+    ) -> Vec<String> {
+        let outcome = &plain.0.outcome;
         let mut lines = Vec::new();
         match step {
             Step::Any | Step::NewAny | Step::Warned => {}
@@ -251,15 +262,9 @@ impl<'a> Sequence<'a> {
             _ => {}
         }
         let is_new = matches!(step, Step::New | Step::NewBypass | Step::NewAny);
-        if let Some((last, last_files)) = world.last.as_ref().filter(|_| is_new) {
-            let outputs = |files: &Snapshot| -> Snapshot {
-                let mut files = files.clone();
-                files.retain(|path, _| is_output(path));
-                files
-            };
-            if last == outcome && outputs(files) == outputs(last_files) {
-                lines.push("the plain result is what it was before the edit".to_owned());
-            }
+        let last = world.last.as_ref();
+        if is_new && last.is_some_and(|last| last.0 == *outcome && last.1 == *outputs) {
+            lines.push("the plain result is what it was before the edit".to_owned());
         }
         lines
     }
@@ -287,9 +292,11 @@ impl<'a> Sequence<'a> {
 
     /// One run: `None` plain, else behind hgbuild with or without an event log.
     fn once(&self, log: Option<bool>, world: &World, before: &Snapshot) -> (Seen, Vec<Event>) {
-        if !world.before.is_empty() {
+        let prepared = (!world.before.is_empty()).then(|| {
             self.prepare(world.before);
-        }
+            look(&self.work())
+        });
+        let before = prepared.as_ref().unwrap_or(before);
         let began = now_ns(&self.folder.join("clock"));
         let mut command = self.shell(log.is_some(), world.script);
         command.envs(&world.variables);
@@ -338,7 +345,10 @@ impl<'a> Sequence<'a> {
         let mut command = self.shell(false, script);
         command.env("CACHE", self.cache());
         let outcome = run_within(&mut command, COMMAND_TIME_MAX);
-        assert!(outcome.ok(), "{}: {}", self.case.name, outcome.words());
+        if !outcome.ok() {
+            let said = format!("{script:?}: {}", outcome.words());
+            self.trouble.borrow_mut().push(said);
+        }
     }
 }
 
@@ -347,7 +357,7 @@ struct World {
     script: &'static str,
     before: &'static str,
     variables: BTreeMap<&'static str, &'static str>,
-    /// Of the last plain run.
+    /// How the last plain run ended, and its outputs.
     last: Option<(Outcome, Snapshot)>,
 }
 
@@ -391,10 +401,11 @@ fn without_a_warning(stderr: &[u8]) -> Vec<u8> {
     kept
 }
 
-fn is_output(path: &Path) -> bool {
-    let ends = ["o", "s", "d", "out", "dwo", "su", "obj", "bc", "ll"];
-    path.extension()
-        .is_some_and(|end| ends.iter().any(|known| end == *known))
+/// What a run has made or changed.
+fn outputs(after: &Snapshot, before: &Snapshot) -> Snapshot {
+    let mut outputs = after.clone();
+    outputs.retain(|path, entry| before.get(path) != Some(entry));
+    outputs
 }
 
 fn look(folder: &Path) -> Snapshot {
