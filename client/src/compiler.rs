@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hg_proto::toolchain::Family;
@@ -23,6 +24,9 @@ const WRAPPERS: [&str; 7] = [
     "fastcache",
     "buildcache",
 ];
+
+/// Links that lead to a program, as the kernel counts them.
+const LINKS_MAX: usize = 40;
 
 /// What a program's name says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,22 @@ pub struct Found {
     pub args: Vec<OsString>,
     /// What its name says.
     pub name: Option<Name>,
+}
+
+impl Found {
+    /// Whether something stands in front of the compiler.
+    pub fn is_wrapped(&self) -> bool {
+        self.driver != self.command.program
+    }
+
+    /// What the driver is to see as its own name: a wrapper's would make it
+    /// look beside the wrapper.
+    pub fn driver_name(&self) -> OsString {
+        match self.is_wrapped() {
+            false => self.command.arg0.clone(),
+            true => self.driver.clone().into(),
+        }
+    }
 }
 
 /// `gcc`, `x86_64-linux-gnu-g++-12`, `clang++`, `cc` ...
@@ -151,18 +171,35 @@ fn see_through(found: &mut Found, name: &OsStr, search: &Search) -> Option<()> {
 }
 
 fn is_wrapper(program: &Path) -> bool {
-    fs::canonicalize(program).is_ok_and(|real| {
-        real.file_name()
-            .and_then(OsStr::to_str)
-            .is_some_and(|base| WRAPPERS.contains(&base))
-    })
+    real_name(program)
+        .to_str()
+        .is_some_and(|base| WRAPPERS.contains(&base))
+}
+
+/// The name of what `program` is a link to, in the end. Its folder may be a
+/// link too, which says nothing of its name.
+pub fn real_name(program: &Path) -> OsString {
+    let mut at = program.to_path_buf();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&at) {
+            Ok(target) => at = at.parent().unwrap_or(Path::new("")).join(target),
+            Err(_) => break,
+        }
+    }
+    at.file_name().unwrap_or_default().to_owned()
 }
 
 /// The folders of PATH, and which program is ourselves.
 pub struct Search {
     path: OsString,
-    own: Option<PathBuf>,
+    /// Device and inode.
+    own: Option<(u64, u64)>,
     masquerade: Option<PathBuf>,
+}
+
+fn place(path: &Path) -> Option<(u64, u64)> {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 impl Default for Search {
@@ -176,7 +213,7 @@ impl Search {
     pub fn new() -> Self {
         Search {
             path: env::var_os("PATH").unwrap_or_default(),
-            own: env::current_exe().and_then(fs::canonicalize).ok(),
+            own: env::current_exe().ok().and_then(|own| place(&own)),
             masquerade: env::var_os("HG_MASQUERADE").map(PathBuf::from),
         }
     }
@@ -209,7 +246,7 @@ impl Search {
     }
 
     fn is_ourselves(&self, candidate: &Path) -> bool {
-        self.own.is_some() && fs::canonicalize(candidate).ok() == self.own
+        self.own.is_some() && place(candidate) == self.own
     }
 
     /// PATH without the masquerade folder, if that is in it.

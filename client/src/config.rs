@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::cli::Flags;
+use crate::size;
 
 /// Bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -29,6 +30,24 @@ pub enum Level {
     Debug,
 }
 
+/// The local cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// Bytes of all entries together.
+    pub size_bytes_max: u64,
+    /// Answers are taken, and nothing is kept.
+    pub read_only: bool,
+    /// Nothing is taken, and all is kept anew.
+    pub recache: bool,
+    /// Trouble with it was told already, by the build above us.
+    pub warned: bool,
+}
+
+/// Bytes of the cache when nothing is said.
+const CACHE_BYTES_DEFAULT: u64 = 10 << 30;
+
 /// All settings, resolved.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -38,6 +57,8 @@ pub struct Config {
     pub local_slots: Option<usize>,
     /// A failure of the grid ends in a local compile.
     pub fallback: bool,
+    /// `None`: nothing is cached.
+    pub cache: Option<CacheSettings>,
     /// The wrapper does nothing but run the compiler.
     pub disabled: bool,
     /// What is said on stderr.
@@ -69,6 +90,8 @@ struct File {
     cc: Option<String>,
     cxx: Option<String>,
     queue_ms_max: Option<u32>,
+    cache_dir: Option<PathBuf>,
+    cache_max_size: Option<String>,
 }
 
 impl Config {
@@ -111,6 +134,13 @@ impl Config {
         if flags.verbose {
             level = level.max(Level::Info);
         }
+        let folder = path("HG_CACHE_DIR").or(file.cache_dir);
+        let size = text("HG_CACHE_MAX_SIZE").or(file.cache_max_size);
+        let cache = cache(folder, home.as_deref(), size.as_deref());
+        let cache = cache.unwrap_or_else(|why| {
+            note(Err(why));
+            None
+        });
         if trouble.is_some() {
             coordinator = None;
         }
@@ -118,7 +148,8 @@ impl Config {
             coordinator,
             local_slots,
             fallback: fallback && !flags.no_fallback,
-            disabled: env::var_os("HG_DISABLE").is_some_and(|value| !is_off(&value)),
+            cache,
+            disabled: is_on("HG_DISABLE"),
             level,
             event_log: path("HG_EVENT_LOG").or(file.event_log),
             summary_log: path("HG_SUMMARY_LOG"),
@@ -134,6 +165,32 @@ impl Config {
     pub fn run_folder(&self) -> Option<PathBuf> {
         self.home.as_ref().map(|home| home.join("run"))
     }
+}
+
+fn cache(
+    folder: Option<PathBuf>,
+    home: Option<&Path>,
+    size: Option<&str>,
+) -> Result<Option<CacheSettings>, String> {
+    let size_bytes_max = match size {
+        None => CACHE_BYTES_DEFAULT,
+        Some(size) => size::parse(size).map_err(|why| format!("HG_CACHE_MAX_SIZE: {why}"))?,
+    };
+    let folder = folder.or_else(|| home.map(|home| home.join("cache")));
+    Ok(folder
+        .filter(|_| size_bytes_max > 0)
+        .map(|folder| CacheSettings {
+            folder,
+            size_bytes_max,
+            read_only: is_on("HG_READONLY_CACHE"),
+            recache: is_on("HG_RECACHE"),
+            warned: is_on("HG_CACHE_WARNED"),
+        }))
+}
+
+/// Set, to anything but a word for no.
+fn is_on(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !is_off(&value))
 }
 
 fn home() -> Option<PathBuf> {

@@ -12,6 +12,8 @@ use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
 use memchr::memmem;
 
+use crate::scan;
+
 /// Folders whose headers come with the system and hide nothing in pieces.
 const SYSTEM_FOLDERS: [&[u8]; 5] = [
     b"/usr/include/",
@@ -21,6 +23,8 @@ const SYSTEM_FOLDERS: [&[u8]; 5] = [
     b"/usr/lib/clang/",
 ];
 
+/// How many of [`MACROS`] change with time.
+const CLOCK_MACROS: usize = 3;
 /// Macros whose value is not in the text.
 const MACROS: [(&[u8], &str); 5] = [
     (b"__DATE__", "time-macro"),
@@ -53,6 +57,46 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
         .or_else(|| pragma(&spliced, family))
         .or_else(|| directive(&spliced, family))
         .or_else(|| assembler(&spliced))
+}
+
+/// The files of a compile as they lie on disk, searched for what its result
+/// depends on beside their content: the clock, and files that the assembler reads.
+#[derive(Debug, Default)]
+pub struct Texts {
+    user: Vec<u8>,
+}
+
+impl Texts {
+    /// Adds the file at `path`.
+    pub fn add(&mut self, path: &[u8], text: &[u8]) -> Option<Reason> {
+        if let Some(reason) = changing_words(text) {
+            return Some(reason);
+        }
+        if !is_system(path) {
+            let spliced = splice(text);
+            self.user
+                .extend_from_slice(&scan::without_includes(&spliced));
+            self.user.push(b'\n');
+        }
+        None
+    }
+
+    /// What the files say together, and with `macros` of the command line.
+    pub fn finish(mut self, macros: &[Vec<u8>]) -> Option<Reason> {
+        for word in macros {
+            self.user.extend_from_slice(b"#define ");
+            self.user.extend_from_slice(word);
+            self.user.push(b'\n');
+        }
+        changing_words(&self.user)
+            .or_else(|| pasted_macro(&self.user))
+            .or_else(|| assembler(&self.user))
+    }
+}
+
+/// A source's own name, and how deep it is included, are in the key.
+fn changing_words(text: &[u8]) -> Option<Reason> {
+    words_among(text, &MACROS[..CLOCK_MACROS])
 }
 
 /// What gcc 12 writes for a pragma that it has carried out and leaves out.
@@ -144,7 +188,8 @@ fn reason(code: &'static str, detail: &[u8]) -> Option<Reason> {
     Some(Reason::new(code, detail))
 }
 
-fn is_word(byte: u8) -> bool {
+/// A byte of an identifier.
+pub(crate) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
@@ -156,7 +201,11 @@ fn stands_alone(text: &[u8], at: usize, len: usize) -> bool {
 }
 
 fn whole_words(text: &[u8]) -> Option<Reason> {
-    for (name, code) in MACROS {
+    words_among(text, &MACROS)
+}
+
+fn words_among(text: &[u8], macros: &[(&[u8], &'static str)]) -> Option<Reason> {
+    for (name, code) in macros {
         // The part after the underscores is rarer, so that the search is faster.
         let rare = &name[2..];
         for at in memmem::find_iter(text, rare) {
@@ -251,7 +300,7 @@ impl<'t> Iterator for Markers<'t> {
     }
 }
 
-fn is_system(path: &[u8]) -> bool {
+pub(crate) fn is_system(path: &[u8]) -> bool {
     let path = normal(path);
     SYSTEM_FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
@@ -332,7 +381,7 @@ pub fn user_text(text: &[u8]) -> Cow<'_, [u8]> {
 
 /// Without continued lines (also those with blanks before the newline, and
 /// trigraphs).
-fn splice(text: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn splice(text: &[u8]) -> Cow<'_, [u8]> {
     let mut spliced = Vec::new();
     let mut from = 0;
     for newline in memchr::memchr_iter(b'\n', text) {

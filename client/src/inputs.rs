@@ -13,9 +13,11 @@ use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::toolchain::Family;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+use crate::closure::Listed;
 use crate::compiler::{Command, Found};
 use crate::hazards;
 use crate::indentation;
+use crate::listed;
 use crate::local;
 use crate::os;
 use crate::signals::Forwarding;
@@ -43,6 +45,8 @@ pub struct Gathered {
     pub encoded: Vec<u8>,
     /// Content of the dependency file, if one is wanted.
     pub dependencies: Option<Vec<u8>>,
+    /// What the preprocessor says it read.
+    pub listed: Listed,
 }
 
 /// A preprocessor at work.
@@ -50,7 +54,9 @@ pub struct Preprocessing {
     child: Child,
     text: File,
     errors: File,
-    dependencies: Option<File>,
+    dependencies: File,
+    wanted: bool,
+    complete: bool,
     forwarding: Forwarding,
 }
 
@@ -68,28 +74,22 @@ impl Preprocessing {
     /// Why the compile stays local.
     pub fn start(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Self, Reason> {
         let failed = |error: io::Error| reason("preprocessor-failed", error);
-        let dependencies = match compile.dependencies {
-            Some(_) => Some(scratch().map_err(failed)?),
-            None => None,
-        };
-        let target = dependencies.as_ref().map(descriptor_path);
-        let args = compile.preprocess_args(dialect, target.as_deref().map(str::as_bytes));
+        let dependencies = scratch().map_err(failed)?;
+        let target = descriptor_path(&dependencies);
+        let mut args = compile.preprocess_args(dialect, Some(target.as_bytes()));
+        if compile.dependencies.is_none() {
+            // For us: what the text is made of.
+            args.extend(["-MD", "-MF", &target].map(|word| word.as_bytes().to_vec()));
+        }
         let errors = scratch().map_err(failed)?;
         let command = Command {
             program: found.driver.clone(),
-            // A wrapper's name would make the compiler look beside the wrapper.
-            arg0: if found.driver == found.command.program {
-                found.command.arg0.clone()
-            } else {
-                found.driver.clone().into()
-            },
+            arg0: found.driver_name(),
             args: args.into_iter().map(os::from_bytes).collect(),
             path: found.command.path.clone(),
         };
-        if let Some(file) = &dependencies {
-            // The compiler opens it by number.
-            fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| failed(e.into()))?;
-        }
+        // The compiler opens it by number.
+        fcntl(&dependencies, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| failed(e.into()))?;
         // A file, not a pipe: nobody has to be woken for each few kilobytes.
         let text = scratch().map_err(failed)?;
         let stdout = text.try_clone().map_err(failed)?;
@@ -104,6 +104,8 @@ impl Preprocessing {
             text,
             errors,
             dependencies,
+            wanted: compile.dependencies.is_some(),
+            complete: (compile.dependencies.as_ref()).is_none_or(|asked| asked.system_headers),
             forwarding,
         })
     }
@@ -132,19 +134,19 @@ impl Preprocessing {
         content(&mut self.text, size).map_err(failed)
     }
 
-    /// What the preprocessor wrote of its inputs; after [`Preprocessing::text`].
+    /// The dependency file, if one is wanted, and what it says; after
+    /// [`Preprocessing::text`].
     ///
     /// # Errors
     /// Why the compile stays local.
-    pub fn dependencies(&mut self) -> Result<Option<Vec<u8>>, Reason> {
-        let Some(file) = &mut self.dependencies else {
-            return Ok(None);
-        };
-        let read = file
+    pub fn dependencies(&mut self) -> Result<(Option<Vec<u8>>, Listed), Reason> {
+        let file = &mut self.dependencies;
+        let rule = file
             .metadata()
             .and_then(|meta| content(file, meta.len()))
             .map_err(|error| reason("preprocessor-failed", error))?;
-        Ok(Some(read))
+        let listed = listed::from_rule(&rule, self.complete);
+        Ok((self.wanted.then_some(rule), listed))
     }
 
     fn stop(&mut self) {
@@ -253,7 +255,7 @@ fn ends(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Why the compile stays local.
 pub fn pack(
     text: &[u8],
-    dependencies: Option<Vec<u8>>,
+    (dependencies, listed): (Option<Vec<u8>>, Listed),
     dialect: Dialect,
 ) -> Result<Gathered, Reason> {
     if let Some(hazard) = hazards::find(text, dialect.family) {
@@ -265,6 +267,7 @@ pub fn pack(
         size: text.len() as u64,
         encoded,
         dependencies,
+        listed,
     })
 }
 
@@ -276,14 +279,14 @@ fn encode(text: &[u8]) -> io::Result<Vec<u8>> {
 
 /// A file without a name, for a child to write into.
 #[cfg(target_os = "linux")]
-fn scratch() -> io::Result<File> {
+pub(crate) fn scratch() -> io::Result<File> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     Ok(memfd_create(c"hgbuild", MFdFlags::MFD_CLOEXEC)?.into())
 }
 
 /// A file without a name, for a child to write into.
 #[cfg(not(target_os = "linux"))]
-fn scratch() -> io::Result<File> {
+pub(crate) fn scratch() -> io::Result<File> {
     use std::fs::OpenOptions;
     let path = std::env::temp_dir().join(format!(".hgbuild-{}", std::process::id()));
     let file = OpenOptions::new()
@@ -303,7 +306,7 @@ fn content(file: &mut File, size: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn descriptor_path(file: &File) -> String {
+pub(crate) fn descriptor_path(file: &File) -> String {
     let folder = if cfg!(target_os = "linux") {
         "/proc/self/fd"
     } else {

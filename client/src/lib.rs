@@ -3,6 +3,7 @@
 //! Modules in the order in which a compile goes through them.
 
 pub mod cli;
+pub mod size;
 pub mod config;
 pub mod os;
 pub mod compiler;
@@ -11,12 +12,26 @@ pub mod slots;
 pub mod local;
 pub mod memo;
 pub mod hazards;
+pub mod scan;
+pub mod facts;
+pub mod manifest;
+pub mod closure;
+pub mod listed;
+pub mod search;
+pub mod key;
+pub mod answer;
+pub mod cache;
 pub mod indentation;
 pub mod inputs;
 pub mod attempt;
 pub mod grpc;
 pub mod submit;
 pub mod output;
+pub mod plan;
+pub mod capture;
+pub mod lookup;
+pub mod store;
+pub mod cached;
 pub mod events;
 pub mod wrap;
 pub mod masquerade;

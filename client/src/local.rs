@@ -92,7 +92,7 @@ pub fn run(command: &Command) -> io::Result<Ended> {
 
 /// A compiler whose hgbuild was killed would finish an output that the build
 /// has given up. SIGTERM, so that it takes its temporary files along.
-fn end_with_us(mut process: Process) -> Process {
+pub fn end_with_us(mut process: Process) -> Process {
     #[cfg(target_os = "linux")]
     // SAFETY: one system call, which may be made between fork and exec.
     unsafe {

@@ -68,6 +68,8 @@ pub struct Argument {
     pub words: Vec<Vec<u8>>,
     /// What it is for.
     pub role: Role,
+    /// What its value names.
+    pub file: File,
     /// Where the value begins in the last word, if it has one.
     value_at: usize,
     spelling: &'static str,
@@ -231,14 +233,15 @@ impl Parser {
             Role::Debug => self.debug = debug_after(row).then(|| item.reason("debug-info")),
             _ => {}
         }
-        self.push(item, row.role, row.spelling);
+        self.push(item, row.role, row.file, row.spelling);
         Ok(())
     }
 
-    fn push(&mut self, item: Item<'_>, role: Role, spelling: &'static str) {
+    fn push(&mut self, item: Item<'_>, role: Role, file: File, spelling: &'static str) {
         self.arguments.push(Argument {
             words: item.words.to_vec(),
             role,
+            file,
             value_at: item.value_at,
             spelling,
         });
@@ -251,7 +254,7 @@ impl Parser {
         }
         self.source = Some(path.to_vec());
         self.source_language = self.language.clone();
-        self.push(item, Role::Source, "");
+        self.push(item, Role::Source, File::Input, "");
         Ok(())
     }
 

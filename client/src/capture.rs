@@ -1,0 +1,192 @@
+//! Runs the user's own compiler as typed, and hears what it says while the user
+//! hears it too. It must not notice: where stderr is a terminal, so is what it
+//! gets.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{Child, Stdio};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::compiler::Command;
+use crate::inputs::scratch;
+use crate::local::{self, Ended};
+use crate::signals::{self, Forwarding};
+
+/// Milliseconds between two looks whether the compiler has ended, while it says
+/// nothing on a terminal.
+const LOOK_MS: u16 = 10;
+/// Variables that a compiler's words to a terminal depend on.
+const TERMINAL_VARIABLES: [&str; 6] = [
+    "TERM",
+    "COLUMNS",
+    "COLORTERM",
+    "NO_COLOR",
+    "GCC_URLS",
+    "TERM_URLS",
+];
+
+/// How a compiler ended, and what it said.
+#[derive(Debug)]
+pub struct Said {
+    /// How it ended.
+    pub ended: Ended,
+    /// Whether it wrote to stdout.
+    pub stdout: bool,
+    /// All that it wrote to stderr.
+    pub stderr: Vec<u8>,
+}
+
+/// What words on stderr depend on: empty where it is no terminal.
+pub fn terminal() -> Vec<u8> {
+    let stderr = io::stderr();
+    if !stderr.is_terminal() {
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    for name in TERMINAL_VARIABLES {
+        let value = std::env::var_os(name);
+        all.push(u8::from(value.is_some()));
+        all.extend(value.unwrap_or_default().as_encoded_bytes());
+        all.push(0);
+    }
+    let columns = window(&stderr).map_or(0, |size| size.ws_col);
+    all.extend(columns.to_be_bytes());
+    xxh3_128(&all).to_be_bytes().to_vec()
+}
+
+fn window(terminal: &impl AsRawFd) -> Option<Winsize> {
+    let mut size = Winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: fills in the struct that it is given.
+    let got = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (got == 0).then_some(size)
+}
+
+/// Runs `command` with `environment` added, and passes on what it says.
+///
+/// # Errors
+/// It can't be started, or there is nothing to hear it with; then nothing ran.
+pub fn run(command: &Command, environment: &[(&str, OsString)]) -> io::Result<Said> {
+    let mut process = local::end_with_us(local::process(command));
+    process.envs(environment.iter().map(|(name, value)| (name, value)));
+    let mut stdout = scratch()?;
+    process.stdout(stdout.try_clone()?);
+    let ear = Ear::new()?;
+    process.stderr(ear.mouth()?);
+    let forwarding = Forwarding::start();
+    let child = process.spawn()?;
+    // Holds our copies of what the child writes to.
+    drop(process);
+    forwarding.to(child.id());
+    let (ended, stderr) = ear.hear(child)?;
+    drop(forwarding);
+    let wrote = stdout.metadata()?.len() > 0;
+    if wrote {
+        stdout.rewind()?;
+        // Nobody may be reading; the compiler would not have known either.
+        let _ = io::copy(&mut stdout, &mut io::stdout());
+    }
+    Ok(Said {
+        ended: match signals::seen() {
+            Some(signal) => Ended::Signal(signal as i32),
+            None => ended,
+        },
+        stdout: wrote,
+        stderr,
+    })
+}
+
+/// What takes the place of the compiler's stderr.
+enum Ear {
+    File(File),
+    Terminal { ours: OwnedFd, theirs: OwnedFd },
+}
+
+impl Ear {
+    fn new() -> io::Result<Self> {
+        let stderr = io::stderr();
+        if !stderr.is_terminal() {
+            return Ok(Ear::File(scratch()?));
+        }
+        let size = window(&stderr);
+        let pair = openpty(size.as_ref(), None)?;
+        // What comes out is what went in; the real terminal does the rest.
+        let mut modes = tcgetattr(&pair.slave)?;
+        cfmakeraw(&mut modes);
+        tcsetattr(&pair.slave, SetArg::TCSANOW, &modes)?;
+        for end in [&pair.master, &pair.slave] {
+            use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        }
+        Ok(Ear::Terminal {
+            ours: pair.master,
+            theirs: pair.slave,
+        })
+    }
+
+    fn mouth(&self) -> io::Result<Stdio> {
+        Ok(match self {
+            Ear::File(file) => file.try_clone()?.into(),
+            Ear::Terminal { theirs, .. } => theirs.try_clone()?.into(),
+        })
+    }
+
+    fn hear(self, mut child: Child) -> io::Result<(Ended, Vec<u8>)> {
+        match self {
+            Ear::File(mut file) => {
+                let ended = Ended::of(child.wait()?);
+                let mut said = Vec::new();
+                file.rewind()?;
+                file.read_to_end(&mut said)?;
+                let _ = io::stderr().write_all(&said);
+                Ok((ended, said))
+            }
+            Ear::Terminal { ours, theirs } => {
+                drop(theirs);
+                hear_terminal(&mut File::from(ours), child)
+            }
+        }
+    }
+}
+
+/// Passes words on as they come; somebody watches.
+fn hear_terminal(terminal: &mut File, mut child: Child) -> io::Result<(Ended, Vec<u8>)> {
+    let mut said = Vec::new();
+    let mut ended = None;
+    loop {
+        let mut waiting = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+        let wait = match ended {
+            Some(_) => PollTimeout::ZERO,
+            None => PollTimeout::from(LOOK_MS),
+        };
+        let ready = poll(&mut waiting, wait).unwrap_or(0);
+        let mut buffer = [0; 4096];
+        // An error is how a terminal says that nobody can write to it any more.
+        let read = match ready {
+            0 => 0,
+            _ => terminal.read(&mut buffer).unwrap_or(0),
+        };
+        if read > 0 {
+            said.extend_from_slice(&buffer[..read]);
+            let _ = io::stderr().write_all(&buffer[..read]);
+        } else if let Some(ended) = ended {
+            return Ok((ended, said));
+        } else {
+            ended = match ready {
+                0 => child.try_wait()?.map(Ended::of),
+                _ => Some(Ended::of(child.wait()?)),
+            };
+        }
+    }
+}

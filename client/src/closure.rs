@@ -1,0 +1,622 @@
+//! Everything that a compile could have read, and every place where it looked
+//! in vain: found by following the include directives of the source after the
+//! compile. Refuses when anything changed since the compile began.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use hg_proto::args::Reason;
+use memchr::memrchr;
+
+use crate::facts::{self, Content, Looks, Seen, Stat};
+use crate::hazards;
+use crate::manifest::{ABSENT, FileFact, FolderFact, join, state_of};
+use crate::scan::{self, Header};
+
+/// Files of one compile.
+const FILES_MAX: usize = 20_000;
+/// Bytes of all files of one compile.
+const BYTES_MAX: u64 = 512 << 20;
+/// Names that were looked for.
+const NAMES_MAX: usize = 200_000;
+
+/// Where headers are looked for, in the compiler's order.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// For `"name"` only, after the including file's own folder.
+    pub quoted: Vec<Vec<u8>>,
+    /// For both.
+    pub angled: Vec<Vec<u8>>,
+    /// Left out by the compiler, for now: not there, or there twice.
+    pub left_out: Vec<Vec<u8>>,
+}
+
+/// Headers that the compiler itself says it read.
+#[derive(Debug, Default, Clone)]
+pub struct Listed {
+    /// As it spells them.
+    pub paths: Vec<Vec<u8>>,
+    /// It read no others.
+    pub complete: bool,
+}
+
+/// What to look at.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// As typed.
+    pub source: &'a [u8],
+    /// Values of `-include` and `-imacros`.
+    pub forced: Vec<Vec<u8>>,
+    /// Where headers are looked for.
+    pub folders: &'a Folders,
+    /// What the compiler said.
+    pub listed: &'a Listed,
+    /// Macros from the command line, for hazards that are spelled in them.
+    pub macros: Vec<Vec<u8>>,
+    /// gcc takes `name.h.gch` for `name.h`.
+    pub precompiled: bool,
+    /// When the compile began: nothing may be younger.
+    pub began_ns: i64,
+}
+
+/// The facts under which a compile's result holds.
+#[derive(Debug)]
+pub struct Closure {
+    /// The source first.
+    pub files: Vec<FileFact>,
+    /// In order of their paths.
+    pub folders: Vec<FolderFact>,
+}
+
+fn reason(code: &'static str, detail: &[u8]) -> Reason {
+    Reason::new(code, detail)
+}
+
+/// Follows the source.
+///
+/// # Errors
+/// Why the result can't be kept.
+pub fn gather(question: &Question<'_>) -> Result<Closure, Reason> {
+    let mut walk = Walk::new(question)?;
+    walk.follow()?;
+    walk.finish()
+}
+
+/// A file to be read: how it is spelled, which says what is beside it.
+struct Walk<'a> {
+    question: &'a Question<'a>,
+    looks: Looks,
+    /// Device and inode of what the compiler listed.
+    listed: HashMap<(u64, u64), &'a [u8]>,
+    queue: VecDeque<Vec<u8>>,
+    /// A file, and the folder beside which it includes: either spelling will do.
+    visited: HashSet<[u64; 4]>,
+    files: BTreeMap<Vec<u8>, Content>,
+    order: Vec<Vec<u8>>,
+    reached: HashSet<(u64, u64)>,
+    names: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, u8>>,
+    names_count: usize,
+    linked: HashSet<Vec<u8>>,
+    bytes: u64,
+    computed: bool,
+    texts: hazards::Texts,
+}
+
+impl<'a> Walk<'a> {
+    fn new(question: &'a Question<'a>) -> Result<Self, Reason> {
+        let mut looks = Looks::default();
+        let mut listed = HashMap::new();
+        for path in &question.listed.paths {
+            match looks.at(path) {
+                Seen::File(stat) => listed.insert((stat.device, stat.inode), &path[..]),
+                _ => return Err(reason("input-changed", path)),
+            };
+        }
+        Ok(Walk {
+            question,
+            looks,
+            listed,
+            queue: VecDeque::from([question.source.to_vec()]),
+            visited: HashSet::new(),
+            files: BTreeMap::new(),
+            order: Vec::new(),
+            reached: HashSet::new(),
+            names: BTreeMap::new(),
+            names_count: 0,
+            linked: HashSet::new(),
+            bytes: 0,
+            computed: false,
+            texts: hazards::Texts::default(),
+        })
+    }
+
+    fn follow(&mut self) -> Result<(), Reason> {
+        for header in &self.question.forced {
+            // Looked for in the working directory, then like any other.
+            self.header(b".", header, true, false)?;
+        }
+        while let Some(path) = self.queue.pop_front() {
+            self.file(path)?;
+        }
+        self.unexplained()?;
+        while let Some(path) = self.queue.pop_front() {
+            self.file(path)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: Vec<u8>) -> Result<(), Reason> {
+        let folder = parent(&path);
+        let Seen::Folder(beside) = self.looks.at(folder) else {
+            return Err(reason("input-changed", &path));
+        };
+        let Seen::File(stat) = self.looks.at(&path) else {
+            return Err(reason("input-changed", &path));
+        };
+        let place = [stat.device, stat.inode, beside.device, beside.inode];
+        if !self.visited.insert(place) {
+            return Ok(());
+        }
+        self.reached.insert((stat.device, stat.inode));
+        let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
+        // Written since the compile began, or so shortly before that the
+        // clock can't tell: what it read is not known.
+        if content.stat.youngest_ns() >= self.question.began_ns {
+            return Err(reason("too-new", &path));
+        }
+        self.bytes += text.len() as u64;
+        if self.files.len() >= FILES_MAX || self.bytes > BYTES_MAX {
+            return Err(reason("too-many-inputs", &path));
+        }
+        if self.files.insert(path.clone(), content).is_none() {
+            self.order.push(path.clone());
+        }
+        if let Some(hazard) = self.texts.add(&path, &text) {
+            return Err(hazard);
+        }
+        let found = scan::scan(&text);
+        if found.opaque {
+            return Err(reason("computed-question", &path));
+        }
+        self.computed |= found.computed;
+        let folder = folder.to_vec();
+        for Header { name, quoted } in &found.includes {
+            self.header(&folder, name, *quoted, true)?;
+        }
+        for Header { name, quoted } in &found.asks {
+            self.header(&folder, name, *quoted, false)?;
+        }
+        Ok(())
+    }
+
+    /// Notes where `name` is looked for and what is there. `first`: the search
+    /// ends at the first that is there and was read.
+    fn header(
+        &mut self,
+        folder: &[u8],
+        name: &[u8],
+        quoted: bool,
+        first: bool,
+    ) -> Result<(), Reason> {
+        if name.is_empty() || name.contains(&0) || name.contains(&b'\n') {
+            return Ok(());
+        }
+        if name.starts_with(b"/") {
+            return self.candidate(name.to_vec()).map(|_| ());
+        }
+        let question = self.question;
+        let Folders {
+            quoted: quoted_folders,
+            angled,
+            left_out,
+        } = question.folders;
+        for left_out in left_out {
+            self.candidate(join(left_out, name))?;
+        }
+        let beside = quoted.then_some(folder).into_iter();
+        let quoted_folders = quoted_folders.iter().filter(|_| quoted).map(Vec::as_slice);
+        let angled = angled.iter().map(Vec::as_slice);
+        for folder in beside.chain(quoted_folders).chain(angled) {
+            if self.candidate(join(folder, name))? && first {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what is at `path`; follows it if it could have been read. Whether
+    /// the compiler would look no further.
+    fn candidate(&mut self, path: Vec<u8>) -> Result<bool, Reason> {
+        let seen = self.looks.at(&path);
+        self.note(&path, seen)?;
+        let Seen::File(stat) = seen else {
+            return Ok(false);
+        };
+        if stat.youngest_ns() >= self.question.began_ns {
+            return Err(reason("too-new", &path));
+        }
+        let listed = &self.question.listed;
+        let was_read = self.listed.contains_key(&(stat.device, stat.inode));
+        if was_read || !listed.complete {
+            self.queue.push_back(path);
+        }
+        // Only what was surely read ends the search: `#include_next` and
+        // conditions make the compiler pass by a file that is there.
+        Ok(was_read)
+    }
+
+    /// Notes the state of `path` in its folder, or that its folder is not there.
+    fn note(&mut self, path: &[u8], seen: Seen) -> Result<(), Reason> {
+        let (mut path, mut state) = (path, state_of(seen));
+        loop {
+            let folder = parent(path);
+            let name = &path[path.len() - base_len(path)..];
+            let seen = self.looks.at(folder);
+            if matches!(seen, Seen::Folder(_)) {
+                if matches!(name, b"" | b"." | b"..") {
+                    return Err(reason("odd-path", path));
+                }
+                return self.note_in(folder, name, state);
+            }
+            if folder.len() >= path.len() || matches!(folder, b"." | b"/") {
+                return Err(reason("odd-path", path));
+            }
+            (path, state) = (folder, state_of(seen));
+        }
+    }
+
+    fn note_in(&mut self, folder: &[u8], name: &[u8], state: u8) -> Result<(), Reason> {
+        let names = match self.names.get_mut(folder) {
+            Some(names) => names,
+            None => self.names.entry(folder.to_vec()).or_default(),
+        };
+        if names.insert(name.to_vec(), state).is_some() {
+            return Ok(());
+        }
+        self.names_count += 1;
+        if self.names_count > NAMES_MAX {
+            return Err(reason("too-many-inputs", folder));
+        }
+        let path = join(folder, name);
+        // A link may come to lead elsewhere while its folder stays the same.
+        let is_link = match facts::see_itself(&path) {
+            Seen::Absent => false,
+            Seen::Other => true,
+            _ => state == ABSENT,
+        };
+        if is_link {
+            self.linked.insert(folder.to_vec());
+        }
+        if self.question.precompiled
+            && facts::see_itself(&[&path[..], b".gch"].concat()) != Seen::Absent
+        {
+            return Err(reason("pch", &path));
+        }
+        Ok(())
+    }
+
+    /// Headers that were read although no directive names them: their names
+    /// come from macros, and may have been looked for anywhere.
+    fn unexplained(&mut self) -> Result<(), Reason> {
+        let listed: Vec<Vec<u8>> = self
+            .listed
+            .iter()
+            .filter(|(place, _)| !self.reached.contains(*place))
+            .map(|(_, path)| path.to_vec())
+            .collect();
+        if listed.is_empty() {
+            return match self.computed && !self.question.listed.complete {
+                true => Err(reason("computed-include", self.question.source)),
+                false => Ok(()),
+            };
+        }
+        let mut folders: Vec<Vec<u8>> = self.files.keys().map(|p| parent(p).to_vec()).collect();
+        folders.extend(listed.iter().map(|path| parent(path).to_vec()));
+        let question = self.question;
+        let all = &question.folders;
+        for more in [&all.quoted, &all.angled, &all.left_out] {
+            folders.extend(more.iter().cloned());
+        }
+        folders.sort();
+        folders.dedup();
+        for path in listed {
+            let mut names: Vec<&[u8]> = folders
+                .iter()
+                .filter_map(|folder| name_in(folder, &path))
+                .collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                for folder in &folders {
+                    self.candidate(join(folder, name))?;
+                }
+            }
+            self.queue.push_back(path);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Closure, Reason> {
+        if let Some(hazard) = std::mem::take(&mut self.texts).finish(&self.question.macros) {
+            return Err(hazard);
+        }
+        let unreached = self.listed.iter().find(|(p, _)| !self.reached.contains(*p));
+        if let Some((_, path)) = unreached {
+            return Err(reason("computed-include", path));
+        }
+        self.check_folders()?;
+        let now_ns = facts::now_ns();
+        let files = self.order.iter().map(|path| {
+            let content = &self.files[path];
+            FileFact {
+                path: Bytes::copy_from_slice(path),
+                stat: content.stat.if_settled(now_ns),
+                digest: Bytes::copy_from_slice(&content.digest.to_be_bytes()),
+            }
+        });
+        let files = files.collect();
+        let mut folders = Vec::new();
+        for (path, names) in std::mem::take(&mut self.names) {
+            let stat = match self.looks.at(&path) {
+                Seen::Folder(stat) if !self.linked.contains(&path) => stat.if_settled(now_ns),
+                _ => Stat::default(),
+            };
+            let mut list = Vec::new();
+            for (name, state) in names {
+                list.push(state);
+                list.extend(name);
+                list.push(0);
+            }
+            folders.push(FolderFact {
+                path: path.into(),
+                stat,
+                names: list.into(),
+                precompiled: self.question.precompiled,
+            });
+        }
+        Ok(Closure { files, folders })
+    }
+
+    /// A folder that was renamed, or a link that was moved, since the compile
+    /// began: the paths lead elsewhere now.
+    fn check_folders(&mut self) -> Result<(), Reason> {
+        let mut checked: HashSet<Vec<u8>> = HashSet::new();
+        let folders: Vec<Vec<u8>> = self.names.keys().cloned().collect();
+        for folder in folders {
+            let mut at = &folder[..];
+            while checked.insert(at.to_vec()) {
+                if moved_since(at, self.question.began_ns) {
+                    return Err(reason("input-changed", at));
+                }
+                let up = parent(at);
+                if up.len() >= at.len() || up == b"." {
+                    break;
+                }
+                at = up;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn moved_since(path: &[u8], began_ns: i64) -> bool {
+    let Ok(meta) = std::fs::symlink_metadata(facts::as_path(path)) else {
+        return true;
+    };
+    use std::os::unix::fs::MetadataExt;
+    let ns = |s: i64, ns: i64| s.saturating_mul(1_000_000_000).saturating_add(ns);
+    let changed = ns(meta.ctime(), meta.ctime_nsec()) >= began_ns;
+    // New names in a folder change its content too, and move nothing.
+    let written = ns(meta.mtime(), meta.mtime_nsec()) >= began_ns;
+    changed && (meta.is_symlink() || !written)
+}
+
+fn base_len(path: &[u8]) -> usize {
+    path.len() - memrchr(b'/', path).map_or(0, |slash| slash + 1)
+}
+
+/// The folder of a path, as it is spelled.
+pub fn parent(path: &[u8]) -> &[u8] {
+    match memrchr(b'/', path) {
+        None => b".",
+        Some(0) => b"/",
+        Some(mut slash) => {
+            while slash > 1 && path[slash - 1] == b'/' {
+                slash -= 1;
+            }
+            &path[..slash]
+        }
+    }
+}
+
+/// What a directive would say to find `path` in `folder`.
+fn name_in<'p>(folder: &[u8], path: &'p [u8]) -> Option<&'p [u8]> {
+    match folder {
+        b"." if !path.starts_with(b"/") => Some(path.strip_prefix(b"./").unwrap_or(path)),
+        _ => {
+            let rest = path.strip_prefix(folder)?.strip_prefix(b"/")?;
+            (!rest.is_empty()).then_some(rest)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::{Path, PathBuf};
+
+    struct Space {
+        folder: PathBuf,
+    }
+
+    impl Space {
+        fn new(name: &str) -> Self {
+            let folder =
+                std::env::temp_dir().join(format!("hg-closure-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).unwrap();
+            Space { folder }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn path(&self, name: &str) -> Vec<u8> {
+            self.folder.join(name).as_os_str().as_bytes().to_vec()
+        }
+
+        fn gather(&self, angled: &[&str], listed: Listed) -> Result<Closure, Reason> {
+            let folders = Folders {
+                angled: angled.iter().map(|name| self.path(name)).collect(),
+                ..Folders::default()
+            };
+            let source = self.path("a.c");
+            // Files of a test are as young as can be.
+            let began_ns = facts::now_ns() + 1_000_000_000_000;
+            gather(&Question {
+                source: &source,
+                forced: Vec::new(),
+                folders: &folders,
+                listed: &listed,
+                macros: Vec::new(),
+                precompiled: true,
+                began_ns,
+            })
+        }
+
+        fn short(&self, path: &[u8]) -> String {
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            let path = path.strip_prefix(&self.folder).unwrap_or(path);
+            path.to_string_lossy().into_owned()
+        }
+
+        fn files(&self, closure: &Closure) -> Vec<String> {
+            closure.files.iter().map(|f| self.short(&f.path)).collect()
+        }
+    }
+
+    impl Drop for Space {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    fn names(closure: &Closure, folder: &[u8]) -> String {
+        let fact = closure.folders.iter().find(|f| f.path[..] == *folder);
+        let names = fact.map(|fact| fact.names.to_vec()).unwrap_or_default();
+        String::from_utf8(names).unwrap().replace('\0', " ")
+    }
+
+    #[test]
+    fn places_looked_at_in_vain_are_part_of_it() {
+        let space = Space::new("vain");
+        space.write("a.c", "#include \"x/h.h\"\n#include <y.h>\n");
+        space.write("one/z", "");
+        space.write("two/x/h.h", "#include \"i.h\"\n");
+        space.write("two/y.h", "");
+        space.write("two/i.h", "");
+        let closure = space
+            .gather(&["one", "none", "two"], Listed::default())
+            .unwrap();
+        assert_eq!(
+            space.files(&closure),
+            ["a.c", "two/x/h.h", "two/y.h", "two/i.h"]
+        );
+        assert_eq!(names(&closure, &space.path("one")), "-i.h -x -y.h ");
+        assert_eq!(names(&closure, &space.path("two/x")), "fh.h -i.h ");
+        assert_eq!(names(&closure, &space.path("two")), "fi.h fy.h ");
+        assert_eq!(names(&closure, &space.path(".")), "");
+        assert_eq!(
+            names(&closure, &space.path("")[..space.path("").len() - 1]),
+            "-none -x "
+        );
+    }
+
+    #[test]
+    fn what_was_not_read_is_no_input() {
+        let space = Space::new("listed");
+        space.write(
+            "a.c",
+            "#if 0\n#include \"never.h\"\n#endif\n#include \"h.h\"\n",
+        );
+        space.write("never.h", "#include NEVER\n");
+        space.write("h.h", "");
+        let all = space.gather(&[], Listed::default()).unwrap_err();
+        assert_eq!(all.code, "computed-include");
+        let listed = |complete, names: &[&str]| Listed {
+            paths: names.iter().map(|name| space.path(name)).collect(),
+            complete,
+        };
+        let closure = space.gather(&[], listed(true, &["a.c", "h.h"])).unwrap();
+        assert_eq!(space.files(&closure), ["a.c", "h.h"]);
+        let gone = space
+            .gather(&[], listed(true, &["a.c", "gone.h"]))
+            .unwrap_err();
+        assert_eq!(gone.code, "input-changed");
+    }
+
+    #[test]
+    fn headers_that_macros_name() {
+        let space = Space::new("computed");
+        space.write("a.c", "#define H <sub/h.h>\n#include H\n");
+        space.write("one/z", "");
+        space.write("two/sub/h.h", "");
+        let listed = Listed {
+            paths: vec![space.path("a.c"), space.path("two/sub/h.h")],
+            complete: true,
+        };
+        let closure = space.gather(&["one", "two"], listed).unwrap();
+        assert_eq!(space.files(&closure), ["a.c", "two/sub/h.h"]);
+        assert_eq!(names(&closure, &space.path("one")), "-h.h -sub -two ");
+    }
+
+    #[test]
+    fn what_can_not_be_kept() {
+        let space = Space::new("refused");
+        let code = |text: &str| {
+            space.write("a.c", text);
+            space
+                .gather(&[], Listed::default())
+                .map_or_else(|r| r.code, |_| "kept")
+        };
+        assert_eq!(code("int x;"), "kept");
+        assert_eq!(code("char *t = __TIME__;"), "time-macro");
+        assert_eq!(code("asm(\".incbin \\\"f\\\"\");"), "asm-file-directive");
+        assert_eq!(code("#if __has_include(X)\n#endif"), "computed-question");
+        space.write("p.h", "");
+        space.write("p.h.gch", "");
+        assert_eq!(code("#include \"p.h\""), "pch");
+    }
+
+    #[test]
+    fn includes_in_a_circle_end() {
+        let space = Space::new("circle");
+        space.write("a.c", "#include \"d/b.h\"\n");
+        space.write("d/b.h", "#include \"../e/c.h\"\n");
+        space.write("e/c.h", "#include \"../d/b.h\"\n");
+        let closure = space.gather(&[], Listed::default()).unwrap();
+        assert_eq!(space.files(&closure), ["a.c", "d/b.h", "d/../e/c.h"]);
+    }
+
+    #[test]
+    fn folders() {
+        for (path, folder) in [
+            ("a", "."),
+            ("a/b", "a"),
+            ("/a", "/"),
+            ("a//b", "a"),
+            ("//a", "/"),
+            ("a/", "a"),
+        ] {
+            assert_eq!(parent(path.as_bytes()), folder.as_bytes(), "{path}");
+        }
+        assert_eq!(name_in(b".", b"x/y"), Some(&b"x/y"[..]));
+        assert_eq!(name_in(b"/a", b"/a/b/c"), Some(&b"b/c"[..]));
+        assert_eq!(name_in(b"/a", b"/ab/c"), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! What is true of files while an answer holds: their content, and which names
+//! in a folder stand for nothing. Looks at the disk, each path once.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::time::{ClockId, clock_gettime};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Bytes of one input.
+const INPUT_BYTES_MAX: u64 = 256 << 20;
+/// Nanoseconds within which a second write may leave a stat as it was, on a
+/// file system that counts them.
+const RACY_NS: i64 = 20_000_000;
+/// The same, where times are whole seconds.
+const RACY_COARSE_NS: i64 = 2_100_000_000;
+
+/// Nanoseconds since 1970, as the kernel stamps files.
+pub fn now_ns() -> i64 {
+    // The coarse clock is the one that files are stamped with.
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::CLOCK_REALTIME_COARSE;
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::CLOCK_REALTIME;
+    clock_gettime(clock).map_or(0, |time| nanoseconds(time.tv_sec(), time.tv_nsec()))
+}
+
+#[allow(clippy::unnecessary_cast)] // Their widths differ between systems.
+fn nanoseconds(seconds: impl Into<i64>, nanoseconds: impl Into<i64>) -> i64 {
+    seconds
+        .into()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds.into())
+}
+
+/// What stands for a file's content, or a folder's names, while it is the same.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Stat {
+    /// Device.
+    #[prost(fixed64, tag = "1")]
+    pub device: u64,
+    /// Inode.
+    #[prost(fixed64, tag = "2")]
+    pub inode: u64,
+    /// Bytes.
+    #[prost(fixed64, tag = "3")]
+    pub size: u64,
+    /// Last write, nanoseconds since 1970.
+    #[prost(fixed64, tag = "4")]
+    pub mtime_ns: u64,
+    /// Last change of the inode, nanoseconds since 1970.
+    #[prost(fixed64, tag = "5")]
+    pub ctime_ns: u64,
+    /// Type and permissions.
+    #[prost(fixed32, tag = "6")]
+    pub mode: u32,
+}
+
+impl Stat {
+    fn of(meta: &Metadata) -> Self {
+        Stat {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            mtime_ns: nanoseconds(meta.mtime(), meta.mtime_nsec()).cast_unsigned(),
+            ctime_ns: nanoseconds(meta.ctime(), meta.ctime_nsec()).cast_unsigned(),
+            mode: meta.mode(),
+        }
+    }
+
+    /// When it was last touched.
+    pub fn youngest_ns(&self) -> i64 {
+        self.mtime_ns.cast_signed().max(self.ctime_ns.cast_signed())
+    }
+
+    /// Whether a later write could not leave it as it is; `now_ns` is when it
+    /// was taken.
+    fn is_settled(&self, now_ns: i64) -> bool {
+        let whole = |ns: u64| ns.is_multiple_of(1_000_000_000);
+        let racy = match whole(self.mtime_ns) && whole(self.ctime_ns) {
+            true => RACY_COARSE_NS,
+            false => RACY_NS,
+        };
+        self.youngest_ns().saturating_add(racy) < now_ns
+    }
+
+    /// Itself if it is settled; else one that no file has.
+    pub fn if_settled(self, now_ns: i64) -> Stat {
+        match self.is_settled(now_ns) {
+            true => self,
+            false => Stat::default(),
+        }
+    }
+}
+
+/// What a path leads to, links followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Absent,
+    /// A regular file.
+    File(Stat),
+    /// A folder.
+    Folder(Stat),
+    /// Something else, or something that can't be looked at.
+    Other,
+}
+
+/// Content of a file, and the stat that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// XXH3-128.
+    pub digest: u128,
+    /// Taken after reading.
+    pub stat: Stat,
+}
+
+/// Looks at each path once, so that all answers are of one moment.
+#[derive(Debug, Default)]
+pub struct Looks {
+    seen: HashMap<Vec<u8>, Seen>,
+    contents: HashMap<Vec<u8>, Option<Content>>,
+}
+
+impl Looks {
+    /// What `path` leads to.
+    pub fn at(&mut self, path: &[u8]) -> Seen {
+        if let Some(seen) = self.seen.get(path) {
+            return *seen;
+        }
+        let seen = see(path);
+        self.seen.insert(path.to_vec(), seen);
+        seen
+    }
+
+    /// Digest of the content of `path`; `None`: it can't be read.
+    pub fn content(&mut self, path: &[u8]) -> Option<Content> {
+        if let Some(content) = self.contents.get(path) {
+            return *content;
+        }
+        let content = read(path).ok().map(|(_, content)| content);
+        self.contents.insert(path.to_vec(), content);
+        content
+    }
+
+    /// When the youngest file looked at was touched, nanoseconds since 1970.
+    pub fn youngest_ns(&self) -> i64 {
+        let files = self.seen.values().filter_map(|seen| match seen {
+            Seen::File(stat) => Some(stat.youngest_ns()),
+            _ => None,
+        });
+        files.max().unwrap_or(0)
+    }
+
+    /// What [`Looks::content`] said of `path`, if it was asked.
+    pub fn read_before(&self, path: &[u8]) -> Option<Content> {
+        self.contents.get(path).copied().flatten()
+    }
+}
+
+/// `path` as the system takes it.
+pub fn as_path(path: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(path))
+}
+
+/// What `path` leads to now.
+pub fn see(path: &[u8]) -> Seen {
+    classify(fs::metadata(as_path(path)))
+}
+
+/// What `path` is now; a link is something else.
+pub fn see_itself(path: &[u8]) -> Seen {
+    classify(fs::symlink_metadata(as_path(path)))
+}
+
+fn classify(meta: io::Result<Metadata>) -> Seen {
+    match meta {
+        Ok(meta) if meta.is_file() => Seen::File(Stat::of(&meta)),
+        Ok(meta) if meta.is_dir() => Seen::Folder(Stat::of(&meta)),
+        Ok(_) => Seen::Other,
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Seen::Absent,
+            _ => Seen::Other,
+        },
+    }
+}
+
+/// A file's text, with what stands for it.
+///
+/// # Errors
+/// It can't be read, is no regular file, or is over 256 MiB.
+pub fn read(path: &[u8]) -> io::Result<(Vec<u8>, Content)> {
+    let mut file = File::open(as_path(path))?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.size() > INPUT_BYTES_MAX {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let mut text = Vec::with_capacity(meta.size() as usize + 1);
+    file.read_to_end(&mut text)?;
+    let content = Content {
+        digest: xxh3_128(&text),
+        stat: Stat::of(&file.metadata()?),
+    };
+    Ok((text, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_change_unseen_is_not_settled() {
+        let now = 10_000_000_000;
+        let stat = |mtime_ns: i64, ctime_ns: i64| Stat {
+            inode: 7,
+            mtime_ns: mtime_ns.cast_unsigned(),
+            ctime_ns: ctime_ns.cast_unsigned(),
+            ..Stat::default()
+        };
+        let kept = |stat: Stat| stat.if_settled(now) == stat;
+        assert!(kept(stat(1, now - RACY_NS - 1)));
+        assert!(!kept(stat(1, now - RACY_NS)));
+        assert!(!kept(stat(now + 5, 1)));
+        assert!(!kept(stat(8_000_000_000, 8_000_000_000)));
+        assert!(kept(stat(7_000_000_000, 7_000_000_000)));
+    }
+
+    #[test]
+    fn a_path_is_looked_at_once() {
+        let path = std::env::temp_dir().join(format!("hg-facts-{}", std::process::id()));
+        let path = path.as_os_str().as_bytes();
+        let mut looks = Looks::default();
+        assert_eq!(looks.at(path), Seen::Absent);
+        fs::write(as_path(path), "x").unwrap();
+        assert_eq!(looks.at(path), Seen::Absent);
+        assert!(matches!(see(path), Seen::File(stat) if stat.size == 1));
+        let content = looks.content(path).unwrap();
+        fs::write(as_path(path), "y").unwrap();
+        assert_eq!(looks.content(path), Some(content));
+        fs::remove_file(as_path(path)).unwrap();
+        assert_eq!(looks.at(b"/dev/null"), Seen::Other);
+    }
+}

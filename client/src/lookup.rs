@@ -1,0 +1,177 @@
+//! Asks the local cache: what the question is made of, and whether facts that
+//! were kept are true now.
+
+use std::env;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hg_proto::args::{self, Compile, Dialect};
+use hg_proto::v1::Toolchain;
+
+use crate::answer::Answer;
+use crate::cache::{Cache, Kind, Name};
+use crate::capture;
+use crate::compiler::Found;
+use crate::facts::{self, Looks};
+use crate::key::Key;
+use crate::manifest::{Facts, Manifest};
+use crate::os;
+
+/// Milliseconds waited at most for the clock to move on from a file's time.
+const TICK_MS_MAX: u64 = 20;
+
+/// Variables beside those that travel, which change what a compiler reads.
+const VARIABLES: [&str; 8] = [
+    "CPATH",
+    "CPLUS_INCLUDE_PATH",
+    "C_INCLUDE_PATH",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "LIBRARY_PATH",
+    "OBJC_INCLUDE_PATH",
+    "OBJCPLUS_INCLUDE_PATH",
+];
+
+/// A question to the cache.
+#[derive(Debug)]
+pub struct Lookup {
+    /// Where answers are.
+    pub cache: Cache,
+    /// What the question is made of.
+    pub key: Key,
+    /// What words on stderr depend on.
+    pub terminal: Vec<u8>,
+    /// All that is known of this question.
+    pub manifest: Manifest,
+    looks: Looks,
+    asked_ns: i64,
+}
+
+/// A good answer.
+#[derive(Debug)]
+pub struct Hit {
+    /// What the compile gave.
+    pub answer: Answer,
+    /// Facts to be kept in place of old ones, where stats have changed.
+    pub refreshed: Option<Facts>,
+}
+
+/// What the question is made of, beside the content of files.
+pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Toolchain) -> Key {
+    let mut key = Key::default();
+    key.add("compiler", &toolchain.digest);
+    key.add("driver", os::bytes(found.driver.as_os_str()));
+    key.add("name", os::bytes(&found.command.arg0));
+    key.add("language", compile.language.name().as_bytes());
+    key.add("family", dialect.family.name().as_bytes());
+    let folder = env::current_dir().unwrap_or_default();
+    key.add("directory", os::bytes(folder.as_os_str()));
+    for argument in &compile.arguments {
+        for word in &argument.words {
+            key.add("argument", word);
+        }
+    }
+    // The folder as a shell spells it is what compilers write down.
+    let pwd = env::var_os("PWD").unwrap_or_default();
+    key.add("environment PWD", os::bytes(&pwd));
+    let mut variables: Vec<_> = env::vars_os()
+        .filter(|(name, _)| {
+            let name = os::bytes(name);
+            args::environment_travels(name) || VARIABLES.iter().any(|v| v.as_bytes() == name)
+        })
+        .collect();
+    variables.sort();
+    for (name, value) in variables {
+        let what = format!("environment {}", name.to_string_lossy());
+        key.add(&what, os::bytes(&value));
+    }
+    key
+}
+
+/// What the compiler's folders for headers hang on, beside its options.
+pub fn basis(found: &Found, toolchain: &Toolchain) -> Vec<u8> {
+    let mut key = Key::default();
+    key.add("compiler", &toolchain.digest);
+    key.add("driver", os::bytes(found.driver.as_os_str()));
+    for name in VARIABLES {
+        let value = env::var_os(name);
+        key.add(name, &[u8::from(value.is_some())]);
+        key.add(name, os::bytes(&value.unwrap_or_default()));
+    }
+    key.digest().to_vec()
+}
+
+impl Lookup {
+    /// Reads what is known about `key`.
+    pub fn new(cache: Cache, key: Key) -> Self {
+        let asked_ns = facts::now_ns();
+        let manifest = cache
+            .read(manifest_name(&key))
+            .and_then(Manifest::read)
+            .unwrap_or_default();
+        Lookup {
+            cache,
+            key,
+            terminal: capture::terminal(),
+            manifest,
+            looks: Looks::default(),
+            asked_ns,
+        }
+    }
+
+    /// An answer whose facts are true now.
+    pub fn hit(&mut self) -> Option<Hit> {
+        let found = self.manifest.find(&mut self.looks, self.asked_ns)?;
+        let answer = self.cache.read(answer_name(&found.answer)?);
+        let answer = answer.and_then(Answer::read)?;
+        answer.fits(&self.terminal).then_some(Hit {
+            answer,
+            refreshed: found.refreshed,
+        })
+    }
+
+    /// To be called before a compile whose result shall be kept: waits for the
+    /// clock to pass the times of the files, so that one that is written from
+    /// now on is seen to be. Nanoseconds since 1970.
+    pub fn begin(&mut self, source: &[u8]) -> i64 {
+        let _ = self.looks.at(source);
+        let youngest_ns = self.looks.youngest_ns();
+        for _ in 0..TICK_MS_MAX {
+            let now_ns = facts::now_ns();
+            // What is younger than now has a time of its own making.
+            if now_ns > youngest_ns || youngest_ns - now_ns > 1_000_000_000 {
+                return now_ns;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        facts::now_ns()
+    }
+}
+
+/// Where the manifest of a question lies.
+pub fn manifest_name(key: &Key) -> Name {
+    Name {
+        key: key.digest(),
+        kind: Kind::Manifest,
+    }
+}
+
+/// Where an answer lies; `None`: that is no answer's key.
+pub fn answer_name(key: &Bytes) -> Option<Name> {
+    Some(Name {
+        key: key[..].try_into().ok()?,
+        kind: Kind::Result,
+    })
+}
+
+/// Where the last question about a source is kept, to be compared with the next.
+pub fn trail_name(folder: &Path, source: &[u8]) -> Name {
+    let mut key = Key::default();
+    key.add("trail", os::bytes(folder.as_os_str()));
+    key.add("source", source);
+    Name {
+        key: key.digest(),
+        kind: Kind::Trail,
+    }
+}

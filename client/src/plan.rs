@@ -1,0 +1,271 @@
+//! What a compile is to do, from its command line and environment: what is read
+//! and written, and what another machine would be asked.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use hg_proto::args::{self, Compile, Dialect, Reason};
+use hg_proto::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX};
+use hg_proto::probe::{self, Probe};
+use hg_proto::toolchain::Family;
+use hg_proto::v1::{Encoding, EnvironmentVariable, Input, Task};
+
+use crate::compiler::{self, Found};
+use crate::config::Config;
+use crate::inputs::{self, Gathered};
+use crate::os;
+use crate::output::{self, Style};
+
+/// Bytes of one response file.
+const RESPONSE_BYTES_MAX: u64 = 4 << 20;
+/// Response files in response files.
+const RESPONSE_DEPTH_MAX: usize = 8;
+/// Arguments after expansion.
+const ARGUMENTS_MAX: usize = 1 << 16;
+
+fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
+    Reason {
+        code,
+        detail: detail.to_string(),
+    }
+}
+
+/// What a command line means, and which files are concerned.
+pub struct Plan {
+    /// Whose command line it is.
+    pub dialect: Dialect,
+    /// What it means.
+    pub compile: Compile,
+    /// Where the object or the assembly goes.
+    pub object: PathBuf,
+    /// Where the dependency file goes.
+    pub dependencies: Option<PathBuf>,
+    environment: Vec<EnvironmentVariable>,
+}
+
+impl Plan {
+    /// Reads what was typed, response files and all.
+    ///
+    /// # Errors
+    /// Why the compiler had better run plainly.
+    pub fn read(found: &Found, name: compiler::Name) -> Result<Self, Reason> {
+        let environment = environment()?;
+        let family = match name.family {
+            Some(family) => family,
+            None => family_behind(&found.driver),
+        };
+        let dialect = Dialect {
+            family,
+            cxx_driver: match family {
+                // g++ is another program than gcc, whatever a link to it is called.
+                Family::Gcc => real_name(&found.driver).unwrap_or(name).cxx,
+                Family::Clang => name.cxx,
+            },
+        };
+        let mut words = Vec::new();
+        expand(&found.args, 0, &mut words)?;
+        let compile = args::parse(dialect, &words)?;
+        let path = |bytes: Vec<u8>| PathBuf::from(os::from_bytes(bytes));
+        Ok(Plan {
+            dialect,
+            object: path(compile.output_path()),
+            dependencies: compile.dependency_path().map(path),
+            compile,
+            environment,
+        })
+    }
+
+    /// How the compiler treats an object that is there.
+    pub fn object_style(&self) -> Style {
+        match (self.compile.assembly, self.dialect.family) {
+            (true, Family::Gcc) => Style::Rewrite,
+            _ => Style::Replace,
+        }
+    }
+
+    /// Whether source and outputs are such that we do with them as the compiler does.
+    ///
+    /// # Errors
+    /// What is odd about them.
+    pub fn check_files(&self) -> Result<(), Reason> {
+        let source = PathBuf::from(os::from_bytes(self.compile.source.clone()));
+        match std::fs::metadata(&source) {
+            Ok(meta) if meta.is_file() => {}
+            _ => return Err(reason("source", "not a regular file")),
+        }
+        let clang = self.dialect.family == Family::Clang;
+        output::check(&self.object, self.object_style(), clang)?;
+        if let Some(path) = &self.dependencies {
+            if is_same(path, &self.object) || is_same(path, &source) {
+                return Err(reason("output", "two files are one"));
+            }
+            output::check(path, Style::Rewrite, clang)?;
+        }
+        if is_same(&self.object, &source) {
+            return Err(reason("output", "the source itself"));
+        }
+        // What such a name's suffix is, gcc's versions do not agree.
+        if [&source, &self.object]
+            .into_iter()
+            .any(|path| is_suffix(path))
+        {
+            return Err(reason("source-name", source.display()));
+        }
+        Ok(())
+    }
+
+    /// Identifies the compiler.
+    ///
+    /// # Errors
+    /// It is not one that we know.
+    pub fn probe(&self, found: &Found, config: &Config) -> Result<Probe, Reason> {
+        let memo = config.run_folder().map(|run| run.join("compilers"));
+        let probe = probe::probe(&found.driver, memo.as_deref())
+            .map_err(|error| reason("unknown-compiler", error))?;
+        match probe.family == self.dialect.family {
+            true => Ok(probe),
+            false => Err(reason("unknown-compiler", "not what its name says")),
+        }
+    }
+
+    /// The task for a worker.
+    ///
+    /// # Errors
+    /// It can't travel after all.
+    pub fn task(
+        &self,
+        probe: &Probe,
+        toolchain: hg_proto::v1::Toolchain,
+        gathered: &Gathered,
+        config: &Config,
+    ) -> Result<Task, Reason> {
+        let input = inputs::input_name(&self.compile.source)?;
+        let output: &[u8] = match (self.compile.assembly, &input[..]) {
+            (false, b"out.o") => b"out2.o",
+            (false, _) => b"out.o",
+            (true, b"out.s") => b"out2.s",
+            (true, _) => b"out.s",
+        };
+        let mut arguments = self.compile.travel_args(self.dialect, &input, output);
+        let targeted = |arg: &Vec<u8>| arg.starts_with(b"--target=") || arg == b"-target";
+        if self.dialect.family == Family::Clang && !arguments.iter().any(targeted) {
+            arguments.insert(0, format!("--target={}", probe.target).into_bytes());
+        }
+        Ok(Task {
+            toolchain: Some(toolchain),
+            arguments,
+            working_directory: Vec::new(),
+            inputs: vec![Input {
+                path: input,
+                digest: gathered.digest.as_bytes().to_vec(),
+                size: gathered.size,
+                encoding: Encoding::Zstd.into(),
+                encoded_size: gathered.encoded.len() as u64,
+            }],
+            outputs: vec![output.to_vec()],
+            environment: self.environment.clone(),
+            limits: None,
+            source: String::from_utf8_lossy(&self.compile.source).into_owned(),
+            client: client_name(),
+            queue_ms_max: config.queue_ms_max,
+        })
+    }
+}
+
+/// Whether both name one file, by path or by what is there.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let file = |path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    a == b || matches!((file(a), file(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// `.c`: a name, or a suffix without one?
+fn is_suffix(path: &Path) -> bool {
+    let name = path.file_name().map(os::bytes).unwrap_or_default();
+    name.starts_with(b".") && !name[1..].contains(&b'.')
+}
+
+/// Tasks of one user on one machine share a turn.
+fn client_name() -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    format!("{}@{}", nix::unistd::getuid(), host.to_string_lossy())
+}
+
+fn real_name(driver: &Path) -> Option<compiler::Name> {
+    compiler::name_of(&compiler::real_name(driver))
+}
+
+/// `cc` and `c++` are links: to whom?
+fn family_behind(driver: &Path) -> Family {
+    let name = compiler::real_name(driver);
+    match name.to_string_lossy().contains("clang") || cfg!(target_os = "macos") {
+        true => Family::Clang,
+        false => Family::Gcc,
+    }
+}
+
+/// What of the environment travels.
+///
+/// # Errors
+/// A variable that makes the compiler do what we can't follow.
+fn environment() -> Result<Vec<EnvironmentVariable>, Reason> {
+    let mut travels = BTreeMap::new();
+    for (name, value) in env::vars_os() {
+        let (name, value) = (os::bytes(&name), os::bytes(&value));
+        if let Some(reason) = args::environment_forces_local(name) {
+            return Err(reason);
+        }
+        if args::environment_travels(name) {
+            if name.len() + value.len() > ENVIRONMENT_BYTES_MAX {
+                return Err(reason("environment", String::from_utf8_lossy(name)));
+            }
+            travels.insert(name.to_vec(), value.to_vec());
+        }
+    }
+    if travels.len() > ENVIRONMENT_MAX {
+        return Err(reason("environment", "too many variables"));
+    }
+    Ok(travels
+        .into_iter()
+        .map(|(name, value)| EnvironmentVariable { name, value })
+        .collect())
+}
+
+/// Puts the contents of `@file` in its place, as the compiler does.
+fn expand(args: &[OsString], depth: usize, words: &mut Vec<Vec<u8>>) -> Result<(), Reason> {
+    for arg in args {
+        let word = os::bytes(arg);
+        let file = word
+            .strip_prefix(b"@")
+            .map(|name| os::from_bytes(name.to_vec()));
+        match file.and_then(|file| read_response(Path::new(&file))) {
+            Some(Err(why)) => return Err(why),
+            Some(Ok(text)) if depth < RESPONSE_DEPTH_MAX => {
+                let inner = args::split_response_file(&text);
+                let inner: Vec<OsString> = inner.into_iter().map(os::from_bytes).collect();
+                expand(&inner, depth + 1, words)?;
+            }
+            Some(Ok(_)) => return Err(reason("response-file", "nested too deeply")),
+            // Not a file: the compiler takes it for an argument.
+            None => words.push(word.to_vec()),
+        }
+        if words.len() > ARGUMENTS_MAX {
+            return Err(reason("response-file", "too many arguments"));
+        }
+    }
+    Ok(())
+}
+
+fn read_response(file: &Path) -> Option<Result<Vec<u8>, Reason>> {
+    let meta = std::fs::metadata(file).ok()?;
+    let told = |why: &str| reason("response-file", format_args!("{}: {why}", file.display()));
+    if !meta.is_file() {
+        return Some(Err(told("not a regular file")));
+    }
+    if meta.len() > RESPONSE_BYTES_MAX {
+        return Some(Err(told("too large")));
+    }
+    Some(std::fs::read(file).map_err(|error| told(&error.to_string())))
+}

@@ -1,0 +1,249 @@
+//! Asks the compiler where it looks for headers. Remembered for each set of
+//! options that could change the answer, since asking costs as much as a small
+//! compile.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use hg_proto::arg_table::{File, Role};
+use hg_proto::args::{Compile, Reason};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::closure::Folders;
+use crate::compiler::{Command, Found};
+use crate::local;
+use crate::os;
+
+/// Answers that are remembered; then all are forgotten.
+const MEMOS_MAX: usize = 4096;
+/// Bytes of one answer.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// Where `compile` looks for headers. `basis` stands for the compiler and the
+/// environment; `memo` is a folder for what was learnt.
+///
+/// # Errors
+/// The compiler does not say.
+pub fn folders(
+    found: &Found,
+    compile: &Compile,
+    basis: &[u8],
+    memo: Option<&Path>,
+) -> Result<Folders, Reason> {
+    let args = question(compile);
+    let memo = memo.map(|folder| folder.join(memo_name(basis, &args)));
+    if let Some(known) = memo.as_deref().and_then(recall) {
+        return Ok(known);
+    }
+    let said = ask(found, args).map_err(|error| Reason {
+        code: "search-path",
+        detail: error.to_string(),
+    })?;
+    let mut folders = parse(&said).ok_or_else(|| Reason::new("search-path", b""))?;
+    // Those too that the compiler passes over in silence.
+    for argument in compile.arguments.iter().filter(|a| names_folder(a)) {
+        let value = argument.value().to_vec();
+        let known = [&folders.quoted, &folders.angled, &folders.left_out];
+        if !value.is_empty() && !known.iter().any(|list| list.contains(&value)) {
+            folders.left_out.push(value);
+        }
+    }
+    if let Some(file) = memo {
+        // Not to remember costs time, nothing else.
+        let _ = remember(&file, &folders);
+    }
+    Ok(folders)
+}
+
+fn names_folder(argument: &hg_proto::args::Argument) -> bool {
+    argument.role == Role::Preprocess && argument.file == File::InputDir
+}
+
+/// The options that could matter, and a source without a word.
+fn question(compile: &Compile) -> Vec<Vec<u8>> {
+    let mut args: Vec<Vec<u8>> = Vec::new();
+    for argument in &compile.arguments {
+        let matters = match argument.role {
+            Role::Preprocess => argument.file != File::Input,
+            Role::Compile | Role::Driver => {
+                let first = &argument.words[0];
+                !first.starts_with(b"-W") && !first.starts_with(b"-O")
+            }
+            _ => false,
+        };
+        if matters {
+            args.extend(argument.words.iter().cloned());
+        }
+    }
+    for word in ["-E", "-v", "-x", compile.language.name(), "/dev/null"] {
+        args.push(word.as_bytes().to_vec());
+    }
+    args
+}
+
+fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<Vec<u8>> {
+    let command = Command {
+        program: found.driver.clone(),
+        arg0: found.driver_name(),
+        args: args
+            .into_iter()
+            .map(os::from_bytes)
+            .collect::<Vec<OsString>>(),
+        path: found.command.path.clone(),
+    };
+    let output = local::process(&command)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()?;
+    match output.status.success() {
+        true => Ok(output.stderr),
+        false => Err(io::Error::other(output.status.to_string())),
+    }
+}
+
+/// Reads what `-v` says.
+fn parse(said: &[u8]) -> Option<Folders> {
+    #[derive(Clone, Copy)]
+    enum In {
+        Prose,
+        Quoted,
+        Angled,
+    }
+    let mut at = In::Prose;
+    let mut folders = Folders::default();
+    let mut ended = false;
+    for line in said.split(|byte| *byte == b'\n') {
+        let left_out = [
+            &b"ignoring nonexistent directory \""[..],
+            b"ignoring duplicate directory \"",
+        ];
+        if let Some(rest) = left_out.iter().find_map(|start| line.strip_prefix(*start)) {
+            folders.left_out.push(rest.strip_suffix(b"\"")?.to_vec());
+        } else if line.starts_with(b"#include \"...\" search starts here:") {
+            at = In::Quoted;
+        } else if line.starts_with(b"#include <...> search starts here:") {
+            at = In::Angled;
+        } else if line.starts_with(b"End of search list.") {
+            at = In::Prose;
+            ended = true;
+        } else if let Some(folder) = line.strip_prefix(b" ") {
+            // "(framework directory)" and header maps are read in other ways.
+            if folder.ends_with(b")") && !matches!(at, In::Prose) {
+                return None;
+            }
+            match at {
+                In::Prose => {}
+                In::Quoted => folders.quoted.push(folder.to_vec()),
+                In::Angled => folders.angled.push(folder.to_vec()),
+            }
+        }
+    }
+    ended.then_some(folders)
+}
+
+fn memo_name(basis: &[u8], args: &[Vec<u8>]) -> String {
+    let mut all = b"hgbuild folders 1\0".to_vec();
+    for part in std::iter::once(basis).chain(args.iter().map(Vec::as_slice)) {
+        all.extend((part.len() as u64).to_be_bytes());
+        all.extend(part);
+    }
+    format!("{:032x}", xxh3_128(&all))
+}
+
+fn recall(file: &Path) -> Option<Folders> {
+    if fs::metadata(file).ok()?.len() > ANSWER_BYTES_MAX {
+        return None;
+    }
+    let bytes = fs::read(file).ok()?;
+    let (sum, body) = bytes.split_first_chunk::<16>()?;
+    if xxh3_128(body).to_be_bytes() != *sum {
+        return None;
+    }
+    let mut folders = Folders::default();
+    for line in body
+        .split(|byte| *byte == 0)
+        .filter(|line| !line.is_empty())
+    {
+        let (kind, folder) = line.split_first()?;
+        match kind {
+            b'q' => folders.quoted.push(folder.to_vec()),
+            b'a' => folders.angled.push(folder.to_vec()),
+            b'l' => folders.left_out.push(folder.to_vec()),
+            _ => return None,
+        }
+    }
+    Some(folders)
+}
+
+fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
+    let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    if fs::read_dir(folder)?.count() >= MEMOS_MAX {
+        for entry in fs::read_dir(folder)? {
+            fs::remove_file(entry?.path())?;
+        }
+    }
+    let mut body = Vec::new();
+    for (kind, list) in [
+        (b'q', &folders.quoted),
+        (b'a', &folders.angled),
+        (b'l', &folders.left_out),
+    ] {
+        for folder in list {
+            body.push(kind);
+            body.extend(folder);
+            body.push(0);
+        }
+    }
+    let temporary = folder.join(format!(".{}", std::process::id()));
+    let sum = xxh3_128(&body).to_be_bytes();
+    fs::write(&temporary, [&sum[..], &body].concat())?;
+    fs::rename(&temporary, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        let said = b"Using built-in specs.\nignoring nonexistent directory \"none\"\n\
+            ignoring duplicate directory \"/usr/include\"\n  as it is a non-system directory\n\
+            #include \"...\" search starts here:\n q\n#include <...> search starts here:\n . \n /usr/include\nEnd of search list.\n # prose\n";
+        let folders = parse(said).unwrap();
+        assert_eq!(folders.quoted, [b"q"]);
+        assert_eq!(folders.angled, [&b". "[..], b"/usr/include"]);
+        assert_eq!(folders.left_out, [&b"none"[..], b"/usr/include"]);
+        assert_eq!(parse(b"#include <...> search starts here:\n a\n"), None);
+        assert_eq!(
+            parse(b"#include <...> search starts here:\n /F (framework directory)\nEnd of search list.\n"),
+            None
+        );
+    }
+
+    #[test]
+    fn remembered() {
+        let folder = std::env::temp_dir().join(format!("hg-search-{}", std::process::id()));
+        let file = folder.join(memo_name(b"gcc", &[b"-I".to_vec(), b"x".to_vec()]));
+        let folders = Folders {
+            quoted: vec![b"a b".to_vec()],
+            angled: vec![b"/c\n".to_vec(), b"d".to_vec()],
+            left_out: Vec::new(),
+        };
+        assert_eq!(recall(&file), None);
+        remember(&file, &folders).unwrap();
+        assert_eq!(recall(&file), Some(folders));
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert_eq!(recall(&file), None);
+        assert_ne!(
+            memo_name(b"g", &[b"-Ix".to_vec()]),
+            memo_name(b"g", &[b"-I".to_vec(), b"x".to_vec()])
+        );
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

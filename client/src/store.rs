@@ -1,0 +1,182 @@
+//! Keeps what a compile gave, with the facts under which it holds.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use hg_proto::arg_table::{File, Role};
+use hg_proto::args::{Compile, Dialect, Reason};
+use hg_proto::toolchain::Family;
+use prost::Message;
+
+use crate::answer::{Answer, Output};
+use crate::cache::{Cache, Name, Trouble};
+use crate::closure::{self, Closure, Folders, Listed};
+use crate::facts;
+use crate::key::{Key, Part};
+use crate::lookup::{Lookup, answer_name, manifest_name, trail_name};
+use crate::manifest::{Facts, Manifest};
+use crate::os;
+
+/// What a compile gave.
+#[derive(Debug)]
+pub struct Made<'a> {
+    /// Where the object or the assembly is.
+    pub object: &'a Path,
+    /// Where the dependency file is.
+    pub dependencies: Option<&'a Path>,
+    /// Said on stderr.
+    pub stderr: Vec<u8>,
+    /// What the compiler said it read.
+    pub listed: Listed,
+    /// When it began, from [`Lookup::begin`].
+    pub began_ns: i64,
+    /// Milliseconds from start to end.
+    pub compile_ms: u64,
+}
+
+/// The last question about a source.
+#[derive(Clone, PartialEq, Message)]
+pub struct Trail {
+    /// What it was made of.
+    #[prost(message, repeated, tag = "1")]
+    pub parts: Vec<Part>,
+}
+
+/// Why nothing was kept.
+#[derive(Debug)]
+pub enum Refused {
+    /// The compile is not one to keep.
+    Compile(Reason),
+    /// The cache can't.
+    Cache(Trouble),
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Refused::Compile(reason)
+    }
+}
+
+impl From<Trouble> for Refused {
+    fn from(trouble: Trouble) -> Self {
+        Refused::Cache(trouble)
+    }
+}
+
+/// Keeps `made`. Returns the bytes of its outputs.
+///
+/// # Errors
+/// Why not.
+pub fn store(
+    lookup: &Lookup,
+    compile: &Compile,
+    dialect: Dialect,
+    folders: &Folders,
+    made: &Made<'_>,
+) -> Result<u64, Refused> {
+    let closure = closure::gather(&closure::Question {
+        source: &compile.source,
+        forced: forced(compile),
+        folders,
+        listed: &made.listed,
+        macros: macros(compile),
+        precompiled: dialect.family == Family::Gcc,
+        began_ns: made.began_ns,
+    })?;
+    let answer = Answer {
+        object: output(made.object)?,
+        dependencies: made.dependencies.map(output).transpose()?,
+        stderr: made.stderr.clone().into(),
+        terminal: lookup.terminal.clone().into(),
+        compile_ms: made.compile_ms,
+    };
+    let name = Bytes::copy_from_slice(&answer_key(lookup, &closure, &answer).digest());
+    let cache = &lookup.cache;
+    if let Some(entry) = answer_name(&name) {
+        cache.write(entry, &answer.encode_to_vec())?;
+    }
+    keep_facts(
+        lookup,
+        Facts {
+            answer: name,
+            files: closure.files,
+            folders: closure.folders,
+        },
+    )?;
+    leave_trail(cache, lookup.key.parts(), &compile.source)?;
+    Ok(answer.size())
+}
+
+/// Adds `facts` to what is known about a question.
+///
+/// # Errors
+/// The cache can't be written.
+pub fn keep_facts(lookup: &Lookup, facts: Facts) -> Result<(), Trouble> {
+    let name: Name = manifest_name(&lookup.key);
+    // Another process may have added to it since we looked.
+    let mut manifest = lookup
+        .cache
+        .read(name)
+        .and_then(Manifest::read)
+        .unwrap_or_default();
+    manifest.add(facts);
+    lookup.cache.write(name, &manifest.encode_to_vec())
+}
+
+fn leave_trail(cache: &Cache, parts: &[Part], source: &[u8]) -> Result<(), Trouble> {
+    let trail = Trail {
+        parts: parts.to_vec(),
+    };
+    let folder = std::env::current_dir().unwrap_or_default();
+    cache.write(trail_name(&folder, source), &trail.encode_to_vec())
+}
+
+/// The same content under the same question is the same answer.
+fn answer_key(lookup: &Lookup, closure: &Closure, answer: &Answer) -> Key {
+    let mut key = Key::default();
+    key.add("question", &lookup.key.digest());
+    for file in &closure.files {
+        key.add("file", &file.path);
+        key.add("content", &file.digest);
+    }
+    // `__has_include` can tell folders apart where all files are the same.
+    for folder in &closure.folders {
+        key.add("folder", &folder.path);
+        key.add("names", &folder.names);
+    }
+    if !answer.stderr.is_empty() {
+        key.add("terminal", &answer.terminal);
+    }
+    key
+}
+
+fn output(path: &Path) -> Result<Output, Reason> {
+    let (content, _) = facts::read(os::bytes(path.as_os_str()))
+        .map_err(|error| Reason::new("output", error.to_string().as_bytes()))?;
+    Ok(Output::keep(content))
+}
+
+/// Headers that are included from the command line.
+fn forced(compile: &Compile) -> Vec<Vec<u8>> {
+    let forced = |argument: &&hg_proto::args::Argument| {
+        argument.file == File::Input && argument.role != Role::Source && argument.role != Role::Link
+    };
+    let arguments = compile.arguments.iter().filter(forced);
+    arguments
+        .map(|argument| argument.value().to_vec())
+        .collect()
+}
+
+/// `NAME VALUE` for each macro of the command line.
+fn macros(compile: &Compile) -> Vec<Vec<u8>> {
+    let defined = compile.arguments.iter().filter(|a| a.role == Role::Define);
+    defined
+        .map(|argument| {
+            let mut words = argument.value().to_vec();
+            if let Some(equals) = words.iter().position(|byte| *byte == b'=') {
+                words[equals] = b' ';
+            }
+            words
+        })
+        .collect()
+}
