@@ -355,11 +355,11 @@ pub const CASES: &[Case] = &[
             ("inc/other.h", ""),
         ],
         &[
-            Hit,
+            Any,
             Write("inc/maybe.h", ""),
-            New,
+            NewAny,
             Remove("inc/maybe.h"),
-            New,
+            NewAny,
         ],
     ),
     case(
