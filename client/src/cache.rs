@@ -61,6 +61,13 @@ pub enum Event<'a> {
         /// Bytes of outputs.
         bytes: u64,
     },
+    /// Answered by its preprocessed text.
+    PreprocessedHit {
+        /// Milliseconds that the compile had taken.
+        saved_ms: u64,
+        /// Bytes of outputs.
+        bytes: u64,
+    },
     /// Compiled, and kept.
     Miss {
         /// Bytes of outputs.
@@ -128,6 +135,7 @@ impl Cache {
         }
         let line = match event {
             Event::DirectHit { saved_ms, bytes } => format!("d {saved_ms} {bytes}\n"),
+            Event::PreprocessedHit { saved_ms, bytes } => format!("p {saved_ms} {bytes}\n"),
             Event::Miss { bytes } => format!("m {bytes}\n"),
             Event::Bypass(reason) => format!("b {reason}\n"),
             Event::Error(reason) => format!("e {reason}\n"),

@@ -8,47 +8,58 @@ use std::path::PathBuf;
 
 use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
+use hg_proto::v1::Toolchain;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+use crate::answer::{Answer, Output};
 use crate::cache::{Cache, Event, Trouble};
 use crate::capture::{self, Said};
-use crate::closure::{Folders, Listed};
+use crate::closure::{COMPUTED_QUESTION, Listed};
 use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
 use crate::inputs::{descriptor_path, scratch};
 use crate::listed;
 use crate::lookup::{self, Hit, Lookup};
+use crate::os;
 use crate::output::{self, Pending, Style};
 use crate::plan::Plan;
+use crate::preprocessed::{self, Text};
 use crate::search;
-use crate::store::{self, Made, Refused};
+use crate::slots::Slot;
+use crate::store::{self, Made, Refused, Shared};
 
 /// A compile whose result shall be kept.
 pub struct Keeper {
     lookup: Lookup,
-    basis: Vec<u8>,
+    toolchain: Toolchain,
+    /// Where the compiler's folders for headers are remembered.
     memo: Option<PathBuf>,
+    settings: CacheSettings,
     began_ns: i64,
-    read_only: bool,
-    quiet: bool,
+    text: Option<Text>,
 }
 
 /// What the cache says to a compile.
 pub enum Asked {
     /// It takes no part.
     No,
-    /// All outputs are in place and all was said.
-    Answered,
+    /// All outputs are in place and all was said; for this reason.
+    Answered(&'static str),
     /// It knows nothing, and shall.
     Unknown(Box<Keeper>),
 }
 
 /// Asks the cache, and puts a good answer in place.
-pub fn ask(config: &Config, found: &Found, plan: &Plan) -> Asked {
+/// `wait` is for a slot to preprocess in.
+pub fn ask(
+    config: &Config,
+    found: &Found,
+    plan: &Plan,
+    wait: impl FnOnce() -> Option<Slot>,
+) -> Asked {
     let Some(settings) = &config.cache else {
         return Asked::No;
     };
-    let quiet = settings.warned;
     let cache = match Cache::open(
         &settings.folder,
         settings.size_bytes_max,
@@ -56,17 +67,40 @@ pub fn ask(config: &Config, found: &Found, plan: &Plan) -> Asked {
     ) {
         Ok(cache) => cache,
         Err(trouble) => {
-            warn(&trouble, quiet);
+            warn(&trouble, settings);
             return Asked::No;
         }
     };
-    match question(config, found, plan) {
-        Ok(question) => answer(cache, settings, question, plan, quiet),
+    let toolchain = match admit(config, found, plan) {
+        Ok(toolchain) => toolchain,
         Err(reason) => {
             cache.tell(Event::Bypass(reason.code));
-            Asked::No
+            return Asked::No;
+        }
+    };
+    let key = lookup::key(found, &plan.compile, plan.dialect, &toolchain);
+    let mut keeper = Keeper {
+        lookup: Lookup::new(cache, key),
+        toolchain,
+        memo: config.run_folder().map(|run| run.join("folders")),
+        settings: settings.clone(),
+        began_ns: 0,
+        text: None,
+    };
+    if !settings.recache && keeper.direct(plan) {
+        return Asked::Answered("direct-hit");
+    }
+    keeper.began_ns = keeper.lookup.begin(&plan.compile.source);
+    if keeper.may_know_the_text() {
+        let slot = wait();
+        // Where the text can't be had, the compile will say why.
+        keeper.text = preprocessed::read(found, plan, &keeper.toolchain, keeper.base()).ok();
+        drop(slot);
+        if !settings.recache && keeper.textual(found, plan) {
+            return Asked::Answered("preprocessed-hit");
         }
     }
+    Asked::Unknown(Box::new(keeper))
 }
 
 /// Counts a command that the cache has no part in.
@@ -84,85 +118,100 @@ pub fn bypassed(config: &Config, reason: &Reason) {
     }
 }
 
-/// What can be asked before the cache is looked at.
-struct Question {
-    key: crate::key::Key,
-    basis: Vec<u8>,
-    memo: Option<PathBuf>,
-}
-
-fn question(config: &Config, found: &Found, plan: &Plan) -> Result<Question, Reason> {
+/// The compiler of a compile that the cache may take part in.
+fn admit(config: &Config, found: &Found, plan: &Plan) -> Result<Toolchain, Reason> {
     plan.compile.cache.clone()?;
     plan.check_files()?;
     let probe = plan.probe(found, config)?;
-    let toolchain = probe
+    probe
         .toolchain(plan.compile.language)
-        .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))?;
-    Ok(Question {
-        key: lookup::key(found, &plan.compile, plan.dialect, &toolchain),
-        basis: lookup::basis(found, &toolchain),
-        memo: config.run_folder().map(|run| run.join("folders")),
-    })
+        .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))
 }
 
-fn answer(
-    cache: Cache,
-    settings: &CacheSettings,
-    question: Question,
-    plan: &Plan,
-    quiet: bool,
-) -> Asked {
-    let mut lookup = Lookup::new(cache, question.key);
-    if !settings.recache
-        && let Some(hit) = lookup.hit()
-    {
-        match put(&hit, plan) {
-            Ok(()) => {
-                lookup.cache.tell(Event::DirectHit {
-                    saved_ms: hit.answer.compile_ms,
-                    bytes: hit.answer.size(),
-                });
-                if let Some(facts) = hit.refreshed {
-                    // The next one is answered without reading the files.
-                    let _ = store::keep_facts(&lookup, facts);
-                }
-                return Asked::Answered;
-            }
-            Err(_) => lookup.cache.tell(Event::Error("output")),
-        }
-    }
-    let began_ns = lookup.begin(&plan.compile.source);
-    Asked::Unknown(Box::new(Keeper {
-        lookup,
-        basis: question.basis,
-        memo: question.memo,
-        began_ns,
-        read_only: settings.read_only,
-        quiet,
-    }))
-}
-
-/// Writes the files that the compile would have written, then says what it
-/// would have said.
-fn put(hit: &Hit, plan: &Plan) -> io::Result<()> {
+/// Writes the files that the compile would have written.
+fn put(plan: &Plan, object: &Output, dependencies: Option<&[u8]>) -> io::Result<()> {
     let mut files = Vec::new();
     if let Some(path) = &plan.dependencies {
-        let kept = hit.answer.dependencies.as_ref();
-        let kept = kept.ok_or(io::ErrorKind::InvalidData)?;
         let mut file = Pending::new(path, Style::Rewrite)?;
-        file.file().write_all(&kept.content()?)?;
+        let content = dependencies.ok_or(io::ErrorKind::InvalidData)?;
+        file.file().write_all(content)?;
         files.push(file);
     }
-    let mut object = Pending::new(&plan.object, plan.object_style())?;
-    object.file().write_all(&hit.answer.object.content()?)?;
-    files.push(object);
-    output::put_all(files)?;
-    // Nobody may be reading; the compiler would not care either.
-    let _ = io::stderr().write_all(&hit.answer.stderr);
-    Ok(())
+    let mut file = Pending::new(&plan.object, plan.object_style())?;
+    file.file().write_all(&object.content()?)?;
+    files.push(file);
+    output::put_all(files)
 }
 
 impl Keeper {
+    /// Answers by command and files, if that can be done.
+    fn direct(&mut self, plan: &Plan) -> bool {
+        let Some(Hit { answer, refreshed }) = self.lookup.hit() else {
+            return false;
+        };
+        let dependencies = answer.dependencies.as_ref().map(Output::content);
+        let put = dependencies
+            .transpose()
+            .and_then(|content| put(plan, &answer.object, content.as_deref()));
+        if put.is_err() {
+            self.lookup.cache.tell(Event::Error("output"));
+            return false;
+        }
+        // Nobody may be reading; the compiler would not care either.
+        let _ = io::stderr().write_all(&answer.stderr);
+        self.lookup.cache.tell(Event::DirectHit {
+            saved_ms: answer.compile_ms,
+            bytes: answer.size(),
+        });
+        if let Some(facts) = refreshed
+            && !self.settings.read_only
+        {
+            // The next one is answered without reading the files.
+            let _ = store::keep_facts(&self.lookup, facts);
+        }
+        true
+    }
+
+    /// Whether an object may be known by its text. Preprocessing costs too much
+    /// to find out about a file that was never seen.
+    fn may_know_the_text(&self) -> bool {
+        let manifest = &self.lookup.manifest;
+        !manifest.sets.is_empty() || manifest.textual || self.base().is_some()
+    }
+
+    fn base(&self) -> Option<&[u8]> {
+        let base = self.settings.base.as_ref()?;
+        let folder = std::env::current_dir().ok()?;
+        folder
+            .starts_with(base)
+            .then(|| os::bytes(base.as_os_str()))
+    }
+
+    /// Answers by text, if that can be done.
+    fn textual(&mut self, found: &Found, plan: &Plan) -> bool {
+        let Some(text) = &self.text else {
+            return false;
+        };
+        let answer = self.lookup.cache.read(lookup::text_name(&text.key));
+        let Some(answer) = answer.and_then(Answer::read) else {
+            return false;
+        };
+        if put(plan, &answer.object, text.dependencies.as_deref()).is_err() {
+            self.lookup.cache.tell(Event::Error("output"));
+            return false;
+        }
+        self.lookup.cache.tell(Event::PreprocessedHit {
+            saved_ms: answer.compile_ms,
+            bytes: answer.object.size,
+        });
+        if !self.settings.read_only {
+            let listed = text.listed.clone();
+            // The next one is answered directly.
+            let _ = self.store(found, plan, Vec::new(), listed, answer.compile_ms);
+        }
+        true
+    }
+
     /// Runs the user's command, and keeps what it makes.
     ///
     /// # Errors
@@ -192,9 +241,35 @@ impl Keeper {
         listed: Listed,
         compile_ms: u64,
     ) {
-        if self.read_only {
+        if self.settings.read_only {
             return self.lookup.cache.tell(Event::Bypass("read-only"));
         }
+        match self.store(found, plan, stderr, listed, compile_ms) {
+            Ok(bytes) => self.lookup.cache.tell(Event::Miss { bytes }),
+            Err(Refused::Compile(reason)) if reason.code == COMPUTED_QUESTION => {
+                // Kept by its text, from the second time on.
+                self.lookup.cache.tell(Event::Miss { bytes: 0 });
+            }
+            Err(Refused::Compile(reason)) => self.lookup.cache.tell(Event::Bypass(reason.code)),
+            Err(Refused::Cache(trouble)) => {
+                warn(&trouble, &self.settings);
+                self.lookup.cache.tell(Event::Error(trouble.code));
+            }
+        }
+    }
+
+    fn store(
+        &self,
+        found: &Found,
+        plan: &Plan,
+        stderr: Vec<u8>,
+        listed: Listed,
+        compile_ms: u64,
+    ) -> Result<u64, Refused> {
+        let text = self.text.as_ref().map(|text| Shared {
+            key: &text.key,
+            base: self.base().filter(|_| text.shared),
+        });
         let made = Made {
             object: &plan.object,
             dependencies: plan.dependencies.as_deref(),
@@ -202,34 +277,16 @@ impl Keeper {
             listed,
             began_ns: self.began_ns,
             compile_ms,
+            text: text.as_ref(),
         };
-        let stored = self.folders(found, plan).map_err(Refused::from);
-        let stored = stored.and_then(|folders| {
-            store::store(&self.lookup, &plan.compile, plan.dialect, &folders, &made)
-        });
-        match stored {
-            Ok(bytes) => self.lookup.cache.tell(Event::Miss { bytes }),
-            Err(Refused::Compile(reason)) => {
-                if std::env::var_os("HG_LOG").is_some_and(|level| level == "debug") {
-                    eprintln!("hgbuild: not kept: {reason}");
-                }
-                self.lookup.cache.tell(Event::Bypass(reason.code));
-            }
-            Err(Refused::Cache(trouble)) => {
-                warn(&trouble, self.quiet);
-                self.lookup.cache.tell(Event::Error(trouble.code));
-            }
-        }
-    }
-
-    fn folders(&self, found: &Found, plan: &Plan) -> Result<Folders, Reason> {
-        let memo = self.memo.as_deref();
-        search::folders(found, &plan.compile, &self.basis, memo)
+        let basis = lookup::basis(found, &self.toolchain);
+        let folders = search::folders(found, &plan.compile, &basis, self.memo.as_deref())?;
+        store::store(&self.lookup, &plan.compile, plan.dialect, &folders, &made)
     }
 }
 
-fn warn(trouble: &Trouble, quiet: bool) {
-    if !quiet {
+fn warn(trouble: &Trouble, settings: &CacheSettings) {
+    if !settings.warned {
         eprintln!("hgbuild: the cache is not used: {}", trouble.words);
     }
 }

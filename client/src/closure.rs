@@ -20,6 +20,10 @@ const BYTES_MAX: u64 = 512 << 20;
 /// Names that were looked for.
 const NAMES_MAX: usize = 200_000;
 
+/// The reason of a compile that asks for headers in a way that can't be
+/// followed, and that nothing else is wrong with.
+pub const COMPUTED_QUESTION: &str = "computed-question";
+
 /// Where headers are looked for, in the compiler's order.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Folders {
@@ -99,6 +103,8 @@ struct Walk<'a> {
     linked: HashSet<Vec<u8>>,
     bytes: u64,
     computed: bool,
+    /// A file that asks for headers in a way that can't be followed.
+    opaque: Option<Vec<u8>>,
     texts: hazards::Texts,
 }
 
@@ -126,6 +132,7 @@ impl<'a> Walk<'a> {
             linked: HashSet::new(),
             bytes: 0,
             computed: false,
+            opaque: None,
             texts: hazards::Texts::default(),
         })
     }
@@ -175,8 +182,8 @@ impl<'a> Walk<'a> {
             return Err(hazard);
         }
         let found = scan::scan(&text);
-        if found.opaque {
-            return Err(reason("computed-question", &path));
+        if found.opaque && self.opaque.is_none() {
+            self.opaque = Some(path.clone());
         }
         self.computed |= found.computed;
         let folder = folder.to_vec();
@@ -345,6 +352,10 @@ impl<'a> Walk<'a> {
             return Err(reason("computed-include", path));
         }
         self.check_folders()?;
+        // Last: all else is known to be well then.
+        if let Some(path) = &self.opaque {
+            return Err(reason(COMPUTED_QUESTION, path));
+        }
         let now_ns = facts::now_ns();
         let files = self.order.iter().map(|path| {
             let content = &self.files[path];

@@ -41,6 +41,8 @@ pub struct CacheSettings {
     pub read_only: bool,
     /// Nothing is taken, and all is kept anew.
     pub recache: bool,
+    /// Below this folder, paths need not be the same for an answer to be.
+    pub base: Option<PathBuf>,
     /// Trouble with it was told already, by the build above us.
     pub warned: bool,
 }
@@ -92,6 +94,7 @@ struct File {
     queue_ms_max: Option<u32>,
     cache_dir: Option<PathBuf>,
     cache_max_size: Option<String>,
+    base_dir: Option<PathBuf>,
 }
 
 impl Config {
@@ -136,7 +139,8 @@ impl Config {
         }
         let folder = path("HG_CACHE_DIR").or(file.cache_dir);
         let size = text("HG_CACHE_MAX_SIZE").or(file.cache_max_size);
-        let cache = cache(folder, home.as_deref(), size.as_deref());
+        let base = path("HG_BASE_DIR").or(file.base_dir);
+        let cache = cache(folder, home.as_deref(), size.as_deref(), base);
         let cache = cache.unwrap_or_else(|why| {
             note(Err(why));
             None
@@ -171,11 +175,18 @@ fn cache(
     folder: Option<PathBuf>,
     home: Option<&Path>,
     size: Option<&str>,
+    base: Option<PathBuf>,
 ) -> Result<Option<CacheSettings>, String> {
     let size_bytes_max = match size {
         None => CACHE_BYTES_DEFAULT,
         Some(size) => size::parse(size).map_err(|why| format!("HG_CACHE_MAX_SIZE: {why}"))?,
     };
+    if let Some(base) = base.as_ref().filter(|base| !base.is_absolute()) {
+        return Err(format!(
+            "HG_BASE_DIR: {}: not an absolute path",
+            base.display()
+        ));
+    }
     let folder = folder.or_else(|| home.map(|home| home.join("cache")));
     Ok(folder
         .filter(|_| size_bytes_max > 0)
@@ -184,6 +195,7 @@ fn cache(
             size_bytes_max,
             read_only: is_on("HG_READONLY_CACHE"),
             recache: is_on("HG_RECACHE"),
+            base,
             warned: is_on("HG_CACHE_WARNED"),
         }))
 }

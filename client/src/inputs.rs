@@ -49,6 +49,15 @@ pub struct Gathered {
     pub listed: Listed,
 }
 
+/// Which text is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Macros kept, for another machine to compile.
+    Travelling,
+    /// Macros expanded, to be compared with another such text.
+    Expanded,
+}
+
 /// A preprocessor at work.
 pub struct Preprocessing {
     child: Child,
@@ -72,11 +81,20 @@ impl Preprocessing {
     ///
     /// # Errors
     /// Why the compile stays local.
-    pub fn start(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Self, Reason> {
+    pub fn start(
+        found: &Found,
+        compile: &Compile,
+        dialect: Dialect,
+        text: Wanted,
+    ) -> Result<Self, Reason> {
         let failed = |error: io::Error| reason("preprocessor-failed", error);
         let dependencies = scratch().map_err(failed)?;
         let target = descriptor_path(&dependencies);
-        let mut args = compile.preprocess_args(dialect, Some(target.as_bytes()));
+        let target_bytes = Some(target.as_bytes());
+        let mut args = match text {
+            Wanted::Travelling => compile.preprocess_args(dialect, target_bytes),
+            Wanted::Expanded => compile.expand_args(dialect, target_bytes),
+        };
         if compile.dependencies.is_none() {
             // For us: what the text is made of.
             args.extend(["-MD", "-MF", &target].map(|word| word.as_bytes().to_vec()));

@@ -30,6 +30,7 @@ pub mod output;
 pub mod plan;
 pub mod capture;
 pub mod lookup;
+pub mod preprocessed;
 pub mod store;
 pub mod cached;
 pub mod events;

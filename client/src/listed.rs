@@ -6,12 +6,9 @@ use crate::closure::Listed;
 
 /// The prerequisites of the first rule of `text`; `complete`: system headers too.
 pub fn from_rule(text: &[u8], complete: bool) -> Listed {
+    // Nothing said is not the same as nothing read.
     let Some(mut at) = after_target(text) else {
-        // An empty list is complete when nothing was to be listed.
-        return Listed {
-            paths: Vec::new(),
-            complete: complete && text.is_empty(),
-        };
+        return Listed::default();
     };
     let mut paths = Vec::new();
     let mut path = Vec::new();
@@ -68,19 +65,24 @@ fn after_target(text: &[u8]) -> Option<usize> {
         .map(|at| at + 1)
 }
 
-/// The list that clang's `CC_PRINT_HEADERS` makes: dots for the depth, a path.
-/// The source is not in it.
+/// The list that clang's `CC_PRINT_HEADERS` makes: a path on each line, after
+/// dots for the depth in some versions. The source is not in it.
 pub fn from_headers(text: &[u8], source: &[u8]) -> Listed {
     let mut paths = vec![source.to_vec()];
     for line in text.split(|byte| *byte == b'\n') {
         let dots = line.iter().take_while(|byte| **byte == b'.').count();
-        if let Some(path) = line[dots..].strip_prefix(b" ") {
+        let path = match line[dots..].strip_prefix(b" ") {
+            Some(path) if dots > 0 => path,
+            _ => line,
+        };
+        if !path.is_empty() {
             paths.push(path.to_vec());
         }
     }
     Listed {
+        // Nothing said is not the same as nothing read.
+        complete: paths.len() > 1,
         paths,
-        complete: true,
     }
 }
 
@@ -112,12 +114,18 @@ mod tests {
         );
         assert_eq!(rule("c:/a.o: a.c"), ["a.c"]);
         assert!(!from_rule(b"nonsense", true).complete);
-        assert!(from_rule(b"", true).complete);
+        assert!(!from_rule(b"", true).complete);
+        assert!(from_rule(b"a.o: a.c\n", true).complete);
     }
 
     #[test]
     fn headers() {
         let listed = from_headers(b". a.h\n.. /usr/include/b c.h\n", b"a.c");
-        assert_eq!(listed.paths, [&b"a.c"[..], b"a.h", b"/usr/include/b c.h"]);
+        let all = [&b"a.c"[..], b"a.h", b"/usr/include/b c.h"];
+        assert_eq!(listed.paths, all);
+        assert!(listed.complete);
+        let listed = from_headers(b"a.h\n/usr/include/b c.h\n", b"a.c");
+        assert_eq!(listed.paths, all);
+        assert!(!from_headers(b"", b"a.c").complete);
     }
 }

@@ -59,22 +59,38 @@ pub struct Hit {
 
 /// What the question is made of, beside the content of files.
 pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Toolchain) -> Key {
+    let mut key = compiler(found, compile, dialect, toolchain);
+    place(&mut key);
+    for argument in &compile.arguments {
+        for word in &argument.words {
+            key.add("argument", word);
+        }
+    }
+    environment(&mut key);
+    key
+}
+
+/// Which compiler, by content and by name.
+pub fn compiler(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Toolchain) -> Key {
     let mut key = Key::default();
     key.add("compiler", &toolchain.digest);
     key.add("driver", os::bytes(found.driver.as_os_str()));
     key.add("name", os::bytes(&found.command.arg0));
     key.add("language", compile.language.name().as_bytes());
     key.add("family", dialect.family.name().as_bytes());
+    key
+}
+
+/// Adds where it runs; as a shell spells it is what compilers write down.
+pub fn place(key: &mut Key) {
     let folder = env::current_dir().unwrap_or_default();
     key.add("directory", os::bytes(folder.as_os_str()));
-    for argument in &compile.arguments {
-        for word in &argument.words {
-            key.add("argument", word);
-        }
-    }
-    // The folder as a shell spells it is what compilers write down.
     let pwd = env::var_os("PWD").unwrap_or_default();
     key.add("environment PWD", os::bytes(&pwd));
+}
+
+/// Adds the variables that a compiler reads.
+pub fn environment(key: &mut Key) {
     let mut variables: Vec<_> = env::vars_os()
         .filter(|(name, _)| {
             let name = os::bytes(name);
@@ -86,7 +102,6 @@ pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Toolc
         let what = format!("environment {}", name.to_string_lossy());
         key.add(&what, os::bytes(&value));
     }
-    key
 }
 
 /// What the compiler's folders for headers hang on, beside its options.
@@ -154,6 +169,14 @@ pub fn manifest_name(key: &Key) -> Name {
     Name {
         key: key.digest(),
         kind: Kind::Manifest,
+    }
+}
+
+/// Where the answer to a text lies.
+pub fn text_name(key: &Key) -> Name {
+    Name {
+        key: key.digest(),
+        kind: Kind::Result,
     }
 }
 

@@ -69,6 +69,9 @@ pub struct Manifest {
     /// At most sixteen.
     #[prost(message, repeated, tag = "1")]
     pub sets: Vec<Facts>,
+    /// No facts can be kept: only the preprocessed text says what is read.
+    #[prost(bool, tag = "2")]
+    pub textual: bool,
 }
 
 /// Facts that are true now.

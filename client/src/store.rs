@@ -6,14 +6,15 @@ use bytes::Bytes;
 use hg_proto::arg_table::{File, Role};
 use hg_proto::args::{Compile, Dialect, Reason};
 use hg_proto::toolchain::Family;
+use memchr::memmem;
 use prost::Message;
 
 use crate::answer::{Answer, Output};
-use crate::cache::{Cache, Name, Trouble};
-use crate::closure::{self, Closure, Folders, Listed};
+use crate::cache::{Cache, Trouble};
+use crate::closure::{self, COMPUTED_QUESTION, Closure, Folders, Listed};
 use crate::facts;
 use crate::key::{Key, Part};
-use crate::lookup::{Lookup, answer_name, manifest_name, trail_name};
+use crate::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::manifest::{Facts, Manifest};
 use crate::os;
 
@@ -32,6 +33,17 @@ pub struct Made<'a> {
     pub began_ns: i64,
     /// Milliseconds from start to end.
     pub compile_ms: u64,
+    /// The text that it was made of, where that is known.
+    pub text: Option<&'a Shared<'a>>,
+}
+
+/// A text under which an object may be kept.
+#[derive(Debug)]
+pub struct Shared<'a> {
+    /// What the object hangs on.
+    pub key: &'a Key,
+    /// The folder that the object must not name.
+    pub base: Option<&'a [u8]>,
 }
 
 /// The last question about a source.
@@ -82,7 +94,18 @@ pub fn store(
         macros: macros(compile),
         precompiled: dialect.family == Family::Gcc,
         began_ns: made.began_ns,
-    })?;
+    });
+    let textual = matches!(&closure, Err(reason) if reason.code == COMPUTED_QUESTION);
+    if let (Some(text), true) = (made.text, textual || closure.is_ok()) {
+        keep_text(&lookup.cache, text, made)?;
+    }
+    if textual {
+        let mut manifest = known(lookup);
+        manifest.textual = true;
+        let name = manifest_name(&lookup.key);
+        lookup.cache.write(name, &manifest.encode_to_vec())?;
+    }
+    let closure = closure?;
     let answer = Answer {
         object: output(made.object)?,
         dependencies: made.dependencies.map(output).transpose()?,
@@ -95,16 +118,44 @@ pub fn store(
     if let Some(entry) = answer_name(&name) {
         cache.write(entry, &answer.encode_to_vec())?;
     }
-    keep_facts(
-        lookup,
-        Facts {
-            answer: name,
-            files: closure.files,
-            folders: closure.folders,
-        },
-    )?;
+    let facts = Facts {
+        answer: name,
+        files: closure.files,
+        folders: closure.folders,
+    };
+    keep_facts(lookup, facts)?;
     leave_trail(cache, lookup.key.parts(), &compile.source)?;
     Ok(answer.size())
+}
+
+/// Keeps an object under its text. What was said quotes lines of files, and is
+/// never said again on account of a text.
+fn keep_text(cache: &Cache, text: &Shared<'_>, made: &Made<'_>) -> Result<(), Refused> {
+    if !made.stderr.is_empty() {
+        return Ok(());
+    }
+    let object = output(made.object)?;
+    if let Some(base) = text.base {
+        let content = object.content();
+        if content.map_or(true, |content| memmem::find(&content, base).is_some()) {
+            return Ok(());
+        }
+    }
+    let answer = Answer {
+        object,
+        compile_ms: made.compile_ms,
+        ..Answer::default()
+    };
+    Ok(cache.write(text_name(text.key), &answer.encode_to_vec())?)
+}
+
+fn known(lookup: &Lookup) -> Manifest {
+    // Another process may have added to it since we looked.
+    lookup
+        .cache
+        .read(manifest_name(&lookup.key))
+        .and_then(Manifest::read)
+        .unwrap_or_default()
 }
 
 /// Adds `facts` to what is known about a question.
@@ -112,14 +163,9 @@ pub fn store(
 /// # Errors
 /// The cache can't be written.
 pub fn keep_facts(lookup: &Lookup, facts: Facts) -> Result<(), Trouble> {
-    let name: Name = manifest_name(&lookup.key);
-    // Another process may have added to it since we looked.
-    let mut manifest = lookup
-        .cache
-        .read(name)
-        .and_then(Manifest::read)
-        .unwrap_or_default();
+    let mut manifest = known(lookup);
     manifest.add(facts);
+    let name = manifest_name(&lookup.key);
     lookup.cache.write(name, &manifest.encode_to_vec())
 }
 

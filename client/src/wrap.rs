@@ -17,7 +17,7 @@ use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::events::{self, Place, Record};
 use crate::grpc::{Connection, GrpcError, Tasks};
-use crate::inputs::{self, Gathered, Preprocessing};
+use crate::inputs::{self, Gathered, Preprocessing, Wanted};
 use crate::local::{self, Ended};
 use crate::memo::{Known, Memos};
 use crate::os;
@@ -121,11 +121,12 @@ impl Wrap<'_> {
 
     /// Ends this process if the cache has the answer; else says who keeps it.
     fn cached(&self, found: &Found, plan: &Plan) -> Option<Box<Keeper>> {
-        match cached::ask(self.config, found, plan) {
+        let wait = || self.slots().and_then(Slots::wait);
+        match cached::ask(self.config, found, plan, wait) {
             Asked::No => None,
             Asked::Unknown(keeper) => Some(keeper),
-            Asked::Answered => {
-                self.tell(Place::Cache, &reason("direct-hit", ""), 0);
+            Asked::Answered(how) => {
+                self.tell(Place::Cache, &reason(how, ""), 0);
                 std::process::exit(0)
             }
         }
@@ -197,7 +198,8 @@ impl Wrap<'_> {
         plan: &Plan,
     ) -> Result<(Connection, Gathered), Stay> {
         let slot = self.slots().and_then(Slots::wait);
-        let mut preprocessing = Preprocessing::start(found, &plan.compile, plan.dialect)?;
+        let mut preprocessing =
+            Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Travelling)?;
         let connection = tasks.run(Connection::open(tasks, address, CONNECT_MS_MAX));
         let text = preprocessing.text()?;
         let connection = connection.map_err(|error| {

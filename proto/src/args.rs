@@ -502,6 +502,43 @@ impl Compile {
         dialect: Dialect,
         dependency_file: Option<&[u8]>,
     ) -> Vec<Vec<u8>> {
+        match dialect.family {
+            Family::Gcc => self.preprocess(&["-fdirectives-only"], dependency_file),
+            Family::Clang => self.preprocess(
+                &["-frewrite-includes", "-Qunused-arguments"],
+                dependency_file,
+            ),
+        }
+    }
+
+    /// The command that preprocesses to stdout as a compile does, macros
+    /// expanded: what it writes is all that the compile would see, comments
+    /// too where they matter. `dependency_file` as in
+    /// [`Compile::preprocess_args`].
+    pub fn expand_args(&self, dialect: Dialect, dependency_file: Option<&[u8]>) -> Vec<Vec<u8>> {
+        let mut how = Vec::new();
+        if dialect.family == Family::Clang {
+            how.push("-Qunused-arguments");
+        }
+        if self.warns_of_comments() {
+            how.push("-CC");
+        }
+        self.preprocess(&how, dependency_file)
+    }
+
+    // `/* fall through */` and the like.
+    fn warns_of_comments(&self) -> bool {
+        let silent = self.arguments.iter().any(|a| a.words[0] == b"-w");
+        let warns = |word: &[u8]| {
+            let passed = [&b"-Wno-"[..], b"-Wl,", b"-Wa,", b"-Wp,"];
+            word.starts_with(b"-W") && !passed.iter().any(|start| word.starts_with(start))
+                || word.starts_with(b"-pedantic")
+                || word.starts_with(b"--pedantic")
+        };
+        !silent && self.arguments.iter().any(|a| warns(&a.words[0]))
+    }
+
+    fn preprocess(&self, how: &[&str], dependency_file: Option<&[u8]>) -> Vec<Vec<u8>> {
         let mut args: Vec<Vec<u8>> = Vec::with_capacity(self.arguments.len() + 8);
         let kept = |role| {
             !matches!(
@@ -513,10 +550,7 @@ impl Compile {
             args.extend(argument.words.iter().cloned());
         }
         args.push(b"-E".to_vec());
-        match dialect.family {
-            Family::Gcc => args.push(b"-fdirectives-only".to_vec()),
-            Family::Clang => args.extend(words(&["-frewrite-includes", "-Qunused-arguments"])),
-        }
+        args.extend(words(how));
         if let (Some(file), Some(dependencies)) = (dependency_file, &self.dependencies) {
             self.push_dependencies(dependencies, file, &mut args);
         }
