@@ -354,11 +354,11 @@ pub const CASES: &[Case] = &[
             ("b\\b/b.h", "#define B 1\n"),
         ],
         &[
-            Hit,
+            Any,
             Write("q\"q/q.h", "#define Q 2\n"),
-            New,
+            NewAny,
             Write("b\\b/b.h", "#define B 5\n"),
-            New,
+            NewAny,
         ],
     ),
     case(
