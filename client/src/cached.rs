@@ -12,12 +12,14 @@ use hg_proto::v1::Toolchain;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::answer::{Answer, Output};
-use crate::cache::{Cache, Event, Trouble};
+use crate::cache::{Cache, Trouble};
 use crate::capture::{self, Said};
 use crate::closure::{COMPUTED_QUESTION, Listed};
 use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
+use crate::day_log::Event;
 use crate::inputs::{descriptor_path, scratch};
+use crate::key::Key;
 use crate::listed;
 use crate::lookup::{self, Hit, Lookup};
 use crate::os;
@@ -35,6 +37,7 @@ pub struct Keeper {
     /// Where the compiler's folders for headers are remembered.
     memo: Option<PathBuf>,
     settings: CacheSettings,
+    base: Option<Vec<u8>>,
     began_ns: i64,
     text: Option<Text>,
 }
@@ -60,30 +63,26 @@ pub fn ask(
     let Some(settings) = &config.cache else {
         return Asked::No;
     };
-    let cache = match Cache::open(
-        &settings.folder,
-        settings.size_bytes_max,
-        settings.read_only,
-    ) {
+    let cache = match open(settings) {
         Ok(cache) => cache,
         Err(trouble) => {
             warn(&trouble, settings);
             return Asked::No;
         }
     };
-    let toolchain = match admit(config, found, plan) {
-        Ok(toolchain) => toolchain,
+    let (toolchain, key) = match question(config, found, plan) {
+        Ok(question) => question,
         Err(reason) => {
             cache.tell(Event::Bypass(reason.code));
             return Asked::No;
         }
     };
-    let key = lookup::key(found, &plan.compile, plan.dialect, &toolchain);
     let mut keeper = Keeper {
         lookup: Lookup::new(cache, key),
         toolchain,
         memo: config.run_folder().map(|run| run.join("folders")),
         settings: settings.clone(),
+        base: base(settings),
         began_ns: 0,
         text: None,
     };
@@ -94,7 +93,8 @@ pub fn ask(
     if keeper.may_know_the_text() {
         let slot = wait();
         // Where the text can't be had, the compile will say why.
-        keeper.text = preprocessed::read(found, plan, &keeper.toolchain, keeper.base()).ok();
+        keeper.text =
+            preprocessed::read(found, plan, &keeper.toolchain, keeper.base.as_deref()).ok();
         drop(slot);
         if !settings.recache && keeper.textual(found, plan) {
             return Asked::Answered("preprocessed-hit");
@@ -108,24 +108,45 @@ pub fn bypassed(config: &Config, reason: &Reason) {
     let Some(settings) = &config.cache else {
         return;
     };
-    let cache = Cache::open(
-        &settings.folder,
-        settings.size_bytes_max,
-        settings.read_only,
-    );
-    if let Ok(cache) = cache {
+    if let Ok(cache) = open(settings) {
         cache.tell(Event::Bypass(reason.code));
     }
 }
 
-/// The compiler of a compile that the cache may take part in.
-fn admit(config: &Config, found: &Found, plan: &Plan) -> Result<Toolchain, Reason> {
+/// The cache as it is set.
+///
+/// # Errors
+/// It can't be used.
+pub fn open(settings: &CacheSettings) -> Result<Cache, Trouble> {
+    Cache::open(
+        &settings.folder,
+        settings.size_bytes_max,
+        settings.read_only,
+    )
+}
+
+/// Compiler and question of a compile that the cache may take part in.
+///
+/// # Errors
+/// It may not.
+pub fn question(config: &Config, found: &Found, plan: &Plan) -> Result<(Toolchain, Key), Reason> {
     plan.compile.cache.clone()?;
     plan.check_files()?;
     let probe = plan.probe(found, config)?;
-    probe
+    let toolchain = probe
         .toolchain(plan.compile.language)
-        .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))
+        .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))?;
+    let key = lookup::key(found, &plan.compile, plan.dialect, &toolchain);
+    Ok((toolchain, key))
+}
+
+/// The base folder, if that is what we are below.
+pub fn base(settings: &CacheSettings) -> Option<Vec<u8>> {
+    let base = settings.base.as_ref()?;
+    let folder = std::env::current_dir().ok()?;
+    folder
+        .starts_with(base)
+        .then(|| os::bytes(base.as_os_str()).to_vec())
 }
 
 /// Writes the files that the compile would have written.
@@ -176,15 +197,7 @@ impl Keeper {
     /// to find out about a file that was never seen.
     fn may_know_the_text(&self) -> bool {
         let manifest = &self.lookup.manifest;
-        !manifest.sets.is_empty() || manifest.textual || self.base().is_some()
-    }
-
-    fn base(&self) -> Option<&[u8]> {
-        let base = self.settings.base.as_ref()?;
-        let folder = std::env::current_dir().ok()?;
-        folder
-            .starts_with(base)
-            .then(|| os::bytes(base.as_os_str()))
+        !manifest.sets.is_empty() || manifest.textual || self.base.is_some()
     }
 
     /// Answers by text, if that can be done.
@@ -268,7 +281,7 @@ impl Keeper {
     ) -> Result<u64, Refused> {
         let text = self.text.as_ref().map(|text| Shared {
             key: &text.key,
-            base: self.base().filter(|_| text.shared),
+            base: self.base.as_deref().filter(|_| text.shared),
         });
         let made = Made {
             object: &plan.object,

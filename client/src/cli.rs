@@ -9,7 +9,7 @@ use argh::FromArgs;
 /// compiler's name is the compiler's; our own flags stand before it.
 #[derive(Debug, Default, FromArgs)]
 #[argh(
-    note = "Settings: flag, environment (HG_COORDINATOR, HG_LOCAL_SLOTS, HG_FALLBACK,\nHG_EVENT_LOG, HG_LOG, HG_CC, HG_CXX, HG_QUEUE_MS_MAX, HG_DISABLE),\n~/.hybridgrid/config.toml, default.\n",
+    note = "Settings: flag, environment (HG_COORDINATOR, HG_LOCAL_SLOTS, HG_FALLBACK,\nHG_EVENT_LOG, HG_LOG, HG_CC, HG_CXX, HG_QUEUE_MS_MAX, HG_DISABLE; of the cache:\nHG_CACHE_DIR, HG_CACHE_MAX_SIZE, HG_BASE_DIR, HG_RECACHE, HG_READONLY_CACHE),\n~/.hybridgrid/config.toml, default.\n",
     example = "hgbuild clang -O2 -c foo.c    one compile: COMPILER ARGS...\nhgbuild make -j               a build: make, ninja, cmake --build ...\nhgbuild -- ./build.sh         any other build command"
 )]
 pub struct Flags {
@@ -41,6 +41,10 @@ pub enum Subcommand {
     Status(Status),
     /// See [`Workers`].
     Workers(Workers),
+    /// See [`Cache`].
+    Cache(Cache),
+    /// See [`Explain`].
+    Explain(Explain),
 }
 
 /// show what the coordinator says of the grid
@@ -61,9 +65,82 @@ pub struct Workers {
     pub json: bool,
 }
 
+/// look at the local cache, or tend it
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "cache")]
+pub struct Cache {
+    /// what is to be done
+    #[argh(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// What is to be done with the cache.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+pub enum CacheCommand {
+    /// See [`Stats`].
+    Stats(Stats),
+    /// See [`Zero`].
+    Zero(Zero),
+    /// See [`Clear`].
+    Clear(Clear),
+    /// See [`Prune`].
+    Prune(Prune),
+    /// See [`Verify`].
+    Verify(Verify),
+}
+
+/// show size, hits and misses
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "stats")]
+pub struct Stats {
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// set the counts to zero
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "zero")]
+pub struct Zero {}
+
+/// remove all entries
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "clear")]
+pub struct Clear {}
+
+/// remove the entries that were not used for longest
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "prune")]
+pub struct Prune {
+    /// down to this size, as in 5GiB or 500M (HG_CACHE_MAX_SIZE when not given)
+    #[argh(option, arg_name = "SIZE")]
+    pub max_size: Option<String>,
+}
+
+/// read every entry and remove those that are damaged
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "verify")]
+pub struct Verify {}
+
+/// say what the cache would answer to a compile, and why
+#[derive(Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "explain",
+    example = "hgbuild explain -- clang -O2 -c foo.c"
+)]
+pub struct Explain {
+    /// say only what changed since the last entry of the source
+    #[argh(switch)]
+    pub last: bool,
+}
+
 /// What is asked for.
 #[derive(Debug)]
 pub enum Request {
+    /// Explain this compile; only what changed, if so.
+    Explain(Vec<OsString>, bool),
     /// Run this compiler with these arguments.
     Compile(OsString, Vec<OsString>),
     /// Run this build command.
@@ -120,9 +197,16 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
     if !dashes && rest.len() == 1 && first == Some("help") {
         own.push("--help".to_owned());
     }
-    let is_own = !dashes && matches!(first, Some("status" | "workers"));
+    let is_own = !dashes && matches!(first, Some("status" | "workers" | "cache" | "explain"));
+    let mut explained = Vec::new();
     if is_own {
-        own.extend(rest.iter().map(|word| word.to_string_lossy().into_owned()));
+        let (ours, theirs) = match first {
+            Some("explain") => rest.split_at(explained_at(&rest)),
+            _ => (&rest[..], &[][..]),
+        };
+        own.extend(ours.iter().map(|word| word.to_string_lossy().into_owned()));
+        let dashes = theirs.first().is_some_and(|word| word == "--");
+        explained.extend(theirs.iter().skip(usize::from(dashes)).cloned());
     }
     let words: Vec<&str> = own.iter().map(String::as_str).collect();
     let mut flags = Flags::from_args(&["hgbuild"], &words).map_err(|early| Usage {
@@ -131,6 +215,10 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
     })?;
     if flags.version {
         return Ok((flags, Request::Version));
+    }
+    if let Some(Subcommand::Explain(explain)) = &flags.command {
+        let last = explain.last;
+        return Ok((flags, Request::Explain(explained, last)));
     }
     if let Some(command) = flags.command.take() {
         return Ok((flags, Request::Own(command)));
@@ -147,6 +235,12 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
         Some((compiler, args)) => Request::Compile(compiler.clone(), args.to_vec()),
     };
     Ok((flags, request))
+}
+
+/// Where the compile begins in `explain --last -- cc -c x.c`.
+fn explained_at(words: &[OsString]) -> usize {
+    let flag = |word: &OsString| word != "--" && word.as_encoded_bytes().starts_with(b"-");
+    1 + words.iter().skip(1).take_while(|word| flag(word)).count()
 }
 
 fn is_build_command(word: &str) -> bool {
@@ -189,6 +283,25 @@ mod tests {
             request,
             Request::Own(Subcommand::Workers(Workers { json: true }))
         ));
+    }
+
+    #[test]
+    fn explained_compiles_keep_their_flags() {
+        for words in [
+            &["explain", "--last", "--", "gcc", "-c", "--last"][..],
+            &["explain", "--last", "gcc", "-c", "--last"],
+        ] {
+            let Request::Explain(compile, last) = parsed(words).1 else {
+                panic!("{words:?}");
+            };
+            assert!(last);
+            assert_eq!(compile, ["gcc", "-c", "--last"]);
+        }
+        assert!(
+            parse(vec!["explain".into(), "--help".into()])
+                .unwrap_err()
+                .asked_for
+        );
     }
 
     #[test]

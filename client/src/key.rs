@@ -32,6 +32,11 @@ impl Default for Key {
 }
 
 impl Key {
+    /// Made of `parts` alone.
+    pub fn of(parts: Vec<Part>) -> Self {
+        Key { parts }
+    }
+
     /// Adds a part; order matters.
     pub fn add(&mut self, what: &str, value: &[u8]) {
         self.parts.push(Part {

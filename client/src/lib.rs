@@ -20,7 +20,13 @@ pub mod listed;
 pub mod search;
 pub mod key;
 pub mod answer;
+pub mod lru;
+pub mod shard;
+pub mod evict;
+pub mod day_log;
+pub mod draft;
 pub mod cache;
+pub mod tally;
 pub mod indentation;
 pub mod inputs;
 pub mod attempt;
@@ -33,6 +39,8 @@ pub mod lookup;
 pub mod preprocessed;
 pub mod store;
 pub mod cached;
+pub mod cache_command;
+pub mod explain;
 pub mod events;
 pub mod wrap;
 pub mod masquerade;
@@ -75,6 +83,10 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         Request::Build(words) => build::run(words, &config),
         Request::Own(Subcommand::Status(status)) => status::status(&config, status.json),
         Request::Own(Subcommand::Workers(workers)) => status::workers(&config, workers.json),
+        Request::Own(Subcommand::Cache(cache)) => cache_command::run(&config, cache.command),
+        // The words of the compile come with it.
+        Request::Own(Subcommand::Explain(_)) => 2,
+        Request::Explain(words, last) => explain::explain(&config, &words, last),
         Request::Version => {
             println!("hgbuild {}", env!("CARGO_PKG_VERSION"));
             0

@@ -146,6 +146,11 @@ impl Lookup {
         })
     }
 
+    /// Whether there is an answer to a text.
+    pub fn knows_text(&self, text: &Key) -> bool {
+        self.cache.read(text_name(text)).is_some()
+    }
+
     /// To be called before a compile whose result shall be kept: waits for the
     /// clock to pass the times of the files, so that one that is written from
     /// now on is seen to be. Nanoseconds since 1970.

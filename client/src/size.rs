@@ -1,33 +1,43 @@
 //! Sizes as people write them. Pure.
 
-/// `10GiB`, `500M`, `1.5G`, `0`, plain bytes: k, M, G, T are powers of 1,000, Ki,
-/// Mi, Gi, Ti of 1,024, and a B may follow.
+/// Bytes of `10GiB`, `500M`, `1.5G`, `0`: k, M, G, T are powers of 1000 and Ki,
+/// Mi, Gi, Ti of 1024, with or without a B; a plain number is bytes.
 ///
 /// # Errors
 /// What is wrong with it, in words.
 pub fn parse(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text}: a size like 10GiB or 500M is expected");
-    let trimmed = text.trim();
-    let end = trimmed
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(trimmed.len());
-    let (number, unit) = trimmed.split_at(end);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let wrong = || format!("{text:?} is no size such as 10GiB, 500M or 0");
+    let typed = text.trim();
+    let digits = typed
+        .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
+        .unwrap_or(typed.len());
+    let (number, unit) = typed.split_at(digits);
     let unit = unit.trim().to_ascii_lowercase();
     let unit = unit.strip_suffix('b').unwrap_or(&unit);
-    let (base, letter) = match unit.strip_suffix('i') {
-        Some(letter) => (1024f64, letter),
-        None => (1000f64, unit),
+    let (power, base) = match unit.strip_suffix('i') {
+        Some(power) if !power.is_empty() => (power, 1024_u64),
+        Some(_) => return Err(wrong()),
+        None => (unit, 1000),
     };
-    let power = match letter {
-        "" if base == 1000.0 => 0,
+    let exponent = match power {
+        "" => 0,
         "k" => 1,
         "m" => 2,
         "g" => 3,
         "t" => 4,
         _ => return Err(wrong()),
     };
-    Ok((number * base.powi(power)) as u64)
+    let factor = base.pow(exponent);
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or_else(wrong);
+    }
+    let part: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = part * factor as f64;
+    if bytes.is_finite() && bytes < u64::MAX as f64 {
+        Ok(bytes as u64)
+    } else {
+        Err(wrong())
+    }
 }
 
 /// For people, in powers of 1,024.

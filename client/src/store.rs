@@ -10,7 +10,7 @@ use memchr::memmem;
 use prost::Message;
 
 use crate::answer::{Answer, Output};
-use crate::cache::{Cache, Trouble};
+use crate::cache::{Cache, Name, Trouble};
 use crate::closure::{self, COMPUTED_QUESTION, Closure, Folders, Listed};
 use crate::facts;
 use crate::key::{Key, Part};
@@ -52,6 +52,18 @@ pub struct Trail {
     /// What it was made of.
     #[prost(message, repeated, tag = "1")]
     pub parts: Vec<Part>,
+}
+
+impl Trail {
+    /// Reads a trail's entry. `None`: it is none.
+    pub fn read(body: Vec<u8>) -> Option<Trail> {
+        Trail::decode(&body[..]).ok()
+    }
+
+    /// Where the manifest of that question lies.
+    pub fn manifest(&self) -> Name {
+        manifest_name(&Key::of(self.parts.clone()))
+    }
 }
 
 /// Why nothing was kept.

@@ -10,10 +10,11 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 21] = [
+const PURE: [&str; 22] = [
     "client/src/attempt.rs",
     "client/src/hazards.rs",
     "client/src/indentation.rs",
+    "client/src/lru.rs",
     "coord/src/coordinator.rs",
     "coord/src/id.rs",
     "coord/src/jobs.rs",
