@@ -8,6 +8,9 @@ use hg_tests::skip;
 use crate::contender::Contender;
 use crate::units::{Project, Unit};
 
+/// Runs behind a tool, the last of which counts.
+const WARM_RUNS: usize = 4;
+
 /// Prints a row for each contender that remembers.
 pub fn print(project: &Project, contenders: &[Contender]) {
     println!("\ninstructions of a hit: {}", project.name);
@@ -62,9 +65,15 @@ fn by_callgrind(contender: &Contender, unit: &Unit) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
+/// What the tool says of a hit. It may change the environment, so that the first
+/// runs behind it are misses.
 fn stderr(contender: &Contender, front: &[OsString], unit: &Unit) -> Option<String> {
-    let mut command = contender.behind(front, unit);
-    let output = command.stderr(Stdio::piped()).output().ok()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    output.status.success().then_some(said)
+    let mut said = None;
+    for _ in 0..WARM_RUNS {
+        let mut command = contender.behind(front, unit);
+        let output = command.stderr(Stdio::piped()).output().ok()?;
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        said = output.status.success().then_some(words);
+    }
+    said
 }
