@@ -10,12 +10,14 @@ use std::thread;
 
 use hg_proto::v1::{GetStatusRequest, GetStatusResponse};
 
+use crate::cached;
 use crate::compiler::Search;
 use crate::config::Config;
 use crate::grpc::Tasks;
 use crate::local::Ended;
 use crate::masquerade;
 use crate::os;
+use crate::report;
 use crate::signals::{self, Forwarding};
 use crate::slots::Slots;
 use crate::summary;
@@ -61,6 +63,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         }
     };
     drop(forwarding);
+    report::report_alone(config);
     if let Some(log) = log {
         summary::print(&log.path);
     }
@@ -97,6 +100,13 @@ fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
     }
     if let Some(address) = &config.coordinator {
         command.env("HG_COORDINATOR", address);
+    }
+    if let Some(settings) = config.cache.as_ref().filter(|settings| !settings.warned)
+        && let Err(trouble) = cached::open(settings)
+    {
+        // Once, not for each of a thousand compiles.
+        cached::warn(&trouble, settings);
+        command.env("HG_CACHE_WARNED", "1");
     }
     if !config.fallback {
         command.env("HG_FALLBACK", "0");

@@ -298,7 +298,8 @@ impl Keeper {
     }
 }
 
-fn warn(trouble: &Trouble, settings: &CacheSettings) {
+/// Says once that the cache is left out.
+pub fn warn(trouble: &Trouble, settings: &CacheSettings) {
     if !settings.warned {
         eprintln!("hgbuild: the cache is not used: {}", trouble.words);
     }

@@ -106,7 +106,8 @@ where
     }
 }
 
-/// A connection to a coordinator.
+/// A connection to a coordinator; clones share it.
+#[derive(Clone)]
 pub struct Connection {
     sender: SendRequest<Outgoing>,
     address: String,

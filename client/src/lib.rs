@@ -40,6 +40,7 @@ pub mod preprocessed;
 pub mod store;
 pub mod cached;
 pub mod cache_command;
+pub mod report;
 pub mod explain;
 pub mod events;
 pub mod wrap;

@@ -188,7 +188,7 @@ fn is_suffix(path: &Path) -> bool {
 }
 
 /// Tasks of one user on one machine share a turn.
-fn client_name() -> String {
+pub fn client_name() -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     format!("{}@{}", nix::unistd::getuid(), host.to_string_lossy())
 }

@@ -14,9 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::lru::{
-    Change, Entries, Entry, Id, RECORD_BYTES, SHARDS, SLOT_BYTES, Slot, Slots, on_disk,
-};
+use crate::lru::{Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk};
 
 /// Looks at a lock that is taken, before it is left: its holder may be stopped
 /// for good. Looks, not time: where all wait long for a core, the holder does too.
@@ -376,17 +374,13 @@ impl Shard<'_> {
         }
     }
 
-    /// All of `changes` or none of them.
+    /// All of `changes` or none of them. After a torn record they are damaged
+    /// too, and the next load counts the files.
     fn append(&mut self, changes: &[Change]) -> io::Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut len = self.journal.metadata()?.len();
-        let torn = len % RECORD_BYTES as u64;
-        if torn != 0 {
-            len -= torn;
-            self.journal.set_len(len)?;
-        }
+        let len = self.journal.metadata()?.len();
         let records: Vec<u8> = changes.iter().flat_map(Change::encode).collect();
         self.journal
             .write_all(&records)
@@ -511,6 +505,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::lru::RECORD_BYTES;
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("hg-shard-{name}-{}", std::process::id()));

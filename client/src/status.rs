@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::grpc::Tasks;
+use crate::report;
 use crate::wrap;
 
 /// Milliseconds that an answer may take.
@@ -16,6 +17,8 @@ const ANSWER_MS_MAX: u64 = 3_000;
 
 /// Prints what the grid is and does. Gives an exit code.
 pub fn status(config: &Config, as_json: bool) -> i32 {
+    // So that its count is of now.
+    report::report_alone(config);
     let answer: Result<GetStatusResponse, String> = ask(config, "GetStatus", &GetStatusRequest {});
     if as_json {
         println!("{}", status_json(config, &answer));

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use hg_proto::args::Reason;
 use hg_proto::v1::Task;
+use smol::future;
 
 use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo};
 use crate::cached::{self, Asked, Keeper};
@@ -23,6 +24,7 @@ use crate::memo::{Known, Memos};
 use crate::os;
 use crate::output::{self, Pending, Style};
 use crate::plan::Plan;
+use crate::report;
 use crate::signals;
 use crate::slots::{Slot, Slots};
 use crate::submit::{self, Cost, Outcome, Returned};
@@ -231,14 +233,20 @@ impl Wrap<'_> {
         let wanted = task.outputs.first().cloned().unwrap_or_default();
         let mut cost = Cost::default();
         let overtaking = self.slots().filter(|slots| slots.travelling() > 0);
-        let outcome = tasks.run(submit::submit(
+        let beside = connection.clone();
+        let compile = submit::submit(
             &mut connection,
             task,
             &gathered.encoded,
             object.file(),
             overtaking,
             &mut cost,
-        ));
+        );
+        // While the worker works there is time to spare.
+        let outcome = tasks.run(future::or(compile, async {
+            report::report(self.config, beside).await;
+            future::pending().await
+        }));
         self.record.bytes_up = cost.bytes_up;
         self.record.bytes_down = cost.bytes_down;
         self.record.worker = cost.worker;

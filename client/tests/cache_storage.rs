@@ -77,10 +77,9 @@ fn work(folder: &Path, seed: u64) -> i32 {
         cache.tell(Event::Miss { bytes: len });
         for _ in 0..5 {
             let number = dice.roll(NAMES);
-            if let Some(found) = cache.read(name(number)) {
-                if !is_right(number, &found) {
-                    return WRONG_BODY;
-                }
+            let found = cache.read(name(number));
+            if found.is_some_and(|found| !is_right(number, &found)) {
+                return WRONG_BODY;
             }
         }
     }
