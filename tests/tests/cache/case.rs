@@ -71,6 +71,17 @@ pub enum Step {
     Sh(&'static str),
 }
 
+impl Step {
+    /// Whether it says where the cache is, what may be in it, or alters it.
+    pub fn is_about_the_cache(&self) -> bool {
+        match self {
+            Step::Env(name, _) => name.starts_with("HG_"),
+            Step::Sh(script) | Step::Before(script) => script.contains("$CACHE"),
+            _ => false,
+        }
+    }
+}
+
 /// A sequence.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {

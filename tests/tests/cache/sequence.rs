@@ -81,7 +81,8 @@ pub fn check(group: &str, cases: &[Case]) {
     );
 }
 
-/// `HG_TEST_CASE=words`: only the cases with these words in their names.
+/// `HG_TEST_CASE=words`: only the cases with these words in their names. With
+/// `HG_TEST_ONE_CACHE=1` all of a group share a cache: no case may get another's.
 fn wanted(case: &Case) -> bool {
     std::env::var("HG_TEST_CASE").map_or(true, |words| case.name.contains(&words))
 }
@@ -111,6 +112,7 @@ struct Sequence<'a> {
     folder: PathBuf,
     /// Of all cases: what is known of a compiler is found out once.
     home: PathBuf,
+    cache: PathBuf,
     hits: Cell<usize>,
     /// Preparations that failed.
     trouble: RefCell<Vec<String>>,
@@ -118,9 +120,16 @@ struct Sequence<'a> {
 
 impl<'a> Sequence<'a> {
     fn new(case: &'a Case, compiler: &'a str, folder: PathBuf, scratch: &Path) -> Self {
+        // Cases that damage their cache keep it to themselves.
+        let shared = std::env::var_os("HG_TEST_ONE_CACHE")
+            .filter(|_| !case.steps.iter().any(Step::is_about_the_cache));
         Sequence {
             case,
             compiler,
+            cache: match shared {
+                Some(_) => scratch.join("cache"),
+                None => folder.join("cache"),
+            },
             folder,
             home: scratch.join("home"),
             hits: Cell::new(0),
@@ -167,13 +176,6 @@ impl<'a> Sequence<'a> {
 
     fn temporary(&self) -> PathBuf {
         self.folder.join("t")
-    }
-
-    fn cache(&self) -> PathBuf {
-        match std::env::var_os("HG_TEST_ONE_CACHE") {
-            Some(_) => self.home.join("cache"),
-            None => self.folder.join("cache"),
-        }
     }
 
     fn log(&self) -> PathBuf {
@@ -336,14 +338,14 @@ impl<'a> Sequence<'a> {
         let compiler = self.compiler;
         let text = format!("cc='{prefix}{compiler}'; CX='{compiler}'; hg='{prefix}'\n{script}");
         let mut command = scrubbed("sh", &self.work(), &self.home);
-        switch_on(&mut command, &self.cache());
+        switch_on(&mut command, &self.cache);
         command.args(["-c", &text]).env("TMPDIR", self.temporary());
         command
     }
 
     fn prepare(&self, script: &str) {
         let mut command = self.shell(false, script);
-        command.env("CACHE", self.cache());
+        command.env("CACHE", &self.cache);
         let outcome = run_within(&mut command, COMMAND_TIME_MAX);
         if !outcome.ok() {
             let said = format!("{script:?}: {}", outcome.words());
