@@ -3,6 +3,7 @@
 //! link must be the same each time, and what should be a hit must be one.
 
 mod case;
+mod random;
 mod rows_arguments;
 mod rows_headers;
 mod rows_outputs;
@@ -42,4 +43,9 @@ fn places_and_names() {
 #[test]
 fn switches_and_damage() {
     check("store", rows_store::CASES);
+}
+
+#[test]
+fn random_sequences() {
+    check("random", &random::cases());
 }

@@ -507,6 +507,23 @@ pub const CASES: &[Case] = &[
         ],
     ),
     case(
+        "colour on a terminal",
+        C,
+        "$cc -O2 -Wall -c w.c",
+        WARNS,
+        &[
+            Hit,
+            Run("script -qec \"$cc -O2 -Wall -c w.c\" /dev/null < /dev/null"),
+            NewAny,
+            Any,
+            Env("TERM", "xterm"),
+            Any,
+            Any,
+            Run("$cc -O2 -Wall -c w.c"),
+            NewAny,
+        ],
+    ),
+    case(
         "#warning",
         C,
         "$cc -O2 -c m.c",
