@@ -90,13 +90,13 @@ pub fn ask(
         return Asked::Answered("direct-hit");
     }
     keeper.began_ns = keeper.lookup.begin(&plan.compile.source);
-    if keeper.may_know_the_text() {
+    if !settings.recache && keeper.may_know_the_text() {
         let slot = wait();
         // Where the text can't be had, the compile will say why.
         keeper.text =
             preprocessed::read(found, plan, &keeper.toolchain, keeper.base.as_deref()).ok();
         drop(slot);
-        if !settings.recache && keeper.textual(found, plan) {
+        if keeper.textual(found, plan) {
             return Asked::Answered("preprocessed-hit");
         }
     }

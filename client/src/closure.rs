@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hg_proto::args::Reason;
 use memchr::memrchr;
 
-use crate::facts::{self, Content, Looks, Seen, Stat};
+use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
 use crate::hazards;
 use crate::manifest::{ABSENT, FileFact, FolderFact, join, state_of};
 use crate::scan::{self, Header};
@@ -49,8 +49,8 @@ pub struct Listed {
 pub struct Question<'a> {
     /// As typed.
     pub source: &'a [u8],
-    /// Values of `-include` and `-imacros`.
-    pub forced: Vec<Vec<u8>>,
+    /// Included without a directive: by options, or by the compiler itself.
+    pub forced: Vec<Header>,
     /// Where headers are looked for.
     pub folders: &'a Folders,
     /// What the compiler said.
@@ -106,6 +106,7 @@ struct Walk<'a> {
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
     texts: hazards::Texts,
+    devices: Devices,
 }
 
 impl<'a> Walk<'a> {
@@ -134,13 +135,14 @@ impl<'a> Walk<'a> {
             computed: false,
             opaque: None,
             texts: hazards::Texts::default(),
+            devices: Devices::default(),
         })
     }
 
     fn follow(&mut self) -> Result<(), Reason> {
-        for header in &self.question.forced {
+        for Header { name, quoted } in &self.question.forced {
             // Looked for in the working directory, then like any other.
-            self.header(b".", header, true, false)?;
+            self.header(b".", name, *quoted, false)?;
         }
         while let Some(path) = self.queue.pop_front() {
             self.file(path)?;
@@ -168,7 +170,9 @@ impl<'a> Walk<'a> {
         let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
         // Written since the compile began, or so shortly before that the
         // clock can't tell: what it read is not known.
-        if content.stat.youngest_ns() >= self.question.began_ns {
+        let youngest_ns = content.stat.youngest_ns();
+        let began_ns = self.question.began_ns;
+        if youngest_ns.saturating_add(self.devices.skew_ns(&path, content.stat)) >= began_ns {
             return Err(reason("too-new", &path));
         }
         self.bytes += text.len() as u64;
@@ -357,19 +361,21 @@ impl<'a> Walk<'a> {
             return Err(reason(COMPUTED_QUESTION, path));
         }
         let now_ns = facts::now_ns();
-        let files = self.order.iter().map(|path| {
+        let mut files = Vec::new();
+        for path in &self.order {
             let content = &self.files[path];
-            FileFact {
+            files.push(FileFact {
                 path: Bytes::copy_from_slice(path),
-                stat: content.stat.if_settled(now_ns),
+                stat: self.devices.kept(path, content.stat, now_ns),
                 digest: Bytes::copy_from_slice(&content.digest.to_be_bytes()),
-            }
-        });
-        let files = files.collect();
+            });
+        }
         let mut folders = Vec::new();
         for (path, names) in std::mem::take(&mut self.names) {
             let stat = match self.looks.at(&path) {
-                Seen::Folder(stat) if !self.linked.contains(&path) => stat.if_settled(now_ns),
+                Seen::Folder(stat) if !self.linked.contains(&path) => {
+                    self.devices.kept(&path, stat, now_ns)
+                }
                 _ => Stat::default(),
             };
             let mut list = Vec::new();

@@ -222,9 +222,9 @@ impl Search {
     /// and what `skip` says.
     pub fn first(&self, name: &OsStr, skip: impl Fn(&Path) -> bool) -> Option<PathBuf> {
         let fits = |candidate: &Path| {
-            candidate.is_file()
+            let meta = fs::metadata(candidate);
+            meta.is_ok_and(|meta| meta.is_file() && Some((meta.dev(), meta.ino())) != self.own)
                 && access(candidate, AccessFlags::X_OK).is_ok()
-                && !self.is_ourselves(candidate)
                 && !skip(candidate)
         };
         if name.as_bytes().contains(&b'/') {

@@ -5,15 +5,23 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::time::{ClockId, clock_gettime};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of one input.
 const INPUT_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of a folder's path, from which on it pays to open it.
+const FOLDER_BYTES_MIN: usize = 12;
+/// Folders that are held open.
+const FOLDERS_MAX: usize = 64;
 /// Nanoseconds within which a second write may leave a stat as it was, on a
 /// file system that counts them.
 const RACY_NS: i64 = 20_000_000;
@@ -124,6 +132,9 @@ pub struct Content {
 #[derive(Debug, Default)]
 pub struct Looks {
     seen: HashMap<Vec<u8>, Seen>,
+    /// Folders that are looked into more than once: from there, a file is found
+    /// without walking its whole path again.
+    folders: HashMap<Vec<u8>, Option<OwnedFd>>,
     contents: HashMap<Vec<u8>, Option<Content>>,
 }
 
@@ -133,9 +144,24 @@ impl Looks {
         if let Some(seen) = self.seen.get(path) {
             return *seen;
         }
-        let seen = see(path);
+        let seen = self.look_into(path).unwrap_or_else(|| see(path));
         self.seen.insert(path.to_vec(), seen);
         seen
+    }
+
+    fn look_into(&mut self, path: &[u8]) -> Option<Seen> {
+        let slash = memchr::memrchr(b'/', path)?;
+        let (folder, name) = (&path[..slash], &path[slash + 1..]);
+        if folder.len() < FOLDER_BYTES_MIN || name.is_empty() {
+            return None;
+        }
+        if !self.folders.contains_key(folder) {
+            let full = self.folders.len() >= FOLDERS_MAX;
+            let opened = (!full).then(|| open_folder(folder)).flatten();
+            self.folders.insert(folder.to_vec(), opened);
+        }
+        let folder = self.folders.get(folder)?.as_ref()?;
+        Some(classify_at(fstatat(folder, name, AtFlags::empty())))
     }
 
     /// Digest of the content of `path`; `None`: it can't be read.
@@ -163,6 +189,71 @@ impl Looks {
     }
 }
 
+/// Nanoseconds by which another machine's clock may be behind ours.
+const SKEW_NS: i64 = 3_600_000_000_000;
+
+/// Which devices are this machine's own: on others, clocks differ and stats are
+/// remembered by the network for a while.
+#[derive(Debug, Default)]
+pub struct Devices {
+    own: HashMap<u64, bool>,
+}
+
+impl Devices {
+    fn is_own(&mut self, path: &[u8], device: u64) -> bool {
+        *self
+            .own
+            .entry(device)
+            .or_insert_with(|| is_on_own_device(as_path(path)))
+    }
+
+    /// What may stand for `path` later; all zero if nothing may.
+    pub fn kept(&mut self, path: &[u8], stat: Stat, now_ns: i64) -> Stat {
+        match self.is_own(path, stat.device) {
+            true => stat.if_settled(now_ns),
+            false => Stat::default(),
+        }
+    }
+
+    /// By how many nanoseconds the times of `path` may be behind.
+    pub fn skew_ns(&mut self, path: &[u8], stat: Stat) -> i64 {
+        match self.is_own(path, stat.device) {
+            true => 0,
+            false => SKEW_NS,
+        }
+    }
+}
+
+/// File systems that are known to be this machine's own (statfs(2)).
+#[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_cast)] // Their widths differ between machines.
+fn is_on_own_device(path: &Path) -> bool {
+    use nix::libc;
+    const OWN: [i64; 13] = [
+        libc::EXT4_SUPER_MAGIC as i64,
+        libc::XFS_SUPER_MAGIC as i64,
+        libc::BTRFS_SUPER_MAGIC as i64,
+        libc::TMPFS_MAGIC as i64,
+        libc::OVERLAYFS_SUPER_MAGIC as i64,
+        libc::F2FS_SUPER_MAGIC as i64,
+        libc::REISERFS_SUPER_MAGIC as i64,
+        0x2fc1_2fc1, // ZFS
+        0xca45_1a4e, // bcachefs
+        0x3153_464a, // JFS
+        0x8584_58f6, // ramfs
+        0x7371_7368, // squashfs
+        0xe0f5_e1e2, // EROFS
+    ];
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|fs| OWN.contains(&(fs.filesystem_type().0 as i64 & 0xffff_ffff)))
+}
+
+/// A network file system can't be told here.
+#[cfg(not(target_os = "linux"))]
+fn is_on_own_device(_path: &Path) -> bool {
+    true
+}
+
 /// `path` as the system takes it.
 pub fn as_path(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
@@ -176,6 +267,41 @@ pub fn see(path: &[u8]) -> Seen {
 /// What `path` is now; a link is something else.
 pub fn see_itself(path: &[u8]) -> Seen {
     classify(fs::symlink_metadata(as_path(path)))
+}
+
+/// A folder to look into; `None`: the whole path will do.
+#[cfg(target_os = "linux")]
+fn open_folder(path: &[u8]) -> Option<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).ok()
+}
+
+/// A folder to look into; `None`: the whole path will do.
+#[cfg(not(target_os = "linux"))]
+fn open_folder(_path: &[u8]) -> Option<OwnedFd> {
+    None
+}
+
+#[allow(clippy::unnecessary_cast)] // Their widths differ between systems.
+fn classify_at(stat: nix::Result<FileStat>) -> Seen {
+    let stat = match stat {
+        Ok(stat) => stat,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Seen::Absent,
+        Err(_) => return Seen::Other,
+    };
+    let seen = Stat {
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        size: stat.st_size as u64,
+        mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec).cast_unsigned(),
+        ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec).cast_unsigned(),
+        mode: stat.st_mode as u32,
+    };
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG => Seen::File(seen),
+        SFlag::S_IFDIR => Seen::Folder(seen),
+        _ => Seen::Other,
+    }
 }
 
 fn classify(meta: io::Result<Metadata>) -> Seen {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::facts::{Looks, Seen, Stat, as_path};
+use crate::facts::{Devices, Looks, Seen, Stat, as_path};
 
 /// Sets of facts in a manifest; the oldest goes first.
 const SETS_MAX: usize = 16;
@@ -138,17 +138,18 @@ impl Facts {
 
     fn refreshed(&self, looks: &mut Looks, now_ns: i64) -> Facts {
         let mut fresh = self.clone();
+        let mut devices = Devices::default();
         for file in &mut fresh.files {
             // Read a moment ago, or its stat is still right.
             if let Some(content) = looks.read_before(&file.path) {
-                file.stat = content.stat.if_settled(now_ns);
+                file.stat = devices.kept(&file.path, content.stat, now_ns);
             }
         }
         for folder in &mut fresh.folders {
             if !folder.has_links()
                 && let Seen::Folder(stat) = looks.at(&folder.path)
             {
-                folder.stat = stat.if_settled(now_ns);
+                folder.stat = devices.kept(&folder.path, stat, now_ns);
             }
         }
         fresh

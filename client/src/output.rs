@@ -34,11 +34,16 @@ pub struct Pending {
     mode: Option<u32>,
 }
 
-/// Whether we would leave `target` as the compiler does.
+/// Whether we would leave `target` as the compiler does; device and inode of
+/// what is there.
 ///
 /// # Errors
 /// Why the compiler had better write it.
-pub fn check(target: &Path, style: Style, family_replaces_empty: bool) -> Result<(), Reason> {
+pub fn check(
+    target: &Path,
+    style: Style,
+    family_replaces_empty: bool,
+) -> Result<Option<(u64, u64)>, Reason> {
     let local = |detail: &str| {
         Err(Reason {
             code: "output",
@@ -46,9 +51,13 @@ pub fn check(target: &Path, style: Style, family_replaces_empty: bool) -> Result
         })
     };
     let Ok(link) = fs::symlink_metadata(target) else {
-        return Ok(());
+        return Ok(None);
     };
-    let Ok(meta) = fs::metadata(target) else {
+    let meta = match link.is_symlink() {
+        false => Ok(link.clone()),
+        true => fs::metadata(target),
+    };
+    let Ok(meta) = meta else {
         return local("a link to nothing");
     };
     if !meta.is_file() {
@@ -60,10 +69,10 @@ pub fn check(target: &Path, style: Style, family_replaces_empty: bool) -> Result
     match style {
         // GNU as writes into an empty file instead of replacing it.
         Style::Replace if meta.size() == 0 && !family_replaces_empty => local("an empty file"),
-        Style::Replace => Ok(()),
+        Style::Replace => Ok(Some((meta.dev(), meta.ino()))),
         Style::Rewrite if link.is_symlink() => local("a link"),
         Style::Rewrite if meta.nlink() > 1 => local("has other names"),
-        Style::Rewrite => Ok(()),
+        Style::Rewrite => Ok(Some((meta.dev(), meta.ino()))),
     }
 }
 
@@ -74,9 +83,11 @@ impl Pending {
     /// The folder can't be written.
     pub fn new(target: &Path, style: Style) -> io::Result<Self> {
         let folder = folder_of(target);
-        let mode = match (style, fs::metadata(target)) {
-            (Style::Rewrite, Ok(meta)) => Some(meta.permissions().mode() & 0o7777),
-            _ => None,
+        let mode = match style {
+            Style::Replace => None,
+            Style::Rewrite => fs::metadata(target)
+                .ok()
+                .map(|meta| meta.permissions().mode() & 0o7777),
         };
         Ok(Pending {
             target: target.to_path_buf(),
@@ -99,8 +110,13 @@ impl Pending {
             self.file
                 .set_permissions(fs::Permissions::from_mode(mode))?;
         }
-        if fs::symlink_metadata(&self.target).is_err() && link_to(&self.file, &self.target).is_ok()
-        {
+        // Renaming over a file makes some file systems write it to the disk at
+        // once: five times the cost of all the rest.
+        let free = match fs::remove_file(&self.target) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if free && link_to(&self.file, &self.target).is_ok() {
             return Ok(());
         }
         let path = folder_of(&self.target).join(temporary_name());

@@ -92,20 +92,21 @@ impl Plan {
     /// What is odd about them.
     pub fn check_files(&self) -> Result<(), Reason> {
         let source = PathBuf::from(os::from_bytes(self.compile.source.clone()));
-        match std::fs::metadata(&source) {
-            Ok(meta) if meta.is_file() => {}
+        let read = match std::fs::metadata(&source) {
+            Ok(meta) if meta.is_file() => Some((meta.dev(), meta.ino())),
             _ => return Err(reason("source", "not a regular file")),
-        }
+        };
         let clang = self.dialect.family == Family::Clang;
-        output::check(&self.object, self.object_style(), clang)?;
+        let written = output::check(&self.object, self.object_style(), clang)?;
+        if self.object == source || written == read {
+            return Err(reason("output", "the source itself"));
+        }
         if let Some(path) = &self.dependencies {
-            if is_same(path, &self.object) || is_same(path, &source) {
+            let listed = output::check(path, Style::Rewrite, clang)?;
+            let same = listed.is_some() && (listed == written || listed == read);
+            if same || *path == self.object || *path == source {
                 return Err(reason("output", "two files are one"));
             }
-            output::check(path, Style::Rewrite, clang)?;
-        }
-        if is_same(&self.object, &source) {
-            return Err(reason("output", "the source itself"));
         }
         // What such a name's suffix is, gcc's versions do not agree.
         if [&source, &self.object]
@@ -173,12 +174,6 @@ impl Plan {
             queue_ms_max: config.queue_ms_max,
         })
     }
-}
-
-/// Whether both name one file, by path or by what is there.
-fn is_same(a: &Path, b: &Path) -> bool {
-    let file = |path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    a == b || matches!((file(a), file(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// `.c`: a name, or a suffix without one?

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use hg_proto::arg_table::{File, Role};
-use hg_proto::args::{Compile, Dialect, Reason};
+use hg_proto::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::toolchain::Family;
 use memchr::memmem;
 use prost::Message;
@@ -17,6 +17,7 @@ use crate::key::{Key, Part};
 use crate::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::manifest::{Facts, Manifest};
 use crate::os;
+use crate::scan::Header;
 
 /// What a compile gave.
 #[derive(Debug)]
@@ -100,7 +101,7 @@ pub fn store(
 ) -> Result<u64, Refused> {
     let closure = closure::gather(&closure::Question {
         source: &compile.source,
-        forced: forced(compile),
+        forced: forced(compile, dialect),
         folders,
         listed: &made.listed,
         macros: macros(compile),
@@ -214,15 +215,26 @@ fn output(path: &Path) -> Result<Output, Reason> {
     Ok(Output::keep(content))
 }
 
-/// Headers that are included from the command line.
-fn forced(compile: &Compile) -> Vec<Vec<u8>> {
-    let forced = |argument: &&hg_proto::args::Argument| {
-        argument.file == File::Input && argument.role != Role::Source && argument.role != Role::Link
+/// Headers that no directive names.
+fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
+    let forced = |argument: &&Argument| {
+        argument.file == File::Input && !matches!(argument.role, Role::Source | Role::Link)
     };
     let arguments = compile.arguments.iter().filter(forced);
-    arguments
-        .map(|argument| argument.value().to_vec())
-        .collect()
+    let mut headers: Vec<Header> = arguments
+        .map(|argument| Header {
+            name: argument.value().to_vec(),
+            quoted: true,
+        })
+        .collect();
+    if dialect.family == Family::Gcc {
+        // gcc includes it before the first line.
+        headers.push(Header {
+            name: b"stdc-predef.h".to_vec(),
+            quoted: false,
+        });
+    }
+    headers
 }
 
 /// `NAME VALUE` for each macro of the command line.
