@@ -4,6 +4,7 @@
 pub mod command;
 pub mod daemon;
 pub mod event;
+pub mod cache;
 pub mod follow;
 pub mod folder;
 pub mod grid;

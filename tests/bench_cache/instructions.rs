@@ -1,0 +1,79 @@
+//! How many instructions a warm hit takes in user space: a figure without noise.
+
+use std::ffi::OsString;
+use std::process::Stdio;
+
+use hg_tests::skip;
+
+use crate::contender::Contender;
+use crate::units::{Project, Unit};
+
+/// Runs behind a tool, the last of which counts.
+const WARM_RUNS: usize = 4;
+
+/// Prints a row for each contender that remembers.
+pub fn print(project: &Project, contenders: &[Contender]) {
+    println!("\ninstructions of a hit: {}", project.name);
+    let caches: Vec<&Contender> = contenders.iter().filter(|c| c.is_cache()).collect();
+    for contender in &caches {
+        crate::hits::warm(contender, &project.units);
+    }
+    for (tool, count) in [("perf", by_perf as Count), ("callgrind", by_callgrind)] {
+        let counts: Vec<Option<u64>> = caches
+            .iter()
+            .map(|contender| count(contender, &project.units[0]))
+            .collect();
+        if counts.iter().any(Option::is_none) {
+            skip(tool, "it does not count here");
+            continue;
+        }
+        let ours = caches.iter().position(|contender| contender.is_ours());
+        let ours = ours.and_then(|at| counts[at]).unwrap_or_default();
+        for (contender, count) in caches.iter().zip(counts) {
+            let count = count.unwrap_or_default();
+            println!(
+                "  {:<40} {count:>12} by {tool}   hgbuild/this {:.3}",
+                contender.name,
+                ours as f64 / count.max(1) as f64
+            );
+        }
+    }
+}
+
+type Count = fn(&Contender, &Unit) -> Option<u64>;
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+fn by_perf(contender: &Contender, unit: &Unit) -> Option<u64> {
+    let front = words(&["perf", "stat", "-x,", "-e", "instructions:u", "--"]);
+    let said = stderr(contender, &front, unit)?;
+    let line = said.lines().find(|line| line.contains("instructions"))?;
+    line.split(',').next()?.parse().ok()
+}
+
+fn by_callgrind(contender: &Contender, unit: &Unit) -> Option<u64> {
+    let front = words(&[
+        "valgrind",
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+        "--",
+    ]);
+    let said = stderr(contender, &front, unit)?;
+    let (_, rest) = said.split_once("Collected : ")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// What the tool says of a hit. It may change the environment, so that the first
+/// runs behind it are misses.
+fn stderr(contender: &Contender, front: &[OsString], unit: &Unit) -> Option<String> {
+    let mut said = None;
+    for _ in 0..WARM_RUNS {
+        let mut command = contender.behind(front, unit);
+        let output = command.stderr(Stdio::piped()).output().ok()?;
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        said = output.status.success().then_some(words);
+    }
+    said
+}

@@ -1,0 +1,55 @@
+//! What a miss costs: a whole project with a cold cache, against the plain compiler.
+
+use crate::contender::Contender;
+use crate::stopwatch::{Taken, spread, take};
+use crate::units::Project;
+
+/// Prints ratios against the plain run of the same round.
+pub fn print(project: &Project, contenders: &[Contender], rounds: usize) {
+    println!(
+        "\nmiss: {}, {} files, an empty cache",
+        project.name,
+        project.units.len()
+    );
+    let everybody: Vec<&Contender> = contenders.iter().filter(|c| !c.is_floor()).collect();
+    // What is found out of a compiler once is not the price of a miss.
+    for contender in &everybody {
+        take(contender.command(&project.units[0]));
+    }
+    let mut taken: Vec<Vec<Taken>> = vec![Vec::new(); everybody.len()];
+    for round in 0..rounds {
+        // Nobody has the best place in each round.
+        for turn in 0..everybody.len() {
+            let at = (round + turn) % everybody.len();
+            everybody[at].forget();
+            let runs = project
+                .units
+                .iter()
+                .map(|unit| take(everybody[at].command(unit)));
+            let total = runs.fold((0.0, 0.0), |sum, one| {
+                (sum.0 + one.wall_ms, sum.1 + one.cpu_ms)
+            });
+            taken[at].push(Taken {
+                wall_ms: total.0,
+                cpu_ms: total.1,
+            });
+        }
+    }
+    let Some(plain) = everybody.iter().position(|c| !c.is_cache()) else {
+        return;
+    };
+    for (at, contender) in everybody.iter().enumerate().filter(|(at, _)| *at != plain) {
+        let ratios = |value: fn(&Taken) -> f64| -> Vec<f64> {
+            let pairs = taken[at].iter().zip(&taken[plain]);
+            pairs
+                .map(|(one, plain)| value(one) / value(plain))
+                .collect()
+        };
+        println!(
+            "  {:<40} CPU ratio {}   wall ratio {}",
+            contender.name,
+            spread(&ratios(|taken| taken.cpu_ms)),
+            spread(&ratios(|taken| taken.wall_ms))
+        );
+    }
+}
