@@ -323,7 +323,14 @@ impl Keeper {
         };
         let basis = lookup::basis(found, &self.toolchain);
         let folders = search::folders(found, &plan.compile, &basis, self.memo.as_deref())?;
-        store::store(&self.lookup, &plan.compile, plan.dialect, &folders, &made)
+        store::store(
+            &self.lookup,
+            &plan.compile,
+            plan.dialect,
+            &folders,
+            &made,
+            || preprocessed::reads_no_files(found, plan),
+        )
     }
 }
 

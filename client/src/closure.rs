@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use hg_proto::args::Reason;
-use memchr::memrchr;
+use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
 use crate::hazards;
@@ -59,6 +59,8 @@ pub struct Question<'a> {
     pub macros: Vec<Vec<u8>>,
     /// gcc takes `name.h.gch` for `name.h`.
     pub precompiled: bool,
+    /// Its assembler text was looked at, and reads no file.
+    pub plain_assembler: bool,
     /// When the compile began: nothing may be younger.
     pub began_ns: i64,
 }
@@ -105,6 +107,9 @@ struct Walk<'a> {
     computed: bool,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
+    askers: Vec<Vec<u8>>,
+    /// All texts, for a second look.
+    read: Vec<(Vec<u8>, Vec<u8>)>,
     texts: hazards::Texts,
     devices: Devices,
 }
@@ -134,7 +139,9 @@ impl<'a> Walk<'a> {
             bytes: 0,
             computed: false,
             opaque: None,
-            texts: hazards::Texts::default(),
+            askers: Vec::new(),
+            read: Vec::new(),
+            texts: hazards::Texts::new(question.plain_assembler),
             devices: Devices::default(),
         })
     }
@@ -143,6 +150,10 @@ impl<'a> Walk<'a> {
         for Header { name, quoted } in &self.question.forced {
             // Looked for in the working directory, then like any other.
             self.header(b".", name, *quoted, false)?;
+            // clang takes these in its place.
+            for suffix in [&b".pch"[..], b".gch"] {
+                self.absent([name, suffix].concat())?;
+            }
         }
         while let Some(path) = self.queue.pop_front() {
             self.file(path)?;
@@ -151,7 +162,41 @@ impl<'a> Walk<'a> {
         while let Some(path) = self.queue.pop_front() {
             self.file(path)?;
         }
+        self.follow_askers()
+    }
+
+    /// Macros that ask for a header, wherever they are used.
+    fn follow_askers(&mut self) -> Result<(), Reason> {
+        let askers = std::mem::take(&mut self.askers);
+        let texts = std::mem::take(&mut self.read);
+        for asker in &askers {
+            for (path, text) in &texts {
+                let Some(asks) = scan::asked_of(text, asker) else {
+                    self.opaque = Some(path.clone());
+                    continue;
+                };
+                for Header { name, quoted } in asks {
+                    self.header(parent(path), &name, quoted, false)?;
+                }
+            }
+        }
+        // One that was not read so far could use those macros too.
+        while let Some(path) = self.queue.pop_front() {
+            let known = self.visited.len();
+            self.file(path.clone())?;
+            if self.visited.len() > known {
+                self.opaque = Some(path);
+            }
+        }
         Ok(())
+    }
+
+    /// Refuses what may only be read where we can't follow.
+    fn absent(&mut self, path: Vec<u8>) -> Result<(), Reason> {
+        match self.looks.at(&path) {
+            Seen::Absent => self.note(&path, Seen::Absent),
+            _ => Err(reason("pch", &path)),
+        }
     }
 
     fn file(&mut self, path: Vec<u8>) -> Result<(), Reason> {
@@ -186,6 +231,13 @@ impl<'a> Walk<'a> {
             return Err(hazard);
         }
         let found = scan::scan(&text);
+        if found.dated {
+            return Err(reason("pragma-dependency", &path));
+        }
+        for name in &found.quoted {
+            self.quoted(name)?;
+        }
+        self.askers.extend(found.askers);
         if found.opaque && self.opaque.is_none() {
             self.opaque = Some(path.clone());
         }
@@ -196,6 +248,21 @@ impl<'a> Walk<'a> {
         }
         for Header { name, quoted } in &found.asks {
             self.header(&folder, name, *quoted, false)?;
+        }
+        self.read.push((path, text));
+        Ok(())
+    }
+
+    /// A file that `#line` names: its lines are quoted in warnings, and measured
+    /// for them.
+    fn quoted(&mut self, name: &[u8]) -> Result<(), Reason> {
+        if name.is_empty() || name.contains(&0) || name.starts_with(b"<") {
+            return Ok(());
+        }
+        let seen = self.looks.at(name);
+        self.note(name, seen)?;
+        if matches!(seen, Seen::File(_)) {
+            self.queue.push_back(name.to_vec());
         }
         Ok(())
     }
@@ -348,8 +415,13 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self) -> Result<Closure, Reason> {
-        if let Some(hazard) = std::mem::take(&mut self.texts).finish(&self.question.macros) {
+        let texts = std::mem::take(&mut self.texts);
+        if let Some(hazard) = texts.finish(&self.question.macros) {
             return Err(hazard);
+        }
+        let asks = |words: &Vec<u8>| memmem::find(words, b"__has_").is_some();
+        if self.question.macros.iter().any(asks) {
+            self.opaque.get_or_insert(b"-D".to_vec());
         }
         let unreached = self.listed.iter().find(|(p, _)| !self.reached.contains(*p));
         if let Some((_, path)) = unreached {
@@ -502,6 +574,7 @@ mod tests {
                 listed: &listed,
                 macros: Vec::new(),
                 precompiled: true,
+                plain_assembler: false,
                 began_ns,
             })
         }
@@ -605,6 +678,13 @@ mod tests {
         assert_eq!(code("char *t = __TIME__;"), "time-macro");
         assert_eq!(code("asm(\".incbin \\\"f\\\"\");"), "asm-file-directive");
         assert_eq!(code("#if __has_include(X)\n#endif"), "computed-question");
+        let asker = "#define HAS(x) __has_include(x)\n";
+        assert_eq!(code(&format!("{asker}#if HAS(<a.h>)\n#endif")), "kept");
+        assert_eq!(
+            code(&format!("{asker}#if HAS(A)\n#endif")),
+            "computed-question"
+        );
+        assert_eq!(code("#pragma GCC dependency \"x\""), "pragma-dependency");
         space.write("p.h", "");
         space.write("p.h.gch", "");
         assert_eq!(code("#include \"p.h\""), "pch");

@@ -64,12 +64,21 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
 #[derive(Debug, Default)]
 pub struct Texts {
     user: Vec<u8>,
+    plain_assembler: bool,
 }
 
 impl Texts {
+    /// None yet. `plain_assembler`: [`reads_files`] has said no.
+    pub fn new(plain_assembler: bool) -> Self {
+        Texts {
+            user: Vec::new(),
+            plain_assembler,
+        }
+    }
+
     /// Adds the file at `path`.
     pub fn add(&mut self, path: &[u8], text: &[u8]) -> Option<Reason> {
-        if let Some(reason) = changing_words(text) {
+        if let Some(reason) = self.words(text) {
             return Some(reason);
         }
         if !is_system(path) {
@@ -88,15 +97,29 @@ impl Texts {
             self.user.extend_from_slice(word);
             self.user.push(b'\n');
         }
-        changing_words(&self.user)
+        let asm = || match self.plain_assembler {
+            true => None,
+            false => assembler(&self.user),
+        };
+        self.words(&self.user)
             .or_else(|| pasted_macro(&self.user))
-            .or_else(|| assembler(&self.user))
+            .or_else(asm)
+    }
+
+    /// A source's own name, and how deep it is included, are in the key.
+    fn words(&self, text: &[u8]) -> Option<Reason> {
+        let found = words_among(text, &MACROS[..CLOCK_MACROS]);
+        found.filter(|reason| !self.plain_assembler || reason.code != ASM_FILE_DIRECTIVE)
     }
 }
 
-/// A source's own name, and how deep it is included, are in the key.
-fn changing_words(text: &[u8]) -> Option<Reason> {
-    words_among(text, &MACROS[..CLOCK_MACROS])
+/// The reason of assembler text that may read a file.
+pub const ASM_FILE_DIRECTIVE: &str = "asm-file-directive";
+
+/// Whether the assembler may be made to read a file by `text`, preprocessed and
+/// its macros expanded.
+pub fn reads_files(text: &[u8]) -> bool {
+    words_among(text, &[]).is_some() || assembler(text).is_some()
 }
 
 /// What gcc 12 writes for a pragma that it has carried out and leaves out.
@@ -219,7 +242,7 @@ fn words_among(text: &[u8], macros: &[(&[u8], &'static str)]) -> Option<Reason> 
     }
     for word in [&b"incbin"[..], b"INCBIN"] {
         if memmem::find(text, word).is_some() {
-            return reason("asm-file-directive", word);
+            return reason(ASM_FILE_DIRECTIVE, word);
         }
     }
     None

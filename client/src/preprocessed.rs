@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::closure::Listed;
 use crate::compiler::Found;
+use crate::hazards;
 use crate::inputs::{Preprocessing, Wanted};
 use crate::key::Key;
 use crate::lookup;
@@ -66,6 +67,13 @@ pub fn read(
         dependencies,
         listed,
     })
+}
+
+/// Whether the assembler text that the compiler sees surely reads no file.
+pub fn reads_no_files(found: &Found, plan: &Plan) -> bool {
+    let start = Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Expanded);
+    let text = start.and_then(|mut preprocessing| preprocessing.text());
+    text.is_ok_and(|text| !hazards::reads_files(&text))
 }
 
 /// Turned on by a pragma, a warning may hang on a comment that is not in the text.

@@ -25,10 +25,17 @@ pub struct Scan {
     /// Of `__has_include` and its like, and of `#include_next`, which passes by
     /// some that are there.
     pub asks: Vec<Header>,
+    /// Macros that ask for the header that they are given:
+    /// `#define HAS(x) __has_include(x)`.
+    pub askers: Vec<Vec<u8>>,
+    /// Files that `#line` names: compilers quote their lines.
+    pub quoted: Vec<Vec<u8>>,
     /// An `#include` whose header is made by a macro.
     pub computed: bool,
     /// A question whose header can't be read here, or an `#embed`.
     pub opaque: bool,
+    /// `#pragma GCC dependency` compares the times of files.
+    pub dated: bool,
 }
 
 /// Reads `text`.
@@ -48,11 +55,61 @@ pub fn scan(text: &[u8]) -> Scan {
             found.word(&text, start, end);
         }
     }
+    found.dated = memmem::find_iter(&text, b"dependency").any(|at| {
+        let line = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
+        memmem::find(&text[line..at], b"GCC").is_some()
+    });
+    found.quoted = line_files(&text);
     found.includes.sort();
     found.includes.dedup();
     found.asks.sort();
     found.asks.dedup();
     found
+}
+
+/// What the macro `asker` is asked for in `text`. `None`: it is used in a way
+/// that can't be followed.
+pub fn asked_of(text: &[u8], asker: &[u8]) -> Option<Vec<Header>> {
+    let text = splice(text);
+    let mut asks = Vec::new();
+    for at in memmem::find_iter(&text, asker) {
+        let (before, after) = (&text[..at], &text[at + asker.len()..]);
+        let part_of_a_word = before.last().is_some_and(|byte| is_word(*byte))
+            || after.first().is_some_and(|byte| is_word(*byte));
+        let Some(before) = directive_before(before).filter(|_| !part_of_a_word) else {
+            continue;
+        };
+        if asks_of_compiler(before) {
+            continue;
+        }
+        let condition = skip_hash(before)
+            .is_some_and(|words| words.starts_with(b"if") || words.starts_with(b"elif"));
+        let given = skip_blank(after).strip_prefix(b"(").and_then(header);
+        asks.push(given.filter(|_| condition)?);
+    }
+    Some(asks)
+}
+
+/// Names in `#line 12 "name"` and `# 12 "name"`.
+fn line_files(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut files: Vec<Vec<u8>> = Vec::new();
+    for at in memchr::memchr_iter(b'#', text) {
+        if directive_before(&text[..at + 1]).is_none() {
+            continue;
+        }
+        let rest = skip_blank(&text[at + 1..]);
+        let rest = skip_blank(rest.strip_prefix(b"line").unwrap_or(rest));
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
+            continue;
+        }
+        if let Some(Header { name, quoted: true }) = header(&rest[digits..])
+            && !files.contains(&name)
+        {
+            files.push(name);
+        }
+    }
+    files
 }
 
 fn count_back(text: &[u8], fits: fn(u8) -> bool) -> usize {
@@ -86,10 +143,13 @@ impl Scan {
         match skip_blank(after).strip_prefix(b"(").map(header) {
             Some(Some(header)) if !embed => self.asks.push(header),
             // `#define __has_include(x) 0`: for compilers that have none.
-            Some(_) => self.opaque |= !is_defined(before),
-            // `#ifdef __has_include` asks of the compiler, not of a header;
-            // `#define HAS __has_include` would.
-            None => self.opaque |= !asks_of_compiler(before),
+            Some(_) if is_defined(before) => {}
+            // `#ifdef __has_include` asks of the compiler, not of a header.
+            None if asks_of_compiler(before) => {}
+            _ => match defined_by(before).filter(|_| !embed) {
+                Some(asker) => self.askers.push(asker.to_vec()),
+                None => self.opaque = true,
+            },
         }
     }
 }
@@ -111,6 +171,13 @@ fn directive_before(text: &[u8]) -> Option<&[u8]> {
 
 fn is_defined(before: &[u8]) -> bool {
     skip_hash(before).is_some_and(|words| words.trim_ascii() == b"define")
+}
+
+/// The macro whose body `before` has come to.
+fn defined_by(before: &[u8]) -> Option<&[u8]> {
+    let words = skip_blank(skip_hash(before)?.strip_prefix(b"define")?);
+    let len = words.iter().take_while(|byte| is_word(**byte)).count();
+    (len > 0).then(|| &words[..len])
 }
 
 fn asks_of_compiler(before: &[u8]) -> bool {
@@ -319,10 +386,17 @@ mod tests {
         ] {
             assert_eq!(asks(harmless), (vec![], false), "{harmless}");
         }
+        for (asker, text) in [
+            ("HAS", "#define HAS(x) __has_include(x)"),
+            ("HAS", "#  define HAS __has_include"),
+            ("H_1", "#define H_1(x) (X && __has_include_next(x))"),
+        ] {
+            let found = scan(text.as_bytes());
+            assert_eq!(found.askers, [asker.as_bytes()], "{text}");
+            assert!(!found.opaque);
+        }
         for opaque in [
             "#if __has_include(NAME)",
-            "#define HAS(x) __has_include(x)",
-            "#define HAS __has_include",
             "#if HAS && __has_include",
             "#if __has_embed(\"a\")",
             "#embed \"a\"",
@@ -330,6 +404,49 @@ mod tests {
         ] {
             assert!(asks(opaque).1, "{opaque}");
         }
+    }
+
+    #[test]
+    fn macros_that_ask() {
+        let asked = |text: &str| asked_of(text.as_bytes(), b"HAS").map(|asks| names(&asks));
+        let none = Some(vec![]);
+        assert_eq!(
+            asked("#if HAS(<a.h>) && HAS( \"b.h\" )"),
+            Some(vec!["<a.h".into(), "\"b.h".into()])
+        );
+        assert_eq!(
+            asked("#define HAS(x) __has_include(x)\n#undef HAS\n#ifdef HAS\n"),
+            none
+        );
+        assert_eq!(asked("int HAS; MY_HAS(x) HASTE"), none);
+        assert_eq!(asked("#if MY_HAS(x)"), none);
+        for lost in [
+            "#if HAS(NAME)",
+            "#define OTHER(x) HAS(x)",
+            "#if HAS",
+            "#include HAS(<a>)",
+        ] {
+            assert_eq!(asked(lost), None, "{lost}");
+        }
+    }
+
+    #[test]
+    fn lines_of_other_files() {
+        let files = |text: &str| {
+            let found = scan(text.as_bytes()).quoted;
+            found
+                .iter()
+                .map(|f| String::from_utf8_lossy(f).into_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            files("#line 1 \"a.y\"\n # 7 \"b\" 3\n#line 8\n#line 9 \"a.y\""),
+            ["a.y", "b"]
+        );
+        assert_eq!(files("x # 1 \"a\"\n#define A 1 \"b\"\n"), [""; 0]);
+        assert!(scan(b"#pragma GCC dependency \"x\"").dated);
+        assert!(scan(b"_Pragma(\"GCC dependency \\\"x\\\"\")").dated);
+        assert!(!scan(b"/* a dependency */").dated);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::answer::{Answer, Output};
 use crate::cache::{Cache, Name, Trouble};
 use crate::closure::{self, COMPUTED_QUESTION, Closure, Folders, Listed};
 use crate::facts;
+use crate::hazards::ASM_FILE_DIRECTIVE;
 use crate::key::{Key, Part};
 use crate::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::manifest::{Facts, Manifest};
@@ -88,7 +89,8 @@ impl From<Trouble> for Refused {
     }
 }
 
-/// Keeps `made`. Returns the bytes of its outputs.
+/// Keeps `made`. Returns the bytes of its outputs. `reads_no_files` looks at the
+/// assembler text that the compiler sees, where the files leave it in doubt.
 ///
 /// # Errors
 /// Why not.
@@ -98,16 +100,23 @@ pub fn store(
     dialect: Dialect,
     folders: &Folders,
     made: &Made<'_>,
+    reads_no_files: impl FnOnce() -> bool,
 ) -> Result<u64, Refused> {
-    let closure = closure::gather(&closure::Question {
+    let mut question = closure::Question {
         source: &compile.source,
         forced: forced(compile, dialect),
         folders,
         listed: &made.listed,
         macros: macros(compile),
         precompiled: dialect.family == Family::Gcc,
+        plain_assembler: false,
         began_ns: made.began_ns,
-    });
+    };
+    let mut closure = closure::gather(&question);
+    if matches!(&closure, Err(reason) if reason.code == ASM_FILE_DIRECTIVE) && reads_no_files() {
+        question.plain_assembler = true;
+        closure = closure::gather(&question);
+    }
     let textual = matches!(&closure, Err(reason) if reason.code == COMPUTED_QUESTION);
     if let (Some(text), true) = (made.text, textual || closure.is_ok()) {
         keep_text(&lookup.cache, text, made)?;
