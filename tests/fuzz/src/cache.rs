@@ -1,0 +1,50 @@
+//! What lies in a cache folder may be anything: entries and lists are read
+//! without panicking. And no source hides an include from the scanner.
+
+#![no_main]
+
+use hgbuild::answer::Answer;
+use hgbuild::manifest::Manifest;
+use hgbuild::{listed, scan};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&kind, bytes)) = data.split_first() else {
+        return;
+    };
+    match kind % 4 {
+        0 => entries(bytes),
+        1 => lists(bytes),
+        _ => includes(kind, bytes),
+    }
+});
+
+fn entries(bytes: &[u8]) {
+    if let Some(manifest) = Manifest::read(bytes.to_vec()) {
+        for folder in manifest.sets.iter().flat_map(|set| &set.folders) {
+            assert!(folder.names().count() <= folder.names.len() + 1);
+        }
+    }
+    if let Some(answer) = Answer::read(bytes.to_vec())
+        && answer.object.size < 1 << 20
+        && let Ok(content) = answer.object.content()
+    {
+        assert_eq!(content.len() as u64, answer.object.size);
+    }
+}
+
+fn lists(bytes: &[u8]) {
+    for path in listed::from_rule(bytes, true).paths {
+        assert!(!path.is_empty());
+    }
+    listed::from_headers(bytes, b"a.c");
+}
+
+fn includes(kind: u8, bytes: &[u8]) {
+    let (before, after) = bytes.split_at(bytes.len() * usize::from(kind) / 256);
+    let text = [before, b"\n#include \"hidden.h\"\n", after].concat();
+    let found = scan::scan(&text);
+    assert!(found.includes.iter().any(|header| header.name == b"hidden.h"));
+    scan::without_includes(&text);
+    scan::asked_of(&text, b"HAS");
+}
