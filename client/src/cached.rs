@@ -4,12 +4,11 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
-use hg_proto::v1::Toolchain;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::answer::{Answer, Output};
@@ -23,7 +22,7 @@ use crate::facts;
 use crate::inputs::{descriptor_path, scratch};
 use crate::key::Key;
 use crate::listed;
-use crate::lookup::{self, Hit, Lookup};
+use crate::lookup::{self, Hit, Identity, Lookup};
 use crate::os;
 use crate::output::{self, Pending, Style};
 use crate::plan::Plan;
@@ -35,7 +34,7 @@ use crate::store::{self, Made, Refused, Shared};
 /// A compile whose result shall be kept.
 pub struct Keeper {
     lookup: Lookup,
-    toolchain: Toolchain,
+    toolchain: Identity,
     /// Where the compiler's folders for headers are remembered.
     memo: Option<PathBuf>,
     settings: CacheSettings,
@@ -145,23 +144,58 @@ pub fn open(settings: &CacheSettings) -> Result<Cache, Trouble> {
 ///
 /// # Errors
 /// It may not.
-pub fn question(config: &Config, found: &Found, plan: &Plan) -> Result<(Toolchain, Key), Reason> {
+pub fn question(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity, Key), Reason> {
     plan.compile.cache.clone()?;
+    refuse(found, plan)?;
     plan.check_files()?;
     let probe = plan.probe(found, config)?;
     let toolchain = probe
         .toolchain(plan.compile.language)
         .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))?;
+    let toolchain = Identity {
+        digest: toolchain.digest,
+        surroundings: probe.surroundings.as_bytes().to_vec(),
+    };
     let key = lookup::key(found, &plan.compile, plan.dialect, &toolchain);
     Ok((toolchain, key))
 }
 
+/// What can't be followed from here.
+fn refuse(found: &Found, plan: &Plan) -> Result<(), Reason> {
+    if found.is_wrapped() {
+        // It reads settings of its own.
+        let program = found.command.program.as_os_str();
+        return Err(Reason::new("wrapper", os::bytes(program)));
+    }
+    if os::file_size_limit() {
+        return Err(Reason::new("file-size-limit", b""));
+    }
+    let clang = plan.dialect.family == Family::Clang;
+    for word in plan.compile.arguments.iter().flat_map(|a| &a.words) {
+        // Includes are looked for beside all files above, too.
+        let ms = word.starts_with(b"-fms-compat") || word.starts_with(b"-fmsc-version");
+        // clang looks for folders there without a word.
+        let roots = [
+            &b"--sysroot"[..],
+            b"-isysroot",
+            b"--gcc-toolchain",
+            b"-resource-dir",
+        ];
+        let root = clang && roots.iter().any(|root| word.starts_with(root));
+        if ms || root {
+            return Err(Reason::new("search-path", word));
+        }
+    }
+    Ok(())
+}
+
 /// The base folder, if that is what we are below.
 pub fn base(settings: &CacheSettings) -> Option<Vec<u8>> {
-    let base = settings.base.as_ref()?;
+    // Without a slash at its end.
+    let base: PathBuf = settings.base.as_ref()?.components().collect();
     let folder = std::env::current_dir().ok()?;
     folder
-        .starts_with(base)
+        .starts_with(&base)
         .then(|| os::bytes(base.as_os_str()).to_vec())
 }
 
@@ -258,10 +292,13 @@ impl Keeper {
     pub fn compile(self, found: &Found, plan: &Plan) -> io::Result<Said> {
         let began = Instant::now();
         let mut list = List::new(found, plan)?;
+        let claim = self.claim(plan);
         let said = capture::run(&found.command, &list.environment()?)?;
         let ended_ns = facts::now_fine_ns();
         if said.ended.code() != 0 {
             self.lookup.cache.tell(Event::Bypass("compile-failed"));
+        } else if claim.is_none() {
+            self.lookup.cache.tell(Event::Bypass("output-shared"));
         } else if said.stdout {
             self.lookup.cache.tell(Event::Bypass("stdout"));
         } else {
@@ -286,6 +323,17 @@ impl Keeper {
             }
         }
         Ok(said)
+    }
+
+    /// Nobody else of ours may write the outputs meanwhile. `None`: somebody does.
+    fn claim(&self, plan: &Plan) -> Option<File> {
+        let run = self.memo.as_ref()?.parent()?;
+        let outputs = [Some(&plan.object), plan.dependencies.as_ref()];
+        let outputs = outputs.into_iter().flatten();
+        let paths: Vec<PathBuf> = outputs
+            .filter_map(|path| std::path::absolute(path).ok())
+            .collect();
+        os::claim(&run.join("outputs"), &paths)
     }
 
     /// Keeps a result.
@@ -316,6 +364,7 @@ impl Keeper {
             object: result.object,
             dependencies: result.dependencies,
             stderr: result.stderr,
+            responses: &plan.responses,
             listed: result.listed,
             began_ns: self.began_ns,
             compile_ms: result.compile_ms,
@@ -336,7 +385,8 @@ impl Keeper {
 
 /// Says once that the cache is left out.
 pub fn warn(trouble: &Trouble, settings: &CacheSettings) {
-    if !settings.warned {
+    // A home that is not there was not meant to hold one.
+    if !settings.warned && (settings.chosen || settings.folder.exists()) {
         eprintln!("hgbuild: the cache is not used: {}", trouble.words);
     }
 }
@@ -356,6 +406,8 @@ impl List {
             true => Some(scratch()?),
             false => None,
         };
+        // Where there is no such path, the compiler would complain.
+        let file = file.filter(|file| Path::new(&descriptor_path(file)).exists());
         if let Some(file) = &file {
             // The compiler opens it by number.
             fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()))?;

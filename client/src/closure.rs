@@ -51,6 +51,8 @@ pub struct Question<'a> {
     pub source: &'a [u8],
     /// Included without a directive: by options, or by the compiler itself.
     pub forced: Vec<Header>,
+    /// Files with arguments.
+    pub responses: &'a [Vec<u8>],
     /// Where headers are looked for.
     pub folders: &'a Folders,
     /// What the compiler said.
@@ -107,6 +109,7 @@ struct Walk<'a> {
     computed: bool,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
+    imports: bool,
     askers: Vec<Vec<u8>>,
     /// All texts, for a second look.
     read: Vec<(Vec<u8>, Vec<u8>)>,
@@ -139,6 +142,7 @@ impl<'a> Walk<'a> {
             bytes: 0,
             computed: false,
             opaque: None,
+            imports: false,
             askers: Vec::new(),
             read: Vec::new(),
             texts: hazards::Texts::new(question.plain_assembler),
@@ -157,6 +161,9 @@ impl<'a> Walk<'a> {
         }
         while let Some(path) = self.queue.pop_front() {
             self.file(path)?;
+        }
+        for path in self.question.responses {
+            self.extra(path)?;
         }
         self.unexplained()?;
         while let Some(path) = self.queue.pop_front() {
@@ -180,11 +187,12 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        self.read = texts;
         // One that was not read so far could use those macros too.
         while let Some(path) = self.queue.pop_front() {
             let known = self.visited.len();
             self.file(path.clone())?;
-            if self.visited.len() > known {
+            if self.visited.len() > known && !askers.is_empty() {
                 self.opaque = Some(path);
             }
         }
@@ -208,16 +216,16 @@ impl<'a> Walk<'a> {
             return Err(reason("input-changed", &path));
         };
         let place = [stat.device, stat.inode, beside.device, beside.inode];
-        if !self.visited.insert(place) {
+        let visited = !self.visited.insert(place);
+        if visited && self.files.contains_key(&path) {
             return Ok(());
         }
         self.reached.insert((stat.device, stat.inode));
         let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
         // Written since the compile began, or so shortly before that the
         // clock can't tell: what it read is not known.
-        let youngest_ns = content.stat.youngest_ns();
-        let began_ns = self.question.began_ns;
-        if youngest_ns.saturating_add(self.devices.skew_ns(&path, content.stat)) >= began_ns {
+        let skew_ns = self.devices.skew_ns(&path, content.stat);
+        if content.stat.is_newer(self.question.began_ns, skew_ns) {
             return Err(reason("too-new", &path));
         }
         self.bytes += text.len() as u64;
@@ -227,6 +235,10 @@ impl<'a> Walk<'a> {
         if self.files.insert(path.clone(), content).is_none() {
             self.order.push(path.clone());
         }
+        if visited {
+            // The same file by another path: that path may come to lead elsewhere.
+            return Ok(());
+        }
         if let Some(hazard) = self.texts.add(&path, &text) {
             return Err(hazard);
         }
@@ -235,8 +247,9 @@ impl<'a> Walk<'a> {
             return Err(reason("pragma-dependency", &path));
         }
         for name in &found.quoted {
-            self.quoted(name)?;
+            self.extra(name)?;
         }
+        self.imports |= found.imports;
         self.askers.extend(found.askers);
         if found.opaque && self.opaque.is_none() {
             self.opaque = Some(path.clone());
@@ -253,9 +266,9 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A file that `#line` names: its lines are quoted in warnings, and measured
-    /// for them.
-    fn quoted(&mut self, name: &[u8]) -> Result<(), Reason> {
+    /// A file that is read in other ways: `#line` names it, so that its lines are
+    /// quoted in warnings, and measured for them; or it holds arguments.
+    fn extra(&mut self, name: &[u8]) -> Result<(), Reason> {
         if name.is_empty() || name.contains(&0) || name.starts_with(b"<") {
             return Ok(());
         }
@@ -310,7 +323,8 @@ impl<'a> Walk<'a> {
         let Seen::File(stat) = seen else {
             return Ok(false);
         };
-        if stat.youngest_ns() >= self.question.began_ns {
+        let skew_ns = self.devices.skew_ns(&path, stat);
+        if stat.is_newer(self.question.began_ns, skew_ns) {
             return Err(reason("too-new", &path));
         }
         let listed = &self.question.listed;
@@ -379,7 +393,8 @@ impl<'a> Walk<'a> {
         let listed: Vec<Vec<u8>> = self
             .listed
             .iter()
-            .filter(|(place, _)| !self.reached.contains(*place))
+            // A macro may name one that a plain directive names too.
+            .filter(|(place, _)| self.computed || !self.reached.contains(*place))
             .map(|(_, path)| path.to_vec())
             .collect();
         if listed.is_empty() {
@@ -427,6 +442,7 @@ impl<'a> Walk<'a> {
         if let Some((_, path)) = unreached {
             return Err(reason("computed-include", path));
         }
+        self.check_doubles()?;
         self.check_folders()?;
         // Last: all else is known to be well then.
         if let Some(path) = &self.opaque {
@@ -464,6 +480,19 @@ impl<'a> Walk<'a> {
             });
         }
         Ok(Closure { files, folders })
+    }
+
+    /// `#pragma once` takes files for one by content, time or inode.
+    fn check_doubles(&self) -> Result<(), Reason> {
+        let mut seen = HashMap::new();
+        for (path, text) in &self.read {
+            let content = &self.files[path];
+            let once = self.imports || memmem::find(text, b"once").is_some();
+            if once && seen.insert(content.digest, path).is_some() {
+                return Err(reason("double-header", path));
+            }
+        }
+        Ok(())
     }
 
     /// A folder that was renamed, or a link that was moved, since the compile
@@ -570,6 +599,7 @@ mod tests {
             gather(&Question {
                 source: &source,
                 forced: Vec::new(),
+                responses: &[],
                 folders: &folders,
                 listed: &listed,
                 macros: Vec::new(),
@@ -662,7 +692,7 @@ mod tests {
         };
         let closure = space.gather(&["one", "two"], listed).unwrap();
         assert_eq!(space.files(&closure), ["a.c", "two/sub/h.h"]);
-        assert_eq!(names(&closure, &space.path("one")), "-h.h -sub -two ");
+        assert_eq!(names(&closure, &space.path("one")), "-a.c -h.h -sub -two ");
     }
 
     #[test]
@@ -697,7 +727,10 @@ mod tests {
         space.write("d/b.h", "#include \"../e/c.h\"\n");
         space.write("e/c.h", "#include \"../d/b.h\"\n");
         let closure = space.gather(&[], Listed::default()).unwrap();
-        assert_eq!(space.files(&closure), ["a.c", "d/b.h", "d/../e/c.h"]);
+        assert_eq!(
+            space.files(&closure),
+            ["a.c", "d/b.h", "d/../e/c.h", "d/../e/../d/b.h"]
+        );
     }
 
     #[test]

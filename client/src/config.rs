@@ -35,6 +35,8 @@ pub enum Level {
 pub struct CacheSettings {
     /// Where it lies.
     pub folder: PathBuf,
+    /// The user named that folder.
+    pub chosen: bool,
     /// Bytes of all entries together.
     pub size_bytes_max: u64,
     /// Answers are taken, and nothing is kept.
@@ -187,11 +189,13 @@ fn cache(
             base.display()
         ));
     }
+    let chosen = folder.is_some();
     let folder = folder.or_else(|| home.map(|home| home.join("cache")));
     Ok(folder
         .filter(|_| size_bytes_max > 0)
         .map(|folder| CacheSettings {
             folder,
+            chosen,
             size_bytes_max,
             read_only: is_on("HG_READONLY_CACHE"),
             recache: is_on("HG_RECACHE"),

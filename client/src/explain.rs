@@ -89,7 +89,7 @@ fn made_of(lookup: &Lookup) -> String {
     let mut said = "made of:\n".to_owned();
     for Part { what, value } in lookup.key.parts() {
         let value = match &what[..] {
-            "compiler" => value.iter().map(|byte| format!("{byte:02x}")).collect(),
+            "compiler" | "surroundings" => value.iter().map(|byte| format!("{byte:02x}")).collect(),
             _ => value.escape_ascii().to_string(),
         };
         said.push_str(&format!("  {what} {value}\n"));

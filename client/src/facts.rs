@@ -98,12 +98,29 @@ impl Stat {
     /// Whether a later write could not leave it as it is; `now_ns` is when it
     /// was taken.
     fn is_settled(&self, now_ns: i64) -> bool {
-        let whole = |ns: u64| ns.is_multiple_of(1_000_000_000);
-        let racy = match whole(self.mtime_ns) && whole(self.ctime_ns) {
+        let racy = match self.is_coarse() {
             true => RACY_COARSE_NS,
             false => RACY_NS,
         };
         self.youngest_ns().saturating_add(racy) < now_ns
+    }
+
+    /// Its file system counts whole seconds.
+    fn is_coarse(&self) -> bool {
+        let whole = |ns: u64| ns.is_multiple_of(1_000_000_000);
+        whole(self.mtime_ns) && whole(self.ctime_ns)
+    }
+
+    /// Whether it may have been written at `began_ns` or later; `skew_ns` is how
+    /// far behind its clock may be. Its time of writing can be set by anyone,
+    /// and counts only where another machine sets the other.
+    pub fn is_newer(&self, began_ns: i64, skew_ns: i64) -> bool {
+        let touched_ns = match skew_ns {
+            0 => self.ctime_ns.cast_signed(),
+            _ => self.youngest_ns(),
+        };
+        let coarse_ns = if self.is_coarse() { RACY_COARSE_NS } else { 0 };
+        touched_ns.saturating_add(skew_ns).saturating_add(coarse_ns) >= began_ns
     }
 
     /// Itself if it is settled; else one that no file has.

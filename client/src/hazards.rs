@@ -99,7 +99,10 @@ impl Texts {
         }
         let asm = || match self.plain_assembler {
             true => None,
-            false => assembler(&self.user),
+            // Whoever may paste `asm` in front of it.
+            false => memmem::find(&self.user, b".include")
+                .and_then(|_| reason(ASM_FILE_DIRECTIVE, b".include"))
+                .or_else(|| assembler(&self.user)),
         };
         self.words(&self.user)
             .or_else(|| pasted_macro(&self.user))

@@ -80,8 +80,9 @@ pub fn from_headers(text: &[u8], source: &[u8]) -> Listed {
         }
     }
     Listed {
-        // Nothing said is not the same as nothing read.
-        complete: paths.len() > 1,
+        // Nothing said is not the same as nothing read; and a backslash is
+        // escaped in some versions.
+        complete: paths.len() > 1 && !text.contains(&b'\\'),
         paths,
     }
 }

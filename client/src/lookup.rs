@@ -2,12 +2,13 @@
 //! were kept are true now.
 
 use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hg_proto::args::{self, Compile, Dialect};
-use hg_proto::v1::Toolchain;
 
 use crate::answer::Answer;
 use crate::cache::{Cache, Kind, Name};
@@ -22,16 +23,28 @@ use crate::os;
 const TICK_MS_MAX: u64 = 20;
 
 /// Variables beside those that travel, which change what a compiler reads.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 11] = [
     "CPATH",
     "CPLUS_INCLUDE_PATH",
     "C_INCLUDE_PATH",
+    "GCC_URLS",
+    "LLVM_OVERRIDE_PRODUCER",
+    "TERM_URLS",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
     "LIBRARY_PATH",
     "OBJC_INCLUDE_PATH",
     "OBJCPLUS_INCLUDE_PATH",
 ];
+
+/// Which compiler, for one language.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Of all that makes its code.
+    pub digest: Vec<u8>,
+    /// Of what it found around itself.
+    pub surroundings: Vec<u8>,
+}
 
 /// A question to the cache.
 #[derive(Debug)]
@@ -58,7 +71,7 @@ pub struct Hit {
 }
 
 /// What the question is made of, beside the content of files.
-pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Toolchain) -> Key {
+pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Key {
     let mut key = compiler(found, compile, dialect, toolchain);
     place(&mut key);
     for argument in &compile.arguments {
@@ -71,9 +84,10 @@ pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Toolc
 }
 
 /// Which compiler, by content and by name.
-pub fn compiler(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Toolchain) -> Key {
+pub fn compiler(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Key {
     let mut key = Key::default();
     key.add("compiler", &toolchain.digest);
+    key.add("surroundings", &toolchain.surroundings);
     key.add("driver", os::bytes(found.driver.as_os_str()));
     key.add("name", os::bytes(&found.command.arg0));
     key.add("language", compile.language.name().as_bytes());
@@ -87,6 +101,12 @@ pub fn place(key: &mut Key) {
     key.add("directory", os::bytes(folder.as_os_str()));
     let pwd = env::var_os("PWD").unwrap_or_default();
     key.add("environment PWD", os::bytes(&pwd));
+    if pwd != folder {
+        // Compilers believe it only while it leads here.
+        let place = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+        let here = matches!((place(Path::new(&pwd)), place(&folder)), (Ok(a), Ok(b)) if a == b);
+        key.add("PWD leads here", &[u8::from(here)]);
+    }
 }
 
 /// Adds the variables that a compiler reads.
@@ -105,9 +125,10 @@ pub fn environment(key: &mut Key) {
 }
 
 /// What the compiler's folders for headers hang on, beside its options.
-pub fn basis(found: &Found, toolchain: &Toolchain) -> Vec<u8> {
+pub fn basis(found: &Found, toolchain: &Identity) -> Vec<u8> {
     let mut key = Key::default();
     key.add("compiler", &toolchain.digest);
+    key.add("surroundings", &toolchain.surroundings);
     key.add("driver", os::bytes(found.driver.as_os_str()));
     for name in VARIABLES {
         let value = env::var_os(name);

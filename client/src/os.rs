@@ -1,7 +1,11 @@
 //! Bytes and the operating system's strings.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// On Unix an argument is bytes.
 pub fn from_bytes(bytes: Vec<u8>) -> OsString {
@@ -27,6 +31,48 @@ pub fn with_file_size_limit<T>(bytes: u64, start: impl FnOnce() -> T) -> T {
         let _ = setrlimit(Resource::RLIMIT_FSIZE, soft, hard);
     }
     started
+}
+
+/// Whether files may not grow as they like: writing more would end us.
+pub fn file_size_limit() -> bool {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(soft, _)| soft != RLIM_INFINITY)
+}
+
+/// Takes `paths` for this process, until the file is dropped: bytes of the file
+/// `locks` are locked that stand for them. `None`: another process has one.
+#[cfg(target_os = "linux")]
+pub fn claim(locks: &Path, paths: &[PathBuf]) -> Option<File> {
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
+    use xxhash_rust::xxh3::xxh3_64;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    let file = match options.open(locks) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(locks.parent()?).ok()?;
+            options.open(locks).ok()?
+        }
+        other => other.ok()?,
+    };
+    for path in paths {
+        let place = xxh3_64(bytes(path.as_os_str())) >> 2;
+        let lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: place as libc::off_t,
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).ok()?;
+    }
+    Some(file)
+}
+
+/// There are no such locks here; the outputs' times have to do.
+#[cfg(not(target_os = "linux"))]
+pub fn claim(_locks: &Path, _paths: &[PathBuf]) -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 /// Keeps memory that was used once instead of giving it back and asking anew:

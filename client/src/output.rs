@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use hg_proto::args::Reason;
 use nix::libc;
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::signals::undisturbed;
 
@@ -72,6 +72,7 @@ pub fn check(
         Style::Replace => Ok(Some((meta.dev(), meta.ino()))),
         Style::Rewrite if link.is_symlink() => local("a link"),
         Style::Rewrite if meta.nlink() > 1 => local("has other names"),
+        Style::Rewrite if meta.uid() != geteuid().as_raw() => local("is somebody else's"),
         Style::Rewrite => Ok(Some((meta.dev(), meta.ino()))),
     }
 }

@@ -43,6 +43,8 @@ pub struct Plan {
     pub object: PathBuf,
     /// Where the dependency file goes.
     pub dependencies: Option<PathBuf>,
+    /// Files with arguments, as typed.
+    pub responses: Vec<Vec<u8>>,
     environment: Vec<EnvironmentVariable>,
 }
 
@@ -65,8 +67,8 @@ impl Plan {
                 Family::Clang => name.cxx,
             },
         };
-        let mut words = Vec::new();
-        expand(&found.args, 0, &mut words)?;
+        let (mut words, mut responses) = (Vec::new(), Vec::new());
+        expand(&found.args, 0, &mut words, &mut responses)?;
         let compile = args::parse(dialect, &words)?;
         let path = |bytes: Vec<u8>| PathBuf::from(os::from_bytes(bytes));
         Ok(Plan {
@@ -74,6 +76,7 @@ impl Plan {
             object: path(compile.output_path()),
             dependencies: compile.dependency_path().map(path),
             compile,
+            responses,
             environment,
         })
     }
@@ -229,7 +232,12 @@ fn environment() -> Result<Vec<EnvironmentVariable>, Reason> {
 }
 
 /// Puts the contents of `@file` in its place, as the compiler does.
-fn expand(args: &[OsString], depth: usize, words: &mut Vec<Vec<u8>>) -> Result<(), Reason> {
+fn expand(
+    args: &[OsString],
+    depth: usize,
+    words: &mut Vec<Vec<u8>>,
+    responses: &mut Vec<Vec<u8>>,
+) -> Result<(), Reason> {
     for arg in args {
         let word = os::bytes(arg);
         let file = word
@@ -238,9 +246,10 @@ fn expand(args: &[OsString], depth: usize, words: &mut Vec<Vec<u8>>) -> Result<(
         match file.and_then(|file| read_response(Path::new(&file))) {
             Some(Err(why)) => return Err(why),
             Some(Ok(text)) if depth < RESPONSE_DEPTH_MAX => {
+                responses.push(word[1..].to_vec());
                 let inner = args::split_response_file(&text);
                 let inner: Vec<OsString> = inner.into_iter().map(os::from_bytes).collect();
-                expand(&inner, depth + 1, words)?;
+                expand(&inner, depth + 1, words, responses)?;
             }
             Some(Ok(_)) => return Err(reason("response-file", "nested too deeply")),
             // Not a file: the compiler takes it for an argument.

@@ -1,17 +1,16 @@
-//! Preprocessed mode: where the compiler would see the same text, it would
-//! write the same object, whatever files the text came from.
+//! Preprocessed mode: the text that would travel is all that a compile elsewhere
+//! would see; where it is the same, so is the object, whatever files it came from.
 
 use hg_proto::args::Reason;
-use hg_proto::v1::Toolchain;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::closure::Listed;
 use crate::compiler::Found;
 use crate::hazards;
-use crate::inputs::{Preprocessing, Wanted};
+use crate::inputs::{self, Preprocessing, Wanted};
 use crate::key::Key;
-use crate::lookup;
+use crate::lookup::{self, Identity};
 use crate::plan::Plan;
 
 /// A text, and what came with it.
@@ -34,28 +33,22 @@ pub struct Text {
 pub fn read(
     found: &Found,
     plan: &Plan,
-    toolchain: &Toolchain,
+    toolchain: &Identity,
     base: Option<&[u8]>,
 ) -> Result<Text, Reason> {
-    // Only a compile that could travel is known to write nothing but what its
-    // text says; and columns, which sanitizers write down, are not in the text.
+    // What may travel as a text is what its text says, warnings and all; but
+    // for columns, which sanitizers write down.
     plan.compile.travel.clone()?;
     let words = || plan.compile.arguments.iter().flat_map(|a| &a.words);
     if let Some(word) = words().find(|word| word.starts_with(b"-fsanitize")) {
         return Err(Reason::new("columns", word));
     }
-    let mut preprocessing =
-        Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Expanded)?;
-    let text = preprocessing.text()?;
-    let (dependencies, listed) = preprocessing.dependencies()?;
-    if turns_on_a_warning(&text) {
-        return Err(Reason::new("diagnostic-pragma", b""));
+    let (text, (dependencies, listed)) = preprocess(found, plan, Wanted::Travelling)?;
+    inputs::check_files(&text, &plan.compile, plan.dialect)?;
+    if let Some(hazard) = hazards::find(&text, plan.dialect.family) {
+        return Err(hazard);
     }
-    // Only a compile that could travel is known to write no path of its own.
-    let portable = plan.compile.travel.is_ok();
-    let relative = base
-        .filter(|_| portable)
-        .and_then(|base| without(&text, base));
+    let relative = base.and_then(|base| without(&text, base));
     let shared = relative.is_some();
     let text = relative.unwrap_or(text);
     let mut key = options(found, plan, toolchain);
@@ -71,22 +64,19 @@ pub fn read(
 
 /// Whether the assembler text that the compiler sees surely reads no file.
 pub fn reads_no_files(found: &Found, plan: &Plan) -> bool {
-    let start = Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Expanded);
-    let text = start.and_then(|mut preprocessing| preprocessing.text());
-    text.is_ok_and(|text| !hazards::reads_files(&text))
+    let text = preprocess(found, plan, Wanted::Expanded);
+    text.is_ok_and(|(text, _)| !hazards::reads_files(&text))
 }
 
-/// Turned on by a pragma, a warning may hang on a comment that is not in the text.
-fn turns_on_a_warning(text: &[u8]) -> bool {
-    let word = &b"diagnostic"[..];
-    memmem::find_iter(text, word).any(|at| {
-        let after = text[at + word.len()..].trim_ascii_start();
-        let quiet = [&b"push"[..], b"pop", b"ignored"];
-        !quiet.iter().any(|quiet| after.starts_with(quiet))
-    })
+type Rule = (Option<Vec<u8>>, Listed);
+
+fn preprocess(found: &Found, plan: &Plan, text: Wanted) -> Result<(Vec<u8>, Rule), Reason> {
+    let mut preprocessing = Preprocessing::start(found, &plan.compile, plan.dialect, text)?;
+    let text = preprocessing.text()?;
+    Ok((text, preprocessing.dependencies()?))
 }
 
-fn options(found: &Found, plan: &Plan, toolchain: &Toolchain) -> Key {
+fn options(found: &Found, plan: &Plan, toolchain: &Identity) -> Key {
     let mut key = lookup::compiler(found, &plan.compile, plan.dialect, toolchain);
     for word in plan.compile.travel_args(plan.dialect, b"in", b"out") {
         key.add("argument", &word);
@@ -98,7 +88,16 @@ fn options(found: &Found, plan: &Plan, toolchain: &Toolchain) -> Key {
 /// `text` with paths below `base` made relative in its line markers; `None`: it
 /// has them elsewhere too, or asks for file names while it is compiled.
 fn without(text: &[u8], base: &[u8]) -> Option<Vec<u8>> {
-    let asks = [&b"__builtin_FILE"[..], b"source_location"];
+    memmem::find(text, base)?;
+    // What a folder's name, or its length, could get into the object by.
+    let asks = [
+        &b"__FILE__"[..],
+        b"__BASE_FILE__",
+        b"__builtin_FILE",
+        b"source_location",
+        b"__PRETTY_FUNCTION__",
+        b"__FUNCSIG__",
+    ];
     if asks.iter().any(|word| memmem::find(text, word).is_some()) {
         return None;
     }
@@ -125,17 +124,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pragmas() {
-        assert!(!turns_on_a_warning(
-            b"#pragma GCC diagnostic push\n#pragma GCC diagnostic ignored \"-Wx\"\n"
-        ));
-        assert!(turns_on_a_warning(
-            b"_Pragma(\"GCC diagnostic warning \\\"-Wcomment\\\"\")"
-        ));
-        assert!(turns_on_a_warning(b"diagnostic"));
-    }
-
-    #[test]
     fn only_markers_may_name_the_base() {
         let relative = |text: &str| {
             let text = without(text.as_bytes(), b"/w/one")?;
@@ -145,7 +133,7 @@ mod tests {
             relative("# 1 \"/w/one/a.c\" 1\nint x;\n# 2 \"b.h\"\n# 0 \"/w/one\"\n").unwrap(),
             "# 1 \"~/a.c\" 1\nint x;\n# 2 \"b.h\"\n# 0 \"~\"\n"
         );
-        assert_eq!(relative("int x;").unwrap(), "int x;");
+        assert_eq!(relative("int x;"), None);
         for absolute in [
             "# 1 \"/w/one/a.c\"\nchar *f = \"/w/one/a.c\";\n",
             "# 1 \"/w/one-more/a.c\"\n",

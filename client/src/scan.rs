@@ -34,13 +34,37 @@ pub struct Scan {
     pub computed: bool,
     /// A question whose header can't be read here, or an `#embed`.
     pub opaque: bool,
+    /// `#import` is there: files are taken for one by what they are.
+    pub imports: bool,
     /// `#pragma GCC dependency` compares the times of files.
     pub dated: bool,
 }
 
+/// `text` with one kind of newline and blank: compilers take a carriage return
+/// for a newline, and pass over NUL and a byte order mark.
+fn plain(text: &[u8]) -> Cow<'_, [u8]> {
+    let mark = text.strip_prefix(b"\xef\xbb\xbf");
+    let odd = mark.is_some() || memchr::memchr2(b'\r', 0, text).is_some();
+    if !odd {
+        return Cow::Borrowed(text);
+    }
+    let text = mark.unwrap_or(text);
+    let mut plain = Vec::with_capacity(text.len());
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'\r' if text.get(at + 1) == Some(&b'\n') => {}
+            b'\r' => plain.push(b'\n'),
+            0 => plain.push(b' '),
+            byte => plain.push(*byte),
+        }
+    }
+    Cow::Owned(plain)
+}
+
 /// Reads `text`.
 pub fn scan(text: &[u8]) -> Scan {
-    let text = splice(text);
+    let text = plain(text);
+    let text = splice(&text);
     let mut found = Scan::default();
     for word in [&b"include"[..], b"import", b"embed"] {
         let mut done = 0;
@@ -60,6 +84,10 @@ pub fn scan(text: &[u8]) -> Scan {
         memmem::find(&text[line..at], b"GCC").is_some()
     });
     found.quoted = line_files(&text);
+    found.opaque |= has_pieces(&text);
+    // A trigraph may stand for another letter, or not.
+    let doubtful = |header: &Header| memmem::find(&header.name, b"??").is_some();
+    found.opaque |= found.asks.iter().chain(&found.includes).any(doubtful);
     found.includes.sort();
     found.includes.dedup();
     found.asks.sort();
@@ -67,10 +95,21 @@ pub fn scan(text: &[u8]) -> Scan {
     found
 }
 
+/// `CAT(__has_, include)`: a question whose name is put together.
+fn has_pieces(text: &[u8]) -> bool {
+    let whole = &b"__has_include"[..];
+    memmem::find_iter(text, b"__ha").any(|at| {
+        let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
+        let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
+        starts && len < whole.len() && whole.starts_with(&text[at..at + len])
+    })
+}
+
 /// What the macro `asker` is asked for in `text`. `None`: it is used in a way
 /// that can't be followed.
 pub fn asked_of(text: &[u8], asker: &[u8]) -> Option<Vec<Header>> {
-    let text = splice(text);
+    let text = plain(text);
+    let text = splice(&text);
     let mut asks = Vec::new();
     for at in memmem::find_iter(&text, asker) {
         let (before, after) = (&text[..at], &text[at + asker.len()..]);
@@ -123,7 +162,7 @@ impl Scan {
         match word {
             b"include" | b"include_next" | b"import" => match after_hash(&text[..start]) {
                 Hash::None => {}
-                hash => match header(after) {
+                hash => match header(after).inspect(|_| self.imports |= word == b"import") {
                     Some(header) if word == b"include_next" => self.asks.push(header),
                     Some(header) => self.includes.push(header),
                     None => self.computed |= hash == Hash::First,
@@ -339,6 +378,9 @@ mod tests {
             "#include \"a\\\n.h\"",
             "#include \"a.h\"\r\n",
             "#import \"a.h\"",
+            "\u{feff}#include \"a.h\"",
+            "int x;\r#include \"a.h\"\rint y;",
+            "\0#\0include \"a.h\"",
             "#if 0\n#include \"a.h\"\n#endif",
             "x\n??=include \"a.h\"",
         ] {
@@ -395,7 +437,11 @@ mod tests {
             assert_eq!(found.askers, [asker.as_bytes()], "{text}");
             assert!(!found.opaque);
         }
+        assert_eq!(asks("\u{feff}#if __has_include(<a.h>)"), plain("<a.h"));
+        assert_eq!(asks("int x;\r#if __has_include(<a.h>)\r"), plain("<a.h"));
         for opaque in [
+            "#if CAT(__has_,include)(<a.h>)",
+            "#if __has_include(\"a??-.h\")",
             "#if __has_include(NAME)",
             "#if HAS && __has_include",
             "#if __has_embed(\"a\")",

@@ -29,6 +29,8 @@ pub struct Made<'a> {
     pub dependencies: Option<Output>,
     /// Said on stderr.
     pub stderr: Vec<u8>,
+    /// Files with arguments.
+    pub responses: &'a [Vec<u8>],
     /// What the compiler said it read.
     pub listed: Listed,
     /// When it began, from [`Lookup::begin`].
@@ -105,6 +107,7 @@ pub fn store(
     let mut question = closure::Question {
         source: &compile.source,
         forced: forced(compile, dialect),
+        responses: made.responses,
         folders,
         listed: &made.listed,
         macros: macros(compile),
@@ -225,7 +228,8 @@ fn answer_key(lookup: &Lookup, closure: &Closure, answer: &Answer) -> Key {
 pub fn written(path: &Path, ended_ns: i64) -> Result<Output, Reason> {
     let (content, read) = facts::read(os::bytes(path.as_os_str()))
         .map_err(|error| Reason::new("output", error.to_string().as_bytes()))?;
-    match read.stat.youngest_ns() <= ended_ns {
+    let whole = read.stat.size == content.len() as u64;
+    match whole && read.stat.youngest_ns() <= ended_ns {
         true => Ok(Output::keep(content)),
         false => Err(Reason::new("output-changed", os::bytes(path.as_os_str()))),
     }

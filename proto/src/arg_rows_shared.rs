@@ -153,7 +153,7 @@ pub(crate) const ROWS: &[Row] = &[
     toggle("-frecord-command-line")
         .clang()
         .local("records-command-line"),
-    toggle("-fverbose-asm").local("records-command-line"),
+    toggle("-fverbose-asm").never("records-command-line"),
     // Files beside the object; reports on stderr.
     flag("-fstack-usage").never("extra-output"),
     flag("-fno-stack-usage").gcc(),
@@ -234,12 +234,12 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-fintegrated-as").clang(),
     flag("-fno-integrated-as")
         .clang()
-        .local("external-assembler"),
+        .never("external-assembler"),
     flag("-no-integrated-as")
         .clang()
-        .local("external-assembler"),
+        .never("external-assembler"),
     flag("-integrated-as").clang(),
-    flag("-via-file-asm").clang().local("external-assembler"),
+    flag("-via-file-asm").clang().never("external-assembler"),
     toggle("-fintegrated-cc1").clang().never("driver-option"),
     flag("-fno-temp-file").clang().never("driver-option"),
     joined("-fvtable-verify=", "none")

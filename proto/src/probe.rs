@@ -48,6 +48,8 @@ pub struct Probe {
     pub c: Option<Digest>,
     /// Identity for C++, if it compiles C++.
     pub cxx: Option<Digest>,
+    /// What it found around itself: clang takes headers from the gcc that it finds.
+    pub surroundings: Digest,
 }
 
 /// Why a file is no compiler of ours.
@@ -139,12 +141,23 @@ impl Look {
         if configured {
             return Err(ProbeError::Configured(driver.to_path_buf()));
         }
+        let surroundings = self.surroundings(&banner).map_err(failed)?;
+        if family == Family::Clang {
+            self.configurations(driver, &target);
+        }
+        // A program that runs another gcc, with options of its own perhaps.
+        let mut lines = banner.lines();
+        let itself = lines.find_map(|line| line.strip_prefix("COLLECT_GCC="));
+        if itself.is_some_and(|gcc| Path::new(gcc) != driver) {
+            return Err(ProbeError::NotACompiler(driver.into()));
+        }
         let mut common = self.program("driver", driver).map_err(failed)?;
         let (c, cxx) = match family {
             Family::Clang => (Some(common.clone()), Some(common)),
             Family::Gcc => {
                 common.extend(self.assembler(driver).map_err(failed)?);
                 common.extend(self.specs(driver).map_err(failed)?);
+                self.overriding(driver).map_err(failed)?;
                 let c = self.proper(driver, "cc1").map_err(failed)?;
                 let cxx = self.proper(driver, "cc1plus").map_err(failed)?;
                 let join = |more: Vec<Component>| [common.clone(), more].concat();
@@ -161,7 +174,66 @@ impl Look {
             target,
             c: id(Language::C, c),
             cxx: id(Language::Cxx, cxx),
+            surroundings,
         })
+    }
+
+    /// The folders in which clang found gccs, whose headers it takes.
+    fn surroundings(&mut self, banner: &str) -> io::Result<Digest> {
+        let mut hasher = Hasher::new();
+        for line in banner.lines() {
+            let Some((what, path)) = line.split_once("GCC installation: ") else {
+                continue;
+            };
+            hasher.field(what.as_bytes());
+            hasher.field(path.as_bytes());
+            if let Some(folder) = Path::new(path).parent() {
+                let stat = Stat::of(&fs::metadata(folder)?);
+                let none = Hasher::new().finish();
+                self.files.insert(folder.to_path_buf(), (stat, none));
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Files that clang would read its options from.
+    fn configurations(&mut self, driver: &Path, target: &str) {
+        let folder = driver.parent().unwrap_or(Path::new("/"));
+        let name = driver.file_name().unwrap_or_default().to_string_lossy();
+        for name in [
+            format!("{name}.cfg"),
+            format!("{target}.cfg"),
+            format!("{target}-{name}.cfg"),
+        ] {
+            self.absent.push(folder.join(name));
+        }
+    }
+
+    /// What gcc would take before what it takes now.
+    fn overriding(&mut self, driver: &Path) -> io::Result<()> {
+        let said = run(driver, &["-print-search-dirs"])?;
+        let list = |start: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(start));
+            let mut folders: Vec<PathBuf> = Vec::new();
+            for folder in line.unwrap_or_default().split(':') {
+                // Its folders are there several times, by other paths.
+                if let Ok(real) = fs::canonicalize(folder)
+                    && !folders.contains(&real)
+                {
+                    folders.push(real);
+                }
+            }
+            folders
+        };
+        for folder in list("libraries: =") {
+            self.absent.push(folder.join("specs"));
+        }
+        for folder in list("programs: =") {
+            self.absent.push(folder.join("as"));
+        }
+        let taken = |path: &PathBuf| !self.files.contains_key(path) && !path.is_file();
+        self.absent.retain(taken);
+        Ok(())
     }
 
     /// cc1 or cc1plus; `None`: this gcc has none.
@@ -409,11 +481,13 @@ struct Memo {
     files: Vec<MemoFile>,
     #[prost(bytes = "vec", repeated, tag = "7")]
     absent: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", tag = "8")]
+    surroundings: Vec<u8>,
 }
 
 fn memo_name(driver: &Path) -> String {
     let mut hasher = Hasher::new();
-    hasher.field(b"hybridgrid probe 1");
+    hasher.field(b"hybridgrid probe 2");
     hasher.field(driver.as_os_str().as_bytes());
     for name in STEERING {
         let value = env::var_os(name);
@@ -456,6 +530,7 @@ fn recall(file: &Path, driver: &Path) -> Option<Probe> {
         target: memo.target,
         c: digest(memo.c)?,
         cxx: digest(memo.cxx)?,
+        surroundings: Digest::try_from(&memo.surroundings[..]).ok()?,
     })
 }
 
@@ -486,6 +561,7 @@ fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
             .iter()
             .map(|path| path.as_os_str().as_bytes().to_vec())
             .collect(),
+        surroundings: probe.surroundings.as_bytes().to_vec(),
     };
     let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
