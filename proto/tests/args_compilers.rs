@@ -140,7 +140,7 @@ fn installed() -> Vec<Compiler> {
             .stderr(Stdio::null());
         let found = version.status().is_ok_and(|status| status.success());
         if !found {
-            eprintln!("SKIPPED: {} is not installed", c.name);
+            skip(&format!("{} is not installed", c.name));
         }
         found
     };
@@ -617,4 +617,10 @@ fn dependency_files_are_the_same() {
             }
         }
     }
+}
+
+/// Past the test runner, which keeps to itself what a passing test says.
+fn skip(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }

@@ -247,7 +247,7 @@ fn catch_interrupts() -> nix::Result<()> {
         SaFlags::SA_RESTART,
         SigSet::empty(),
     );
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler does nothing but an atomic load and a write(2).
         unsafe { sigaction(signal, &action)? };
     }

@@ -78,6 +78,8 @@ impl Running {
         // SAFETY: two system calls that may be made between fork and exec.
         unsafe {
             command.pre_exec(|| {
+                // Whoever started the tests may have had it ignored.
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
                 nix::unistd::setsid()?;
                 match libc::ioctl(0, libc::TIOCSCTTY, 0) {
                     0 => Ok(()),

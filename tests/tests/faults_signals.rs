@@ -116,7 +116,8 @@ fn compilers(folder: &Path) -> Vec<Pid> {
     let processes = leftover::processes(folder);
     let cc1 = processes.iter().filter(|line| {
         let program = line.split(' ').nth(1).unwrap_or_default();
-        program.ends_with("/cc1")
+        // `cc1 --version` tells which compiler it is, and takes no slot.
+        program.ends_with("/cc1") && !line.ends_with("--version")
     });
     cc1.filter_map(|line| pid_of(line)).collect()
 }

@@ -96,16 +96,27 @@ fn is_here(case: &Case, compiler: &str) -> bool {
         std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
             .any(|folder| folder.join(program).is_file())
     };
-    let tools = ["ccache", "make", "ninja", "cmake"];
-    let needed = tools.iter().filter(|tool| {
-        let mut words = case.script.split([' ', ';', '/', '(']);
-        words.any(|word| word == **tool)
-    });
-    let missing: Vec<&str> = needed
+    let tools = [
+        "ccache", "make", "ninja", "cmake", "clang", "clang++", "g++",
+    ];
+    let words = || case.script.split([' ', ';', '/', '(', '=', '"']);
+    let needed = tools
+        .iter()
+        .filter(|tool| words().any(|word| word == **tool));
+    // gcc compiles C++ with what g++ comes with.
+    let cxx = case.script.contains("c++")
+        || words().any(|word| {
+            [".cc", ".cpp", ".cxx", ".C"]
+                .iter()
+                .any(|end| word.ends_with(end))
+        });
+    let mut missing: Vec<&str> = needed
         .copied()
         .chain([compiler])
+        .chain((cxx && compiler == "gcc").then_some("g++"))
         .filter(|tool| !there(tool))
         .collect();
+    missing.dedup();
     if !missing.is_empty() {
         skip(
             &format!("{} by {compiler}", case.name),

@@ -208,7 +208,7 @@ pub const CASES: &[Case] = &[
     case("POSIXLY_CORRECT", C, "*", "POSIXLY_CORRECT=1 $cc -c $src -O2"),
     case("PWD that lies", BOTH, "remote", "PWD=/no/such $cc -c $src"),
     case("no PATH", C, "*", "PATH=/usr/bin $cc -c $src; PATH= $cc -c $src 2>/dev/null; echo $?"),
-    case("empty environment", C, "*", "env -i PATH=\"$PATH\" $cc -c $src"),
+    case("empty environment", C, "*", "env -i PATH=\"$PATH\" HOME=\"$HOME\" HG_CACHE_MAX_SIZE=0 $cc -c $src"),
     case("HG_DISABLE", BOTH, "disabled", "HG_DISABLE=1 $cc -c $src"),
     case("HG_DISABLE=0", BOTH, "remote", "HG_DISABLE=0 $cc -c $src"),
 ];
