@@ -110,6 +110,8 @@ struct Walk<'a> {
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
     imports: bool,
+    /// There, by a name that was looked for, but not read; and their bytes.
+    unread: Vec<(Vec<u8>, u64)>,
     askers: Vec<Vec<u8>>,
     /// All texts, for a second look.
     read: Vec<(Vec<u8>, Vec<u8>)>,
@@ -143,6 +145,7 @@ impl<'a> Walk<'a> {
             computed: false,
             opaque: None,
             imports: false,
+            unread: Vec::new(),
             askers: Vec::new(),
             read: Vec::new(),
             texts: hazards::Texts::new(question.plain_assembler),
@@ -251,7 +254,9 @@ impl<'a> Walk<'a> {
         }
         self.imports |= found.imports;
         self.askers.extend(found.askers);
-        if found.opaque && self.opaque.is_none() {
+        // The system's headers put other names together.
+        let pieces = found.pieces && !hazards::is_system(&path);
+        if (found.opaque || pieces) && self.opaque.is_none() {
             self.opaque = Some(path.clone());
         }
         self.computed |= found.computed;
@@ -331,6 +336,8 @@ impl<'a> Walk<'a> {
         let was_read = self.listed.contains_key(&(stat.device, stat.inode));
         if was_read || !listed.complete {
             self.queue.push_back(path);
+        } else {
+            self.unread.push((path, stat.size));
         }
         // Only what was surely read ends the search: `#include_next` and
         // conditions make the compiler pass by a file that is there.
@@ -484,15 +491,18 @@ impl<'a> Walk<'a> {
 
     /// `#pragma once` takes files for one by content, time or inode.
     fn check_doubles(&self) -> Result<(), Reason> {
-        let mut seen = HashMap::new();
+        let mut sizes = HashSet::new();
         for (path, text) in &self.read {
             let content = &self.files[path];
-            let once = self.imports || memmem::find(text, b"once").is_some();
-            if once && seen.insert(content.digest, path).is_some() {
+            if (self.imports || once(text)) && !sizes.insert(content.stat.size) {
                 return Err(reason("double-header", path));
             }
         }
-        Ok(())
+        let double = |(_, size): &&(Vec<u8>, u64)| sizes.contains(size);
+        match self.unread.iter().find(double) {
+            Some((path, _)) => Err(reason("double-header", path)),
+            None => Ok(()),
+        }
     }
 
     /// A folder that was renamed, or a link that was moved, since the compile
@@ -515,6 +525,10 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+fn once(text: &[u8]) -> bool {
+    memmem::find_iter(text, b"once").any(|at| text[..at].trim_ascii_end().ends_with(b"pragma"))
 }
 
 fn moved_since(path: &[u8], began_ns: i64) -> bool {

@@ -48,6 +48,14 @@ pub fn read(
     if let Some(hazard) = hazards::find(&text, plan.dialect.family) {
         return Err(hazard);
     }
+    // gcc leaves directives of this spelling for later, and so what they include.
+    let hashes = [&b"%:"[..], b"??="];
+    if hashes
+        .iter()
+        .any(|hash| memmem::find(&text, hash).is_some())
+    {
+        return Err(Reason::new("digraph", b""));
+    }
     let relative = base.and_then(|base| without(&text, base));
     let shared = relative.is_some();
     let text = relative.unwrap_or(text);

@@ -34,6 +34,8 @@ pub struct Scan {
     pub computed: bool,
     /// A question whose header can't be read here, or an `#embed`.
     pub opaque: bool,
+    /// What a question's name could be put together from.
+    pub pieces: bool,
     /// `#import` is there: files are taken for one by what they are.
     pub imports: bool,
     /// `#pragma GCC dependency` compares the times of files.
@@ -84,7 +86,7 @@ pub fn scan(text: &[u8]) -> Scan {
         memmem::find(&text[line..at], b"GCC").is_some()
     });
     found.quoted = line_files(&text);
-    found.opaque |= has_pieces(&text);
+    found.pieces = has_pieces(&text);
     // A trigraph may stand for another letter, or not.
     let doubtful = |header: &Header| memmem::find(&header.name, b"??").is_some();
     found.opaque |= found.asks.iter().chain(&found.includes).any(doubtful);
@@ -439,8 +441,9 @@ mod tests {
         }
         assert_eq!(asks("\u{feff}#if __has_include(<a.h>)"), plain("<a.h"));
         assert_eq!(asks("int x;\r#if __has_include(<a.h>)\r"), plain("<a.h"));
+        assert!(scan(b"#if CAT(__has_,include)(<a.h>)").pieces);
+        assert!(!scan(b"#if __has_include(<a.h>)").pieces);
         for opaque in [
-            "#if CAT(__has_,include)(<a.h>)",
             "#if __has_include(\"a??-.h\")",
             "#if __has_include(NAME)",
             "#if HAS && __has_include",

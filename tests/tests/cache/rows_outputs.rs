@@ -46,7 +46,7 @@ pub const CASES: &[Case] = &[
             Run("$cc -O2 -c a.c -o b.s"),
             New,
             Run("$cc -O2 -S -fverbose-asm a.c"),
-            New,
+            NewBypass,
         ],
     ),
     case(
