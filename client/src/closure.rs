@@ -61,6 +61,9 @@ pub struct Question<'a> {
     pub macros: Vec<Vec<u8>>,
     /// gcc takes `name.h.gch` for `name.h`.
     pub precompiled: bool,
+    /// Folders are named as the system's: gcc shortens the paths of headers that
+    /// it finds there, and looks beside the shorter one.
+    pub shortened: bool,
     /// Its assembler text was looked at, and reads no file.
     pub plain_assembler: bool,
     /// When the compile began: nothing may be younger.
@@ -232,6 +235,9 @@ impl<'a> Walk<'a> {
             return Err(reason("too-new", &path));
         }
         self.bytes += text.len() as u64;
+        if self.question.shortened && has_shorter_path(&path) {
+            return Err(reason("linked-header", &path));
+        }
         if self.files.len() >= FILES_MAX || self.bytes > BYTES_MAX {
             return Err(reason("too-many-inputs", &path));
         }
@@ -527,6 +533,11 @@ impl<'a> Walk<'a> {
     }
 }
 
+fn has_shorter_path(path: &[u8]) -> bool {
+    let real = std::fs::canonicalize(facts::as_path(path));
+    real.is_ok_and(|real| real.as_os_str().len() < path.len())
+}
+
 fn once(text: &[u8]) -> bool {
     memmem::find_iter(text, b"once").any(|at| text[..at].trim_ascii_end().ends_with(b"pragma"))
 }
@@ -618,6 +629,7 @@ mod tests {
                 listed: &listed,
                 macros: Vec::new(),
                 precompiled: true,
+                shortened: false,
                 plain_assembler: false,
                 began_ns,
             })

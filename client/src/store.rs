@@ -112,6 +112,7 @@ pub fn store(
         listed: &made.listed,
         macros: macros(compile),
         precompiled: dialect.family == Family::Gcc,
+        shortened: dialect.family == Family::Gcc && names_system_folders(compile),
         plain_assembler: false,
         began_ns: made.began_ns,
     };
@@ -233,6 +234,17 @@ pub fn written(path: &Path, ended_ns: i64) -> Result<Output, Reason> {
         true => Ok(Output::keep(content)),
         false => Err(Reason::new("output-changed", os::bytes(path.as_os_str()))),
     }
+}
+
+fn names_system_folders(compile: &Compile) -> bool {
+    let options = [&b"-isystem"[..], b"-idirafter", b"--sysroot", b"-isysroot"];
+    let mut words = compile.arguments.iter().map(|a| &a.words[0]);
+    let named = words.any(|word| options.iter().any(|option| word.starts_with(option)));
+    let variables = ["C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"];
+    named
+        || variables
+            .iter()
+            .any(|name| std::env::var_os(name).is_some())
 }
 
 /// Headers that no directive names.
