@@ -6,9 +6,10 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
@@ -154,6 +155,9 @@ pub struct Content {
     pub stat: Stat,
 }
 
+/// Names in a folder, sorted.
+pub type Names = Rc<Vec<Vec<u8>>>;
+
 /// Looks at each path once, so that all answers are of one moment.
 #[derive(Debug, Default)]
 pub struct Looks {
@@ -162,6 +166,7 @@ pub struct Looks {
     /// without walking its whole path again.
     folders: HashMap<Vec<u8>, Option<OwnedFd>>,
     contents: HashMap<Vec<u8>, Option<Content>>,
+    names: HashMap<Vec<u8>, Option<Names>>,
 }
 
 impl Looks {
@@ -188,6 +193,16 @@ impl Looks {
         }
         let folder = self.folders.get(folder)?.as_ref()?;
         Some(classify_at(fstatat(folder, name, AtFlags::empty())))
+    }
+
+    /// All names in a folder, sorted; `None`: it can't be read.
+    pub fn names(&mut self, folder: &[u8]) -> Option<Names> {
+        if let Some(names) = self.names.get(folder) {
+            return names.clone();
+        }
+        let names = list(folder).ok().map(Rc::new);
+        self.names.insert(folder.to_vec(), names.clone());
+        names
     }
 
     /// Digest of the content of `path`; `None`: it can't be read.
@@ -283,6 +298,15 @@ fn is_on_own_device(_path: &Path) -> bool {
 /// `path` as the system takes it.
 pub fn as_path(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
+}
+
+fn list(folder: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(as_path(folder))? {
+        names.push(entry?.file_name().into_vec());
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// What `path` leads to now.

@@ -185,6 +185,30 @@ impl FolderFact {
         if !matches!(seen, Seen::Folder(_)) {
             return false;
         }
+        // Where nothing was known to stand for the folder, nor does a list of it:
+        // names of some file systems are found in other spellings too.
+        let listed = cfg!(target_os = "linux") && self.stat != Stat::default();
+        let there = match listed {
+            true => looks.names(&self.path),
+            false => None,
+        };
+        let Some(there) = there else {
+            return self.holds_name_by_name(looks);
+        };
+        let is_there = |name: &[u8]| there.binary_search_by(|n| n[..].cmp(name)).is_ok();
+        let precompiled = |name: &[u8]| is_there(&[name, b".gch"].concat());
+        let any_precompiled = self.precompiled && there.iter().any(|name| name.ends_with(b".gch"));
+        self.names().all(|(state, name)| {
+            // A link that leads nowhere is there, and is not.
+            let same = match is_there(name) {
+                false => state == ABSENT,
+                true => state_of(looks.at(&join(&self.path, name))) == state,
+            };
+            same && !(any_precompiled && precompiled(name))
+        })
+    }
+
+    fn holds_name_by_name(&self, looks: &mut Looks) -> bool {
         self.names().all(|(state, name)| {
             let path = join(&self.path, name);
             let precompiled = [&path[..], b".gch"].concat();
