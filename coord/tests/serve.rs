@@ -208,16 +208,22 @@ impl Worker {
         }
     }
 
+    /// As a worker does: dials again when it was taken for a silent one, which on
+    /// a busy machine may happen to anybody.
     fn join(coord: &Coord, name: &str, slots: u32) -> Self {
-        let mut worker = Self::dial(coord);
-        worker.send(hello(name, slots));
-        match worker.next() {
-            Some(to_worker::Kind::Welcome(welcome)) => {
-                assert_eq!(welcome.window_bytes, OUTPUT_WINDOW_BYTES);
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let mut worker = Self::dial(coord);
+            worker.send(hello(name, slots));
+            match worker.next() {
+                Some(to_worker::Kind::Welcome(welcome)) => {
+                    assert_eq!(welcome.window_bytes, OUTPUT_WINDOW_BYTES);
+                    return worker;
+                }
+                None if Instant::now() < deadline => {}
+                other => panic!("no welcome: {other:?}"),
             }
-            other => panic!("no welcome: {other:?}"),
         }
-        worker
     }
 
     fn send(&mut self, kind: from_worker::Kind) {
