@@ -29,7 +29,7 @@ use crate::plan::Plan;
 use crate::preprocessed::{self, Text};
 use crate::search;
 use crate::slots::Slot;
-use crate::store::{self, Made, Refused, Shared};
+use crate::store::{self, Compiled, Made, Refused, Shared};
 
 /// A compile whose result shall be kept.
 pub struct Keeper {
@@ -41,20 +41,6 @@ pub struct Keeper {
     base: Option<Vec<u8>>,
     began_ns: i64,
     text: Option<Text>,
-}
-
-/// What a compile gave.
-pub struct Compiled {
-    /// Object or assembly.
-    pub object: Output,
-    /// Dependency file.
-    pub dependencies: Option<Output>,
-    /// Said on stderr.
-    pub stderr: Vec<u8>,
-    /// What the compiler says it read.
-    pub listed: Listed,
-    /// Milliseconds from start to end.
-    pub compile_ms: u64,
 }
 
 /// What the cache says to a compile.
@@ -203,14 +189,11 @@ pub fn base(settings: &CacheSettings) -> Option<Vec<u8>> {
 fn put(plan: &Plan, object: &Output, dependencies: Option<&[u8]>) -> io::Result<()> {
     let mut files = Vec::new();
     if let Some(path) = &plan.dependencies {
-        let mut file = Pending::new(path, Style::Rewrite)?;
         let content = dependencies.ok_or(io::ErrorKind::InvalidData)?;
-        file.file().write_all(content)?;
-        files.push(file);
+        files.push(Pending::with(path, Style::Rewrite, content)?);
     }
-    let mut file = Pending::new(&plan.object, plan.object_style())?;
-    file.file().write_all(&object.content()?)?;
-    files.push(file);
+    let content = object.content()?;
+    files.push(Pending::with(&plan.object, plan.object_style(), &content)?);
     output::put_all(files)
 }
 
@@ -291,7 +274,7 @@ impl Keeper {
     /// It can't be started this way; nothing ran.
     pub fn compile(self, found: &Found, plan: &Plan) -> io::Result<Said> {
         let began = Instant::now();
-        let mut list = List::new(found, plan)?;
+        let mut list = List::new(plan)?;
         let claim = self.claim(plan);
         let said = capture::run(&found.command, &list.environment()?)?;
         let ended_ns = facts::now_fine_ns();
@@ -361,13 +344,9 @@ impl Keeper {
             base: self.base.as_deref().filter(|_| text.shared),
         });
         let made = Made {
-            object: result.object,
-            dependencies: result.dependencies,
-            stderr: result.stderr,
+            result,
             responses: &plan.responses,
-            listed: result.listed,
             began_ns: self.began_ns,
-            compile_ms: result.compile_ms,
             text: text.as_ref(),
         };
         let basis = lookup::basis(found, &self.toolchain);
@@ -399,12 +378,10 @@ struct List {
 }
 
 impl List {
-    fn new(found: &Found, plan: &Plan) -> io::Result<Self> {
-        // A wrapper reads these variables too, and thinks of them what it likes.
-        let asked = plan.compile.dependencies.is_none() && !found.is_wrapped();
-        let file = match asked {
-            true => Some(scratch()?),
-            false => None,
+    fn new(plan: &Plan) -> io::Result<Self> {
+        let file = match plan.compile.dependencies {
+            None => Some(scratch()?),
+            Some(_) => None,
         };
         // Where there is no such path, the compiler would complain.
         let file = file.filter(|file| Path::new(&descriptor_path(file)).exists());

@@ -228,12 +228,7 @@ impl<'a> Walk<'a> {
         }
         self.reached.insert((stat.device, stat.inode));
         let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
-        // Written since the compile began, or so shortly before that the
-        // clock can't tell: what it read is not known.
-        let skew_ns = self.devices.skew_ns(&path, content.stat);
-        if content.stat.is_newer(self.question.began_ns, skew_ns) {
-            return Err(reason("too-new", &path));
-        }
+        self.check_age(&path, content.stat)?;
         self.bytes += text.len() as u64;
         if self.question.shortened && has_shorter_path(&path) {
             return Err(reason("linked-header", &path));
@@ -275,6 +270,16 @@ impl<'a> Walk<'a> {
         }
         self.read.push((path, text));
         Ok(())
+    }
+
+    /// Written since the compile began, or so shortly before that the clock
+    /// can't tell: what it read is not known.
+    fn check_age(&mut self, path: &[u8], stat: Stat) -> Result<(), Reason> {
+        let skew_ns = self.devices.skew_ns(path, stat);
+        match stat.is_newer(self.question.began_ns, skew_ns) {
+            true => Err(reason("too-new", path)),
+            false => Ok(()),
+        }
     }
 
     /// A file that is read in other ways: `#line` names it, so that its lines are
@@ -334,10 +339,7 @@ impl<'a> Walk<'a> {
         let Seen::File(stat) = seen else {
             return Ok(false);
         };
-        let skew_ns = self.devices.skew_ns(&path, stat);
-        if stat.is_newer(self.question.began_ns, skew_ns) {
-            return Err(reason("too-new", &path));
-        }
+        self.check_age(&path, stat)?;
         let listed = &self.question.listed;
         let was_read = self.listed.contains_key(&(stat.device, stat.inode));
         if was_read || !listed.complete {
@@ -546,11 +548,10 @@ fn moved_since(path: &[u8], began_ns: i64) -> bool {
     let Ok(meta) = std::fs::symlink_metadata(facts::as_path(path)) else {
         return true;
     };
-    use std::os::unix::fs::MetadataExt;
-    let ns = |s: i64, ns: i64| s.saturating_mul(1_000_000_000).saturating_add(ns);
-    let changed = ns(meta.ctime(), meta.ctime_nsec()) >= began_ns;
+    let stat = Stat::of(&meta);
+    let changed = stat.ctime_ns.cast_signed() >= began_ns;
     // New names in a folder change its content too, and move nothing.
-    let written = ns(meta.mtime(), meta.mtime_nsec()) >= began_ns;
+    let written = stat.mtime_ns.cast_signed() >= began_ns;
     changed && (meta.is_symlink() || !written)
 }
 

@@ -197,7 +197,8 @@ pub struct Search {
     masquerade: Option<PathBuf>,
 }
 
-fn place(path: &Path) -> Option<(u64, u64)> {
+/// Device and inode of what is at `path`, links followed.
+pub fn place(path: &Path) -> Option<(u64, u64)> {
     let meta = fs::metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
 }

@@ -80,7 +80,8 @@ pub struct Stat {
 }
 
 impl Stat {
-    fn of(meta: &Metadata) -> Self {
+    /// Of a file, or of a link itself.
+    pub fn of(meta: &Metadata) -> Self {
         Stat {
             device: meta.dev(),
             inode: meta.ino(),

@@ -2,8 +2,6 @@
 //! were kept are true now.
 
 use std::env;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +11,7 @@ use hg_proto::args::{self, Compile, Dialect};
 use crate::answer::Answer;
 use crate::cache::{Cache, Kind, Name};
 use crate::capture;
-use crate::compiler::Found;
+use crate::compiler::{Found, place};
 use crate::facts::{self, Looks};
 use crate::key::Key;
 use crate::manifest::{Facts, Manifest};
@@ -73,7 +71,7 @@ pub struct Hit {
 /// What the question is made of, beside the content of files.
 pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Key {
     let mut key = compiler(found, compile, dialect, toolchain);
-    place(&mut key);
+    directory(&mut key);
     for argument in &compile.arguments {
         for word in &argument.words {
             key.add("argument", word);
@@ -96,15 +94,15 @@ pub fn compiler(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &
 }
 
 /// Adds where it runs; as a shell spells it is what compilers write down.
-pub fn place(key: &mut Key) {
+pub fn directory(key: &mut Key) {
     let folder = env::current_dir().unwrap_or_default();
     key.add("directory", os::bytes(folder.as_os_str()));
     let pwd = env::var_os("PWD").unwrap_or_default();
     key.add("environment PWD", os::bytes(&pwd));
     if pwd != folder {
         // Compilers believe it only while it leads here.
-        let place = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-        let here = matches!((place(Path::new(&pwd)), place(&folder)), (Ok(a), Ok(b)) if a == b);
+        let there = place(Path::new(&pwd));
+        let here = there.is_some() && there == place(&folder);
         key.add("PWD leads here", &[u8::from(here)]);
     }
 }

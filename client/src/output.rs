@@ -3,7 +3,7 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -95,6 +95,16 @@ impl Pending {
             file: nameless(folder).or_else(|_| unnamed(folder))?,
             mode,
         })
+    }
+
+    /// The same, with all of its content.
+    ///
+    /// # Errors
+    /// The folder can't be written, or the disk is full.
+    pub fn with(target: &Path, style: Style, content: &[u8]) -> io::Result<Self> {
+        let mut pending = Pending::new(target, style)?;
+        pending.file.write_all(content)?;
+        Ok(pending)
     }
 
     /// Where the bytes go.
@@ -219,7 +229,6 @@ fn link_to(file: &File, path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use std::os::unix::fs::symlink;
 
     fn folder(name: &str) -> PathBuf {
@@ -229,9 +238,7 @@ mod tests {
     }
 
     fn write(target: &Path, style: Style, content: &[u8]) {
-        let mut pending = Pending::new(target, style).unwrap();
-        pending.file().write_all(content).unwrap();
-        put_all(vec![pending]).unwrap();
+        put_all(vec![Pending::with(target, style, content).unwrap()]).unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a compile is to do, from its command line and environment: what is read
 //! and written, and what another machine would be asked.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
@@ -46,6 +47,8 @@ pub struct Plan {
     /// Files with arguments, as typed.
     pub responses: Vec<Vec<u8>>,
     environment: Vec<EnvironmentVariable>,
+    // The cache asks for it, and the grid again.
+    probe: OnceCell<Result<Probe, Reason>>,
 }
 
 impl Plan {
@@ -78,6 +81,7 @@ impl Plan {
             compile,
             responses,
             environment,
+            probe: OnceCell::new(),
         })
     }
 
@@ -125,14 +129,17 @@ impl Plan {
     ///
     /// # Errors
     /// It is not one that we know.
-    pub fn probe(&self, found: &Found, config: &Config) -> Result<Probe, Reason> {
-        let memo = config.run_folder().map(|run| run.join("compilers"));
-        let probe = probe::probe(&found.driver, memo.as_deref())
-            .map_err(|error| reason("unknown-compiler", error))?;
-        match probe.family == self.dialect.family {
-            true => Ok(probe),
-            false => Err(reason("unknown-compiler", "not what its name says")),
-        }
+    pub fn probe(&self, found: &Found, config: &Config) -> Result<&Probe, Reason> {
+        let look = || {
+            let memo = config.run_folder().map(|run| run.join("compilers"));
+            let probe = probe::probe(&found.driver, memo.as_deref())
+                .map_err(|error| reason("unknown-compiler", error))?;
+            match probe.family == self.dialect.family {
+                true => Ok(probe),
+                false => Err(reason("unknown-compiler", "not what its name says")),
+            }
+        };
+        self.probe.get_or_init(look).as_ref().map_err(Reason::clone)
     }
 
     /// The task for a worker.

@@ -9,31 +9,15 @@ use crate::config::Config;
 use crate::grpc::{Connection, Tasks};
 use crate::memo::{Known, Memos};
 use crate::plan;
-use crate::tally;
+use crate::tally::{self, Unreported};
 
 /// Milliseconds that the coordinator may take to hear of it.
 const REPORT_MS_MAX: u64 = 500;
 
 /// Reports all hits that were not, over a connection that is there.
-pub async fn report(config: &Config, mut connection: Connection) {
-    let cache = config.cache.as_ref().map(cached::open);
-    let Some(Ok(cache)) = cache else {
-        return;
-    };
-    let Some(hits) = tally::unreported(&cache) else {
-        return;
-    };
-    let question = ReportCacheHitRequest {
-        client: plan::client_name(),
-        hits: hits.hits,
-        saved_ms: hits.saved_ms,
-    };
-    let heard: Result<ReportCacheHitResponse, _> = connection
-        .call("ReportCacheHit", &question, REPORT_MS_MAX)
-        .await;
-    // Otherwise the next one reports them.
-    if heard.is_ok() {
-        hits.done();
+pub async fn report(config: &Config, connection: Connection) {
+    if let Some(hits) = unreported(config) {
+        tell(hits, connection).await;
     }
 }
 
@@ -46,18 +30,33 @@ pub fn report_alone(config: &Config) {
     if memos.recall(address.as_bytes(), attempt::down_memo) != Known::Nothing {
         return;
     }
-    let cache = config.cache.as_ref().map(cached::open);
-    let waiting = cache.and_then(Result::ok).is_some_and(|cache| {
-        let hits = tally::unreported(&cache);
-        hits.is_some()
-    });
-    if !waiting {
+    let Some(hits) = unreported(config) else {
         return;
-    }
+    };
     let tasks = Tasks::new();
     tasks.run(async {
         if let Ok(connection) = Connection::open(&tasks, address, CONNECT_MS_MAX).await {
-            report(config, connection).await;
+            tell(hits, connection).await;
         }
     });
+}
+
+fn unreported(config: &Config) -> Option<Unreported> {
+    let cache = cached::open(config.cache.as_ref()?).ok()?;
+    tally::unreported(&cache)
+}
+
+async fn tell(hits: Unreported, mut connection: Connection) {
+    let question = ReportCacheHitRequest {
+        client: plan::client_name(),
+        hits: hits.hits,
+        saved_ms: hits.saved_ms,
+    };
+    let heard: Result<ReportCacheHitResponse, _> = connection
+        .call("ReportCacheHit", &question, REPORT_MS_MAX)
+        .await;
+    // Otherwise the next one reports them.
+    if heard.is_ok() {
+        hits.done();
+    }
 }

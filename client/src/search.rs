@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::closure::Folders;
 use crate::compiler::{Command, Found};
+use crate::key::Key;
 use crate::local;
 use crate::os;
 
@@ -145,12 +146,12 @@ fn parse(said: &[u8]) -> Option<Folders> {
 }
 
 fn memo_name(basis: &[u8], args: &[Vec<u8>]) -> String {
-    let mut all = b"hgbuild folders 1\0".to_vec();
-    for part in std::iter::once(basis).chain(args.iter().map(Vec::as_slice)) {
-        all.extend((part.len() as u64).to_be_bytes());
-        all.extend(part);
+    let mut key = Key::default();
+    key.add("folders", basis);
+    for word in args {
+        key.add("argument", word);
     }
-    format!("{:032x}", xxh3_128(&all))
+    format!("{:032x}", u128::from_be_bytes(key.digest()))
 }
 
 fn recall(file: &Path) -> Option<Folders> {

@@ -22,21 +22,28 @@ use crate::scan::Header;
 
 /// What a compile gave.
 #[derive(Debug)]
-pub struct Made<'a> {
+pub struct Compiled {
     /// Object or assembly.
     pub object: Output,
     /// Dependency file.
     pub dependencies: Option<Output>,
     /// Said on stderr.
     pub stderr: Vec<u8>,
-    /// Files with arguments.
-    pub responses: &'a [Vec<u8>],
-    /// What the compiler said it read.
+    /// What the compiler says it read.
     pub listed: Listed,
-    /// When it began, from [`Lookup::begin`].
-    pub began_ns: i64,
     /// Milliseconds from start to end.
     pub compile_ms: u64,
+}
+
+/// What is to be kept, and what it hangs on.
+#[derive(Debug)]
+pub struct Made<'a> {
+    /// What the compile gave.
+    pub result: Compiled,
+    /// Files with arguments.
+    pub responses: &'a [Vec<u8>],
+    /// When it began, from [`Lookup::begin`].
+    pub began_ns: i64,
     /// The text that it was made of, where that is known.
     pub text: Option<&'a Shared<'a>>,
 }
@@ -109,7 +116,7 @@ pub fn store(
         forced: forced(compile, dialect),
         responses: made.responses,
         folders,
-        listed: &made.listed,
+        listed: &made.result.listed,
         macros: macros(compile),
         precompiled: dialect.family == Family::Gcc,
         shortened: dialect.family == Family::Gcc && names_system_folders(compile),
@@ -133,11 +140,11 @@ pub fn store(
     }
     let closure = closure?;
     let answer = Answer {
-        object: made.object.clone(),
-        dependencies: made.dependencies.clone(),
-        stderr: made.stderr.clone().into(),
+        object: made.result.object.clone(),
+        dependencies: made.result.dependencies.clone(),
+        stderr: made.result.stderr.clone().into(),
         terminal: lookup.terminal.clone().into(),
-        compile_ms: made.compile_ms,
+        compile_ms: made.result.compile_ms,
     };
     let name = Bytes::copy_from_slice(&answer_key(lookup, &closure, &answer).digest());
     let cache = &lookup.cache;
@@ -157,18 +164,18 @@ pub fn store(
 /// Keeps an object under its text. What was said quotes lines of files, and is
 /// never said again on account of a text.
 fn keep_text(cache: &Cache, text: &Shared<'_>, made: &Made<'_>) -> Result<(), Refused> {
-    if !made.stderr.is_empty() {
+    if !made.result.stderr.is_empty() {
         return Ok(());
     }
     if let Some(base) = text.base {
-        let content = made.object.content();
+        let content = made.result.object.content();
         if content.map_or(true, |content| memmem::find(&content, base).is_some()) {
             return Ok(());
         }
     }
     let answer = Answer {
-        object: made.object.clone(),
-        compile_ms: made.compile_ms,
+        object: made.result.object.clone(),
+        compile_ms: made.result.compile_ms,
         ..Answer::default()
     };
     Ok(cache.write(text_name(text.key), &answer.encode_to_vec())?)

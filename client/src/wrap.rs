@@ -14,7 +14,7 @@ use smol::future;
 
 use crate::answer::Output;
 use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo};
-use crate::cached::{self, Asked, Compiled, Keeper};
+use crate::cached::{self, Asked, Keeper};
 use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::events::{self, Place, Record};
@@ -28,6 +28,7 @@ use crate::plan::Plan;
 use crate::report;
 use crate::signals;
 use crate::slots::{Slot, Slots};
+use crate::store::Compiled;
 use crate::submit::{self, Cost, Outcome};
 
 /// Exit code when the grid failed and a local compile is not allowed.
@@ -171,7 +172,7 @@ impl Wrap<'_> {
             // Came while the preprocessor ran, and would be lost from here on.
             return Err(reason("interrupted", "").into());
         }
-        let task = plan.task(&probe, toolchain, &gathered, config)?;
+        let task = plan.task(probe, toolchain, &gathered, config)?;
         let sent = self.send(&tasks, connection, task, &gathered, plan, kept);
         if retry && !matches!(sent, Err(Attempt::Lost(_))) {
             self.memos.forget(address.as_bytes());
@@ -272,10 +273,8 @@ impl Wrap<'_> {
             .map_err(|reason| Attempt::Stay(reason.into()))?;
         let mut files = Vec::new();
         if let (Some(path), Some(content)) = (&plan.dependencies, &gathered.dependencies) {
-            use std::io::Write;
-            let mut file = Pending::new(path, Style::Rewrite).map_err(cannot_write)?;
-            file.file().write_all(content).map_err(cannot_write)?;
-            files.push(file);
+            let file = Pending::with(path, Style::Rewrite, content);
+            files.push(file.map_err(cannot_write)?);
         }
         let mut content = Vec::new();
         if kept {
