@@ -1,6 +1,6 @@
 //! Generates the gRPC service from `../proto/proto`, without a system `protoc`.
-//! The messages are hg-proto's own; only the service is made here. A client is
-//! made beside it, for the tests.
+//! The messages are hg-proto's own; only the service is made here, and a client
+//! beside it, for our own commands.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -18,17 +18,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // For reflection.
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
-        .build_client(false)
         .build_transport(false)
         .extern_path(MESSAGES.0, MESSAGES.1)
         .out_dir(&out)
-        .compile_fds(descriptors.clone())?;
-    let client = out.join("client");
-    std::fs::create_dir_all(&client)?;
-    tonic_prost_build::configure()
-        .build_server(false)
-        .extern_path(MESSAGES.0, MESSAGES.1)
-        .out_dir(&client)
         .compile_fds(descriptors)?;
     Ok(())
 }

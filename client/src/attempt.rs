@@ -46,6 +46,8 @@ pub enum Lost {
     Corrupt(String),
     /// A local slot came free while the task was still waiting.
     Overtaken,
+    /// A local slot came free, and the worker was slow or took too long.
+    Outrun,
 }
 
 /// What to leave alone for a while after an attempt was lost.
@@ -70,6 +72,7 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
         Lost::Broken(why) => (reason("grid-broken", why), Memo::Coordinator),
         Lost::Corrupt(why) => (reason("result-corrupt", why), Memo::None),
         Lost::Overtaken => (reason("local-slot", "free before a worker was"), Memo::None),
+        Lost::Outrun => (reason("slow-worker", "a core here was idle"), Memo::None),
         Lost::Failed(failure) => {
             let detail = &failure.detail;
             match failure.code() {
@@ -189,6 +192,7 @@ mod tests {
             Memo::Coordinator
         );
         assert_eq!(after_loss(&Lost::Overtaken).1, Memo::None);
+        assert_eq!(after_loss(&Lost::Outrun).1, Memo::None);
         let failure = |code: Code| {
             Lost::Failed(Failure {
                 code: code.into(),

@@ -95,6 +95,10 @@ fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
         command.env("PATH", path);
     }
     command.env("HG_MASQUERADE", &folder);
+    if env::var_os("HG_BUILD").is_none() {
+        // So that a single compile beside this build has a turn of its own.
+        command.env("HG_BUILD", std::process::id().to_string());
+    }
     if let Some(log) = log {
         command.env("HG_SUMMARY_LOG", &log.path);
     }

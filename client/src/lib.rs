@@ -33,6 +33,7 @@ pub mod attempt;
 pub mod grpc;
 pub mod submit;
 pub mod output;
+pub mod pace;
 pub mod plan;
 pub mod capture;
 pub mod lookup;

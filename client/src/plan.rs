@@ -14,11 +14,13 @@ use hg_proto::probe::{self, Probe};
 use hg_proto::toolchain::Family;
 use hg_proto::v1::{Encoding, EnvironmentVariable, Input, Task};
 
+use crate::attempt::RUN_MS_MAX;
 use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::inputs::{self, Gathered};
 use crate::os;
 use crate::output::{self, Style};
+use crate::pace;
 
 /// Bytes of one response file.
 const RESPONSE_BYTES_MAX: u64 = 4 << 20;
@@ -182,6 +184,8 @@ impl Plan {
             source: String::from_utf8_lossy(&self.compile.source).into_owned(),
             client: client_name(),
             queue_ms_max: config.queue_ms_max,
+            task_ms_max: RUN_MS_MAX as u32,
+            client_speed_milli: pace::own_milli(config.run_folder().as_deref()),
         })
     }
 }
@@ -192,10 +196,18 @@ fn is_suffix(path: &Path) -> bool {
     name.starts_with(b".") && !name[1..].contains(&b'.')
 }
 
-/// Tasks of one user on one machine share a turn.
+/// Tasks of one build share a turn; all that one user compiles on one machine
+/// without a build share another.
 pub fn client_name() -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
-    format!("{}@{}", nix::unistd::getuid(), host.to_string_lossy())
+    let user = format!("{}@{}", nix::unistd::getuid(), host.to_string_lossy());
+    match env::var("HG_BUILD")
+        .ok()
+        .and_then(|build| build.parse::<u32>().ok())
+    {
+        Some(build) => format!("{user}/{build}"),
+        None => user,
+    }
 }
 
 fn real_name(driver: &Path) -> Option<compiler::Name> {

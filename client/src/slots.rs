@@ -100,6 +100,11 @@ impl Slots {
         Some(right)
     }
 
+    /// Any slot that nobody uses, without waiting.
+    pub fn spare(&self) -> Option<Slot> {
+        self.any("slot", self.total)?
+    }
+
     /// `Some(None)`: all are taken.
     fn any(&self, kind: &str, count: usize) -> Option<Option<Slot>> {
         for index in 0..count {

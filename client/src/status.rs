@@ -147,6 +147,10 @@ fn worker_json(worker: &Worker) -> Value {
         "tasks_finished": worker.tasks_finished,
         "tasks_failed": worker.tasks_failed,
         "connected_ms": worker.connected_ms,
+        "circuit": worker.circuit,
+        "speed_milli": worker.speed_milli,
+        "slots_now": worker.slots_now,
+        "slots_why": worker.slots_why,
         "toolchains": toolchains,
     })
 }
@@ -158,6 +162,7 @@ fn workers_text(workers: &[Worker]) -> String {
             "ARCH",
             "CORES",
             "SLOTS",
+            "SPEED",
             "LOAD",
             "MEMORY FREE",
             "TASKS",
@@ -168,18 +173,19 @@ fn workers_text(workers: &[Worker]) -> String {
     ];
     for worker in workers {
         table.push([
-            printable(&worker.name),
+            printable(&worker.id),
             printable(&worker.architecture),
             worker.cores.to_string(),
-            format!("{}/{}", worker.running, worker.slots),
+            format!("{}/{}", worker.running, worker.slots_now),
+            format!("{:.2}", f64::from(worker.speed_milli) / 1000.0),
             format!("{:.2}", f64::from(worker.load_milli) / 1000.0),
             format!("{} MiB", worker.memory_available_bytes >> 20),
             worker.tasks_finished.to_string(),
             worker.tasks_failed.to_string(),
-            if worker.draining { "draining" } else { "ready" }.to_owned(),
+            state(worker),
         ]);
     }
-    let mut widths = [0; 9];
+    let mut widths = [0; 10];
     for row in &table {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -198,6 +204,27 @@ fn workers_text(workers: &[Worker]) -> String {
     text
 }
 
+/// Whether tasks go there, and why fewer than there are slots.
+fn state(worker: &Worker) -> String {
+    let mut state = match (worker.draining, worker.circuit.as_str()) {
+        (true, _) => "draining".to_owned(),
+        (false, "open") => "failing".to_owned(),
+        (false, "half-open") => "on probation".to_owned(),
+        (false, _) => "ready".to_owned(),
+    };
+    if worker.slots_now < worker.slots {
+        let why = printable(&worker.slots_why);
+        state.push_str(&format!(
+            ", {} slots fewer",
+            worker.slots - worker.slots_now
+        ));
+        if !why.is_empty() {
+            state.push_str(&format!(": {why}"));
+        }
+    }
+    state
+}
+
 /// What peers call themselves is shown, never sent to the terminal raw.
 fn printable(text: &str) -> String {
     text.chars()
@@ -212,13 +239,17 @@ mod tests {
     #[test]
     fn a_table_has_a_line_for_each_and_no_escapes() {
         let worker = Worker {
-            name: "pi\u{1b}[31m".into(),
+            id: "pi\u{1b}[31m".into(),
             slots: 4,
+            slots_now: 3,
+            slots_why: "heat".into(),
+            circuit: "open".into(),
             ..Worker::default()
         };
         let text = workers_text(&[worker]);
         assert_eq!(text.lines().count(), 2);
         assert!(!text.contains('\u{1b}'));
-        assert!(text.contains("0/4"));
+        assert!(text.contains("0/3"));
+        assert!(text.contains("failing, 1 slots fewer: heat"));
     }
 }

@@ -46,8 +46,8 @@ pub struct Cost {
 pub enum Outcome {
     /// A worker ran it; the output's bytes are in the sink.
     Returned(Returned),
-    /// A local slot came free first.
-    Overtaken(Slot),
+    /// A local slot came free first: [`Lost::Overtaken`] or [`Lost::Outrun`].
+    TakenBack(Slot, Lost),
 }
 
 /// Where an output's plain bytes go; can begin anew after a retry.
@@ -105,6 +105,8 @@ pub async fn submit(
     let mut run = Run {
         received: Received::default(),
         attempt: 0,
+        beside: Vec::new(),
+        late: None,
         queue_ms_max,
         digest,
         sink,
@@ -144,7 +146,12 @@ async fn send_input(messages: &Messages, encoded: &[u8], attempt: u32) -> Result
 /// One task, from the receiving side.
 struct Run<'a> {
     received: Received,
+    /// The one whose output counts; 0: none began yet.
     attempt: u32,
+    /// Others that go on; the first that sends output takes its place.
+    beside: Vec<u32>,
+    /// From then on the worker takes too long, by the coordinator's reckoning.
+    late: Option<Instant>,
     /// Until an attempt begins.
     queue_ms_max: u64,
     digest: Option<Vec<u8>>,
@@ -172,12 +179,19 @@ impl Run<'_> {
             if began.elapsed() > Duration::from_millis(ms_max) {
                 break Err(Lost::Broken("no result in time".into()));
             }
-            let next = match slots.filter(|_| waiting && silence_ms == SILENCE_MS_MAX) {
-                Some(slots) => match overtake(stream, slots).await {
+            let back = match silence_ms == SILENCE_MS_MAX {
+                true => self.take_back(),
+                false => TakeBack::No,
+            };
+            let next = match (slots, back) {
+                (None, _) | (_, TakeBack::No) => {
+                    within(silence_ms, "the coordinator", stream.next()).await
+                }
+                (Some(slots), back) => match overtake(stream, slots, back).await {
                     Ok(next) => next,
-                    Err(slot) => break Ok(Outcome::Overtaken(slot)),
+                    Err(slot) if waiting => break Ok(Outcome::TakenBack(slot, Lost::Overtaken)),
+                    Err(slot) => break Ok(Outcome::TakenBack(slot, Lost::Outrun)),
                 },
-                None => within(silence_ms, "the coordinator", stream.next()).await,
             };
             silence_ms = SILENCE_MS_MAX;
             match next.map_err(lost) {
@@ -201,10 +215,18 @@ impl Run<'_> {
         match kind {
             Kind::Accepted(_) | Kind::StillThere(_) => {}
             Kind::Started(started) => {
-                self.attempt = started.attempt;
                 cost.worker = Some(started.worker);
-                self.received = Received::default();
-                self.sink.restart().map_err(corrupt)?;
+                if started.beside {
+                    self.beside.push(started.attempt);
+                } else {
+                    self.beside.clear();
+                    self.turn_to(started.attempt)?;
+                }
+                self.late = match (started.slower, started.late_ms) {
+                    (true, _) => Some(Instant::now()),
+                    (false, 0) => None,
+                    (false, ms) => Some(Instant::now() + Duration::from_millis(ms.into())),
+                };
             }
             Kind::Need(need) => {
                 let ours = |digest: &Vec<u8>| Some(digest) == self.digest.as_ref();
@@ -216,6 +238,10 @@ impl Run<'_> {
             }
             Kind::Chunk(chunk) => {
                 cost.bytes_down += chunk.data.len() as u64;
+                if self.beside.contains(&chunk.attempt) {
+                    self.beside.clear();
+                    self.turn_to(chunk.attempt)?;
+                }
                 if chunk.attempt == self.attempt {
                     self.received.add(&chunk, self.sink)?;
                 }
@@ -239,16 +265,51 @@ impl Run<'_> {
     }
 }
 
+/// From when on, and by what slots, a task may be taken back.
+enum TakeBack {
+    No,
+    /// Those for compiles that could travel.
+    Travelling,
+    /// Any, from then on: what they are kept for is less urgent.
+    Any(Instant),
+}
+
+impl Run<'_> {
+    fn take_back(&self) -> TakeBack {
+        match self.late {
+            _ if self.attempt == 0 => TakeBack::Travelling,
+            // Its result is on the way.
+            _ if self.received.encoded > 0 => TakeBack::No,
+            Some(late) => TakeBack::Any(late),
+            None => TakeBack::No,
+        }
+    }
+
+    /// From now on this attempt's output counts.
+    fn turn_to(&mut self, attempt: u32) -> Result<(), Lost> {
+        self.attempt = attempt;
+        self.received = Received::default();
+        self.sink.restart().map_err(corrupt)
+    }
+}
+
 /// The next message, or a slot that came free while there was none.
 async fn overtake(
     stream: &mut Stream<SubmitResponse>,
     slots: &Slots,
+    back: TakeBack,
 ) -> Result<Result<Option<SubmitResponse>, GrpcError>, Slot> {
     let began = Instant::now();
     loop {
         match within(OVERTAKE_MS, "", stream.next()).await {
             Err(GrpcError::Timeout(_)) => {
-                if let Some(slot) = slots.idle() {
+                let slot = match back {
+                    TakeBack::No => None,
+                    TakeBack::Travelling => slots.idle(),
+                    TakeBack::Any(from) if from > Instant::now() => None,
+                    TakeBack::Any(_) => slots.spare(),
+                };
+                if let Some(slot) = slot {
                     return Err(slot);
                 }
                 if began.elapsed() > Duration::from_millis(SILENCE_MS_MAX) {

@@ -263,8 +263,8 @@ impl Wrap<'_> {
         self.record.remote_ms = millis(began);
         let returned = match outcome.map_err(Attempt::Lost)? {
             Outcome::Returned(returned) => returned,
-            Outcome::Overtaken(slot) => {
-                let (reason, _) = attempt::after_loss(&Lost::Overtaken);
+            Outcome::TakenBack(slot, why) => {
+                let (reason, _) = attempt::after_loss(&why);
                 return Err(Attempt::Stay(Stay::Idle(reason, slot)));
             }
         };

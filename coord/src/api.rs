@@ -210,6 +210,10 @@ fn worker(worker: &v1::Worker) -> Value {
         "tasks_failed": worker.tasks_failed,
         "toolchains": toolchains,
         "connected_ms": worker.connected_ms,
+        "circuit": worker.circuit,
+        "speed_milli": worker.speed_milli,
+        "slots_now": worker.slots_now,
+        "slots_why": worker.slots_why,
     })
 }
 

@@ -9,13 +9,49 @@ pub const QUEUE_TASKS_MAX: usize = 16_384;
 pub const QUEUE_CLIENT_TASKS_MAX: usize = 4_096;
 /// Bytes of all tasks that wait for a slot (arguments and names; never sources).
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
+/// Clocks of clients that have no task now.
+pub const QUEUE_CLOCKS_MAX: usize = 4_096;
+/// Tasks that are looked at for one free slot.
+pub const QUEUE_LOOKS_MAX: usize = 64;
 /// Milliseconds that a task waits for a slot when it says nothing.
 pub const QUEUE_MS_DEFAULT: u64 = 30_000;
 /// Milliseconds that a task may wait for a slot at most.
 pub const QUEUE_MS_MAX: u64 = 600_000;
 
+/// Milliseconds from a task's submission to its end, all attempts together.
+pub const TASK_MS_DEFAULT: u64 = 2 * limits::COMPILE_MS_MAX as u64;
+
 /// Attempts on other workers after the first one failed.
-pub const RETRIES_MAX: u32 = 1;
+pub const RETRIES_MAX: u32 = 3;
+/// Retries per task that is begun, all tasks together: extra load.
+pub const RETRY_SHARE: f64 = 0.1;
+/// Retries that may be made at once, however few tasks were begun.
+pub const RETRIES_SAVED_MAX: f64 = 64.0;
+/// Work of second attempts beside running first ones, per work that was done.
+pub const HEDGE_SHARE: f64 = 0.05;
+/// Milliseconds of such work that may be saved up.
+pub const HEDGE_SAVED_MS_MAX: f64 = 60_000.0;
+/// An attempt that has run this many times as long as predicted is a straggler.
+pub const HEDGE_FACTOR: f64 = 2.0;
+/// Milliseconds beyond that before it is one: predictions of short compiles are
+/// mostly noise.
+pub const HEDGE_MS_MIN: u64 = 300;
+/// Milliseconds between two looks at a straggler.
+pub const HEDGE_LOOK_MS: u64 = 250;
+/// Milliseconds for which a breaker first opens; doubled with each trip.
+pub const BREAKER_OPEN_MS_MIN: u64 = 1_000;
+/// Milliseconds for which it opens at most.
+pub const BREAKER_OPEN_MS_MAX: u64 = 15_000;
+/// Breakers of workers that are gone, kept until they come back.
+pub const BREAKERS_KEPT_MAX: usize = 4_096;
+/// Milliseconds between two writes of what was learned.
+pub const LEARNED_SAVE_MS: u64 = 60_000;
+/// Bytes of what was learned, on disk.
+pub const LEARNED_BYTES_MAX: u64 = 64 << 20;
+/// Source files whose cost is remembered.
+pub const PREDICTED_FILES_MAX: usize = 65_536;
+/// Workers whose speed is remembered.
+pub const PREDICTED_WORKERS_MAX: usize = 16_384;
 /// Times that workers may answer "no room" to one task.
 pub const REFUSALS_MAX: u32 = 8;
 /// Milliseconds for which a worker that answered "no room" gets nothing.

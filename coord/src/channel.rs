@@ -7,9 +7,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use hg_proto::frame;
 use hg_proto::v1::{self, ToWorker, to_worker};
+use hg_proto::{frame, limits};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::bounds::{
@@ -49,8 +50,19 @@ pub struct Running {
     pub mailbox: Arc<Mailbox>,
     /// What came back so far.
     pub outputs: Outputs,
+    /// Since when.
+    pub since: Instant,
     answered: bool,
     credit: u32,
+}
+
+/// What an attempt has.
+#[derive(Debug, Clone, Copy)]
+pub struct Means {
+    /// Milliseconds until its task's own deadline.
+    pub left_ms: u32,
+    /// Bytes of memory that it is thought to need.
+    pub peak_bytes: u64,
 }
 
 struct Parcel {
@@ -131,11 +143,19 @@ impl Channel {
         attempt: u32,
         task: Arc<v1::Task>,
         mailbox: Arc<Mailbox>,
+        means: Means,
     ) {
         let mut state = self.state();
+        let mut sent = (*task).clone();
+        let limits = sent.limits.get_or_insert_default();
+        limits.wall_ms_max = match limits.wall_ms_max {
+            0 => means.left_ms.min(limits::COMPILE_MS_DEFAULT),
+            ms => ms.min(means.left_ms),
+        };
         state.push(to_worker::Kind::Dispatch(v1::Dispatch {
             dispatch_id: dispatch.0,
-            task: Some((*task).clone()),
+            task: Some(sent),
+            memory_bytes_expected: means.peak_bytes,
         }));
         let outputs = Outputs::new(&task);
         let running = Running {
@@ -143,6 +163,7 @@ impl Channel {
             attempt,
             mailbox,
             outputs,
+            since: Instant::now(),
             answered: false,
             credit: 0,
         };
@@ -270,6 +291,13 @@ impl Channel {
             digests,
         });
         Ok(Some(inputs))
+    }
+
+    /// Whether output of the attempt came already; also if it was cancelled.
+    pub fn returns(&self, dispatch: DispatchId) -> bool {
+        let state = self.state();
+        let running = state.running.get(&dispatch);
+        running.is_none_or(|running| running.outputs.begun())
     }
 
     /// A chunk of an output came.

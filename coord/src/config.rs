@@ -1,7 +1,8 @@
 //! What the operator typed, and what it means. Unaware of sockets.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 
@@ -24,6 +25,31 @@ pub struct Args {
 pub enum Command {
     /// Run.
     Serve(Serve),
+    /// Take a worker out.
+    Drain(Drain),
+}
+
+/// Give a worker no more tasks, and wait until it has finished those it has and
+/// is gone.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "drain")]
+pub struct Drain {
+    /// its id or name, as `hgbuild workers` lists it
+    #[argh(positional)]
+    pub worker: String,
+
+    /// HOST:PORT of the coordinator (default: the one that last ran with this
+    /// state folder)
+    #[argh(option)]
+    pub coordinator: Option<String>,
+
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    #[argh(option)]
+    pub state: Option<PathBuf>,
+
+    /// do not wait
+    #[argh(switch)]
+    pub no_wait: bool,
 }
 
 /// Run the coordinator until SIGTERM or SIGINT. Once it listens it prints one
@@ -44,6 +70,12 @@ pub struct Serve {
     #[argh(option)]
     pub state: Option<PathBuf>,
 
+    /// NAME=WEIGHT: this client's share of the grid is WEIGHT times that of
+    /// others while all want it (1 to 1000; may be given again for another).
+    /// hgbuild names its clients UID@HOST
+    #[argh(option)]
+    pub client_weight: Vec<String>,
+
     /// listen beyond this machine although anybody who reaches the port can
     /// then run compiles and see sources
     #[argh(switch)]
@@ -59,6 +91,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where state is kept.
     pub state: PathBuf,
+    /// Weights of clients; 1 for all others.
+    pub weights: HashMap<String, u32>,
     /// The operator accepts that others can reach it.
     pub exposed: bool,
 }
@@ -87,18 +121,41 @@ impl Config {
             }
             exposed = true;
         }
-        let state = match (&args.state, home) {
-            (Some(state), _) => state.clone(),
-            (None, Some(home)) => home.join(".hybridgrid/coord"),
-            (None, None) => return Err("HOME is not set: use --state".into()),
-        };
         Ok(Config {
             listen,
             http,
-            state,
+            state: state(args.state.as_deref(), home)?,
+            weights: args
+                .client_weight
+                .iter()
+                .map(|text| weight(text))
+                .collect::<Result<_, _>>()?,
             exposed,
         })
     }
+}
+
+/// The folder for state.
+///
+/// # Errors
+/// There is neither a flag nor a home.
+pub fn state(flag: Option<&Path>, home: Option<PathBuf>) -> Result<PathBuf, String> {
+    match (flag, home) {
+        (Some(state), _) => Ok(state.to_owned()),
+        (None, Some(home)) => Ok(home.join(".hybridgrid/coord")),
+        (None, None) => Err("HOME is not set: use --state".into()),
+    }
+}
+
+fn weight(text: &str) -> Result<(String, u32), String> {
+    let parsed = text.rsplit_once('=').and_then(|(name, weight)| {
+        let weight = weight
+            .parse()
+            .ok()
+            .filter(|weight| (1..=1_000).contains(weight))?;
+        (!name.is_empty()).then(|| (name.to_owned(), weight))
+    });
+    parsed.ok_or_else(|| format!("--client-weight {text}: it takes NAME=WEIGHT, 1 to 1000"))
 }
 
 fn resolve(flag: &str, text: &str) -> Result<SocketAddr, String> {
@@ -153,6 +210,16 @@ mod tests {
         ];
         let config = config(&flags).unwrap();
         assert!(config.exposed && config.http.is_none());
+    }
+
+    #[test]
+    fn weights_are_by_name() {
+        let config = config(&["--client-weight", "me@a=b=3", "--client-weight", "ci=1"]).unwrap();
+        assert_eq!(config.weights["me@a=b"], 3);
+        for wrong in ["x", "x=0", "x=1001", "=3", "x=y"] {
+            let why = super::weight(wrong).unwrap_err();
+            assert!(why.contains("--client-weight"), "{why}");
+        }
     }
 
     #[test]

@@ -14,16 +14,20 @@ use hg_proto::{PROTOCOL_VERSION, limits};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::bounds::{EVENTS_BEHIND_MAX, TICK_MS};
-use crate::channel::{Channel, Closed, Fault};
-use crate::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, failure};
+use crate::breaker;
+use crate::channel::{Channel, Closed, Fault, Means};
+use crate::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
 use crate::id::{DispatchId, TaskId, WorkerId};
 use crate::jobs::Demand;
 use crate::log;
 use crate::mailbox::{Mail, Mailbox};
 use crate::metrics::{Metrics, outcome};
+use crate::predictor::Spent;
 use crate::registry::{Vitals, WorkerSpec};
 use crate::validate::label;
 
+/// Bytes of a worker's words on its slots.
+const SLOTS_WHY_BYTES_MAX: usize = 64;
 /// Bytes of a source's name in an event.
 const EVENT_SOURCE_BYTES_MAX: usize = 256;
 
@@ -39,8 +43,22 @@ struct State {
     core: Coordinator,
     channels: HashMap<WorkerId, Arc<Channel>>,
     tasks: HashMap<TaskId, Entry>,
+    /// Why workers have fewer slots than they said at first.
+    slots_why: HashMap<WorkerId, String>,
     workers_seen: u64,
     tasks_seen: u64,
+}
+
+/// Where an attempt goes, and what is thought of it.
+struct Outset {
+    worker: WorkerId,
+    dispatch: DispatchId,
+    attempt: u32,
+    queue_ms: u64,
+    hedge: bool,
+    late_ms: u64,
+    slower: bool,
+    means: Means,
 }
 
 /// See the top of the file.
@@ -61,13 +79,14 @@ pub struct Hub {
 impl Hub {
     /// A hub without workers and tasks, and what ends when all that must come
     /// to an end before the process has.
-    pub fn new(seed: u64) -> (Arc<Self>, mpsc::Receiver<()>) {
+    pub fn new(settings: Settings) -> (Arc<Self>, mpsc::Receiver<()>) {
         let (alive, ended) = mpsc::channel(1);
         let hub = Hub {
             state: Mutex::new(State {
-                core: Coordinator::new(seed),
+                core: Coordinator::new(settings),
                 channels: HashMap::new(),
                 tasks: HashMap::new(),
+                slots_why: HashMap::new(),
                 workers_seen: 0,
                 tasks_seen: 0,
             }),
@@ -142,8 +161,27 @@ impl Hub {
                 task,
                 attempt,
                 queue_ms,
+                hedge,
+                late_ms,
+                slower,
+                peak_bytes,
+                left_ms,
             } => {
-                self.start(state, worker, dispatch, task, attempt, queue_ms);
+                let left_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+                let outset = Outset {
+                    worker,
+                    dispatch,
+                    attempt,
+                    queue_ms,
+                    hedge,
+                    late_ms,
+                    slower,
+                    means: Means {
+                        left_ms: left_ms.clamp(1, limits::COMPILE_MS_MAX),
+                        peak_bytes,
+                    },
+                };
+                self.start(state, task, &outset);
             }
             Action::CancelDispatch { worker, dispatch } => {
                 if let Some(channel) = state.channels.get(&worker) {
@@ -152,12 +190,17 @@ impl Hub {
             }
             Action::FinishTask {
                 task,
+                worker,
                 attempt,
                 queue_ms,
                 running_ms,
-                ..
             } => {
-                if let (Some(entry), Some(result)) = (state.tasks.remove(&task), result.take()) {
+                let by = state.core.registry().get(worker);
+                let by = by.map(|worker| worker.label.clone());
+                if let (Some(mut entry), Some(result)) = (state.tasks.remove(&task), result.take())
+                {
+                    // Of two attempts it may be the first that won.
+                    entry.worker = by.unwrap_or(entry.worker);
                     self.finish(task, entry, result, attempt, queue_ms, running_ms);
                 }
             }
@@ -176,6 +219,7 @@ impl Hub {
                 label,
                 reason,
             } => {
+                state.slots_why.remove(&worker);
                 if let Some(channel) = state.channels.remove(&worker) {
                     let expired = reason == NO_HEARTBEAT;
                     let how = if expired {
@@ -195,19 +239,20 @@ impl Hub {
         }
     }
 
-    fn start(
-        &self,
-        state: &mut State,
-        worker: WorkerId,
-        dispatch: DispatchId,
-        task: TaskId,
-        attempt: u32,
-        queue_ms: u64,
-    ) {
+    fn start(&self, state: &mut State, task: TaskId, outset: &Outset) {
+        let &Outset {
+            worker,
+            dispatch,
+            attempt,
+            queue_ms,
+            ..
+        } = outset;
         let Some(entry) = state.tasks.get_mut(&task) else {
             return;
         };
-        if attempt > 1 {
+        if outset.hedge {
+            self.metrics.hedges.inc();
+        } else if attempt > 1 {
             self.metrics.retries.inc();
         }
         self.metrics
@@ -225,9 +270,13 @@ impl Hub {
             label: entry.worker.clone(),
             dispatch,
             queue_ms,
+            beside: outset.hedge,
+            late_ms: outset.late_ms,
+            slower: outset.slower,
         });
         if let Some(channel) = state.channels.get(&worker) {
-            channel.dispatch(dispatch, attempt, entry.task.clone(), entry.mailbox.clone());
+            let (task, mailbox) = (entry.task.clone(), entry.mailbox.clone());
+            channel.dispatch(dispatch, attempt, task, mailbox, outset.means);
         }
         log::debug(format_args!(
             "task {} attempt {attempt} on {}",
@@ -361,6 +410,30 @@ impl Hub {
         self.handle(Event::WorkerHeard { worker, vitals });
     }
 
+    /// Why the worker bears fewer slots than it said at first, in its own words.
+    pub fn slots_why(&self, worker: WorkerId, why: &str) {
+        let mut state = self.state();
+        if why.is_empty() {
+            state.slots_why.remove(&worker);
+        } else if state.channels.contains_key(&worker) {
+            state
+                .slots_why
+                .insert(worker, label(why, SLOTS_WHY_BYTES_MAX));
+        }
+    }
+
+    /// How many compiles the predictor has learned from.
+    pub fn learned(&self) -> u64 {
+        self.state().core.predictor().learned()
+    }
+
+    /// What it has learned, to be kept.
+    pub fn learned_bytes(&self) -> Vec<u8> {
+        // Written out without the lock: that takes a while.
+        let saved = self.state().core.predictor().saved();
+        saved.to_bytes()
+    }
+
     /// The worker takes no more tasks, says it itself.
     pub fn draining(&self, worker: WorkerId) {
         self.handle(Event::DrainRequested {
@@ -385,12 +458,22 @@ impl Hub {
             running.outputs.received(index)
         })
         .map_err(|why| Fault::new("bad_result", why))?;
+        let usage = result.usage.unwrap_or_default();
+        let wall_ms = usage.wall_us as f64 / 1e3;
+        let outputs = result.outputs.iter().map(|output| output.encoded_size);
+        let spent = Spent {
+            wall_ms,
+            peak_bytes: usage.peak_memory_bytes,
+            output_bytes: outputs.sum(),
+            beside_ms: (running.since.elapsed().as_secs_f64() * 1e3 - wall_ms).max(0.0),
+        };
+        let event = Event::TaskDone {
+            worker,
+            dispatch,
+            spent,
+        };
         let mut state = self.state();
-        self.step(
-            &mut state,
-            Event::TaskDone { worker, dispatch },
-            Some(result),
-        );
+        self.step(&mut state, event, Some(result));
         Ok(())
     }
 
@@ -458,9 +541,9 @@ impl Hub {
         self.state().channels.get(&worker).cloned()
     }
 
-    /// No more tasks for the worker with this id or name. Gives the number of
-    /// those it still has.
-    pub fn drain(&self, name: &str) -> Option<u32> {
+    /// No more tasks for the worker with this id or name. Gives its id and the
+    /// number of those it still has.
+    pub fn drain(&self, name: &str) -> Option<(String, u32)> {
         let worker = self.state().core.registry().find(name)?;
         self.handle(Event::DrainRequested {
             worker,
@@ -471,7 +554,7 @@ impl Hub {
             .core
             .registry()
             .get(worker)
-            .map(|worker| worker.running.len() as u32)
+            .map(|worker| (worker.label.clone(), worker.running.len() as u32))
     }
 
     /// Counts compiles that a client's cache answered.
@@ -512,6 +595,19 @@ impl Hub {
             .with_label_values(&["free"])
             .set(i64::from(free));
         self.metrics.queue_length.set(i64::from(status.queued));
+        self.metrics.circuit_state.reset();
+        for (_, worker) in self.state().core.registry().iter() {
+            let state = match worker.breaker.state() {
+                breaker::State::Closed => 0,
+                breaker::State::HalfOpen { .. } => 1,
+                breaker::State::Open { .. } => 2,
+            };
+            let gauge = self
+                .metrics
+                .circuit_state
+                .with_label_values(&[&worker.label]);
+            gauge.set(state);
+        }
         self.metrics.text()
     }
 
@@ -519,7 +615,7 @@ impl Hub {
     pub fn workers(&self) -> Vec<v1::Worker> {
         let now_ms = self.now_ms();
         let state = self.state();
-        let list = state.core.registry().iter().map(|(_, worker)| {
+        let list = state.core.registry().iter().map(|(id, worker)| {
             let vitals = worker.vitals.unwrap_or_default();
             v1::Worker {
                 id: worker.label.clone(),
@@ -541,6 +637,10 @@ impl Hub {
                 tasks_failed: worker.failed,
                 toolchains: worker.spec.toolchains.clone(),
                 connected_ms: now_ms.saturating_sub(worker.joined_ms),
+                circuit: worker.breaker.name().into(),
+                speed_milli: (worker.pace.speed * 1e3) as u32,
+                slots_now: worker.slots(),
+                slots_why: state.slots_why.get(&id).cloned().unwrap_or_default(),
             }
         });
         list.collect()

@@ -24,6 +24,7 @@ mod service {
     include!(concat!(env!("OUT_DIR"), "/hybridgrid.v1.rs"));
 }
 
+pub use service::build_service_client::BuildServiceClient as Client;
 use service::build_service_server::{BuildService, BuildServiceServer};
 
 /// For reflection: the files of `proto/hybridgrid/v1` that the service needs.
@@ -110,7 +111,9 @@ impl BuildService for Build {
         request: Request<v1::DrainWorkerRequest>,
     ) -> Reply<v1::DrainWorkerResponse> {
         match self.hub.drain(&request.into_inner().worker) {
-            Some(running) => Ok(Response::new(v1::DrainWorkerResponse { running })),
+            Some((worker, running)) => {
+                Ok(Response::new(v1::DrainWorkerResponse { running, worker }))
+            }
             None => Err(Status::not_found("no such worker")),
         }
     }

@@ -1,5 +1,7 @@
 //! The tasks that are in the coordinator's hands: how often each was tried, and
-//! what its present attempt is doing. Unaware of queues and workers' states.
+//! what its attempts are doing. Unaware of queues and workers' states.
+//!
+//! A task has one attempt at a time, or two while a straggler is hedged.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use hg_proto::v1;
 
 use crate::bounds::{INPUT_STALL_MS_MAX, INPUTS_MS_MAX, OFFER_MS_MAX, RESULT_GRACE_MS};
 use crate::id::{DispatchId, TaskId, WorkerId};
+use crate::predictor::{Prediction, Profile};
 
 /// What a task asks of the grid.
 #[derive(Debug, Clone)]
@@ -23,6 +26,12 @@ pub struct Demand {
     pub queue_ms_max: u64,
     /// Milliseconds that the compile may take.
     pub compile_ms_max: u64,
+    /// Milliseconds from its submission to its end, all attempts together.
+    pub task_ms_max: u64,
+    /// What is known of it.
+    pub profile: Profile,
+    /// Speed of the client's own machine; 0: unknown.
+    pub client_speed: f64,
 }
 
 /// How far an attempt is.
@@ -32,8 +41,10 @@ pub enum Phase {
     Offered,
     /// The client sends inputs; since when, in milliseconds.
     Feeding(u64),
-    /// It is the worker's to finish.
+    /// It is the worker's to begin and to finish.
     Compiling,
+    /// The result is on its way.
+    Returning,
 }
 
 /// A task on a worker.
@@ -43,20 +54,21 @@ pub struct Attempt {
     pub worker: WorkerId,
     /// Its number on the wire.
     pub dispatch: DispatchId,
+    /// 1, 2, ...
+    pub number: u32,
     /// Since when.
     pub started_ms: u64,
+    /// Since when the compiler runs.
+    pub begun_ms: Option<u64>,
+    /// How long the compiler is thought to run there.
+    pub expected_ms: u64,
     /// How far.
     pub phase: Phase,
+    /// Begun beside another one.
+    pub hedge: bool,
     deadline_ms: u64,
-}
-
-/// Where a task stands.
-#[derive(Debug, Clone)]
-pub enum Stage {
-    /// In the queue; since when, in milliseconds.
-    Waiting(u64),
-    /// On a worker.
-    Running(Attempt),
+    /// When to look whether it is a straggler.
+    look_ms: Option<u64>,
 }
 
 /// A task and its history.
@@ -64,6 +76,8 @@ pub enum Stage {
 pub struct Job {
     /// What it asks.
     pub demand: Demand,
+    /// What it is thought to need.
+    pub prediction: Prediction,
     /// Attempts begun.
     pub attempts: u32,
     /// Attempts that the grid failed.
@@ -76,8 +90,25 @@ pub struct Job {
     pub last_failure: Option<v1::Failure>,
     /// Milliseconds in the queue, waits that are over.
     pub waited_ms: u64,
-    /// Where it stands.
-    pub stage: Stage,
+    /// Since when it waits, in milliseconds; `None`: it has an attempt.
+    pub waiting_ms: Option<u64>,
+    /// On workers.
+    pub running: Vec<Attempt>,
+    /// When it is over, come what may.
+    pub deadline_ms: u64,
+}
+
+/// A worker for a task.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its number on the wire.
+    pub dispatch: DispatchId,
+    /// Milliseconds that the compiler is thought to run there.
+    pub expected_ms: u64,
+    /// Beside an attempt that goes on.
+    pub hedge: bool,
 }
 
 /// All of them.
@@ -86,6 +117,8 @@ pub struct Jobs {
     jobs: BTreeMap<TaskId, Job>,
     dispatches: HashMap<DispatchId, TaskId>,
     deadlines: BTreeSet<(u64, DispatchId)>,
+    ends: BTreeSet<(u64, TaskId)>,
+    looks: BTreeSet<(u64, DispatchId)>,
 }
 
 impl Jobs {
@@ -114,7 +147,7 @@ impl Jobs {
         self.jobs.get(&task)
     }
 
-    /// The same, to be changed. Stages change through the methods below.
+    /// The same, to be changed. Attempts change through the methods below.
     pub fn get_mut(&mut self, task: TaskId) -> Option<&mut Job> {
         self.jobs.get_mut(&task)
     }
@@ -124,97 +157,158 @@ impl Jobs {
         self.dispatches.get(&dispatch).copied()
     }
 
+    /// An attempt and its task.
+    pub fn attempt(&self, dispatch: DispatchId) -> Option<(TaskId, &Job, &Attempt)> {
+        let task = self.task_of(dispatch)?;
+        let job = self.jobs.get(&task)?;
+        let attempt = job.running.iter().find(|a| a.dispatch == dispatch)?;
+        Some((task, job, attempt))
+    }
+
+    fn attempt_mut(&mut self, dispatch: DispatchId) -> Option<(u64, &mut Attempt)> {
+        let task = self.dispatches.get(&dispatch)?;
+        let job = self.jobs.get_mut(task)?;
+        let compile_ms_max = job.demand.compile_ms_max;
+        let mut running = job.running.iter_mut();
+        let attempt = running.find(|a| a.dispatch == dispatch)?;
+        Some((compile_ms_max, attempt))
+    }
+
     /// Adds a task that waits. `false`: it is there already.
-    pub fn insert(&mut self, task: TaskId, demand: Demand, now_ms: u64) -> bool {
+    pub fn insert(
+        &mut self,
+        task: TaskId,
+        demand: Demand,
+        prediction: Prediction,
+        now_ms: u64,
+    ) -> bool {
         if self.jobs.contains_key(&task) {
             return false;
         }
+        let deadline_ms = now_ms + demand.task_ms_max;
         let job = Job {
             demand,
+            prediction,
             attempts: 0,
             failures: 0,
             refusals: 0,
             excluded: Vec::new(),
             last_failure: None,
             waited_ms: 0,
-            stage: Stage::Waiting(now_ms),
+            waiting_ms: Some(now_ms),
+            running: Vec::new(),
+            deadline_ms,
         };
+        self.ends.insert((deadline_ms, task));
         self.jobs.insert(task, job);
         true
     }
 
-    /// A waiting task begins on a worker. Gives the attempt's number (1, 2, ...)
-    /// and the milliseconds that the task has waited in all.
-    pub fn start(
-        &mut self,
-        task: TaskId,
-        worker: WorkerId,
-        dispatch: DispatchId,
-        now_ms: u64,
-    ) -> Option<(u32, u64)> {
+    /// A task begins on a worker. Gives the attempt's number (1, 2, ...) and the
+    /// milliseconds that the task has waited in all.
+    pub fn start(&mut self, task: TaskId, start: Start, now_ms: u64) -> Option<(u32, u64)> {
         let job = self.jobs.get_mut(&task)?;
-        if let Stage::Waiting(since_ms) = job.stage {
+        if let Some(since_ms) = job.waiting_ms.take() {
             job.waited_ms += now_ms.saturating_sub(since_ms);
         }
         job.attempts += 1;
         let deadline_ms = now_ms + OFFER_MS_MAX;
-        job.stage = Stage::Running(Attempt {
-            worker,
-            dispatch,
+        job.running.push(Attempt {
+            worker: start.worker,
+            dispatch: start.dispatch,
+            number: job.attempts,
             started_ms: now_ms,
+            begun_ms: None,
+            expected_ms: start.expected_ms,
             phase: Phase::Offered,
+            hedge: start.hedge,
             deadline_ms,
+            look_ms: None,
         });
-        self.dispatches.insert(dispatch, task);
-        self.deadlines.insert((deadline_ms, dispatch));
+        self.dispatches.insert(start.dispatch, task);
+        self.deadlines.insert((deadline_ms, start.dispatch));
         Some((job.attempts, job.waited_ms))
     }
 
     /// The attempt went on to `phase`, or got on within it.
     pub fn advance(&mut self, dispatch: DispatchId, phase: Phase, now_ms: u64) {
-        let Some(job) = self
-            .dispatches
-            .get(&dispatch)
-            .and_then(|t| self.jobs.get_mut(t))
-        else {
+        let Some((compile_ms_max, attempt)) = self.attempt_mut(dispatch) else {
             return;
         };
-        let Stage::Running(attempt) = &mut job.stage else {
-            return;
-        };
-        self.deadlines.remove(&(attempt.deadline_ms, dispatch));
+        let before = (attempt.deadline_ms, dispatch);
         attempt.phase = phase;
         attempt.deadline_ms = match phase {
             Phase::Offered => now_ms + OFFER_MS_MAX,
             Phase::Feeding(since_ms) => (now_ms + INPUT_STALL_MS_MAX).min(since_ms + INPUTS_MS_MAX),
-            Phase::Compiling => now_ms + job.demand.compile_ms_max + RESULT_GRACE_MS,
+            Phase::Compiling | Phase::Returning => now_ms + compile_ms_max + RESULT_GRACE_MS,
         };
-        self.deadlines.insert((attempt.deadline_ms, dispatch));
+        let after = (attempt.deadline_ms, dispatch);
+        self.deadlines.remove(&before);
+        self.deadlines.insert(after);
     }
 
-    /// The attempt is over and its task waits again.
+    /// The compiler of an attempt runs; it is looked at again at `look_ms`.
+    pub fn begin(&mut self, dispatch: DispatchId, look_ms: u64, now_ms: u64) {
+        if let Some((_, attempt)) = self.attempt_mut(dispatch)
+            && attempt.begun_ms.is_none()
+        {
+            attempt.begun_ms = Some(now_ms);
+            self.look_again(dispatch, look_ms);
+        }
+    }
+
+    /// Looks at an attempt at `look_ms`, and not before.
+    pub fn look_again(&mut self, dispatch: DispatchId, look_ms: u64) {
+        let Some((_, attempt)) = self.attempt_mut(dispatch) else {
+            return;
+        };
+        if let Some(before) = attempt.look_ms.replace(look_ms) {
+            self.looks.remove(&(before, dispatch));
+        }
+        self.looks.insert((look_ms, dispatch));
+    }
+
+    /// An attempt that is due to be looked at; each once.
+    pub fn due(&mut self, now_ms: u64) -> Option<DispatchId> {
+        let &(look_ms, dispatch) = self.looks.first()?;
+        if look_ms > now_ms {
+            return None;
+        }
+        self.looks.pop_first();
+        if let Some((_, attempt)) = self.attempt_mut(dispatch) {
+            attempt.look_ms = None;
+        }
+        Some(dispatch)
+    }
+
+    /// The attempt is over. Its task waits again if that was its last one.
     pub fn stop(&mut self, dispatch: DispatchId, now_ms: u64) -> Option<(TaskId, Attempt)> {
         let task = self.dispatches.remove(&dispatch)?;
         let job = self.jobs.get_mut(&task)?;
-        match std::mem::replace(&mut job.stage, Stage::Waiting(now_ms)) {
-            Stage::Running(attempt) => {
-                self.deadlines.remove(&(attempt.deadline_ms, dispatch));
-                Some((task, attempt))
-            }
-            Stage::Waiting(since_ms) => {
-                job.stage = Stage::Waiting(since_ms);
-                None
-            }
+        let at = job.running.iter().position(|a| a.dispatch == dispatch)?;
+        let attempt = job.running.remove(at);
+        if job.running.is_empty() {
+            job.waiting_ms = Some(now_ms);
+        }
+        self.forget(&attempt);
+        Some((task, attempt))
+    }
+
+    fn forget(&mut self, attempt: &Attempt) {
+        self.dispatches.remove(&attempt.dispatch);
+        self.deadlines
+            .remove(&(attempt.deadline_ms, attempt.dispatch));
+        if let Some(look_ms) = attempt.look_ms {
+            self.looks.remove(&(look_ms, attempt.dispatch));
         }
     }
 
     /// The task is over.
     pub fn remove(&mut self, task: TaskId) -> Option<Job> {
         let job = self.jobs.remove(&task)?;
-        if let Stage::Running(attempt) = &job.stage {
-            self.dispatches.remove(&attempt.dispatch);
-            self.deadlines
-                .remove(&(attempt.deadline_ms, attempt.dispatch));
+        self.ends.remove(&(job.deadline_ms, task));
+        for attempt in &job.running {
+            self.forget(attempt);
         }
         Some(job)
     }
@@ -225,10 +319,13 @@ impl Jobs {
         if deadline_ms > now_ms {
             return None;
         }
-        let task = self.task_of(dispatch)?;
-        match &self.jobs.get(&task)?.stage {
-            Stage::Running(attempt) => Some((dispatch, task, attempt.clone())),
-            Stage::Waiting(_) => None,
-        }
+        let (task, _, attempt) = self.attempt(dispatch)?;
+        Some((dispatch, task, attempt.clone()))
+    }
+
+    /// A task whose own time was over at `now_ms`.
+    pub fn late(&self, now_ms: u64) -> Option<TaskId> {
+        let &(deadline_ms, task) = self.ends.first()?;
+        (deadline_ms <= now_ms).then_some(task)
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod bounds;
 pub mod id;
+pub mod predictor;
+pub mod breaker;
 pub mod queue;
 pub mod registry;
 pub mod scheduler;
@@ -23,4 +25,6 @@ pub mod submit;
 pub mod grpc;
 pub mod api;
 pub mod accept;
+pub mod learned;
+pub mod drain;
 pub mod server;

@@ -220,8 +220,10 @@ fn take(
                 memory_available_bytes: beat.memory_available_bytes,
                 temperature_milli_c: beat.temperature_milli_c,
                 round_trip_us: beat.round_trip_us,
+                slots: beat.slots,
             };
             hub.heard(worker, Some(vitals));
+            hub.slots_why(worker, &beat.slots_why);
             let seen = v1::HeartbeatSeen {
                 sequence: beat.sequence,
             };
@@ -240,11 +242,20 @@ fn take(
         from_worker::Kind::Chunk(chunk) => {
             let bytes = hub.metrics.bytes.with_label_values(&["to_client"]);
             bytes.inc_by(chunk.data.len() as u64);
+            let dispatch = DispatchId(chunk.dispatch_id);
+            if !channel.returns(dispatch) {
+                // Ends what runs beside it before anybody sees a byte of it.
+                hub.handle(Event::ResultBegan { worker, dispatch });
+            }
             channel.chunk(chunk)?;
         }
         from_worker::Kind::Done(done) => hub.done(worker, channel, done)?,
         from_worker::Kind::Failed(failed) => hub.failed(worker, channel, failed)?,
         from_worker::Kind::Draining(_) => hub.draining(worker),
+        from_worker::Kind::Begun(begun) => {
+            let dispatch = DispatchId(begun.dispatch_id);
+            hub.handle(Event::CompileBegan { worker, dispatch });
+        }
     }
     Ok(())
 }

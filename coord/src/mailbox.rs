@@ -13,7 +13,8 @@ use crate::id::{DispatchId, WorkerId};
 /// One thing to tell.
 #[derive(Debug)]
 pub enum Mail {
-    /// An attempt began. What came from earlier ones is void.
+    /// An attempt began. What came from earlier ones is void, unless it runs
+    /// beside them.
     Started {
         /// 1, 2, ...
         attempt: u32,
@@ -25,6 +26,12 @@ pub enum Mail {
         dispatch: DispatchId,
         /// Milliseconds that the task has waited.
         queue_ms: u64,
+        /// The attempt before goes on.
+        beside: bool,
+        /// Milliseconds after which the worker takes too long.
+        late_ms: u64,
+        /// The client's own machine would be much faster.
+        slower: bool,
     },
     /// The worker lacks these inputs.
     Need {
@@ -55,7 +62,8 @@ pub enum Mail {
 #[derive(Debug, Default)]
 struct State {
     mails: VecDeque<Mail>,
-    attempt: u32,
+    /// Attempts that are not over; the first to send output is the only one left.
+    attempts: Vec<u32>,
     ended: bool,
 }
 
@@ -83,15 +91,25 @@ impl Mailbox {
             return;
         }
         match mail {
-            Mail::Started { attempt, .. } => {
-                state.attempt = attempt;
-                state
-                    .mails
-                    .retain(|old| matches!(old, Mail::Started { .. }));
+            Mail::Started {
+                attempt, beside, ..
+            } => {
+                if !beside {
+                    state.attempts.clear();
+                    state
+                        .mails
+                        .retain(|old| matches!(old, Mail::Started { .. }));
+                }
+                state.attempts.push(attempt);
                 state.mails.push_back(mail);
             }
-            Mail::Need { attempt, .. } if attempt == state.attempt => state.mails.push_back(mail),
-            Mail::Output { attempt, .. } if attempt == state.attempt => state.push_output(mail),
+            Mail::Need { attempt, .. } if state.attempts.contains(&attempt) => {
+                state.mails.push_back(mail);
+            }
+            Mail::Output { attempt, .. } if state.attempts.contains(&attempt) => {
+                state.attempts.retain(|other| *other == attempt);
+                state.push_output(mail);
+            }
             Mail::Need { .. } | Mail::Output { .. } => return,
             Mail::Finished(_) => {
                 state.ended = true;
@@ -163,7 +181,39 @@ mod tests {
             label: "w".into(),
             dispatch: DispatchId(u64::from(attempt)),
             queue_ms: 0,
+            beside: false,
+            late_ms: 0,
+            slower: false,
         }
+    }
+
+    #[test]
+    fn of_two_attempts_only_the_first_to_answer_is_heard() {
+        let mailbox = Mailbox::new();
+        mailbox.push(started(1));
+        let mut second = started(2);
+        if let Mail::Started { beside, .. } = &mut second {
+            *beside = true;
+        }
+        mailbox.push(second);
+        let need = |attempt| Mail::Need {
+            attempt,
+            digests: Vec::new(),
+        };
+        mailbox.push(need(2));
+        mailbox.push(output(1, 0, 3, false));
+        mailbox.push(output(2, 0, 4, true));
+        mailbox.push(need(2));
+        mailbox.push(output(1, 0, 5, true));
+        let attempts: Vec<(u32, usize)> = drain(&mailbox)
+            .into_iter()
+            .map(|mail| match mail {
+                Mail::Started { attempt, .. } | Mail::Need { attempt, .. } => (attempt, 0),
+                Mail::Output { attempt, data, .. } => (attempt, data.len()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(attempts, [(1, 0), (2, 0), (2, 0), (1, 8)]);
     }
 
     fn output(attempt: u32, output: u32, len: usize, last: bool) -> Mail {

@@ -33,6 +33,10 @@ pub struct Metrics {
     pub dropped: IntCounterVec,
     /// Attempts beyond a task's first.
     pub retries: IntCounter,
+    /// Attempts begun beside a straggler.
+    pub hedges: IntCounter,
+    /// Circuit breakers by worker: 0 closed, 1 half-open, 2 open.
+    pub circuit_state: IntGaugeVec,
     /// Compiles that clients' caches answered.
     pub cache_hits: IntCounter,
 }
@@ -61,6 +65,10 @@ impl Metrics {
             add(&r, Histogram::with_opts(opts))
         };
         let slots = Opts::new("hybridgrid_slots", "Slots of all workers.");
+        let circuit = Opts::new(
+            "hybridgrid_circuit_state",
+            "Circuit breaker of a worker: 0 closed, 1 half-open, 2 open.",
+        );
         let build = Opts::new("hybridgrid_build_info", "Always 1; the version is a label.");
         let build = add(&r, IntGaugeVec::new(build, &["program", "version"]));
         build
@@ -95,6 +103,11 @@ impl Metrics {
                 "hybridgrid_retries_total",
                 "Attempts beyond a task's first.",
             ),
+            hedges: counter(
+                "hybridgrid_hedges_total",
+                "Attempts begun beside one that took too long.",
+            ),
+            circuit_state: add(&r, IntGaugeVec::new(circuit, &["worker"])),
             cache_hits: counter(
                 "hybridgrid_cache_hits_reported_total",
                 "Compiles that clients answered from their own caches.",
@@ -130,7 +143,7 @@ impl Default for Metrics {
     }
 }
 
-const CODES: [Code; 11] = [
+const CODES: [Code; 12] = [
     Code::Unspecified,
     Code::Refused,
     Code::NoToolchain,
@@ -142,6 +155,7 @@ const CODES: [Code; 11] = [
     Code::Link,
     Code::Cancelled,
     Code::Shutdown,
+    Code::Memory,
 ];
 
 /// The label under which a failure is counted.
@@ -158,5 +172,6 @@ pub fn outcome(code: Code) -> &'static str {
         Code::Link => "link",
         Code::Cancelled => "cancelled",
         Code::Shutdown => "shutdown",
+        Code::Memory => "memory",
     }
 }

@@ -2,15 +2,19 @@
 //! Unaware of sockets and clocks: every time is milliseconds on the caller's
 //! clock.
 //!
-//! For each toolchain it keeps the workers that could take a task right now, so
-//! that a choice costs the same with ten workers and with ten thousand.
+//! For each toolchain it keeps the workers that could take a task right now, by
+//! how fast they are, so that a choice costs the same with ten workers and with
+//! ten thousand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hg_proto::digest::Digest;
 use hg_proto::v1;
 
+use crate::bounds::BREAKERS_KEPT_MAX;
+use crate::breaker::{Breaker, State};
 use crate::id::{DispatchId, WorkerId};
+use crate::predictor::Pace;
 
 /// What a worker said of itself, checked and cut to size.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +37,8 @@ pub struct WorkerSpec {
     pub memory_bytes: u64,
     /// Tasks at once; at least one.
     pub slots: u32,
+    /// As it measured itself, in thousandths of the reference; 0: it did not.
+    pub speed_milli: u32,
     /// What it compiles with, for listings.
     pub toolchains: Vec<v1::Toolchain>,
     /// Their digests, each once.
@@ -50,6 +56,8 @@ pub struct Vitals {
     pub temperature_milli_c: i32,
     /// Microseconds from a heartbeat to its answer; 0: none measured.
     pub round_trip_us: u32,
+    /// Slots that its machine bears now, at most those of the hello; `None`: all.
+    pub slots: Option<u32>,
 }
 
 /// A worker that is there.
@@ -65,12 +73,25 @@ pub struct Worker {
     pub heard_ms: u64,
     /// Its last heartbeat, if there was one.
     pub vitals: Option<Vitals>,
-    /// The attempts that it has; never more than its slots.
-    pub running: BTreeSet<DispatchId>,
+    /// The attempts that it has, each with the bytes of memory it is thought to
+    /// need; never more than its slots.
+    pub running: BTreeMap<DispatchId, u64>,
+    /// An attempt beyond those, sent ahead: it begins when a slot is free.
+    pub ahead: Option<DispatchId>,
     /// It gets no more tasks.
     pub draining: bool,
     /// It said that it has no room, and gets nothing until then.
     pub paused_until_ms: Option<u64>,
+    /// Lets tasks through or not.
+    pub breaker: Breaker,
+    /// How fast it is.
+    pub pace: Pace,
+    /// Bytes of memory of attempts that began after the last heartbeat.
+    fresh_bytes: u64,
+    /// Bytes of memory of all its attempts.
+    reserved_bytes: u64,
+    /// When it last brought a task to an end.
+    pub succeeded_ms: Option<u64>,
     /// Tasks that it brought to an end.
     pub finished: u64,
     /// Attempts that it failed.
@@ -78,42 +99,165 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Tasks at once, as its machine is now.
+    pub fn slots(&self) -> u32 {
+        let now = self.vitals.and_then(|vitals| vitals.slots);
+        now.map_or(self.spec.slots, |slots| slots.min(self.spec.slots))
+    }
+
+    /// Whether tasks may go to it, now or when it has a free slot.
+    pub fn is_ready(&self) -> bool {
+        !self.draining && self.breaker.allows()
+    }
+
     /// Whether it can take one more task right now.
     pub fn is_free(&self) -> bool {
-        !self.draining
+        self.is_ready()
             && self.paused_until_ms.is_none()
-            && self.running.len() < self.spec.slots as usize
+            && self.running.len() < self.slots() as usize
     }
+
+    /// Whether a task may be sent ahead to it.
+    pub fn takes_ahead(&self) -> bool {
+        self.is_ready()
+            && self.paused_until_ms.is_none()
+            && self.ahead.is_none()
+            && self.running.len() == self.slots() as usize
+            && self.breaker.is_pristine()
+    }
+
+    /// Whether one more compile that needs `peak_bytes` has room.
+    pub fn has_room(&self, peak_bytes: u64) -> bool {
+        let known = self.spec.memory_bytes;
+        let in_all = known == 0 || self.reserved_bytes.saturating_add(peak_bytes) <= known;
+        let now = self
+            .vitals
+            .map_or(0, |vitals| vitals.memory_available_bytes);
+        let left = now == 0 || self.fresh_bytes.saturating_add(peak_bytes) <= now;
+        in_all && left
+    }
+
+    /// How fast one more task would run on it, beside those it has.
+    pub fn speed_now(&self) -> f64 {
+        let cores = f64::from(self.spec.cores.max(1));
+        let running = self.running.len() as f64 + 1.0;
+        let load = self
+            .vitals
+            .map_or(0.0, |vitals| f64::from(vitals.load_milli) / 1e3);
+        // Our own tasks are in the load too; only what is beyond them is others'.
+        let others = (load - running).max(0.0);
+        let share = (cores / (running + others)).min(1.0);
+        // Of two that are as fast the emptier one is better: caches, clocks, heat.
+        let crowding = running / f64::from(self.spec.slots.max(1));
+        self.pace.speed * share.max(0.05) / (1.0 + 0.1 * crowding)
+    }
+}
+
+/// Workers in no meaningful order, from which any can be drawn or taken out.
+#[derive(Debug, Default)]
+struct Bag {
+    workers: Vec<WorkerId>,
+    positions: HashMap<WorkerId, usize>,
+}
+
+impl Bag {
+    fn add(&mut self, worker: WorkerId) {
+        self.positions.insert(worker, self.workers.len());
+        self.workers.push(worker);
+    }
+
+    fn remove(&mut self, worker: WorkerId) {
+        if let Some(position) = self.positions.remove(&worker) {
+            self.workers.swap_remove(position);
+            if let Some(moved) = self.workers.get(position) {
+                self.positions.insert(*moved, position);
+            }
+        }
+    }
+}
+
+/// Where a worker stands in a pool.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Stand {
+    class: i8,
+    /// The same, in eighths.
+    eighth: i16,
+    free: bool,
+    /// Speed times slots; 0 while nothing may go to it.
+    capacity: f64,
+    memory_bytes: u64,
 }
 
 /// The workers that have one toolchain.
 #[derive(Debug, Default)]
 struct Pool {
-    /// With a free slot, in no meaningful order.
-    free: Vec<WorkerId>,
-    /// Where in `free` each stands.
-    positions: HashMap<WorkerId, usize>,
+    /// With a free slot, by the class of their speed.
+    free: BTreeMap<i8, Bag>,
+    stands: HashMap<WorkerId, Stand>,
     /// Not draining, free or not.
     serving: BTreeSet<WorkerId>,
+    /// How many of each speed, in eighths of a class, tasks may go to.
+    ready: BTreeMap<i16, u32>,
+    /// Memory of those that are not draining.
+    memories: BTreeSet<(u64, WorkerId)>,
+    capacity: f64,
 }
 
 impl Pool {
-    fn set_free(&mut self, worker: WorkerId, free: bool) {
-        match (free, self.positions.get(&worker).copied()) {
-            (true, None) => {
-                self.positions.insert(worker, self.free.len());
-                self.free.push(worker);
-            }
-            (false, Some(position)) => {
-                self.positions.remove(&worker);
-                self.free.swap_remove(position);
-                if let Some(moved) = self.free.get(position) {
-                    self.positions.insert(*moved, position);
+    fn set(&mut self, worker: WorkerId, now: Option<Stand>) {
+        let before = match now {
+            Some(stand) => self.stands.insert(worker, stand),
+            None => self.stands.remove(&worker),
+        };
+        if before == now {
+            return;
+        }
+        // Speeds change with each result, most of the rest seldom.
+        let capacity = |stand: Option<Stand>| stand.map_or(0.0, |stand| stand.capacity);
+        self.capacity += capacity(now) - capacity(before);
+        let memory = |stand: Option<Stand>| stand.map(|stand| (stand.memory_bytes, worker));
+        if memory(before) != memory(now) {
+            memory(before).map(|key| self.memories.remove(&key));
+            self.memories.extend(memory(now));
+        }
+        let bag = |stand: Option<Stand>| stand.filter(|s| s.free).map(|s| s.class);
+        if bag(before) != bag(now) {
+            if let Some(class) = bag(before)
+                && let Some(bag) = self.free.get_mut(&class)
+            {
+                bag.remove(worker);
+                if bag.workers.is_empty() {
+                    self.free.remove(&class);
                 }
             }
-            _ => {}
+            if let Some(class) = bag(now) {
+                self.free.entry(class).or_default().add(worker);
+            }
+        }
+        let ready = |stand: Option<Stand>| stand.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
+        if ready(before) != ready(now) {
+            if let Some(eighth) = ready(before)
+                && let Some(count) = self.ready.get_mut(&eighth)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.ready.remove(&eighth);
+                }
+            }
+            if let Some(eighth) = ready(now) {
+                *self.ready.entry(eighth).or_default() += 1;
+            }
+        }
+        if self.ready.is_empty() {
+            // Sums of floating point drift.
+            self.capacity = 0.0;
         }
     }
+}
+
+/// The class of a speed: those of one class differ by less than two.
+fn class(speed: f64) -> i8 {
+    speed.log2().floor().clamp(-64.0, 63.0) as i8
 }
 
 /// See the top of the file.
@@ -123,7 +267,12 @@ pub struct Registry {
     labels: HashMap<String, WorkerId>,
     instances: HashMap<[u8; 16], WorkerId>,
     pools: HashMap<Digest, Pool>,
+    heard: BTreeSet<(u64, WorkerId)>,
     paused: BTreeSet<(u64, WorkerId)>,
+    opened: BTreeSet<(u64, WorkerId)>,
+    /// Breakers of workers that are gone, by name and the order of their going.
+    kept: HashMap<String, Breaker>,
+    kept_order: std::collections::VecDeque<String>,
     slots: u64,
     busy: u64,
 }
@@ -172,8 +321,15 @@ impl Registry {
         self.instances.get(instance).copied()
     }
 
-    /// Adds a worker and gives the label under which it is listed.
-    pub fn join(&mut self, id: WorkerId, spec: WorkerSpec, now_ms: u64) -> String {
+    /// Adds a worker, `pace` being what is known of it already, and gives the
+    /// label under which it is listed.
+    pub fn join(
+        &mut self,
+        id: WorkerId,
+        spec: WorkerSpec,
+        pace: Option<Pace>,
+        now_ms: u64,
+    ) -> String {
         let label = self.free_label(id, &spec.name);
         self.labels.insert(label.clone(), id);
         self.instances.insert(spec.instance, id);
@@ -181,18 +337,33 @@ impl Registry {
         for digest in &spec.digests {
             self.pools.entry(*digest).or_default().serving.insert(id);
         }
+        let measured = || match spec.speed_milli {
+            0 => Pace::guess(1.0),
+            milli => Pace::guess(f64::from(milli) / 1e3),
+        };
+        let breaker = self.kept.remove(&spec.name).unwrap_or_default();
+        if let State::Open { until_ms } = breaker.state() {
+            self.opened.insert((until_ms, id));
+        }
         let worker = Worker {
+            pace: pace.unwrap_or_else(measured),
             spec,
             label: label.clone(),
             joined_ms: now_ms,
             heard_ms: now_ms,
             vitals: None,
-            running: BTreeSet::new(),
+            running: BTreeMap::new(),
+            ahead: None,
             draining: false,
             paused_until_ms: None,
+            breaker,
+            fresh_bytes: 0,
+            reserved_bytes: 0,
+            succeeded_ms: None,
             finished: 0,
             failed: 0,
         };
+        self.heard.insert((now_ms, id));
         self.workers.insert(id, worker);
         self.refresh(id);
         label
@@ -214,6 +385,7 @@ impl Registry {
     pub fn leave(&mut self, id: WorkerId) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;
         self.labels.remove(&worker.label);
+        self.heard.remove(&(worker.heard_ms, id));
         if self.instances.get(&worker.spec.instance) == Some(&id) {
             self.instances.remove(&worker.spec.instance);
         }
@@ -222,11 +394,14 @@ impl Registry {
         }
         self.slots -= u64::from(worker.spec.slots);
         self.busy -= worker.running.len() as u64;
+        if let State::Open { until_ms } = worker.breaker.state() {
+            self.opened.remove(&(until_ms, id));
+        }
         for digest in &worker.spec.digests {
             if let Some(pool) = self.pools.get_mut(digest) {
-                pool.set_free(id, false);
+                pool.set(id, None);
                 pool.serving.remove(&id);
-                if pool.serving.is_empty() && pool.free.is_empty() {
+                if pool.stands.is_empty() {
                     self.pools.remove(digest);
                 }
             }
@@ -234,27 +409,63 @@ impl Registry {
         Some(worker)
     }
 
+    /// Remembers the breaker of a worker that has left, for when it comes back:
+    /// one that dies of each task is not to begin anew each time.
+    pub fn keep_breaker(&mut self, name: &str, mut breaker: Breaker) {
+        if breaker.is_pristine() || name.is_empty() {
+            return;
+        }
+        breaker.leave();
+        if self.kept.insert(name.to_owned(), breaker).is_none() {
+            self.kept_order.push_back(name.to_owned());
+        }
+        // Names that came back stay in the order, which is bounded all the same.
+        while self.kept_order.len() > BREAKERS_KEPT_MAX {
+            if let Some(name) = self.kept_order.pop_front() {
+                self.kept.remove(&name);
+            }
+        }
+    }
+
     /// The worker was heard of.
     pub fn heard(&mut self, id: WorkerId, vitals: Option<Vitals>, now_ms: u64) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        self.heard.remove(&(worker.heard_ms, id));
+        self.heard.insert((now_ms, id));
+        worker.heard_ms = now_ms;
+        if vitals.is_some() {
+            worker.vitals = vitals;
+            worker.fresh_bytes = 0;
+            self.refresh(id);
+        }
+    }
+
+    /// What is known of the worker's speed by now.
+    pub fn set_pace(&mut self, id: WorkerId, pace: Pace) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.heard_ms = now_ms;
-            worker.vitals = vitals.or(worker.vitals);
+            worker.pace = pace;
+            self.refresh(id);
         }
     }
 
     /// Workers of which nothing was heard for `silence_ms` or longer.
     pub fn silent(&self, silence_ms: u64, now_ms: u64) -> Vec<WorkerId> {
-        self.iter()
-            .filter(|(_, worker)| now_ms.saturating_sub(worker.heard_ms) >= silence_ms)
-            .map(|(id, _)| id)
-            .collect()
+        let Some(last_ms) = now_ms.checked_sub(silence_ms) else {
+            return Vec::new();
+        };
+        let silent = self.heard.range(..=(last_ms, WorkerId(u64::MAX)));
+        silent.map(|(_, id)| *id).collect()
     }
 
-    /// Gives one of the worker's slots to an attempt. `false`: it has none to give.
-    pub fn book(&mut self, id: WorkerId, dispatch: DispatchId) -> bool {
+    /// Gives one of the worker's slots to an attempt that is thought to need
+    /// `peak_bytes` of memory. `false`: it has none to give.
+    pub fn book(&mut self, id: WorkerId, dispatch: DispatchId, peak_bytes: u64) -> bool {
         match self.workers.get_mut(&id) {
             Some(worker) if worker.is_free() => {
-                worker.running.insert(dispatch);
+                worker.breaker.begin(dispatch);
+                worker.occupy(dispatch, peak_bytes);
                 self.busy += 1;
                 self.refresh(id);
                 true
@@ -263,20 +474,96 @@ impl Registry {
         }
     }
 
-    /// Takes the slot back and counts how the attempt ended; `None`: not at all.
-    pub fn release(&mut self, id: WorkerId, dispatch: DispatchId, good: Option<bool>) {
+    /// Sends an attempt ahead to a worker whose slots are all taken.
+    pub fn book_ahead(&mut self, id: WorkerId, dispatch: DispatchId) -> bool {
+        match self.workers.get_mut(&id) {
+            Some(worker) if worker.takes_ahead() => {
+                worker.ahead = Some(dispatch);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The attempt that was sent ahead gets a slot, if one is free now.
+    pub fn promote(
+        &mut self,
+        id: WorkerId,
+        peak_bytes: impl Fn(DispatchId) -> u64,
+    ) -> Option<DispatchId> {
+        let worker = self.workers.get_mut(&id)?;
+        if worker.running.len() >= worker.slots().max(1) as usize {
+            return None;
+        }
+        let dispatch = worker.ahead.take()?;
+        worker.occupy(dispatch, peak_bytes(dispatch));
+        self.busy += 1;
+        self.refresh(id);
+        Some(dispatch)
+    }
+
+    /// Takes the slot back and counts how the attempt ended.
+    pub fn release(&mut self, id: WorkerId, dispatch: DispatchId, ended: Ended) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        if worker.running.remove(&dispatch) {
+        if worker.ahead == Some(dispatch) {
+            worker.ahead = None;
+        }
+        if let Some(peak_bytes) = worker.running.remove(&dispatch) {
+            worker.reserved_bytes -= peak_bytes;
+            worker.fresh_bytes = worker.fresh_bytes.saturating_sub(peak_bytes);
             self.busy -= 1;
         }
-        match good {
-            Some(true) => worker.finished += 1,
-            Some(false) => worker.failed += 1,
-            None => {}
+        match ended {
+            Ended::Well(now_ms) => {
+                worker.finished += 1;
+                worker.succeeded_ms = Some(now_ms);
+                worker.breaker.success(dispatch);
+            }
+            Ended::Failed => worker.failed += 1,
+            Ended::Void => worker.breaker.void(dispatch),
         }
         self.refresh(id);
+    }
+
+    /// The worker, or the way to it, failed an attempt or all at once (`None`);
+    /// `severe`: once is enough. Gives whether its breaker opened.
+    pub fn blame(
+        &mut self,
+        id: WorkerId,
+        dispatch: Option<DispatchId>,
+        severe: bool,
+        random: &mut fastrand::Rng,
+        now_ms: u64,
+    ) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return false;
+        };
+        let until_ms = worker.breaker.failure(dispatch, severe, random, now_ms);
+        let Some(until_ms) = until_ms else {
+            return false;
+        };
+        self.opened.insert((until_ms, id));
+        self.refresh(id);
+        true
+    }
+
+    /// Turns breakers half-open whose time has come, and says whose.
+    pub fn probe(&mut self, now_ms: u64) -> Vec<WorkerId> {
+        let mut turned = Vec::new();
+        while let Some(&(until_ms, id)) = self.opened.first() {
+            if until_ms > now_ms {
+                break;
+            }
+            self.opened.pop_first();
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.breaker.tick(now_ms);
+            }
+            self.refresh(id);
+            turned.push(id);
+        }
+        turned
     }
 
     /// No more tasks for this worker. `None`: there is no such worker;
@@ -325,18 +612,35 @@ impl Registry {
         resumed
     }
 
-    /// Workers with this toolchain and a free slot, in no meaningful order.
-    pub fn free(&self, toolchain: &Digest) -> &[WorkerId] {
-        self.pools.get(toolchain).map_or(&[], |pool| &pool.free)
+    /// Workers with this toolchain and a free slot, the class of the fastest
+    /// first: its least speed, and who is in it in no meaningful order.
+    pub fn free(&self, toolchain: &Digest) -> impl Iterator<Item = (f64, &[WorkerId])> {
+        let pool = self.pools.get(toolchain);
+        let classes = pool.into_iter().flat_map(|pool| pool.free.iter().rev());
+        classes.map(|(class, bag)| (2f64.powi(i32::from(*class)), &bag.workers[..]))
     }
 
-    /// Where in [`Registry::free`] the worker stands.
-    pub fn position(&self, toolchain: &Digest, worker: WorkerId) -> Option<usize> {
-        self.pools.get(toolchain)?.positions.get(&worker).copied()
+    /// Whether some worker with this toolchain has a free slot.
+    pub fn has_free(&self, toolchain: &Digest) -> bool {
+        self.pools
+            .get(toolchain)
+            .is_some_and(|pool| !pool.free.is_empty())
+    }
+
+    /// Speed of the fastest with this toolchain that tasks may go to, or up to a
+    /// twelfth less.
+    pub fn fastest(&self, toolchain: &Digest) -> Option<f64> {
+        let (eighth, _) = self.pools.get(toolchain)?.ready.last_key_value()?;
+        Some((f64::from(*eighth) / 8.0).exp2())
+    }
+
+    /// Speed times slots of all with this toolchain that tasks may go to.
+    pub fn capacity(&self, toolchain: &Digest) -> f64 {
+        self.pools.get(toolchain).map_or(0.0, |pool| pool.capacity)
     }
 
     /// Whether a worker other than `excluded` has this toolchain and takes
-    /// tasks, now or when it has a free slot.
+    /// tasks, now or when it has a free slot or its breaker closes.
     pub fn serves(&self, toolchain: &Digest, excluded: &[WorkerId]) -> bool {
         self.pools.get(toolchain).is_some_and(|pool| {
             let out = excluded
@@ -347,16 +651,60 @@ impl Registry {
         })
     }
 
+    /// Whether a worker with this toolchain has as much memory in all.
+    pub fn holds(&self, toolchain: &Digest, peak_bytes: u64) -> bool {
+        let Some(pool) = self.pools.get(toolchain) else {
+            return false;
+        };
+        let unknown = pool.memories.first().is_some_and(|(bytes, _)| *bytes == 0);
+        unknown
+            || pool
+                .memories
+                .last()
+                .is_some_and(|(bytes, _)| *bytes >= peak_bytes)
+    }
+
     fn refresh(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else {
             return;
         };
-        let free = worker.is_free();
+        let capacity = match worker.is_ready() {
+            true => worker.pace.speed * f64::from(worker.slots()),
+            false => 0.0,
+        };
+        let stand = Stand {
+            class: class(worker.pace.speed),
+            eighth: (worker.pace.speed.log2() * 8.0)
+                .floor()
+                .clamp(-512.0, 511.0) as i16,
+            free: worker.is_free(),
+            capacity,
+            memory_bytes: worker.spec.memory_bytes,
+        };
         for digest in &worker.spec.digests {
             if let Some(pool) = self.pools.get_mut(digest) {
-                pool.set_free(id, free);
+                pool.set(id, Some(stand));
             }
         }
+    }
+}
+
+/// How an attempt ended, as far as its worker goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The compiler ran to its end, at that time in milliseconds.
+    Well(u64),
+    /// The worker's or the link's fault.
+    Failed,
+    /// Nobody's fault.
+    Void,
+}
+
+impl Worker {
+    fn occupy(&mut self, dispatch: DispatchId, peak_bytes: u64) {
+        self.running.insert(dispatch, peak_bytes);
+        self.reserved_bytes += peak_bytes;
+        self.fresh_bytes += peak_bytes;
     }
 }
 
@@ -376,20 +724,97 @@ mod tests {
         }
     }
 
+    fn free(registry: &Registry) -> Vec<WorkerId> {
+        let gcc = Digest::of(b"gcc");
+        let classes = registry.free(&gcc);
+        classes.flat_map(|(_, workers)| workers.to_vec()).collect()
+    }
+
+    fn vitals(slots: u32) -> Option<Vitals> {
+        Some(Vitals {
+            slots: Some(slots),
+            ..Vitals::default()
+        })
+    }
+
     #[test]
-    fn a_slot_is_given_once() {
+    fn capacity_follows_what_workers_bear() {
         let gcc = Digest::of(b"gcc");
         let mut registry = Registry::new();
-        registry.join(WorkerId(1), spec("one", 2), 0);
-        registry.join(WorkerId(2), spec("two", 1), 0);
-        assert_eq!(registry.free(&gcc).len(), 2);
-        assert!(registry.book(WorkerId(1), DispatchId(1)));
-        assert!(registry.book(WorkerId(1), DispatchId(2)));
-        assert!(!registry.book(WorkerId(1), DispatchId(3)));
-        assert_eq!(registry.free(&gcc), [WorkerId(2)]);
-        assert_eq!(registry.position(&gcc, WorkerId(2)), Some(0));
-        registry.release(WorkerId(1), DispatchId(1), Some(true));
-        assert_eq!(registry.free(&gcc).len(), 2);
+        registry.join(WorkerId(1), spec("one", 4), Some(Pace::guess(0.5)), 0);
+        registry.join(WorkerId(2), spec("two", 2), None, 0);
+        assert_eq!(registry.capacity(&gcc), 4.0);
+        assert_eq!(registry.fastest(&gcc), Some(1.0));
+        registry.heard(WorkerId(1), vitals(1), 1);
+        assert_eq!(registry.capacity(&gcc), 2.5);
+        registry.heard(WorkerId(2), vitals(0), 1);
+        assert_eq!(registry.capacity(&gcc), 0.5);
+        assert_eq!(registry.fastest(&gcc), Some(0.5));
+        assert_eq!(free(&registry), [WorkerId(1)]);
+        registry.set_pace(WorkerId(1), Pace::guess(8.0));
+        assert_eq!(registry.fastest(&gcc), Some(8.0));
+        registry.heard(WorkerId(2), vitals(9), 1);
+        assert_eq!(free(&registry), [WorkerId(1), WorkerId(2)]);
+        assert_eq!(registry.get(WorkerId(2)).unwrap().slots(), 2);
+        registry.leave(WorkerId(1));
+        registry.leave(WorkerId(2));
+        assert_eq!(registry.capacity(&gcc), 0.0);
+    }
+
+    #[test]
+    fn memory_that_was_promised_is_not_promised_again() {
+        let mut registry = Registry::new();
+        let mut tight = spec("one", 4);
+        tight.memory_bytes = 100;
+        registry.join(WorkerId(1), tight, None, 0);
+        let room = |registry: &Registry, bytes| registry.get(WorkerId(1)).unwrap().has_room(bytes);
+        assert!(room(&registry, 100) && !room(&registry, 101));
+        registry.book(WorkerId(1), DispatchId(1), 60);
+        assert!(room(&registry, 40) && !room(&registry, 41));
+        // Others use memory too.
+        let vitals = Some(Vitals {
+            memory_available_bytes: 20,
+            ..Vitals::default()
+        });
+        registry.heard(WorkerId(1), vitals, 1);
+        assert!(room(&registry, 20) && !room(&registry, 21));
+        registry.book(WorkerId(1), DispatchId(2), 15);
+        assert!(room(&registry, 5) && !room(&registry, 6));
+        registry.release(WorkerId(1), DispatchId(2), Ended::Void);
+        assert!(room(&registry, 20) && !room(&registry, 21));
+    }
+
+    #[test]
+    fn a_breaker_outlives_its_link() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut registry = Registry::new();
+        registry.join(WorkerId(1), spec("one", 4), None, 0);
+        while !registry.blame(WorkerId(1), None, false, &mut random, 0) {}
+        let gone = registry.leave(WorkerId(1)).unwrap();
+        registry.keep_breaker("one", gone.breaker);
+        registry.join(WorkerId(2), spec("one", 4), None, 0);
+        registry.join(WorkerId(3), spec("two", 4), None, 0);
+        assert_eq!(free(&registry), [WorkerId(3)]);
+        assert!(registry.probe(0).is_empty());
+        assert_eq!(registry.probe(10_000), [WorkerId(2)]);
+        assert!(registry.book(WorkerId(2), DispatchId(1), 0));
+        assert!(!registry.book(WorkerId(2), DispatchId(2), 0), "one probe");
+        registry.release(WorkerId(2), DispatchId(1), Ended::Well(0));
+        assert!(registry.book(WorkerId(2), DispatchId(2), 0));
+    }
+
+    #[test]
+    fn a_slot_is_given_once() {
+        let mut registry = Registry::new();
+        registry.join(WorkerId(1), spec("one", 2), None, 0);
+        registry.join(WorkerId(2), spec("two", 1), None, 0);
+        assert_eq!(free(&registry).len(), 2);
+        assert!(registry.book(WorkerId(1), DispatchId(1), 10));
+        assert!(registry.book(WorkerId(1), DispatchId(2), 10));
+        assert!(!registry.book(WorkerId(1), DispatchId(3), 10));
+        assert_eq!(free(&registry), [WorkerId(2)]);
+        registry.release(WorkerId(1), DispatchId(1), Ended::Well(0));
+        assert_eq!(free(&registry).len(), 2);
         assert_eq!(registry.slots(), (3, 1));
         registry.leave(WorkerId(1));
         assert_eq!(registry.slots(), (1, 0));
@@ -399,18 +824,18 @@ mod tests {
     fn draining_serves_nobody_and_pausing_ends() {
         let gcc = Digest::of(b"gcc");
         let mut registry = Registry::new();
-        registry.join(WorkerId(1), spec("one", 1), 0);
+        registry.join(WorkerId(1), spec("one", 1), None, 0);
         registry.pause(WorkerId(1), 500);
         assert!(registry.serves(&gcc, &[]));
-        assert!(registry.free(&gcc).is_empty());
+        assert!(free(&registry).is_empty());
         assert!(registry.resume(499).is_empty());
         assert_eq!(registry.resume(500), [WorkerId(1)]);
-        assert_eq!(registry.free(&gcc), [WorkerId(1)]);
+        assert_eq!(free(&registry), [WorkerId(1)]);
         assert!(!registry.serves(&gcc, &[WorkerId(1)]));
         assert_eq!(registry.drain(WorkerId(1)), Some(true));
         assert_eq!(registry.drain(WorkerId(1)), Some(false));
         assert!(!registry.serves(&gcc, &[]));
-        assert!(!registry.book(WorkerId(1), DispatchId(1)));
+        assert!(!registry.book(WorkerId(1), DispatchId(1), 10));
         registry.leave(WorkerId(1));
         assert!(registry.pools.is_empty() && registry.labels.is_empty());
     }
@@ -420,7 +845,7 @@ mod tests {
         let mut registry = Registry::new();
         let mut labels = BTreeSet::new();
         for (id, name) in ["pi", "pi#3", "pi", "", "pi#3", "pi#3"].iter().enumerate() {
-            labels.insert(registry.join(WorkerId(id as u64 + 1), spec(name, 1), 0));
+            labels.insert(registry.join(WorkerId(id as u64 + 1), spec(name, 1), None, 0));
         }
         assert_eq!(labels.len(), 6);
         assert_eq!(registry.find("pi"), Some(WorkerId(1)));
@@ -429,8 +854,8 @@ mod tests {
     #[test]
     fn silence_is_noticed() {
         let mut registry = Registry::new();
-        registry.join(WorkerId(1), spec("one", 1), 0);
-        registry.join(WorkerId(2), spec("two", 1), 0);
+        registry.join(WorkerId(1), spec("one", 1), None, 0);
+        registry.join(WorkerId(2), spec("two", 1), None, 0);
         registry.heard(WorkerId(2), None, 3_000);
         assert_eq!(registry.silent(4_000, 4_000), [WorkerId(1)]);
     }

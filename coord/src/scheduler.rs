@@ -1,145 +1,256 @@
-//! Which worker gets a task: the power of two choices (Mitzenmacher, 2001).
-//! Two at random among those that could start it now, the better one wins.
-//! Choosing and booking are one step. Unaware of queues and clocks.
+//! Which worker gets a task: the power of two choices (Mitzenmacher, 2001) by
+//! expected completion time. Two at random in each class of speed, among those
+//! that could start it now; the best one wins, if it is worth it at all.
+//! Unaware of queues and clocks.
 
 use hg_proto::digest::Digest;
 
-use crate::id::{DispatchId, WorkerId};
+use crate::id::WorkerId;
 use crate::registry::{Registry, Worker};
 
-/// Bytes of free memory per task below which a worker is a poor choice.
-const MEMORY_COMFORT_BYTES: u64 = 512 << 20;
+/// Draws from one class until two are found that may have the task.
+const DRAWS_MAX: usize = 4;
+/// Workers that are looked at, one after the other, if none of those may.
+const LOOKS_MAX: usize = 32;
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// What the worker must have.
+    pub toolchain: &'a Digest,
+    /// Who must not get it.
+    pub excluded: &'a [WorkerId],
+    /// Milliseconds at speed 1.
+    pub cost_ms: f64,
+    /// Bytes of memory.
+    pub peak_bytes: u64,
+    /// Bytes that travel, both ways together.
+    pub bytes: u64,
+    /// Milliseconds that the compiler may be expected to run if it had the machine
+    /// to itself; on slower workers it had better wait. What else a worker has to
+    /// do passes, and is no reason to wait: it may be so everywhere.
+    pub patience_ms: f64,
+}
+
+/// A worker for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choice {
+    /// Which.
+    pub worker: WorkerId,
+    /// Milliseconds until the result is there.
+    pub completion_ms: f64,
+    /// Milliseconds of these that the compiler runs.
+    pub compile_ms: f64,
+}
+
+/// How workers are chosen. All but the first are there to be compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// See the top of the file.
+    Expected,
+    /// Any.
+    Random,
+    /// Each in turn.
+    RoundRobin,
+    /// The fewest tasks for its slots, of all.
+    LeastLoaded,
+    /// The fewer tasks for its slots, of two.
+    TwoChoices,
+}
 
 /// Chooses. Its randomness comes from a seed.
 pub struct Scheduler {
     random: fastrand::Rng,
+    policy: Policy,
+    turn: usize,
 }
 
 impl Scheduler {
     /// The same seed and the same calls give the same choices.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, policy: Policy) -> Self {
         Scheduler {
             random: fastrand::Rng::with_seed(seed),
+            policy,
+            turn: 0,
         }
     }
 
-    /// Gives the task a slot on a worker that has `toolchain` and is not among
-    /// `excluded` (each once). `None`: no such slot is free.
-    pub fn book(
-        &mut self,
-        registry: &mut Registry,
-        toolchain: &Digest,
-        excluded: &[WorkerId],
-        dispatch: DispatchId,
-    ) -> Option<WorkerId> {
-        let worker = self.choose(registry, toolchain, excluded)?;
-        registry.book(worker, dispatch).then_some(worker)
+    /// Whether cost and speed count.
+    pub fn expects(&self) -> bool {
+        self.policy == Policy::Expected
     }
 
-    fn choose(
-        &mut self,
-        registry: &Registry,
-        toolchain: &Digest,
-        excluded: &[WorkerId],
-    ) -> Option<WorkerId> {
-        let free = registry.free(toolchain);
-        let mut holes: Vec<usize> = excluded
-            .iter()
-            .filter_map(|id| registry.position(toolchain, *id))
-            .collect();
-        holes.sort_unstable();
-        holes.dedup();
-        let eligible = free.len() - holes.len();
-        // The nth eligible one, stepping over the holes.
-        let nth = |n: usize| {
-            let at = holes
-                .iter()
-                .fold(n, |at, hole| at + usize::from(at >= *hole));
-            free.get(at).copied()
-        };
-        match eligible {
-            0 => None,
-            1 => nth(0),
-            _ => {
-                let first = self.random.usize(..eligible);
-                let mut second = self.random.usize(..eligible - 1);
-                second += usize::from(second >= first);
-                let (first, second) = (nth(first)?, nth(second)?);
-                let (a, b) = (registry.get(first)?, registry.get(second)?);
-                Some(if score(b) < score(a) { second } else { first })
+    /// The randomness of everything around it.
+    pub fn random(&mut self) -> &mut fastrand::Rng {
+        &mut self.random
+    }
+
+    /// A worker with a free slot and room for it. `None`: there is none that is
+    /// worth it; waiting is better.
+    pub fn choose(&mut self, registry: &Registry, wish: &Wish<'_>) -> Option<Choice> {
+        if self.policy != Policy::Expected {
+            return self.choose_otherwise(registry, wish);
+        }
+        let mut best: Option<Choice> = None;
+        for (speed_min, workers) in registry.free(wish.toolchain) {
+            // Nobody in this class or the slower ones can be better.
+            let least_ms = wish.cost_ms / (2.0 * speed_min);
+            if best.is_some_and(|best| best.completion_ms <= least_ms)
+                || least_ms > wish.patience_ms
+            {
+                break;
+            }
+            let mut seen = None;
+            let from = self.random.usize(..workers.len());
+            let round = workers[from..].iter().chain(&workers[..from]);
+            let drawn: [usize; DRAWS_MAX] =
+                std::array::from_fn(|_| self.random.usize(..workers.len()));
+            let drawn = drawn.iter().map(|at| &workers[*at]);
+            // Where most may not have it, the few that may are next to each other
+            // as likely as not.
+            for &worker in drawn.chain(round.take(LOOKS_MAX)) {
+                let Some(choice) = consider(registry, wish, worker) else {
+                    continue;
+                };
+                let speed = registry.get(worker).map_or(0.0, |w| w.pace.speed);
+                if wish.cost_ms <= wish.patience_ms * speed
+                    && best.is_none_or(|best| choice.completion_ms < best.completion_ms)
+                {
+                    best = Some(choice);
+                }
+                if seen.replace(worker).is_some_and(|first| first != worker) || workers.len() == 1 {
+                    break;
+                }
             }
         }
+        best
+    }
+
+    fn choose_otherwise(&mut self, registry: &Registry, wish: &Wish<'_>) -> Option<Choice> {
+        let free: Vec<Choice> = registry
+            .free(wish.toolchain)
+            .flat_map(|(_, workers)| workers)
+            .filter_map(|worker| consider(registry, wish, *worker))
+            .collect();
+        let load = |choice: &Choice| {
+            let worker = registry.get(choice.worker);
+            worker.map_or(1.0, |w| {
+                w.running.len() as f64 / f64::from(w.slots().max(1))
+            })
+        };
+        let less = |a: &Choice, b: &Choice| load(a).total_cmp(&load(b));
+        if free.is_empty() {
+            return None;
+        }
+        let any = |random: &mut fastrand::Rng| free[random.usize(..free.len())];
+        Some(match self.policy {
+            Policy::Random | Policy::Expected => any(&mut self.random),
+            Policy::RoundRobin => {
+                self.turn += 1;
+                let mut sorted = free.clone();
+                sorted.sort_by_key(|choice| choice.worker);
+                sorted[self.turn % sorted.len()]
+            }
+            Policy::LeastLoaded => free.iter().copied().min_by(less)?,
+            Policy::TwoChoices => {
+                let (a, b) = (any(&mut self.random), any(&mut self.random));
+                if less(&b, &a).is_lt() { b } else { a }
+            }
+        })
     }
 }
 
-/// How long a task would take there, in units of an idle machine's time. Lower
-/// is better.
-fn score(worker: &Worker) -> f64 {
-    let slots = f64::from(worker.spec.slots);
-    let cores = f64::from(worker.spec.cores.max(1));
-    let running = worker.running.len() as f64 + 1.0;
-    // Tasks beyond the cores share them.
-    let crowding = running / slots.min(cores);
-    let Some(vitals) = worker.vitals else {
-        return 1.0 + crowding;
-    };
-    // Our own tasks are in the load too; only what is beyond them is others'.
-    let others = (f64::from(vitals.load_milli) / 1_000.0 - running).max(0.0) / cores;
-    let memory = vitals.memory_available_bytes as f64 / (MEMORY_COMFORT_BYTES as f64 * running);
-    let tightness = (1.0 - memory).max(0.0);
-    let distance = f64::from(vitals.round_trip_us) / 1e6;
-    1.0 + crowding + 0.5 * others.min(4.0) + 2.0 * tightness + distance
+/// What it would take there. `None`: it must not go there.
+fn consider(registry: &Registry, wish: &Wish<'_>, id: WorkerId) -> Option<Choice> {
+    if wish.excluded.contains(&id) {
+        return None;
+    }
+    let worker = registry.get(id)?;
+    if !worker.has_room(wish.peak_bytes) {
+        return None;
+    }
+    let (completion_ms, compile_ms) = expected(worker, wish.cost_ms, wish.bytes);
+    Some(Choice {
+        worker: id,
+        completion_ms,
+        compile_ms,
+    })
+}
+
+/// Milliseconds until a task's result would be there, and those of the compiler.
+pub fn expected(worker: &Worker, cost_ms: f64, bytes: u64) -> (f64, f64) {
+    let compile_ms = cost_ms / worker.speed_now();
+    let round_trip_us = worker.vitals.map_or(0, |vitals| vitals.round_trip_us);
+    // To the worker and back, and what it lacks from the client.
+    let travel_ms = 2.0 * f64::from(round_trip_us) / 1e3 + bytes as f64 / worker.pace.reach;
+    (compile_ms + travel_ms, compile_ms)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::DispatchId;
+    use crate::predictor::Pace;
     use crate::registry::{Vitals, WorkerSpec};
 
+    fn spec(id: u64) -> WorkerSpec {
+        WorkerSpec {
+            name: format!("w{id}"),
+            instance: (u128::from(id)).to_be_bytes(),
+            slots: 8,
+            cores: 8,
+            memory_bytes: 8 << 30,
+            digests: vec![Digest::of(b"gcc")],
+            ..WorkerSpec::default()
+        }
+    }
+
     fn grid(workers: u64) -> (Registry, Digest) {
-        let toolchain = Digest::of(b"gcc");
         let mut registry = Registry::new();
         for id in 0..workers {
-            let spec = WorkerSpec {
-                name: format!("w{id}"),
-                instance: (u128::from(id)).to_be_bytes(),
-                slots: 8,
-                cores: 8,
-                digests: vec![toolchain],
-                ..WorkerSpec::default()
-            };
-            registry.join(WorkerId(id), spec, 0);
+            registry.join(WorkerId(id), spec(id), None, 0);
         }
-        (registry, toolchain)
+        (registry, Digest::of(b"gcc"))
+    }
+
+    fn wish<'a>(toolchain: &'a Digest, excluded: &'a [WorkerId]) -> Wish<'a> {
+        Wish {
+            toolchain,
+            excluded,
+            cost_ms: 500.0,
+            peak_bytes: 100 << 20,
+            bytes: 100_000,
+            patience_ms: f64::INFINITY,
+        }
+    }
+
+    fn expecting(seed: u64) -> Scheduler {
+        Scheduler::new(seed, Policy::Expected)
     }
 
     #[test]
     fn excluded_workers_are_never_chosen_and_all_others_are() {
         let (registry, toolchain) = grid(5);
-        let mut scheduler = Scheduler::new(1);
+        let mut scheduler = expecting(1);
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..500 {
             let excluded = [WorkerId(3), WorkerId(1)];
-            seen.insert(
-                scheduler
-                    .choose(&registry, &toolchain, &excluded)
-                    .unwrap()
-                    .0,
-            );
+            if let Some(choice) = scheduler.choose(&registry, &wish(&toolchain, &excluded)) {
+                seen.insert(choice.worker.0);
+            }
         }
         assert_eq!(Vec::from_iter(seen), [0, 2, 4]);
         let all: Vec<WorkerId> = (0..5).map(WorkerId).collect();
-        assert_eq!(scheduler.choose(&registry, &toolchain, &all), None);
+        assert_eq!(scheduler.choose(&registry, &wish(&toolchain, &all)), None);
     }
 
     #[test]
     fn two_choices_keep_the_load_even() {
         let (mut registry, toolchain) = grid(100);
-        let mut scheduler = Scheduler::new(7);
+        let mut scheduler = expecting(7);
         for dispatch in 0..400 {
-            scheduler
-                .book(&mut registry, &toolchain, &[], DispatchId(dispatch))
-                .unwrap();
+            let choice = scheduler.choose(&registry, &wish(&toolchain, &[])).unwrap();
+            assert!(registry.book(choice.worker, DispatchId(dispatch), 0));
         }
         let most = registry.iter().map(|(_, w)| w.running.len()).max().unwrap();
         // One random choice gives about 10 at a mean of 4; two give 5 or 6.
@@ -148,7 +259,6 @@ mod tests {
 
     #[test]
     fn a_burdened_worker_loses() {
-        let (mut registry, toolchain) = grid(2);
         let idle = Vitals {
             memory_available_bytes: 8 << 30,
             ..Vitals::default()
@@ -166,26 +276,106 @@ mod tests {
                 round_trip_us: 200_000,
                 ..idle
             },
+            Vitals {
+                slots: Some(0),
+                ..idle
+            },
         ] {
+            let (mut registry, toolchain) = grid(2);
             registry.heard(WorkerId(0), Some(burdened), 1);
             registry.heard(WorkerId(1), Some(idle), 1);
-            let mut scheduler = Scheduler::new(3);
-            for _ in 0..20 {
-                let chosen = scheduler.choose(&registry, &toolchain, &[]);
-                assert_eq!(chosen, Some(WorkerId(1)), "{burdened:?}");
+            let mut scheduler = expecting(3);
+            let mut chosen = [0; 2];
+            for _ in 0..100 {
+                let choice = scheduler.choose(&registry, &wish(&toolchain, &[]));
+                chosen[choice.unwrap().worker.0 as usize] += 1;
             }
+            // Drawn twice in a row now and then.
+            assert!(chosen[0] <= 10, "{chosen:?} {burdened:?}");
         }
     }
 
     #[test]
-    fn the_same_seed_chooses_the_same() {
-        let run = || {
-            let (mut registry, toolchain) = grid(20);
-            let mut scheduler = Scheduler::new(42);
-            (0..100)
-                .map(|d| scheduler.book(&mut registry, &toolchain, &[], DispatchId(d)))
-                .collect::<Vec<_>>()
+    fn one_fast_worker_is_found_among_a_thousand_slow_ones() {
+        let (mut registry, toolchain) = grid(1_000);
+        for id in 0..1_000 {
+            let speed = if id == 700 { 1.0 } else { 0.1 };
+            registry.set_pace(WorkerId(id), Pace::guess(speed));
+        }
+        let mut scheduler = expecting(5);
+        let mut choose = |registry: &Registry, patience_ms| {
+            let wish = wish(&toolchain, &[]);
+            scheduler.choose(
+                registry,
+                &Wish {
+                    patience_ms,
+                    ..wish
+                },
+            )
         };
-        assert_eq!(run(), run());
+        for _ in 0..100 {
+            let choice = choose(&registry, f64::INFINITY).unwrap();
+            assert_eq!(choice.worker, WorkerId(700));
+        }
+        for dispatch in 0..8 {
+            assert!(registry.book(WorkerId(700), DispatchId(dispatch), 0));
+        }
+        assert_eq!(choose(&registry, 2_000.0), None, "better to wait");
+        assert!(choose(&registry, 10_000.0).is_some());
+    }
+
+    #[test]
+    fn patience_is_for_the_worker_and_not_for_its_class() {
+        let (mut registry, toolchain) = grid(1);
+        registry.set_pace(WorkerId(0), Pace::guess(0.13));
+        let mut scheduler = expecting(5);
+        for (patience_ms, chosen) in [(3_000.0, false), (5_000.0, true)] {
+            let wish = wish(&toolchain, &[]);
+            let wish = Wish {
+                patience_ms,
+                ..wish
+            };
+            let choice = scheduler.choose(&registry, &wish);
+            assert_eq!(choice.is_some(), chosen, "{patience_ms}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_in_memory_goes_elsewhere_or_waits() {
+        let (mut registry, toolchain) = grid(2);
+        let vitals = |memory_available_bytes| Vitals {
+            memory_available_bytes,
+            ..Vitals::default()
+        };
+        registry.heard(WorkerId(0), Some(vitals(300 << 20)), 1);
+        registry.heard(WorkerId(1), Some(vitals(500 << 20)), 1);
+        let mut scheduler = expecting(5);
+        let peak_bytes = 400 << 20;
+        let wish = wish(&toolchain, &[]);
+        let wish = Wish { peak_bytes, ..wish };
+        let chosen = (0..20).find_map(|_| scheduler.choose(&registry, &wish));
+        assert_eq!(chosen.unwrap().worker, WorkerId(1));
+        registry.book(WorkerId(1), DispatchId(1), peak_bytes);
+        assert_eq!(scheduler.choose(&registry, &wish), None);
+        assert!(registry.holds(&toolchain, 8 << 30));
+        assert!(!registry.holds(&toolchain, 9 << 30));
+    }
+
+    #[test]
+    fn the_same_seed_chooses_the_same() {
+        for policy in [Policy::Expected, Policy::Random, Policy::TwoChoices] {
+            let run = || {
+                let (mut registry, toolchain) = grid(20);
+                let mut scheduler = Scheduler::new(42, policy);
+                let mut chosen = Vec::new();
+                for dispatch in 0..100 {
+                    let choice = scheduler.choose(&registry, &wish(&toolchain, &[]));
+                    registry.book(choice.unwrap().worker, DispatchId(dispatch), 0);
+                    chosen.push(choice);
+                }
+                chosen
+            };
+            assert_eq!(run(), run());
+        }
     }
 }

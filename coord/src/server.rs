@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use crate::accept::Door;
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
 use crate::config::{Args, Command, Config};
+use crate::coordinator::Settings;
 use crate::dispatch::Hub;
-use crate::{api, grpc, log};
+use crate::{api, drain, grpc, learned, log};
 
 /// Exit code for a wrong command line.
 const USAGE: u8 = 2;
@@ -32,18 +33,30 @@ pub fn main() -> ExitCode {
         println!("hg-coord {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    let Some(Command::Serve(serve)) = args.command else {
-        eprintln!("hg-coord: nothing to do; try 'hg-coord serve' or 'hg-coord --help'");
-        return ExitCode::from(USAGE);
+    let home = std::env::var_os("HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from);
+    let serve = match args.command {
+        Some(Command::Serve(serve)) => serve,
+        Some(Command::Drain(args)) => {
+            return match drain::run(&args, home) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => {
+                    eprintln!("hg-coord: {why}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        None => {
+            eprintln!("hg-coord: nothing to do; try 'hg-coord serve' or 'hg-coord --help'");
+            return ExitCode::from(USAGE);
+        }
     };
     let level = std::env::var("HG_LOG").ok();
     match log::level_from_env(level.as_deref()) {
         Some(level) => log::set_level(level),
         None => log::warn(format_args!("HG_LOG takes error, warn, info or debug")),
     }
-    let home = std::env::var_os("HOME")
-        .filter(|home| !home.is_empty())
-        .map(PathBuf::from);
     let config = match Config::new(&serve, home) {
         Ok(config) => config,
         Err(why) => {
@@ -114,7 +127,12 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         signals(SignalKind::terminate())?,
         signals(SignalKind::interrupt())?,
     );
-    let (hub, mut ended) = Hub::new(seed());
+    let (hub, mut ended) = Hub::new(Settings {
+        seed: seed(),
+        weights: config.weights.clone(),
+        predictor: learned::load(&config.state),
+        ..Settings::default()
+    });
     let (grid, grid_address) = bind("--listen", config.listen)?;
     let mut endpoints = json!({ "grid": grid_address.to_string() });
     let http = match config.http {
@@ -136,6 +154,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     let mut service = tokio::spawn(grpc::serve(hub.clone(), connections, shutdown));
     let door = tokio::spawn(Door::new(hub.clone(), fds, sender).accept(grid));
     let ticker = tokio::spawn(hub.clone().tick());
+    let keeper = tokio::spawn(learned::keep(hub.clone(), config.state.clone()));
     announce(&config.state, &endpoints.to_string())?;
     log::info(format_args!("serving on {endpoints}"));
 
@@ -147,6 +166,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     log::info(format_args!("going away"));
     door.abort();
     ticker.abort();
+    keeper.abort();
     if let Some(http) = http {
         http.abort();
     }
@@ -157,6 +177,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         let _ = service.await;
     };
     let _ = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), quiet).await;
+    learned::save(&hub, &config.state, 0);
     Ok(())
 }
 
@@ -171,7 +192,7 @@ fn seed() -> u64 {
 /// Tells who started us, and who looks later, where we listen.
 fn announce(state: &Path, endpoints: &str) -> Result<(), String> {
     let line = format!("{endpoints}\n");
-    write_whole(state, "endpoints.json", &line)
+    write_whole(state, "endpoints.json", line.as_bytes())
         .map_err(|error| format!("--state {}: {error}", state.display()))?;
     let mut stdout = io::stdout().lock();
     // Nobody reads stdout: the file has it.
@@ -182,9 +203,12 @@ fn announce(state: &Path, endpoints: &str) -> Result<(), String> {
 }
 
 /// A reader sees the old file or the new one.
-fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+///
+/// # Errors
+/// As the file system says; the old file is still there.
+pub fn write_whole(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let new = folder.join(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&new, text)?;
+    std::fs::write(&new, content)?;
     std::fs::rename(&new, folder.join(name))
 }

@@ -29,7 +29,7 @@ pub type Reply = Result<SubmitResponse, Status>;
 /// The stream is over: the client is gone or has its answer.
 struct Over;
 
-/// The client's side of the present attempt.
+/// The client's side of an attempt.
 struct Attempt {
     number: u32,
     worker: WorkerId,
@@ -41,6 +41,7 @@ struct Attempt {
 
 /// A chunk that waits for its turn on the link.
 struct Pending {
+    attempt: u32,
     input: u32,
     data: Vec<u8>,
     last: bool,
@@ -55,7 +56,8 @@ struct Stream {
     id: TaskId,
     task: Arc<v1::Task>,
     mailbox: Arc<Mailbox>,
-    attempt: Option<Attempt>,
+    /// One, or two while a straggler is hedged.
+    attempts: Vec<Attempt>,
     pending: Option<Pending>,
     progressed: Instant,
     /// The client may still send.
@@ -115,7 +117,7 @@ pub async fn serve(
         id,
         task,
         mailbox,
-        attempt: None,
+        attempts: Vec::new(),
         pending: None,
         progressed: now,
         open: true,
@@ -146,8 +148,10 @@ impl Stream {
     async fn step(&mut self, requests: &mut Streaming<SubmitRequest>) -> Result<(), Over> {
         // Before the limit, so that a client that counts exactly is not left waiting.
         let quiet = self.replied + Duration::from_millis(u64::from(STILL_THERE_MS) * 3 / 4);
-        let channel = self.attempt.as_ref().map(|attempt| attempt.channel.clone());
         let waiting = self.pending.as_ref().map(|pending| pending.deadline);
+        let number = self.pending.as_ref().map(|pending| pending.attempt);
+        let channel = number.and_then(|number| self.attempt(number));
+        let channel = channel.map(|attempt| attempt.channel.clone());
         let next = tokio::select! {
             biased;
             mail = self.mailbox.next() => Next::Mail(mail),
@@ -175,14 +179,16 @@ impl Stream {
                 Ok(())
             }
             Next::Stalled => {
-                self.pending = None;
-                if let Some(attempt) = self.attempt.take() {
+                let number = self.pending.take().map(|pending| pending.attempt);
+                let at = self.attempts.iter().position(|a| Some(a.number) == number);
+                if let Some(at) = at {
+                    let attempt = self.attempts.remove(at);
                     self.hub.link_stalled(attempt.worker, attempt.dispatch);
                 }
                 Ok(())
             }
             Next::Quiet => {
-                let running = self.attempt.is_some();
+                let running = !self.attempts.is_empty();
                 self.reply(submit_response::Kind::StillThere(v1::StillThere {
                     running,
                 }))
@@ -210,20 +216,30 @@ impl Stream {
                 label,
                 dispatch,
                 queue_ms,
+                beside,
+                late_ms,
+                slower,
             } => {
-                self.pending = None;
-                self.attempt = self.hub.channel(worker).map(|channel| Attempt {
+                if !beside {
+                    self.pending = None;
+                    self.attempts.clear();
+                }
+                let channel = self.hub.channel(worker);
+                self.attempts.extend(channel.map(|channel| Attempt {
                     number: attempt,
                     worker,
                     dispatch,
                     channel,
                     inputs: None,
-                });
-                let queue_ms = u32::try_from(queue_ms).unwrap_or(u32::MAX);
+                }));
+                let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
                 let started = v1::Started {
                     attempt,
                     worker: label,
-                    queue_ms,
+                    queue_ms: ms(queue_ms),
+                    beside,
+                    late_ms: ms(late_ms),
+                    slower,
                 };
                 self.reply(submit_response::Kind::Started(started)).await
             }
@@ -242,7 +258,7 @@ impl Stream {
                     last,
                 };
                 self.reply(submit_response::Kind::Chunk(chunk)).await?;
-                if let Some(current) = self.attempt.as_ref().filter(|a| a.number == attempt) {
+                if let Some(current) = self.attempt(attempt) {
                     current.channel.credit(current.dispatch, credit);
                 }
                 Ok(())
@@ -259,8 +275,12 @@ impl Stream {
         }
     }
 
+    fn attempt(&self, number: u32) -> Option<&Attempt> {
+        self.attempts.iter().find(|a| a.number == number)
+    }
+
     async fn need(&mut self, attempt: u32, digests: Vec<Vec<u8>>) -> Result<(), Over> {
-        let Some(current) = self.attempt.as_mut().filter(|a| a.number == attempt) else {
+        let Some(current) = self.attempts.iter_mut().find(|a| a.number == attempt) else {
             return Ok(());
         };
         // The channel has checked that the task has them.
@@ -279,11 +299,8 @@ impl Stream {
 
     /// A client that has closed its side can't send what is missing.
     fn check_open(&self) {
-        let inputs = self
-            .attempt
-            .as_ref()
-            .and_then(|attempt| attempt.inputs.as_ref());
-        if !self.open && inputs.is_some_and(|inputs| !inputs.is_complete()) {
+        let mut inputs = self.attempts.iter().filter_map(|a| a.inputs.as_ref());
+        if !self.open && inputs.any(|inputs| !inputs.is_complete()) {
             self.abort("the stream ended before the inputs");
         }
     }
@@ -300,7 +317,8 @@ impl Stream {
             Some(submit_request::Kind::Task(_)) => return self.abort("a second task"),
             None => return self.abort("a message of no known kind"),
         };
-        let Some(attempt) = self.attempt.as_mut().filter(|a| a.number == chunk.attempt) else {
+        let number = chunk.attempt;
+        let Some(attempt) = self.attempts.iter_mut().find(|a| a.number == number) else {
             // Of an attempt that is over, or none: it was on its way already.
             return;
         };
@@ -311,6 +329,7 @@ impl Stream {
             Ok(Verdict::Drop) => {}
             Ok(Verdict::Relay { complete }) => {
                 self.pending = Some(Pending {
+                    attempt: number,
                     input: chunk.input,
                     data: chunk.data,
                     last: chunk.last,
@@ -325,17 +344,21 @@ impl Stream {
     /// It is this task's turn on the link. `None`: the link is closed, and the
     /// mailbox will say what follows.
     fn forward(&mut self, turn: Option<Turn>) {
-        let (Some(attempt), Some(pending)) = (&self.attempt, self.pending.take()) else {
+        let Some(pending) = self.pending.take() else {
             return;
         };
         let Some(turn) = turn else {
-            self.attempt = None;
+            self.attempts.retain(|a| a.number != pending.attempt);
+            return;
+        };
+        let Some(attempt) = self.attempt(pending.attempt) else {
             return;
         };
         let dispatch = attempt.dispatch;
         let bytes = self.hub.metrics.bytes.with_label_values(&["to_worker"]);
         bytes.inc_by(pending.data.len() as u64);
-        attempt.channel.send_chunk(
+        let channel = attempt.channel.clone();
+        channel.send_chunk(
             turn,
             v1::Chunk {
                 dispatch_id: dispatch.0,

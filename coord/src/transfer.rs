@@ -157,6 +157,13 @@ impl Outputs {
         self.window = self.window.saturating_add(bytes).min(OUTPUT_WINDOW_BYTES);
     }
 
+    /// Whether anything came.
+    pub fn begun(&self) -> bool {
+        self.outputs
+            .iter()
+            .any(|(bytes, ended)| *bytes > 0 || *ended)
+    }
+
     /// Bytes of an output that came to its end.
     pub fn received(&self, index: usize) -> Option<u64> {
         self.outputs

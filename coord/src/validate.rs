@@ -10,8 +10,9 @@ use hg_proto::v1::{self, Encoding};
 use hg_proto::{PROTOCOL_VERSION, limits};
 use prost::Message;
 
-use crate::bounds::{QUEUE_MS_DEFAULT, QUEUE_MS_MAX};
+use crate::bounds::{QUEUE_MS_DEFAULT, QUEUE_MS_MAX, TASK_MS_DEFAULT};
 use crate::jobs::Demand;
+use crate::predictor::{Profile, source_key};
 use crate::registry::WorkerSpec;
 
 /// Bytes that a frame needs beside the task in it.
@@ -180,7 +181,25 @@ pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
             some => u64::from(some).min(QUEUE_MS_MAX),
         },
         compile_ms_max: u64::from(compile_ms),
+        task_ms_max: match task.task_ms_max {
+            0 => TASK_MS_DEFAULT,
+            some => u64::from(some).min(TASK_MS_DEFAULT),
+        },
+        profile: profile(task, &toolchain),
+        client_speed: f64::from(task.client_speed_milli) / 1e3,
     })
+}
+
+/// What can be told of a compile's cost before it runs.
+fn profile(task: &v1::Task, toolchain: &Digest) -> Profile {
+    let language = task.toolchain.as_ref().map(v1::Toolchain::language);
+    let sum = |bytes: fn(&v1::Input) -> u64| task.inputs.iter().map(bytes).sum();
+    Profile {
+        source: source_key(&task.source, toolchain, &task.arguments),
+        cxx: language == Some(v1::Language::Cxx),
+        input_bytes: sum(|input| input.size),
+        travel_bytes: sum(|input| input.encoded_size),
+    }
 }
 
 /// Checks a hello and makes of it what is kept.
@@ -223,6 +242,7 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
         cores: hello.cores,
         memory_bytes: hello.memory_bytes,
         slots: hello.slots,
+        speed_milli: hello.speed_milli,
         toolchains,
         digests,
     })

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hg_coord::bounds::*;
-use hg_coord::coordinator::{Action, Coordinator, Event, failure};
+use hg_coord::breaker;
+use hg_coord::coordinator::{Action, Coordinator, Event, Settings, failure};
 use hg_coord::id::{DispatchId, TaskId, WorkerId};
 use hg_coord::jobs::Demand;
+use hg_coord::predictor::{Profile, Spent};
 use hg_coord::registry::{Vitals, WorkerSpec};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS};
@@ -33,6 +35,24 @@ fn demand(client: &str, tool: &str) -> Demand {
         bytes: 100,
         queue_ms_max: 5_000,
         compile_ms_max: 60_000,
+        task_ms_max: 10_000_000,
+        client_speed: 0.0,
+        profile: Profile {
+            source: 1,
+            cxx: false,
+            input_bytes: 100_000,
+            travel_bytes: 20_000,
+        },
+    }
+}
+
+/// What a compile took.
+fn spent(wall_ms: f64) -> Spent {
+    Spent {
+        wall_ms,
+        peak_bytes: 50 << 20,
+        output_bytes: 1_000,
+        beside_ms: 5.0,
     }
 }
 
@@ -43,8 +63,18 @@ struct Grid {
 
 impl Grid {
     fn new(workers: &[(u64, u32)]) -> Self {
+        // One at a time, as most of what follows looks at slots.
+        Grid::with(workers, false)
+    }
+
+    fn with(workers: &[(u64, u32)], ahead: bool) -> Self {
+        let settings = Settings {
+            seed: 1,
+            ahead,
+            ..Settings::default()
+        };
         let mut grid = Grid {
-            core: Coordinator::new(1),
+            core: Coordinator::new(settings),
             now_ms: 0,
         };
         for (worker, slots) in workers {
@@ -73,10 +103,42 @@ impl Grid {
     }
 
     fn done(&mut self, worker: u64, dispatch: DispatchId) -> Vec<Action> {
+        self.done_after(worker, dispatch, 100.0)
+    }
+
+    fn done_after(&mut self, worker: u64, dispatch: DispatchId, wall_ms: f64) -> Vec<Action> {
         self.handle(Event::TaskDone {
             worker: WorkerId(worker),
             dispatch,
+            spent: spent(wall_ms),
         })
+    }
+
+    fn began(&mut self, worker: u64, dispatch: DispatchId) -> Vec<Action> {
+        self.handle(Event::CompileBegan {
+            worker: WorkerId(worker),
+            dispatch,
+        })
+    }
+
+    fn gone(&mut self, worker: u64) -> Vec<Action> {
+        self.handle(Event::WorkerGone {
+            worker: WorkerId(worker),
+            reason: "gone".into(),
+        })
+    }
+
+    fn circuit(&self, worker: u64) -> &'static str {
+        let worker = self.core.registry().get(WorkerId(worker));
+        worker.unwrap().breaker.name()
+    }
+
+    /// Tasks come to their ends, until the file and the workers are known.
+    fn learn(&mut self, rounds: u64, wall_ms: f64) {
+        for task in 0..rounds {
+            let (worker, _, _, dispatch) = dispatched(&self.submit(1_000_000 + task, "a"))[0];
+            self.done_after(worker, dispatch, wall_ms);
+        }
     }
 
     fn fail(&mut self, worker: u64, dispatch: DispatchId, code: Code) -> Vec<Action> {
@@ -189,15 +251,406 @@ fn a_queue_has_a_deadline() {
 }
 
 #[test]
-fn one_failure_is_tried_elsewhere_and_two_are_the_end() {
-    let mut grid = Grid::new(&[(1, 1), (2, 1), (3, 1)]);
-    let (worker, _, attempt, dispatch) = dispatched(&grid.submit(1, "a"))[0];
-    assert_eq!(attempt, 1);
-    let second = dispatched(&grid.fail(worker, dispatch, Code::Worker));
-    assert_eq!(second[0].2, 2);
-    assert_ne!(second[0].0, worker);
-    let actions = grid.fail(second[0].0, second[0].3, Code::Worker);
+fn a_failure_is_tried_elsewhere_and_some_more_are_the_end() {
+    let workers: Vec<_> = (1..=RETRIES_MAX as u64 + 2).map(|id| (id, 1)).collect();
+    let mut grid = Grid::new(&workers);
+    let mut next = dispatched(&grid.submit(1, "a"))[0];
+    let mut seen = BTreeSet::new();
+    for attempt in 1..=RETRIES_MAX {
+        assert_eq!(next.2, attempt);
+        assert!(seen.insert(next.0), "each on another worker");
+        next = dispatched(&grid.fail(next.0, next.3, Code::Worker))[0];
+    }
+    let actions = grid.fail(next.0, next.3, Code::Worker);
     assert_eq!(failed(&actions), [(1, Code::Worker)]);
+}
+
+#[test]
+fn retries_have_a_budget() {
+    let workers: Vec<_> = (1..=100).map(|id| (id, 100)).collect();
+    let mut grid = Grid::new(&workers);
+    let mut retried = 0;
+    for task in 0..2_000 {
+        let (worker, _, _, dispatch) = dispatched(&grid.submit(task, "a"))[0];
+        // Nobody's fault, so that no breaker opens.
+        let actions = grid.fail(worker, dispatch, Code::Input);
+        if let Some(again) = dispatched(&actions).first() {
+            retried += 1;
+            grid.done(again.0, again.3);
+        }
+    }
+    // One in ten, and what was saved up at the start.
+    assert!(
+        (200..=200 + RETRIES_SAVED_MAX as i32).contains(&retried),
+        "{retried}"
+    );
+}
+
+#[test]
+fn a_worker_that_fails_and_fails_gets_nothing_until_a_probe_went_well() {
+    let mut grid = Grid::new(&[(1, 4)]);
+    for task in 0..3 {
+        assert_eq!(grid.circuit(1), "closed");
+        let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
+        grid.fail(1, dispatch, Code::Worker);
+    }
+    assert_eq!(grid.circuit(1), "open");
+    grid.join(2, 4);
+    for task in 200..220 {
+        let (worker, _, _, dispatch) = dispatched(&grid.submit(task, "a"))[0];
+        assert_eq!(worker, 2);
+        grid.done(worker, dispatch);
+    }
+    grid.pass(BREAKER_OPEN_MS_MIN * 5 / 4 + 100);
+    assert_eq!(grid.circuit(1), "half-open");
+    // Both have free slots, and only one task may go to the first.
+    let mut probes = Vec::new();
+    let mut others = Vec::new();
+    for task in 300..310 {
+        let actions = grid.submit(task, "a");
+        for (worker, _, _, dispatch) in dispatched(&actions) {
+            if worker == 1 {
+                probes.push(dispatch);
+            } else {
+                others.push(dispatch);
+            }
+        }
+    }
+    assert_eq!((probes.len(), others.len()), (1, 4), "the others wait");
+    grid.done(1, probes[0]);
+    assert_eq!(grid.circuit(1), "closed");
+}
+
+#[test]
+fn compile_errors_and_refusals_do_not_open_a_breaker() {
+    let mut grid = Grid::new(&[(1, 1)]);
+    for task in 0..50 {
+        let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
+        let codes = [Code::Refused, Code::Limit, Code::Input];
+        grid.fail(1, dispatch, codes[task as usize % 3]);
+        let worker = grid.core.registry().get(WorkerId(1)).unwrap();
+        assert_eq!(worker.breaker.state(), breaker::State::Closed);
+    }
+}
+
+#[test]
+fn a_worker_that_dies_of_each_task_is_known_when_it_comes_back() {
+    let mut grid = Grid::new(&[(1, 1)]);
+    let mut worker = 1;
+    let mut deaths = 0;
+    // The same name on a new link each time, as after a crash.
+    while let Some(&(_, _, _, _)) = dispatched(&grid.submit(100 + deaths, "a")).first() {
+        grid.gone(worker);
+        deaths += 1;
+        assert!(deaths < 10, "it may die for ever");
+        worker += 1;
+        let mut spec = spec(worker, 1, &["gcc"]);
+        spec.name = "w1".into();
+        let id = WorkerId(worker);
+        grid.handle(Event::WorkerJoined { worker: id, spec });
+    }
+    assert_eq!(deaths, 3);
+    assert_eq!(grid.circuit(worker), "open");
+    assert_eq!(failed(&grid.submit(999, "a")), [(999, Code::Queue)]);
+}
+
+#[test]
+fn a_straggler_is_tried_elsewhere_too_and_the_first_result_counts() {
+    let mut grid = Grid::new(&[(1, 1), (2, 1)]);
+    grid.learn(20, 1_000.0);
+    let (slow, _, _, first) = dispatched(&grid.submit(1, "a"))[0];
+    grid.began(slow, first);
+    assert!(dispatched(&grid.pass(2_000)).is_empty(), "not yet");
+    let actions = grid.pass(1_000);
+    let Action::Dispatch {
+        worker,
+        task: TaskId(1),
+        attempt: 2,
+        dispatch: second,
+        hedge: true,
+        ..
+    } = actions[0]
+    else {
+        panic!("{actions:?}");
+    };
+    assert_ne!(worker.0, slow);
+    assert_eq!(actions.len(), 1, "the first one goes on");
+    let dispatch = second;
+    let cancelled = Action::CancelDispatch {
+        worker: WorkerId(slow),
+        dispatch: first,
+    };
+    let actions = grid.handle(Event::ResultBegan { worker, dispatch });
+    assert_eq!(actions, [cancelled]);
+    let actions = grid.done(worker.0, second);
+    let Action::FinishTask {
+        task: TaskId(1),
+        worker: by,
+        attempt: 2,
+        ..
+    } = actions[0]
+    else {
+        panic!("{actions:?}");
+    };
+    assert_eq!((by, actions.len()), (worker, 1));
+    assert_eq!(grid.core.registry().slots(), (2, 0));
+}
+
+#[test]
+fn of_two_attempts_the_first_may_win_and_either_may_fail() {
+    for who in 0..3 {
+        let mut grid = Grid::new(&[(1, 1), (2, 1)]);
+        grid.learn(20, 1_000.0);
+        let (slow, _, _, first) = dispatched(&grid.submit(1, "a"))[0];
+        grid.began(slow, first);
+        let (fast, _, _, second) = dispatched(&grid.pass(3_000))[0];
+        let finished = |actions: &[Action]| {
+            let finish = |action: &Action| matches!(action, Action::FinishTask { .. });
+            actions.iter().any(finish)
+        };
+        match who {
+            0 => assert!(finished(&grid.done(slow, first))),
+            1 => {
+                assert!(grid.fail(slow, first, Code::Worker).is_empty());
+                assert!(finished(&grid.done(fast, second)));
+            }
+            _ => {
+                assert!(grid.gone(fast).len() == 1, "only its link");
+                assert!(finished(&grid.done(slow, first)));
+            }
+        }
+        assert_eq!(
+            (grid.core.unfinished(), grid.core.registry().slots().1),
+            (0, 0)
+        );
+    }
+}
+
+#[test]
+fn second_attempts_have_a_budget() {
+    let mut grid = Grid::new(&[(1, 50), (2, 50)]);
+    grid.learn(20, 1_000.0);
+    let mut hedged = 0;
+    for task in 0..50 {
+        let (worker, _, _, dispatch) = dispatched(&grid.submit(task, "a"))[0];
+        grid.began(worker, dispatch);
+    }
+    let vitals = Vitals::default();
+    for worker in [1, 2] {
+        let worker = WorkerId(worker);
+        let vitals = Some(vitals);
+        grid.handle(Event::WorkerHeard { worker, vitals });
+    }
+    hedged += dispatched(&grid.pass(20_000)).len();
+    // 5 % of twenty seconds, and what is saved up at the start.
+    assert!((1..=4).contains(&hedged), "{hedged}");
+}
+
+#[test]
+fn a_worker_that_hangs_is_found_out_by_those_who_give_up() {
+    let mut grid = Grid::new(&[(1, 2)]);
+    grid.learn(10, 200.0);
+    let hang = |grid: &mut Grid, task| {
+        let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
+        grid.began(1, dispatch);
+        grid.pass(5_000);
+    };
+    let give_up = |grid: &mut Grid, task| {
+        grid.handle(Event::TaskCancelled {
+            task: TaskId(task),
+            failure: failure(Code::Cancelled, "gone"),
+        });
+    };
+    // One that takes long while others come to their end is no hang.
+    hang(&mut grid, 1);
+    grid.learn(1, 200.0);
+    give_up(&mut grid, 1);
+    assert_eq!(grid.circuit(1), "closed");
+    hang(&mut grid, 2);
+    give_up(&mut grid, 2);
+    assert_eq!(grid.circuit(1), "open");
+}
+
+#[test]
+fn a_hang_that_nobody_gives_up_ends_too() {
+    let mut grid = Grid::new(&[(1, 1)]);
+    grid.learn(10, 200.0);
+    let demand = Demand {
+        compile_ms_max: 1_000_000,
+        ..demand("a", "gcc")
+    };
+    let task = TaskId(1);
+    let dispatch = dispatched(&grid.handle(Event::TaskSubmitted { task, demand }))[0].3;
+    grid.began(1, dispatch);
+    assert!(failed(&grid.pass(120_000)).is_empty());
+    assert_eq!(failed(&grid.pass(30_000)), [(1, Code::Worker)]);
+    assert_ne!(grid.circuit(1), "closed");
+}
+
+#[test]
+fn a_client_hears_when_its_own_machine_would_be_faster() {
+    let mut grid = Grid::new(&[(1, 9)]);
+    grid.learn(20, 1_000.0);
+    for (client_speed, expected) in [(0.0, false), (1.0, false), (10.0, true)] {
+        let demand = Demand {
+            client_speed,
+            ..demand("a", "gcc")
+        };
+        let event = Event::TaskSubmitted {
+            task: TaskId(client_speed as u64),
+            demand,
+        };
+        let actions = grid.handle(event);
+        let Action::Dispatch { slower, .. } = actions[0] else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(slower, expected, "{client_speed}");
+    }
+}
+
+#[test]
+fn one_task_is_sent_ahead_and_begins_when_there_is_a_slot() {
+    let mut grid = Grid::with(&[(1, 1)], true);
+    let first = dispatched(&grid.submit(1, "a"))[0].3;
+    for task in 2..=4 {
+        assert!(grid.submit(task, "a").is_empty());
+    }
+    let sent = dispatched(&grid.done(1, first));
+    let tasks: Vec<u64> = sent.iter().map(|(_, task, ..)| *task).collect();
+    assert_eq!(tasks, [2, 3]);
+    assert_eq!((grid.core.queued(), grid.core.registry().slots().1), (1, 1));
+    let after = dispatched(&grid.done(1, sent[0].3));
+    assert_eq!((after.len(), after[0].1), (1, 4));
+    assert_eq!((grid.core.queued(), grid.core.registry().slots().1), (0, 1));
+    let worker = grid.core.registry().get(WorkerId(1)).unwrap();
+    assert_eq!(worker.ahead, Some(after[0].3));
+    assert!(worker.running.contains_key(&sent[1].3));
+}
+
+#[test]
+fn what_was_sent_ahead_waits_no_longer_than_in_the_queue() {
+    let mut grid = Grid::with(&[(1, 1)], true);
+    let first = dispatched(&grid.submit(1, "a"))[0].3;
+    grid.submit(2, "a");
+    grid.submit(3, "a");
+    let sent = dispatched(&grid.done(1, first));
+    assert_eq!(sent.len(), 2);
+    grid.began(1, sent[0].3);
+    assert!(failed(&grid.pass(4_900)).is_empty());
+    assert_eq!(failed(&grid.pass(200)), [(3, Code::Queue)]);
+    // Nothing more is sent behind what takes too long.
+    grid.submit(4, "a");
+    let vitals = Some(Vitals::default());
+    let worker = WorkerId(1);
+    assert!(
+        grid.handle(Event::WorkerHeard { worker, vitals })
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_was_sent_ahead_moves_to_a_worker_that_is_idle() {
+    let mut grid = Grid::with(&[(1, 1)], true);
+    let first = dispatched(&grid.submit(1, "a"))[0].3;
+    grid.submit(2, "a");
+    grid.submit(3, "a");
+    let sent = dispatched(&grid.done(1, first));
+    assert_eq!(sent.len(), 2);
+    let actions = grid.join(2, 1);
+    let cancelled = Action::CancelDispatch {
+        worker: WorkerId(1),
+        dispatch: sent[1].3,
+    };
+    assert_eq!(actions[0], cancelled);
+    assert_eq!(dispatched(&actions)[0].0, 2);
+    assert_eq!(grid.core.registry().slots(), (2, 2));
+}
+
+#[test]
+fn memory_that_nobody_has_is_said_at_once_and_what_ran_out_goes_where_there_is_more() {
+    let mut grid = Grid::new(&[]);
+    for (worker, gib) in [(1, 1), (2, 4)] {
+        let mut spec = spec(worker, 1, &["gcc"]);
+        spec.memory_bytes = gib << 30;
+        let worker = WorkerId(worker);
+        grid.handle(Event::WorkerJoined { worker, spec });
+    }
+    let mut tried = Vec::new();
+    let mut actions = grid.submit(1, "a");
+    while failed(&actions).is_empty() {
+        for (worker, _, _, dispatch) in dispatched(&actions) {
+            tried.push(worker);
+            actions = grid.fail(worker, dispatch, Code::Memory);
+        }
+        if dispatched(&actions).is_empty() && failed(&actions).is_empty() {
+            actions = grid.pass(REFUSAL_PAUSE_MS);
+        }
+        assert!(tried.len() < 20, "{tried:?}");
+    }
+    assert_eq!(failed(&actions), [(1, Code::Memory)]);
+    assert!(tried.len() > 1, "{tried:?}");
+    assert_eq!(grid.circuit(1), "closed");
+    // Of some it is clear from the start.
+    let mut huge = demand("a", "gcc");
+    huge.profile.source = 2;
+    huge.profile.input_bytes = 1 << 30;
+    let task = TaskId(2);
+    let actions = grid.handle(Event::TaskSubmitted { task, demand: huge });
+    assert_eq!(failed(&actions), [(2, Code::Memory)]);
+}
+
+#[test]
+fn a_task_has_a_time_of_its_own() {
+    let mut grid = Grid::new(&[(1, 1)]);
+    let demand = Demand {
+        task_ms_max: 1_000,
+        ..demand("a", "gcc")
+    };
+    let event = Event::TaskSubmitted {
+        task: TaskId(1),
+        demand,
+    };
+    let actions = grid.handle(event);
+    assert!(matches!(
+        actions[0],
+        Action::Dispatch { left_ms: 1_000, .. }
+    ));
+    assert_eq!(failed(&grid.pass(1_000)), [(1, Code::Limit)]);
+}
+
+#[test]
+fn slow_workers_get_what_they_can_finish_and_nothing_else() {
+    let mut grid = Grid::new(&[]);
+    for (worker, speed_milli) in [(1, 1_000), (2, 50)] {
+        let mut spec = spec(worker, 1, &["gcc"]);
+        spec.speed_milli = speed_milli;
+        let worker = WorkerId(worker);
+        grid.handle(Event::WorkerJoined { worker, spec });
+    }
+    let sized = |task: u64, input_bytes: u64| {
+        let mut demand = demand("a", "gcc");
+        demand.profile.source = task;
+        demand.profile.input_bytes = input_bytes;
+        Event::TaskSubmitted {
+            task: TaskId(task),
+            demand,
+        }
+    };
+    // A second or so each: twenty on the slow one.
+    let actions = grid.handle(sized(1, 1_000_000));
+    assert_eq!(dispatched(&actions)[0].0, 1);
+    assert!(
+        grid.handle(sized(2, 1_000_000)).is_empty(),
+        "better to wait"
+    );
+    // With a minute of work to come it helps with the short ones.
+    let mut to_slow = Vec::new();
+    for task in 3..60 {
+        for sent in dispatched(&grid.handle(sized(task, 1_000_000 + task))) {
+            to_slow.push(sent);
+        }
+    }
+    assert_eq!((to_slow.len(), to_slow[0].0), (1, 2), "{to_slow:?}");
 }
 
 #[test]
@@ -487,13 +940,14 @@ impl World {
                     dispatch,
                     task,
                     attempt,
+                    hedge,
                     ..
                 } => {
-                    let running = self
-                        .workers
-                        .values()
-                        .any(|w| w.2.values().any(|t| *t == task));
-                    assert!(!running, "{task:?} runs twice");
+                    let running = self.workers.values().map(|w| {
+                        let same = |t: &&TaskId| **t == task;
+                        w.2.values().filter(same).count()
+                    });
+                    assert_eq!(running.sum::<usize>(), usize::from(hedge), "{task:?}");
                     let (attempts, failed) = self.open.get_mut(&task).expect("an open task");
                     *attempts += 1;
                     assert_eq!(*attempts, attempt);
@@ -502,8 +956,9 @@ impl World {
                         "{task:?} is back where it failed"
                     );
                     let (slots, draining, held) = self.workers.get_mut(&worker).expect("a worker");
+                    // One may be sent ahead.
                     assert!(
-                        !*draining && held.len() < *slots as usize,
+                        !*draining && held.len() <= *slots as usize,
                         "{worker:?} has no room"
                     );
                     assert!(held.insert(dispatch, task).is_none());
@@ -577,11 +1032,18 @@ impl World {
             }
             (12..32, _, Some((worker, dispatch, _))) => {
                 self.workers.get_mut(&worker).unwrap().2.remove(&dispatch);
-                Event::TaskDone { worker, dispatch }
+                Event::TaskDone {
+                    worker,
+                    dispatch,
+                    spent: spent(random.f64() * 1_000.0),
+                }
             }
+            (70..76, _, Some((worker, dispatch, _))) => Event::CompileBegan { worker, dispatch },
+            (76..78, _, Some((worker, dispatch, _))) => Event::ResultBegan { worker, dispatch },
             (32..42, _, Some((worker, dispatch, task))) => {
                 let codes = [
                     Code::Busy,
+                    Code::Memory,
                     Code::Worker,
                     Code::Link,
                     Code::Input,
@@ -589,7 +1051,7 @@ impl World {
                 ];
                 let code = random.choice(codes).unwrap();
                 self.workers.get_mut(&worker).unwrap().2.remove(&dispatch);
-                if code != Code::Busy {
+                if !matches!(code, Code::Busy | Code::Memory) {
                     self.blame(task, worker);
                 }
                 Event::TaskFailed {
@@ -639,7 +1101,10 @@ impl World {
 fn whatever_happens_every_task_ends_once_and_no_slot_is_given_twice() {
     for seed in 0..60 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut core = Coordinator::new(seed);
+        let mut core = Coordinator::new(Settings {
+            seed,
+            ..Settings::default()
+        });
         let mut world = World::default();
         let mut now_ms = 0;
         for step in 0..2_000 {
@@ -662,12 +1127,19 @@ fn whatever_happens_every_task_ends_once_and_no_slot_is_given_twice() {
             }
             let actions = core.handle(event, now_ms);
             world.perform(actions);
-            let busy: usize = world.workers.values().map(|w| w.2.len()).sum();
+            let held: usize = world.workers.values().map(|w| w.2.len()).sum();
+            let workers = core.registry().iter();
+            let ahead = workers.filter(|(_, w)| w.ahead.is_some()).count();
             assert_eq!(
-                core.registry().slots().1,
-                busy as u64,
+                core.registry().slots().1 + ahead as u64,
+                held as u64,
                 "seed {seed} step {step}"
             );
+            let running: BTreeSet<TaskId> = world
+                .workers
+                .values()
+                .flat_map(|w| w.2.values().copied())
+                .collect();
             assert_eq!(
                 core.unfinished(),
                 world.open.len(),
@@ -675,7 +1147,7 @@ fn whatever_happens_every_task_ends_once_and_no_slot_is_given_twice() {
             );
             assert_eq!(
                 core.queued(),
-                world.open.len() - busy,
+                world.open.len() - running.len(),
                 "seed {seed} step {step}"
             );
         }

@@ -21,11 +21,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 
-#[allow(clippy::all)]
-mod client {
-    include!(concat!(env!("OUT_DIR"), "/client/hybridgrid.v1.rs"));
-}
-use client::build_service_client::BuildServiceClient;
+use hg_coord::grpc::Client as BuildServiceClient;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -34,7 +30,7 @@ struct Coord {
     child: Child,
     grid: String,
     http: String,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 impl Coord {
@@ -83,7 +79,7 @@ impl Coord {
             child,
             grid: address("grid"),
             http: address("http"),
-            _state: state,
+            state,
         }
     }
 
@@ -183,6 +179,7 @@ fn hello(name: &str, slots: u32) -> from_worker::Kind {
         memory_bytes: 1 << 30,
         architecture: "x86_64".into(),
         os: "linux".into(),
+        speed_milli: 0,
         toolchains: vec![toolchain()],
     })
 }
@@ -691,9 +688,10 @@ async fn workers_that_cheat_with_outputs_are_dropped() {
             }));
         }),
     ];
-    for (reason, cheat) in cheats {
+    for (index, (reason, cheat)) in cheats.into_iter().enumerate() {
         let before = coord.dropped(reason);
-        let mut worker = Worker::join(&coord, "cheat", 1);
+        // One that was known would get nothing after the third time.
+        let mut worker = Worker::join(&coord, &format!("cheat{index}"), 1);
         // Reads nothing, so that there is no credit.
         let mut submit = Submit::open(&mut client, task(b"a"), b"a").await;
         let dispatch = worker.dispatch();
@@ -705,6 +703,137 @@ async fn workers_that_cheat_with_outputs_are_dropped() {
             "{reason}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_breaks_each_task_is_left_alone_until_a_probe_went_well() {
+    let coord = Coord::start();
+    let mut client = coord.client().await;
+    let circuit = |coord: &Coord| {
+        let body = coord.request("GET", "/api/v1/workers").1;
+        let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+        json[0]["circuit"].as_str().unwrap().to_owned()
+    };
+    for _ in 0..3 {
+        let mut worker = Worker::join(&coord, "weak", 1);
+        assert_eq!(circuit(&coord), "closed");
+        let mut submit = Submit::open(&mut client, task(b"a"), b"a").await;
+        worker.dispatch();
+        drop(worker);
+        assert_eq!(submit.end().await.0.unwrap_err().code(), Code::Link);
+    }
+    let mut worker = Worker::join(&coord, "weak", 1);
+    assert_eq!(circuit(&coord), "open");
+    assert_eq!(
+        coord.metric("hybridgrid_circuit_state{worker=\"weak\"}"),
+        2.0
+    );
+    let mut submit = Submit::open(&mut client, task(b"a"), b"a").await;
+    assert_eq!(submit.end().await.0.unwrap_err().code(), Code::Queue);
+    let deadline = Instant::now() + DEADLINE;
+    while circuit(&coord) == "open" {
+        assert!(Instant::now() < deadline, "open for ever");
+        worker.beat();
+    }
+    assert_eq!(circuit(&coord), "half-open");
+    let mut submit = Submit::open(&mut client, task(b"a"), b"a").await;
+    let dispatch = worker.dispatch();
+    worker.finish(dispatch.dispatch_id, b"object");
+    assert!(submit.end().await.0.is_ok());
+    assert_eq!(circuit(&coord), "closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_hangs_in_a_compile_is_overtaken_by_another() {
+    let coord = Coord::start();
+    let mut client = coord.client().await;
+    let mut first = Worker::join(&coord, "first", 1);
+    // So that the file is known, and known to be quick.
+    for _ in 0..2 {
+        let mut submit = Submit::open(&mut client, task(b"a"), b"a").await;
+        let dispatch = first.dispatch();
+        first.finish(dispatch.dispatch_id, b"object");
+        assert!(submit.end().await.0.is_ok());
+    }
+    let mut submit = Submit::open(&mut client, task(b"a"), b"a").await;
+    let hanging = first.dispatch();
+    let dispatch_id = hanging.dispatch_id;
+    let digests = Vec::new();
+    first.send(from_worker::Kind::Need(v1::Need {
+        dispatch_id,
+        digests,
+    }));
+    first.send(from_worker::Kind::Begun(v1::Begun { dispatch_id }));
+    let mut second = Worker::join(&coord, "second", 1);
+    let side = in_background(move || {
+        let dispatch = second.dispatch();
+        second.inputs(&dispatch);
+        second.finish(dispatch.dispatch_id, b"from the second");
+        second
+    });
+    let (end, output, workers) = submit.end().await;
+    let finished = end.unwrap();
+    assert_eq!((finished.worker.as_str(), finished.attempt), ("second", 2));
+    assert_eq!(output, b"from the second");
+    assert_eq!(workers, ["first", "second"]);
+    side.await.unwrap();
+    let cancel = to_worker::Kind::Cancel(v1::Cancel { dispatch_id });
+    assert_eq!(first.next(), Some(cancel));
+    assert_eq!(coord.metric("hybridgrid_hedges_total"), 1.0);
+    assert_eq!(coord.metric("hybridgrid_retries_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drain_waits_for_the_last_task_and_says_so() {
+    let coord = Coord::start();
+    let mut client = coord.client().await;
+    let mut worker = Worker::join(&coord, "one", 2);
+    let mut submit = Submit::open(&mut client, task(b"a"), b"a").await;
+    let dispatch = worker.dispatch();
+    let drain = |worker: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hg-coord"));
+        command.args(["drain", worker, "--state"]);
+        command.arg(coord.state.path().join("coord"));
+        command
+    };
+    let draining = drain("one").stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(worker.next(), Some(to_worker::Kind::Drain(v1::Drain {})));
+    worker.send(from_worker::Kind::Draining(v1::Draining {}));
+    let mut late = Submit::open(&mut client, task(b"a"), b"a").await;
+    assert_eq!(late.end().await.0.unwrap_err().code(), Code::NoToolchain);
+    worker.finish(dispatch.dispatch_id, b"object");
+    assert!(submit.end().await.0.is_ok());
+    drop(worker);
+    let output = draining.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.starts_with("one: draining, 1 running\n"), "{said}");
+    assert!(said.ends_with("one: gone\n"), "{said}");
+    let nobody = drain("nobody").output().unwrap();
+    let said = String::from_utf8(nobody.stderr).unwrap();
+    assert!(
+        !nobody.status.success() && said.contains("no such worker"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_learned_is_known_after_a_restart() {
+    let mut coord = Coord::start();
+    let mut client = coord.client().await;
+    let mut worker = Worker::join(&coord, "one", 1);
+    let mut submit = Submit::open(&mut client, task(b"a"), b"a").await;
+    let dispatch = worker.dispatch();
+    worker.finish(dispatch.dispatch_id, b"object");
+    assert!(submit.end().await.0.is_ok());
+    kill(Pid::from_raw(coord.child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(coord.child.wait().unwrap().success());
+    let path = coord.state.path().join("coord/predictor.json");
+    let bytes = std::fs::read(&path).unwrap();
+    let predictor = hg_coord::predictor::Predictor::load(&bytes).unwrap();
+    assert_eq!(predictor.files(), 1);
+    let key = hg_coord::predictor::worker_key("one");
+    assert!(predictor.pace(key).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

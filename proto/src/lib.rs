@@ -1,6 +1,6 @@
 //! What both ends of a Hybrid-Grid wire agree on.
 //!
-//! Everything but [`probe`] is pure: no I/O, no clock, no randomness.
+//! Everything but [`probe`] and [`speed`] is pure: no I/O, no clock, no randomness.
 
 mod arg_rows_clang;
 mod arg_rows_driver;
@@ -13,6 +13,7 @@ pub mod digest;
 pub mod frame;
 pub mod limits;
 pub mod probe;
+pub mod speed;
 pub mod toolchain;
 
 /// The messages of `proto/hybridgrid/v1/*.proto`.

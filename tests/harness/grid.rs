@@ -82,6 +82,8 @@ impl Grid {
         let mut command = daemon_command(&self.programs.worker, self.folder.path());
         command
             .args(["serve", "--coordinator", &self.address()])
+            // Whatever else runs here, a test gets the slots that it asked for.
+            .arg("--dedicated")
             .args(["--slots", &self.slots.to_string(), "--name", &name])
             .args(["--http", "127.0.0.1:0", "--state"])
             .arg(&state);

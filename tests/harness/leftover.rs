@@ -9,6 +9,9 @@ use std::path::Path;
 /// `folder` or has it in its arguments, zombies and ourselves left out.
 pub fn processes(folder: &Path) -> Vec<String> {
     let needle = folder.as_os_str().as_bytes();
+    // A worker's task folder may be a link; processes know where it leads.
+    let real = fs::canonicalize(folder);
+    let real = real.as_deref().unwrap_or(folder);
     let own = std::process::id();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -21,8 +24,7 @@ pub fn processes(folder: &Path) -> Vec<String> {
         if pid == own || arguments.is_empty() {
             continue;
         }
-        let inside =
-            fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+        let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(real));
         if inside
             || arguments
                 .windows(needle.len())

@@ -148,6 +148,7 @@ fn started(attempt: u32) -> Kind {
         attempt,
         worker: "nobody".into(),
         queue_ms: 0,
+        ..v1::Started::default()
     })
 }
 

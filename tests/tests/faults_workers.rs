@@ -93,7 +93,14 @@ fn killed_in_a_compile() {
     let state = grid.folder().join("worker-1");
     let mut again = hg_tests::command::scrubbed(&programs().worker, grid.folder(), grid.folder());
     again
-        .args(["serve", "--coordinator", &grid.address(), "--slots", "2"])
+        .args([
+            "serve",
+            "--coordinator",
+            &grid.address(),
+            "--slots",
+            "2",
+            "--dedicated",
+        ])
         .args(["--name", "worker-1", "--http", "127.0.0.1:0", "--state"])
         .arg(&state);
     let log = grid.folder().join("again.log");
@@ -201,8 +208,18 @@ fn refused(grid: &Grid) -> u64 {
 fn add_worker(grid: &mut Grid, name: &str, state: &Path, path: Option<&OsStr>) {
     let mut command = hg_tests::command::scrubbed(&programs().worker, grid.folder(), grid.folder());
     command
-        .args(["serve", "--coordinator", &grid.address(), "--slots", "2"])
+        .args([
+            "serve",
+            "--coordinator",
+            &grid.address(),
+            "--slots",
+            "2",
+            "--dedicated",
+        ])
         .args(["--name", name, "--http", "127.0.0.1:0", "--state"])
+        .arg(state)
+        // Not in memory: it is this disk that counts.
+        .arg("--scratch")
         .arg(state);
     if let Some(path) = path {
         command.env("PATH", path);

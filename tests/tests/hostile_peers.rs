@@ -557,7 +557,14 @@ fn a_coordinator_that_makes_no_sense() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = scrubbed(&programs().worker, folder.path(), folder.path());
     command
-        .args(["serve", "--coordinator", &address, "--slots", "2"])
+        .args([
+            "serve",
+            "--coordinator",
+            &address,
+            "--slots",
+            "2",
+            "--dedicated",
+        ])
         .args(["--name", "victim", "--http", "127.0.0.1:0", "--state"])
         .arg(folder.path().join("state"));
     let worker = Daemon::start("victim", &mut command, folder.path().join("log"));
@@ -574,6 +581,7 @@ fn a_coordinator_that_makes_no_sense() {
         said(to_worker::Kind::Dispatch(v1::Dispatch {
             dispatch_id: 1,
             task: None,
+            memory_bytes_expected: 0,
         }))
     };
     let mut long = (FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec();

@@ -10,7 +10,7 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 27] = [
+const PURE: [&str; 29] = [
     "client/src/answer.rs",
     "client/src/key.rs",
     "client/src/listed.rs",
@@ -20,9 +20,11 @@ const PURE: [&str; 27] = [
     "client/src/hazards.rs",
     "client/src/indentation.rs",
     "client/src/lru.rs",
+    "coord/src/breaker.rs",
     "coord/src/coordinator.rs",
     "coord/src/id.rs",
     "coord/src/jobs.rs",
+    "coord/src/predictor.rs",
     "coord/src/queue.rs",
     "coord/src/registry.rs",
     "coord/src/scheduler.rs",

@@ -54,12 +54,17 @@ fn failed<T>(code: Code, detail: impl Into<String>) -> Result<T, CompileError> {
 }
 
 /// Runs `command` to its end, or to `wall_ms_max`, or until `control` is
-/// cancelled. Whatever is left of its group is killed before this returns. The
+/// cancelled; `is_capped`: the task bounds its own memory. Whatever is left of its group is killed before this returns. The
 /// calling thread must be the one that made the command's process its child.
 ///
 /// # Errors
 /// See [`CompileError`].
-pub fn run(mut command: Command, wall_ms_max: u32, control: &Control) -> Result<Ran, CompileError> {
+pub fn run(
+    mut command: Command,
+    wall_ms_max: u32,
+    is_capped: bool,
+    control: &Control,
+) -> Result<Ran, CompileError> {
     let begun = Instant::now();
     let mut child = command.spawn().map_err(CompileError::Spawn)?;
     // The descriptors of the pipes are the child's alone from here on.
@@ -100,8 +105,8 @@ pub fn run(mut command: Command, wall_ms_max: u32, control: &Control) -> Result<
             format!("the compile took more than {wall_ms_max} ms"),
         );
     }
-    match hit_limit(&ran) {
-        Some(limit) => failed(Code::Limit, limit),
+    match hit_limit(&ran, is_capped) {
+        Some(failure) => Err(CompileError::Failed(failure)),
         None => Ok(ran),
     }
 }
@@ -320,13 +325,23 @@ fn reap(pid: Pid) -> io::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), usage))
 }
 
-/// What drivers print when a limit has ended a process that they ran, or has kept
-/// it from a file or from memory. A wrong guess costs one local compile.
-const LIMIT_WORDS: [&[u8]; 8] = [
-    b"Killed signal terminated",
+/// What drivers print when time or the length of a file has ended a process that
+/// they ran. A wrong guess, here and below, costs one compile elsewhere.
+const LIMIT_WORDS: [&[u8]; 3] = [
     b"File size limit exceeded",
     b"CPU time limit exceeded",
     b"File too large",
+];
+
+/// What they print when the kernel has killed a process that they ran, which it
+/// does for want of memory.
+const KILLED_WORDS: [&[u8]; 2] = [
+    b"Killed signal terminated program",
+    b"unable to execute command: Killed",
+];
+
+/// What they and their programs print when they got no memory.
+const MEMORY_WORDS: [&[u8]; 4] = [
     b"virtual memory exhausted",
     b"Cannot allocate memory",
     b"out of memory allocating",
@@ -334,23 +349,66 @@ const LIMIT_WORDS: [&[u8]; 8] = [
 ];
 
 /// Whether the compile ended because of this machine's limits and not because of
-/// what it was asked to compile.
-fn hit_limit(ran: &Ran) -> Option<String> {
+/// what it was asked to compile. A program that got no memory `is_capped` by the
+/// task itself, or by what there is.
+fn hit_limit(ran: &Ran, is_capped: bool) -> Option<Failure> {
+    // Nobody else has a reason to send it, and ours were told before.
+    let killed = "killed, for want of memory perhaps";
     match ran.status.signal() {
-        Some(libc::SIGKILL) => return Some("killed, for want of memory perhaps".into()),
-        Some(libc::SIGXCPU) => return Some("too much processor time".into()),
-        Some(libc::SIGXFSZ) => return Some("too large a file".into()),
+        Some(libc::SIGKILL) => return Some(failure(Code::Memory, killed)),
+        Some(libc::SIGXCPU) => return Some(failure(Code::Limit, "too much processor time")),
+        Some(libc::SIGXFSZ) => return Some(failure(Code::Limit, "too large a file")),
         _ => {}
     }
     if ran.status.success() {
         return None;
     }
-    LIMIT_WORDS
-        .iter()
-        .find(|words| contains(&ran.stderr, words))
-        .map(|words| String::from_utf8_lossy(words).into_owned())
+    let memory = match is_capped {
+        true => Code::Limit,
+        false => Code::Memory,
+    };
+    let said = |code, words: &[&[u8]]| {
+        let words = words.iter().find(|words| contains(&ran.stderr, words))?;
+        Some(failure(code, String::from_utf8_lossy(words)))
+    };
+    said(Code::Limit, &LIMIT_WORDS)
+        .or_else(|| said(Code::Memory, &KILLED_WORDS))
+        .or_else(|| said(memory, &MEMORY_WORDS))
 }
 
 fn contains(text: &[u8], words: &[u8]) -> bool {
     text.windows(words.len()).any(|window| window == words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_limit_it_was() {
+        let code = |status: i32, stderr: &str, is_capped| {
+            let ran = Ran {
+                status: ExitStatus::from_raw(status),
+                stdout: Vec::new(),
+                stderr: stderr.into(),
+                truncated: false,
+                usage: Usage::default(),
+            };
+            hit_limit(&ran, is_capped).map(|failure| failure.code())
+        };
+        let exit_1 = 1 << 8;
+        assert_eq!(code(0, "Cannot allocate memory", false), None);
+        assert_eq!(code(exit_1, "x.c:1:1: error: no", false), None);
+        assert_eq!(code(libc::SIGSEGV, "", false), None);
+        assert_eq!(code(libc::SIGKILL, "", true), Some(Code::Memory));
+        assert_eq!(code(libc::SIGXCPU, "", false), Some(Code::Limit));
+        assert_eq!(code(libc::SIGXFSZ, "", false), Some(Code::Limit));
+        let killed = "gcc: fatal error: Killed signal terminated program cc1\n";
+        assert_eq!(code(exit_1, killed, true), Some(Code::Memory));
+        let none = "cc1: out of memory allocating 65536 bytes\n";
+        assert_eq!(code(exit_1, none, false), Some(Code::Memory));
+        assert_eq!(code(exit_1, none, true), Some(Code::Limit));
+        let long = "as: File size limit exceeded\n";
+        assert_eq!(code(exit_1, long, false), Some(Code::Limit));
+    }
 }

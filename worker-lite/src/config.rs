@@ -3,7 +3,7 @@
 
 use std::env;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,11 +16,16 @@ use crate::http;
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::Metrics;
+use crate::scratch::Scratch;
 use crate::serve::{self, Serving};
 use crate::signals;
 use crate::state::State;
 use crate::watchdog::Watchdog;
+use hg_proto::speed;
 
+/// Far enough below the machine's own programs that they stay brisk.
+const NICE_DEFAULT: i32 = 10;
+const NICE_MAX: i32 = 19;
 const HTTP_DEFAULT: &str = "127.0.0.1:9090";
 /// The exit code when the worker can't start as it was told to.
 const EXIT_CANNOT_START: u8 = 2;
@@ -67,6 +72,15 @@ struct Serve {
     #[argh(option, arg_name = "N")]
     slots: Option<u32>,
 
+    /// how far below other programs compilers run, 0 to 19 (default: 10)
+    #[argh(option, arg_name = "N", default = "NICE_DEFAULT")]
+    nice: i32,
+
+    /// offer all slots however busy others keep this machine; heat and memory
+    /// still count
+    #[argh(switch)]
+    dedicated: bool,
+
     /// what people call this worker (default: the machine's name)
     #[argh(option)]
     name: Option<String>,
@@ -80,6 +94,11 @@ struct Serve {
     /// worker (default: ~/.hybridgrid/worker)
     #[argh(option, arg_name = "DIR")]
     state: Option<PathBuf>,
+
+    /// where the files of running compiles are: below DIR, or auto for memory
+    /// (/dev/shm) where there is plenty, else --state (default: auto)
+    #[argh(option, arg_name = "auto|DIR")]
+    scratch: Option<PathBuf>,
 }
 
 /// Runs the program as its command line says.
@@ -145,6 +164,9 @@ fn set_log_level() -> Result<(), String> {
 fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     let coordinator = coordinator(typed.coordinator)?;
     let hello = hello(typed.slots, typed.name)?;
+    if !(0..=NICE_MAX).contains(&typed.nice) {
+        return Err(format!("--nice {}: not 0 to {NICE_MAX}", typed.nice));
+    }
     let folder = match typed.state {
         Some(folder) => folder,
         None => env::var_os("HOME")
@@ -153,16 +175,23 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     };
     // Before any thread is there, and before a compile could need it.
     let signals = signals::listen().map_err(|error| format!("signals: {error}"))?;
-    let state = State::open(&folder).map_err(|error| error.to_string())?;
+    let scratch = match typed.scratch {
+        Some(folder) if folder != Path::new("auto") => Scratch::Below(folder),
+        _ => Scratch::Auto,
+    };
+    let state = State::open(&folder, &scratch).map_err(|error| error.to_string())?;
     let watchdog = Watchdog::start(&state.tasks()).map_err(|error| format!("watchdog: {error}"))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.slots.set(hello.slots.into());
+    metrics.slots_now.set(hello.slots.into());
     let http = listen(typed.http.as_deref().unwrap_or(HTTP_DEFAULT), &metrics)?;
     announce(&state, &hello.name, http.as_deref())?;
     let serving = Serving {
         coordinator,
         hello,
         tasks: state.tasks(),
+        nice: typed.nice,
+        dedicated: typed.dedicated,
         memo: state.toolchains(),
         metrics,
         signals,
@@ -209,6 +238,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
         architecture: env::consts::ARCH.into(),
         os: env::consts::OS.into(),
         toolchains: Vec::new(),
+        speed_milli: speed::measure_milli(),
     })
 }
 

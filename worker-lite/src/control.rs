@@ -112,6 +112,11 @@ impl Control {
         }
     }
 
+    /// The compiler's process group, while its leader is not reaped.
+    pub fn group(&self) -> Option<Pid> {
+        self.lock().group
+    }
+
     /// Kills the group, if there is one.
     pub fn kill(&self) {
         if let Some(group) = self.lock().group {

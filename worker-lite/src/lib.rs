@@ -8,14 +8,19 @@
 pub mod log;
 
 pub mod admission;
+pub mod cgroup;
 pub mod machine;
 pub mod metrics;
+pub mod scratch;
 pub mod state;
 pub mod toolchains;
 pub mod validate;
 
 pub mod blobs;
 pub mod control;
+pub mod usage;
+
+pub mod gate;
 pub mod sandbox;
 
 pub mod compile;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::admission::Vitals;
+use crate::cgroup;
 
 /// Cores that this process may use.
 pub fn cores() -> u32 {
@@ -20,8 +21,14 @@ pub fn hostname() -> String {
         .unwrap_or_else(|| "worker".into())
 }
 
-/// Bytes of memory in all; 0 where it can't be told.
+/// Bytes of memory that this process may have; 0 where it can't be told.
 pub fn memory_bytes() -> u64 {
+    let machine = machine_memory_bytes();
+    cgroup::memory().map_or(machine, |group| machine.min(group.bytes_max))
+}
+
+/// Bytes of memory of the machine; 0 where it can't be told.
+pub fn machine_memory_bytes() -> u64 {
     // SAFETY: sysconf only reads.
     let (pages, page) = unsafe {
         (
@@ -39,6 +46,9 @@ pub fn vitals(disk: &Path) -> Vitals {
         memory_available_bytes: memory_available_bytes(),
         disk_free_bytes: disk_free_bytes(disk),
         temperature_milli_c: temperature_milli_c(),
+        memory_pressure_centi: memory_pressure_centi().unwrap_or(0),
+        throttled: is_throttled(),
+        ..Vitals::default()
     }
 }
 
@@ -49,14 +59,43 @@ fn load_milli() -> Option<u32> {
     (got == 1).then_some((loads[0].max(0.0) * 1000.0) as u32)
 }
 
-fn memory_available_bytes() -> Option<u64> {
+/// Bytes that a new program can have without swapping and within our control
+/// groups; `None`: unknown.
+pub fn memory_available_bytes() -> Option<u64> {
+    let group = cgroup::memory().map(|group| group.available_bytes);
+    group.into_iter().chain(machine_available_bytes()).min()
+}
+
+fn machine_available_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
 }
 
-fn disk_free_bytes(disk: &Path) -> Option<u64> {
+/// Share of the last ten seconds in which something waited for memory, in
+/// hundredths of a percent (Linux, Documentation/accounting/psi.rst).
+fn memory_pressure_centi() -> Option<u32> {
+    let text = fs::read_to_string("/proc/pressure/memory").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("some "))?;
+    let share = line.split(' ').find_map(|w| w.strip_prefix("avg10="))?;
+    Some((share.parse::<f32>().ok()?.clamp(0.0, 100.0) * 100.0) as u32)
+}
+
+/// Where a Raspberry Pi's firmware says how it is, in hexadecimal; the lowest four
+/// bits are about now: too little power, a capped clock, throttled, too hot.
+const THROTTLED: &str = "/sys/devices/platform/soc/soc:firmware/get_throttled";
+const THROTTLED_NOW: u32 = 0xf;
+
+fn is_throttled() -> bool {
+    let text = fs::read_to_string(THROTTLED).unwrap_or_default();
+    let text = text.trim();
+    let bits = u32::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16);
+    bits.is_ok_and(|bits| bits & THROTTLED_NOW != 0)
+}
+
+/// Bytes free on the file system of a path; `None`: unknown.
+pub fn disk_free_bytes(disk: &Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(disk).ok()?;
     // The field's width differs between systems.
     #[allow(clippy::unnecessary_cast)]
@@ -68,6 +107,8 @@ fn disk_free_bytes(disk: &Path) -> Option<u64> {
 
 /// Thermal zones that are looked at.
 const THERMAL_ZONES_MAX: u32 = 32;
+/// Thousandths of a degree above which a sensor is taken for broken.
+const HEAT_MAX_MILLI_C: i32 = 150_000;
 
 fn temperature_milli_c() -> i32 {
     (0..THERMAL_ZONES_MAX)
@@ -75,6 +116,7 @@ fn temperature_milli_c() -> i32 {
             fs::read_to_string(format!("/sys/class/thermal/thermal_zone{zone}/temp")).ok()
         })
         .filter_map(|text| text.trim().parse().ok())
+        .filter(|heat| *heat <= HEAT_MAX_MILLI_C)
         .max()
         .unwrap_or(0)
 }

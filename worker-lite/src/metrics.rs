@@ -17,10 +17,12 @@ const COMPILE_SECONDS: [f64; 12] = [
 pub struct Metrics {
     registry: Registry,
     tasks: IntCounterVec,
-    /// Compiles that hold a slot.
+    /// Compiles that have a slot.
     pub running: IntGauge,
     /// Slots there are.
     pub slots: IntGauge,
+    /// Slots that the machine bears now.
+    pub slots_now: IntGauge,
     /// Toolchains offered.
     pub toolchains: IntGauge,
     /// Bytes that came from the coordinator.
@@ -51,6 +53,7 @@ pub fn outcome(code: i32) -> &'static str {
         Code::Link => "link",
         Code::Cancelled => "cancelled",
         Code::Shutdown => "shutdown",
+        Code::Memory => "memory",
     }
 }
 
@@ -83,8 +86,9 @@ impl Metrics {
         registry.register(Box::new(compile_seconds.clone()))?;
         Ok(Metrics {
             tasks,
-            running: gauge("running", "Tasks that hold a slot.")?,
+            running: gauge("running", "Compiles that have a slot.")?,
             slots: gauge("slots", "Slots there are.")?,
+            slots_now: gauge("slots_now", "Slots that the machine bears now.")?,
             toolchains: gauge("toolchains", "Toolchains offered.")?,
             bytes_in: counter("received_bytes_total", "Bytes from the coordinator.")?,
             bytes_out: counter("sent_bytes_total", "Bytes to the coordinator.")?,

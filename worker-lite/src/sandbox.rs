@@ -17,13 +17,13 @@ use crate::state::{TASK_ROOT_VARIABLE, make_private, remove_tree};
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Open files of one process.
 const FILES_MAX: u64 = 1024;
-/// Below the machine's own programs, by a little: enough to keep them brisk.
-const NICENESS: i32 = 5;
 
 /// The private folder of one task; gone when dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// As the next start names it, whatever links lie on the way.
+    mark: PathBuf,
 }
 
 impl Folder {
@@ -33,7 +33,8 @@ impl Folder {
     /// The file system says no.
     pub fn create(tasks: &Path, name: &str) -> io::Result<Self> {
         let folder = Folder {
-            path: tasks.join(name),
+            path: tasks.canonicalize()?.join(name),
+            mark: tasks.join(name),
         };
         for part in [folder.root(), folder.home(), folder.tmp()] {
             make_private(&part)?;
@@ -75,6 +76,8 @@ pub struct Confines {
     pub file_bytes_max: u64,
     /// Processor time.
     pub cpu_s_max: u64,
+    /// How far below other programs it runs, 0 to 19.
+    pub nice: i32,
 }
 
 /// A command that runs `driver` in `directory` (below `folder`'s root), confined.
@@ -98,7 +101,7 @@ pub fn command(
         ("PATH", &path),
         ("HOME", home.as_os_str()),
         ("TMPDIR", tmp.as_os_str()),
-        (TASK_ROOT_VARIABLE, folder.path.as_os_str()),
+        (TASK_ROOT_VARIABLE, folder.mark.as_os_str()),
     ];
     let mut command = Command::new(driver);
     command
@@ -130,8 +133,9 @@ fn confine(confines: Confines, parent: u32) -> io::Result<()> {
     // Courtesy only: a system that does not let us goes on without.
     // SAFETY: plain system calls.
     unsafe {
-        libc::nice(NICENESS);
+        libc::nice(confines.nice);
     }
+    last_at_the_disk();
     first_to_go();
     Ok(())
 }
@@ -165,6 +169,21 @@ fn die_with_parent(parent: u32) -> io::Result<()> {
 fn die_with_parent(_parent: u32) -> io::Result<()> {
     Ok(())
 }
+
+/// Others read and write first: best effort, class 2, at its lowest priority, 7
+/// (ioprio_set(2)).
+#[cfg(target_os = "linux")]
+fn last_at_the_disk() {
+    const WHO_PROCESS: libc::c_int = 1;
+    const BEST_EFFORT_LOWEST: libc::c_int = (2 << 13) | 7;
+    // SAFETY: a plain system call with three numbers; 0 is the caller.
+    unsafe {
+        libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, BEST_EFFORT_LOWEST);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn last_at_the_disk() {}
 
 /// When memory runs out, a compile goes before anything else on the machine.
 #[cfg(target_os = "linux")]

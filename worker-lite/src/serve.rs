@@ -18,8 +18,9 @@ use hg_proto::v1::{self, Chunk, FromWorker, failure::Code, from_worker::Kind};
 use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
-use crate::admission::Vitals;
+use crate::admission::{Bears, Vitals};
 use crate::control::Control;
+use crate::gate::Gate;
 use crate::link::{self, Inbound, Link};
 use crate::log::{self, Level};
 use crate::machine;
@@ -27,6 +28,7 @@ use crate::metrics::{self, Metrics};
 use crate::session::{Action, Event, JobId, Session};
 use crate::task::{self, Setting};
 use crate::toolchains::{self, Catalogue, Compiler};
+use crate::usage::Meter;
 use crate::validate::{Order, failure};
 
 /// Parts of inputs that may wait for one task.
@@ -36,6 +38,8 @@ const STACK_BYTES: usize = 256 << 10;
 /// How old measured vitals may be.
 const VITALS_AGE: Duration = Duration::from_millis(250);
 
+/// How long a task waits for memory before it goes elsewhere.
+const SHORT_MAX: Duration = Duration::from_secs(5);
 /// How long without work makes a worker idle.
 const TRIM_AFTER: Duration = Duration::from_secs(3);
 
@@ -47,6 +51,10 @@ pub struct Serving {
     pub hello: v1::Hello,
     /// Where task folders lie.
     pub tasks: PathBuf,
+    /// How far below other programs compilers run, 0 to 19.
+    pub nice: i32,
+    /// Others' use of the machine costs no slots.
+    pub dedicated: bool,
     /// Where what is known about compilers is kept.
     pub memo: PathBuf,
     /// What is counted.
@@ -70,7 +78,9 @@ pub fn serve(serving: Serving) -> io::Result<()> {
         link: None,
         links: 0,
         jobs: HashMap::new(),
+        gate: Arc::new(Gate::new(serving.hello.slots, SHORT_MAX)),
         vitals: None,
+        meter: Meter::new(serving.nice),
         busy: None,
         boot: format!("{:08x}", fastrand::u32(..)),
         serving,
@@ -112,7 +122,9 @@ struct Shell {
     link: Option<Live>,
     links: u64,
     jobs: HashMap<JobId, Job>,
+    gate: Arc<Gate>,
     vitals: Option<(Instant, Vitals)>,
+    meter: Meter,
     /// When the last task ended, until memory was given back after it.
     busy: Option<Instant>,
     /// Tells this start's task folders from any other's.
@@ -249,7 +261,14 @@ impl Shell {
         match self.vitals {
             Some((at, vitals)) if at.elapsed() < VITALS_AGE => vitals,
             _ => {
-                let vitals = machine::vitals(&self.serving.tasks);
+                let mut vitals = machine::vitals(&self.serving.tasks);
+                let compilers = self.gate.compilers();
+                vitals.compiling = self.gate.running();
+                vitals.others_milli = self.meter.others_milli(Instant::now(), &compilers);
+                if self.serving.dedicated {
+                    vitals.others_milli = 0;
+                    vitals.memory_pressure_centi = 0;
+                }
                 self.vitals = Some((Instant::now(), vitals));
                 vitals
             }
@@ -267,7 +286,8 @@ impl Shell {
                     order,
                     compiler,
                     window_bytes,
-                } => self.begin(id, *order, *compiler, window_bytes),
+                    expected_bytes,
+                } => self.begin(id, *order, *compiler, window_bytes, expected_bytes),
                 Action::Deliver(id, chunk) => {
                     if let (Some(job), Some(live)) = (self.jobs.get(&id), &mut self.link) {
                         live.link.deliver(job.chunks.clone(), chunk);
@@ -278,6 +298,7 @@ impl Shell {
                         job.control.credit(bytes);
                     }
                 }
+                Action::Bear(bears) => self.bear(bears),
                 Action::Cancel(id, why) => self.cancel(id, why),
                 Action::Drop => {
                     self.serving.metrics.reconnects.inc();
@@ -302,7 +323,7 @@ impl Shell {
             // What it took to start and to link is not needed soon.
             machine::trim_memory();
         }
-        metrics.running.set(self.session.running() as i64);
+        metrics.running.set(self.gate.running().into());
         metrics.toolchains.set(self.session.toolchains() as i64);
         metrics.connected.set(self.session.is_linked().into());
         let draining = self.session.is_draining();
@@ -341,7 +362,14 @@ impl Shell {
         }
     }
 
-    fn begin(&mut self, id: JobId, order: Order, compiler: Compiler, window_bytes: u32) {
+    fn begin(
+        &mut self,
+        id: JobId,
+        order: Order,
+        compiler: Compiler,
+        window_bytes: u32,
+        expected_bytes: u64,
+    ) {
         let Some(live) = &self.link else {
             return;
         };
@@ -357,10 +385,13 @@ impl Shell {
             tasks: self.serving.tasks.clone(),
             name: format!("{}.{}-{}", self.boot, id.link, id.dispatch_id),
             memo: self.serving.memo.clone(),
-            memory_bytes: self.serving.hello.memory_bytes,
+            memory_bytes: machine::machine_memory_bytes(),
+            expected_bytes,
             chunks: chunks_out,
             frames: live.link.bulk(),
+            nice: self.serving.nice,
             control: control.clone(),
+            gate: self.gate.clone(),
         };
         let (notices, metrics) = (self.notices.clone(), self.serving.metrics.clone());
         let spawned = thread::Builder::new()
@@ -396,6 +427,17 @@ impl Shell {
             }
             job.control.cancel(why);
             job.chunks.close();
+            self.gate.wake();
+        }
+    }
+
+    fn bear(&self, bears: Bears) {
+        self.gate.bear(bears);
+        self.serving.metrics.slots_now.set(bears.slots.into());
+        let (slots, most) = (bears.slots, self.serving.hello.slots);
+        match bears.why {
+            "" => log::line(Level::Info, format_args!("all {most} slots again")),
+            why => log::line(Level::Info, format_args!("{slots} of {most} slots: {why}")),
         }
     }
 

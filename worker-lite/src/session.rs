@@ -22,15 +22,16 @@ use hg_proto::v1::{
     failure::Code, from_worker, to_worker,
 };
 
-use crate::admission::{self, Vitals};
+use crate::admission::{self, Bears, Vitals};
 use crate::log::Level;
 use crate::toolchains::{Catalogue, Compiler};
 use crate::validate::{self, Order, failure};
 
 /// Milliseconds before the first redial; doubled with each failure.
 const BACKOFF_MS_MIN: u64 = 100;
-/// Milliseconds before a redial at most.
-const BACKOFF_MS_MAX: u64 = 10_000;
+/// Milliseconds before a redial at most: after a restart of the coordinator its
+/// workers are back within 5 s.
+const BACKOFF_MS_MAX: u64 = 4_000;
 /// A link that lived this long proves the coordinator well.
 const LINK_GOOD: Duration = Duration::from_secs(10);
 /// Silence in the middle of a task's inputs after which the task is given up.
@@ -62,7 +63,7 @@ pub enum Event {
     LinkLost(String),
     /// The coordinator says something.
     Message(Box<ToWorker>),
-    /// A job's processes and its folder are gone; its slot is free.
+    /// A job's processes and its folder are gone; its place is free.
     JobEnded {
         /// Which.
         id: JobId,
@@ -92,11 +93,15 @@ pub enum Action {
         compiler: Box<Compiler>,
         /// Output before the first credit.
         window_bytes: u32,
+        /// Bytes of memory that it is thought to need; 0: nobody knows.
+        expected_bytes: u64,
     },
     /// Give a part of an input to a job.
     Deliver(JobId, Chunk),
     /// Let a job send more.
     Credit(JobId, u32),
+    /// Let that many compiles run at once from now on.
+    Bear(Bears),
     /// End a job, which fails with this; answered by `JobEnded`.
     Cancel(JobId, Failure),
     /// Forget the link at once.
@@ -158,10 +163,12 @@ pub struct Session {
     link: u64,
     failures: u32,
     rng: fastrand::Rng,
-    /// Also those of lost links, until they have ended: they hold slots.
+    /// Also those of lost links, until they have ended: they take room.
     jobs: BTreeMap<JobId, Job>,
     draining: bool,
     next_scan: Option<Instant>,
+    /// What the machine bears, as of the last heartbeat.
+    bears: Bears,
 }
 
 fn from_worker(kind: from_worker::Kind) -> FromWorker {
@@ -173,6 +180,10 @@ impl Session {
     /// [`Event::Toolchains`]); `seed` is for the jitter between two dials.
     pub fn new(hello: Hello, seed: u64) -> Self {
         Session {
+            bears: Bears {
+                slots: hello.slots,
+                why: "",
+            },
             hello,
             catalogue: Catalogue::new(),
             offered: Vec::new(),
@@ -196,8 +207,8 @@ impl Session {
         self.draining
     }
 
-    /// Jobs that hold a slot.
-    pub fn running(&self) -> usize {
+    /// Jobs that were taken and have not ended.
+    pub fn jobs(&self) -> usize {
         self.jobs.len()
     }
 
@@ -463,6 +474,7 @@ impl Session {
         if self.jobs.contains_key(&id) {
             return self.drop_link(now, "the coordinator used a dispatch id twice", actions);
         }
+        let expected_bytes = dispatch.memory_bytes_expected;
         match self.admit(vitals, dispatch) {
             Ok((order, compiler)) => {
                 let job = Job {
@@ -480,6 +492,7 @@ impl Session {
                     order: Box::new(order),
                     compiler: Box::new(compiler),
                     window_bytes,
+                    expected_bytes,
                 });
             }
             Err(failure) => {
@@ -499,13 +512,16 @@ impl Session {
     }
 
     fn admit(&self, vitals: &Vitals, dispatch: Dispatch) -> Result<(Order, Compiler), Failure> {
+        let expected_bytes = dispatch.memory_bytes_expected;
         let task = dispatch
             .task
             .ok_or_else(|| failure(Code::Refused, "a dispatch without a task"))?;
         let order = validate::validate(task, |digest| {
             self.catalogue.get(digest).map(Compiler::dialect)
         })?;
-        admission::admit(vitals, self.jobs.len(), self.hello.slots, self.draining)
+        let (taken, slots) = (self.jobs.len(), self.hello.slots);
+        let draining = self.draining;
+        admission::admit(vitals, taken, slots, self.bears, draining, expected_bytes)
             .map_err(|busy| failure(Code::Busy, busy.to_string()))?;
         let compiler = self.catalogue.get(&order.toolchain).cloned();
         let compiler = compiler.ok_or_else(|| failure(Code::NoToolchain, "no such toolchain"))?;
@@ -570,6 +586,11 @@ impl Session {
             return;
         }
         if now >= linked.next_beat {
+            let before = self.bears;
+            self.bears = admission::bears(before, self.hello.slots, vitals);
+            if self.bears != before {
+                actions.push(Action::Bear(self.bears));
+            }
             linked.next_beat = now + linked.heartbeat;
             linked.sequence += 1;
             // An answer that is out is still the one to measure.
@@ -577,10 +598,12 @@ impl Session {
             let heartbeat = Heartbeat {
                 sequence: linked.sequence,
                 load_milli: vitals.load_milli,
-                running: u32::try_from(running).unwrap_or(u32::MAX),
+                running: vitals.compiling,
                 memory_available_bytes: vitals.memory_available_bytes.unwrap_or(0),
                 temperature_milli_c: vitals.temperature_milli_c,
                 round_trip_us: linked.round_trip_us,
+                slots: Some(self.bears.slots),
+                slots_why: self.bears.why.into(),
             };
             let heartbeat = from_worker::Kind::Heartbeat(heartbeat);
             actions.push(Action::Send(from_worker(heartbeat)));
@@ -620,15 +643,19 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::{DISK_FLOOR_BYTES, MEMORY_FLOOR_BYTES};
+    use crate::admission::DISK_FLOOR_BYTES;
     use hg_proto::toolchain::{Family, Language};
     use hg_proto::v1;
 
     const WELL: Vitals = Vitals {
         load_milli: 1500,
-        memory_available_bytes: Some(MEMORY_FLOOR_BYTES),
+        memory_available_bytes: Some(1 << 30),
         disk_free_bytes: Some(DISK_FLOOR_BYTES),
         temperature_milli_c: 40_000,
+        compiling: 0,
+        memory_pressure_centi: 0,
+        throttled: false,
+        others_milli: 0,
     };
 
     fn ms(ms: u64) -> Duration {
@@ -657,6 +684,7 @@ mod tests {
     struct Bench {
         session: Session,
         now: Instant,
+        vitals: Vitals,
     }
 
     impl Bench {
@@ -668,6 +696,7 @@ mod tests {
             Bench {
                 session: Session::new(hello, 1),
                 now: Instant::now(),
+                vitals: WELL,
             }
         }
 
@@ -693,7 +722,7 @@ mod tests {
         }
 
         fn take(&mut self, event: Event) -> Vec<Action> {
-            self.session.handle(self.now, &WELL, event)
+            self.session.handle(self.now, &self.vitals, event)
         }
 
         fn hear(&mut self, kind: to_worker::Kind) -> Vec<Action> {
@@ -727,6 +756,7 @@ mod tests {
             self.hear(to_worker::Kind::Dispatch(Dispatch {
                 dispatch_id,
                 task: Some(task),
+                memory_bytes_expected: 0,
             }))
         }
 
@@ -833,6 +863,34 @@ mod tests {
     }
 
     #[test]
+    fn a_heartbeat_says_what_the_machine_bears() {
+        let mut bench = Bench::linked();
+        let beat = |bench: &mut Bench| {
+            let seen = v1::HeartbeatSeen { sequence: 0 };
+            bench.hear(to_worker::Kind::HeartbeatSeen(seen));
+            let actions = bench.wake(ms(1000));
+            let said = sent(&actions, |kind| match kind {
+                from_worker::Kind::Heartbeat(beat) => Some((beat.slots, beat.slots_why.clone())),
+                _ => None,
+            });
+            let borne = actions.iter().find_map(|action| match action {
+                Action::Bear(bears) => Some(bears.slots),
+                _ => None,
+            });
+            (said, borne)
+        };
+        let said = |slots, why: &str| vec![(Some(slots), why.to_owned())];
+        assert_eq!(beat(&mut bench), (said(2, ""), None));
+        bench.vitals.temperature_milli_c = 90_000;
+        assert_eq!(beat(&mut bench), (said(0, "heat"), Some(0)));
+        assert_eq!(failures(&bench.dispatch(1)), [Code::Busy]);
+        bench.vitals = WELL;
+        assert_eq!(beat(&mut bench), (said(1, "heat"), Some(1)));
+        assert_eq!(begun(&bench.dispatch(2)), [id(1, 2)]);
+        assert_eq!(beat(&mut bench), (said(2, ""), Some(2)));
+    }
+
+    #[test]
     fn silence_ends_the_link() {
         let mut bench = Bench::linked();
         let begin = bench.now;
@@ -867,7 +925,7 @@ mod tests {
         assert!(waits[0] <= ms(100) && waits[0] >= ms(50), "{waits:?}");
         assert!(waits[3] <= ms(800) && waits[3] >= ms(400), "{waits:?}");
         assert!(
-            waits[10..].iter().all(|wait| *wait >= ms(5000)),
+            waits[10..].iter().all(|wait| *wait >= ms(2000)),
             "{waits:?}"
         );
         assert_ne!(waits[10], waits[11], "no jitter");
@@ -883,30 +941,32 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_a_bound_until_jobs_have_ended() {
+    fn one_more_than_the_slots_is_a_bound_until_jobs_have_ended() {
         let mut bench = Bench::linked();
-        assert_eq!(begun(&bench.dispatch(1)), [id(1, 1)]);
-        assert_eq!(begun(&bench.dispatch(2)), [id(1, 2)]);
-        assert_eq!(failures(&bench.dispatch(3)), [Code::Busy]);
+        for number in 1..=3 {
+            assert_eq!(begun(&bench.dispatch(number)), [id(1, number)]);
+        }
+        assert_eq!(failures(&bench.dispatch(4)), [Code::Busy]);
         // Cancelled is not ended.
         let cancel = to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 1 });
         assert_eq!(
             cancelled(&bench.hear(cancel)),
             [(id(1, 1), Code::Cancelled)]
         );
-        assert_eq!(failures(&bench.dispatch(3)), [Code::Busy]);
+        assert_eq!(failures(&bench.dispatch(4)), [Code::Busy]);
         bench.end(id(1, 1));
-        assert_eq!(begun(&bench.dispatch(3)), [id(1, 3)]);
+        assert_eq!(begun(&bench.dispatch(4)), [id(1, 4)]);
     }
 
     #[test]
-    fn a_lost_link_ends_its_jobs_but_they_hold_their_slots() {
+    fn a_lost_link_ends_its_jobs_but_they_take_room() {
         let mut bench = Bench::linked();
-        bench.dispatch(1);
-        bench.dispatch(2);
+        for number in 1..=3 {
+            bench.dispatch(number);
+        }
         let actions = bench.take(Event::LinkLost("gone".into()));
-        let both = [(id(1, 1), Code::Link), (id(1, 2), Code::Link)];
-        assert_eq!(cancelled(&actions), both);
+        let all = [1, 2, 3].map(|number| (id(1, number), Code::Link));
+        assert_eq!(cancelled(&actions), all);
         bench.wake(ms(100));
         bench.greet();
         assert_eq!(failures(&bench.dispatch(1)), [Code::Busy]);
@@ -927,6 +987,7 @@ mod tests {
             to_worker::Kind::Dispatch(Dispatch {
                 dispatch_id: 1,
                 task: None,
+                memory_bytes_expected: 0,
             }),
             chunk(CHUNK_BYTES_MAX + 1),
             to_worker::Kind::Goodbye(v1::Goodbye::default()),

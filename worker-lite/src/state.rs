@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::scratch::{self, Scratch};
+
 /// Names the task's folder in the environment of every process of a compile, so
 /// that the next start finds what a crash left running.
 pub const TASK_ROOT_VARIABLE: &str = "HG_TASK_ROOT";
@@ -55,11 +57,12 @@ impl std::fmt::Display for StateError {
 impl std::error::Error for StateError {}
 
 impl State {
-    /// Makes the folder if it is missing, locks it, and clears what a crash left.
+    /// Makes the folder if it is missing, locks it, clears what a crash left, and
+    /// makes room for task folders where `scratch` says.
     ///
     /// # Errors
     /// Another worker has it, or the file system says no.
-    pub fn open(folder: &Path) -> Result<Self, StateError> {
+    pub fn open(folder: &Path, scratch: &Scratch) -> Result<Self, StateError> {
         let at = |error| StateError::Io(folder.to_path_buf(), error);
         make_private(folder).map_err(at)?;
         let folder = folder.canonicalize().map_err(at)?;
@@ -87,12 +90,13 @@ impl State {
         let tasks = state.tasks();
         // Processes first: they would go on writing into the folders.
         kill_leftovers(&tasks);
-        remove_tree(&tasks).map_err(|error| StateError::Io(tasks.clone(), error))?;
-        make_private(&tasks).map_err(|error| StateError::Io(tasks.clone(), error))?;
+        scratch::remove(&tasks)
+            .and_then(|()| scratch::place(scratch, &state.folder, &tasks))
+            .map_err(|error| StateError::Io(tasks.clone(), error))?;
         Ok(state)
     }
 
-    /// Where task folders lie.
+    /// Where task folders lie; a link where they lie elsewhere.
     pub fn tasks(&self) -> PathBuf {
         self.folder.join("tasks")
     }

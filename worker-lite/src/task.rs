@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use hg_proto::frame;
 use hg_proto::v1::{
-    self, Chunk, Done, Encoding, Failed, Failure, FromWorker, Need, Output, TaskResult,
+    self, Begun, Chunk, Done, Encoding, Failed, Failure, FromWorker, Need, Output, TaskResult,
     failure::Code, from_worker::Kind,
 };
 use nix::libc;
@@ -21,6 +21,8 @@ use nix::libc;
 use crate::blobs::{self, InputError, OutputError, Sink};
 use crate::compile::{self, CompileError, Ran};
 use crate::control::{Control, NoCredit};
+use crate::gate::Gate;
+use crate::machine;
 use crate::sandbox::{self, Confines, Folder};
 use crate::toolchains::Compiler;
 use crate::validate::{Input, Order, failure};
@@ -49,12 +51,18 @@ pub struct Setting {
     pub memo: PathBuf,
     /// Bytes of memory of the machine; bounds each process.
     pub memory_bytes: u64,
+    /// How far below other programs the compiler runs, 0 to 19.
+    pub nice: i32,
+    /// Bytes of memory that the compile is thought to need; 0: nobody knows.
+    pub expected_bytes: u64,
     /// Parts of inputs; closed when the task is cancelled.
     pub chunks: Receiver<Arc<Chunk>>,
     /// Whole frames to the coordinator.
     pub frames: Sender<Vec<u8>>,
     /// Shared with the link.
     pub control: Arc<Control>,
+    /// Where it waits for a slot.
+    pub gate: Arc<Gate>,
 }
 
 /// How a task ended; its folder and its processes are gone.
@@ -130,8 +138,20 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
     send(setting, Kind::Need(need(setting)))?;
     receive(setting, &mut files)?;
     drop(files);
+    let available_bytes = machine::memory_available_bytes;
+    let slot = setting
+        .gate
+        .enter(&setting.control, setting.expected_bytes, available_bytes)?;
     check_compiler(setting, compiler_gone)?;
+    send(
+        setting,
+        Kind::Begun(Begun {
+            dispatch_id: setting.dispatch_id,
+        }),
+    )?;
     let ran = compile(setting, &folder, &directory);
+    // The next compile may run while this one's outputs leave.
+    drop(slot);
     // An upgrade in between leaves what neither of the two would have made, or
     // nothing.
     check_compiler(setting, compiler_gone)?;
@@ -274,6 +294,7 @@ fn compile(setting: &Setting, folder: &Folder, directory: &Path) -> Result<Ran, 
             .saturating_mul(PASSING_FACTOR)
             .min(hg_proto::limits::OUTPUT_BYTES_MAX),
         cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
+        nice: setting.nice,
     };
     let mut command = sandbox::command(
         &setting.compiler.driver,
@@ -284,7 +305,9 @@ fn compile(setting: &Setting, folder: &Folder, directory: &Path) -> Result<Ran, 
         confines,
     );
     command.args(&order.arguments);
-    compile::run(command, order.wall_ms_max, &setting.control).map_err(|error| match error {
+    let is_capped = order.memory_bytes_max.is_some_and(|max| max < memory_bytes);
+    let ran = compile::run(command, order.wall_ms_max, is_capped, &setting.control);
+    ran.map_err(|error| match error {
         CompileError::Spawn(error) => {
             let driver = setting.compiler.driver.display();
             ours(&format!("starting {driver}"), &error)

@@ -1,5 +1,6 @@
 //! A process beside the worker that outlives it: when the worker is gone without
-//! having cleared up (kill -9, out of memory), it ends what compiles are left.
+//! having cleared up (kill -9, out of memory), it ends what compiles are left, and
+//! removes their folders.
 //! A compiler's driver dies with the worker by itself, but the programs that
 //! it runs do not.
 
@@ -11,6 +12,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 
+use crate::scratch;
 use crate::state;
 
 /// The watching process; ends with the worker, or when this is dropped.
@@ -62,7 +64,11 @@ fn watch(mut watched: PipeReader, tasks: &Path) {
         // SAFETY: no handler is installed.
         let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
     }
+    // The state folder may be gone when the worker is.
+    let place = std::fs::read_link(tasks).ok();
     let mut byte = [0];
     while watched.read(&mut byte).is_ok_and(|read| read > 0) {}
     state::kill_leftovers(tasks);
+    // In memory what is left of them would cost more than on a disk.
+    let _ = scratch::give_back(tasks, place.as_deref());
 }

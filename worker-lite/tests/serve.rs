@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -159,6 +160,13 @@ fn processes_of(tasks: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// What a worker says of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Begun(u64),
+    Failed(u64, Code),
+}
+
 /// The coordinator's end of a link.
 struct Peer {
     stream: TcpStream,
@@ -182,6 +190,7 @@ impl Peer {
             let mut buffer = [0; 65_536];
             match self.stream.read(&mut buffer) {
                 Ok(len) if len > 0 => self.decoder.push(&buffer[..len]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     panic!("the worker says nothing")
                 }
@@ -191,7 +200,7 @@ impl Peer {
     }
 
     /// Answers heartbeats until something else comes that `wanted` takes; that
-    /// which it does not take must be a heartbeat.
+    /// which it does not take must be a heartbeat, or that a compile began.
     fn expect<T>(&mut self, mut wanted: impl FnMut(from_worker::Kind) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -204,18 +213,26 @@ impl Peer {
                 }));
             }
             let text = format!("{kind:?}");
-            let is_heartbeat = matches!(kind, from_worker::Kind::Heartbeat(_));
+            let may_be_missed = matches!(
+                kind,
+                from_worker::Kind::Heartbeat(_) | from_worker::Kind::Begun(_)
+            );
             match wanted(kind) {
                 Some(found) => return found,
-                None => assert!(is_heartbeat, "unexpected: {text}"),
+                None => assert!(may_be_missed, "unexpected: {text}"),
             }
         }
     }
 
     fn dispatch(&mut self, dispatch_id: u64, task: v1::Task) {
+        self.dispatch_of(dispatch_id, task, 0);
+    }
+
+    fn dispatch_of(&mut self, dispatch_id: u64, task: v1::Task, memory_bytes_expected: u64) {
         self.say(to_worker::Kind::Dispatch(v1::Dispatch {
             dispatch_id,
             task: Some(task),
+            memory_bytes_expected,
         }));
     }
 
@@ -237,6 +254,23 @@ impl Peer {
         (failure.code(), failure.detail)
     }
 
+    fn expect_begun(&mut self, dispatch_id: u64) {
+        self.expect_all(&[Said::Begun(dispatch_id)]);
+    }
+
+    /// Takes all of these, in whatever order they come, and heartbeats.
+    fn expect_all(&mut self, wanted: &[Said]) {
+        let mut left = wanted.to_vec();
+        while !left.is_empty() {
+            let said = self.expect(|kind| match kind {
+                from_worker::Kind::Heartbeat(_) => None,
+                kind => Some(said(&kind)),
+            });
+            let at = left.iter().position(|one| *one == said);
+            left.remove(at.unwrap_or_else(|| panic!("{said:?} is none of {left:?}")));
+        }
+    }
+
     /// Sends `blob` in chunks of `piece` bytes, as input 0.
     fn feed(&mut self, dispatch_id: u64, blob: &[u8], piece: usize) {
         let count = blob.chunks(piece).count();
@@ -252,30 +286,54 @@ impl Peer {
 
     /// Takes output 0 and the result, granting credit for all that comes.
     fn take(&mut self, dispatch_id: u64) -> (Vec<u8>, v1::TaskResult) {
+        self.take_with(dispatch_id, &[])
+    }
+
+    /// As [`Peer::take`], and `also` what else is said meanwhile, in any order.
+    fn take_with(&mut self, dispatch_id: u64, also: &[Said]) -> (Vec<u8>, v1::TaskResult) {
+        let mut left = also.to_vec();
         let mut encoded = Vec::new();
-        let mut whole = false;
+        let (mut whole, mut result) = (false, None);
         loop {
-            let kind = self.expect(|kind| match kind {
-                from_worker::Kind::Chunk(_) | from_worker::Kind::Done(_) => Some(kind),
-                _ => None,
-            });
-            match kind {
-                from_worker::Kind::Chunk(chunk) => {
-                    assert!(!whole);
-                    assert_eq!((chunk.dispatch_id, chunk.blob), (dispatch_id, 0));
-                    assert!(chunk.data.len() <= hg_proto::limits::CHUNK_BYTES_MAX);
-                    encoded.extend_from_slice(&chunk.data);
-                    whole = chunk.last;
-                    let bytes = chunk.data.len() as u32;
-                    self.say(to_worker::Kind::Credit(v1::Credit { dispatch_id, bytes }));
-                }
-                from_worker::Kind::Done(done) => {
-                    assert_eq!(done.dispatch_id, dispatch_id);
-                    return (encoded, done.result.unwrap());
-                }
-                _ => unreachable!(),
+            match result.take_if(|_| left.is_empty()) {
+                Some(result) => return (encoded, result),
+                None => match self.expect(Some) {
+                    from_worker::Kind::Chunk(chunk) => {
+                        assert!(!whole);
+                        assert_eq!((chunk.dispatch_id, chunk.blob), (dispatch_id, 0));
+                        assert!(chunk.data.len() <= hg_proto::limits::CHUNK_BYTES_MAX);
+                        encoded.extend_from_slice(&chunk.data);
+                        whole = chunk.last;
+                        let bytes = chunk.data.len() as u32;
+                        self.say(to_worker::Kind::Credit(v1::Credit { dispatch_id, bytes }));
+                    }
+                    from_worker::Kind::Done(done) => {
+                        assert_eq!(done.dispatch_id, dispatch_id);
+                        result = done.result;
+                    }
+                    from_worker::Kind::Heartbeat(_) => {}
+                    kind => {
+                        let said = said(&kind);
+                        let at = left.iter().position(|one| *one == said);
+                        let begun = said == Said::Begun(dispatch_id);
+                        assert!(at.is_some() || begun, "{said:?} is none of {left:?}");
+                        at.map(|at| left.remove(at));
+                    }
+                },
             }
         }
+    }
+}
+
+/// What a message says that begins or fails a task.
+fn said(kind: &from_worker::Kind) -> Said {
+    match kind {
+        from_worker::Kind::Begun(begun) => Said::Begun(begun.dispatch_id),
+        from_worker::Kind::Failed(failed) => {
+            let code = failed.failure.as_ref().map(v1::Failure::code);
+            Said::Failed(failed.dispatch_id, code.unwrap_or(Code::Unspecified))
+        }
+        other => panic!("unexpected: {other:?}"),
     }
 }
 
@@ -294,8 +352,12 @@ fn arguments(more: &[&str]) -> Vec<Vec<u8>> {
 }
 
 fn task(hello: &v1::Hello, plain: &[u8], encoded: &[u8], more: &[&str]) -> v1::Task {
+    task_for(gcc(hello), plain, encoded, more)
+}
+
+fn task_for(toolchain: v1::Toolchain, plain: &[u8], encoded: &[u8], more: &[&str]) -> v1::Task {
     v1::Task {
-        toolchain: Some(gcc(hello)),
+        toolchain: Some(toolchain),
         arguments: arguments(more),
         inputs: vec![v1::Input {
             path: b"in.c".to_vec(),
@@ -367,6 +429,7 @@ fn begin_endless(grid: &Grid, peer: &mut Peer, hello: &v1::Hello, dispatch_id: u
     peer.dispatch(dispatch_id, task(hello, &source, &encoded, &[]));
     peer.expect_need(dispatch_id);
     peer.feed(dispatch_id, &encoded, 1000);
+    peer.expect_begun(dispatch_id);
     let tasks = grid.state.path().canonicalize().unwrap().join("tasks");
     // The driver and cc1.
     let processes = until("two processes", || {
@@ -388,7 +451,7 @@ fn an_object_is_what_gcc_makes_here() {
         (hello.instance.len(), hello.slots, hello.protocol_version),
         (16, 2, 1)
     );
-    assert!(hello.cores > 0 && hello.memory_bytes > 0);
+    assert!(hello.cores > 0 && hello.memory_bytes > 0 && hello.speed_milli > 0);
     let source = b"#define ZERO 0\nint f(void) { int unused; return ZERO; }\n";
     let encoded = zstd(source);
     let more = ["-O2", "-Wall"];
@@ -439,24 +502,61 @@ fn a_failed_compile_is_a_result() {
 }
 
 #[test]
-fn no_more_than_the_slots_and_cancel_leaves_nothing() {
+fn one_more_than_the_slots_waits_and_cancel_leaves_nothing() {
     let grid = Grid::new(1);
     let (mut peer, hello) = grid.welcome(WINDOW);
     begin_endless(&grid, &mut peer, &hello, 1);
     let source = b"int x;\n";
     let encoded = zstd(source);
-    peer.dispatch(2, task(&hello, source, &encoded, &[]));
-    assert_eq!(peer.expect_failed(2).0, Code::Busy);
+    let small = || task(&hello, source, &encoded, &[]);
+    peer.dispatch(2, small());
+    peer.expect_need(2);
+    peer.feed(2, &encoded, 1000);
+    peer.dispatch(3, small());
+    assert_eq!(peer.expect_failed(3).0, Code::Busy);
+    // It has its inputs and does not begin.
+    for _ in 0..5 {
+        peer.expect(|kind| matches!(kind, from_worker::Kind::Heartbeat(_)).then_some(()));
+    }
     peer.say(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 1 }));
-    assert_eq!(peer.expect_failed(1).0, Code::Cancelled);
+    let both = [Said::Failed(1, Code::Cancelled), Said::Begun(2)];
+    assert_eq!(peer.take_with(2, &both).1.exit_code, 0);
     until("a clean state", || grid.is_clean().then_some(()));
-    // The slot was free before the worker said so.
-    peer.dispatch(3, task(&hello, source, &encoded, &[]));
-    peer.expect_need(3);
-    peer.feed(3, &encoded, 1000);
-    assert_eq!(peer.take(3).1.exit_code, 0);
-    peer.dispatch(4, task(&hello, source, &encoded, &[]));
-    peer.expect_need(4);
+    // Its place was free before the worker said so.
+    begin_endless(&grid, &mut peer, &hello, 4);
+    peer.dispatch(5, small());
+    peer.expect_need(5);
+    peer.feed(5, &encoded, 1000);
+    // One that waits, once cancelled, never begins.
+    peer.say(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 5 }));
+    peer.expect_all(&[Said::Failed(5, Code::Cancelled)]);
+    peer.say(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 4 }));
+    peer.expect_all(&[Said::Failed(4, Code::Cancelled)]);
+    until("a clean state", || grid.is_clean().then_some(()));
+    peer.dispatch(6, small());
+    peer.expect_need(6);
+    peer.feed(6, &encoded, 1000);
+    peer.expect_begun(6);
+    assert_eq!(peer.take(6).1.exit_code, 0);
+}
+
+#[test]
+fn draining_finishes_what_waits() {
+    let mut grid = Grid::new(1);
+    let (mut peer, hello) = grid.welcome(WINDOW);
+    begin_endless(&grid, &mut peer, &hello, 1);
+    let source = b"int x;\n";
+    let encoded = zstd(source);
+    peer.dispatch(2, task(&hello, source, &encoded, &[]));
+    peer.expect_need(2);
+    peer.say(to_worker::Kind::Drain(v1::Drain {}));
+    peer.expect(|kind| matches!(kind, from_worker::Kind::Draining(_)).then_some(()));
+    peer.feed(2, &encoded, 1000);
+    peer.say(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 1 }));
+    let both = [Said::Failed(1, Code::Cancelled), Said::Begun(2)];
+    assert_eq!(peer.take_with(2, &both).1.exit_code, 0);
+    drop(peer);
+    assert_eq!(grid.end().code(), Some(0));
 }
 
 #[test]
@@ -708,15 +808,56 @@ fn a_compile_has_a_deadline_and_an_output_cap() {
     until("a clean state", || grid.is_clean().then_some(()));
 }
 
-#[test]
-fn a_compiler_that_is_gone_is_offered_no_more() {
-    // A gcc in a prefix of its own, whose cc1 is the system's.
-    let prefix = tempfile::tempdir().unwrap();
-    let bin_path = prefix.path().canonicalize().unwrap().join("bin");
+/// A gcc in a prefix of its own, whose cc1 is the system's, and that takes the
+/// assembler which is put beside it. Gives the folder.
+fn gcc_in(prefix: &Path) -> PathBuf {
+    let bin_path = prefix.canonicalize().unwrap().join("bin");
     fs::create_dir_all(bin_path.join("../lib")).unwrap();
     std::os::unix::fs::symlink("/usr/lib/gcc", bin_path.join("../lib/gcc")).unwrap();
-    std::os::unix::fs::symlink("/usr/bin/as", bin_path.join("as")).unwrap();
     fs::copy("/usr/bin/gcc", bin_path.join("gcc")).unwrap();
+    bin_path
+}
+
+#[test]
+fn what_is_killed_wanted_memory() {
+    let prefix = tempfile::tempdir().unwrap();
+    let bin_path = gcc_in(prefix.path());
+    // Kills the driver or itself, as the source asks; elsewhere it is the real one.
+    let script = "#!/bin/sh\n\
+        [ -z \"$HG_TASK_ROOT\" ] && exec /usr/bin/as \"$@\"\n\
+        for last; do :; done\n\
+        grep -q driver \"$last\" && kill -9 $PPID\n\
+        kill -9 $$\n";
+    fs::write(bin_path.join("as"), script).unwrap();
+    fs::set_permissions(bin_path.join("as"), PermissionsExt::from_mode(0o755)).unwrap();
+    let grid = Grid::start(1, tempfile::tempdir().unwrap(), |command| {
+        let path = format!("{}:/usr/bin:/bin", bin_path.display());
+        command.env("PATH", path);
+    });
+    let (mut peer, hello) = grid.welcome(WINDOW);
+    // The probe finds the assembler as the worker does: by PATH.
+    let toolchain = hello.toolchains.iter().find(|offered| {
+        let system = hg_proto::probe::probe(Path::new("/usr/bin/gcc"), None).unwrap();
+        let system = system.toolchain(Language::C).unwrap();
+        offered.digest != system.digest && offered.language == system.language
+    });
+    let toolchain = toolchain.unwrap().clone();
+    for (number, source) in [(1, "int driver;\n"), (2, "int itself;\n")] {
+        let source = source.as_bytes();
+        let encoded = zstd(source);
+        peer.dispatch(number, task_for(toolchain.clone(), source, &encoded, &[]));
+        peer.expect_need(number);
+        peer.feed(number, &encoded, 1000);
+        let (code, detail) = peer.expect_failed(number);
+        assert_eq!(code, Code::Memory, "{detail}");
+    }
+}
+
+#[test]
+fn a_compiler_that_is_gone_is_offered_no_more() {
+    let prefix = tempfile::tempdir().unwrap();
+    let bin_path = gcc_in(prefix.path());
+    std::os::unix::fs::symlink("/usr/bin/as", bin_path.join("as")).unwrap();
     let grid = Grid::start(1, tempfile::tempdir().unwrap(), |command| {
         command.env("PATH", &bin_path);
     });
@@ -766,4 +907,110 @@ fn what_it_did_is_counted() {
     assert!(grid.get("HEAD /health").starts_with("HTTP/1.1 200"));
     assert!(grid.get("POST /health").starts_with("HTTP/1.1 405"));
     assert!(grid.get("GET /").starts_with("HTTP/1.1 404"));
+}
+
+/// A field of /proc/PID/stat (proc(5)), from the third on.
+fn stat(process: &Path, field: usize) -> i32 {
+    let text = fs::read_to_string(process.join("stat")).unwrap();
+    let (_, fields) = text.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(field - 3).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_compiler_yields_to_everything_else() {
+    let grid = Grid::start(1, tempfile::tempdir().unwrap(), |command| {
+        command.args(["--nice", "7"]);
+    });
+    let (mut peer, hello) = grid.welcome(WINDOW);
+    begin_endless(&grid, &mut peer, &hello, 1);
+    let tasks = grid.state.path().canonicalize().unwrap().join("tasks");
+    let processes = processes_of(&tasks);
+    assert!(!processes.is_empty());
+    let ours = stat(Path::new("/proc/self"), 19);
+    for process in processes {
+        let adjusted = fs::read_to_string(process.join("oom_score_adj")).unwrap();
+        assert_eq!(adjusted.trim(), "1000");
+        assert_eq!(stat(&process, 19), (ours + 7).min(19));
+        let pid: i32 = process
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        // SAFETY: a plain system call with two numbers; 1: a process is asked for.
+        let class = unsafe { nix::libc::syscall(nix::libc::SYS_ioprio_get, 1, pid) };
+        assert_eq!(class, (2 << 13) | 7);
+    }
+    // The worker itself does not.
+    let worker = PathBuf::from(format!("/proc/{}", grid.worker.id()));
+    let adjusted = fs::read_to_string(worker.join("oom_score_adj")).unwrap();
+    assert_ne!(adjusted.trim(), "1000");
+    assert_eq!(stat(&worker, 19), ours);
+}
+
+#[test]
+fn heartbeats_say_how_many_slots_there_are() {
+    let grid = Grid::new(2);
+    let (mut peer, _) = grid.welcome(WINDOW);
+    let (slots, why) = peer.expect(|kind| match kind {
+        from_worker::Kind::Heartbeat(beat) => Some((beat.slots.unwrap(), beat.slots_why)),
+        _ => None,
+    });
+    // Others may have this machine too.
+    assert!(slots <= 2, "{slots}");
+    assert_eq!(slots == 2, why.is_empty(), "{slots} {why}");
+}
+
+#[test]
+fn a_compile_that_does_not_fit_into_memory_goes_elsewhere() {
+    let grid = Grid::new(4);
+    let (mut peer, hello) = grid.welcome(WINDOW);
+    let source = b"int x;\n";
+    let encoded = zstd(source);
+    let small = || task(&hello, source, &encoded, &[]);
+    peer.dispatch_of(1, small(), hello.memory_bytes);
+    peer.expect_all(&[Said::Failed(1, Code::Busy)]);
+    // Where others compile it waits for their memory; alone it does not fit.
+    begin_endless(&grid, &mut peer, &hello, 2);
+    peer.dispatch_of(3, small(), hello.memory_bytes);
+    peer.expect_need(3);
+    peer.feed(3, &encoded, 1000);
+    peer.say(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 2 }));
+    peer.expect_all(&[
+        Said::Failed(2, Code::Cancelled),
+        Said::Failed(3, Code::Busy),
+    ]);
+    until("a clean state", || grid.is_clean().then_some(()));
+}
+
+#[test]
+fn task_folders_lie_where_they_are_wanted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let above = scratch.path().canonicalize().unwrap();
+    let mut grid = Grid::start(1, tempfile::tempdir().unwrap(), |command| {
+        command.arg("--scratch").arg(&above);
+    });
+    let (mut peer, hello) = grid.welcome(WINDOW);
+    begin_endless(&grid, &mut peer, &hello, 1);
+    let tasks = grid.state.path().canonicalize().unwrap().join("tasks");
+    let place = fs::read_link(&tasks).unwrap();
+    assert!(place.starts_with(&above), "{}", place.display());
+    let process = processes_of(&tasks).pop().unwrap();
+    let directory = fs::read_link(process.join("cwd")).unwrap();
+    assert!(directory.starts_with(&place), "{}", directory.display());
+    let source = b"int x;\n";
+    let encoded = zstd(source);
+    peer.dispatch(2, task(&hello, source, &encoded, &[]));
+    peer.expect_need(2);
+    peer.feed(2, &encoded, 1000);
+    peer.say(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 1 }));
+    let both = [Said::Failed(1, Code::Cancelled), Said::Begun(2)];
+    assert_eq!(peer.take_with(2, &both).1.exit_code, 0);
+    begin_endless(&grid, &mut peer, &hello, 3);
+    // Nothing of it stays, however the worker ends.
+    grid.signal(Signal::SIGKILL);
+    assert_eq!(grid.end().signal(), Some(9));
+    until("an empty place", || (!place.exists()).then_some(()));
+    assert_eq!(fs::read_dir(&above).unwrap().count(), 0);
 }

@@ -1,0 +1,566 @@
+//! What compiles will cost, learned from those that ended: time, memory and
+//! output of each source file, speed and reach of each worker. Unaware of queues,
+//! clocks and disks; bounded, and forgets what was not asked for longest.
+//!
+//! Costs are milliseconds on a machine of speed 1. Speed is relative: a worker
+//! of speed 0.1 takes ten times as long.
+
+use std::collections::HashMap;
+
+use hg_proto::digest::{Digest, Hasher};
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{PREDICTED_FILES_MAX, PREDICTED_WORKERS_MAX};
+
+/// The least weight of a new sample in a file's averages.
+const FILE_WEIGHT_MIN: f64 = 0.3;
+/// The least weight of a new sample in a worker's speed.
+const SPEED_WEIGHT_MIN: f64 = 0.1;
+/// The least weight of a sample whose cost was itself only guessed.
+const GUESS_WEIGHT: f64 = 0.03;
+/// Weight of a sample in what guesses are made of.
+const PRIOR_WEIGHT: f64 = 0.05;
+/// Speeds are held between this and its inverse.
+const SPEED_MIN: f64 = 1.0 / 256.0;
+/// Bytes per millisecond of a link of which nothing is known: 100 Mbit/s.
+const REACH_DEFAULT: f64 = 12_500.0;
+/// Transfers below this say more about latency than about the link.
+const REACH_BYTES_MIN: u64 = 32 << 10;
+/// A file that grew or shrank is thought to cost more or less, up to so much.
+const GROWTH_MAX: f64 = 4.0;
+/// Written to disk; another one is not read.
+const FORMAT: u32 = 1;
+
+/// What is known of a compile before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// Stands for the file, wherever it lies; see [`source_key`].
+    pub source: u64,
+    /// C++ rather than C.
+    pub cxx: bool,
+    /// Bytes of its inputs, plain.
+    pub input_bytes: u64,
+    /// The same as they travel.
+    pub travel_bytes: u64,
+}
+
+/// A file's key: its own name, what it is compiled with and how hard; not the
+/// folder, so that all checkouts share what is learned.
+pub fn source_key(source: &str, toolchain: &Digest, arguments: &[Vec<u8>]) -> u64 {
+    let name = source.rsplit('/').next().unwrap_or(source);
+    let mut hasher = Hasher::new();
+    hasher.update(toolchain.as_bytes());
+    hasher.update(name.as_bytes());
+    for argument in arguments.iter().filter(|a| a.starts_with(b"-O")) {
+        hasher.update(b"\0");
+        hasher.update(argument);
+    }
+    key(hasher.finish())
+}
+
+/// A worker's key: what it calls itself, since its numbers change.
+pub fn worker_key(name: &str) -> u64 {
+    key(Digest::of(name.as_bytes()))
+}
+
+fn key(digest: Digest) -> u64 {
+    let bytes = digest.as_bytes();
+    bytes[..8]
+        .iter()
+        .fold(0, |key, byte| key << 8 | u64::from(*byte))
+}
+
+/// What a compile is thought to need.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Milliseconds at speed 1.
+    pub cost_ms: f64,
+    /// Bytes of memory at its peak.
+    pub peak_bytes: u64,
+    /// Bytes of its outputs as they travel.
+    pub output_bytes: u64,
+    /// Whether this file was compiled before.
+    pub known: bool,
+}
+
+/// What a compile took.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spent {
+    /// Milliseconds of the compiler, wall.
+    pub wall_ms: f64,
+    /// Bytes of memory at its peak; 0: not measured.
+    pub peak_bytes: u64,
+    /// Bytes of its outputs as they travelled.
+    pub output_bytes: u64,
+    /// Milliseconds from the dispatch to the result, the compiler's own left out.
+    pub beside_ms: f64,
+}
+
+/// What is known of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Relative; 1 is the reference.
+    pub speed: f64,
+    /// Bytes per millisecond of its link, latency left out.
+    pub reach: f64,
+    /// Compiles it was learned from.
+    pub samples: u32,
+    /// Those of files that were not known before: they say little each.
+    #[serde(default)]
+    pub guesses: u32,
+}
+
+impl Pace {
+    /// Of a worker of which only `speed` is known, perhaps from its own words.
+    pub fn guess(speed: f64) -> Self {
+        let speed = if speed.is_finite() && speed > 0.0 {
+            speed
+        } else {
+            1.0
+        };
+        Pace {
+            speed: speed.clamp(SPEED_MIN, 1.0 / SPEED_MIN),
+            reach: REACH_DEFAULT,
+            samples: 0,
+            guesses: 0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct File {
+    cost_ms: f64,
+    peak_bytes: f64,
+    output_bytes: f64,
+    input_bytes: f64,
+    samples: u32,
+}
+
+/// How far off the guesses for a language are: factors, as logarithms.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Bias {
+    cost: f64,
+    peak: f64,
+    output: f64,
+}
+
+/// Keeps at most so many, in two generations: when the younger is full it
+/// becomes the older, and what nobody asked for since is forgotten.
+#[derive(Debug)]
+struct Recent<V> {
+    young: HashMap<u64, V>,
+    old: HashMap<u64, V>,
+    max: usize,
+}
+
+impl<V: Copy> Recent<V> {
+    fn new(max: usize) -> Self {
+        Recent {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            max,
+        }
+    }
+
+    fn get(&self, key: u64) -> Option<V> {
+        self.young.get(&key).or_else(|| self.old.get(&key)).copied()
+    }
+
+    fn put(&mut self, key: u64, value: V) {
+        self.young.insert(key, value);
+        self.old.remove(&key);
+        if self.young.len() >= self.max / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+
+    fn all(&self) -> Vec<(u64, V)> {
+        let both = self.old.iter().chain(&self.young);
+        both.map(|(key, value)| (*key, *value)).collect()
+    }
+}
+
+/// What is written to disk.
+#[derive(Serialize, Deserialize)]
+pub struct Saved {
+    format: u32,
+    biases: [Bias; 2],
+    files: Vec<(u64, File)>,
+    workers: Vec<(u64, Pace)>,
+}
+
+impl Saved {
+    /// As they are written.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// See the top of the file.
+#[derive(Debug)]
+pub struct Predictor {
+    files: Recent<File>,
+    workers: Recent<Pace>,
+    biases: [Bias; 2],
+    learned: u64,
+}
+
+impl Default for Predictor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Predictor {
+    /// Knows nothing.
+    pub fn new() -> Self {
+        Predictor {
+            files: Recent::new(PREDICTED_FILES_MAX),
+            workers: Recent::new(PREDICTED_WORKERS_MAX),
+            biases: [Bias::default(); 2],
+            learned: 0,
+        }
+    }
+
+    /// Compiles learned from, in this run of the program.
+    pub fn learned(&self) -> u64 {
+        self.learned
+    }
+
+    /// Files known.
+    pub fn files(&self) -> usize {
+        self.files.young.len() + self.files.old.len()
+    }
+
+    /// What the compile will need.
+    pub fn predict(&self, profile: &Profile) -> Prediction {
+        let Some(file) = self.files.get(profile.source) else {
+            let guess = self.guess(profile);
+            return Prediction {
+                cost_ms: guess.cost_ms,
+                peak_bytes: guess.peak_bytes as u64,
+                output_bytes: guess.output_bytes as u64,
+                known: false,
+            };
+        };
+        let growth = growth(profile, &file);
+        Prediction {
+            cost_ms: file.cost_ms * growth,
+            peak_bytes: (file.peak_bytes * growth.max(1.0)) as u64,
+            output_bytes: (file.output_bytes * growth) as u64,
+            known: true,
+        }
+    }
+
+    /// By language and size alone.
+    fn guess(&self, profile: &Profile) -> File {
+        let bias = self.biases[usize::from(profile.cxx)];
+        let size = profile.input_bytes as f64;
+        let (base_ms, base_bytes, per_byte) = match profile.cxx {
+            false => (30.0, 32e6, 20.0),
+            true => (100.0, 64e6, 60.0),
+        };
+        File {
+            // About a second per MiB of preprocessed text.
+            cost_ms: (base_ms + size / 1_000.0) * bias.cost.exp(),
+            peak_bytes: (base_bytes + size * per_byte) * bias.peak.exp(),
+            output_bytes: (2_000.0 + size / 10.0) * bias.output.exp(),
+            input_bytes: size,
+            samples: 0,
+        }
+    }
+
+    /// What is known of the worker that `key` stands for.
+    pub fn pace(&self, key: u64) -> Option<Pace> {
+        self.workers.get(key)
+    }
+
+    /// A compile came to its end, `before` being what was known of the worker.
+    /// Gives what is known of it now.
+    pub fn learn(&mut self, profile: &Profile, worker: u64, before: Pace, spent: &Spent) -> Pace {
+        self.learned += 1;
+        let wall_ms = spent.wall_ms.max(1.0);
+        let predicted = self.predict(profile);
+        let cost_ms = wall_ms * before.speed;
+        let now = File {
+            cost_ms,
+            peak_bytes: spent.peak_bytes as f64,
+            output_bytes: spent.output_bytes as f64,
+            input_bytes: profile.input_bytes as f64,
+            samples: 1,
+        };
+        if !predicted.known {
+            self.learn_bias(profile, &now);
+        }
+        let file = match self.files.get(profile.source) {
+            Some(file) => blend(&file, &now, growth(profile, &file)),
+            None => now,
+        };
+        self.files.put(profile.source, file);
+        let weight = match predicted.known {
+            true => SPEED_WEIGHT_MIN.max(1.0 / f64::from(before.samples.min(1_000) + 2)),
+            false => {
+                let worth = 4 * before.samples.min(1_000) + before.guesses.min(1_000) + 4;
+                GUESS_WEIGHT.max(1.0 / f64::from(worth))
+            }
+        };
+        let sample = (predicted.cost_ms.max(1.0) / wall_ms).clamp(SPEED_MIN, 1.0 / SPEED_MIN);
+        let speed = before.speed * (sample / before.speed).powf(weight);
+        let bytes = profile.travel_bytes + spent.output_bytes;
+        let reach = match bytes >= REACH_BYTES_MIN && spent.beside_ms > 0.0 {
+            // Latency and the machines' own work are in it: never too fast.
+            true => before.reach * (bytes as f64 / spent.beside_ms / before.reach).powf(0.1),
+            false => before.reach,
+        };
+        let pace = Pace {
+            speed: speed.clamp(SPEED_MIN, 1.0 / SPEED_MIN),
+            reach: reach.clamp(1.0, 1e7),
+            samples: before.samples.saturating_add(u32::from(predicted.known)),
+            guesses: before.guesses.saturating_add(u32::from(!predicted.known)),
+        };
+        self.workers.put(worker, pace);
+        pace
+    }
+
+    /// The worker was no faster than `speed` with a compile that was given up.
+    pub fn at_most(&mut self, worker: u64, before: Pace, speed: f64) -> Pace {
+        let speed = speed.clamp(SPEED_MIN, before.speed);
+        let pace = Pace {
+            speed: before.speed * (speed / before.speed).powf(0.3),
+            ..before
+        };
+        self.workers.put(worker, pace);
+        pace
+    }
+
+    /// The compile was given up after so much, in milliseconds at speed 1.
+    pub fn at_least(&mut self, profile: &Profile, cost_ms: f64) {
+        let known = self.files.get(profile.source);
+        let mut file = known.unwrap_or_else(|| self.guess(profile));
+        file.cost_ms = file.cost_ms.max(cost_ms);
+        file.input_bytes = profile.input_bytes as f64;
+        self.files.put(profile.source, file);
+    }
+
+    /// A worker ran out of memory with it: it needs more than was thought.
+    pub fn too_large(&mut self, profile: &Profile) {
+        let predicted = self.predict(profile);
+        let mut file = self
+            .files
+            .get(profile.source)
+            .unwrap_or(self.guess(profile));
+        file.peak_bytes = predicted.peak_bytes as f64 * 1.5;
+        file.input_bytes = profile.input_bytes as f64;
+        self.files.put(profile.source, file);
+    }
+
+    fn learn_bias(&mut self, profile: &Profile, now: &File) {
+        let guess = self.guess(profile);
+        let bias = &mut self.biases[usize::from(profile.cxx)];
+        let step = |bias: &mut f64, now: f64, guess: f64| {
+            if now > 0.0 && guess > 0.0 {
+                *bias = (*bias + PRIOR_WEIGHT * (now / guess).ln()).clamp(-3.0, 3.0);
+            }
+        };
+        step(&mut bias.cost, now.cost_ms, guess.cost_ms);
+        step(&mut bias.peak, now.peak_bytes, guess.peak_bytes);
+        step(&mut bias.output, now.output_bytes, guess.output_bytes);
+    }
+
+    /// All that was learned, to be kept.
+    pub fn saved(&self) -> Saved {
+        Saved {
+            format: FORMAT,
+            biases: self.biases,
+            files: self.files.all(),
+            workers: self.workers.all(),
+        }
+    }
+
+    /// What [`Saved::to_bytes`] gave.
+    ///
+    /// # Errors
+    /// It is damaged, or of another version.
+    pub fn load(bytes: &[u8]) -> Result<Self, String> {
+        let saved: Saved = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if saved.format != FORMAT {
+            return Err(format!("format {}, not {FORMAT}", saved.format));
+        }
+        let well = |value: f64| value.is_finite() && (0.0..1e15).contains(&value);
+        let mut predictor = Predictor::new();
+        for bias in saved.biases {
+            if [bias.cost, bias.peak, bias.output]
+                .iter()
+                .any(|b| !(-3.0..=3.0).contains(b))
+            {
+                return Err("a factor out of bounds".into());
+            }
+        }
+        predictor.biases = saved.biases;
+        for (key, file) in saved.files {
+            let values = [
+                file.cost_ms,
+                file.peak_bytes,
+                file.output_bytes,
+                file.input_bytes,
+            ];
+            if !values.iter().all(|value| well(*value)) {
+                return Err("a file's figures out of bounds".into());
+            }
+            predictor.files.put(key, file);
+        }
+        for (key, pace) in saved.workers {
+            if !(SPEED_MIN..=1.0 / SPEED_MIN).contains(&pace.speed)
+                || !(1.0..=1e7).contains(&pace.reach)
+            {
+                return Err("a worker's figures out of bounds".into());
+            }
+            predictor.workers.put(key, pace);
+        }
+        Ok(predictor)
+    }
+}
+
+/// How much larger the file is than when it was learned.
+fn growth(profile: &Profile, file: &File) -> f64 {
+    let ratio = (profile.input_bytes as f64 + 1_000.0) / (file.input_bytes + 1_000.0);
+    ratio.clamp(1.0 / GROWTH_MAX, GROWTH_MAX)
+}
+
+fn blend(old: &File, now: &File, growth: f64) -> File {
+    let samples = old.samples.saturating_add(1);
+    let weight = FILE_WEIGHT_MIN.max(1.0 / f64::from(samples.max(1)));
+    let mean = |old: f64, now: f64| old * growth * (1.0 - weight) + now * weight;
+    let peak_bytes = match now.peak_bytes {
+        unmeasured if unmeasured <= 0.0 => old.peak_bytes,
+        // Too little is worse than too much: up at once, down slowly.
+        peak => peak.max(mean(old.peak_bytes, peak)),
+    };
+    File {
+        cost_ms: mean(old.cost_ms, now.cost_ms),
+        peak_bytes,
+        output_bytes: mean(old.output_bytes, now.output_bytes),
+        input_bytes: now.input_bytes,
+        samples,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(source: u64) -> Profile {
+        Profile {
+            source,
+            cxx: true,
+            input_bytes: 500_000,
+            travel_bytes: 100_000,
+        }
+    }
+
+    fn spent(wall_ms: f64) -> Spent {
+        Spent {
+            wall_ms,
+            peak_bytes: 200 << 20,
+            output_bytes: 50_000,
+            beside_ms: 12.0,
+        }
+    }
+
+    #[test]
+    fn a_file_is_known_after_one_compile() {
+        let mut predictor = Predictor::new();
+        assert!(!predictor.predict(&profile(1)).known);
+        predictor.learn(&profile(1), 7, Pace::guess(1.0), &spent(800.0));
+        let prediction = predictor.predict(&profile(1));
+        assert!(prediction.known);
+        assert_eq!(prediction.cost_ms, 800.0);
+        assert_eq!(prediction.peak_bytes, 200 << 20);
+        assert!(!predictor.predict(&profile(2)).known);
+    }
+
+    #[test]
+    fn guesses_follow_what_was_seen() {
+        let mut predictor = Predictor::new();
+        let before = predictor.predict(&profile(0)).cost_ms;
+        for source in 1..200 {
+            predictor.learn(&profile(source), 7, Pace::guess(1.0), &spent(before * 5.0));
+        }
+        let after = predictor.predict(&profile(0)).cost_ms;
+        assert!((after / before / 5.0 - 1.0).abs() < 0.1, "{before} {after}");
+    }
+
+    #[test]
+    fn a_slow_worker_is_found_out() {
+        let mut predictor = Predictor::new();
+        let fast = Pace::guess(1.0);
+        for source in 0..20 {
+            predictor.learn(&profile(source), 1, fast, &spent(500.0));
+        }
+        let mut slow = Pace::guess(1.0);
+        for source in 0..20 {
+            slow = predictor.learn(&profile(source), 2, slow, &spent(5_000.0));
+        }
+        assert!((0.05..0.3).contains(&slow.speed), "{slow:?}");
+        assert_eq!(predictor.pace(2), Some(slow));
+    }
+
+    #[test]
+    fn memory_goes_up_at_once_and_down_slowly() {
+        let mut predictor = Predictor::new();
+        let pace = Pace::guess(1.0);
+        let with = |peak_bytes| Spent {
+            peak_bytes,
+            ..spent(100.0)
+        };
+        for peak in [100 << 20, 400 << 20] {
+            predictor.learn(&profile(1), 1, pace, &with(peak));
+            assert_eq!(predictor.predict(&profile(1)).peak_bytes, peak);
+        }
+        predictor.learn(&profile(1), 1, pace, &with(100 << 20));
+        assert!(predictor.predict(&profile(1)).peak_bytes > 250 << 20);
+        let before = predictor.predict(&profile(1)).peak_bytes;
+        predictor.too_large(&profile(1));
+        assert!(predictor.predict(&profile(1)).peak_bytes > before);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_is_used_stays() {
+        let mut predictor = Predictor::new();
+        let pace = Pace::guess(1.0);
+        for source in 0..3 * PREDICTED_FILES_MAX as u64 {
+            predictor.learn(&profile(source), source, pace, &spent(1.0));
+            predictor.learn(&profile(u64::MAX), 1, pace, &spent(1.0));
+            assert!(predictor.files() <= PREDICTED_FILES_MAX);
+        }
+        assert!(predictor.predict(&profile(u64::MAX)).known);
+        assert!(!predictor.predict(&profile(0)).known);
+        assert!(predictor.workers.all().len() <= PREDICTED_WORKERS_MAX);
+    }
+
+    #[test]
+    fn it_survives_a_restart_and_refuses_garbage() {
+        let mut predictor = Predictor::new();
+        let pace = predictor.learn(&profile(1), 2, Pace::guess(0.5), &spent(300.0));
+        let bytes = predictor.saved().to_bytes();
+        let again = Predictor::load(&bytes).unwrap();
+        assert_eq!(again.predict(&profile(1)), predictor.predict(&profile(1)));
+        assert_eq!(again.pace(2), Some(pace));
+        assert!(Predictor::load(b"").is_err());
+        assert!(Predictor::load(&bytes[..bytes.len() / 2]).is_err());
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(Predictor::load(text.replace("\"format\":1", "\"format\":2").as_bytes()).is_err());
+        assert!(Predictor::load(text.replace("\"speed\":0.", "\"speed\":-0.").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_key_knows_no_folder() {
+        let (gcc, clang) = (Digest::of(b"gcc"), Digest::of(b"clang"));
+        let flags = [b"-O2".to_vec(), b"-DX=1".to_vec()];
+        let key = source_key("/home/a/p/src/x.c", &gcc, &flags);
+        assert_eq!(key, source_key("../src/x.c", &gcc, &flags[..1]));
+        assert_ne!(key, source_key("y.c", &gcc, &flags));
+        assert_ne!(key, source_key("x.c", &clang, &flags));
+        assert_ne!(key, source_key("x.c", &gcc, &flags[1..]));
+    }
+}
