@@ -5,6 +5,7 @@ pub mod command;
 pub mod daemon;
 pub mod event;
 pub mod cache;
+pub mod cgroup;
 pub mod follow;
 pub mod folder;
 pub mod grid;

@@ -1,0 +1,171 @@
+//! Workers without compilers, many in one thread: what a task gets is decided
+//! by the benchmark.
+
+use std::time::Duration;
+
+use hg_proto::digest::Digest;
+use hg_proto::frame::{self, Decoder};
+use hg_proto::limits::HEARTBEAT_MS;
+use hg_proto::v1::{self, FromWorker, ToWorker, from_worker, to_worker};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+/// Bytes of every object.
+const OBJECT_BYTES: usize = 1024;
+/// Bytes read at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// What a worker does with its tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Takes them and says that the compiler runs.
+    Hold,
+    /// Has the result of each at once.
+    Answer,
+}
+
+/// Serves one link for as long as the coordinator keeps it and `mode` has an
+/// owner.
+///
+/// # Errors
+/// The link broke.
+pub async fn serve(
+    address: &str,
+    number: usize,
+    slots: u32,
+    toolchains: Vec<v1::Toolchain>,
+    mut mode: watch::Receiver<Mode>,
+) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = format!("fake-{number}");
+    let hello = v1::Hello {
+        protocol_version: hg_proto::PROTOCOL_VERSION,
+        program_version: "0".into(),
+        instance: Digest::of(name.as_bytes()).as_bytes()[..16].to_vec(),
+        name,
+        slots,
+        cores: slots,
+        memory_bytes: 8 << 30,
+        architecture: "x86_64".into(),
+        os: "linux".into(),
+        speed_milli: 0,
+        toolchains,
+    };
+    stream
+        .write_all(&encoded(from_worker::Kind::Hello(hello)))
+        .await?;
+    let mut beat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS.into()));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut worker = Worker::default();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        tokio::select! {
+            read = stream.read(&mut buffer) => match read? {
+                0 => return Ok(()),
+                len => worker.decoder.push(&buffer[..len]),
+            },
+            _ = beat.tick() => worker.beat(),
+            changed = mode.changed() => if changed.is_err() {
+                return Ok(());
+            },
+        }
+        let now = *mode.borrow();
+        worker.work(now)?;
+        if !worker.outgoing.is_empty() {
+            stream.write_all(&worker.outgoing).await?;
+            worker.outgoing.clear();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Worker {
+    decoder: Decoder,
+    beats: u64,
+    held: Vec<(u64, Vec<u8>)>,
+    outgoing: Vec<u8>,
+}
+
+impl Worker {
+    fn work(&mut self, mode: Mode) -> std::io::Result<()> {
+        while let Some(message) = self
+            .decoder
+            .next_message::<ToWorker>()
+            .map_err(std::io::Error::other)?
+        {
+            match message.kind {
+                Some(to_worker::Kind::Dispatch(dispatch)) => self.take(dispatch),
+                Some(to_worker::Kind::Cancel(cancel)) => {
+                    self.held.retain(|(held, _)| *held != cancel.dispatch_id);
+                }
+                _ => {}
+            }
+        }
+        if mode == Mode::Answer {
+            for (dispatch_id, path) in std::mem::take(&mut self.held) {
+                self.answer(dispatch_id, path);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, dispatch: v1::Dispatch) {
+        let dispatch_id = dispatch.dispatch_id;
+        let wanted = dispatch
+            .task
+            .and_then(|task| task.outputs.into_iter().next());
+        let digests = Vec::new();
+        self.say(from_worker::Kind::Need(v1::Need {
+            dispatch_id,
+            digests,
+        }));
+        self.say(from_worker::Kind::Begun(v1::Begun { dispatch_id }));
+        self.held.push((dispatch_id, wanted.unwrap_or_default()));
+    }
+
+    fn answer(&mut self, dispatch_id: u64, path: Vec<u8>) {
+        let data = vec![7; OBJECT_BYTES];
+        let output = v1::Output {
+            path,
+            digest: Digest::of(&data).as_bytes().to_vec(),
+            size: OBJECT_BYTES as u64,
+            encoding: v1::Encoding::Identity.into(),
+            encoded_size: OBJECT_BYTES as u64,
+        };
+        self.say(from_worker::Kind::Chunk(v1::Chunk {
+            dispatch_id,
+            blob: 0,
+            data,
+            last: true,
+        }));
+        let result = v1::TaskResult {
+            outputs: vec![output],
+            ..v1::TaskResult::default()
+        };
+        self.say(from_worker::Kind::Done(v1::Done {
+            dispatch_id,
+            result: Some(result),
+        }));
+    }
+
+    fn beat(&mut self) {
+        self.beats += 1;
+        self.say(from_worker::Kind::Heartbeat(v1::Heartbeat {
+            sequence: self.beats,
+            running: self.held.len() as u32,
+            memory_available_bytes: 6 << 30,
+            ..v1::Heartbeat::default()
+        }));
+    }
+
+    fn say(&mut self, kind: from_worker::Kind) {
+        self.outgoing.extend(encoded(kind));
+    }
+}
+
+fn encoded(kind: from_worker::Kind) -> Vec<u8> {
+    frame::encode(&FromWorker { kind: Some(kind) }).expect("a small message")
+}

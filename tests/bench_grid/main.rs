@@ -1,0 +1,94 @@
+//! `cargo run --release -p hg-tests --bin gridbench [--only NAME] [--rounds N]
+//! [--jobs N]`: what the grid bears (`links`), how near a build comes to what
+//! its workers could do at best (`speedup`), and what a grid that is no good
+//! costs a build (`never-slower`).
+
+mod fake;
+mod links;
+mod never_slower;
+mod process;
+mod speedup;
+
+use std::process::ExitCode;
+
+use hg_tests::programs;
+
+/// Rounds of what is measured pair by pair.
+const ROUNDS_DEFAULT: usize = 5;
+
+/// What was typed.
+struct Options {
+    only: Option<String>,
+    rounds: usize,
+    /// Of make; none: as many as there are cores.
+    jobs: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let options = match read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!(
+                "{why}\ngridbench [--only links|speedup|never-slower] [--rounds N] [--jobs N]"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    let programs = match programs::build(true) {
+        Ok(programs) => programs,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let wanted = |name| options.only.as_deref().is_none_or(|only| only == name);
+    if wanted("links") {
+        links::run(&programs);
+    }
+    if wanted("speedup") {
+        speedup::run(&programs);
+    }
+    if wanted("never-slower") {
+        never_slower::run_pairs(&programs, options.rounds, options.jobs);
+    }
+    ExitCode::SUCCESS
+}
+
+fn read(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options {
+        only: None,
+        rounds: ROUNDS_DEFAULT,
+        jobs: None,
+    };
+    while let Some(flag) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{flag}: no value"))?;
+        let number = || {
+            value
+                .parse::<usize>()
+                .map_err(|error| format!("{flag}: {error}"))
+        };
+        match flag.as_str() {
+            "--only" if ["links", "speedup", "never-slower"].contains(&value.as_str()) => {
+                options.only = Some(value);
+            }
+            "--rounds" => options.rounds = number()?.max(1),
+            "--jobs" => options.jobs = Some(number()?.max(1)),
+            _ => return Err(format!("{flag} {value}: unknown")),
+        }
+    }
+    Ok(options)
+}
+
+/// Median, and the range in brackets.
+fn spread(values: &mut [f64]) -> String {
+    values.sort_by(f64::total_cmp);
+    let (Some(first), Some(last)) = (values.first(), values.last()) else {
+        return "none".to_owned();
+    };
+    let median = values[values.len() / 2];
+    format!("{median:.3} [{first:.3} .. {last:.3}]")
+}
+
+fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "MISSED" }
+}

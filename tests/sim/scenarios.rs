@@ -1,0 +1,420 @@
+//! What is simulated, and what is to come of it.
+
+use std::time::Instant;
+
+use fastrand::Rng;
+use hg_coord::scheduler::Policy;
+
+use crate::pool::{self, Fault, Machine};
+use crate::report::{Figures, head, name, row};
+use crate::workload::{self, Client, Source};
+use crate::world::{Outcome, Setup, run};
+
+/// Mean cost of a compile, in milliseconds at speed 1.
+const MEAN_MS: f64 = 1_500.0;
+/// Ours, and what it is compared with.
+const POLICIES: [Policy; 5] = [
+    Policy::Expected,
+    Policy::Random,
+    Policy::RoundRobin,
+    Policy::LeastLoaded,
+    Policy::TwoChoices,
+];
+
+/// What was typed.
+#[derive(Default)]
+pub struct Options {
+    /// Of everything random.
+    pub seed: Option<u64>,
+    /// How many there are to compile, in place of each scenario's own number.
+    pub tasks: Option<u64>,
+    /// How many machines, where the pool can have any number.
+    pub workers: Option<u64>,
+}
+
+impl Options {
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or(1)
+    }
+
+    fn tasks(&self, default: usize) -> usize {
+        self.tasks.map_or(default, |tasks| tasks.max(100) as usize)
+    }
+
+    fn workers(&self, default: usize) -> usize {
+        self.workers
+            .map_or(default, |workers| workers.max(3) as usize)
+    }
+
+    fn random(&self) -> Rng {
+        Rng::with_seed(self.seed())
+    }
+}
+
+/// Something that must hold.
+pub struct Target {
+    /// In words, with the figures.
+    pub what: String,
+    /// Whether it does.
+    pub met: bool,
+}
+
+/// One of them.
+pub struct Scenario {
+    /// As it is typed.
+    pub name: &'static str,
+    /// For people.
+    pub about: &'static str,
+    /// Runs it.
+    pub run: fn(&Options, &mut Vec<Target>),
+}
+
+/// All of them.
+pub const ALL: [Scenario; 8] = [
+    Scenario {
+        name: "equal",
+        about: "20 equal machines, 50 clients, compiles at random times, 80% load",
+        run: |options, targets| {
+            load(
+                options,
+                targets,
+                "equal",
+                pool::equal(options.workers(20), 8),
+            )
+        },
+    },
+    Scenario {
+        name: "mixed",
+        about: "60 machines of three speeds, 50 clients, 80% load",
+        run: |options, targets| {
+            let machines = pool::mixed(options.workers(60), &mut options.random());
+            load(options, targets, "mixed", machines);
+        },
+    },
+    Scenario {
+        name: "pi",
+        about: "two servers and 40 Raspberry Pis, 50 clients, 80% load",
+        run: |options, targets| load(options, targets, "Pi-heavy", pool::pis()),
+    },
+    Scenario {
+        name: "builds",
+        about: "make -jN by 1, 10 and 500 clients, on each pool",
+        run: builds,
+    },
+    Scenario {
+        name: "fair",
+        about: "20 clients that want as much as they can get",
+        run: fair,
+    },
+    Scenario {
+        name: "bursts",
+        about: "500 clients that want 40 compiles at a time",
+        run: bursts,
+    },
+    Scenario {
+        name: "faults",
+        about: "1% and 10% of the machines fail, break, hang or slow down",
+        run: faults,
+    },
+    Scenario {
+        name: "scale",
+        about: "a million tasks on 10,000 workers, and what a decision costs",
+        run: scale,
+    },
+];
+
+/// What an earlier build of all these files has taught.
+pub fn learn(seed: u64, machines: &[Machine], sources: &[Source]) -> Outcome {
+    let jobs = 2 * pool::slots(machines);
+    let everything = Client {
+        arrivals: workload::Arrivals::Closed(jobs),
+        sources: (0..sources.len()).collect(),
+    };
+    run(Setup {
+        seed,
+        policy: Policy::Expected,
+        extras: true,
+        machines,
+        sources,
+        clients: &[everything],
+        learned: None,
+    })
+}
+
+struct Grid<'a> {
+    seed: u64,
+    machines: &'a [Machine],
+    sources: &'a [Source],
+    learned: &'a [u8],
+}
+
+impl Grid<'_> {
+    fn run(&self, policy: Policy, clients: &[Client]) -> Figures {
+        let setup = || Setup {
+            seed: self.seed,
+            policy,
+            extras: policy == Policy::Expected,
+            machines: self.machines,
+            sources: self.sources,
+            clients,
+            learned: Some(self.learned),
+        };
+        let outcome = run(setup());
+        assert!(
+            outcome.tasks.iter().all(|task| task.ends == 1),
+            "each task ends once"
+        );
+        assert_eq!(outcome.leaked, 0, "nothing is held at the end");
+        Figures::new(&setup(), &outcome)
+    }
+
+    /// A table of all policies.
+    fn compare(&self, title: &str, fair: bool, clients: &[Client]) -> Vec<Figures> {
+        head(title);
+        let one = |policy| {
+            let figures = self.run(policy, clients);
+            row(name(policy), fair, &figures);
+            figures
+        };
+        POLICIES.map(one).into()
+    }
+}
+
+fn target(targets: &mut Vec<Target>, met: bool, what: String) {
+    targets.push(Target { what, met });
+}
+
+/// Ours is ahead of each of the others, by its makespan or by its slow ones.
+fn ahead(targets: &mut Vec<Target>, what: &str, all: &[Figures]) {
+    let ours = all[0];
+    for (policy, other) in POLICIES.iter().zip(all).skip(1) {
+        target(
+            targets,
+            ours.makespan_s < other.makespan_s || ours.p99 < other.p99,
+            format!(
+                "{what}: ahead of {} (makespan {:.1} s, theirs {:.1} s; p99 {:.1}, theirs {:.1})",
+                name(*policy),
+                ours.makespan_s,
+                other.makespan_s,
+                ours.p99,
+                other.p99
+            ),
+        );
+    }
+}
+
+fn frugal(targets: &mut Vec<Target>, what: &str, ours: &Figures) {
+    target(
+        targets,
+        ours.hedges <= 0.05 && ours.retries <= 0.1,
+        format!(
+            "{what}: hedges {:.2}% of the work (5%), retries {:.2}% of the tasks (10%)",
+            ours.hedges * 100.0,
+            ours.retries * 100.0
+        ),
+    );
+}
+
+fn load(options: &Options, targets: &mut Vec<Target>, what: &str, machines: Vec<Machine>) {
+    let mut random = options.random();
+    let tasks = options.tasks(20_000);
+    let sources = workload::sources(tasks / 4, MEAN_MS, &mut random);
+    let learned = learn(options.seed(), &machines, &sources).learned;
+    let work = 0.8 * pool::capacity(&machines, usize::MAX);
+    let clients = workload::poisson(50, tasks, work, &sources, &mut random);
+    let grid = Grid {
+        seed: options.seed(),
+        machines: &machines,
+        sources: &sources,
+        learned: &learned,
+    };
+    let title = format!(
+        "{what}: {} machines, {tasks} tasks, 80% load",
+        machines.len()
+    );
+    let all = grid.compare(&title, false, &clients);
+    target(
+        targets,
+        all[0].over() <= 1.1,
+        format!("{what}: makespan {:.3} of the bound (1.1)", all[0].over()),
+    );
+    // Where all workers are alike it does not matter much which is chosen.
+    if what != "equal" {
+        ahead(targets, what, &all);
+    }
+    frugal(targets, what, &all[0]);
+}
+
+fn builds(options: &Options, targets: &mut Vec<Target>) {
+    let pools = [
+        ("equal", pool::equal(20, 8)),
+        ("mixed", pool::mixed(60, &mut options.random())),
+        ("Pi-heavy", pool::pis()),
+    ];
+    for (what, machines) in pools {
+        let mut random = options.random();
+        let sources = workload::sources(2_000, MEAN_MS, &mut random);
+        let first = learn(options.seed(), &machines, &sources);
+        let grid = Grid {
+            seed: options.seed(),
+            machines: &machines,
+            sources: &sources,
+            learned: &first.learned,
+        };
+        let slots = pool::slots(&machines);
+        for (clients, jobs, tasks) in [(1, slots, 2_000), (1, 32, 500), (10, 32, 400), (500, 8, 20)]
+        {
+            let clients = workload::builds(clients, jobs, tasks, &sources, &mut random);
+            let title = format!(
+                "{what}: {} times make -j{jobs}, {tasks} files each",
+                clients.len()
+            );
+            let all = grid.compare(&title, false, &clients);
+            if what != "equal" {
+                ahead(targets, &title, &all);
+            }
+            frugal(targets, &title, &all[0]);
+        }
+    }
+}
+
+fn fair(options: &Options, targets: &mut Vec<Target>) {
+    let mut random = options.random();
+    let machines = pool::mixed(20, &mut random);
+    let sources = workload::sources(2_000, MEAN_MS, &mut random);
+    let learned = learn(options.seed(), &machines, &sources).learned;
+    let clients = workload::builds(20, 64, 400, &sources, &mut random);
+    let grid = Grid {
+        seed: options.seed(),
+        machines: &machines,
+        sources: &sources,
+        learned: &learned,
+    };
+    let all = grid.compare("20 machines, 20 times make -j64", true, &clients);
+    target(
+        targets,
+        all[0].jain >= 0.95,
+        format!("fairness {:.3} by Jain's index (0.95)", all[0].jain),
+    );
+}
+
+fn bursts(options: &Options, targets: &mut Vec<Target>) {
+    let mut random = options.random();
+    let machines = pool::mixed(options.workers(60), &mut random);
+    let sources = workload::sources(2_000, MEAN_MS, &mut random);
+    let learned = learn(options.seed(), &machines, &sources).learned;
+    let work = 0.6 * pool::capacity(&machines, usize::MAX);
+    let tasks = options.tasks(20_000);
+    let clients = workload::bursts(500, tasks, 40, work, &sources, &mut random);
+    let grid = Grid {
+        seed: options.seed(),
+        machines: &machines,
+        sources: &sources,
+        learned: &learned,
+    };
+    let all = grid.compare(
+        "mixed: 500 clients, bursts of 40, 60% load",
+        false,
+        &clients,
+    );
+    ahead(targets, "bursts", &all);
+    frugal(targets, "bursts", &all[0]);
+}
+
+fn faults(options: &Options, targets: &mut Vec<Target>) {
+    let mut random = options.random();
+    let well = pool::mixed(options.workers(100), &mut random);
+    let sources = workload::sources(2_000, MEAN_MS, &mut random);
+    let learned = learn(options.seed(), &well, &sources).learned;
+    let work = 0.6 * pool::capacity(&well, usize::MAX);
+    let clients = workload::poisson(50, options.tasks(20_000), work, &sources, &mut random);
+    for fault in [
+        Fault::Failing,
+        Fault::Breaking,
+        Fault::Hanging,
+        Fault::Slowed,
+    ] {
+        for share in [0.01, 0.1] {
+            let mut machines = well.clone();
+            pool::spoil(&mut machines, share, fault, &mut options.random());
+            let grid = Grid {
+                seed: options.seed(),
+                machines: &machines,
+                sources: &sources,
+                learned: &learned,
+            };
+            let what = format!(
+                "{fault:?}, {:.0}% of {} machines",
+                share * 100.0,
+                machines.len()
+            );
+            let all = grid.compare(&format!("{what}, mixed, 60% load"), false, &clients);
+            ahead(targets, &what, &all);
+            frugal(targets, &what, &all[0]);
+        }
+    }
+}
+
+fn scale(options: &Options, targets: &mut Vec<Target>) {
+    let sizes = match options.workers {
+        Some(workers) => vec![workers.max(3) as usize],
+        None => vec![100, 1_000, 10_000],
+    };
+    head("scale: mixed, 80% load, best of three");
+    let mut costs_us = Vec::new();
+    for workers in sizes {
+        // As many tasks for each worker, so that each run is as long.
+        let figures = (0..3).map(|_| one_scale(options, workers, workers * 60));
+        let figures = figures
+            .max_by(|a, b| a.rate.total_cmp(&b.rate))
+            .expect("three runs");
+        row(&format!("{workers}"), false, &figures);
+        costs_us.push(1e6 / figures.rate);
+        target(
+            targets,
+            figures.rate >= 50_000.0,
+            format!(
+                "{workers} workers: {:.0} decisions a second (50,000)",
+                figures.rate
+            ),
+        );
+    }
+    if let (Some(few), Some(many)) = (costs_us.first(), costs_us.last()) {
+        target(
+            targets,
+            many / few <= 2.0,
+            format!(
+                "a decision costs {few:.1} us with the fewest, {many:.1} us with the most workers: {:.2} times (2)",
+                many / few
+            ),
+        );
+    }
+    if options.workers.is_none() {
+        let tasks = options.tasks(1_000_000);
+        let since = Instant::now();
+        let figures = one_scale(options, 10_000, tasks);
+        row("10000, long", false, &figures);
+        let took_s = since.elapsed().as_secs_f64();
+        target(
+            targets,
+            took_s <= 600.0,
+            format!("10,000 workers and {tasks} tasks in {took_s:.0} s (600)"),
+        );
+    }
+}
+
+fn one_scale(options: &Options, workers: usize, tasks: usize) -> Figures {
+    let mut random = options.random();
+    let machines = pool::mixed(workers, &mut random);
+    let sources = workload::sources(20_000, MEAN_MS, &mut random);
+    let learned = learn(options.seed(), &pool::mixed(100, &mut random), &sources).learned;
+    let work = 0.8 * pool::capacity(&machines, usize::MAX);
+    let clients = workload::poisson(500, tasks, work, &sources, &mut random);
+    let grid = Grid {
+        seed: options.seed(),
+        machines: &machines,
+        sources: &sources,
+        learned: &learned,
+    };
+    grid.run(Policy::Expected, &clients)
+}
