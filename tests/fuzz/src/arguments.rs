@@ -53,12 +53,18 @@ fuzz_target!(|data: &[u8]| {
     let _ = compile.dependency_path();
     let _ = compile.preprocess_args(dialect, Some(b"/proc/self/fd/3"));
     if compile.travel.is_ok() {
-        let output: &[u8] = if compile.assembly { b"out.s" } else { output };
         let input: &[u8] = match compile.source.rsplit(|&byte| byte == b'/').next() {
             // Names of folders, and names that would be options, never leave.
             None | Some(b"" | b"." | b"..") => return,
             Some(name) if name.starts_with(b"-") || name.starts_with(b"@") => return,
             Some(name) => name,
+        };
+        // As the client names it: never like the input.
+        let output: &[u8] = match (compile.assembly, input) {
+            (false, b"out.o") => b"out2.o",
+            (false, _) => output,
+            (true, b"out.s") => b"out2.s",
+            (true, _) => b"out.s",
         };
         let sent = compile.travel_args(dialect, input, output);
         let verdict = args::check_travelled(dialect, &sent, &[input], &[output]);

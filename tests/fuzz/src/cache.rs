@@ -44,7 +44,12 @@ fn includes(kind: u8, bytes: &[u8]) {
     let (before, after) = bytes.split_at(bytes.len() * usize::from(kind) / 256);
     let text = [before, b"\n#include \"hidden.h\"\n", after].concat();
     let found = scan::scan(&text);
-    assert!(found.includes.iter().any(|header| header.name == b"hidden.h"));
+    assert!(
+        found
+            .includes
+            .iter()
+            .any(|header| header.name == b"hidden.h")
+    );
     scan::without_includes(&text);
     scan::asked_of(&text, b"HAS");
 }
