@@ -1,6 +1,6 @@
 //! Wrappers in front of compilers, and builds in front of both.
 
-use crate::case::{C, CXX, Case, GCC, GNU, GXX, case};
+use crate::case::{C, CLANG, CXX, Case, GCC, GNU, GXX, case};
 
 const MAKEFILE: &str = "OBJS = a.o w.o b.o\nall: $(OBJS)\na.o: a.c a.h\n\tgcc -O2 -c a.c -o a.o\nw.o: w.c\n\tcc -c w.c -o w.o\nb.o: sub/b.c\n\t$(CC) -c sub/b.c -o b.o\n";
 const NINJA: &str = "rule cc\n  command = gcc -MMD -MF $out.d -c $in -o $out\n  depfile = $out.d\n  deps = gcc\nbuild a.o: cc a.c\nbuild b.o: cc sub/b.c\n";
@@ -20,7 +20,7 @@ pub const CASES: &[Case] = &[
     case("linked compiler", C, "remote", "$hg ./$CX -c a.c").after("ln -s $(command -v $CX) $CX"),
     case("linked compiler of another name", C, "*", "$hg ./mycc -c a.c").after("ln -s $(command -v $CX) mycc"),
     case("linked compiler of another kind", GCC, "*", "$hg ./g++ -c a.c").after("ln -s $(command -v gcc) g++"),
-    case("clang called gcc", GCC, "*", "$hg ./gcc -c a.c -fcolor-diagnostics").after("ln -s /usr/bin/clang gcc"),
+    case("clang called gcc", CLANG, "*", "$hg ./gcc -c a.c -fcolor-diagnostics").after("ln -s /usr/bin/clang gcc"),
     case("gcc called clang", GCC, "*", "$hg ./clang -c a.c -Weverything").after("ln -s /usr/bin/gcc clang"),
     case("script called gcc", GCC, "any", "$hg ./gcc -c a.c").after("printf '#!/bin/sh\\nexec /usr/bin/gcc -DSCRIPT -O2 \"$@\"\\n' >gcc; chmod +x gcc"),
     case("script called gcc in PATH", GCC, "any", "PATH=$PWD/bin:$PATH $cc -c a.c").after("mkdir bin; printf '#!/bin/sh\\necho wrapped >&2\\nexec /usr/bin/gcc \"$@\"\\n' >bin/gcc; chmod +x bin/gcc"),
