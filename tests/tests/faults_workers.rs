@@ -178,6 +178,15 @@ fn its_disk_is_full() {
     let filler = vec![1; 300 << 10];
     // Takes what there is.
     let _ = fs::write(disk.join("filler"), filler);
+    // While there is no other it is asked for certain.
+    let project = Project::of(4);
+    let mut make = project.hgbuild_make(&grid.address(), &["-j4"]);
+    let mut plain = project.plain_make(&["-j4"]);
+    project.assert_same("disk full, alone", &mut plain, &mut make);
+    assert!(
+        field(&grid, "full", "tasks_failed") + refused(&grid) > 0,
+        "it was never asked"
+    );
     grid.add_worker();
     grid.wait_for_workers(2);
     let project = Project::of(10);
@@ -193,10 +202,6 @@ fn its_disk_is_full() {
         project.events().iter().any(|e| e.place == "remote"),
         "{}",
         project.told()
-    );
-    assert!(
-        field(&grid, "full", "tasks_failed") + refused(&grid) > 0,
-        "it was never asked"
     );
 }
 
