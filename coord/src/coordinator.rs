@@ -83,6 +83,21 @@ impl Default for Settings {
     }
 }
 
+/// How long the compiler may be expected to run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Patience {
+    /// Milliseconds for a compile of any cost.
+    horizon_ms: f64,
+    /// Milliseconds for each of its cost, if that is more.
+    per_cost: f64,
+}
+
+impl Patience {
+    fn ms(&self, cost_ms: f64) -> f64 {
+        self.horizon_ms.max(self.per_cost * cost_ms)
+    }
+}
+
 /// What happened. Numbers of workers and tasks are the caller's and never used twice.
 #[derive(Debug)]
 pub enum Event {
@@ -472,16 +487,21 @@ impl Step<'_> {
     /// How long a compile of this cost may take on a worker; where it takes
     /// longer it had better wait for a faster one. While a build goes on slow
     /// workers help, with what they finish before its likely end.
-    fn patience_ms(&self, toolchain: &Digest, cost_ms: f64) -> f64 {
+    fn patience(&self, toolchain: &Digest) -> Patience {
         if !self.core.scheduler.expects() {
-            return f64::INFINITY;
+            return Patience {
+                horizon_ms: f64::INFINITY,
+                per_cost: 0.0,
+            };
         }
         let Some(fastest) = self.core.registry.fastest(toolchain) else {
-            return 0.0;
+            return Patience::default();
         };
         let waiting_ms = self.core.queue.cost_ms(toolchain) as f64 + self.lately_ms(toolchain);
-        let horizon_ms = waiting_ms / self.core.registry.capacity(toolchain).max(1e-3);
-        horizon_ms.max(PATIENCE_MIN * cost_ms / fastest)
+        Patience {
+            horizon_ms: waiting_ms / self.core.registry.capacity(toolchain).max(1e-3),
+            per_cost: PATIENCE_MIN / fastest,
+        }
     }
 
     /// A worker for a task, other than those it has or that failed it; `beside`:
@@ -490,7 +510,9 @@ impl Step<'_> {
         let job = self.core.jobs.get(task)?;
         let mut excluded = job.excluded.clone();
         excluded.extend(job.running.iter().map(|attempt| attempt.worker));
-        let alone_ms = self.patience_ms(&job.demand.toolchain, job.prediction.cost_ms);
+        let alone_ms = self
+            .patience(&job.demand.toolchain)
+            .ms(job.prediction.cost_ms);
         let patience_ms = beside.unwrap_or(alone_ms);
         let core = &mut *self.core;
         let job = core.jobs.get(task)?;
@@ -508,7 +530,7 @@ impl Step<'_> {
     /// Gives a waiting task a slot, or a place in the queue.
     fn place(&mut self, task: TaskId) {
         if let Some(choice) = self.choose(task, None) {
-            return self.start(task, &choice, false);
+            return self.start(task, choice.worker, choice.compile_ms, false);
         }
         self.wait(task);
     }
@@ -571,14 +593,14 @@ impl Step<'_> {
     }
 
     /// Gives a task the worker that was chosen for it.
-    fn start(&mut self, task: TaskId, choice: &Choice, hedge: bool) {
+    fn start(&mut self, task: TaskId, worker: WorkerId, compile_ms: f64, hedge: bool) {
         let dispatch = DispatchId(self.core.dispatches + 1);
         let Some(job) = self.core.jobs.get(task) else {
             return;
         };
         let peak_bytes = job.prediction.peak_bytes;
-        if self.core.registry.book(choice.worker, dispatch, peak_bytes) {
-            self.dispatch(task, choice.worker, dispatch, choice.compile_ms, hedge);
+        if self.core.registry.book(worker, dispatch, peak_bytes) {
+            self.dispatch(task, worker, dispatch, compile_ms, hedge);
         } else if !hedge {
             self.wait(task);
         }
@@ -644,15 +666,7 @@ impl Step<'_> {
                 self.steal(id);
                 return;
             };
-            let dispatch = DispatchId(self.core.dispatches + 1);
-            let peak_bytes = |core: &Coordinator| {
-                let job = core.jobs.get(task);
-                job.map_or(0, |job| job.prediction.peak_bytes)
-            };
-            let peak_bytes = peak_bytes(self.core);
-            if self.core.registry.book(id, dispatch, peak_bytes) {
-                self.dispatch(task, id, dispatch, compile_ms, false);
-            }
+            self.start(task, id, compile_ms, false);
         }
         let takes_ahead = |worker: &crate::registry::Worker| worker.takes_ahead();
         if self.core.send_ahead
@@ -724,13 +738,9 @@ impl Step<'_> {
         let core = &*self.core;
         let worker = core.registry.get(id)?;
         let digests = worker.spec.digests.clone();
-        // Patience that holds for any cost, and what is added for each.
-        let patience: Vec<(Digest, f64, f64)> = digests
+        let patience: Vec<(Digest, Patience)> = digests
             .iter()
-            .map(|digest| {
-                let per_cost = self.patience_ms(digest, 1e9) / 1e9;
-                (*digest, self.patience_ms(digest, 0.0), per_cost)
-            })
+            .map(|digest| (*digest, self.patience(digest)))
             .collect();
         let slow = |digest: &Digest| {
             let fastest = core.registry.fastest(digest).unwrap_or(0.0);
@@ -748,8 +758,8 @@ impl Step<'_> {
             let Some(job) = jobs.get(task) else {
                 return false;
             };
-            let known = patience.iter().find(|(d, ..)| *d == job.demand.toolchain);
-            let Some((_, horizon_ms, per_cost)) = known else {
+            let known = patience.iter().find(|(d, _)| *d == job.demand.toolchain);
+            let Some((_, patience)) = known else {
                 return false;
             };
             let cost_ms = job.prediction.cost_ms;
@@ -757,7 +767,7 @@ impl Step<'_> {
                 .waiting_ms
                 .map_or(0, |since| now_ms.saturating_sub(since));
             // What has waited so long may run as long.
-            let patience_ms = horizon_ms.max(per_cost * cost_ms).max(waited_ms as f64);
+            let patience_ms = patience.ms(cost_ms).max(waited_ms as f64);
             !job.excluded.contains(&id)
                 && worker.has_room(job.prediction.peak_bytes)
                 && cost_ms <= patience_ms * worker.pace.speed
@@ -801,25 +811,18 @@ impl Step<'_> {
             let Some(idle) = self.core.registry.get(id) else {
                 return self.place(task);
             };
-            let (completion_ms, compile_ms) = expected(idle, cost_ms, 0);
-            let choice = Choice {
-                worker: id,
-                completion_ms,
-                compile_ms,
-            };
-            self.start(task, &choice, false);
+            let (_, compile_ms) = expected(idle, cost_ms, 0);
+            self.start(task, id, compile_ms, false);
         }
     }
 
     fn need_received(&mut self, worker: WorkerId, dispatch: DispatchId, inputs: bool) {
-        if self.runs_on(worker, dispatch) {
-            let phase = if inputs {
-                Phase::Feeding(self.now_ms)
-            } else {
-                Phase::Compiling
-            };
-            self.core.jobs.advance(dispatch, phase, self.now_ms);
-        }
+        let phase = if inputs {
+            Phase::Feeding(self.now_ms)
+        } else {
+            Phase::Compiling
+        };
+        self.advance(worker, dispatch, phase);
     }
 
     fn inputs_progressed(&mut self, dispatch: DispatchId, complete: bool) {
@@ -835,18 +838,24 @@ impl Step<'_> {
         self.core.jobs.advance(dispatch, phase, self.now_ms);
     }
 
+    /// The worker's attempt goes on to `phase`. `false`: it has no such attempt.
+    fn advance(&mut self, worker: WorkerId, dispatch: DispatchId, phase: Phase) -> bool {
+        let runs = self.runs_on(worker, dispatch);
+        if runs {
+            self.core.jobs.advance(dispatch, phase, self.now_ms);
+        }
+        runs
+    }
+
     fn runs_on(&self, worker: WorkerId, dispatch: DispatchId) -> bool {
         let attempt = self.core.jobs.attempt(dispatch);
         attempt.is_some_and(|(_, _, attempt)| attempt.worker == worker)
     }
 
     fn compile_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
-        if !self.runs_on(worker, dispatch) {
+        if !self.advance(worker, dispatch, Phase::Compiling) {
             return;
         }
-        self.core
-            .jobs
-            .advance(dispatch, Phase::Compiling, self.now_ms);
         let Some((_, job, attempt)) = self.core.jobs.attempt(dispatch) else {
             return;
         };
@@ -864,12 +873,9 @@ impl Step<'_> {
 
     /// The first result to come is taken; the others need not come.
     fn result_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
-        if !self.runs_on(worker, dispatch) {
+        if !self.advance(worker, dispatch, Phase::Returning) {
             return;
         }
-        self.core
-            .jobs
-            .advance(dispatch, Phase::Returning, self.now_ms);
         self.end_others(dispatch);
     }
 
@@ -1157,7 +1163,7 @@ impl Step<'_> {
             && choice.completion_ms < gain_ms
         {
             self.core.hedges_ms -= cost_ms;
-            self.start(task, &choice, true);
+            self.start(task, choice.worker, choice.compile_ms, true);
         }
         // Even then: the second attempt may fail.
         self.core.jobs.look_again(dispatch, self.now_ms + look_ms);
@@ -1171,7 +1177,7 @@ impl Step<'_> {
         let mut free = registry.free(toolchain);
         self.core.queue.cost_ms(toolchain) == 0
             && free.next().is_some_and(|(speed_min, _)| speed_min > speed)
-            && left_ms as f64 > self.patience_ms(toolchain, 0.0)
+            && left_ms as f64 > self.patience(toolchain).horizon_ms
     }
 
     fn shutdown(&mut self) {

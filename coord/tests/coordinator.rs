@@ -527,14 +527,20 @@ fn one_task_is_sent_ahead_and_begins_when_there_is_a_slot() {
     assert!(worker.running.contains_key(&sent[1].3));
 }
 
-#[test]
-fn what_was_sent_ahead_waits_no_longer_than_in_the_queue() {
+/// A worker that has tasks 2 and 3, the last one sent ahead.
+fn one_ahead() -> (Grid, Vec<(u64, u64, u32, DispatchId)>) {
     let mut grid = Grid::with(&[(1, 1)], true);
     let first = dispatched(&grid.submit(1, "a"))[0].3;
     grid.submit(2, "a");
     grid.submit(3, "a");
     let sent = dispatched(&grid.done(1, first));
     assert_eq!(sent.len(), 2);
+    (grid, sent)
+}
+
+#[test]
+fn what_was_sent_ahead_waits_no_longer_than_in_the_queue() {
+    let (mut grid, sent) = one_ahead();
     grid.began(1, sent[0].3);
     assert!(failed(&grid.pass(4_900)).is_empty());
     assert_eq!(failed(&grid.pass(200)), [(3, Code::Queue)]);
@@ -550,12 +556,7 @@ fn what_was_sent_ahead_waits_no_longer_than_in_the_queue() {
 
 #[test]
 fn what_was_sent_ahead_moves_to_a_worker_that_is_idle() {
-    let mut grid = Grid::with(&[(1, 1)], true);
-    let first = dispatched(&grid.submit(1, "a"))[0].3;
-    grid.submit(2, "a");
-    grid.submit(3, "a");
-    let sent = dispatched(&grid.done(1, first));
-    assert_eq!(sent.len(), 2);
+    let (mut grid, sent) = one_ahead();
     let actions = grid.join(2, 1);
     let cancelled = Action::CancelDispatch {
         worker: WorkerId(1),

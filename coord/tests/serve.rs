@@ -652,8 +652,8 @@ async fn workers_that_cheat_with_outputs_are_dropped() {
     type Cheat = fn(&mut Worker, u64);
     let cheats: [(&str, Cheat); 4] = [
         ("bad_chunk", |worker, dispatch_id| {
-            // Beyond the window.
-            for _ in 0..=OUTPUT_WINDOW_BYTES as usize / CHUNK_BYTES_MAX * 4 {
+            // Beyond the window, and all that the client's HTTP/2 takes in unasked (2 MiB).
+            for _ in 0..=OUTPUT_WINDOW_BYTES as usize / CHUNK_BYTES_MAX * 16 {
                 let data = vec![1; CHUNK_BYTES_MAX];
                 let chunk = v1::Chunk {
                     dispatch_id,

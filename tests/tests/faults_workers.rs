@@ -91,18 +91,7 @@ fn killed_in_a_compile() {
     );
     // Its next start ends the compilers that it left, and forgets their folders.
     let state = grid.folder().join("worker-1");
-    let mut again = hg_tests::command::scrubbed(&programs().worker, grid.folder(), grid.folder());
-    again
-        .args([
-            "serve",
-            "--coordinator",
-            &grid.address(),
-            "--slots",
-            "2",
-            "--dedicated",
-        ])
-        .args(["--name", "worker-1", "--http", "127.0.0.1:0", "--state"])
-        .arg(&state);
+    let mut again = worker_command(&grid, "worker-1", &state);
     let log = grid.folder().join("again.log");
     grid.workers[0] = hg_tests::daemon::Daemon::start("worker-1", &mut again, log);
     grid.wait_for_workers(2);
@@ -209,8 +198,8 @@ fn refused(grid: &Grid) -> u64 {
     metric(grid, "hybridgrid_retries_total")
 }
 
-/// A worker with a state folder and a PATH of its own.
-fn add_worker(grid: &mut Grid, name: &str, state: &Path, path: Option<&OsStr>) {
+/// A worker with a state folder of its own, not started yet.
+fn worker_command(grid: &Grid, name: &str, state: &Path) -> Command {
     let mut command = hg_tests::command::scrubbed(&programs().worker, grid.folder(), grid.folder());
     command
         .args([
@@ -222,10 +211,15 @@ fn add_worker(grid: &mut Grid, name: &str, state: &Path, path: Option<&OsStr>) {
             "--dedicated",
         ])
         .args(["--name", name, "--http", "127.0.0.1:0", "--state"])
-        .arg(state)
-        // Not in memory: it is this disk that counts.
-        .arg("--scratch")
         .arg(state);
+    command
+}
+
+/// A worker with a state folder and a PATH of its own.
+fn add_worker(grid: &mut Grid, name: &str, state: &Path, path: Option<&OsStr>) {
+    let mut command = worker_command(grid, name, state);
+    // Not in memory: it is this disk that counts.
+    command.arg("--scratch").arg(state);
     if let Some(path) = path {
         command.env("PATH", path);
     }
