@@ -7,14 +7,14 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use hg_proto::args::Reason;
+use hg_proto::args::{Argument, Compile, Reason};
 use hg_proto::toolchain::Family;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::answer::{Answer, Output};
 use crate::cache::{Cache, Trouble};
 use crate::capture::{self, Said};
-use crate::closure::{COMPUTED_QUESTION, Listed};
+use crate::closure::{self, COMPUTED_QUESTION, Listed};
 use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
 use crate::day_log::Event;
@@ -30,6 +30,7 @@ use crate::preprocessed::{self, Text};
 use crate::search;
 use crate::slots::Slot;
 use crate::store::{self, Compiled, Made, Refused, Shared};
+use crate::watch::Watch;
 
 /// A compile whose result shall be kept.
 pub struct Keeper {
@@ -40,6 +41,7 @@ pub struct Keeper {
     settings: CacheSettings,
     base: Option<Vec<u8>>,
     began_ns: i64,
+    watch: Watch,
     text: Option<Text>,
 }
 
@@ -85,11 +87,13 @@ pub fn ask(
         settings: settings.clone(),
         base: base(settings),
         began_ns: 0,
+        watch: Watch::default(),
         text: None,
     };
     if !settings.recache && keeper.direct(plan) {
         return Asked::Answered("direct-hit");
     }
+    keeper.watch = Watch::new(folders(&plan.compile));
     keeper.began_ns = keeper.lookup.begin(&plan.compile.source);
     if !settings.recache && keeper.may_know_the_text() {
         let slot = wait();
@@ -195,6 +199,15 @@ fn put(plan: &Plan, object: &Output, dependencies: Option<&[u8]>) -> io::Result<
     let content = object.content()?;
     files.push(Pending::with(&plan.object, plan.object_style(), &content)?);
     output::put_all(files)
+}
+
+/// The folders that the command line names to read from.
+fn folders(compile: &Compile) -> impl Iterator<Item = &[u8]> {
+    let named = compile.arguments.iter().filter(|a| search::names_folder(a));
+    named
+        .map(Argument::value)
+        .filter(|folder| !folder.is_empty())
+        .chain([closure::parent(&compile.source)])
 }
 
 impl Keeper {
@@ -347,6 +360,7 @@ impl Keeper {
             result,
             responses: &plan.responses,
             began_ns: self.began_ns,
+            watch: &self.watch,
             text: text.as_ref(),
         };
         let basis = lookup::basis(found, &self.toolchain);

@@ -3,6 +3,9 @@
 //! compile. Refuses when anything changed since the compile began.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use hg_proto::args::Reason;
@@ -12,6 +15,7 @@ use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
 use crate::hazards;
 use crate::manifest::{ABSENT, FileFact, FolderFact, join, state_of};
 use crate::scan::{self, Header};
+use crate::watch::Watch;
 
 /// Files of one compile.
 const FILES_MAX: usize = 20_000;
@@ -68,6 +72,8 @@ pub struct Question<'a> {
     pub plain_assembler: bool,
     /// When the compile began: nothing may be younger.
     pub began_ns: i64,
+    /// Folders that were watched since.
+    pub watch: &'a Watch,
 }
 
 /// The facts under which a compile's result holds.
@@ -513,19 +519,24 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A folder that was renamed, or a link that was moved, since the compile
-    /// began: the paths lead elsewhere now.
+    /// A folder that was moved, or a link that was, since the compile began: the
+    /// paths lead elsewhere now.
     fn check_folders(&mut self) -> Result<(), Reason> {
+        let quiet = self.question.watch.is_quiet();
         let mut checked: HashSet<Vec<u8>> = HashSet::new();
-        let folders: Vec<Vec<u8>> = self.names.keys().cloned().collect();
-        for folder in folders {
+        let mut folders: Vec<Vec<u8>> = self.names.keys().cloned().collect();
+        while let Some(folder) = folders.pop() {
             let mut at = &folder[..];
             while checked.insert(at.to_vec()) {
-                if moved_since(at, self.question.began_ns) {
+                if self.moved(at, quiet) {
                     return Err(reason("input-changed", at));
                 }
+                if is_link(at) {
+                    // Beyond it is a path of its own.
+                    folders.extend(fs::canonicalize(facts::as_path(at)).map(bytes_of));
+                }
                 let up = parent(at);
-                if up.len() >= at.len() || up == b"." {
+                if up.len() >= at.len() {
                     break;
                 }
                 at = up;
@@ -533,10 +544,42 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+
+    /// Whether the folder or link could have been moved since the compile began.
+    /// New names in a folder change its times too, and move nothing: then it is
+    /// known to have stayed if it was watched, or if nothing happened to the
+    /// folder that it is in.
+    fn moved(&mut self, path: &[u8], quiet: bool) -> bool {
+        let began_ns = self.question.began_ns;
+        let Ok(meta) = fs::symlink_metadata(facts::as_path(path)) else {
+            return true;
+        };
+        let stat = Stat::of(&meta);
+        let skew_ns = self.devices.skew_ns(path, stat);
+        if !stat.is_newer(began_ns, skew_ns) {
+            return false;
+        }
+        let written = stat.mtime_ns.cast_signed().saturating_add(skew_ns) >= began_ns;
+        if meta.is_symlink() || !written {
+            return true;
+        }
+        // Another machine's renames are not told to us.
+        if quiet && skew_ns == 0 && self.question.watch.has(stat) {
+            return false;
+        }
+        let above = join(path, b"..");
+        match facts::see(&above) {
+            Seen::Folder(above_stat) => {
+                let skew_ns = self.devices.skew_ns(&above, above_stat);
+                above_stat.is_newer(began_ns, skew_ns)
+            }
+            _ => true,
+        }
+    }
 }
 
 fn has_shorter_path(path: &[u8]) -> bool {
-    let real = std::fs::canonicalize(facts::as_path(path));
+    let real = fs::canonicalize(facts::as_path(path));
     real.is_ok_and(|real| real.as_os_str().len() < path.len())
 }
 
@@ -544,15 +587,12 @@ fn once(text: &[u8]) -> bool {
     memmem::find_iter(text, b"once").any(|at| text[..at].trim_ascii_end().ends_with(b"pragma"))
 }
 
-fn moved_since(path: &[u8], began_ns: i64) -> bool {
-    let Ok(meta) = std::fs::symlink_metadata(facts::as_path(path)) else {
-        return true;
-    };
-    let stat = Stat::of(&meta);
-    let changed = stat.ctime_ns.cast_signed() >= began_ns;
-    // New names in a folder change its content too, and move nothing.
-    let written = stat.mtime_ns.cast_signed() >= began_ns;
-    changed && (meta.is_symlink() || !written)
+fn is_link(path: &[u8]) -> bool {
+    fs::symlink_metadata(facts::as_path(path)).is_ok_and(|meta| meta.is_symlink())
+}
+
+fn bytes_of(path: PathBuf) -> Vec<u8> {
+    path.into_os_string().into_vec()
 }
 
 fn base_len(path: &[u8]) -> usize {
@@ -587,9 +627,8 @@ fn name_in<'p>(folder: &[u8], path: &'p [u8]) -> Option<&'p [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::os::unix::ffi::OsStrExt;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     struct Space {
         folder: PathBuf,
@@ -633,6 +672,7 @@ mod tests {
                 shortened: false,
                 plain_assembler: false,
                 began_ns,
+                watch: &Watch::default(),
             })
         }
 

@@ -44,6 +44,7 @@ pub mod cache_command;
 pub mod report;
 pub mod explain;
 pub mod events;
+pub mod watch;
 pub mod wrap;
 pub mod masquerade;
 pub mod summary;

@@ -59,7 +59,8 @@ pub fn folders(
     Ok(folders)
 }
 
-fn names_folder(argument: &hg_proto::args::Argument) -> bool {
+/// Whether it names a folder where headers are looked for.
+pub fn names_folder(argument: &hg_proto::args::Argument) -> bool {
     argument.role == Role::Preprocess && argument.file == File::InputDir
 }
 

@@ -19,6 +19,7 @@ use crate::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::manifest::{Facts, Manifest};
 use crate::os;
 use crate::scan::Header;
+use crate::watch::Watch;
 
 /// What a compile gave.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Made<'a> {
     pub responses: &'a [Vec<u8>],
     /// When it began, from [`Lookup::begin`].
     pub began_ns: i64,
+    /// Folders that were watched since.
+    pub watch: &'a Watch,
     /// The text that it was made of, where that is known.
     pub text: Option<&'a Shared<'a>>,
 }
@@ -122,6 +125,7 @@ pub fn store(
         shortened: dialect.family == Family::Gcc && names_system_folders(compile),
         plain_assembler: false,
         began_ns: made.began_ns,
+        watch: made.watch,
     };
     let mut closure = closure::gather(&question);
     if matches!(&closure, Err(reason) if reason.code == ASM_FILE_DIRECTIVE) && reads_no_files() {

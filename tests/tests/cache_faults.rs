@@ -214,6 +214,124 @@ fn a_header_edited_during_a_compile_never_gives_a_wrong_hit() {
     assert!(hits >= races, "{hits} hits in {races} races");
 }
 
+/// A folder of headers whose path leads elsewhere in the middle of a compile.
+struct Swap {
+    what: &'static str,
+    options: &'static str,
+    include: &'static str,
+    /// Folders with a header each: the first is at its place, the second takes it.
+    folders: [&'static str; 2],
+    /// What is renamed, and what comes in its place.
+    moved: [&'static str; 2],
+}
+
+const SWAPS: [Swap; 4] = [
+    Swap {
+        what: "a folder that the command names",
+        options: "-Iinc",
+        include: "v.h",
+        folders: ["inc", "new"],
+        moved: ["inc", "new"],
+    },
+    Swap {
+        what: "a folder that only a directive names",
+        options: "-I.",
+        include: "inc/v.h",
+        folders: ["inc", "new"],
+        moved: ["inc", "new"],
+    },
+    Swap {
+        what: "the folder above",
+        options: "-I.",
+        include: "up/inc/v.h",
+        folders: ["up/inc", "new/inc"],
+        moved: ["up", "new"],
+    },
+    Swap {
+        what: "a folder behind a link",
+        options: "-Ilink",
+        include: "v.h",
+        folders: ["up/inc", "new/inc"],
+        moved: ["up", "new"],
+    },
+];
+
+/// A source that uses its header early, and compiles for a while after.
+fn long_compile(header: &str) -> String {
+    let functions: String = (0..1_000)
+        .map(|number| format!("int f{number}(int a) {{ return a * {number} + V; }}\n"))
+        .collect();
+    format!("#include <{header}>\n{functions}")
+}
+
+#[test]
+fn folders_written_into_during_a_compile_are_no_obstacle() {
+    let place = Place::new();
+    let at = |name: &str| place.work().join(name);
+    fs::create_dir_all(at("up/inc")).expect("a folder");
+    place.write("up/inc/v.h", "#define V 1\n");
+    place.write("up/inc/s.c", &long_compile("v.h"));
+    let words = ["gcc", "-Iup/inc", "-c", "up/inc/s.c", "-o", "up/inc/s.o"];
+    // Folders that are made in the same tick as the compile begins are in doubt.
+    place.result("plain", place.plain(&words), "up/inc/s.o");
+    fs::remove_file(at("up/inc/s.o")).expect("an object");
+    let racer = Running::start(&mut place.cached(&words));
+    // Until its own object is there, so that one write is in the compile's time.
+    while !at("up/inc/s.o").exists() {
+        for folder in [".", "up", "up/inc"] {
+            let path = at(folder).join("written");
+            fs::write(&path, "").expect("a file");
+            fs::remove_file(path).expect("a file");
+        }
+    }
+    racer.finish();
+    place.result("again", place.cached(&words), "up/inc/s.o");
+    assert_eq!(place.hits(), 1, "{:?}", event::read(&place.log()));
+}
+
+#[test]
+fn a_folder_swapped_during_a_compile_never_gives_a_wrong_hit() {
+    let mut wrong = Vec::new();
+    let mut kept = 0;
+    for swap in &SWAPS {
+        for round in 0..3 {
+            let place = Place::new();
+            let at = |name: &str| place.work().join(name);
+            for (value, folder) in swap.folders.iter().enumerate() {
+                fs::create_dir_all(at(folder)).expect("a folder");
+                place.write(&format!("{folder}/v.h"), &format!("#define V {value}\n"));
+            }
+            std::os::unix::fs::symlink("up/inc", at("link")).expect("a link");
+            place.write("s.c", &long_compile(swap.include));
+            let words = ["gcc", swap.options, "-c", "s.c", "-o", "s.o"];
+            let began = Instant::now();
+            place.result("plain", place.plain(&words), "s.o");
+            let time = began.elapsed();
+
+            let [old, new] = swap.moved;
+            let racer = Running::start(&mut place.cached(&words));
+            spin(time.mul_f64(0.4 + f64::from(round) * 0.2));
+            let moved = fs::rename(at(old), at("old")).and_then(|()| fs::rename(at(new), at(old)));
+            moved.expect("folders swapped");
+            // All above it are written into, as objects are.
+            for folder in [".", old, swap.folders[0]] {
+                fs::write(at(folder).join("written"), "").expect("a file");
+            }
+            racer.finish();
+
+            let plain = place.result("plain", place.plain(&words), "s.o");
+            for run in ["first", "second"] {
+                if place.result("at rest", place.cached(&words), "s.o") != plain {
+                    wrong.push(format!("{}, round {round}, {run} run", swap.what));
+                }
+            }
+            kept += usize::from(place.hits() > 0);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(kept > 0, "nothing was kept");
+}
+
 /// Any moment of a compile, the same in each run of the tests: nothing says when.
 fn spin(moment: Duration) {
     let until = Instant::now() + moment;
