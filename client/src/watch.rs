@@ -4,9 +4,11 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::closure::parent;
-use crate::facts::{Seen, Stat, see};
+use crate::facts::{Seen, Stat, as_path, see};
 
 /// Folders that are watched.
 const FOLDERS_MAX: usize = 128;
@@ -21,22 +23,29 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the folders of `paths`, those above them, and the working
-    /// directory, as far as the system lets us.
+    /// Watches the folders of `paths` and the working directory, and those above
+    /// them as they are spelled and as links lead, as far as the system lets us.
     pub fn new<'p>(paths: impl Iterator<Item = &'p [u8]>) -> Watch {
         let mut watch = Watch::default();
         for path in paths.chain([&b"."[..]]) {
-            let mut at = path;
-            loop {
-                watch.add(at);
-                let up = parent(at);
-                if up.len() >= at.len() {
-                    break;
-                }
-                at = up;
+            watch.climb(path);
+            if let Ok(real) = fs::canonicalize(as_path(path)) {
+                watch.climb(real.as_os_str().as_bytes());
             }
         }
         watch
+    }
+
+    fn climb(&mut self, path: &[u8]) {
+        let mut at = path;
+        loop {
+            self.add(at);
+            let up = parent(at);
+            if up.len() >= at.len() {
+                break;
+            }
+            at = up;
+        }
     }
 
     fn add(&mut self, path: &[u8]) {
@@ -127,8 +136,6 @@ mod system {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn a_folder_that_moves_is_seen() {
