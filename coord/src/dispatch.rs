@@ -2,7 +2,6 @@
 //! what happened and when, and performs what it wants done. Performing never
 //! waits: it only queues.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,7 +16,7 @@ use crate::bounds::{EVENTS_BEHIND_MAX, TICK_MS};
 use crate::breaker;
 use crate::channel::{Channel, Closed, Fault, Means};
 use crate::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
-use crate::id::{DispatchId, TaskId, WorkerId};
+use crate::id::{ById, DispatchId, TaskId, WorkerId};
 use crate::jobs::Demand;
 use crate::log;
 use crate::mailbox::{Mail, Mailbox};
@@ -41,10 +40,10 @@ struct Entry {
 
 struct State {
     core: Coordinator,
-    channels: HashMap<WorkerId, Arc<Channel>>,
-    tasks: HashMap<TaskId, Entry>,
+    channels: ById<WorkerId, Arc<Channel>>,
+    tasks: ById<TaskId, Entry>,
     /// Why workers have fewer slots than they said at first.
-    slots_why: HashMap<WorkerId, String>,
+    slots_why: ById<WorkerId, String>,
     workers_seen: u64,
     tasks_seen: u64,
 }
@@ -84,9 +83,9 @@ impl Hub {
         let hub = Hub {
             state: Mutex::new(State {
                 core: Coordinator::new(settings),
-                channels: HashMap::new(),
-                tasks: HashMap::new(),
-                slots_why: HashMap::new(),
+                channels: ById::default(),
+                tasks: ById::default(),
+                slots_why: ById::default(),
                 workers_seen: 0,
                 tasks_seen: 0,
             }),

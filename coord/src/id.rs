@@ -1,6 +1,8 @@
 //! What the coordinator calls workers, tasks and attempts. Numbers are never
 //! used twice in the life of a process.
 
+use std::collections::HashMap;
+
 /// A worker's link. One that reconnects gets another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u64);
@@ -12,3 +14,6 @@ pub struct TaskId(pub u64);
 /// One attempt of one task on one worker; on the wire as `dispatch_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DispatchId(pub u64);
+
+/// By one of these numbers. They are ours, so that nobody can make them collide.
+pub type ById<K, V> = HashMap<K, V, foldhash::fast::RandomState>;

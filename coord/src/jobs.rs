@@ -3,14 +3,14 @@
 //!
 //! A task has one attempt at a time, or two while a straggler is hedged.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hg_proto::digest::Digest;
 use hg_proto::v1;
 
 use crate::bounds::{INPUT_STALL_MS_MAX, INPUTS_MS_MAX, OFFER_MS_MAX, RESULT_GRACE_MS};
-use crate::id::{DispatchId, TaskId, WorkerId};
+use crate::id::{ById, DispatchId, TaskId, WorkerId};
 use crate::predictor::{Prediction, Profile};
 
 /// What a task asks of the grid.
@@ -114,8 +114,8 @@ pub struct Start {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    jobs: BTreeMap<TaskId, Job>,
-    dispatches: HashMap<DispatchId, TaskId>,
+    jobs: ById<TaskId, Job>,
+    dispatches: ById<DispatchId, TaskId>,
     deadlines: BTreeSet<(u64, DispatchId)>,
     ends: BTreeSet<(u64, TaskId)>,
     looks: BTreeSet<(u64, DispatchId)>,
@@ -139,7 +139,9 @@ impl Jobs {
 
     /// Their numbers, the oldest first.
     pub fn ids(&self) -> Vec<TaskId> {
-        self.jobs.keys().copied().collect()
+        let mut ids = Vec::from_iter(self.jobs.keys().copied());
+        ids.sort_unstable();
+        ids
     }
 
     /// The task, if it has not ended.

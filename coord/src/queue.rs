@@ -17,7 +17,7 @@ use hg_proto::digest::Digest;
 use crate::bounds::{
     QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_LOOKS_MAX, QUEUE_TASKS_MAX,
 };
-use crate::id::TaskId;
+use crate::id::{ById, TaskId};
 
 /// Milliseconds by which a task goes ahead for each millisecond of its cost.
 const HEAD_START: f64 = 4.0;
@@ -113,7 +113,7 @@ struct Client {
 /// See the top of the file.
 #[derive(Default)]
 pub struct Queue {
-    places: HashMap<TaskId, Place>,
+    places: ById<TaskId, Place>,
     lanes: HashMap<Digest, Lane>,
     clients: HashMap<Arc<str>, Client>,
     weights: HashMap<String, u32>,

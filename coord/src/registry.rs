@@ -13,7 +13,7 @@ use hg_proto::v1;
 
 use crate::bounds::BREAKERS_KEPT_MAX;
 use crate::breaker::{Breaker, State};
-use crate::id::{DispatchId, WorkerId};
+use crate::id::{ById, DispatchId, WorkerId};
 use crate::predictor::Pace;
 
 /// What a worker said of itself, checked and cut to size.
@@ -157,7 +157,7 @@ impl Worker {
 #[derive(Debug, Default)]
 struct Bag {
     workers: Vec<WorkerId>,
-    positions: HashMap<WorkerId, usize>,
+    positions: ById<WorkerId, usize>,
 }
 
 impl Bag {
@@ -193,7 +193,7 @@ struct Stand {
 struct Pool {
     /// With a free slot, by the class of their speed.
     free: BTreeMap<i8, Bag>,
-    stands: HashMap<WorkerId, Stand>,
+    stands: ById<WorkerId, Stand>,
     /// Not draining, free or not.
     serving: BTreeSet<WorkerId>,
     /// How many of each speed, in eighths of a class, tasks may go to.
@@ -263,7 +263,7 @@ fn class(speed: f64) -> i8 {
 /// See the top of the file.
 #[derive(Debug, Default)]
 pub struct Registry {
-    workers: BTreeMap<WorkerId, Worker>,
+    workers: ById<WorkerId, Worker>,
     labels: HashMap<String, WorkerId>,
     instances: HashMap<[u8; 16], WorkerId>,
     pools: HashMap<Digest, Pool>,
@@ -290,7 +290,9 @@ impl Registry {
 
     /// All workers in the order in which they came.
     pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
-        self.workers.iter().map(|(id, worker)| (*id, worker))
+        let mut workers = Vec::from_iter(self.workers.iter().map(|(id, worker)| (*id, worker)));
+        workers.sort_unstable_by_key(|(id, _)| *id);
+        workers.into_iter()
     }
 
     /// How many there are.
@@ -311,8 +313,8 @@ impl Registry {
     /// The worker that is listed as `label`, or else the first whose own name it is.
     pub fn find(&self, label: &str) -> Option<WorkerId> {
         self.labels.get(label).copied().or_else(|| {
-            let named = self.workers.iter().find(|(_, w)| w.spec.name == label);
-            named.map(|(id, _)| *id)
+            let named = self.workers.iter().filter(|(_, w)| w.spec.name == label);
+            named.map(|(id, _)| *id).min()
         })
     }
 
