@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::output;
 use crate::shard::temporary_name;
 
 /// An entry that nobody sees yet.
@@ -55,6 +56,7 @@ impl Draft {
 
     /// Gives it its name; an older file of that name goes.
     pub fn place(&mut self, path: &Path) -> io::Result<()> {
+        output::arrived(&self.file)?;
         if self.temporary.is_none() {
             match name(&self.file, path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

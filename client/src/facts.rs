@@ -266,10 +266,28 @@ impl Devices {
     }
 }
 
+#[cfg(target_os = "linux")]
+fn is_on_own_device(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|fs| is_own(&fs))
+}
+
+/// Whether the file lies on a device of this machine's own.
+#[cfg(target_os = "linux")]
+pub fn is_own_file(file: &File) -> bool {
+    nix::sys::statfs::fstatfs(file).is_ok_and(|fs| is_own(&fs))
+}
+
+/// Whether the folder comes by NFS.
+#[cfg(target_os = "linux")]
+pub fn is_on_nfs(folder: &Path) -> bool {
+    use nix::sys::statfs::{NFS_SUPER_MAGIC, statfs};
+    statfs(folder).is_ok_and(|fs| fs.filesystem_type() == NFS_SUPER_MAGIC)
+}
+
 /// File systems that are known to be this machine's own (statfs(2)).
 #[cfg(target_os = "linux")]
 #[allow(clippy::unnecessary_cast)] // Their widths differ between machines.
-fn is_on_own_device(path: &Path) -> bool {
+fn is_own(fs: &nix::sys::statfs::Statfs) -> bool {
     use nix::libc;
     const OWN: [i64; 13] = [
         libc::EXT4_SUPER_MAGIC as i64,
@@ -286,13 +304,18 @@ fn is_on_own_device(path: &Path) -> bool {
         0x7371_7368, // squashfs
         0xe0f5_e1e2, // EROFS
     ];
-    nix::sys::statfs::statfs(path)
-        .is_ok_and(|fs| OWN.contains(&(fs.filesystem_type().0 as i64 & 0xffff_ffff)))
+    OWN.contains(&(fs.filesystem_type().0 as i64 & 0xffff_ffff))
 }
 
 /// A network file system can't be told here.
 #[cfg(not(target_os = "linux"))]
 fn is_on_own_device(_path: &Path) -> bool {
+    true
+}
+
+/// A network file system can't be told here.
+#[cfg(not(target_os = "linux"))]
+pub fn is_own_file(_file: &File) -> bool {
     true
 }
 

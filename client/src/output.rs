@@ -13,6 +13,7 @@ use hg_proto::args::Reason;
 use nix::libc;
 use nix::unistd::{AccessFlags, access, geteuid};
 
+use crate::facts;
 use crate::signals::undisturbed;
 
 /// How the program that makes a file treats one that is there already.
@@ -121,6 +122,7 @@ impl Pending {
             self.file
                 .set_permissions(fs::Permissions::from_mode(mode))?;
         }
+        arrived(&self.file)?;
         // Renaming over a file makes some file systems write it to the disk at
         // once: five times the cost of all the rest.
         let free = match fs::remove_file(&self.target) {
@@ -148,11 +150,23 @@ impl Pending {
             .open(path)?;
         self.file.seek(SeekFrom::Start(0))?;
         io::copy(&mut self.file, &mut copy)?;
-        match self.mode {
-            Some(mode) => copy.set_permissions(fs::Permissions::from_mode(mode)),
-            None => Ok(()),
+        if let Some(mode) = self.mode {
+            copy.set_permissions(fs::Permissions::from_mode(mode))?;
         }
+        arrived(&copy)
     }
+}
+
+/// Waits until all that was written is where it belongs, on file systems that say
+/// only then, or when a file is closed, that a disk is full or a server gone.
+///
+/// # Errors
+/// It did not arrive.
+pub fn arrived(file: &File) -> io::Result<()> {
+    if !facts::is_own_file(file) {
+        file.sync_all()?;
+    }
+    Ok(nix::unistd::close(file.try_clone()?)?)
 }
 
 /// Puts all files in place, in order, with nothing in between that would end us.
@@ -192,7 +206,8 @@ fn unnamed(folder: &Path) -> io::Result<File> {
             .read(true)
             .write(true)
             .create_new(true)
-            .mode(0o600)
+            // NFS can still give it a name.
+            .mode(0o666)
             .open(&path)?;
         fs::remove_file(&path)?;
         Ok(file)
@@ -239,6 +254,18 @@ mod tests {
 
     fn write(target: &Path, style: Style, content: &[u8]) {
         put_all(vec![Pending::with(target, style, content).unwrap()]).unwrap();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn files_have_the_same_mode_however_they_are_made() {
+        let folder = folder("modes");
+        let mode = |file: File| file.metadata().unwrap().permissions().mode();
+        assert_eq!(
+            mode(unnamed(&folder).unwrap()),
+            mode(nameless(&folder).unwrap())
+        );
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Shards {
     /// Of the cache in `folder`; makes the table if there is none.
     pub fn open(folder: &Path) -> io::Result<Shards> {
         let path = folder.join("sizes");
-        let open = || OpenOptions::new().read(true).write(true).open(&path);
+        let open = || table_options(folder).open(&path);
         let table = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 make_table(folder, &path)?;
@@ -70,7 +70,8 @@ impl Shards {
     }
 
     fn read_table(&self) -> io::Result<Slots> {
-        let mut table = [0; SHARDS * SLOT_BYTES];
+        let mut table = Aligned([0; SHARDS * SLOT_BYTES]);
+        let table = &mut table.0;
         let mut filled = 0;
         while filled < table.len() {
             match self.table.read_at(&mut table[filled..], filled as u64)? {
@@ -134,6 +135,26 @@ impl Shards {
     pub fn step_down(&self) {
         let _ = self.table.unlock();
     }
+}
+
+/// As direct input and output wants its memory.
+#[repr(align(4096))]
+struct Aligned<const BYTES: usize>([u8; BYTES]);
+
+/// How the size table is opened.
+fn table_options(folder: &Path) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    // NFS reads from a page that it has, and writes the whole of it: slots that
+    // another machine has written since would be as they were.
+    #[cfg(target_os = "linux")]
+    if crate::facts::is_on_nfs(folder) {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(nix::libc::O_DIRECT);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = folder;
+    options
 }
 
 /// What the table of the cache in `folder` says, without writing anything.
@@ -346,7 +367,8 @@ impl Shard<'_> {
 
     fn set_slot(&self, slot: Slot) -> io::Result<()> {
         let at = usize::from(self.number) * SLOT_BYTES;
-        self.shards.table.write_all_at(&slot.encode(), at as u64)
+        let slot = Aligned(slot.encode());
+        self.shards.table.write_all_at(&slot.0, at as u64)
     }
 
     fn is_due(&self, slot: &Slot) -> bool {
@@ -505,6 +527,9 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    /// Other tests fork, and children hold our locks until they exec.
+    const LOOKS: u32 = 2_000;
     use crate::lru::RECORD_BYTES;
 
     fn folder(name: &str) -> PathBuf {
@@ -521,7 +546,7 @@ mod tests {
     }
 
     fn put(shards: &Shards, shard: u8, number: u8) {
-        let mut shard = shards.lock(shard, 0).unwrap().unwrap();
+        let mut shard = shards.lock(shard, LOOKS).unwrap().unwrap();
         let stored = shard.put(id(number), 4096, u64::MAX, |path| fs::write(path, [number]));
         assert!(stored.unwrap());
     }
@@ -552,13 +577,13 @@ mod tests {
     fn a_holder_that_stopped_blocks_nobody_for_long() {
         let folder = folder("stopped");
         let shards = Shards::open(&folder).unwrap();
-        let held = shards.lock(3, 0).unwrap().unwrap();
+        let held = shards.lock(3, LOOKS).unwrap().unwrap();
         let begun = Instant::now();
         assert!(shards.lock(3, LOOKS_MAX).unwrap().is_none());
         assert!(begun.elapsed() < 40 * LOOKS_MAX * LOOK);
-        assert!(shards.lock(4, 0).unwrap().is_some());
+        assert!(shards.lock(4, LOOKS).unwrap().is_some());
         drop(held);
-        assert!(shards.lock(3, 0).unwrap().is_some());
+        assert!(shards.lock(3, LOOKS).unwrap().is_some());
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -604,12 +629,12 @@ mod tests {
             (&index, b"hgindex1 and rubbish"),
         ] {
             fs::write(path, bytes).unwrap();
-            let mut shard = shards.lock(7, 0).unwrap().unwrap();
+            let mut shard = shards.lock(7, LOOKS).unwrap().unwrap();
             assert_eq!(shard.load().unwrap().slot(0).entries, 5);
         }
         fs::write(&journal, b"torn").unwrap();
         put(&shards, 7, 9);
-        let mut shard = shards.lock(7, 0).unwrap().unwrap();
+        let mut shard = shards.lock(7, LOOKS).unwrap().unwrap();
         assert_eq!(shard.load().unwrap().slot(0).entries, 6);
         fs::remove_dir_all(folder).unwrap();
     }
@@ -619,7 +644,7 @@ mod tests {
         let folder = folder("over");
         let shards = Shards::open(&folder).unwrap();
         put(&shards, 7, 1);
-        let mut shard = shards.lock(7, 0).unwrap().unwrap();
+        let mut shard = shards.lock(7, LOOKS).unwrap().unwrap();
         // Killed before the file came, and after it went.
         let entry = Entry {
             bytes: 4096,
@@ -653,7 +678,7 @@ mod tests {
         fs::write(&old, "").unwrap();
         let long_ago = SystemTime::now() - 2 * LEFTOVER;
         File::open(&old).unwrap().set_modified(long_ago).unwrap();
-        let mut shard = shards.lock(7, 0).unwrap().unwrap();
+        let mut shard = shards.lock(7, LOOKS).unwrap().unwrap();
         // Last counted days ago.
         let slot = shard.slot().unwrap();
         let days_ago = Slot {
@@ -678,7 +703,7 @@ mod tests {
         let first = dir(&folder, 7).join(file_name(&id(1)));
         let later = SystemTime::now() + Duration::from_secs(5);
         File::open(&first).unwrap().set_modified(later).unwrap();
-        let mut shard = shards.lock(7, 0).unwrap().unwrap();
+        let mut shard = shards.lock(7, LOOKS).unwrap().unwrap();
         let mut gone = 0;
         while gone == 0 {
             gone = shard.shrink(1).unwrap().entries;
@@ -695,8 +720,8 @@ mod tests {
     fn two_locks_never_share_the_last_room() {
         let folder = folder("room");
         let shards = Shards::open(&folder).unwrap();
-        let mut one = shards.lock(1, 0).unwrap().unwrap();
-        let mut two = shards.lock(2, 0).unwrap().unwrap();
+        let mut one = shards.lock(1, LOOKS).unwrap().unwrap();
+        let mut two = shards.lock(2, LOOKS).unwrap().unwrap();
         let mut inner = None;
         let outer = one.put(id(1), 4096, 6000, |path| {
             inner = Some(two.put(id(1), 4096, 6000, |path| fs::write(path, "x"))?);

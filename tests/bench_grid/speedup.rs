@@ -27,8 +27,8 @@ const TASK_MS: usize = 6_000;
 const JOBS: usize = 80;
 const RATIO_MAX: f64 = 1.10;
 
-/// Stands in for cc1: the real one preprocesses, this one sleeps and writes an
-/// object's assembly.
+/// Stands in for cc1: the real one preprocesses and says what it is, this one sleeps
+/// and writes an object's assembly.
 const SLEEPER: &str = r#"
 #include <stdio.h>
 #include <string.h>
@@ -37,7 +37,7 @@ const SLEEPER: &str = r#"
 int main(int count, char **words) {
     const char *output = 0;
     for (int at = 1; at < count; at++) {
-        if (!strcmp(words[at], "-E")) {
+        if (!strcmp(words[at], "-E") || !strcmp(words[at], "--version")) {
             execv(REAL, words);
             return 1;
         }
