@@ -15,5 +15,6 @@ pub struct TaskId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DispatchId(pub u64);
 
-/// By one of these numbers. They are ours, so that nobody can make them collide.
-pub type ById<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+/// By one of these numbers. They are ours, so that nobody can make them collide,
+/// and each run hashes them alike.
+pub type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
