@@ -4,8 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use hg_proto::args::Reason;
@@ -14,6 +12,7 @@ use memchr::{memmem, memrchr};
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
 use crate::hazards;
 use crate::manifest::{ABSENT, FileFact, FolderFact, join, state_of};
+use crate::os;
 use crate::scan::{self, Header};
 use crate::watch::Watch;
 
@@ -526,20 +525,20 @@ impl<'a> Walk<'a> {
         let mut checked: HashSet<Vec<u8>> = HashSet::new();
         let mut folders: Vec<Vec<u8>> = self.names.keys().cloned().collect();
         while let Some(folder) = folders.pop() {
-            let mut at = &folder[..];
-            while checked.insert(at.to_vec()) {
-                if self.moved(at, quiet) {
-                    return Err(reason("input-changed", at));
-                }
-                if is_link(at) {
-                    // Beyond it is a path of its own.
-                    folders.extend(fs::canonicalize(facts::as_path(at)).map(bytes_of));
-                }
-                let up = parent(at);
-                if up.len() >= at.len() {
+            for at in ancestors(&folder) {
+                if !checked.insert(at.to_vec()) {
                     break;
                 }
-                at = up;
+                let meta = fs::symlink_metadata(facts::as_path(at));
+                let meta = meta.map_err(|_| reason("input-changed", at))?;
+                if self.moved(at, &meta, quiet) {
+                    return Err(reason("input-changed", at));
+                }
+                if meta.is_symlink() {
+                    // Beyond it is a path of its own.
+                    let real = fs::canonicalize(facts::as_path(at));
+                    folders.extend(real.map(|real| os::bytes(real.as_os_str()).to_vec()));
+                }
             }
         }
         Ok(())
@@ -549,12 +548,9 @@ impl<'a> Walk<'a> {
     /// New names in a folder change its times too, and move nothing: then it is
     /// known to have stayed if it was watched, or if nothing happened to the
     /// folder that it is in.
-    fn moved(&mut self, path: &[u8], quiet: bool) -> bool {
+    fn moved(&mut self, path: &[u8], meta: &fs::Metadata, quiet: bool) -> bool {
         let began_ns = self.question.began_ns;
-        let Ok(meta) = fs::symlink_metadata(facts::as_path(path)) else {
-            return true;
-        };
-        let stat = Stat::of(&meta);
+        let stat = Stat::of(meta);
         let skew_ns = self.devices.skew_ns(path, stat);
         if !stat.is_newer(began_ns, skew_ns) {
             return false;
@@ -587,14 +583,6 @@ fn once(text: &[u8]) -> bool {
     memmem::find_iter(text, b"once").any(|at| text[..at].trim_ascii_end().ends_with(b"pragma"))
 }
 
-fn is_link(path: &[u8]) -> bool {
-    fs::symlink_metadata(facts::as_path(path)).is_ok_and(|meta| meta.is_symlink())
-}
-
-fn bytes_of(path: PathBuf) -> Vec<u8> {
-    path.into_os_string().into_vec()
-}
-
 fn base_len(path: &[u8]) -> usize {
     path.len() - memrchr(b'/', path).map_or(0, |slash| slash + 1)
 }
@@ -613,6 +601,14 @@ pub fn parent(path: &[u8]) -> &[u8] {
     }
 }
 
+/// A path, and the folders above it as they are spelled.
+pub fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(path), |at| {
+        let up = parent(at);
+        (up.len() < at.len()).then_some(up)
+    })
+}
+
 /// What a directive would say to find `path` in `folder`.
 fn name_in<'p>(folder: &[u8], path: &'p [u8]) -> Option<&'p [u8]> {
     match folder {
@@ -628,7 +624,7 @@ fn name_in<'p>(folder: &[u8], path: &'p [u8]) -> Option<&'p [u8]> {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     struct Space {
         folder: PathBuf,

@@ -3,12 +3,12 @@
 //! written into; and folders that objects are written into are everywhere.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 
-use crate::closure::parent;
+use crate::closure::ancestors;
 use crate::facts::{Seen, Stat, as_path, see};
+use crate::os;
 
 /// Folders that are watched.
 const FOLDERS_MAX: usize = 128;
@@ -26,26 +26,18 @@ impl Watch {
     /// Watches the folders of `paths` and the working directory, and those above
     /// them as they are spelled and as links lead, as far as the system lets us.
     pub fn new<'p>(paths: impl Iterator<Item = &'p [u8]>) -> Watch {
-        let mut watch = Watch::default();
+        let mut all = BTreeSet::new();
         for path in paths.chain([&b"."[..]]) {
-            watch.climb(path);
+            all.extend(ancestors(path).map(<[u8]>::to_vec));
             if let Ok(real) = fs::canonicalize(as_path(path)) {
-                watch.climb(real.as_os_str().as_bytes());
+                all.extend(ancestors(os::bytes(real.as_os_str())).map(<[u8]>::to_vec));
             }
+        }
+        let mut watch = Watch::default();
+        for path in all {
+            watch.add(&path);
         }
         watch
-    }
-
-    fn climb(&mut self, path: &[u8]) {
-        let mut at = path;
-        loop {
-            self.add(at);
-            let up = parent(at);
-            if up.len() >= at.len() {
-                break;
-            }
-            at = up;
-        }
     }
 
     fn add(&mut self, path: &[u8]) {
@@ -142,13 +134,13 @@ mod tests {
         let root = std::env::temp_dir().join(format!("hg-watch-{}", std::process::id()));
         let inner = root.join("a/b");
         fs::create_dir_all(&inner).unwrap();
-        let path = inner.as_os_str().as_bytes();
+        let path = os::bytes(inner.as_os_str());
         let watched = |path: &[u8], watch: &Watch| match see(path) {
             Seen::Folder(stat) => watch.has(stat),
             _ => false,
         };
         let watch = Watch::new([path].into_iter());
-        for folder in [path, parent(path), parent(parent(path)), b"/", b"."] {
+        for folder in ancestors(path).chain([&b"."[..]]) {
             assert!(watched(folder, &watch), "{folder:?}");
         }
         fs::write(inner.join("f"), "").unwrap();
