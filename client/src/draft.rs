@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::output;
 use crate::shard::temporary_name;
+use crate::unnamed;
 
 /// An entry that nobody sees yet.
 #[derive(Debug)]
@@ -30,7 +31,10 @@ impl Draft {
     }
 
     fn start(dir: &Path) -> io::Result<Draft> {
-        if let Ok(file) = nameless(dir) {
+        // To name it later takes /proc.
+        if Path::new("/proc/self/fd").exists()
+            && let Ok(file) = unnamed::create(dir)
+        {
             return Ok(Draft {
                 file,
                 dir: dir.to_path_buf(),
@@ -58,13 +62,13 @@ impl Draft {
     pub fn place(&mut self, path: &Path) -> io::Result<()> {
         output::arrived(&self.file)?;
         if self.temporary.is_none() {
-            match name(&self.file, path) {
+            match unnamed::name(&self.file, path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => return other,
             }
             // No call both names a file and takes another's place.
             let temporary = self.dir.join(temporary_name());
-            name(&self.file, &temporary)?;
+            unnamed::name(&self.file, &temporary)?;
             self.temporary = Some(temporary);
         }
         if let Some(temporary) = &self.temporary {
@@ -82,41 +86,6 @@ impl Drop for Draft {
             let _ = fs::remove_file(temporary);
         }
     }
-}
-
-/// A file that no kill can leave behind.
-#[cfg(target_os = "linux")]
-fn nameless(dir: &Path) -> io::Result<File> {
-    use nix::libc;
-    use std::os::unix::fs::OpenOptionsExt;
-    // To name it later takes /proc.
-    if !Path::new("/proc/self/fd").exists() {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).custom_flags(libc::O_TMPFILE).open(dir)
-}
-
-#[cfg(target_os = "linux")]
-fn name(file: &File, path: &Path) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-
-    use nix::fcntl::{AT_FDCWD, AtFlags};
-    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let open = Path::new(&open);
-    nix::unistd::linkat(AT_FDCWD, open, AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
-    Ok(())
-}
-
-/// Elsewhere every file has a name from the start.
-#[cfg(not(target_os = "linux"))]
-fn nameless(_dir: &Path) -> io::Result<File> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn name(_file: &File, _path: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod lru;
 pub mod shard;
 pub mod evict;
 pub mod day_log;
+pub mod unnamed;
 pub mod draft;
 pub mod cache;
 pub mod tally;

@@ -1,20 +1,18 @@
 //! Puts outputs where the compiler would have put them: whole or not at all,
 //! with the modes and links that it would have left.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hg_proto::args::Reason;
-use nix::libc;
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::facts;
 use crate::signals::undisturbed;
+use crate::unnamed;
 
 /// How the program that makes a file treats one that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +91,7 @@ impl Pending {
         };
         Ok(Pending {
             target: target.to_path_buf(),
-            file: nameless(folder).or_else(|_| unnamed(folder))?,
+            file: unnamed::create(folder).or_else(|_| with_name_removed(folder))?,
             mode,
         })
     }
@@ -129,11 +127,11 @@ impl Pending {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
-        if free && link_to(&self.file, &self.target).is_ok() {
+        if free && unnamed::name(&self.file, &self.target).is_ok() {
             return Ok(());
         }
         let path = folder_of(&self.target).join(temporary_name());
-        let named = link_to(&self.file, &path).or_else(|_| self.copy_to(&path));
+        let named = unnamed::name(&self.file, &path).or_else(|_| self.copy_to(&path));
         let put = named.and_then(|()| fs::rename(&path, &self.target));
         if put.is_err() {
             let _ = fs::remove_file(&path);
@@ -184,22 +182,7 @@ fn folder_of(target: &Path) -> &Path {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn nameless(folder: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .mode(0o666)
-        .custom_flags(libc::O_TMPFILE)
-        .open(folder)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn nameless(_folder: &Path) -> io::Result<File> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-fn unnamed(folder: &Path) -> io::Result<File> {
+fn with_name_removed(folder: &Path) -> io::Result<File> {
     let path = folder.join(temporary_name());
     undisturbed(|| {
         let file = OpenOptions::new()
@@ -219,26 +202,6 @@ fn temporary_name() -> OsString {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     format!(".hgbuild-{}-{next}", std::process::id()).into()
-}
-
-fn link_to(file: &File, path: &Path) -> io::Result<()> {
-    let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let to = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: both are NUL-terminated strings that outlive the call.
-    let failed = unsafe {
-        libc::linkat(
-            libc::AT_FDCWD,
-            from.as_ptr(),
-            libc::AT_FDCWD,
-            to.as_ptr(),
-            libc::AT_SYMLINK_FOLLOW,
-        )
-    };
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 #[cfg(test)]
@@ -262,8 +225,8 @@ mod tests {
         let folder = folder("modes");
         let mode = |file: File| file.metadata().unwrap().permissions().mode();
         assert_eq!(
-            mode(unnamed(&folder).unwrap()),
-            mode(nameless(&folder).unwrap())
+            mode(with_name_removed(&folder).unwrap()),
+            mode(unnamed::create(&folder).unwrap())
         );
         fs::remove_dir_all(folder).unwrap();
     }

@@ -71,6 +71,8 @@ pub struct Worker {
     pub joined_ms: u64,
     /// When it was last heard of.
     pub heard_ms: u64,
+    /// Under which time the registry has it among those that may be silent.
+    due_ms: u64,
     /// Its last heartbeat, if there was one.
     pub vitals: Option<Vitals>,
     /// The attempts that it has, each with the bytes of memory it is thought to
@@ -267,6 +269,8 @@ pub struct Registry {
     labels: HashMap<String, WorkerId>,
     instances: HashMap<[u8; 16], WorkerId>,
     pools: HashMap<Digest, Pool>,
+    /// By when each was last heard of, or earlier: it is put right only when it
+    /// is looked at.
     heard: BTreeSet<(u64, WorkerId)>,
     paused: BTreeSet<(u64, WorkerId)>,
     opened: BTreeSet<(u64, WorkerId)>,
@@ -353,6 +357,7 @@ impl Registry {
             label: label.clone(),
             joined_ms: now_ms,
             heard_ms: now_ms,
+            due_ms: now_ms,
             vitals: None,
             running: BTreeMap::new(),
             ahead: None,
@@ -387,7 +392,7 @@ impl Registry {
     pub fn leave(&mut self, id: WorkerId) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;
         self.labels.remove(&worker.label);
-        self.heard.remove(&(worker.heard_ms, id));
+        self.heard.remove(&(worker.due_ms, id));
         if self.instances.get(&worker.spec.instance) == Some(&id) {
             self.instances.remove(&worker.spec.instance);
         }
@@ -434,8 +439,6 @@ impl Registry {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        self.heard.remove(&(worker.heard_ms, id));
-        self.heard.insert((now_ms, id));
         worker.heard_ms = now_ms;
         if vitals.is_some() {
             worker.vitals = vitals;
@@ -453,12 +456,26 @@ impl Registry {
     }
 
     /// Workers of which nothing was heard for `silence_ms` or longer.
-    pub fn silent(&self, silence_ms: u64, now_ms: u64) -> Vec<WorkerId> {
+    pub fn silent(&mut self, silence_ms: u64, now_ms: u64) -> Vec<WorkerId> {
         let Some(last_ms) = now_ms.checked_sub(silence_ms) else {
             return Vec::new();
         };
-        let silent = self.heard.range(..=(last_ms, WorkerId(u64::MAX)));
-        silent.map(|(_, id)| *id).collect()
+        let due = self.heard.range(..=(last_ms, WorkerId(u64::MAX)));
+        let due: Vec<(u64, WorkerId)> = due.copied().collect();
+        let mut silent = Vec::new();
+        for (due_ms, id) in due {
+            let Some(worker) = self.workers.get_mut(&id) else {
+                continue;
+            };
+            if worker.heard_ms <= last_ms {
+                silent.push(id);
+            } else {
+                worker.due_ms = worker.heard_ms;
+                self.heard.remove(&(due_ms, id));
+                self.heard.insert((worker.due_ms, id));
+            }
+        }
+        silent
     }
 
     /// Gives one of the worker's slots to an attempt that is thought to need
