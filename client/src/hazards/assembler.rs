@@ -1,0 +1,315 @@
+//! `asm()` that may make the assembler read a file, whole or put together by
+//! macros; and `__COUNTER__` in conditions.
+
+use hg_proto::args::Reason;
+use memchr::memmem;
+
+use super::reason;
+use super::tokens::{
+    Words, decode, hash_word, is_word, line_start, raw_string, skip_blank, stands_alone, string,
+};
+
+/// The assembler's directives that read files, without their dot.
+const FILE_DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
+
+/// Macros that use `__COUNTER__`, before we give up to follow them.
+const COUNTER_MACROS_MAX: usize = 64;
+
+/// clang replaces conditions by their value, so a `__COUNTER__` in one would not
+/// be counted again.
+pub(super) fn counted(user: &[u8]) -> Option<Reason> {
+    let mut names: Vec<&[u8]> = vec![b"__COUNTER__"];
+    let mut seen = 0;
+    // Each round learns the macros that use one known so far; bounded by their number.
+    while seen < names.len() {
+        let name = names[seen];
+        seen += 1;
+        for at in memmem::find_iter(user, name) {
+            if !stands_alone(user, at, name.len()) {
+                continue;
+            }
+            let Some(start) = line_start(user, at) else {
+                return reason("counter-in-condition", name);
+            };
+            match hash_word(&user[start..]) {
+                b"if" | b"elif" => return reason("counter-in-condition", name),
+                b"define" => {
+                    let line = &user[start..at];
+                    let after = memmem::find(line, b"define").map_or(start, |at| start + at + 6);
+                    let defined = Words::at(user, after).next().unwrap_or_default();
+                    if !defined.is_empty() && !names.contains(&defined) {
+                        names.push(defined);
+                    }
+                }
+                _ => {}
+            }
+            if names.len() > COUNTER_MACROS_MAX {
+                return reason("counter-in-condition", name);
+            }
+        }
+    }
+    None
+}
+
+/// Bytes of an `asm` that are read exactly; a longer one counts as opaque.
+const TEMPLATE_BYTES_MAX: usize = 256 << 10;
+
+/// `asm()` that may make the assembler read a file.
+pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
+    let mut opaque = false;
+    for at in memmem::find_iter(user, b"asm") {
+        let start = if user[..at].ends_with(b"__") {
+            at - 2
+        } else {
+            at
+        };
+        let len = at + 3 - start
+            + if user[at + 3..].starts_with(b"__") {
+                2
+            } else {
+                0
+            };
+        if !stands_alone(user, start, len) {
+            continue;
+        }
+        match template(&user[start + len..]) {
+            Template::Text(text) => {
+                if let Some(word) = bad_template(&text) {
+                    return reason("asm-file-directive", word);
+                }
+            }
+            Template::Opaque => opaque = true,
+            Template::None => {}
+        }
+    }
+    if opaque { made_template(user) } else { None }
+}
+
+/// The first operand of an `asm`.
+enum Template {
+    /// No assembler text at all: a comment, a word in prose.
+    None,
+    /// Made of strings alone; escapes decoded.
+    Text(Vec<u8>),
+    /// Macros take part.
+    Opaque,
+}
+
+fn template(after: &[u8]) -> Template {
+    let after = &after[..after.len().min(TEMPLATE_BYTES_MAX)];
+    let mut rest = after.trim_ascii_start();
+    loop {
+        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        match &rest[..len] {
+            b"" => break,
+            b"volatile" | b"__volatile__" | b"__volatile" | b"goto" | b"inline" | b"__inline__"
+            | b"__inline" => rest = rest[len..].trim_ascii_start(),
+            // `#define A asm volatile` and such; in prose it costs a closer look.
+            _ => return Template::Opaque,
+        }
+    }
+    match rest.first() {
+        Some(b'(') => rest = &rest[1..],
+        Some(b'.' | b',' | b';' | b'-' | b'\'' | b'`') => return Template::None,
+        _ => return Template::Opaque,
+    }
+    let mut text = Vec::new();
+    loop {
+        rest = skip_blank(rest);
+        match rest.first() {
+            Some(b'"') => match string(&rest[1..]) {
+                Some((body, after)) => {
+                    decode(body, &mut text);
+                    rest = after;
+                }
+                None => return Template::Opaque,
+            },
+            Some(b'R') => match raw_string(rest) {
+                Some((body, after)) => {
+                    text.extend_from_slice(body);
+                    rest = after;
+                }
+                None => return Template::Opaque,
+            },
+            Some(b')' | b':') => return Template::Text(text),
+            _ => return Template::Opaque,
+        }
+    }
+}
+
+/// What makes a complete template suspicious. Directives are found in any case
+/// (gas takes `.INCBIN`), also ones that operands or macros complete.
+fn bad_template(text: &[u8]) -> Option<&'static [u8]> {
+    let lower = text.to_ascii_lowercase();
+    if let Some(word) = asm_word(&lower) {
+        return Some(word);
+    }
+    // ".inc%c0" and ".inc{bin|}": the rest of the word comes from elsewhere.
+    for at in memchr::memchr_iter(b'.', &lower) {
+        let rest = &lower[at + 1..];
+        let len = rest
+            .iter()
+            .take_while(|byte| byte.is_ascii_lowercase())
+            .count();
+        let cut = matches!(rest.get(len), Some(b'%' | b'{' | b'|' | b'}'));
+        let counter = rest[len..].starts_with(b"%=") || rest[len..].starts_with(b"%%");
+        if cut
+            && !counter
+            && FILE_DIRECTIVES
+                .iter()
+                .any(|word| word.starts_with(&rest[..len]))
+        {
+            return Some(b".inc%");
+        }
+    }
+    None
+}
+
+/// The first word of lower-case assembler text that may lead to a file.
+fn asm_word(lower: &[u8]) -> Option<&'static [u8]> {
+    const WORDS: [&[u8]; 7] = [
+        b"incbin",
+        b".include",
+        b".macro",
+        b".irp",
+        b".altmacro",
+        b".mri",
+        b".secure_log",
+    ];
+    WORDS
+        .into_iter()
+        .find(|word| memmem::find(lower, word).is_some())
+}
+
+/// Assembler text made by macros: looks at all user text, squeezed, and at the
+/// pieces that are there to be put together.
+fn made_template(user: &[u8]) -> Option<Reason> {
+    let mut squeezed = Vec::with_capacity(user.len());
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let mut rest = user;
+    let mut line_starts = true;
+    while let Some(first) = rest.first() {
+        let blank = skip_blank(rest);
+        if blank.len() < rest.len() {
+            let skipped = &rest[..rest.len() - blank.len()];
+            line_starts |= memchr::memchr(b'\n', skipped).is_some();
+            rest = blank;
+            continue;
+        }
+        // Includes that clang leaves for the reader are no assembler text.
+        if std::mem::take(&mut line_starts)
+            && matches!(hash_word(rest), b"include" | b"include_next" | b"import")
+        {
+            rest = &rest[memchr::memchr(b'\n', rest).unwrap_or(rest.len())..];
+            continue;
+        }
+        let raw = rest.starts_with(b"R\"").then(|| raw_string(rest));
+        if let Some(None) = raw {
+            return reason("asm-file-directive", b"unclosed raw string beside asm");
+        }
+        let plain = if *first == b'"' {
+            string(&rest[1..])
+        } else {
+            None
+        };
+        if let Some((body, after)) = raw.flatten().or(plain) {
+            if plain.is_some() && hides_a_letter(body) {
+                return reason("asm-file-directive", b"escaped letters beside asm");
+            }
+            if let Some(word) = bad_template(body) {
+                return reason("asm-file-directive", word);
+            }
+            add_edges(body, &mut pieces);
+            squeeze(body, &mut squeezed);
+            rest = after;
+        } else if is_word(*first) {
+            let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+            add_piece(&rest[..len], &mut pieces);
+            squeeze(&rest[..len], &mut squeezed);
+            rest = &rest[len..];
+        } else {
+            squeeze(&rest[..1], &mut squeezed);
+            rest = &rest[1..];
+        }
+    }
+    if let Some(word) = asm_word(&squeezed) {
+        return reason("asm-file-directive", word);
+    }
+    for word in FILE_DIRECTIVES {
+        if composable(word, &pieces) {
+            return reason("asm-file-directive", &[b"pieces of ", word].concat());
+        }
+    }
+    None
+}
+
+fn squeeze(text: &[u8], out: &mut Vec<u8>) {
+    let drop = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'#' | b',');
+    out.extend(
+        text.iter()
+            .filter(|byte| !drop(byte))
+            .map(u8::to_ascii_lowercase),
+    );
+}
+
+/// Whether a numeric escape of the body stands for a letter or a dot.
+fn hides_a_letter(body: &[u8]) -> bool {
+    let mut rest = body;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let end = rest.len().min(at + 10);
+        if matches!(rest.get(at + 1), Some(b'x' | b'u' | b'U' | b'0'..=b'7')) {
+            let mut text = Vec::new();
+            decode(&rest[at..end], &mut text);
+            if text
+                .first()
+                .is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'.')
+            {
+                return true;
+            }
+        }
+        rest = &rest[(at + 2).min(rest.len())..];
+    }
+    false
+}
+
+/// Keeps `token` if it is a part of a directive's name.
+fn add_piece(token: &[u8], pieces: &mut Vec<Vec<u8>>) {
+    if token.len() > FILE_DIRECTIVES[1].len() {
+        return;
+    }
+    let token = token.to_ascii_lowercase();
+    let part = FILE_DIRECTIVES
+        .iter()
+        .any(|word| memmem::find(word, &token).is_some());
+    if part && !token.is_empty() && !pieces.contains(&token) {
+        pieces.push(token);
+    }
+}
+
+/// The words that a string starts and ends with: a neighbour may go on.
+fn add_edges(text: &[u8], pieces: &mut Vec<Vec<u8>>) {
+    let head = text.iter().take_while(|byte| is_word(**byte)).count();
+    let tail = text.iter().rev().take_while(|byte| is_word(**byte)).count();
+    add_piece(&text[..head], pieces);
+    add_piece(&text[text.len() - tail..], pieces);
+}
+
+/// Whether `word` can be put together from `pieces` of two letters or more, or
+/// from a long one and single letters.
+fn composable(word: &[u8], pieces: &[Vec<u8>]) -> bool {
+    let long = pieces.iter().any(|piece| piece.len() >= 4);
+    let mut reached = vec![false; word.len() + 1];
+    reached[0] = true;
+    for at in 0..word.len() {
+        if !reached[at] {
+            continue;
+        }
+        for piece in pieces {
+            let usable = piece.len() >= 2 || long;
+            if usable && word[at..].starts_with(piece) {
+                reached[at + piece.len()] = true;
+            }
+        }
+    }
+    reached[word.len()]
+}

@@ -1,0 +1,244 @@
+//! What preprocessed text could hide: things that another machine would read
+//! otherwise. Pure; unaware of where the text came from and of how it travels.
+//!
+//! The text keeps its macros (`gcc -E -fdirectives-only`, `clang -E
+//! -frewrite-includes`), so a hazard can be spelled in pieces. Whole words are
+//! looked for everywhere; pieces only in *user text*: what does not come from
+//! the system's own header folders. When in doubt, a text is a hazard.
+
+mod assembler;
+mod markers;
+mod pragmas;
+mod tokens;
+
+use std::borrow::Cow;
+
+use hg_proto::args::Reason;
+use hg_proto::toolchain::Family;
+use memchr::memmem;
+
+use crate::scan;
+use assembler::assembler;
+pub(crate) use markers::is_system;
+pub use markers::user_text;
+use markers::{Markers, open_end, unescape};
+use pragmas::{directive, pasted_macro, pragma};
+use tokens::{Words, hash_word, stands_alone};
+pub(crate) use tokens::{is_word, splice};
+
+/// How many of [`MACROS`] change with time.
+const CLOCK_MACROS: usize = 3;
+
+/// Macros whose value is not in the text.
+const MACROS: [(&[u8], &str); 5] = [
+    (b"__DATE__", "time-macro"),
+    (b"__TIME__", "time-macro"),
+    (b"__TIMESTAMP__", "time-macro"),
+    (b"__BASE_FILE__", "base-file-macro"),
+    (b"__INCLUDE_LEVEL__", "base-file-macro"),
+];
+
+/// Why `text`, made by a preprocessor of `family`, must be compiled here; `None`
+/// when it means the same everywhere. Total: any bytes will do.
+pub fn find(text: &[u8], family: Family) -> Option<Reason> {
+    if let Some(reason) = whole_words(text) {
+        return Some(reason);
+    }
+    let user = user_text(text);
+    if open_end(text) {
+        return reason("open-end", b"\\");
+    }
+    let spliced = splice(&user);
+    if let Cow::Owned(spliced) = &spliced
+        && let Some(reason) = whole_words(spliced)
+    {
+        return Some(reason);
+    }
+    pasted_macro(&spliced)
+        .or_else(|| pragma(&spliced, family))
+        .or_else(|| directive(&spliced, family))
+        .or_else(|| assembler(&spliced))
+}
+
+/// The files of a compile as they lie on disk, searched for what its result
+/// depends on beside their content: the clock, and files that the assembler reads.
+#[derive(Debug, Default)]
+pub struct Texts {
+    user: Vec<u8>,
+    plain_assembler: bool,
+}
+
+impl Texts {
+    /// None yet. `plain_assembler`: [`reads_files`] has said no.
+    pub fn new(plain_assembler: bool) -> Self {
+        Texts {
+            user: Vec::new(),
+            plain_assembler,
+        }
+    }
+
+    /// Adds the file at `path`.
+    pub fn add(&mut self, path: &[u8], text: &[u8]) -> Option<Reason> {
+        if let Some(reason) = self.words(text) {
+            return Some(reason);
+        }
+        if !is_system(path) {
+            let spliced = splice(text);
+            self.user
+                .extend_from_slice(&scan::without_includes(&spliced));
+            self.user.push(b'\n');
+        }
+        None
+    }
+
+    /// What the files say together, and with `macros` of the command line.
+    pub fn finish(mut self, macros: &[Vec<u8>]) -> Option<Reason> {
+        for word in macros {
+            self.user.extend_from_slice(b"#define ");
+            self.user.extend_from_slice(word);
+            self.user.push(b'\n');
+        }
+        let asm = || match self.plain_assembler {
+            true => None,
+            // Whoever may paste `asm` in front of it.
+            false => memmem::find(&self.user, b".include")
+                .and_then(|_| reason(ASM_FILE_DIRECTIVE, b".include"))
+                .or_else(|| assembler(&self.user)),
+        };
+        self.words(&self.user)
+            .or_else(|| pasted_macro(&self.user))
+            .or_else(asm)
+    }
+
+    /// A source's own name, and how deep it is included, are in the key.
+    fn words(&self, text: &[u8]) -> Option<Reason> {
+        let found = words_among(text, &MACROS[..CLOCK_MACROS]);
+        found.filter(|reason| !self.plain_assembler || reason.code != ASM_FILE_DIRECTIVE)
+    }
+}
+
+/// The reason of assembler text that may read a file.
+pub const ASM_FILE_DIRECTIVE: &str = "asm-file-directive";
+
+/// Whether the assembler may be made to read a file by `text`, preprocessed and
+/// its macros expanded.
+pub fn reads_files(text: &[u8]) -> bool {
+    words_among(text, &[]).is_some() || assembler(text).is_some()
+}
+
+/// What gcc 12 writes for a pragma that it has carried out and leaves out.
+const CARRIED_OUT: &[u8] = b"       ";
+
+/// Why `text` can't stand for `file`: gcc 12's `-E -fdirectives-only` leaves these
+/// pragmas out (plain `-E` does not). `source` is the file as it lies on disk;
+/// `openmp`: one of `-fopenmp`, `-fopenmp-simd`, `-fopenacc` is on.
+///
+/// A pragma may stand in a group that is skipped, which the text does not show.
+/// `message` is lost in silence only when no directive follows (else gcc warns or
+/// crashes), and changes no object; of `pop_macro` and `poison` an empty line of a
+/// certain length stays.
+pub fn lost_pragma(text: &[u8], file: &[u8], source: &[u8], openmp: bool) -> Option<Reason> {
+    let source = splice(source);
+    for at in memmem::find_iter(&source, b"pragma") {
+        let mut words = Words::at(&source, at + b"pragma".len());
+        let first = words.next().unwrap_or_default();
+        let lost = match first {
+            b"redefine_extname" => true,
+            b"omp" | b"acc" => openmp,
+            b"message" => !directive_follows(&source[at..]),
+            b"pop_macro" => carries_out(text, file, &source),
+            b"GCC" => words.next() == Some(b"poison") && carries_out(text, file, &source),
+            _ => false,
+        };
+        if lost {
+            return reason("lost-pragma", first);
+        }
+    }
+    None
+}
+
+/// Whether a directive that gcc would stumble over comes later.
+fn directive_follows(source: &[u8]) -> bool {
+    let mut lines = source.split(|byte| *byte == b'\n').skip(1);
+    lines.any(|line| !matches!(hash_word(line), b"" | b"pragma"))
+}
+
+/// Whether `text` has more traces of pragmas carried out in `file` than those that
+/// `source` has of the harmless ones.
+fn carries_out(text: &[u8], file: &[u8], source: &[u8]) -> bool {
+    let mut traces = 0;
+    let mut from = None;
+    for marker in Markers::of(text) {
+        if let Some(from) = from {
+            traces += count_traces(&text[from..marker.start]);
+        }
+        from = (unescape(marker.path) == file).then_some(marker.end);
+    }
+    traces += from.map_or(0, |from| count_traces(&text[from..]));
+    let harmless = memmem::find_iter(source, b"pragma").filter(|at| {
+        let mut words = Words::at(source, at + b"pragma".len());
+        match words.next() {
+            Some(b"once") => true,
+            Some(b"GCC") => words.next() == Some(b"system_header"),
+            _ => false,
+        }
+    });
+    traces > harmless.count()
+}
+
+fn count_traces(part: &[u8]) -> usize {
+    part.split(|byte| *byte == b'\n')
+        .filter(|line| *line == CARRIED_OUT)
+        .count()
+}
+
+/// The files that `text` says it is made of, outside the system's folders, each
+/// once, in order of appearance; paths as the compiler spells them.
+pub fn user_files(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut files: Vec<Vec<u8>> = Vec::new();
+    for marker in Markers::of(text) {
+        // "/work//" is how -g says where the compiler runs.
+        let no_file = marker.path.starts_with(b"<") || marker.path.ends_with(b"//");
+        if no_file || is_system(marker.path) {
+            continue;
+        }
+        let path = unescape(marker.path);
+        // Neighbours repeat; the list of user files is short.
+        if !files.contains(&path) {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn reason(code: &'static str, detail: &[u8]) -> Option<Reason> {
+    Some(Reason::new(code, detail))
+}
+
+fn whole_words(text: &[u8]) -> Option<Reason> {
+    words_among(text, &MACROS)
+}
+
+fn words_among(text: &[u8], macros: &[(&[u8], &'static str)]) -> Option<Reason> {
+    for (name, code) in macros {
+        // The part after the underscores is rarer, so that the search is faster.
+        let rare = &name[2..];
+        for at in memmem::find_iter(text, rare) {
+            let Some(start) = at.checked_sub(2) else {
+                continue;
+            };
+            if text[start..].starts_with(name) && stands_alone(text, start, name.len()) {
+                return reason(code, name);
+            }
+        }
+    }
+    for word in [&b"incbin"[..], b"INCBIN"] {
+        if memmem::find(text, word).is_some() {
+            return reason(ASM_FILE_DIRECTIVE, word);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;
