@@ -33,6 +33,12 @@ pub fn toolchain_memo(_times: u32) -> Duration {
     Duration::from_secs(5)
 }
 
+/// How long compiles run on idle cores here, all of them, when the grid was no
+/// faster so many times in a row.
+pub fn slow_memo(times: u32) -> Duration {
+    Duration::from_secs(5 << times.clamp(1, 3) >> 1)
+}
+
 /// Why an attempt ended without a result.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lost {
@@ -59,6 +65,8 @@ pub enum Memo {
     Coordinator,
     /// This toolchain.
     Toolchain,
+    /// Nothing, but an idle core here is better.
+    Slow,
 }
 
 /// What an attempt that was lost means.
@@ -72,16 +80,16 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
         Lost::Broken(why) => (reason("grid-broken", why), Memo::Coordinator),
         Lost::Corrupt(why) => (reason("result-corrupt", why), Memo::None),
         Lost::Overtaken => (reason("local-slot", "free before a worker was"), Memo::None),
-        Lost::Outrun => (reason("slow-worker", "a core here was idle"), Memo::None),
+        Lost::Outrun => (reason("slow-worker", "a core here was idle"), Memo::Slow),
         Lost::Failed(failure) => {
             let detail = &failure.detail;
             match failure.code() {
                 Code::NoToolchain => (reason("no-worker", detail), Memo::Toolchain),
-                Code::Queue => (reason("queue", detail), Memo::None),
+                Code::Queue => (reason("queue", detail), Memo::Slow),
                 Code::Refused => (reason("refused", detail), Memo::None),
                 Code::Limit => (reason("limit", detail), Memo::None),
                 Code::Shutdown => (reason("grid-shutdown", detail), Memo::Coordinator),
-                _ => (reason("worker-failed", detail), Memo::None),
+                _ => (reason("worker-failed", detail), Memo::Slow),
             }
         }
     }
@@ -192,7 +200,7 @@ mod tests {
             Memo::Coordinator
         );
         assert_eq!(after_loss(&Lost::Overtaken).1, Memo::None);
-        assert_eq!(after_loss(&Lost::Outrun).1, Memo::None);
+        assert_eq!(after_loss(&Lost::Outrun).1, Memo::Slow);
         let failure = |code: Code| {
             Lost::Failed(Failure {
                 code: code.into(),
@@ -200,6 +208,7 @@ mod tests {
             })
         };
         assert_eq!(after_loss(&failure(Code::NoToolchain)).1, Memo::Toolchain);
-        assert_eq!(after_loss(&failure(Code::Queue)).1, Memo::None);
+        assert_eq!(after_loss(&failure(Code::Queue)).1, Memo::Slow);
+        assert_eq!(after_loss(&failure(Code::Refused)).1, Memo::None);
     }
 }

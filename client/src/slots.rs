@@ -100,6 +100,15 @@ impl Slots {
         Some(right)
     }
 
+    /// Any idle slot, for a compile that could travel to a grid that is no faster;
+    /// none if all that can travel shall.
+    pub fn instead(&self) -> Option<Slot> {
+        self.idle().or_else(|| match self.travelling {
+            0 => None,
+            _ => self.spare(),
+        })
+    }
+
     /// Any slot that nobody uses, without waiting.
     pub fn spare(&self) -> Option<Slot> {
         self.any("slot", self.total)?
@@ -150,7 +159,9 @@ mod tests {
         };
         let first = slots.idle().unwrap();
         assert!(slots.idle().is_none(), "one may travel");
+        drop(slots.instead().unwrap());
         let second = slots.wait().unwrap();
+        assert!(slots.instead().is_none());
         assert!(slots.any("slot", 2).unwrap().is_none(), "two in all");
         drop(first);
         drop(second);
@@ -174,6 +185,7 @@ mod tests {
         drop(held);
         assert!(waiter.join().unwrap());
         assert!(slots.idle().is_none(), "none may travel");
+        assert!(slots.instead().is_none(), "not even then");
         fs::remove_dir_all(folder).unwrap();
     }
 

@@ -148,7 +148,13 @@ impl Wrap<'_> {
             .ok_or_else(|| reason("no-coordinator", ""))?;
         plan.compile.travel.clone()?;
         plan.check_files()?;
-        if let Some(slot) = self.slots().and_then(Slots::idle) {
+        let slow = [address.as_bytes(), b"slow"].concat();
+        let was_slow = self.memos.recall(&slow, attempt::slow_memo);
+        let idle = match was_slow {
+            Known::Bad(_) => Slots::instead,
+            Known::Nothing | Known::Retry => Slots::idle,
+        };
+        if let Some(slot) = self.slots().and_then(idle) {
             return Err(Stay::Idle(reason("local-slot", "idle"), slot));
         }
         let mut retry = false;
@@ -178,16 +184,22 @@ impl Wrap<'_> {
             self.memos.forget(address.as_bytes());
             self.memos.forget(&missing);
         }
-        let (object, stderr) = sent.map_err(|lost| match lost {
-            Attempt::Lost(lost) => {
-                let (reason, memo) = attempt::after_loss(&lost);
-                match memo {
-                    Memo::Coordinator => self.memos.note(address.as_bytes(), &reason.to_string()),
-                    Memo::Toolchain => self.memos.note(&missing, &reason.detail),
-                    Memo::None => {}
-                }
-                Stay::GridFailed(reason)
+        if was_slow != Known::Nothing && sent.is_ok() {
+            self.memos.forget(&slow);
+        }
+        let remember = |lost: &Lost| {
+            let (reason, memo) = attempt::after_loss(lost);
+            match memo {
+                Memo::Coordinator => self.memos.note(address.as_bytes(), &reason.to_string()),
+                Memo::Toolchain => self.memos.note(&missing, &reason.detail),
+                Memo::Slow => self.memos.note(&slow, &reason.to_string()),
+                Memo::None => {}
             }
+            reason
+        };
+        let (object, stderr) = sent.map_err(|lost| match lost {
+            Attempt::Lost(lost) => Stay::GridFailed(remember(&lost)),
+            Attempt::TakenBack(slot, lost) => Stay::Idle(remember(&lost), slot),
             Attempt::Stay(stay) => stay,
         })?;
         Ok(Compiled {
@@ -263,10 +275,7 @@ impl Wrap<'_> {
         self.record.remote_ms = millis(began);
         let returned = match outcome.map_err(Attempt::Lost)? {
             Outcome::Returned(returned) => returned,
-            Outcome::TakenBack(slot, why) => {
-                let (reason, _) = attempt::after_loss(&why);
-                return Err(Attempt::Stay(Stay::Idle(reason, slot)));
-            }
+            Outcome::TakenBack(slot, why) => return Err(Attempt::TakenBack(slot, why)),
         };
         self.record.queue_ms = returned.queue_ms;
         attempt::accept(&returned.result, plan.dialect.family, &wanted)
@@ -355,6 +364,8 @@ impl Wrap<'_> {
 /// Why there is no result of an attempt.
 enum Attempt {
     Lost(Lost),
+    /// It runs in this slot instead.
+    TakenBack(Slot, Lost),
     Stay(Stay),
 }
 
