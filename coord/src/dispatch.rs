@@ -462,6 +462,7 @@ impl Hub {
         let outputs = result.outputs.iter().map(|output| output.encoded_size);
         let spent = Spent {
             wall_ms,
+            cpu_ms: usage.user_us.saturating_add(usage.system_us) as f64 / 1e3,
             peak_bytes: usage.peak_memory_bytes,
             output_bytes: outputs.sum(),
             beside_ms: (running.since.elapsed().as_secs_f64() * 1e3 - wall_ms).max(0.0),

@@ -18,6 +18,13 @@ const FILE_WEIGHT_MIN: f64 = 0.3;
 const SPEED_WEIGHT_MIN: f64 = 0.1;
 /// The least weight of a sample whose cost was itself only guessed.
 const GUESS_WEIGHT: f64 = 0.03;
+/// Weight of a sample in the share of its time that a worker gives a compiler.
+const SHARE_WEIGHT: f64 = 0.5;
+/// Shares are held above this.
+const SHARE_MIN: f64 = 1.0 / 32.0;
+/// Milliseconds of processor time below which a compile says nothing of shares:
+/// it slept, or took no time at all.
+const SHARE_CPU_MS_MIN: f64 = 10.0;
 /// Weight of a sample in what guesses are made of.
 const PRIOR_WEIGHT: f64 = 0.05;
 /// Speeds are held between this and its inverse.
@@ -88,6 +95,8 @@ pub struct Prediction {
 pub struct Spent {
     /// Milliseconds of the compiler, wall.
     pub wall_ms: f64,
+    /// The same, processor time; 0: not measured.
+    pub cpu_ms: f64,
     /// Bytes of memory at its peak; 0: not measured.
     pub peak_bytes: u64,
     /// Bytes of its outputs as they travelled.
@@ -96,11 +105,24 @@ pub struct Spent {
     pub beside_ms: f64,
 }
 
+impl Spent {
+    /// The share of its time in which the compiler had a processor; `None`: it
+    /// can't be told.
+    fn share(&self) -> Option<f64> {
+        let told = self.cpu_ms >= SHARE_CPU_MS_MIN && self.wall_ms > 0.0;
+        told.then(|| (self.cpu_ms / self.wall_ms).clamp(SHARE_MIN, 1.0))
+    }
+}
+
 /// What is known of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pace {
     /// Relative; 1 is the reference.
     pub speed: f64,
+    /// The share of its time that a compiler has a processor there: less where
+    /// others use it, or it is throttled. It is in the speed.
+    #[serde(default = "whole")]
+    pub share: f64,
     /// Bytes per millisecond of its link, latency left out.
     pub reach: f64,
     /// Compiles it was learned from.
@@ -108,6 +130,10 @@ pub struct Pace {
     /// Those of files that were not known before: they say little each.
     #[serde(default)]
     pub guesses: u32,
+}
+
+fn whole() -> f64 {
+    1.0
 }
 
 impl Pace {
@@ -120,6 +146,7 @@ impl Pace {
         };
         Pace {
             speed: speed.clamp(SPEED_MIN, 1.0 / SPEED_MIN),
+            share: whole(),
             reach: REACH_DEFAULT,
             samples: 0,
             guesses: 0,
@@ -281,7 +308,16 @@ impl Predictor {
         self.learned += 1;
         let wall_ms = spent.wall_ms.max(1.0);
         let predicted = self.predict(profile);
-        let cost_ms = wall_ms * before.speed;
+        // What it took of a processor is the file's cost, the rest is the worker's.
+        let unshared = before.speed / before.share;
+        let (busy_ms, share) = match spent.share() {
+            Some(share) => {
+                let share = before.share * (share / before.share).powf(SHARE_WEIGHT);
+                (spent.cpu_ms.min(wall_ms), share)
+            }
+            None => (wall_ms * before.share, before.share),
+        };
+        let cost_ms = busy_ms * unshared;
         let now = File {
             cost_ms,
             peak_bytes: spent.peak_bytes as f64,
@@ -304,8 +340,8 @@ impl Predictor {
                 GUESS_WEIGHT.max(1.0 / f64::from(worth))
             }
         };
-        let sample = (predicted.cost_ms.max(1.0) / wall_ms).clamp(SPEED_MIN, 1.0 / SPEED_MIN);
-        let speed = before.speed * (sample / before.speed).powf(weight);
+        let sample = (predicted.cost_ms.max(1.0) / busy_ms).clamp(SPEED_MIN, 1.0 / SPEED_MIN);
+        let speed = share * unshared * (sample / unshared).powf(weight);
         let bytes = profile.travel_bytes + spent.output_bytes;
         let reach = match bytes >= REACH_BYTES_MIN && spent.beside_ms > 0.0 {
             // Latency and the machines' own work are in it: never too fast.
@@ -314,6 +350,7 @@ impl Predictor {
         };
         let pace = Pace {
             speed: speed.clamp(SPEED_MIN, 1.0 / SPEED_MIN),
+            share,
             reach: reach.clamp(1.0, 1e7),
             samples: before.samples.saturating_add(u32::from(predicted.known)),
             guesses: before.guesses.saturating_add(u32::from(!predicted.known)),
@@ -412,6 +449,7 @@ impl Predictor {
         for (key, pace) in saved.workers {
             if !(SPEED_MIN..=1.0 / SPEED_MIN).contains(&pace.speed)
                 || !(1.0..=1e7).contains(&pace.reach)
+                || !(SHARE_MIN..=1.0).contains(&pace.share)
             {
                 return Err("a worker's figures out of bounds".into());
             }
@@ -461,6 +499,7 @@ mod tests {
     fn spent(wall_ms: f64) -> Spent {
         Spent {
             wall_ms,
+            cpu_ms: 0.0,
             peak_bytes: 200 << 20,
             output_bytes: 50_000,
             beside_ms: 12.0,
@@ -503,6 +542,31 @@ mod tests {
         }
         assert!((0.05..0.3).contains(&slow.speed), "{slow:?}");
         assert_eq!(predictor.pace(2), Some(slow));
+    }
+
+    #[test]
+    fn a_throttled_worker_is_found_out_by_files_that_nobody_knows() {
+        let mut predictor = Predictor::new();
+        let mut throttled = Pace::guess(1.0);
+        let spent = Spent {
+            cpu_ms: 100.0,
+            ..spent(1_000.0)
+        };
+        for source in 0..3 {
+            throttled = predictor.learn(&profile(source), 2, throttled, &spent);
+            // The time that others had is not the file's.
+            let cost_ms = predictor.predict(&profile(source)).cost_ms;
+            assert!((50.0..250.0).contains(&cost_ms), "{cost_ms}");
+        }
+        assert!(throttled.speed < 0.4, "{throttled:?}");
+        // What sleeps took no processor, and says nothing of it.
+        let slept = Spent {
+            cpu_ms: 1.0,
+            ..spent
+        };
+        let pace = predictor.learn(&profile(9), 3, Pace::guess(1.0), &slept);
+        assert_eq!(pace.share, 1.0);
+        assert_eq!(predictor.predict(&profile(9)).cost_ms, 1_000.0);
     }
 
     #[test]

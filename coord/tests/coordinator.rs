@@ -50,6 +50,7 @@ fn demand(client: &str, tool: &str) -> Demand {
 fn spent(wall_ms: f64) -> Spent {
     Spent {
         wall_ms,
+        cpu_ms: 0.0,
         peak_bytes: 50 << 20,
         output_bytes: 1_000,
         beside_ms: 5.0,

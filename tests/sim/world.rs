@@ -540,6 +540,8 @@ impl World<'_> {
         let all_us = self.now_us - attempt.sent_us;
         let spent = Spent {
             wall_ms: attempt.wall_us as f64 / 1e3,
+            // One that is slow here is so by itself.
+            cpu_ms: 0.0,
             peak_bytes: source.peak_bytes,
             output_bytes: source.output_bytes,
             beside_ms: all_us.saturating_sub(attempt.wall_us) as f64 / 1e3,
