@@ -1,55 +1,14 @@
 //! `asm()` that may make the assembler read a file, whole or put together by
-//! macros; and `__COUNTER__` in conditions.
+//! macros.
 
 use hg_proto::args::Reason;
 use memchr::memmem;
 
 use super::reason;
-use super::tokens::{
-    Words, decode, hash_word, is_word, line_start, raw_string, skip_blank, stands_alone, string,
-};
+use super::tokens::{decode, hash_word, is_word, raw_string, skip_blank, stands_alone, string};
 
 /// The assembler's directives that read files, without their dot.
 const FILE_DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
-
-/// Macros that use `__COUNTER__`, before we give up to follow them.
-const COUNTER_MACROS_MAX: usize = 64;
-
-/// clang replaces conditions by their value, so a `__COUNTER__` in one would not
-/// be counted again.
-pub(super) fn counted(user: &[u8]) -> Option<Reason> {
-    let mut names: Vec<&[u8]> = vec![b"__COUNTER__"];
-    let mut seen = 0;
-    // Each round learns the macros that use one known so far; bounded by their number.
-    while seen < names.len() {
-        let name = names[seen];
-        seen += 1;
-        for at in memmem::find_iter(user, name) {
-            if !stands_alone(user, at, name.len()) {
-                continue;
-            }
-            let Some(start) = line_start(user, at) else {
-                return reason("counter-in-condition", name);
-            };
-            match hash_word(&user[start..]) {
-                b"if" | b"elif" => return reason("counter-in-condition", name),
-                b"define" => {
-                    let line = &user[start..at];
-                    let after = memmem::find(line, b"define").map_or(start, |at| start + at + 6);
-                    let defined = Words::at(user, after).next().unwrap_or_default();
-                    if !defined.is_empty() && !names.contains(&defined) {
-                        names.push(defined);
-                    }
-                }
-                _ => {}
-            }
-            if names.len() > COUNTER_MACROS_MAX {
-                return reason("counter-in-condition", name);
-            }
-        }
-    }
-    None
-}
 
 /// Bytes of an `asm` that are read exactly; a longer one counts as opaque.
 const TEMPLATE_BYTES_MAX: usize = 256 << 10;

@@ -5,9 +5,11 @@ use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
 use memchr::memmem;
 
-use super::assembler::counted;
 use super::tokens::{Words, hash_word, is_word, line_start, stands_alone};
 use super::{MACROS, reason};
+
+/// Macros that use `__COUNTER__`, before we give up to follow them.
+const COUNTER_MACROS_MAX: usize = 64;
 
 /// `CAT(__DA, TE__)`: pieces of a macro's name. The first piece is `__D`, `__DA`
 /// and so on, or bare underscores that are no function's name, and then the next
@@ -191,4 +193,40 @@ fn is_module_line(user: &[u8], at: usize, word: &[u8]) -> bool {
         Some(byte) => is_word(*byte) && rest.first().is_some_and(u8::is_ascii_whitespace),
         None => false,
     }
+}
+
+/// clang replaces conditions by their value, so a `__COUNTER__` in one would not
+/// be counted again.
+fn counted(user: &[u8]) -> Option<Reason> {
+    let mut names: Vec<&[u8]> = vec![b"__COUNTER__"];
+    let mut seen = 0;
+    // Each round learns the macros that use one known so far; bounded by their number.
+    while seen < names.len() {
+        let name = names[seen];
+        seen += 1;
+        for at in memmem::find_iter(user, name) {
+            if !stands_alone(user, at, name.len()) {
+                continue;
+            }
+            let Some(start) = line_start(user, at) else {
+                return reason("counter-in-condition", name);
+            };
+            match hash_word(&user[start..]) {
+                b"if" | b"elif" => return reason("counter-in-condition", name),
+                b"define" => {
+                    let line = &user[start..at];
+                    let after = memmem::find(line, b"define").map_or(start, |at| start + at + 6);
+                    let defined = Words::at(user, after).next().unwrap_or_default();
+                    if !defined.is_empty() && !names.contains(&defined) {
+                        names.push(defined);
+                    }
+                }
+                _ => {}
+            }
+            if names.len() > COUNTER_MACROS_MAX {
+                return reason("counter-in-condition", name);
+            }
+        }
+    }
+    None
 }
