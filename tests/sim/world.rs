@@ -24,6 +24,8 @@ use crate::workload::{Arrivals, Client, Source, normal};
 
 /// Standard deviation of the logarithm of what one compile takes from run to run.
 const NOISE: f64 = 0.08;
+/// The same of what a worker measures of its own speed.
+const MEASURED_NOISE: f64 = 0.2;
 /// Microseconds between the end of a compile and the next of the same `make`.
 const CLIENT_US: u64 = 2_000;
 /// Compiles at once on a client's own machine, whose speed is 1.
@@ -363,12 +365,14 @@ impl World<'_> {
         self.hosts[host].worker = Some(worker);
         self.by_worker.insert(worker, host);
         let machine = &self.hosts[host].machine;
+        let noise = (MEASURED_NOISE * normal(&mut self.random)).exp();
         let spec = Box::new(WorkerSpec {
             instance: (host as u128).to_be_bytes(),
             name: format!("host{host}"),
             cores: machine.cores,
             memory_bytes: machine.memory_bytes,
             slots: machine.slots,
+            speed_milli: (machine.speed * noise * 1e3) as u32,
             digests: vec![self.toolchain],
             ..WorkerSpec::default()
         });
