@@ -877,5 +877,10 @@ mod tests {
         registry.join(WorkerId(2), spec("two", 1), None, 0);
         registry.heard(WorkerId(2), None, 3_000);
         assert_eq!(registry.silent(4_000, 4_000), [WorkerId(1)]);
+        registry.leave(WorkerId(1));
+        assert_eq!(registry.silent(4_000, 6_999), []);
+        assert_eq!(registry.silent(4_000, 7_000), [WorkerId(2)]);
+        registry.leave(WorkerId(2));
+        assert_eq!(registry.silent(4_000, 7_000), []);
     }
 }

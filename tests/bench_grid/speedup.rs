@@ -33,26 +33,27 @@ const JOBS: usize = 80;
 const RATIO_MAX: f64 = 1.10;
 
 /// Stands in for cc1: the real one preprocesses and says what it is, this one sleeps
-/// as long as the function in its source says, and writes an object's assembly.
+/// as long as the name of the function in its source says, and writes an object's
+/// assembly.
 const SLEEPER: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-static long number(const char *path) {
+static long wanted(const char *path) {
     static char text[65536];
     FILE *file = fopen(path, "r");
     if (!file)
         return -1;
     text[fread(text, 1, sizeof text - 1, file)] = 0;
     fclose(file);
-    const char *name = strstr(text, "int f");
-    return name ? atol(name + 5) : -1;
+    const char *name = strstr(text, "int ms");
+    return name ? atol(name + 6) : -1;
 }
 int main(int count, char **words) {
     const char *output = 0;
-    long which = -1;
+    long ms = -1;
     for (int at = 1; at < count; at++) {
         if (!strcmp(words[at], "-E") || !strcmp(words[at], "--version")) {
             execv(REAL, words);
@@ -60,12 +61,11 @@ int main(int count, char **words) {
         }
         if (!strcmp(words[at], "-o") && at + 1 < count)
             output = words[++at];
-        else if (words[at][0] != '-' && which < 0)
-            which = number(words[at]);
+        else if (words[at][0] != '-' && ms < 0)
+            ms = wanted(words[at]);
     }
-    if (which < 0)
+    if (ms < 0)
         return 1;
-    long ms = MS / 2 + which * STEP % STEPS * MS / (STEPS - 1);
     struct timespec pause = { ms / 1000, ms % 1000 * 1000000L };
     nanosleep(&pause, 0);
     FILE *file = output ? fopen(output, "w") : stdout;
@@ -101,7 +101,7 @@ fn measure(programs: &Programs) -> Result<(), String> {
     let place = home.join("project");
     fs::create_dir_all(&place).map_err(|error| error.to_string())?;
     for number in 0..TASKS {
-        let source = format!("int f{number}(void) {{ return {number}; }}\n");
+        let source = format!("int ms{}(void) {{ return {number}; }}\n", task_ms(number));
         fs::write(place.join(format!("f{number}.c")), source).map_err(|error| error.to_string())?;
     }
     let makefile = "all: $(patsubst %.c,%.o,$(wildcard *.c))\n%.o: %.c\n\t@gcc -c -o $@ $<\n";
@@ -155,7 +155,7 @@ fn measure(programs: &Programs) -> Result<(), String> {
     Ok(())
 }
 
-/// As long as the stand-in for cc1 sleeps.
+/// How long the stand-in for cc1 sleeps.
 fn task_ms(number: usize) -> usize {
     TASK_MS / 2 + number * STEP % STEPS * TASK_MS / (STEPS - 1)
 }
@@ -197,8 +197,6 @@ fn sleeping_gcc(root: &Path) -> Result<PathBuf, String> {
         Command::new(real)
             .args(["-O1", "-static"])
             .arg(format!("-DREAL=\"{}\"", real_cc1.display()))
-            .arg(format!("-DMS={TASK_MS}"))
-            .args([format!("-DSTEP={STEP}"), format!("-DSTEPS={STEPS}")])
             .arg("-o")
             .args([&cc1, &source]),
     );
