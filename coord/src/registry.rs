@@ -880,6 +880,7 @@ mod tests {
         registry.leave(WorkerId(1));
         assert_eq!(registry.silent(4_000, 6_999), []);
         assert_eq!(registry.silent(4_000, 7_000), [WorkerId(2)]);
+        registry.heard(WorkerId(2), None, 8_000);
         registry.leave(WorkerId(2));
         assert!(registry.heard.is_empty(), "nothing is left of who left");
     }
