@@ -362,8 +362,8 @@ impl Step<'_> {
         });
         for dispatch in gone.running.into_keys().chain(gone.ahead) {
             self.core.ahead.remove(&(dispatch, worker));
-            if let Some((task, _)) = self.core.jobs.stop(dispatch, self.now_ms) {
-                self.retry(task, worker, failure(Code::Link, detail.clone()));
+            if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms) {
+                self.retry(attempt.task, worker, failure(Code::Link, detail.clone()));
             }
         }
         self.give_up(&gone.spec.digests);
@@ -394,7 +394,7 @@ impl Step<'_> {
         self.core.registry.release(worker, dispatch, Ended::Void);
         self.actions
             .push(Action::CancelDispatch { worker, dispatch });
-        let (task, _) = self.core.jobs.stop(dispatch, self.now_ms)?;
+        let task = self.core.jobs.stop(dispatch, self.now_ms)?.task;
         let job = self.core.jobs.get(task)?;
         job.running.is_empty().then_some(task)
     }
@@ -509,7 +509,7 @@ impl Step<'_> {
     fn choose(&mut self, task: TaskId, beside: Option<f64>) -> Option<Choice> {
         let job = self.core.jobs.get(task)?;
         let mut excluded = job.excluded.clone();
-        excluded.extend(job.running.iter().map(|attempt| attempt.worker));
+        excluded.extend(job.running.iter().map(|(_, worker)| *worker));
         let alone_ms = self
             .patience(&job.demand.toolchain)
             .ms(job.prediction.cost_ms);
@@ -694,8 +694,8 @@ impl Step<'_> {
             return false;
         };
         worker.running.keys().any(|dispatch| {
-            let attempt = self.core.jobs.attempt(*dispatch);
-            attempt.is_some_and(|(_, _, attempt)| {
+            let attempt = self.core.jobs.running(*dispatch);
+            attempt.is_some_and(|attempt| {
                 let late = |begun_ms| self.now_ms >= begun_ms + straggles_ms(attempt.expected_ms);
                 !attempt.begun_ms.is_some_and(late)
             })
@@ -723,7 +723,7 @@ impl Step<'_> {
         let jobs = &core.jobs;
         let peak_bytes = |dispatch| {
             let attempt = jobs.attempt(dispatch);
-            attempt.map_or(0, |(_, job, _)| job.prediction.peak_bytes)
+            attempt.map_or(0, |(job, _)| job.prediction.peak_bytes)
         };
         if let Some(dispatch) = core.registry.promote(id, peak_bytes) {
             core.ahead.remove(&(dispatch, id));
@@ -789,7 +789,7 @@ impl Step<'_> {
             .iter()
             .take(AHEAD_LOOKS_MAX)
             .find(|(dispatch, from)| {
-                let Some((_, job, attempt)) = core.jobs.attempt(*dispatch) else {
+                let Some((job, attempt)) = core.jobs.attempt(*dispatch) else {
                     return false;
                 };
                 let Some(busy) = core.registry.get(*from) else {
@@ -826,8 +826,8 @@ impl Step<'_> {
     }
 
     fn inputs_progressed(&mut self, dispatch: DispatchId, complete: bool) {
-        let attempt = self.core.jobs.attempt(dispatch);
-        let Some(Phase::Feeding(since_ms)) = attempt.map(|(_, _, attempt)| attempt.phase) else {
+        let attempt = self.core.jobs.running(dispatch);
+        let Some(Phase::Feeding(since_ms)) = attempt.map(|attempt| attempt.phase) else {
             return;
         };
         let phase = if complete {
@@ -848,15 +848,15 @@ impl Step<'_> {
     }
 
     fn runs_on(&self, worker: WorkerId, dispatch: DispatchId) -> bool {
-        let attempt = self.core.jobs.attempt(dispatch);
-        attempt.is_some_and(|(_, _, attempt)| attempt.worker == worker)
+        let attempt = self.core.jobs.running(dispatch);
+        attempt.is_some_and(|attempt| attempt.worker == worker)
     }
 
     fn compile_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
         if !self.advance(worker, dispatch, Phase::Compiling) {
             return;
         }
-        let Some((_, job, attempt)) = self.core.jobs.attempt(dispatch) else {
+        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
             return;
         };
         let fastest = self.core.registry.fastest(&job.demand.toolchain);
@@ -881,12 +881,12 @@ impl Step<'_> {
 
     /// Ends what runs beside an attempt that won.
     fn end_others(&mut self, winner: DispatchId) {
-        let Some((_, job, _)) = self.core.jobs.attempt(winner) else {
+        let Some((job, _)) = self.core.jobs.attempt(winner) else {
             return;
         };
-        let others = job.running.iter().filter(|a| a.dispatch != winner);
-        let others: Vec<_> = others.map(|a| (a.worker, a.dispatch)).collect();
-        for (worker, dispatch) in others {
+        let others = job.running.iter().filter(|(id, _)| *id != winner);
+        let others: Vec<_> = others.copied().collect();
+        for (dispatch, worker) in others {
             self.judge(worker, dispatch);
             self.take_back(worker, dispatch);
             self.feed(worker);
@@ -896,7 +896,7 @@ impl Step<'_> {
     /// An attempt is given up: if it hung, that is its worker's fault, and how
     /// slow the worker is at least can be told.
     fn judge(&mut self, worker: WorkerId, dispatch: DispatchId) {
-        let Some((_, job, attempt)) = self.core.jobs.attempt(dispatch) else {
+        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
             return;
         };
         let Some(begun_ms) = attempt.begun_ms else {
@@ -939,8 +939,8 @@ impl Step<'_> {
         self.core
             .registry
             .release(worker, dispatch, Ended::Well(self.now_ms));
-        if let Some((task, attempt)) = self.core.jobs.stop(dispatch, self.now_ms)
-            && let Some(job) = self.core.jobs.remove(task)
+        if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms)
+            && let Some(job) = self.core.jobs.remove(attempt.task)
         {
             let running_ms = self.now_ms.saturating_sub(attempt.started_ms);
             let core = &mut *self.core;
@@ -954,7 +954,7 @@ impl Step<'_> {
                 core.hedges_ms = (core.hedges_ms + HEDGE_SHARE * work_ms).min(HEDGE_SAVED_MS_MAX);
             }
             self.actions.push(Action::FinishTask {
-                task,
+                task: attempt.task,
                 worker,
                 attempt: attempt.number,
                 queue_ms: job.waited_ms,
@@ -982,7 +982,7 @@ impl Step<'_> {
                 .registry
                 .pause(worker, self.now_ms + REFUSAL_PAUSE_MS);
         }
-        if let Some((task, _)) = stopped {
+        if let Some(task) = stopped.map(|attempt| attempt.task) {
             match code {
                 Code::Busy => self.refused(task, failure),
                 Code::Memory => {
@@ -1047,17 +1047,16 @@ impl Step<'_> {
         let Some(job) = self.core.jobs.get(task) else {
             return;
         };
-        let running = job.running.iter().map(|a| (a.worker, a.dispatch));
-        let running: Vec<_> = running.collect();
+        let running = job.running.clone();
         self.core.queue.remove(task);
         self.core.choosy.remove(&task);
-        for (worker, dispatch) in &running {
+        for (dispatch, worker) in &running {
             self.judge(*worker, *dispatch);
             self.take_back(*worker, *dispatch);
         }
         self.core.jobs.remove(task);
         self.actions.push(Action::FailTask { task, failure });
-        for (worker, _) in running {
+        for (_, worker) in running {
             self.feed(worker);
         }
     }
@@ -1077,17 +1076,27 @@ impl Step<'_> {
             self.fail(task, failure(Code::Queue, "no slot became free in time"));
         }
         self.end_waits_ahead();
-        while let Some(task) = self.core.jobs.late(self.now_ms) {
-            self.fail(task, failure(Code::Limit, "the task's own time is over"));
-        }
-        while let Some((dispatch, task, attempt)) = self.core.jobs.overdue(self.now_ms) {
-            self.overdue(dispatch, task, attempt.worker, attempt.phase);
-        }
-        while let Some(dispatch) = self.core.jobs.due(self.now_ms) {
-            self.hedge(dispatch);
-        }
+        self.look_at_due();
         for toolchain in self.core.queue.toolchains() {
             self.feed_idle(&toolchain, TICK_LOOKS_MAX);
+        }
+    }
+
+    /// What its time is over for ends, and stragglers may get a second attempt.
+    fn look_at_due(&mut self) {
+        for task in self.core.jobs.due(self.now_ms) {
+            if self.core.jobs.late(task, self.now_ms) {
+                let why = failure(Code::Limit, "the task's own time is over");
+                self.fail(task, why);
+            }
+            while let Some((dispatch, attempt)) = self.core.jobs.overdue(task, self.now_ms) {
+                let (worker, phase) = (attempt.worker, attempt.phase);
+                self.overdue(dispatch, task, worker, phase);
+            }
+            while let Some(dispatch) = self.core.jobs.straggler(task, self.now_ms) {
+                self.hedge(dispatch);
+            }
+            self.core.jobs.rest(task, self.now_ms);
         }
     }
 
@@ -1119,9 +1128,10 @@ impl Step<'_> {
     /// tries too (Zaharia et al., Improving MapReduce Performance in Heterogeneous
     /// Environments, 2008).
     fn hedge(&mut self, dispatch: DispatchId) {
-        let Some((task, job, attempt)) = self.core.jobs.attempt(dispatch) else {
+        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
             return;
         };
+        let task = attempt.task;
         let Some(begun_ms) = attempt.begun_ms else {
             return;
         };

@@ -3,7 +3,6 @@
 //!
 //! A task has one attempt at a time, or two while a straggler is hedged.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hg_proto::digest::Digest;
@@ -12,6 +11,10 @@ use hg_proto::v1;
 use crate::bounds::{INPUT_STALL_MS_MAX, INPUTS_MS_MAX, OFFER_MS_MAX, RESULT_GRACE_MS};
 use crate::id::{ById, DispatchId, TaskId, WorkerId};
 use crate::predictor::{Prediction, Profile};
+use crate::timers::Timers;
+
+/// Each task is looked at again after so many milliseconds, if not before.
+const LOOK_MS_MAX: u64 = 10_000;
 
 /// What a task asks of the grid.
 #[derive(Debug, Clone)]
@@ -50,10 +53,10 @@ pub enum Phase {
 /// A task on a worker.
 #[derive(Debug, Clone)]
 pub struct Attempt {
+    /// What.
+    pub task: TaskId,
     /// Where.
     pub worker: WorkerId,
-    /// Its number on the wire.
-    pub dispatch: DispatchId,
     /// 1, 2, ...
     pub number: u32,
     /// Since when.
@@ -66,9 +69,17 @@ pub struct Attempt {
     pub phase: Phase,
     /// Begun beside another one.
     pub hedge: bool,
+    compile_ms_max: u64,
     deadline_ms: u64,
     /// When to look whether it is a straggler.
     look_ms: Option<u64>,
+}
+
+impl Attempt {
+    fn next_ms(&self) -> u64 {
+        self.look_ms
+            .map_or(self.deadline_ms, |ms| ms.min(self.deadline_ms))
+    }
 }
 
 /// A task and its history.
@@ -92,10 +103,12 @@ pub struct Job {
     pub waited_ms: u64,
     /// Since when it waits, in milliseconds; `None`: it has an attempt.
     pub waiting_ms: Option<u64>,
-    /// On workers.
-    pub running: Vec<Attempt>,
+    /// Its attempts on workers.
+    pub running: Vec<(DispatchId, WorkerId)>,
     /// When it is over, come what may.
     pub deadline_ms: u64,
+    /// When it is looked at again, at the latest.
+    timer_ms: u64,
 }
 
 /// A worker for a task.
@@ -114,11 +127,10 @@ pub struct Start {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    jobs: ById<TaskId, Job>,
-    dispatches: ById<DispatchId, TaskId>,
-    deadlines: BTreeSet<(u64, DispatchId)>,
-    ends: BTreeSet<(u64, TaskId)>,
-    looks: BTreeSet<(u64, DispatchId)>,
+    jobs: ById<TaskId, Box<Job>>,
+    attempts: ById<DispatchId, Box<Attempt>>,
+    /// Of tasks; some of these have ended, or were looked at in the meantime.
+    timers: Timers<TaskId>,
 }
 
 impl Jobs {
@@ -146,34 +158,23 @@ impl Jobs {
 
     /// The task, if it has not ended.
     pub fn get(&self, task: TaskId) -> Option<&Job> {
-        self.jobs.get(&task)
+        self.jobs.get(&task).map(|job| &**job)
     }
 
     /// The same, to be changed. Attempts change through the methods below.
     pub fn get_mut(&mut self, task: TaskId) -> Option<&mut Job> {
-        self.jobs.get_mut(&task)
+        self.jobs.get_mut(&task).map(|job| &mut **job)
     }
 
-    /// Which task an attempt belongs to.
-    pub fn task_of(&self, dispatch: DispatchId) -> Option<TaskId> {
-        self.dispatches.get(&dispatch).copied()
+    /// An attempt that is not over.
+    pub fn running(&self, dispatch: DispatchId) -> Option<&Attempt> {
+        self.attempts.get(&dispatch).map(|attempt| &**attempt)
     }
 
     /// An attempt and its task.
-    pub fn attempt(&self, dispatch: DispatchId) -> Option<(TaskId, &Job, &Attempt)> {
-        let task = self.task_of(dispatch)?;
-        let job = self.jobs.get(&task)?;
-        let attempt = job.running.iter().find(|a| a.dispatch == dispatch)?;
-        Some((task, job, attempt))
-    }
-
-    fn attempt_mut(&mut self, dispatch: DispatchId) -> Option<(u64, &mut Attempt)> {
-        let task = self.dispatches.get(&dispatch)?;
-        let job = self.jobs.get_mut(task)?;
-        let compile_ms_max = job.demand.compile_ms_max;
-        let mut running = job.running.iter_mut();
-        let attempt = running.find(|a| a.dispatch == dispatch)?;
-        Some((compile_ms_max, attempt))
+    pub fn attempt(&self, dispatch: DispatchId) -> Option<(&Job, &Attempt)> {
+        let attempt = self.attempts.get(&dispatch)?;
+        Some((self.jobs.get(&attempt.task)?, attempt))
     }
 
     /// Adds a task that waits. `false`: it is there already.
@@ -200,58 +201,65 @@ impl Jobs {
             waiting_ms: Some(now_ms),
             running: Vec::new(),
             deadline_ms,
+            timer_ms: u64::MAX,
         };
-        self.ends.insert((deadline_ms, task));
-        self.jobs.insert(task, job);
+        self.jobs.insert(task, Box::new(job));
+        self.rest(task, now_ms);
         true
     }
 
-    /// A task begins on a worker. Gives the attempt's number (1, 2, ...) and the
-    /// milliseconds that the task has waited in all.
+    /// The task gets an attempt. Gives its number and the milliseconds that the
+    /// task has waited in all.
     pub fn start(&mut self, task: TaskId, start: Start, now_ms: u64) -> Option<(u32, u64)> {
         let job = self.jobs.get_mut(&task)?;
         if let Some(since_ms) = job.waiting_ms.take() {
             job.waited_ms += now_ms.saturating_sub(since_ms);
         }
         job.attempts += 1;
-        let deadline_ms = now_ms + OFFER_MS_MAX;
-        job.running.push(Attempt {
+        job.running.push((start.dispatch, start.worker));
+        let attempt = Attempt {
+            task,
             worker: start.worker,
-            dispatch: start.dispatch,
             number: job.attempts,
             started_ms: now_ms,
             begun_ms: None,
             expected_ms: start.expected_ms,
             phase: Phase::Offered,
             hedge: start.hedge,
-            deadline_ms,
+            compile_ms_max: job.demand.compile_ms_max,
+            deadline_ms: now_ms + OFFER_MS_MAX,
             look_ms: None,
-        });
-        self.dispatches.insert(start.dispatch, task);
-        self.deadlines.insert((deadline_ms, start.dispatch));
-        Some((job.attempts, job.waited_ms))
+        };
+        let (answer, look_ms) = ((job.attempts, job.waited_ms), attempt.next_ms());
+        self.attempts.insert(start.dispatch, Box::new(attempt));
+        self.look_by(task, look_ms);
+        Some(answer)
     }
 
     /// The attempt went on to `phase`, or got on within it.
     pub fn advance(&mut self, dispatch: DispatchId, phase: Phase, now_ms: u64) {
-        let Some((compile_ms_max, attempt)) = self.attempt_mut(dispatch) else {
+        let Some(attempt) = self.attempts.get_mut(&dispatch) else {
             return;
         };
-        let before = (attempt.deadline_ms, dispatch);
         attempt.phase = phase;
+        // Later than before, mostly, and then the timer need not be told.
+        let before_ms = attempt.deadline_ms;
         attempt.deadline_ms = match phase {
             Phase::Offered => now_ms + OFFER_MS_MAX,
             Phase::Feeding(since_ms) => (now_ms + INPUT_STALL_MS_MAX).min(since_ms + INPUTS_MS_MAX),
-            Phase::Compiling | Phase::Returning => now_ms + compile_ms_max + RESULT_GRACE_MS,
+            Phase::Compiling | Phase::Returning => {
+                now_ms + attempt.compile_ms_max + RESULT_GRACE_MS
+            }
         };
-        let after = (attempt.deadline_ms, dispatch);
-        self.deadlines.remove(&before);
-        self.deadlines.insert(after);
+        if attempt.deadline_ms < before_ms {
+            let (task, deadline_ms) = (attempt.task, attempt.deadline_ms);
+            self.look_by(task, deadline_ms);
+        }
     }
 
     /// The compiler of an attempt runs; it is looked at again at `look_ms`.
     pub fn begin(&mut self, dispatch: DispatchId, look_ms: u64, now_ms: u64) {
-        if let Some((_, attempt)) = self.attempt_mut(dispatch)
+        if let Some(attempt) = self.attempts.get_mut(&dispatch)
             && attempt.begun_ms.is_none()
         {
             attempt.begun_ms = Some(now_ms);
@@ -261,73 +269,91 @@ impl Jobs {
 
     /// Looks at an attempt at `look_ms`, and not before.
     pub fn look_again(&mut self, dispatch: DispatchId, look_ms: u64) {
-        let Some((_, attempt)) = self.attempt_mut(dispatch) else {
-            return;
-        };
-        if let Some(before) = attempt.look_ms.replace(look_ms) {
-            self.looks.remove(&(before, dispatch));
+        if let Some(attempt) = self.attempts.get_mut(&dispatch) {
+            attempt.look_ms = Some(look_ms);
+            let task = attempt.task;
+            self.look_by(task, look_ms);
         }
-        self.looks.insert((look_ms, dispatch));
     }
 
-    /// An attempt that is due to be looked at; each once.
-    pub fn due(&mut self, now_ms: u64) -> Option<DispatchId> {
-        let &(look_ms, dispatch) = self.looks.first()?;
-        if look_ms > now_ms {
-            return None;
+    fn look_by(&mut self, task: TaskId, at_ms: u64) {
+        if let Some(job) = self.jobs.get_mut(&task)
+            && at_ms < job.timer_ms
+        {
+            job.timer_ms = at_ms;
+            self.timers.set(at_ms, task);
         }
-        self.looks.pop_first();
-        if let Some((_, attempt)) = self.attempt_mut(dispatch) {
-            attempt.look_ms = None;
+    }
+
+    /// Tasks that it is time to look at, each once, until [`Self::rest`].
+    pub fn due(&mut self, now_ms: u64) -> Vec<TaskId> {
+        let mut due = Vec::new();
+        for (at_ms, task) in self.timers.due(now_ms) {
+            if let Some(job) = self.jobs.get_mut(&task)
+                && job.timer_ms == at_ms
+            {
+                job.timer_ms = u64::MAX;
+                due.push(task);
+            }
         }
-        Some(dispatch)
+        due
+    }
+
+    /// The task was looked at, and is again when there will be reason to.
+    pub fn rest(&mut self, task: TaskId, now_ms: u64) {
+        let Some(job) = self.jobs.get(&task) else {
+            return;
+        };
+        let running = job.running.iter().filter_map(|(id, _)| self.running(*id));
+        let next_ms = running
+            .map(Attempt::next_ms)
+            .fold(job.deadline_ms, u64::min);
+        self.look_by(task, next_ms.min(now_ms + LOOK_MS_MAX));
+    }
+
+    /// An attempt of a task whose time was over at `now_ms`.
+    pub fn overdue(&self, task: TaskId, now_ms: u64) -> Option<(DispatchId, &Attempt)> {
+        let job = self.jobs.get(&task)?;
+        let mut running = job.running.iter();
+        running.find_map(|(id, _)| {
+            let attempt = self.running(*id)?;
+            (attempt.deadline_ms <= now_ms).then_some((*id, attempt))
+        })
+    }
+
+    /// An attempt of a task that is to be looked at; each once.
+    pub fn straggler(&mut self, task: TaskId, now_ms: u64) -> Option<DispatchId> {
+        let job = self.jobs.get(&task)?;
+        let mut running = job.running.iter();
+        running.find_map(|(id, _)| {
+            let attempt = self.attempts.get_mut(id)?;
+            attempt.look_ms.take_if(|ms| *ms <= now_ms).map(|_| *id)
+        })
     }
 
     /// The attempt is over. Its task waits again if that was its last one.
-    pub fn stop(&mut self, dispatch: DispatchId, now_ms: u64) -> Option<(TaskId, Attempt)> {
-        let task = self.dispatches.remove(&dispatch)?;
-        let job = self.jobs.get_mut(&task)?;
-        let at = job.running.iter().position(|a| a.dispatch == dispatch)?;
-        let attempt = job.running.remove(at);
-        if job.running.is_empty() {
-            job.waiting_ms = Some(now_ms);
+    pub fn stop(&mut self, dispatch: DispatchId, now_ms: u64) -> Option<Box<Attempt>> {
+        let attempt = self.attempts.remove(&dispatch)?;
+        if let Some(job) = self.jobs.get_mut(&attempt.task) {
+            job.running.retain(|(id, _)| *id != dispatch);
+            if job.running.is_empty() {
+                job.waiting_ms = Some(now_ms);
+            }
         }
-        self.forget(&attempt);
-        Some((task, attempt))
-    }
-
-    fn forget(&mut self, attempt: &Attempt) {
-        self.dispatches.remove(&attempt.dispatch);
-        self.deadlines
-            .remove(&(attempt.deadline_ms, attempt.dispatch));
-        if let Some(look_ms) = attempt.look_ms {
-            self.looks.remove(&(look_ms, attempt.dispatch));
-        }
+        Some(attempt)
     }
 
     /// The task is over.
-    pub fn remove(&mut self, task: TaskId) -> Option<Job> {
+    pub fn remove(&mut self, task: TaskId) -> Option<Box<Job>> {
         let job = self.jobs.remove(&task)?;
-        self.ends.remove(&(job.deadline_ms, task));
-        for attempt in &job.running {
-            self.forget(attempt);
+        for (dispatch, _) in &job.running {
+            self.attempts.remove(dispatch);
         }
         Some(job)
     }
 
-    /// An attempt whose time was over at `now_ms`, and what it was doing.
-    pub fn overdue(&self, now_ms: u64) -> Option<(DispatchId, TaskId, Attempt)> {
-        let &(deadline_ms, dispatch) = self.deadlines.first()?;
-        if deadline_ms > now_ms {
-            return None;
-        }
-        let (task, _, attempt) = self.attempt(dispatch)?;
-        Some((dispatch, task, attempt.clone()))
-    }
-
-    /// A task whose own time was over at `now_ms`.
-    pub fn late(&self, now_ms: u64) -> Option<TaskId> {
-        let &(deadline_ms, task) = self.ends.first()?;
-        (deadline_ms <= now_ms).then_some(task)
+    /// Whether a task's own time was over at `now_ms`.
+    pub fn late(&self, task: TaskId, now_ms: u64) -> bool {
+        self.get(task).is_some_and(|job| job.deadline_ms <= now_ms)
     }
 }

@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod queue;
 pub mod registry;
 pub mod scheduler;
+pub mod timers;
 pub mod jobs;
 pub mod coordinator;
 pub mod validate;

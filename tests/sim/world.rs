@@ -222,12 +222,17 @@ impl World<'_> {
                         self.after(0, Happening::Submit(client));
                     }
                 }
-                Arrivals::Open(times) => {
-                    for at_us in times.clone() {
-                        self.after(at_us, Happening::Submit(client));
-                    }
-                }
+                Arrivals::Open(_) => self.expect(client),
             }
+        }
+    }
+
+    /// The next compile of a client whose compiles come by themselves.
+    fn expect(&mut self, client: usize) {
+        if let Arrivals::Open(times) = &self.setup.clients[client].arrivals
+            && let Some(at_us) = times.get(self.buyers[client].next)
+        {
+            self.after(at_us - self.now_us, Happening::Submit(client));
         }
     }
 
@@ -385,6 +390,7 @@ impl World<'_> {
             return;
         };
         self.buyers[client].next += 1;
+        self.expect(client);
         let task = TaskId(self.outcome.tasks.len() as u64);
         self.outcome.tasks.push(Task {
             client,
