@@ -25,6 +25,8 @@ use crate::scheduler::{Choice, Policy, Scheduler, Wish, expected};
 
 /// Why a link is closed of which nothing is heard.
 pub const NO_HEARTBEAT: &str = "no heartbeat";
+const NO_SLOT: &str = "no slot became free in time";
+const TASK_OVER: &str = "the task's own time is over";
 
 /// What was submitted lately counts as what is likely to come: this many
 /// milliseconds of it.
@@ -560,7 +562,8 @@ impl Step<'_> {
             bytes: job.demand.bytes,
             cost_ms: job.prediction.cost_ms as u64,
             since_ms: self.now_ms,
-            deadline_ms: self.now_ms + job.demand.queue_ms_max.saturating_sub(job.waited_ms),
+            deadline_ms: (self.now_ms + job.demand.queue_ms_max.saturating_sub(job.waited_ms))
+                .min(job.deadline_ms),
         };
         if !job.excluded.is_empty() {
             core.choosy.insert(task);
@@ -622,6 +625,7 @@ impl Step<'_> {
             worker,
             dispatch,
             expected_ms,
+            look_after_ms: self.look_after_ms(task, expected_ms),
             hedge,
         };
         let started = self.core.jobs.start(task, start, self.now_ms);
@@ -654,6 +658,19 @@ impl Step<'_> {
             peak_bytes: job.prediction.peak_bytes,
             left_ms: job.deadline_ms.saturating_sub(self.now_ms),
         });
+    }
+
+    /// Milliseconds of a compile after which it is looked at: on a slow worker
+    /// before it is late.
+    fn look_after_ms(&self, task: TaskId, expected_ms: u64) -> u64 {
+        let there_ms = self.core.jobs.get(task).map_or(0.0, |job| {
+            let fastest = self.core.registry.fastest(&job.demand.toolchain);
+            job.prediction.cost_ms / fastest.unwrap_or(1.0)
+        });
+        match RESCUE_FACTOR * there_ms < expected_ms as f64 {
+            true => HEDGE_MS_MIN,
+            false => straggles_ms(expected_ms),
+        }
     }
 
     /// Gives the worker's free slots to those whose turn it is, and one task
@@ -712,7 +729,7 @@ impl Step<'_> {
             if self.core.ahead.contains(&(dispatch, worker))
                 && let Some(task) = self.take_back(worker, dispatch)
             {
-                self.fail(task, failure(Code::Queue, "no slot became free in time"));
+                self.fail(task, failure(Code::Queue, NO_SLOT));
             }
         }
     }
@@ -826,57 +843,37 @@ impl Step<'_> {
     }
 
     fn inputs_progressed(&mut self, dispatch: DispatchId, complete: bool) {
-        let attempt = self.core.jobs.running(dispatch);
-        let Some(Phase::Feeding(since_ms)) = attempt.map(|attempt| attempt.phase) else {
+        let Some(attempt) = self.core.jobs.running(dispatch) else {
             return;
         };
-        let phase = if complete {
-            Phase::Compiling
-        } else {
-            Phase::Feeding(since_ms)
+        let phase = match attempt.phase {
+            Phase::Feeding(_) if complete => Phase::Compiling,
+            Phase::Feeding(since_ms) => Phase::Feeding(since_ms),
+            _ => return,
         };
-        self.core.jobs.advance(dispatch, phase, self.now_ms);
+        let worker = attempt.worker;
+        self.advance(worker, dispatch, phase);
     }
 
-    /// The worker's attempt goes on to `phase`. `false`: it has no such attempt.
-    fn advance(&mut self, worker: WorkerId, dispatch: DispatchId, phase: Phase) -> bool {
-        let runs = self.runs_on(worker, dispatch);
-        if runs {
-            self.core.jobs.advance(dispatch, phase, self.now_ms);
-        }
-        runs
-    }
-
-    fn runs_on(&self, worker: WorkerId, dispatch: DispatchId) -> bool {
-        let attempt = self.core.jobs.running(dispatch);
-        attempt.is_some_and(|attempt| attempt.worker == worker)
+    /// The worker's attempt goes on to `phase`. `None`: it has no such attempt;
+    /// otherwise whether another one of the task was begun beside it.
+    fn advance(&mut self, worker: WorkerId, dispatch: DispatchId, phase: Phase) -> Option<bool> {
+        let jobs = &mut self.core.jobs;
+        let attempt = jobs.advance(worker, dispatch, phase, self.now_ms)?;
+        Some(attempt.beside)
     }
 
     fn compile_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
-        if !self.advance(worker, dispatch, Phase::Compiling) {
-            return;
+        if self.advance(worker, dispatch, Phase::Compiling).is_some() {
+            self.core.jobs.begin(dispatch, self.now_ms);
         }
-        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
-            return;
-        };
-        let fastest = self.core.registry.fastest(&job.demand.toolchain);
-        let there_ms = job.prediction.cost_ms / fastest.unwrap_or(1.0);
-        // On a slow worker it is looked at before it is late.
-        let after_ms = match RESCUE_FACTOR * there_ms < attempt.expected_ms as f64 {
-            true => HEDGE_MS_MIN,
-            false => straggles_ms(attempt.expected_ms),
-        };
-        self.core
-            .jobs
-            .begin(dispatch, self.now_ms + after_ms, self.now_ms);
     }
 
     /// The first result to come is taken; the others need not come.
     fn result_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
-        if !self.advance(worker, dispatch, Phase::Returning) {
-            return;
+        if self.advance(worker, dispatch, Phase::Returning) == Some(true) {
+            self.end_others(dispatch);
         }
-        self.end_others(dispatch);
     }
 
     /// Ends what runs beside an attempt that won.
@@ -931,7 +928,7 @@ impl Step<'_> {
     }
 
     fn task_done(&mut self, worker: WorkerId, dispatch: DispatchId, spent: &Spent) {
-        if !self.runs_on(worker, dispatch) {
+        if self.advance(worker, dispatch, Phase::Returning).is_none() {
             return;
         }
         self.end_others(dispatch);
@@ -965,7 +962,8 @@ impl Step<'_> {
     }
 
     fn task_failed(&mut self, worker: WorkerId, dispatch: DispatchId, failure: Failure) {
-        if !self.runs_on(worker, dispatch) {
+        let running = self.core.jobs.running(dispatch);
+        if !running.is_some_and(|attempt| attempt.worker == worker) {
             return;
         }
         let code = failure.code();
@@ -1073,7 +1071,12 @@ impl Step<'_> {
             self.feed(worker);
         }
         while let Some(task) = self.core.queue.take_overdue(self.now_ms) {
-            self.fail(task, failure(Code::Queue, "no slot became free in time"));
+            let job = self.core.jobs.get(task);
+            let why = match job.is_some_and(|job| job.deadline_ms <= self.now_ms) {
+                true => failure(Code::Limit, TASK_OVER),
+                false => failure(Code::Queue, NO_SLOT),
+            };
+            self.fail(task, why);
         }
         self.end_waits_ahead();
         self.look_at_due();
@@ -1082,21 +1085,21 @@ impl Step<'_> {
         }
     }
 
-    /// What its time is over for ends, and stragglers may get a second attempt.
+    /// Attempts whose time is over end, and stragglers may get a second one.
     fn look_at_due(&mut self) {
-        for task in self.core.jobs.due(self.now_ms) {
-            if self.core.jobs.late(task, self.now_ms) {
-                let why = failure(Code::Limit, "the task's own time is over");
-                self.fail(task, why);
-            }
-            while let Some((dispatch, attempt)) = self.core.jobs.overdue(task, self.now_ms) {
-                let (worker, phase) = (attempt.worker, attempt.phase);
+        for dispatch in self.core.jobs.due(self.now_ms) {
+            let Some(attempt) = self.core.jobs.running(dispatch) else {
+                continue;
+            };
+            let (task, worker, phase) = (attempt.task, attempt.worker, attempt.phase);
+            if attempt.task_deadline_ms <= self.now_ms {
+                self.fail(task, failure(Code::Limit, TASK_OVER));
+            } else if attempt.is_overdue(self.now_ms) {
                 self.overdue(dispatch, task, worker, phase);
-            }
-            while let Some(dispatch) = self.core.jobs.straggler(task, self.now_ms) {
+            } else if self.core.jobs.straggles(dispatch, self.now_ms) {
                 self.hedge(dispatch);
             }
-            self.core.jobs.rest(task, self.now_ms);
+            self.core.jobs.rest(dispatch, self.now_ms);
         }
     }
 

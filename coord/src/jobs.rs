@@ -13,7 +13,7 @@ use crate::id::{ById, DispatchId, TaskId, WorkerId};
 use crate::predictor::{Prediction, Profile};
 use crate::timers::Timers;
 
-/// Each task is looked at again after so many milliseconds, if not before.
+/// Each attempt is looked at again after so many milliseconds, if not before.
 const LOOK_MS_MAX: u64 = 10_000;
 
 /// What a task asks of the grid.
@@ -69,16 +69,24 @@ pub struct Attempt {
     pub phase: Phase,
     /// Begun beside another one.
     pub hedge: bool,
+    /// Another one of the task was begun while this one went on.
+    pub beside: bool,
+    /// When its task is over, come what may.
+    pub task_deadline_ms: u64,
     compile_ms_max: u64,
     deadline_ms: u64,
-    /// When to look whether it is a straggler.
-    look_ms: Option<u64>,
+    /// When to look whether it is a straggler: first after so long, ...
+    look_after_ms: u64,
+    /// ... and next.
+    look_ms: u64,
+    /// When it is looked at in any case.
+    timer_ms: u64,
 }
 
 impl Attempt {
-    fn next_ms(&self) -> u64 {
-        self.look_ms
-            .map_or(self.deadline_ms, |ms| ms.min(self.deadline_ms))
+    /// Whether its time was over at `now_ms`.
+    pub fn is_overdue(&self, now_ms: u64) -> bool {
+        self.deadline_ms <= now_ms
     }
 }
 
@@ -107,8 +115,6 @@ pub struct Job {
     pub running: Vec<(DispatchId, WorkerId)>,
     /// When it is over, come what may.
     pub deadline_ms: u64,
-    /// When it is looked at again, at the latest.
-    timer_ms: u64,
 }
 
 /// A worker for a task.
@@ -120,6 +126,8 @@ pub struct Start {
     pub dispatch: DispatchId,
     /// Milliseconds that the compiler is thought to run there.
     pub expected_ms: u64,
+    /// Milliseconds of these after which to look whether it is a straggler.
+    pub look_after_ms: u64,
     /// Beside an attempt that goes on.
     pub hedge: bool,
 }
@@ -129,8 +137,8 @@ pub struct Start {
 pub struct Jobs {
     jobs: ById<TaskId, Box<Job>>,
     attempts: ById<DispatchId, Box<Attempt>>,
-    /// Of tasks; some of these have ended, or were looked at in the meantime.
-    timers: Timers<TaskId>,
+    /// Some of these are over, or were looked at in the meantime.
+    timers: Timers<DispatchId>,
 }
 
 impl Jobs {
@@ -201,10 +209,8 @@ impl Jobs {
             waiting_ms: Some(now_ms),
             running: Vec::new(),
             deadline_ms,
-            timer_ms: u64::MAX,
         };
         self.jobs.insert(task, Box::new(job));
-        self.rest(task, now_ms);
         true
     }
 
@@ -216,7 +222,11 @@ impl Jobs {
             job.waited_ms += now_ms.saturating_sub(since_ms);
         }
         job.attempts += 1;
-        job.running.push((start.dispatch, start.worker));
+        for (dispatch, _) in &job.running {
+            if let Some(attempt) = self.attempts.get_mut(dispatch) {
+                attempt.beside = true;
+            }
+        }
         let attempt = Attempt {
             task,
             worker: start.worker,
@@ -226,24 +236,35 @@ impl Jobs {
             expected_ms: start.expected_ms,
             phase: Phase::Offered,
             hedge: start.hedge,
+            beside: !job.running.is_empty(),
+            task_deadline_ms: job.deadline_ms,
             compile_ms_max: job.demand.compile_ms_max,
             deadline_ms: now_ms + OFFER_MS_MAX,
-            look_ms: None,
+            look_after_ms: start.look_after_ms,
+            look_ms: u64::MAX,
+            timer_ms: u64::MAX,
         };
-        let (answer, look_ms) = ((job.attempts, job.waited_ms), attempt.next_ms());
+        job.running.push((start.dispatch, start.worker));
+        let answer = (job.attempts, job.waited_ms);
         self.attempts.insert(start.dispatch, Box::new(attempt));
-        self.look_by(task, look_ms);
+        self.rest(start.dispatch, now_ms);
         Some(answer)
     }
 
-    /// The attempt went on to `phase`, or got on within it.
-    pub fn advance(&mut self, dispatch: DispatchId, phase: Phase, now_ms: u64) {
-        let Some(attempt) = self.attempts.get_mut(&dispatch) else {
-            return;
-        };
+    /// The worker's attempt went on to `phase`, or got on within it. `None`: it
+    /// has no such attempt.
+    pub fn advance(
+        &mut self,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        phase: Phase,
+        now_ms: u64,
+    ) -> Option<&Attempt> {
+        let attempt = self.attempts.get_mut(&dispatch);
+        let attempt = attempt.filter(|attempt| attempt.worker == worker)?;
         attempt.phase = phase;
-        // Later than before, mostly, and then the timer need not be told.
-        let before_ms = attempt.deadline_ms;
+        // After the timer, which need not be told; but for inputs that trickle to
+        // the last, which may be found out some seconds late.
         attempt.deadline_ms = match phase {
             Phase::Offered => now_ms + OFFER_MS_MAX,
             Phase::Feeding(since_ms) => (now_ms + INPUT_STALL_MS_MAX).min(since_ms + INPUTS_MS_MAX),
@@ -251,18 +272,16 @@ impl Jobs {
                 now_ms + attempt.compile_ms_max + RESULT_GRACE_MS
             }
         };
-        if attempt.deadline_ms < before_ms {
-            let (task, deadline_ms) = (attempt.task, attempt.deadline_ms);
-            self.look_by(task, deadline_ms);
-        }
+        Some(attempt)
     }
 
-    /// The compiler of an attempt runs; it is looked at again at `look_ms`.
-    pub fn begin(&mut self, dispatch: DispatchId, look_ms: u64, now_ms: u64) {
+    /// The compiler of an attempt runs.
+    pub fn begin(&mut self, dispatch: DispatchId, now_ms: u64) {
         if let Some(attempt) = self.attempts.get_mut(&dispatch)
             && attempt.begun_ms.is_none()
         {
             attempt.begun_ms = Some(now_ms);
+            let look_ms = now_ms + attempt.look_after_ms;
             self.look_again(dispatch, look_ms);
         }
     }
@@ -270,65 +289,51 @@ impl Jobs {
     /// Looks at an attempt at `look_ms`, and not before.
     pub fn look_again(&mut self, dispatch: DispatchId, look_ms: u64) {
         if let Some(attempt) = self.attempts.get_mut(&dispatch) {
-            attempt.look_ms = Some(look_ms);
-            let task = attempt.task;
-            self.look_by(task, look_ms);
+            attempt.look_ms = look_ms;
+            if look_ms < attempt.timer_ms {
+                attempt.timer_ms = look_ms;
+                self.timers.set(look_ms, dispatch);
+            }
         }
     }
 
-    fn look_by(&mut self, task: TaskId, at_ms: u64) {
-        if let Some(job) = self.jobs.get_mut(&task)
-            && at_ms < job.timer_ms
-        {
-            job.timer_ms = at_ms;
-            self.timers.set(at_ms, task);
-        }
-    }
-
-    /// Tasks that it is time to look at, each once, until [`Self::rest`].
-    pub fn due(&mut self, now_ms: u64) -> Vec<TaskId> {
+    /// Attempts that it is time to look at, each once, until [`Self::rest`].
+    pub fn due(&mut self, now_ms: u64) -> Vec<DispatchId> {
         let mut due = Vec::new();
-        for (at_ms, task) in self.timers.due(now_ms) {
-            if let Some(job) = self.jobs.get_mut(&task)
-                && job.timer_ms == at_ms
+        for (at_ms, dispatch) in self.timers.due(now_ms) {
+            if let Some(attempt) = self.attempts.get_mut(&dispatch)
+                && attempt.timer_ms == at_ms
             {
-                job.timer_ms = u64::MAX;
-                due.push(task);
+                attempt.timer_ms = u64::MAX;
+                due.push(dispatch);
             }
         }
         due
     }
 
-    /// The task was looked at, and is again when there will be reason to.
-    pub fn rest(&mut self, task: TaskId, now_ms: u64) {
-        let Some(job) = self.jobs.get(&task) else {
+    /// The attempt was looked at, and is again when there will be reason to.
+    pub fn rest(&mut self, dispatch: DispatchId, now_ms: u64) {
+        let Some(attempt) = self.attempts.get_mut(&dispatch) else {
             return;
         };
-        let running = job.running.iter().filter_map(|(id, _)| self.running(*id));
-        let next_ms = running
-            .map(Attempt::next_ms)
-            .fold(job.deadline_ms, u64::min);
-        self.look_by(task, next_ms.min(now_ms + LOOK_MS_MAX));
+        let ends_ms = attempt.deadline_ms.min(attempt.task_deadline_ms);
+        let next_ms = ends_ms.min(attempt.look_ms).min(now_ms + LOOK_MS_MAX);
+        if next_ms < attempt.timer_ms {
+            attempt.timer_ms = next_ms;
+            self.timers.set(next_ms, dispatch);
+        }
     }
 
-    /// An attempt of a task whose time was over at `now_ms`.
-    pub fn overdue(&self, task: TaskId, now_ms: u64) -> Option<(DispatchId, &Attempt)> {
-        let job = self.jobs.get(&task)?;
-        let mut running = job.running.iter();
-        running.find_map(|(id, _)| {
-            let attempt = self.running(*id)?;
-            (attempt.deadline_ms <= now_ms).then_some((*id, attempt))
-        })
-    }
-
-    /// An attempt of a task that is to be looked at; each once.
-    pub fn straggler(&mut self, task: TaskId, now_ms: u64) -> Option<DispatchId> {
-        let job = self.jobs.get(&task)?;
-        let mut running = job.running.iter();
-        running.find_map(|(id, _)| {
-            let attempt = self.attempts.get_mut(id)?;
-            attempt.look_ms.take_if(|ms| *ms <= now_ms).map(|_| *id)
-        })
+    /// Whether an attempt is to be looked at for being late; each once.
+    pub fn straggles(&mut self, dispatch: DispatchId, now_ms: u64) -> bool {
+        let Some(attempt) = self.attempts.get_mut(&dispatch) else {
+            return false;
+        };
+        let straggles = attempt.look_ms <= now_ms;
+        if straggles {
+            attempt.look_ms = u64::MAX;
+        }
+        straggles
     }
 
     /// The attempt is over. Its task waits again if that was its last one.
@@ -350,10 +355,5 @@ impl Jobs {
             self.attempts.remove(dispatch);
         }
         Some(job)
-    }
-
-    /// Whether a task's own time was over at `now_ms`.
-    pub fn late(&self, task: TaskId, now_ms: u64) -> bool {
-        self.get(task).is_some_and(|job| job.deadline_ms <= now_ms)
     }
 }

@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -136,6 +137,7 @@ struct Attempt {
 }
 
 struct Buyer {
+    name: Arc<str>,
     next: usize,
     /// When each of its own cores is free.
     cores_us: [u64; CLIENT_CORES],
@@ -173,7 +175,8 @@ pub fn run(setup: Setup<'_>) -> Outcome {
         },
         ..Settings::default()
     });
-    let buyer = |_| Buyer {
+    let buyer = |client| Buyer {
+        name: format!("client{client}").into(),
         next: 0,
         cores_us: [0; CLIENT_CORES],
     };
@@ -403,7 +406,7 @@ impl World<'_> {
         });
         let file = &self.setup.sources[source];
         let demand = Demand {
-            client: format!("client{client}").into(),
+            client: self.buyers[client].name.clone(),
             toolchain: self.toolchain,
             bytes: 500,
             queue_ms_max: QUEUE_MS_DEFAULT,
