@@ -21,7 +21,7 @@ use crate::jobs::{Demand, Jobs, Phase, Start};
 use crate::predictor::{Predictor, Spent, worker_key};
 use crate::queue::{Order, Queue, Ticket};
 use crate::registry::{Ended, Registry, Vitals, WorkerSpec};
-use crate::scheduler::{Choice, Policy, Scheduler, Wish, expected};
+use crate::scheduler::{Choice, Policy, Scheduler, Wish};
 
 /// Why a link is closed of which nothing is heard.
 pub const NO_HEARTBEAT: &str = "no heartbeat";
@@ -362,13 +362,14 @@ impl Step<'_> {
             label,
             reason,
         });
-        for dispatch in gone.running.into_keys().chain(gone.ahead) {
+        let running = gone.running.into_iter().map(|(dispatch, _)| dispatch);
+        for dispatch in running.chain(gone.ahead) {
             self.core.ahead.remove(&(dispatch, worker));
             if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms) {
                 self.retry(attempt.task, worker, failure(Code::Link, detail.clone()));
             }
         }
-        self.give_up(&gone.spec.digests);
+        self.give_up(&gone.digests);
     }
 
     fn drain(&mut self, worker: WorkerId, by_itself: bool) {
@@ -381,7 +382,7 @@ impl Step<'_> {
         let Some(draining) = self.core.registry.get(worker) else {
             return;
         };
-        let digests = draining.spec.digests.clone();
+        let digests = draining.digests.clone();
         if let Some(dispatch) = draining.ahead
             && let Some(task) = self.take_back(worker, dispatch)
         {
@@ -410,7 +411,7 @@ impl Step<'_> {
             .blame(worker, dispatch, severe, random, self.now_ms)
             && let Some(blamed) = core.registry.get(worker)
         {
-            let digests = blamed.spec.digests.clone();
+            let digests = blamed.digests.clone();
             self.give_up(&digests);
         }
     }
@@ -585,10 +586,10 @@ impl Step<'_> {
         let core = &mut *self.core;
         let random = core.scheduler.random();
         let mut idle = Vec::new();
-        for (_, workers) in core.registry.free(toolchain) {
-            let from = random.usize(..workers.len());
-            let round = workers[from..].iter().chain(&workers[..from]);
-            idle.extend(round.take(looks_max).copied());
+        for (_, offers) in core.registry.free(toolchain) {
+            let from = random.usize(..offers.len());
+            let round = offers[from..].iter().chain(&offers[..from]);
+            idle.extend(round.take(looks_max).map(|offer| offer.worker));
         }
         for worker in idle {
             self.feed(worker);
@@ -710,7 +711,7 @@ impl Step<'_> {
         let Some(worker) = self.core.registry.get(id) else {
             return false;
         };
-        worker.running.keys().any(|dispatch| {
+        worker.running.iter().any(|(dispatch, _)| {
             let attempt = self.core.jobs.running(*dispatch);
             attempt.is_some_and(|attempt| {
                 let late = |begun_ms| self.now_ms >= begun_ms + straggles_ms(attempt.expected_ms);
@@ -754,7 +755,7 @@ impl Step<'_> {
         }
         let core = &*self.core;
         let worker = core.registry.get(id)?;
-        let digests = worker.spec.digests.clone();
+        let digests = worker.digests.clone();
         let patience: Vec<(Digest, Patience)> = digests
             .iter()
             .map(|digest| (*digest, self.patience(digest)))
@@ -770,6 +771,7 @@ impl Step<'_> {
         };
         let core = &mut *self.core;
         let worker = core.registry.get(id)?;
+        let room_bytes = worker.room_bytes();
         let jobs = &core.jobs;
         let fits = |task, _| {
             let Some(job) = jobs.get(task) else {
@@ -786,13 +788,12 @@ impl Step<'_> {
             // What has waited so long may run as long.
             let patience_ms = patience.ms(cost_ms).max(waited_ms as f64);
             !job.excluded.contains(&id)
-                && worker.has_room(job.prediction.peak_bytes)
+                && job.prediction.peak_bytes <= room_bytes
                 && cost_ms <= patience_ms * worker.pace.speed
         };
         let task = core.queue.take(&digests, order, fits)?;
         let cost_ms = core.jobs.get(task)?.prediction.cost_ms;
-        let (_, compile_ms) = expected(worker, cost_ms, 0);
-        Some((task, compile_ms))
+        Some((task, cost_ms / worker.speed_now()))
     }
 
     /// An idle worker takes over what was sent ahead to a busy one.
@@ -815,8 +816,8 @@ impl Step<'_> {
                 attempt.begun_ms.is_none()
                     && *from != id
                     && !job.excluded.contains(&id)
-                    && idle.spec.digests.contains(&job.demand.toolchain)
-                    && idle.has_room(job.prediction.peak_bytes)
+                    && idle.digests.contains(&job.demand.toolchain)
+                    && job.prediction.peak_bytes <= idle.room_bytes()
                     && idle.pace.speed * 1.5 >= busy.pace.speed
             });
         let Some((dispatch, from)) = found.copied() else {
@@ -828,7 +829,7 @@ impl Step<'_> {
             let Some(idle) = self.core.registry.get(id) else {
                 return self.place(task);
             };
-            let (_, compile_ms) = expected(idle, cost_ms, 0);
+            let compile_ms = cost_ms / idle.speed_now();
             self.start(task, id, compile_ms, false);
         }
     }
@@ -914,7 +915,7 @@ impl Step<'_> {
             && prediction.known
             && let Some(slow) = self.core.registry.get(worker)
         {
-            let key = worker_key(&slow.spec.name);
+            let key = slow.key;
             let (before, cost_ms) = (slow.pace, prediction.cost_ms);
             let pace = self
                 .core
@@ -942,7 +943,7 @@ impl Step<'_> {
             let running_ms = self.now_ms.saturating_sub(attempt.started_ms);
             let core = &mut *self.core;
             if let Some(by) = core.registry.get(worker) {
-                let key = worker_key(&by.spec.name);
+                let key = by.key;
                 let before = by.pace;
                 let profile = &job.demand.profile;
                 let pace = core.predictor.learn(profile, key, before, spent);

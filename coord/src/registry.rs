@@ -7,6 +7,7 @@
 //! ten thousand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use hg_proto::digest::Digest;
 use hg_proto::v1;
@@ -14,7 +15,7 @@ use hg_proto::v1;
 use crate::bounds::BREAKERS_KEPT_MAX;
 use crate::breaker::{Breaker, State};
 use crate::id::{ById, DispatchId, WorkerId};
-use crate::predictor::Pace;
+use crate::predictor::{Pace, worker_key};
 
 /// What a worker said of itself, checked and cut to size.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +65,17 @@ pub struct Vitals {
 #[derive(Debug)]
 pub struct Worker {
     /// What it said when it came.
-    pub spec: WorkerSpec,
+    pub spec: Box<WorkerSpec>,
+    /// What stands for it in the predictor.
+    pub key: u64,
+    /// Its toolchains.
+    pub digests: Arc<[Digest]>,
+    /// Of the hello, here because every decision asks for them.
+    slots: u32,
+    cores: u32,
+    memory_bytes: u64,
+    /// Where it stands in the pools of its toolchains.
+    stand: Option<Stand>,
     /// The name under which it is listed; no other worker has it.
     pub label: String,
     /// When it came.
@@ -77,7 +88,7 @@ pub struct Worker {
     pub vitals: Option<Vitals>,
     /// The attempts that it has, each with the bytes of memory it is thought to
     /// need; never more than its slots.
-    pub running: BTreeMap<DispatchId, u64>,
+    pub running: Vec<(DispatchId, u64)>,
     /// An attempt beyond those, sent ahead: it begins when a slot is free.
     pub ahead: Option<DispatchId>,
     /// It gets no more tasks.
@@ -104,7 +115,7 @@ impl Worker {
     /// Tasks at once, as its machine is now.
     pub fn slots(&self) -> u32 {
         let now = self.vitals.and_then(|vitals| vitals.slots);
-        now.map_or(self.spec.slots, |slots| slots.min(self.spec.slots))
+        now.map_or(self.slots, |slots| slots.min(self.slots))
     }
 
     /// Whether tasks may go to it, now or when it has a free slot.
@@ -128,20 +139,22 @@ impl Worker {
             && self.breaker.is_pristine()
     }
 
-    /// Whether one more compile that needs `peak_bytes` has room.
-    pub fn has_room(&self, peak_bytes: u64) -> bool {
-        let known = self.spec.memory_bytes;
-        let in_all = known == 0 || self.reserved_bytes.saturating_add(peak_bytes) <= known;
-        let now = self
-            .vitals
-            .map_or(0, |vitals| vitals.memory_available_bytes);
-        let left = now == 0 || self.fresh_bytes.saturating_add(peak_bytes) <= now;
-        in_all && left
+    /// Bytes of memory that one more compile may need.
+    pub fn room_bytes(&self) -> u64 {
+        let left = |bytes: u64, taken: u64| match bytes {
+            // Unknown.
+            0 => u64::MAX,
+            bytes => bytes.saturating_sub(taken),
+        };
+        let vitals = self.vitals.as_ref();
+        let available = vitals.map_or(0, |vitals| vitals.memory_available_bytes);
+        let in_all = left(self.memory_bytes, self.reserved_bytes);
+        in_all.min(left(available, self.fresh_bytes))
     }
 
     /// How fast one more task would run on it, beside those it has.
     pub fn speed_now(&self) -> f64 {
-        let cores = f64::from(self.spec.cores.max(1));
+        let cores = f64::from(self.cores.max(1));
         let running = self.running.len() as f64 + 1.0;
         let load = self
             .vitals
@@ -150,29 +163,74 @@ impl Worker {
         let others = (load - running).max(0.0);
         let share = (cores / (running + others)).min(1.0);
         // Of two that are as fast the emptier one is better: caches, clocks, heat.
-        let crowding = running / f64::from(self.spec.slots.max(1));
+        let crowding = running / f64::from(self.slots.max(1));
         self.pace.speed * share.max(0.05) / (1.0 + 0.1 * crowding)
+    }
+
+    fn stand(&self, worker: WorkerId) -> Stand {
+        let offer = || Offer {
+            worker,
+            speed: self.pace.speed,
+            speed_now: self.speed_now(),
+            reach: self.pace.reach,
+            round_trip_us: self.vitals.map_or(0, |vitals| vitals.round_trip_us),
+            room_bytes: self.room_bytes(),
+        };
+        let log2 = self.pace.speed.log2();
+        Stand {
+            class: log2.floor().clamp(-64.0, 63.0) as i8,
+            eighth: (log2 * 8.0).floor().clamp(-512.0, 511.0) as i16,
+            offer: self.is_free().then(offer),
+            capacity: match self.is_ready() {
+                true => self.pace.speed * f64::from(self.slots()),
+                false => 0.0,
+            },
+        }
     }
 }
 
-/// Workers in no meaningful order, from which any can be drawn or taken out.
+/// A worker with a free slot, and all that a choice must know of it: of ten
+/// thousand workers those that are drawn are in no cache, so it is in one place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Offer {
+    /// Who.
+    pub worker: WorkerId,
+    /// How fast it is.
+    pub speed: f64,
+    /// How fast one more task would run there.
+    pub speed_now: f64,
+    /// Bytes per millisecond of its link.
+    pub reach: f64,
+    /// Microseconds there and back.
+    pub round_trip_us: u32,
+    /// Bytes of memory that one more task may need.
+    pub room_bytes: u64,
+}
+
+/// Offers in no meaningful order, from which any can be drawn or taken out.
 #[derive(Debug, Default)]
 struct Bag {
-    workers: Vec<WorkerId>,
+    offers: Vec<Offer>,
     positions: ById<WorkerId, usize>,
 }
 
 impl Bag {
-    fn add(&mut self, worker: WorkerId) {
-        self.positions.insert(worker, self.workers.len());
-        self.workers.push(worker);
+    fn add(&mut self, offer: Offer) {
+        self.positions.insert(offer.worker, self.offers.len());
+        self.offers.push(offer);
+    }
+
+    fn change(&mut self, offer: Offer) {
+        if let Some(position) = self.positions.get(&offer.worker) {
+            self.offers[*position] = offer;
+        }
     }
 
     fn remove(&mut self, worker: WorkerId) {
         if let Some(position) = self.positions.remove(&worker) {
-            self.workers.swap_remove(position);
-            if let Some(moved) = self.workers.get(position) {
-                self.positions.insert(*moved, position);
+            self.offers.swap_remove(position);
+            if let Some(moved) = self.offers.get(position) {
+                self.positions.insert(moved.worker, position);
             }
         }
     }
@@ -181,13 +239,14 @@ impl Bag {
 /// Where a worker stands in a pool.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Stand {
+    /// Of its speed: those of one class differ by less than two.
     class: i8,
     /// The same, in eighths.
     eighth: i16,
-    free: bool,
+    /// If it has a free slot.
+    offer: Option<Offer>,
     /// Speed times slots; 0 while nothing may go to it.
     capacity: f64,
-    memory_bytes: u64,
 }
 
 /// The workers that have one toolchain.
@@ -195,45 +254,39 @@ struct Stand {
 struct Pool {
     /// With a free slot, by the class of their speed.
     free: BTreeMap<i8, Bag>,
-    stands: ById<WorkerId, Stand>,
+    /// Workers, draining ones and full ones included.
+    workers: usize,
     /// Not draining, free or not.
     serving: BTreeSet<WorkerId>,
     /// How many of each speed, in eighths of a class, tasks may go to.
     ready: BTreeMap<i16, u32>,
-    /// Memory of those that are not draining.
+    /// Memory of all.
     memories: BTreeSet<(u64, WorkerId)>,
     capacity: f64,
 }
 
 impl Pool {
-    fn set(&mut self, worker: WorkerId, now: Option<Stand>) {
-        let before = match now {
-            Some(stand) => self.stands.insert(worker, stand),
-            None => self.stands.remove(&worker),
-        };
-        if before == now {
-            return;
-        }
+    fn set(&mut self, worker: WorkerId, before: Option<Stand>, now: Option<Stand>) {
         // Speeds change with each result, most of the rest seldom.
         let capacity = |stand: Option<Stand>| stand.map_or(0.0, |stand| stand.capacity);
         self.capacity += capacity(now) - capacity(before);
-        let memory = |stand: Option<Stand>| stand.map(|stand| (stand.memory_bytes, worker));
-        if memory(before) != memory(now) {
-            memory(before).map(|key| self.memories.remove(&key));
-            self.memories.extend(memory(now));
-        }
-        let bag = |stand: Option<Stand>| stand.filter(|s| s.free).map(|s| s.class);
-        if bag(before) != bag(now) {
-            if let Some(class) = bag(before)
-                && let Some(bag) = self.free.get_mut(&class)
-            {
-                bag.remove(worker);
-                if bag.workers.is_empty() {
-                    self.free.remove(&class);
-                }
+        let offer = |stand: Option<Stand>| stand.and_then(|s| Some((s.class, s.offer?)));
+        match (offer(before), offer(now)) {
+            (Some((from, _)), Some((to, offer))) if from == to => {
+                self.free.entry(to).or_default().change(offer);
             }
-            if let Some(class) = bag(now) {
-                self.free.entry(class).or_default().add(worker);
+            (before, now) => {
+                if let Some((class, _)) = before
+                    && let Some(bag) = self.free.get_mut(&class)
+                {
+                    bag.remove(worker);
+                    if bag.offers.is_empty() {
+                        self.free.remove(&class);
+                    }
+                }
+                if let Some((class, offer)) = now {
+                    self.free.entry(class).or_default().add(offer);
+                }
             }
         }
         let ready = |stand: Option<Stand>| stand.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
@@ -255,11 +308,6 @@ impl Pool {
             self.capacity = 0.0;
         }
     }
-}
-
-/// The class of a speed: those of one class differ by less than two.
-fn class(speed: f64) -> i8 {
-    speed.log2().floor().clamp(-64.0, 63.0) as i8
 }
 
 /// See the top of the file.
@@ -341,7 +389,10 @@ impl Registry {
         self.instances.insert(spec.instance, id);
         self.slots += u64::from(spec.slots);
         for digest in &spec.digests {
-            self.pools.entry(*digest).or_default().serving.insert(id);
+            let pool = self.pools.entry(*digest).or_default();
+            pool.workers += 1;
+            pool.serving.insert(id);
+            pool.memories.insert((spec.memory_bytes, id));
         }
         let measured = || match spec.speed_milli {
             0 => Pace::guess(1.0),
@@ -353,13 +404,19 @@ impl Registry {
         }
         let worker = Worker {
             pace: pace.unwrap_or_else(measured),
-            spec,
+            key: worker_key(&spec.name),
+            digests: spec.digests.as_slice().into(),
+            slots: spec.slots,
+            cores: spec.cores,
+            memory_bytes: spec.memory_bytes,
+            stand: None,
+            spec: Box::new(spec),
             label: label.clone(),
             joined_ms: now_ms,
             heard_ms: now_ms,
             due_ms: now_ms,
             vitals: None,
-            running: BTreeMap::new(),
+            running: Vec::new(),
             ahead: None,
             draining: false,
             paused_until_ms: None,
@@ -406,9 +463,11 @@ impl Registry {
         }
         for digest in &worker.spec.digests {
             if let Some(pool) = self.pools.get_mut(digest) {
-                pool.set(id, None);
+                pool.set(id, worker.stand, None);
                 pool.serving.remove(&id);
-                if pool.stands.is_empty() {
+                pool.memories.remove(&(worker.memory_bytes, id));
+                pool.workers -= 1;
+                if pool.workers == 0 {
                     self.pools.remove(digest);
                 }
             }
@@ -529,7 +588,8 @@ impl Registry {
         if worker.ahead == Some(dispatch) {
             worker.ahead = None;
         }
-        if let Some(peak_bytes) = worker.running.remove(&dispatch) {
+        if let Some(at) = worker.running.iter().position(|(id, _)| *id == dispatch) {
+            let (_, peak_bytes) = worker.running.remove(at);
             worker.reserved_bytes -= peak_bytes;
             worker.fresh_bytes = worker.fresh_bytes.saturating_sub(peak_bytes);
             self.busy -= 1;
@@ -633,10 +693,10 @@ impl Registry {
 
     /// Workers with this toolchain and a free slot, the class of the fastest
     /// first: its least speed, and who is in it in no meaningful order.
-    pub fn free(&self, toolchain: &Digest) -> impl Iterator<Item = (f64, &[WorkerId])> {
+    pub fn free(&self, toolchain: &Digest) -> impl Iterator<Item = (f64, &[Offer])> {
         let pool = self.pools.get(toolchain);
         let classes = pool.into_iter().flat_map(|pool| pool.free.iter().rev());
-        classes.map(|(class, bag)| (2f64.powi(i32::from(*class)), &bag.workers[..]))
+        classes.map(|(class, bag)| (2f64.powi(i32::from(*class)), &bag.offers[..]))
     }
 
     /// Whether some worker with this toolchain has a free slot.
@@ -684,25 +744,17 @@ impl Registry {
     }
 
     fn refresh(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(&id) else {
+        let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        let capacity = match worker.is_ready() {
-            true => worker.pace.speed * f64::from(worker.slots()),
-            false => 0.0,
-        };
-        let stand = Stand {
-            class: class(worker.pace.speed),
-            eighth: (worker.pace.speed.log2() * 8.0)
-                .floor()
-                .clamp(-512.0, 511.0) as i16,
-            free: worker.is_free(),
-            capacity,
-            memory_bytes: worker.spec.memory_bytes,
-        };
-        for digest in &worker.spec.digests {
+        let now = Some(worker.stand(id));
+        let before = std::mem::replace(&mut worker.stand, now);
+        if before == now {
+            return;
+        }
+        for digest in worker.digests.iter() {
             if let Some(pool) = self.pools.get_mut(digest) {
-                pool.set(id, Some(stand));
+                pool.set(id, before, now);
             }
         }
     }
@@ -721,7 +773,7 @@ pub enum Ended {
 
 impl Worker {
     fn occupy(&mut self, dispatch: DispatchId, peak_bytes: u64) {
-        self.running.insert(dispatch, peak_bytes);
+        self.running.push((dispatch, peak_bytes));
         self.reserved_bytes += peak_bytes;
         self.fresh_bytes += peak_bytes;
     }
@@ -746,7 +798,8 @@ mod tests {
     fn free(registry: &Registry) -> Vec<WorkerId> {
         let gcc = Digest::of(b"gcc");
         let classes = registry.free(&gcc);
-        classes.flat_map(|(_, workers)| workers.to_vec()).collect()
+        let offers = classes.flat_map(|(_, offers)| offers.to_vec());
+        offers.map(|offer| offer.worker).collect()
     }
 
     fn vitals(slots: u32) -> Option<Vitals> {
@@ -786,7 +839,8 @@ mod tests {
         let mut tight = spec("one", 4);
         tight.memory_bytes = 100;
         registry.join(WorkerId(1), tight, None, 0);
-        let room = |registry: &Registry, bytes| registry.get(WorkerId(1)).unwrap().has_room(bytes);
+        let room =
+            |registry: &Registry, bytes| registry.get(WorkerId(1)).unwrap().room_bytes() >= bytes;
         assert!(room(&registry, 100) && !room(&registry, 101));
         registry.book(WorkerId(1), DispatchId(1), 60);
         assert!(room(&registry, 40) && !room(&registry, 41));

@@ -6,7 +6,7 @@
 use hg_proto::digest::Digest;
 
 use crate::id::WorkerId;
-use crate::registry::{Registry, Worker};
+use crate::registry::{Offer, Registry};
 
 /// Draws from one class until two are found that may have the task.
 const DRAWS_MAX: usize = 4;
@@ -92,7 +92,7 @@ impl Scheduler {
             return self.choose_otherwise(registry, wish);
         }
         let mut best: Option<Choice> = None;
-        for (speed_min, workers) in registry.free(wish.toolchain) {
+        for (speed_min, offers) in registry.free(wish.toolchain) {
             // Nobody in this class or the slower ones can be better.
             let least_ms = wish.cost_ms / (2.0 * speed_min);
             if best.is_some_and(|best| best.completion_ms <= least_ms)
@@ -101,24 +101,24 @@ impl Scheduler {
                 break;
             }
             let mut seen = None;
-            let from = self.random.usize(..workers.len());
-            let round = workers[from..].iter().chain(&workers[..from]);
+            let from = self.random.usize(..offers.len());
+            let round = offers[from..].iter().chain(&offers[..from]);
             let drawn: [usize; DRAWS_MAX] =
-                std::array::from_fn(|_| self.random.usize(..workers.len()));
-            let drawn = drawn.iter().map(|at| &workers[*at]);
+                std::array::from_fn(|_| self.random.usize(..offers.len()));
+            let drawn = drawn.iter().map(|at| &offers[*at]);
             // Where most may not have it, the few that may are next to each other
             // as likely as not.
-            for &worker in drawn.chain(round.take(LOOKS_MAX)) {
-                let Some(choice) = consider(registry, wish, worker) else {
+            for offer in drawn.chain(round.take(LOOKS_MAX)) {
+                let Some(choice) = consider(wish, offer) else {
                     continue;
                 };
-                let speed = registry.get(worker).map_or(0.0, |w| w.pace.speed);
-                if wish.cost_ms <= wish.patience_ms * speed
+                if wish.cost_ms <= wish.patience_ms * offer.speed
                     && best.is_none_or(|best| choice.completion_ms < best.completion_ms)
                 {
                     best = Some(choice);
                 }
-                if seen.replace(worker).is_some_and(|first| first != worker) || workers.len() == 1 {
+                let before = seen.replace(offer.worker);
+                if before.is_some_and(|first| first != offer.worker) || offers.len() == 1 {
                     break;
                 }
             }
@@ -129,8 +129,8 @@ impl Scheduler {
     fn choose_otherwise(&mut self, registry: &Registry, wish: &Wish<'_>) -> Option<Choice> {
         let free: Vec<Choice> = registry
             .free(wish.toolchain)
-            .flat_map(|(_, workers)| workers)
-            .filter_map(|worker| consider(registry, wish, *worker))
+            .flat_map(|(_, offers)| offers)
+            .filter_map(|offer| consider(wish, offer))
             .collect();
         let load = |choice: &Choice| {
             let worker = registry.get(choice.worker);
@@ -161,29 +161,18 @@ impl Scheduler {
 }
 
 /// What it would take there. `None`: it must not go there.
-fn consider(registry: &Registry, wish: &Wish<'_>, id: WorkerId) -> Option<Choice> {
-    if wish.excluded.contains(&id) {
+fn consider(wish: &Wish<'_>, offer: &Offer) -> Option<Choice> {
+    if wish.excluded.contains(&offer.worker) || wish.peak_bytes > offer.room_bytes {
         return None;
     }
-    let worker = registry.get(id)?;
-    if !worker.has_room(wish.peak_bytes) {
-        return None;
-    }
-    let (completion_ms, compile_ms) = expected(worker, wish.cost_ms, wish.bytes);
+    let compile_ms = wish.cost_ms / offer.speed_now;
+    // To the worker and back, and what it lacks from the client.
+    let travel_ms = 2.0 * f64::from(offer.round_trip_us) / 1e3 + wish.bytes as f64 / offer.reach;
     Some(Choice {
-        worker: id,
-        completion_ms,
+        worker: offer.worker,
+        completion_ms: compile_ms + travel_ms,
         compile_ms,
     })
-}
-
-/// Milliseconds until a task's result would be there, and those of the compiler.
-pub fn expected(worker: &Worker, cost_ms: f64, bytes: u64) -> (f64, f64) {
-    let compile_ms = cost_ms / worker.speed_now();
-    let round_trip_us = worker.vitals.map_or(0, |vitals| vitals.round_trip_us);
-    // To the worker and back, and what it lacks from the client.
-    let travel_ms = 2.0 * f64::from(round_trip_us) / 1e3 + bytes as f64 / worker.pace.reach;
-    (compile_ms + travel_ms, compile_ms)
 }
 
 #[cfg(test)]
