@@ -545,7 +545,7 @@ impl Step<'_> {
             return;
         };
         let toolchain = job.demand.toolchain;
-        let peak_bytes = job.prediction.peak_bytes;
+        let (peak_bytes, cost_ms) = (job.prediction.peak_bytes, job.prediction.cost_ms);
         if core.registry.fastest(&toolchain).is_none()
             || !core.registry.serves(&toolchain, &job.excluded)
         {
@@ -575,18 +575,23 @@ impl Step<'_> {
             return self.fail(task, failure(Code::Queue, full.detail()));
         }
         // There is more to do now, and slow workers may be worth it.
-        self.feed_idle(&toolchain, 1);
+        self.feed_idle(&toolchain, 1, cost_ms);
     }
 
-    /// Offers the queue's tasks to some idle workers of each class.
-    fn feed_idle(&mut self, toolchain: &Digest, looks_max: usize) {
+    /// Offers the queue's tasks to some idle workers of each class of which some
+    /// may take one of this cost.
+    fn feed_idle(&mut self, toolchain: &Digest, looks_max: usize, cost_ms: f64) {
         if !self.core.registry.has_free(toolchain) {
             return;
         }
+        let patience_ms = self.patience(toolchain).ms(cost_ms);
         let core = &mut *self.core;
         let random = core.scheduler.random();
         let mut idle = Vec::new();
-        for (_, offers) in core.registry.free(toolchain) {
+        for (speed_min, offers) in core.registry.free(toolchain) {
+            if cost_ms > patience_ms * 2.0 * speed_min {
+                break;
+            }
             let from = random.usize(..offers.len());
             let round = offers[from..].iter().chain(&offers[..from]);
             idle.extend(round.take(looks_max).map(|offer| offer.worker));
@@ -964,7 +969,7 @@ impl Step<'_> {
 
     fn task_failed(&mut self, worker: WorkerId, dispatch: DispatchId, failure: Failure) {
         let running = self.core.jobs.running(dispatch);
-        if !running.is_some_and(|attempt| attempt.worker == worker) {
+        if running.is_none_or(|attempt| attempt.worker != worker) {
             return;
         }
         let code = failure.code();
@@ -1082,7 +1087,7 @@ impl Step<'_> {
         self.end_waits_ahead();
         self.look_at_due();
         for toolchain in self.core.queue.toolchains() {
-            self.feed_idle(&toolchain, TICK_LOOKS_MAX);
+            self.feed_idle(&toolchain, TICK_LOOKS_MAX, 0.0);
         }
     }
 

@@ -388,6 +388,7 @@ impl Registry {
         self.labels.insert(label.clone(), id);
         self.instances.insert(spec.instance, id);
         self.slots += u64::from(spec.slots);
+        let digests = self.shared(&spec.digests);
         for digest in &spec.digests {
             let pool = self.pools.entry(*digest).or_default();
             pool.workers += 1;
@@ -405,7 +406,7 @@ impl Registry {
         let worker = Worker {
             pace: pace.unwrap_or_else(measured),
             key: worker_key(&spec.name),
-            digests: spec.digests.as_slice().into(),
+            digests,
             slots: spec.slots,
             cores: spec.cores,
             memory_bytes: spec.memory_bytes,
@@ -431,6 +432,16 @@ impl Registry {
         self.workers.insert(id, worker);
         self.refresh(id);
         label
+    }
+
+    /// The same digests as some other worker's, as most have, or these.
+    fn shared(&self, digests: &[Digest]) -> Arc<[Digest]> {
+        let pool = digests.first().and_then(|first| self.pools.get(first));
+        let other = pool.and_then(|pool| self.workers.get(pool.serving.first()?));
+        match other.filter(|other| *other.digests == *digests) {
+            Some(other) => other.digests.clone(),
+            None => digests.into(),
+        }
     }
 
     fn free_label(&self, id: WorkerId, name: &str) -> String {
