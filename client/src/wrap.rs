@@ -184,8 +184,10 @@ impl Wrap<'_> {
             self.memos.forget(address.as_bytes());
             self.memos.forget(&missing);
         }
-        if was_slow != Known::Nothing && sent.is_ok() {
-            self.memos.forget(&slow);
+        match &sent {
+            Ok(Sent { late: true, .. }) => self.memos.note(&slow, "slow-worker"),
+            Ok(_) if was_slow != Known::Nothing => self.memos.forget(&slow),
+            _ => {}
         }
         let remember = |lost: &Lost| {
             let (reason, memo) = attempt::after_loss(lost);
@@ -197,7 +199,7 @@ impl Wrap<'_> {
             }
             reason
         };
-        let (object, stderr) = sent.map_err(|lost| match lost {
+        let Sent { object, stderr, .. } = sent.map_err(|lost| match lost {
             Attempt::Lost(lost) => Stay::GridFailed(remember(&lost)),
             Attempt::TakenBack(slot, lost) => Stay::Idle(remember(&lost), slot),
             Attempt::Stay(stay) => stay,
@@ -237,8 +239,7 @@ impl Wrap<'_> {
         Ok((connection, gathered))
     }
 
-    /// Has the task compiled and puts what came back in its place. Returns the
-    /// object, if it is to be kept, and what was said.
+    /// Has the task compiled and puts what came back in its place.
     fn send(
         &mut self,
         tasks: &Tasks,
@@ -247,7 +248,7 @@ impl Wrap<'_> {
         gathered: &Gathered,
         plan: &Plan,
         kept: bool,
-    ) -> Result<(Output, Vec<u8>), Attempt> {
+    ) -> Result<Sent, Attempt> {
         let began = Instant::now();
         let style = plan.object_style();
         let cannot_write = |error: std::io::Error| Attempt::Stay(reason("output", error).into());
@@ -293,7 +294,11 @@ impl Wrap<'_> {
         }
         files.push(object);
         output::put_all(files).map_err(cannot_write)?;
-        Ok((Output::keep(content), returned.result.stderr))
+        Ok(Sent {
+            object: Output::keep(content),
+            stderr: returned.result.stderr,
+            late: returned.late,
+        })
     }
 
     /// A good result is there: says so, keeps it and ends.
@@ -359,6 +364,15 @@ impl Wrap<'_> {
         let wall_ms = millis(self.began);
         events::record(self.config, &self.record, place, reason, exit, wall_ms);
     }
+}
+
+/// What came back, its outputs in place.
+struct Sent {
+    /// Nothing, if it is not to be kept.
+    object: Output,
+    stderr: Vec<u8>,
+    /// See [`submit::Returned::late`].
+    late: bool,
 }
 
 /// Why there is no result of an attempt.
