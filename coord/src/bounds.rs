@@ -103,6 +103,15 @@ pub const BACKLOG_MAX: u32 = 4_096;
 pub const SILENT_MAX: usize = 4_096;
 /// SubmitTask streams, all connections together.
 pub const SUBMITS_MAX: usize = 32_768;
+/// SubmitTask streams of one client.
+pub const CLIENT_SUBMITS_MAX: usize = 8_192;
+/// Tasks a second that one client may submit, and how many at once after a pause:
+/// several times what the largest build does.
+pub const SUBMITS_PER_S_MAX: f64 = 5_000.0;
+/// See [`SUBMITS_PER_S_MAX`].
+pub const SUBMIT_BURST_MAX: f64 = 32_768.0;
+/// Clients whose rate is watched.
+pub const RATE_CLIENTS_MAX: usize = 16_384;
 /// Watchers of events.
 pub const WATCHERS_MAX: usize = 256;
 /// Events that a watcher may be behind.

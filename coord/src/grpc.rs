@@ -2,7 +2,7 @@
 //! Unaware of how connections are accepted.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hg_proto::limits::GRPC_MESSAGE_BYTES_MAX;
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::bounds::*;
 use crate::dispatch::Hub;
+use crate::rates::{Rates, TooMany};
 use crate::submit;
 
 /// The generated service.
@@ -35,6 +36,7 @@ const REPLIES_MAX: usize = 2;
 struct Build {
     hub: Arc<Hub>,
     submits: Arc<Semaphore>,
+    rates: Arc<Mutex<Rates>>,
     watchers: Arc<Semaphore>,
 }
 
@@ -56,14 +58,14 @@ impl BuildService for Build {
             .hub
             .stay()
             .ok_or_else(|| Status::unavailable("going away"))?;
-        let peer = request
-            .remote_addr()
-            .map(|address| address.ip().to_string());
+        let peer = request.remote_addr();
+        let peer = peer.map_or_else(String::new, |address| address.ip().to_string());
+        let place = self.place(&peer)?;
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let (hub, requests) = (self.hub.clone(), request.into_inner());
         tokio::spawn(async move {
-            submit::serve(hub, requests, replies, peer.unwrap_or_default()).await;
-            drop((room, alive));
+            submit::serve(hub, requests, replies, peer).await;
+            drop((room, place, alive));
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -119,6 +121,41 @@ impl BuildService for Build {
     }
 }
 
+impl Build {
+    /// Room for one more task of `peer`, within its rate.
+    fn place(&self, peer: &str) -> Result<Place, Status> {
+        let entered = lock(&self.rates).enter(peer, self.hub.now_ms());
+        entered.map_err(|why| {
+            let limited = self.hub.metrics.tasks.with_label_values(&["limited"]);
+            limited.inc();
+            Status::resource_exhausted(match why {
+                TooMany::Fast => "too many tasks a second from one client",
+                TooMany::Open => "too many tasks at once from one client",
+            })
+        })?;
+        Ok(Place {
+            rates: self.rates.clone(),
+            peer: peer.to_owned(),
+        })
+    }
+}
+
+/// A task's place among those of its client, given up when dropped.
+struct Place {
+    rates: Arc<Mutex<Rates>>,
+    peer: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.rates).leave(&self.peer);
+    }
+}
+
+fn lock(rates: &Mutex<Rates>) -> MutexGuard<'_, Rates> {
+    rates.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Passes events on until the watcher goes or the process ends.
 async fn watch(
     hub: &Hub,
@@ -162,6 +199,7 @@ where
     let build = BuildServiceServer::new(Build {
         hub,
         submits: Arc::new(Semaphore::new(SUBMITS_MAX)),
+        rates: Arc::default(),
         watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
     })
     .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);

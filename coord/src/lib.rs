@@ -12,6 +12,7 @@ pub mod timers;
 pub mod jobs;
 pub mod coordinator;
 pub mod validate;
+pub mod rates;
 pub mod transfer;
 pub mod config;
 
