@@ -118,6 +118,19 @@ pub const fn case(
 }
 
 impl Case {
+    /// What it runs by name behind hgbuild, beside its compiler.
+    pub fn programs(&self) -> impl Iterator<Item = &'static str> {
+        let runs = self.steps.iter().filter_map(|step| match step {
+            Step::Run(script) => Some(*script),
+            _ => None,
+        });
+        let scripts = std::iter::once(self.script).chain(runs);
+        scripts.flat_map(|script| {
+            let behind = script.split("${hg}").skip(1);
+            behind.filter_map(|words| words.split(' ').next())
+        })
+    }
+
     /// Only these files' presence and mode count.
     pub const fn unequal(mut self, names: &'static [&'static str]) -> Case {
         self.unequal = names;

@@ -89,11 +89,15 @@ fn wanted(case: &Case) -> bool {
 
 fn is_here(case: &Case, compiler: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let here = std::env::split_paths(&path).any(|folder| folder.join(compiler).is_file());
-    if !here {
-        skip(case.name, &format!("{compiler} not installed"));
+    let is_missing =
+        |program: &str| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let mut programs: Vec<&str> = vec![compiler];
+    case.programs().for_each(|program| programs.push(program));
+    let missing = programs.into_iter().find(|program| is_missing(program));
+    if let Some(program) = missing {
+        skip(case.name, &format!("{program} not installed"));
     }
-    here
+    missing.is_none()
 }
 
 /// All that a run shows.
