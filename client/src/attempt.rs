@@ -44,6 +44,8 @@ pub fn slow_memo(times: u32) -> Duration {
 pub enum Lost {
     /// No connection, or no coordinator behind it.
     Unreachable(String),
+    /// It does not let us in.
+    Refused(String),
     /// It was there and stopped making sense, or stopped altogether.
     Broken(String),
     /// It answered that there will be no result.
@@ -77,6 +79,7 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
     };
     match lost {
         Lost::Unreachable(why) => (reason("grid-unreachable", why), Memo::Coordinator),
+        Lost::Refused(why) => (reason("grid-refused", why), Memo::Coordinator),
         Lost::Broken(why) => (reason("grid-broken", why), Memo::Coordinator),
         Lost::Corrupt(why) => (reason("result-corrupt", why), Memo::None),
         Lost::Overtaken => (reason("local-slot", "free before a worker was"), Memo::None),

@@ -2,6 +2,7 @@
 //! from it on is the compiler's and is never looked at here.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use argh::FromArgs;
 
@@ -25,6 +26,22 @@ pub struct Flags {
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 
+    /// authorities, in PEM, by which the coordinator is known instead of a token
+    #[argh(option, arg_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// a certificate of your own, in PEM, that says who you are
+    #[argh(option, arg_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// its private key
+    #[argh(option, arg_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// the coordinator runs with --insecure: no encryption, no token
+    #[argh(switch)]
+    pub insecure: bool,
+
     /// print the version
     #[argh(switch)]
     pub version: bool,
@@ -41,6 +58,8 @@ pub enum Subcommand {
     Status(Status),
     /// See [`Workers`].
     Workers(Workers),
+    /// See [`Join`].
+    Join(Join),
     /// See [`Cache`].
     Cache(Cache),
     /// See [`Explain`].
@@ -63,6 +82,24 @@ pub struct Workers {
     /// print JSON
     #[argh(switch)]
     pub json: bool,
+}
+
+/// keep a token that lets this user use a grid ('hg-coord token --role client')
+#[derive(Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "join",
+    note = "On a machine that others use too, give the token by stdin or a file: command lines are seen by all.",
+    example = "hgbuild join --coordinator build.example:9000 < token"
+)]
+pub struct Join {
+    /// the token, or a file it is in (default: HG_TOKEN, else stdin)
+    #[argh(positional)]
+    pub token: Option<String>,
+
+    /// HOST:PORT of the coordinator's grid port
+    #[argh(option, arg_name = "HOST:PORT")]
+    pub coordinator: Option<String>,
 }
 
 /// look at the local cache, or tend it
@@ -160,6 +197,9 @@ pub struct Usage {
     pub asked_for: bool,
 }
 
+/// Our flags in front of the compiler's name whose value is the next word.
+const FLAGS_WITH_VALUE: [&str; 4] = ["--coordinator", "--tls-ca", "--tls-cert", "--tls-key"];
+
 const BUILD_COMMANDS: [&str; 9] = [
     "make",
     "gmake",
@@ -186,7 +226,7 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
             break;
         }
         let arg = arg.to_string_lossy().into_owned();
-        let takes_value = arg == "--coordinator";
+        let takes_value = FLAGS_WITH_VALUE.contains(&arg.as_str());
         own.push(arg);
         if takes_value && let Some(value) = rest.next() {
             own.push(value.to_string_lossy().into_owned());
@@ -197,7 +237,11 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
     if !dashes && rest.len() == 1 && first == Some("help") {
         own.push("--help".to_owned());
     }
-    let is_own = !dashes && matches!(first, Some("status" | "workers" | "cache" | "explain"));
+    let is_own = !dashes
+        && matches!(
+            first,
+            Some("status" | "workers" | "join" | "cache" | "explain")
+        );
     let mut explained = Vec::new();
     if is_own {
         let (ours, theirs) = match first {
@@ -283,6 +327,18 @@ mod tests {
             request,
             Request::Own(Subcommand::Workers(Workers { json: true }))
         ));
+    }
+
+    #[test]
+    fn joining() {
+        let (_, request) = parsed(&["join", "file", "--coordinator", "h:1"]);
+        assert!(matches!(
+            request,
+            Request::Own(Subcommand::Join(Join { token: Some(token), coordinator: Some(_) }))
+                if token == "file"
+        ));
+        let (flags, request) = parsed(&["--tls-ca", "ca.pem", "gcc", "-c"]);
+        assert!(flags.tls_ca.is_some() && matches!(request, Request::Compile(..)));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hg_proto::credentials;
+use hg_proto::tls::Pki;
 use serde::Deserialize;
 
 use crate::cli::Flags;
@@ -57,6 +59,10 @@ const CACHE_BYTES_DEFAULT: u64 = 10 << 30;
 pub struct Config {
     /// `HOST:PORT` of the grid port; `None`: no grid.
     pub coordinator: Option<String>,
+    /// It is spoken to in plaintext, without a token.
+    pub insecure: bool,
+    /// Certificates of the operator's own.
+    pub pki: Pki,
     /// How many compiles that could travel may run here; `None`: our choice.
     pub local_slots: Option<usize>,
     /// A failure of the grid ends in a local compile.
@@ -87,6 +93,10 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 struct File {
     coordinator: Option<String>,
+    insecure: Option<bool>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     local_slots: Option<usize>,
     fallback: Option<bool>,
     log: Option<String>,
@@ -132,7 +142,17 @@ impl Config {
             .coordinator
             .clone()
             .or_else(|| text("HG_COORDINATOR"))
-            .or(file.coordinator);
+            .or(file.coordinator)
+            .or_else(|| joined(home.as_deref()));
+        let mut insecure = file.insecure.unwrap_or(false);
+        note(switch("HG_INSECURE").map(|value| insecure = value.unwrap_or(insecure)));
+        let file_of =
+            |flag: &Option<PathBuf>, name, set| flag.clone().or_else(|| path(name)).or(set);
+        let pki = Pki {
+            ca: file_of(&flags.tls_ca, "HG_TLS_CA", file.tls_ca),
+            certificate: file_of(&flags.tls_cert, "HG_TLS_CERT", file.tls_cert),
+            key: file_of(&flags.tls_key, "HG_TLS_KEY", file.tls_key),
+        };
         if let Some(address) = &coordinator {
             note(check_address(address));
         }
@@ -152,6 +172,8 @@ impl Config {
         }
         Config {
             coordinator,
+            insecure: insecure || flags.insecure,
+            pki,
             local_slots,
             fallback: fallback && !flags.no_fallback,
             cache,
@@ -165,6 +187,11 @@ impl Config {
             home,
             trouble,
         }
+    }
+
+    /// Where `join` keeps a token.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        self.home.as_deref().map(token_file)
     }
 
     /// Where locks and short-lived memos lie.
@@ -202,6 +229,16 @@ fn cache(
             base,
             warned: is_on("HG_CACHE_WARNED"),
         }))
+}
+
+fn token_file(home: &Path) -> PathBuf {
+    home.join("token")
+}
+
+/// The coordinator that was joined. A token file that is wrong is told when the
+/// token is wanted.
+fn joined(home: Option<&Path>) -> Option<String> {
+    credentials::stored(&token_file(home?)).ok()??.coordinator
 }
 
 /// Set, to anything but a word for no.

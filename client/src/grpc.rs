@@ -13,19 +13,27 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use bytes::{Buf, Bytes, BytesMut};
+use futures_rustls::TlsConnector;
 use hg_proto::limits::GRPC_MESSAGE_BYTES_MAX;
+use hg_proto::tls;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Request, Uri};
 use prost::Message;
+use smol::io::{AsyncRead, AsyncWrite};
 use smol::{Async, Executor, Timer, future};
 use smol_hyper::rt::FuturesIo;
+
+use crate::access::Access;
 
 /// Bytes before each message: compressed or not, and its length.
 const PREFIX_BYTES: usize = 5;
 /// Messages that wait to be sent.
 const OUTGOING_MAX: usize = 2;
+/// The header with a token to be kept instead of the one that was shown.
+const RENEWAL: &str = "hg-renewal";
 const SERVICE: &str = "/hybridgrid.v1.BuildService/";
 
 /// What went wrong with a call, and so with the grid.
@@ -37,6 +45,8 @@ pub enum GrpcError {
     Timeout(&'static str),
     /// The peer does not speak gRPC, or the connection broke.
     Broken(String),
+    /// The peer does not let us in.
+    Refused(String),
     /// The peer answered with an error of its own.
     Status(String),
 }
@@ -44,9 +54,10 @@ pub enum GrpcError {
 impl fmt::Display for GrpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            GrpcError::Connect(why) | GrpcError::Broken(why) | GrpcError::Status(why) => {
-                f.write_str(why)
-            }
+            GrpcError::Connect(why)
+            | GrpcError::Broken(why)
+            | GrpcError::Refused(why)
+            | GrpcError::Status(why) => f.write_str(why),
             GrpcError::Timeout(what) => write!(f, "{what} timed out"),
         }
     }
@@ -110,29 +121,31 @@ where
 #[derive(Clone)]
 pub struct Connection {
     sender: SendRequest<Outgoing>,
-    address: String,
+    access: Arc<Access>,
 }
 
 impl Connection {
-    /// Dials `HOST:PORT`.
+    /// Dials and shakes hands.
     ///
     /// # Errors
-    /// Nobody is there, or not within `ms_max`.
-    pub async fn open(tasks: &Tasks, address: &str, ms_max: u64) -> Result<Self, GrpcError> {
+    /// Nobody is there, or another one than should be, or not within `ms_max`.
+    pub async fn open(tasks: &Tasks, access: Access, ms_max: u64) -> Result<Self, GrpcError> {
+        let address = access.address.clone();
+        let told = |why: &dyn fmt::Display| GrpcError::Connect(format!("{address}: {why}"));
         let work = async {
-            let stream = dial(address)
-                .await
-                .map_err(|error| GrpcError::Connect(format!("{address}: {error}")))?;
-            let (sender, connection) = handshake(tasks.clone(), FuturesIo::new(stream))
-                .await
-                .map_err(broken)?;
-            hyper::rt::Executor::execute(tasks, async move {
-                // Its end is seen by whoever waits for an answer.
-                let _ = connection.await;
-            });
+            let stream = dial(&address).await.map_err(|error| told(&error))?;
+            let sender = match &access.dial {
+                None => speak(tasks, stream).await?,
+                Some(dial) => {
+                    let connector = TlsConnector::from(dial.config.clone());
+                    let stream = connector.connect(dial.server_name.clone(), stream).await;
+                    let stream = stream.map_err(|error| told(&tls::handshake_words(&error)))?;
+                    speak(tasks, stream).await?
+                }
+            };
             Ok(Connection {
                 sender,
-                address: address.to_owned(),
+                access: Arc::new(access),
             })
         };
         within(ms_max, "connecting", work).await
@@ -161,28 +174,51 @@ impl Connection {
     /// Opens a stream of messages each way.
     pub fn start<A: Message + Default>(&mut self, method: &str) -> Stream<A> {
         let (sender, receiver) = async_channel::bounded(OUTGOING_MAX);
+        let access = self.access.clone();
         let uri = Uri::builder()
-            .scheme("http")
-            .authority(self.address.as_str())
+            .scheme(if access.dial.is_some() {
+                "https"
+            } else {
+                "http"
+            })
+            .authority(access.address.as_str())
             .path_and_query(format!("{SERVICE}{method}"))
             .build();
         let response = uri.map_err(broken).and_then(|uri| {
-            let request = Request::post(uri)
+            let mut request = Request::post(uri)
                 .header("content-type", "application/grpc")
                 .header("te", "trailers")
                 .header("user-agent", concat!("hgbuild/", env!("CARGO_PKG_VERSION")))
                 .body(Outgoing(Box::pin(receiver)))
                 .map_err(broken)?;
+            if let Some(bearer) = &access.bearer {
+                request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+            }
             Ok(self.sender.send_request(request))
         });
         let response = Box::pin(async move { response?.await.map_err(broken) });
         Stream {
             outgoing: Some(sender),
             state: State::Waiting(response),
+            access,
             bytes: BytesMut::new(),
             answer: std::marker::PhantomData,
         }
     }
+}
+
+/// HTTP/2 over `stream`.
+async fn speak<S>(tasks: &Tasks, stream: S) -> Result<SendRequest<Outgoing>, GrpcError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shaken = handshake(tasks.clone(), FuturesIo::new(stream)).await;
+    let (sender, connection) = shaken.map_err(broken)?;
+    hyper::rt::Executor::execute(tasks, async move {
+        // Its end is seen by whoever waits for an answer.
+        let _ = connection.await;
+    });
+    Ok(sender)
 }
 
 async fn dial(address: &str) -> io::Result<Async<TcpStream>> {
@@ -234,6 +270,7 @@ enum State {
 pub struct Stream<A> {
     outgoing: Option<Sender<Bytes>>,
     state: State,
+    access: Arc<Access>,
     bytes: BytesMut,
     answer: std::marker::PhantomData<A>,
 }
@@ -271,6 +308,10 @@ impl<A: Message + Default> Stream<A> {
                 State::Waiting(response) => {
                     let response = response.await?;
                     check_head(&response)?;
+                    let renewal = response.headers().get(RENEWAL);
+                    if let Some(Ok(token)) = renewal.map(|value| value.to_str()) {
+                        self.access.renew(token);
+                    }
                     self.state = State::Open(response.into_body());
                 }
                 State::Open(body) => match body.frame().await {
@@ -342,6 +383,22 @@ impl Messages {
     }
 }
 
+/// `grpc-message` is percent-encoded, and is shown to people: no control characters.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).filter(|_| *first == b'%');
+        let byte = hex
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &tail[2..] } else { tail };
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 fn check_head(response: &hyper::Response<Incoming>) -> Result<(), GrpcError> {
     let status = response.status();
     if status != 200 {
@@ -366,7 +423,12 @@ fn check_status(trailers: &HeaderMap) -> Result<(), GrpcError> {
         Some("0") => Ok(()),
         Some(code) => {
             let words = text("grpc-message").unwrap_or_default();
-            Err(GrpcError::Status(format!("gRPC status {code}: {words}")))
+            let words = percent_decoded(&words);
+            match code {
+                // PERMISSION_DENIED, UNAUTHENTICATED
+                "7" | "16" => Err(GrpcError::Refused(words)),
+                _ => Err(GrpcError::Status(format!("gRPC status {code}: {words}"))),
+            }
         }
         None => Err(broken("no grpc-status")),
     }

@@ -31,6 +31,7 @@ pub mod tally;
 pub mod indentation;
 pub mod inputs;
 pub mod attempt;
+pub mod access;
 pub mod grpc;
 pub mod submit;
 pub mod output;
@@ -51,6 +52,7 @@ pub mod masquerade;
 pub mod summary;
 pub mod build;
 pub mod status;
+pub mod join;
 
 use std::ffi::OsString;
 
@@ -87,6 +89,7 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         Request::Build(words) => build::run(words, &config),
         Request::Own(Subcommand::Status(status)) => status::status(&config, status.json),
         Request::Own(Subcommand::Workers(workers)) => status::workers(&config, workers.json),
+        Request::Own(Subcommand::Join(args)) => join::join(&config, &args),
         Request::Own(Subcommand::Cache(cache)) => cache_command::run(&config, cache.command),
         // The words of the compile come with it.
         Request::Own(Subcommand::Explain(_)) => 2,

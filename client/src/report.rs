@@ -3,6 +3,7 @@
 
 use hg_proto::v1::{ReportCacheHitRequest, ReportCacheHitResponse};
 
+use crate::access::Access;
 use crate::attempt::{self, CONNECT_MS_MAX};
 use crate::cached;
 use crate::config::Config;
@@ -35,7 +36,10 @@ pub fn report_alone(config: &Config) {
     };
     let tasks = Tasks::new();
     tasks.run(async {
-        if let Ok(connection) = Connection::open(&tasks, address, CONNECT_MS_MAX).await {
+        let Ok(access) = Access::find(config) else {
+            return;
+        };
+        if let Ok(connection) = Connection::open(&tasks, access, CONNECT_MS_MAX).await {
             tell(hits, connection).await;
         }
     });

@@ -83,6 +83,7 @@ fn status_json(config: &Config, answer: &Result<GetStatusResponse, String>) -> V
             "tasks_failed": status.tasks_failed,
             "cache_hits_reported": status.cache_hits_reported,
             "uptime_ms": status.uptime_ms,
+            "insecure": status.insecure,
         }),
     }
 }
@@ -107,10 +108,18 @@ fn status_text(config: &Config, status: &GetStatusResponse) -> String {
             ),
         ),
         ("cache hits", status.cache_hits_reported.to_string()),
+        ("links", links(status.insecure).to_owned()),
     ];
     rows.iter()
         .map(|(name, value)| format!("{name:<12} {value}\n"))
         .collect()
+}
+
+fn links(insecure: bool) -> &'static str {
+    match insecure {
+        true => "INSECURE: not encrypted, and nobody is asked who they are",
+        false => "encrypted, by invitation only",
+    }
 }
 
 fn worker_json(worker: &Worker) -> Value {

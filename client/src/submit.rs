@@ -124,6 +124,7 @@ pub async fn submit(
 fn lost(error: GrpcError) -> Lost {
     match error {
         GrpcError::Connect(why) => Lost::Unreachable(why),
+        GrpcError::Refused(why) => Lost::Refused(why),
         other => Lost::Broken(other.to_string()),
     }
 }

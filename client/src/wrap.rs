@@ -12,6 +12,7 @@ use hg_proto::args::Reason;
 use hg_proto::v1::Task;
 use smol::future;
 
+use crate::access::Access;
 use crate::answer::Output;
 use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo};
 use crate::cached::{self, Asked, Keeper};
@@ -221,10 +222,12 @@ impl Wrap<'_> {
         found: &Found,
         plan: &Plan,
     ) -> Result<(Connection, Gathered), Stay> {
+        let access = Access::find(self.config);
+        let access = access.map_err(|why| Stay::GridFailed(reason("no-token", why)))?;
         let slot = self.slots().and_then(Slots::wait);
         let mut preprocessing =
             Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Travelling)?;
-        let connection = tasks.run(Connection::open(tasks, address, CONNECT_MS_MAX));
+        let connection = tasks.run(Connection::open(tasks, access, CONNECT_MS_MAX));
         let text = preprocessing.text()?;
         let connection = connection.map_err(|error| {
             let words = reason("grid-unreachable", &error);
@@ -421,11 +424,13 @@ pub fn connect(config: &Config, tasks: &Tasks) -> Result<Connection, String> {
     if let Some(trouble) = &config.trouble {
         return Err(trouble.clone());
     }
-    let address = config
-        .coordinator
-        .as_deref()
-        .ok_or("no coordinator is set: HG_COORDINATOR=HOST:PORT, --coordinator, or coordinator = \"HOST:PORT\" in ~/.hybridgrid/config.toml")?;
+    let access = Access::find(config)?;
+    let address = access.address.clone();
     tasks
-        .run(Connection::open(tasks, address, CONNECT_MS_MAX))
-        .map_err(|error: GrpcError| format!("{address}: {error}"))
+        .run(Connection::open(tasks, access, CONNECT_MS_MAX))
+        .map_err(|error: GrpcError| match error {
+            // It has the address in it.
+            GrpcError::Connect(why) => why,
+            other => format!("{address}: {other}"),
+        })
 }

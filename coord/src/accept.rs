@@ -1,6 +1,7 @@
-//! The grid port: accepts connections, waits for their first bytes, and hands
-//! them to [`crate::link`] or [`crate::grpc`]. What says nothing, or nothing
-//! that we understand, is dropped and counted.
+//! The grid port: accepts connections, shakes hands (TLS, ALPN) or, without TLS,
+//! waits for their first bytes, and hands them to [`crate::link`] or
+//! [`crate::grpc`]. What says nothing, or nothing that we understand, is dropped
+//! and counted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,15 +11,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hg_proto::limits::HELLO_MS_MAX;
+use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
 
+use crate::auth::Holder;
 use crate::bounds::{FDS_RESERVED, SILENT_MAX};
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Member};
 use crate::dispatch::Hub;
+use crate::doorkeeper::{Doorkeeper, certified};
+use crate::link::Caller;
 use crate::{link, log};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113, section 3.4).
@@ -28,10 +35,28 @@ const EXHAUSTED_MS: u64 = 20;
 /// Milliseconds in which a connection that must go has gone.
 const LEAVING_MS_MAX: u64 = 50;
 
-/// An HTTP/2 connection whose preface was read already.
+/// The first byte of a TLS handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Who is at the other end of an HTTP/2 connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Where.
+    pub address: SocketAddr,
+    /// Who, as its certificate says.
+    pub certified: Option<Holder>,
+}
+
+enum Wire {
+    /// Its preface was read already.
+    Plain(&'static [u8], TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// An HTTP/2 connection.
 pub struct GridStream {
-    first: &'static [u8],
-    stream: TcpStream,
+    wire: Wire,
+    peer: Peer,
     _room: OwnedSemaphorePermit,
 }
 
@@ -42,11 +67,20 @@ pub struct Door {
     /// Connections of any kind.
     room: Arc<Semaphore>,
     grpc: mpsc::Sender<io::Result<GridStream>>,
+    keeper: Arc<Doorkeeper>,
+    /// `None`: plaintext.
+    tls: Option<TlsAcceptor>,
 }
 
 impl Door {
     /// `fds` is how many file descriptors the process may have.
-    pub fn new(hub: Arc<Hub>, fds: u64, grpc: mpsc::Sender<io::Result<GridStream>>) -> Arc<Self> {
+    pub fn new(
+        hub: Arc<Hub>,
+        fds: u64,
+        grpc: mpsc::Sender<io::Result<GridStream>>,
+        keeper: Arc<Doorkeeper>,
+        tls: Option<TlsAcceptor>,
+    ) -> Arc<Self> {
         let connections = usize::try_from(fds.saturating_sub(FDS_RESERVED)).unwrap_or(usize::MAX);
         let connections = connections.clamp(16, Semaphore::MAX_PERMITS);
         Arc::new(Door {
@@ -54,6 +88,8 @@ impl Door {
             silent: Crowd::new((connections / 4).min(SILENT_MAX)),
             room: Arc::new(Semaphore::new(connections)),
             grpc,
+            keeper,
+            tls,
         })
     }
 
@@ -81,7 +117,16 @@ impl Door {
         // Without it only latency suffers.
         let _ = stream.set_nodelay(true);
         let door = self.clone();
-        tokio::spawn(async move { door.sort(stream, peer, room).await });
+        tokio::spawn(async move {
+            let member = door.silent.enter();
+            let deadline = Instant::now() + Duration::from_millis(u64::from(HELLO_MS_MAX));
+            match &door.tls {
+                Some(tls) => {
+                    door.greet(tls, stream, peer, room, member, deadline).await;
+                }
+                None => door.sort(stream, peer, room, member, deadline).await,
+            }
+        });
     }
 
     /// Room for one more, if need be that of one which says nothing.
@@ -95,10 +140,67 @@ impl Door {
         room.await.ok()?.ok()
     }
 
+    /// Shakes hands and hands the connection on by what it wants to speak.
+    async fn greet(
+        &self,
+        tls: &TlsAcceptor,
+        stream: TcpStream,
+        peer: SocketAddr,
+        room: OwnedSemaphorePermit,
+        mut member: Member,
+        deadline: Instant,
+    ) {
+        let mut first = [0];
+        let handshake = async {
+            match stream.peek(&mut first).await {
+                Ok(1) if first[0] == TLS_HANDSHAKE => {}
+                Ok(1) => return Err("plaintext"),
+                _ => return Err("closed_before_hello"),
+            }
+            let stream = tls.accept(stream).await;
+            stream.map_err(|error| {
+                log::debug(format_args!("{peer}: {error}"));
+                "tls_failed"
+            })
+        };
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            () = tokio::time::sleep_until(deadline) => Err("silent"),
+            () = member.evicted() => Err("crowded"),
+        };
+        let stream = match shaken {
+            Ok(stream) => stream,
+            Err(reason) => return self.drop_it(peer, reason),
+        };
+        let (_, session) = stream.get_ref();
+        let certified = certified(session.peer_certificates());
+        match session.alpn_protocol() {
+            Some(ALPN_GRPC) => {
+                drop(member);
+                self.hand_over(Wire::Tls(Box::new(stream)), peer, certified, room)
+                    .await;
+            }
+            Some(ALPN_WORKER) => {
+                let caller = Caller {
+                    peer,
+                    certified,
+                    keeper: self.keeper.clone(),
+                };
+                link::serve(stream, &[], caller, self.hub.clone(), member, deadline).await;
+            }
+            _ => self.drop_it(peer, "unknown_protocol"),
+        }
+    }
+
     /// Reads the first bytes and hands the connection on.
-    async fn sort(&self, mut stream: TcpStream, peer: SocketAddr, room: OwnedSemaphorePermit) {
-        let mut member = self.silent.enter();
-        let deadline = Instant::now() + Duration::from_millis(u64::from(HELLO_MS_MAX));
+    async fn sort(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        room: OwnedSemaphorePermit,
+        mut member: Member,
+        deadline: Instant,
+    ) {
         let mut first = [0; PREFACE.len()];
         let mut len = 0;
         while len < PREFACE.len() {
@@ -113,17 +215,33 @@ impl Door {
             }
             // No frame of a worker is so long that its first byte is not zero.
             if first[0] == 0 {
+                let caller = Caller {
+                    peer,
+                    certified: None,
+                    keeper: self.keeper.clone(),
+                };
                 let hub = self.hub.clone();
-                return link::serve(stream, &first[..len], peer, hub, member, deadline).await;
+                return link::serve(stream, &first[..len], caller, hub, member, deadline).await;
             }
             if !PREFACE.starts_with(&first[..len]) {
                 return self.drop_it(peer, "unknown_protocol");
             }
         }
         drop(member);
+        self.hand_over(Wire::Plain(PREFACE, stream), peer, None, room)
+            .await;
+    }
+
+    async fn hand_over(
+        &self,
+        wire: Wire,
+        address: SocketAddr,
+        certified: Option<Holder>,
+        room: OwnedSemaphorePermit,
+    ) {
         let stream = GridStream {
-            first: PREFACE,
-            stream,
+            wire,
+            peer: Peer { address, certified },
             _room: room,
         };
         // The server is gone only when the process ends.
@@ -137,10 +255,10 @@ impl Door {
 }
 
 impl Connected for GridStream {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -150,15 +268,16 @@ impl AsyncRead for GridStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        match &mut self.wire {
+            Wire::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Wire::Plain([], stream) => Pin::new(stream).poll_read(context, buffer),
+            Wire::Plain(first, _) => {
+                let (now, later) = first.split_at(first.len().min(buffer.remaining()));
+                buffer.put_slice(now);
+                *first = later;
+                Poll::Ready(Ok(()))
+            }
         }
-        let (now, later) = self
-            .first
-            .split_at(self.first.len().min(buffer.remaining()));
-        buffer.put_slice(now);
-        self.first = later;
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -168,7 +287,10 @@ impl AsyncWrite for GridStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        match &mut self.wire {
+            Wire::Plain(_, stream) => Pin::new(stream).poll_write(context, bytes),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
     }
 
     fn poll_write_vectored(
@@ -176,18 +298,30 @@ impl AsyncWrite for GridStream {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        match &mut self.wire {
+            Wire::Plain(_, stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.wire {
+            Wire::Plain(_, stream) => stream.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        match &mut self.wire {
+            Wire::Plain(_, stream) => Pin::new(stream).poll_flush(context),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match &mut self.wire {
+            Wire::Plain(_, stream) => Pin::new(stream).poll_shutdown(context),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }

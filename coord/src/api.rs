@@ -1,4 +1,6 @@
-//! What can be read over HTTP: `/health`, `/metrics`, `/api/v1/workers`.
+//! What can be read over HTTP: `/health`, `/metrics`, `/api/v1/workers`. On
+//! loopback by everybody; beyond it over TLS, by who shows a client's or an
+//! admin's token.
 //!
 //! tiny_http gives each connection a thread and waits for slow ones, so it
 //! stands behind a door: that takes a bounded number of connections for a
@@ -10,18 +12,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hg_proto::token::Role;
 use hg_proto::v1;
 use serde_json::{Value, json};
 use tiny_http::{Header, Method, Request, Response, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use crate::bounds::{
     HTTP_ANSWER_BYTES_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_INNER_MAX, HTTP_MS_MAX,
 };
 use crate::crowd::Crowd;
 use crate::dispatch::Hub;
+use crate::doorkeeper::{self, Doorkeeper};
+use crate::http_head::Head;
 use crate::log;
 
 /// Milliseconds to wait when there are no file descriptors left.
@@ -98,12 +104,17 @@ fn listen() -> io::Result<(Server, SocketAddr)> {
     ))
 }
 
+/// Who asks those that come from elsewhere.
+pub type Guard = (TlsAcceptor, Arc<Doorkeeper>);
+
 /// Lets connections in, for ever.
-pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>) {
+pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>, guard: Option<Guard>) {
+    let own = listener.local_addr().ok();
+    let is_open_to_all = own.is_some_and(|own| !own.ip().is_loopback()) && guard.is_none();
     let crowd = Crowd::new(HTTP_CONNECTIONS_MAX);
     loop {
-        let mut stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 log::debug(format_args!("http accept: {error}"));
                 hub.metrics.drop_connection("accept_failed");
@@ -113,11 +124,33 @@ pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>) {
             }
         };
         let mut member = crowd.enter();
-        let (hub, inner) = (hub.clone(), inner.clone());
+        let (hub, inner, guard) = (hub.clone(), inner.clone(), guard.clone());
         tokio::spawn(async move {
             let time = Duration::from_millis(HTTP_MS_MAX);
+            let exchange = async {
+                match guard {
+                    // One that is meant for this machine alone answers no page of
+                    // elsewhere that was led here by a name.
+                    None => {
+                        let may = |head: &Head<'_>| is_open_to_all || head.is_local();
+                        serve(stream, &inner, |head| (!may(head)).then_some(NOT_LOCAL)).await
+                    }
+                    Some((tls, keeper)) => {
+                        let stream = tls.accept(stream).await?;
+                        let refusal = |head: &Head<'_>| {
+                            let admitted = keeper.admit(head.token(), None);
+                            let admitted =
+                                admitted.and_then(|who| who.may(&[Role::Client, Role::Admin]));
+                            let why = admitted.err()?;
+                            doorkeeper::turn_away(&hub, peer.ip(), "a page", why);
+                            Some(NO_TOKEN)
+                        };
+                        serve(stream, &inner, refusal).await
+                    }
+                }
+            };
             let reason = tokio::select! {
-                result = serve(&mut stream, &inner) => match result {
+                result = exchange => match result {
                     Ok(()) => return,
                     Err(_) => "http_failed",
                 },
@@ -129,8 +162,19 @@ pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>) {
     }
 }
 
-/// One request, one answer.
-async fn serve(stream: &mut TcpStream, inner: &Inner) -> io::Result<()> {
+const NO_TOKEN: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain\r\n\
+    WWW-Authenticate: Bearer realm=\"hybridgrid\"\r\nConnection: close\r\n\r\n\
+    a token is needed: Authorization: Bearer TOKEN, or the cookie hg_token\n";
+const NOT_LOCAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\n\
+    Connection: close\r\n\r\n\
+    this address is for this machine: ask for localhost or 127.0.0.1\n";
+
+/// One request, one answer, unless `refusal` has another one.
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    inner: &Inner,
+    refusal: impl Fn(&Head<'_>) -> Option<&'static [u8]>,
+) -> io::Result<()> {
     let mut head = Vec::new();
     let mut seen: usize = 0;
     while !head[seen.saturating_sub(3)..]
@@ -146,13 +190,30 @@ async fn serve(stream: &mut TcpStream, inner: &Inner) -> io::Result<()> {
             return Ok(());
         }
     }
+    let head = Head::of(&head);
+    if let Some(answer) = refusal(&head) {
+        stream.write_all(answer).await?;
+        return stream.shutdown().await;
+    }
     // Nothing but the first line matters to the answers below.
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = head.request_line;
     let rest = b"\r\nHost: hg-coord\r\nConnection: close\r\n\r\n";
     let answer = inner.exchange(&[line, rest].concat()).await?;
     stream.write_all(&answer).await?;
     stream.shutdown().await
 }
+
+/// Whatever a page may say one day: it loads nothing from elsewhere, and stands in
+/// no other page.
+const SECURITY_HEADERS: [(&str, &str); 4] = [
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+];
 
 fn answer(hub: &Hub, request: Request) {
     let path = request.url().split('?').next().unwrap_or_default();
@@ -175,6 +236,11 @@ fn answer(hub: &Hub, request: Request) {
         && let Ok(header) = Header::from_bytes("Allow", "GET, HEAD")
     {
         response.add_header(header);
+    }
+    for (name, value) in SECURITY_HEADERS {
+        if let Ok(header) = Header::from_bytes(name, value) {
+            response.add_header(header);
+        }
     }
     // The reader may be gone.
     let _ = request.respond(response);

@@ -132,6 +132,14 @@ pub const H2_PING_MS: u64 = 10_000;
 /// Milliseconds in which a ping must be answered.
 pub const H2_PONG_MS_MAX: u64 = 10_000;
 
+/// Milliseconds between two looks whether secrets or revocations have changed.
+pub const TRUST_LOOK_MS: u64 = 1_000;
+/// Seconds for which tokens for this user's own processes hold; they are renewed
+/// every hour.
+pub const LOCAL_TOKEN_S: u64 = 7 * 86_400;
+/// Audit lines a second; beyond it they are counted.
+pub const AUDIT_LINES_PER_S_MAX: u64 = 20;
+
 /// HTTP connections at once.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// HTTP requests that are answered at once.

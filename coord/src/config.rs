@@ -5,6 +5,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
+use hg_proto::tls::Pki;
+use hg_proto::token::{Role, holder_is_well_formed};
+
+use crate::doorkeeper::OwnPki;
+use crate::trust::Rotation;
 
 /// The Hybrid-Grid coordinator: takes compiles from hgbuild and gives them to
 /// workers. HG_LOG=error|warn|info|debug says how much goes to stderr.
@@ -27,6 +32,115 @@ pub enum Command {
     Serve(Serve),
     /// Take a worker out.
     Drain(Drain),
+    /// Let somebody in.
+    Token(TokenArgs),
+    /// Let somebody in no more.
+    Revoke(Revoke),
+    /// New secrets.
+    Rotate(Rotate),
+}
+
+/// Print a join token, one line that lets its holder in: give it to 'hgbuild join'
+/// or 'hg-worker-lite join'.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "token")]
+pub struct TokenArgs {
+    /// what the holder may be: worker, client (submits and looks) or admin (a
+    /// client that also changes the grid)
+    #[argh(option, from_str_fn(role))]
+    pub role: Role,
+
+    /// how long it holds, as in 30d or 12h, or never (default: never)
+    #[argh(option, default = "0", from_str_fn(lasting))]
+    pub expires: u64,
+
+    /// who will have it, for 'hg-coord revoke' and the audit lines (default: the
+    /// role and a random number)
+    #[argh(option, from_str_fn(holder))]
+    pub name: Option<String>,
+
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    #[argh(option)]
+    pub state: Option<PathBuf>,
+}
+
+/// Make void all tokens that were made until now for a name, and its certificate;
+/// a running coordinator knows within seconds.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "revoke")]
+pub struct Revoke {
+    /// the name
+    #[argh(positional, from_str_fn(holder))]
+    pub name: String,
+
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    #[argh(option)]
+    pub state: Option<PathBuf>,
+}
+
+/// Make a new root secret, or a new certificate, or both. The old ones hold for a
+/// while beside them; who connects meanwhile gets a new token by itself.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "rotate")]
+pub struct Rotate {
+    /// the root secret, which tokens are derived from
+    #[argh(switch)]
+    pub secret: bool,
+
+    /// the certificate, whose fingerprint is in tokens
+    #[argh(switch)]
+    pub certificate: bool,
+
+    /// how long the old ones hold, as in 30d or 12h; 0s ends them at once
+    /// (default: 30d)
+    #[argh(option, default = "30 * 86_400", from_str_fn(overlap))]
+    pub overlap: u64,
+
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    #[argh(option)]
+    pub state: Option<PathBuf>,
+}
+
+impl Rotate {
+    /// What is to be made; both when nothing is said.
+    pub fn rotation(&self) -> Rotation {
+        let both = !self.secret && !self.certificate;
+        Rotation {
+            secret: self.secret || both,
+            certificate: self.certificate || both,
+            overlap_s: self.overlap,
+        }
+    }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::from_name(text).ok_or_else(|| format!("{text}: worker, client or admin"))
+}
+
+fn holder(text: &str) -> Result<String, String> {
+    match holder_is_well_formed(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "{text:?}: 1 to 64 letters, digits and -_.@ are a name"
+        )),
+    }
+}
+
+/// Seconds; 0: for ever.
+fn lasting(text: &str) -> Result<u64, String> {
+    match text {
+        "never" => Ok(0),
+        _ => match overlap(text)? {
+            0 => Err("at least a second, or never".into()),
+            seconds => Ok(seconds),
+        },
+    }
+}
+
+fn overlap(text: &str) -> Result<u64, String> {
+    let duration = humantime::parse_duration(text);
+    let duration = duration.map_err(|error| format!("{text}: {error}; 30d, 12h, 90m or 0s"))?;
+    Ok(duration.as_secs())
 }
 
 /// Give a worker no more tasks, and wait until it has finished those it has and
@@ -47,6 +161,10 @@ pub struct Drain {
     #[argh(option)]
     pub state: Option<PathBuf>,
 
+    /// that coordinator runs with --insecure
+    #[argh(switch)]
+    pub insecure: bool,
+
     /// do not wait
     #[argh(switch)]
     pub no_wait: bool,
@@ -58,9 +176,10 @@ pub struct Drain {
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "serve")]
 pub struct Serve {
-    /// address for clients and workers, port 0 for any free one (default: 127.0.0.1:9000)
-    #[argh(option, default = "\"127.0.0.1:9000\".into()")]
-    pub listen: String,
+    /// address for clients and workers, port 0 for any free one (default:
+    /// 0.0.0.0:9000; with --insecure 127.0.0.1:9000)
+    #[argh(option)]
+    pub listen: Option<String>,
 
     /// address for health, metrics and the REST API, or 'off' (default: 127.0.0.1:8080)
     #[argh(option, default = "\"127.0.0.1:8080\".into()")]
@@ -76,11 +195,37 @@ pub struct Serve {
     #[argh(option)]
     pub client_weight: Vec<String>,
 
-    /// listen beyond this machine although anybody who reaches the port can
-    /// then run compiles and see sources
+    /// a certificate of your own in PEM, shown to those who join without a token's
+    /// fingerprint
+    #[argh(option, arg_name = "file")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// its private key
+    #[argh(option, arg_name = "file")]
+    pub tls_key: Option<PathBuf>,
+
+    /// authorities, in PEM, whose certificates say who a peer is: a URI in their
+    /// subjectAltName, hybridgrid://ROLE/NAME
+    #[argh(option, arg_name = "file")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// turn peers away that have no such certificate
+    #[argh(switch)]
+    pub require_client_cert: bool,
+
+    /// for experiments: no encryption, and nobody is asked who they are; on
+    /// loopback only
+    #[argh(switch)]
+    pub insecure: bool,
+
+    /// with --insecure, listen beyond this machine although anybody who reaches the
+    /// port can then run compiles and see sources
     #[argh(switch)]
     pub insecure_any_address: bool,
 }
+
+const LISTEN: &str = "0.0.0.0:9000";
+const LISTEN_INSECURE: &str = "127.0.0.1:9000";
 
 /// What is needed to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +238,11 @@ pub struct Config {
     pub state: PathBuf,
     /// Weights of clients; 1 for all others.
     pub weights: HashMap<String, u32>,
-    /// The operator accepts that others can reach it.
+    /// Certificates of the operator's own.
+    pub pki: OwnPki,
+    /// No encryption, no tokens.
+    pub insecure: bool,
+    /// The operator accepts that others can reach it all the same.
     pub exposed: bool,
 }
 
@@ -103,14 +252,33 @@ impl Config {
     /// # Errors
     /// Which flag is wrong, and why.
     pub fn new(args: &Serve, home: Option<PathBuf>) -> Result<Self, String> {
-        let listen = resolve("--listen", &args.listen)?;
+        let listen = args.listen.as_deref().unwrap_or(match args.insecure {
+            true => LISTEN_INSECURE,
+            false => LISTEN,
+        });
+        let listen = resolve("--listen", listen)?;
         let http = match args.http.as_str() {
             "off" => None,
             text => Some(resolve("--http", text)?),
         };
+        if args.insecure_any_address && !args.insecure {
+            return Err("--insecure-any-address needs --insecure".into());
+        }
+        let pki = OwnPki {
+            files: Pki {
+                ca: args.tls_ca.clone(),
+                certificate: args.tls_cert.clone(),
+                key: args.tls_key.clone(),
+            },
+            require: args.require_client_cert,
+        };
+        if args.insecure && pki != OwnPki::default() {
+            return Err("--insecure and certificates exclude each other".into());
+        }
         let mut exposed = false;
         for (flag, address) in [("--listen", Some(listen)), ("--http", http)] {
-            let Some(address) = address.filter(|address| !address.ip().is_loopback()) else {
+            let reachable = address.filter(|address| !address.ip().is_loopback());
+            let Some(address) = reachable.filter(|_| args.insecure) else {
                 continue;
             };
             if !args.insecure_any_address {
@@ -130,6 +298,8 @@ impl Config {
                 .iter()
                 .map(|text| weight(text))
                 .collect::<Result<_, _>>()?,
+            pki,
+            insecure: args.insecure,
             exposed,
         })
     }
@@ -177,9 +347,13 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_the_default() {
-        let config = config(&[]).unwrap();
+    fn without_protection_loopback_is_the_default() {
+        let protected = config(&[]).unwrap();
+        assert_eq!(protected.listen.to_string(), "0.0.0.0:9000");
+        assert!(!protected.insecure && !protected.exposed);
+        let config = config(&["--insecure"]).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
+        assert!(config.insecure);
         assert_eq!(
             config.http.map(|http| http.to_string()).as_deref(),
             Some("127.0.0.1:8080")
@@ -190,18 +364,20 @@ mod tests {
 
     #[test]
     fn other_addresses_must_be_asked_for_twice() {
-        let listen = ["--listen", "0.0.0.0:0"];
+        let listen = ["--insecure", "--listen", "0.0.0.0:0"];
         assert!(
             config(&listen)
                 .unwrap_err()
                 .contains("--insecure-any-address")
         );
         assert!(
-            config(&["--http", "[::]:0"])
+            config(&["--insecure", "--http", "[::]:0"])
                 .unwrap_err()
                 .contains("--http")
         );
+        assert!(config(&["--insecure-any-address"]).is_err());
         let flags = [
+            "--insecure",
             "--listen",
             "0.0.0.0:0",
             "--http",
@@ -210,6 +386,31 @@ mod tests {
         ];
         let config = config(&flags).unwrap();
         assert!(config.exposed && config.http.is_none());
+    }
+
+    #[test]
+    fn tokens_last_as_long_as_is_said() {
+        let lasts = |text| {
+            let typed = ["--role", "client", "--expires", text];
+            TokenArgs::from_args(&["token"], &typed).map(|args| args.expires)
+        };
+        assert_eq!(lasts("30d").unwrap(), 30 * 86_400);
+        assert_eq!(lasts("never").unwrap(), 0);
+        assert!(lasts("0s").is_err() && lasts("soon").is_err());
+        let named =
+            |name| TokenArgs::from_args(&["token"], &["--role", "worker", "--name", name]).is_ok();
+        assert!(named("pi-3") && !named("pi 3") && !named(""));
+        assert!(TokenArgs::from_args(&["token"], &["--role", "root"]).is_err());
+    }
+
+    #[test]
+    fn both_are_made_anew_when_nothing_is_said() {
+        let made = |flags: &[&str]| {
+            let rotation = Rotate::from_args(&["rotate"], flags).unwrap().rotation();
+            (rotation.secret, rotation.certificate)
+        };
+        assert_eq!(made(&[]), (true, true));
+        assert_eq!(made(&["--secret"]), (true, false));
     }
 
     #[test]

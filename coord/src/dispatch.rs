@@ -358,7 +358,7 @@ impl Hub {
     }
 
     /// A worker said hello. Its channel has the welcome in it already.
-    pub fn join(&self, spec: WorkerSpec) -> (WorkerId, Arc<Channel>) {
+    pub fn join(&self, spec: WorkerSpec, renewal: Option<String>) -> (WorkerId, Arc<Channel>) {
         let mut state = self.state();
         state.workers_seen += 1;
         let worker = WorkerId(state.workers_seen);
@@ -384,6 +384,7 @@ impl Hub {
             worker_id: listed.clone(),
             heartbeat_ms: HEARTBEAT_MS,
             window_bytes: OUTPUT_WINDOW_BYTES,
+            token: renewal.unwrap_or_default(),
         }));
         state.channels.insert(worker, channel.clone());
         log::info(format_args!("worker {listed} joined with {slots} slots"));
@@ -579,6 +580,7 @@ impl Hub {
             tasks_failed: failed,
             cache_hits_reported: self.metrics.cache_hits.get(),
             uptime_ms: self.now_ms(),
+            insecure: false,
         }
     }
 

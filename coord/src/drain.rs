@@ -4,34 +4,43 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hg_proto::credentials;
+use hg_proto::token::{Role, Token};
 use hg_proto::v1;
 
 use crate::config::{self, Drain};
-use crate::grpc::Client;
+use crate::{dial, trust};
 
 /// Between two looks whether the worker is gone.
 const LOOK: Duration = Duration::from_millis(200);
-/// For the coordinator to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Seconds for which a token holds that is made for one command.
+const TOKEN_S: u64 = 86_400;
+/// The name in it.
+const NAME: &str = "hg-coord-drain";
 
 /// Drains.
 ///
 /// # Errors
 /// What did not work, for the operator.
 pub fn run(args: &Drain, home: Option<PathBuf>) -> Result<(), String> {
-    let address = match &args.coordinator {
-        Some(address) => address.clone(),
-        None => last_address(&config::state(args.state.as_deref(), home)?)?,
+    let state = config::state(args.state.as_deref(), home);
+    let (address, insecure) = match &args.coordinator {
+        Some(address) => (address.clone(), args.insecure),
+        None => last_address(state.as_ref().map_err(Clone::clone)?)?,
+    };
+    let token = match insecure || args.insecure {
+        true => None,
+        false => Some(token(&address, state.ok().as_deref())?),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(drain(args, &address))
+    runtime.block_on(drain(args, &address, token.as_ref()))
 }
 
-/// Where the coordinator of this state folder listens.
-fn last_address(state: &Path) -> Result<String, String> {
+/// Where the coordinator of this state folder listens, and whether it is insecure.
+fn last_address(state: &Path) -> Result<(String, bool), String> {
     let path = state.join("endpoints.json");
     let hint = "use --coordinator HOST:PORT";
     let text = std::fs::read_to_string(&path)
@@ -40,18 +49,30 @@ fn last_address(state: &Path) -> Result<String, String> {
         .map_err(|error| format!("{}: {error}; {hint}", path.display()))?;
     let address = value["grid"].as_str();
     let address = address.ok_or_else(|| format!("{}: no address; {hint}", path.display()))?;
-    Ok(address.to_owned())
+    let insecure = value["insecure"].as_bool() == Some(true);
+    Ok((address.replace("0.0.0.0:", "127.0.0.1:"), insecure))
 }
 
-async fn drain(args: &Drain, address: &str) -> Result<(), String> {
+/// The environment's token, or one of the coordinator of `state`, or one that a
+/// coordinator of this user left on this machine.
+fn token(address: &str, state: Option<&Path>) -> Result<Token, String> {
+    if let Some(token) = credentials::find(address, Role::Admin, None)? {
+        return Ok(token);
+    }
+    match state {
+        Some(state) if trust::path(state).exists() => {
+            trust::open(state)?.token(Role::Admin, NAME, TOKEN_S)
+        }
+        _ => Err(format!(
+            "{address}: no token: set {} to an admin's, or give the coordinator's --state",
+            credentials::TOKEN_VARIABLE
+        )),
+    }
+}
+
+async fn drain(args: &Drain, address: &str, token: Option<&Token>) -> Result<(), String> {
     let failed = |why: String| format!("{address}: {why}");
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| failed(error.to_string()))?
-        .connect_timeout(ANSWER)
-        .timeout(ANSWER);
-    let channel = endpoint.connect().await;
-    let channel = channel.map_err(|error| failed(format!("no coordinator there: {error}")))?;
-    let mut client = Client::new(channel);
+    let mut client = dial::client(address, token).await?;
     let request = v1::DrainWorkerRequest {
         worker: args.worker.clone(),
     };

@@ -6,26 +6,46 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hg_proto::PROTOCOL_VERSION;
 use hg_proto::frame::{Decoder, FrameError};
+use hg_proto::token::Role;
 use hg_proto::v1::{self, FromWorker, from_worker};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
 
+use crate::auth::Holder;
 use crate::bounds::{HELLO_BYTES_MAX, LINK_READ_BYTES};
 use crate::channel::{Channel, Closed, Fault};
 use crate::coordinator::Event;
 use crate::crowd::Member;
 use crate::dispatch::Hub;
+use crate::doorkeeper::{self, Admitted, Doorkeeper};
 use crate::id::{DispatchId, WorkerId};
-use crate::registry::Vitals;
+use crate::registry::{Vitals, WorkerSpec};
 use crate::{log, validate};
 
 /// Milliseconds for the last words on a link.
 const GOODBYE_MS_MAX: u64 = 300;
 /// Milliseconds between two notes that chunks are signs of life too.
 const HEARD_MS: u64 = 500;
+
+/// Who is at the other end, as far as is known before the hello.
+pub struct Caller {
+    /// Where.
+    pub peer: SocketAddr,
+    /// Who, as its certificate says.
+    pub certified: Option<Holder>,
+    /// Who decides whether that is enough.
+    pub keeper: Arc<Doorkeeper>,
+}
+
+/// A good first message.
+enum Greeting {
+    /// Of a worker.
+    Hello(Box<WorkerSpec>, Admitted),
+    /// Of one that only wants to know whether its token is good.
+    Check(Admitted),
+}
 
 /// Why a link ended.
 enum End {
@@ -54,17 +74,18 @@ fn frame_fault(error: &FrameError) -> Fault {
     Fault::new(reason, error.to_string())
 }
 
-/// Serves a connection whose first bytes look like a worker's, until it ends.
+/// Serves a worker's connection, of which `first` was read already, until it ends.
 /// `member` is its place among those that have not said hello, `deadline` when
 /// they must have.
 pub async fn serve(
-    mut stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite,
     first: &[u8],
-    peer: SocketAddr,
+    caller: Caller,
     hub: Arc<Hub>,
     mut member: Member,
     deadline: Instant,
 ) {
+    let peer = caller.peer;
     let Some(_alive) = hub.stay() else {
         return;
     };
@@ -74,7 +95,7 @@ pub async fn serve(
         pending_max: HELLO_BYTES_MAX,
     };
     reader.decoder.push(first);
-    let (mut read, mut write) = stream.split();
+    let (mut read, mut write) = tokio::io::split(stream);
     let hello = tokio::select! {
         hello = tokio::time::timeout_at(deadline, reader.next(&mut read)) => hello,
         () = member.evicted() => return refuse(&hub, peer, &Fault::new("crowded", "too many silent connections")),
@@ -86,15 +107,35 @@ pub async fn serve(
         Err(_) => Err(Fault::new("no_hello", "no hello in time")),
         Ok(Err(End::Fault(fault))) => Err(fault),
         Ok(Err(_)) => Err(Fault::new("closed_before_hello", "closed before its hello")),
-        Ok(Ok(from_worker::Kind::Hello(hello))) => {
-            validate::hello(hello, peer.to_string()).map_err(|why| Fault::new("bad_hello", why))
-        }
-        Ok(Ok(_)) => Err(Fault::new("no_hello", "another message before the hello")),
+        Ok(Ok(message)) => greeting(message, &caller, &hub),
     };
     match hello {
-        Ok(spec) => {
-            let (worker, channel) = hub.join(spec);
-            run(&hub, worker, &channel, &mut reader, &mut read, &mut write).await;
+        Ok(Greeting::Hello(spec, admitted)) => {
+            let name = spec.name.clone();
+            let (worker, channel) = hub.join(*spec, admitted.renewal.clone());
+            if admitted.holder.is_some() {
+                let holder = admitted.name();
+                log::audit(format_args!("worker {name} joined from {peer} as {holder}"));
+            }
+            let guest = Guest {
+                hub: &hub,
+                worker,
+                channel: &channel,
+                keeper: &caller.keeper,
+                admitted,
+                peer,
+            };
+            run(&guest, &mut reader, &mut read, &mut write).await;
+        }
+        Ok(Greeting::Check(admitted)) => {
+            let holder = admitted.name();
+            log::audit(format_args!("token of worker {holder} tried from {peer}"));
+            let welcome = v1::Welcome {
+                protocol_version: PROTOCOL_VERSION,
+                token: admitted.renewal.unwrap_or_default(),
+                ..v1::Welcome::default()
+            };
+            say(&mut write, v1::to_worker::Kind::Welcome(welcome)).await;
         }
         Err(fault) => {
             refuse(&hub, peer, &fault);
@@ -108,30 +149,70 @@ fn refuse(hub: &Hub, peer: SocketAddr, fault: &Fault) {
     log::debug(format_args!("dropped {peer}: {}", fault.detail));
 }
 
-async fn say_goodbye(write: &mut WriteHalf<'_>, reason: String) {
-    let kind = v1::to_worker::Kind::Goodbye(v1::Goodbye { reason });
+/// What the first message is worth.
+fn greeting(message: from_worker::Kind, caller: &Caller, hub: &Hub) -> Result<Greeting, Fault> {
+    let admit = |token: &str| {
+        let admitted = caller.keeper.admit(token, caller.certified.as_ref());
+        let admitted = admitted.and_then(|who| who.may(&[Role::Worker]).map(|()| who));
+        admitted.map_err(|why| {
+            doorkeeper::turn_away(hub, caller.peer.ip(), "a worker", why);
+            Fault::new(why.reason(), why.to_string())
+        })
+    };
+    match message {
+        from_worker::Kind::Hello(mut hello) => {
+            // Nothing else that it says is looked at before that.
+            let admitted = admit(&std::mem::take(&mut hello.token))?;
+            let spec = validate::hello(hello, caller.peer.to_string());
+            let spec = spec.map_err(|why| Fault::new("bad_hello", why))?;
+            Ok(Greeting::Hello(Box::new(spec), admitted))
+        }
+        from_worker::Kind::Check(check) => Ok(Greeting::Check(admit(&check.token)?)),
+        _ => Err(Fault::new("no_hello", "another message before the hello")),
+    }
+}
+
+async fn say_goodbye(write: &mut WriteHalf<impl AsyncWrite>, reason: String) {
+    say(write, v1::to_worker::Kind::Goodbye(v1::Goodbye { reason })).await;
+}
+
+async fn say(write: &mut WriteHalf<impl AsyncWrite>, kind: v1::to_worker::Kind) {
     if let Ok(frame) = hg_proto::frame::encode(&v1::ToWorker { kind: Some(kind) }) {
         // It is being dropped: whether it hears why is its own affair.
-        let _ = timeout(
-            Duration::from_millis(GOODBYE_MS_MAX),
-            write.write_all(&frame),
-        )
+        let _ = timeout(Duration::from_millis(GOODBYE_MS_MAX), async {
+            write.write_all(&frame).await?;
+            write.flush().await
+        })
         .await;
     }
 }
 
+/// A worker that is let in, and the ways to it.
+struct Guest<'a> {
+    hub: &'a Hub,
+    worker: WorkerId,
+    channel: &'a Channel,
+    keeper: &'a Doorkeeper,
+    admitted: Admitted,
+    peer: SocketAddr,
+}
+
 /// Both directions until one ends; then the last words.
 async fn run(
-    hub: &Hub,
-    worker: WorkerId,
-    channel: &Channel,
+    guest: &Guest<'_>,
     reader: &mut Reader,
-    read: &mut ReadHalf<'_>,
-    write: &mut WriteHalf<'_>,
+    read: &mut ReadHalf<impl AsyncRead>,
+    write: &mut WriteHalf<impl AsyncWrite>,
 ) {
+    let Guest {
+        hub,
+        worker,
+        channel,
+        ..
+    } = *guest;
     let mut writer = pin!(write_all(channel, write));
     let end = tokio::select! {
-        end = read_all(hub, worker, channel, reader, read) => end,
+        end = read_all(guest, reader, read) => end,
         end = &mut writer => end,
         end = cut(channel) => end,
     };
@@ -174,9 +255,13 @@ fn count(hub: &Hub, end: End) -> String {
     reason
 }
 
-async fn write_all(channel: &Channel, write: &mut WriteHalf<'_>) -> End {
+async fn write_all(channel: &Channel, write: &mut WriteHalf<impl AsyncWrite>) -> End {
     while let Some(frame) = channel.next_frame().await {
-        if let Err(error) = write.write_all(&frame).await {
+        let written = async {
+            write.write_all(&frame).await?;
+            write.flush().await
+        };
+        if let Err(error) = written.await {
             return End::Io(error);
         }
     }
@@ -184,12 +269,16 @@ async fn write_all(channel: &Channel, write: &mut WriteHalf<'_>) -> End {
 }
 
 async fn read_all(
-    hub: &Hub,
-    worker: WorkerId,
-    channel: &Channel,
+    guest: &Guest<'_>,
     reader: &mut Reader,
-    read: &mut ReadHalf<'_>,
+    read: &mut ReadHalf<impl AsyncRead>,
 ) -> End {
+    let Guest {
+        hub,
+        worker,
+        channel,
+        ..
+    } = *guest;
     let mut heard = Instant::now();
     loop {
         let message = match reader.next(read).await {
@@ -199,6 +288,10 @@ async fn read_all(
         if heard.elapsed() >= Duration::from_millis(HEARD_MS) {
             heard = Instant::now();
             hub.heard(worker, None);
+            if let Err(why) = guest.keeper.still_good(&guest.admitted) {
+                doorkeeper::turn_away(hub, guest.peer.ip(), "a worker", why);
+                return End::Fault(Fault::new(why.reason(), why.to_string()));
+            }
         }
         if let Err(fault) = take(hub, worker, channel, message) {
             return End::Fault(fault);
@@ -213,7 +306,9 @@ fn take(
     message: from_worker::Kind,
 ) -> Result<(), Fault> {
     match message {
-        from_worker::Kind::Hello(_) => return Err(Fault::new("second_hello", "a second hello")),
+        from_worker::Kind::Hello(_) | from_worker::Kind::Check(_) => {
+            return Err(Fault::new("second_hello", "a second hello"));
+        }
         from_worker::Kind::Heartbeat(beat) => {
             let vitals = Vitals {
                 load_milli: beat.load_milli,
@@ -269,7 +364,10 @@ struct Reader {
 }
 
 impl Reader {
-    async fn next(&mut self, read: &mut ReadHalf<'_>) -> Result<from_worker::Kind, End> {
+    async fn next(
+        &mut self,
+        read: &mut ReadHalf<impl AsyncRead>,
+    ) -> Result<from_worker::Kind, End> {
         loop {
             let message = self
                 .decoder

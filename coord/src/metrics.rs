@@ -31,6 +31,8 @@ pub struct Metrics {
     pub bytes: IntCounterVec,
     /// Connections that were ended by us, by reason.
     pub dropped: IntCounterVec,
+    /// Tokens and certificates that were not good enough, by reason.
+    pub refused: IntCounterVec,
     /// Attempts beyond a task's first.
     pub retries: IntCounter,
     /// Attempts begun beside a straggler.
@@ -97,6 +99,11 @@ impl Metrics {
             dropped: counters(
                 "hybridgrid_connections_dropped_total",
                 "Connections that the coordinator ended.",
+                "reason",
+            ),
+            refused: counters(
+                "hybridgrid_refused_total",
+                "Who was not let in: tokens and certificates that are not good enough.",
                 "reason",
             ),
             retries: counter(

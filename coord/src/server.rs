@@ -6,18 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Door;
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
-use crate::config::{Args, Command, Config};
+use crate::config::{Args, Command, Config, Serve};
 use crate::coordinator::Settings;
 use crate::dispatch::Hub;
-use crate::{api, drain, grpc, learned, log};
+use crate::doorkeeper::{Doorkeeper, LocalTokens};
+use crate::{api, drain, grpc, learned, log, tokens};
 
 /// Exit code for a wrong command line.
 const USAGE: u8 = 2;
@@ -36,28 +39,33 @@ pub fn main() -> ExitCode {
     let home = std::env::var_os("HOME")
         .filter(|home| !home.is_empty())
         .map(PathBuf::from);
-    let serve = match args.command {
-        Some(Command::Serve(serve)) => serve,
-        Some(Command::Drain(args)) => {
-            return match drain::run(&args, home) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(why) => {
-                    eprintln!("hg-coord: {why}");
-                    ExitCode::FAILURE
-                }
-            };
-        }
+    let done = match args.command {
+        Some(Command::Serve(args)) => return start(&args, home),
+        Some(Command::Drain(args)) => drain::run(&args, home),
+        Some(Command::Token(args)) => tokens::token(&args, home),
+        Some(Command::Revoke(args)) => tokens::revoke(&args, home),
+        Some(Command::Rotate(args)) => tokens::rotate(&args, home),
         None => {
             eprintln!("hg-coord: nothing to do; try 'hg-coord serve' or 'hg-coord --help'");
             return ExitCode::from(USAGE);
         }
     };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("hg-coord: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Serve, home: Option<PathBuf>) -> ExitCode {
     let level = std::env::var("HG_LOG").ok();
     match log::level_from_env(level.as_deref()) {
         Some(level) => log::set_level(level),
         None => log::warn(format_args!("HG_LOG takes error, warn, info or debug")),
     }
-    let config = match Config::new(&serve, home) {
+    let config = match Config::new(args, home) {
         Ok(config) => config,
         Err(why) => {
             eprintln!("hg-coord: {why}");
@@ -74,6 +82,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(config: &Config) -> Result<(), String> {
+    if config.insecure {
+        log::warn(format_args!(
+            "INSECURE: links are not encrypted, and nobody is asked who they are"
+        ));
+    }
     if config.exposed {
         log::warn(format_args!(
             "LISTENING BEYOND THIS MACHINE WITHOUT AUTHENTICATION: anybody who reaches the port \
@@ -133,15 +146,37 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         predictor: learned::load(&config.state),
         ..Settings::default()
     });
+    let keeper = match config.insecure {
+        true => Doorkeeper::open_house(),
+        false => Doorkeeper::new(&config.state, &config.pki)?,
+    };
+    let tls = |protocols| {
+        let tls = keeper.server_config(&config.pki, protocols)?;
+        Ok::<_, String>(tls.map(TlsAcceptor::from))
+    };
+    let grid_tls = tls(&[ALPN_GRPC, ALPN_WORKER])?;
     let (grid, grid_address) = bind("--listen", config.listen)?;
     let mut endpoints = json!({ "grid": grid_address.to_string() });
+    if config.insecure {
+        endpoints["insecure"] = json!(true);
+    }
     let http = match config.http {
         Some(address) => {
             let (listener, address) = bind("--http", address)?;
             endpoints["http"] = json!(address.to_string());
             let inner =
                 api::Inner::start(hub.clone()).map_err(|error| format!("--http: {error}"))?;
-            Some(tokio::spawn(api::accept(listener, inner, hub.clone())))
+            // What can be read is open to this machine; others must say who they are.
+            let guard = match address.ip().is_loopback() {
+                true => None,
+                false => tls(&[b"http/1.1"])?.map(|tls| (tls, keeper.clone())),
+            };
+            Some(tokio::spawn(api::accept(
+                listener,
+                inner,
+                hub.clone(),
+                guard,
+            )))
         }
         None => None,
     };
@@ -151,10 +186,24 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         // The hub outlives this.
         let _ = closing.wait_for(|closing| *closing).await;
     };
-    let mut service = tokio::spawn(grpc::serve(hub.clone(), connections, shutdown));
-    let door = tokio::spawn(Door::new(hub.clone(), fds, sender).accept(grid));
+    let mut service = tokio::spawn(grpc::serve(
+        hub.clone(),
+        keeper.clone(),
+        connections,
+        shutdown,
+    ));
+    let local = match config.insecure {
+        true => None,
+        false => LocalTokens::leave(grid_address, &config.state),
+    };
+    let door = Door::new(hub.clone(), fds, sender, keeper.clone(), grid_tls);
+    let door = tokio::spawn(door.accept(grid));
     let ticker = tokio::spawn(hub.clone().tick());
-    let keeper = tokio::spawn(learned::keep(hub.clone(), config.state.clone()));
+    let learner = tokio::spawn(learned::keep(hub.clone(), config.state.clone()));
+    let watch = match config.insecure {
+        true => None,
+        false => Some(tokio::spawn(keeper.clone().keep(config.state.clone()))),
+    };
     announce(&config.state, &endpoints.to_string())?;
     log::info(format_args!("serving on {endpoints}"));
 
@@ -162,13 +211,14 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         _ = term.recv() => {}
         _ = int.recv() => {}
         result = &mut service => return Err(format!("grpc: {result:?}")),
+        () = renew(local.as_ref()) => {}
     }
     log::info(format_args!("going away"));
     door.abort();
     ticker.abort();
-    keeper.abort();
-    if let Some(http) = http {
-        http.abort();
+    learner.abort();
+    for other in [http, watch].into_iter().flatten() {
+        other.abort();
     }
     hub.shut_down();
     let quiet = async {
@@ -179,6 +229,13 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     let _ = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), quiet).await;
     learned::save(&hub, &config.state, 0);
     Ok(())
+}
+
+async fn renew(local: Option<&LocalTokens>) {
+    match local {
+        Some(local) => local.renew().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Different in each process: workers must not be able to tell who is chosen.

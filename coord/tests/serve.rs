@@ -51,6 +51,7 @@ impl Coord {
         let mut child = command
             .args([
                 "serve",
+                "--insecure",
                 "--listen",
                 "127.0.0.1:0",
                 "--http",
@@ -95,7 +96,8 @@ impl Coord {
     fn request(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.http).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -181,6 +183,7 @@ fn hello(name: &str, slots: u32) -> from_worker::Kind {
         os: "linux".into(),
         speed_milli: 0,
         toolchains: vec![toolchain()],
+        token: String::new(),
     })
 }
 
@@ -1099,7 +1102,7 @@ fn the_outside_world_must_be_asked_for() {
             .output()
             .unwrap()
     };
-    let refused = run(&["serve", "--listen", "0.0.0.0:0"]);
+    let refused = run(&["serve", "--insecure", "--listen", "0.0.0.0:0"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--insecure-any-address"));
     let version = run(&["--version"]);

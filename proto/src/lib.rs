@@ -1,6 +1,6 @@
 //! What both ends of a Hybrid-Grid wire agree on.
 //!
-//! Everything but [`probe`] and [`speed`] is pure: no I/O, no clock, no randomness.
+//! Everything but [`credentials`], [`probe`] and [`speed`] is pure: no I/O, no clock, no randomness.
 
 mod arg_rows_clang;
 mod arg_rows_driver;
@@ -9,11 +9,14 @@ mod arg_rows_machine;
 mod arg_rows_shared;
 pub mod arg_table;
 pub mod args;
+pub mod credentials;
 pub mod digest;
 pub mod frame;
 pub mod limits;
 pub mod probe;
 pub mod speed;
+pub mod tls;
+pub mod token;
 pub mod toolchain;
 
 /// The messages of `proto/hybridgrid/v1/*.proto`.

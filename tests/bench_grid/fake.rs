@@ -52,6 +52,7 @@ pub async fn serve(
         architecture: "x86_64".into(),
         os: "linux".into(),
         speed_milli: 0,
+        token: String::new(),
         toolchains,
     };
     stream

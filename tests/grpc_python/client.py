@@ -4,10 +4,15 @@ workers, has a preprocessed C text compiled, and writes the object.
     client.py STUBS ADDRESS TEXT OBJECT
 
 STUBS is the folder of the generated modules, ADDRESS is HOST:PORT, TEXT what
-`gcc -E -fdirectives-only` made, OBJECT where the object goes. Prints one line
-for each step; the exit code is the compiler's."""
+`gcc -E -fdirectives-only` made, OBJECT where the object goes. HG_TOKEN is a join
+token for a client. Prints one line for each step; the exit code is the
+compiler's."""
 
+import base64
+import hashlib
+import os
 import queue
+import ssl
 import sys
 
 import grpc
@@ -22,7 +27,14 @@ def main(stubs, address, text_path, object_path):
     sys.path.insert(0, stubs)
     from hybridgrid.v1 import build_pb2, build_pb2_grpc, task_pb2
 
-    with grpc.insecure_channel(address) as channel:
+    token = os.environ["HG_TOKEN"]
+    credentials = grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(certificate(address, token).encode()),
+        grpc.access_token_call_credentials(token),
+    )
+    # A name in the certificate that every coordinator makes for itself.
+    name = [("grpc.ssl_target_name_override", "hybridgrid")]
+    with grpc.secure_channel(address, credentials, name) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", "hybridgrid.v1.BuildService"):
             request = health_pb2.HealthCheckRequest(service=service)
@@ -50,6 +62,18 @@ def main(stubs, address, text_path, object_path):
             file.write(content)
         print("object:", len(content), "bytes")
     return result.exit_code
+
+
+def certificate(address, token):
+    """The coordinator's certificate in PEM, if it is the one that the token names:
+    the SHA-256 of it is the last but one 32 bytes of the token."""
+    payload = token.split(".", 1)[1]
+    named = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))[-64:-32]
+    host, port = address.rsplit(":", 1)
+    pem = ssl.get_server_certificate((host, int(port)))
+    shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
+    assert shown == named, "another coordinator's certificate"
+    return pem
 
 
 def gcc_for_c(task_pb2, workers):

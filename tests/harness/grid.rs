@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::scrubbed;
+use crate::command::{run, scrubbed};
 use crate::daemon::Daemon;
 use crate::leftover;
 use crate::programs::Programs;
@@ -30,6 +30,7 @@ pub struct Grid {
     /// The coordinator.
     pub coordinator: Daemon,
     slots: u32,
+    insecure: bool,
     programs: Programs,
     folder: TempDir,
 }
@@ -41,15 +42,28 @@ impl Grid {
     /// # Panics
     /// One of them does not come up.
     pub fn start(programs: &Programs, workers: usize, slots: u32) -> Grid {
+        Grid::start_as(programs, workers, slots, false)
+    }
+
+    /// One with plaintext links, for peers that the test plays itself.
+    ///
+    /// # Panics
+    /// As [`Grid::start`].
+    pub fn insecure(programs: &Programs, workers: usize, slots: u32) -> Grid {
+        Grid::start_as(programs, workers, slots, true)
+    }
+
+    fn start_as(programs: &Programs, workers: usize, slots: u32, insecure: bool) -> Grid {
         let folder = match tempfile::Builder::new().prefix("hg-grid-").tempdir() {
             Ok(folder) => folder,
             Err(error) => panic!("temporary folder: {error}"),
         };
-        let coordinator = start_coordinator(programs, folder.path(), "127.0.0.1:0");
+        let coordinator = start_coordinator(programs, folder.path(), "127.0.0.1:0", insecure);
         let mut grid = Grid {
             workers: Vec::new(),
             coordinator,
             slots,
+            insecure,
             programs: programs.clone(),
             folder,
         };
@@ -70,6 +84,27 @@ impl Grid {
         self.coordinator.address("http")
     }
 
+    /// The folder of the coordinator's state.
+    pub fn state(&self) -> PathBuf {
+        state(self.folder.path())
+    }
+
+    /// A token of this grid, as `hg-coord token WORDS` prints it.
+    ///
+    /// # Panics
+    /// It prints none.
+    pub fn token(&self, words: &[&str]) -> String {
+        token(&self.programs, self.folder.path(), words)
+    }
+
+    /// Lets `command`, an hgbuild, find the grid.
+    pub fn lead<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        if self.insecure {
+            command.env("HG_INSECURE", "1");
+        }
+        command.env("HG_COORDINATOR", self.address())
+    }
+
     /// The folder of all state and logs.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -87,6 +122,9 @@ impl Grid {
             .args(["--slots", &self.slots.to_string(), "--name", &name])
             .args(["--http", "127.0.0.1:0", "--state"])
             .arg(&state);
+        if self.insecure {
+            command.arg("--insecure");
+        }
         let log = self.folder.path().join(format!("{name}.log"));
         self.workers.push(Daemon::start(&name, &mut command, log));
     }
@@ -135,7 +173,8 @@ impl Grid {
     pub fn restart_coordinator(&mut self, signal: Signal) {
         let address = self.address();
         self.coordinator.end(signal);
-        self.coordinator = start_coordinator(&self.programs, self.folder.path(), &address);
+        let folder = self.folder.path();
+        self.coordinator = start_coordinator(&self.programs, folder, &address, self.insecure);
     }
 }
 
@@ -160,8 +199,24 @@ fn daemon_command(program: &Path, folder: &Path) -> Command {
     command
 }
 
-fn start_coordinator(programs: &Programs, folder: &Path, listen: &str) -> Daemon {
-    let state: PathBuf = folder.join("coordinator");
+fn state(folder: &Path) -> PathBuf {
+    folder.join("coordinator")
+}
+
+/// What `hg-coord token WORDS` prints for the coordinator whose state is in
+/// `folder`/coordinator.
+///
+/// # Panics
+/// It prints none.
+pub fn token(programs: &Programs, folder: &Path, words: &[&str]) -> String {
+    let mut command = scrubbed(&programs.coordinator, folder, folder);
+    command.arg("token").args(words).arg("--state");
+    let outcome = run(command.arg(state(folder)));
+    assert!(outcome.ok(), "{}", outcome.words());
+    String::from_utf8_lossy(&outcome.stdout).trim().to_owned()
+}
+
+fn start_coordinator(programs: &Programs, folder: &Path, listen: &str, insecure: bool) -> Daemon {
     let mut command = daemon_command(&programs.coordinator, folder);
     command
         .args([
@@ -172,7 +227,10 @@ fn start_coordinator(programs: &Programs, folder: &Path, listen: &str) -> Daemon
             "127.0.0.1:0",
             "--state",
         ])
-        .arg(state);
+        .arg(state(folder));
+    if insecure {
+        command.arg("--insecure");
+    }
     Daemon::start("coordinator", &mut command, folder.join("coordinator.log"))
 }
 

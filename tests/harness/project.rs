@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 
@@ -23,6 +24,7 @@ all: $(OBJECTS)
 /// See the top of the file.
 pub struct Project {
     folder: TempDir,
+    plaintext: AtomicBool,
 }
 
 impl Default for Project {
@@ -40,6 +42,7 @@ impl Project {
         let folder = tempfile::Builder::new().prefix("hg-project-").tempdir();
         let project = Project {
             folder: folder.expect("a temporary folder"),
+            plaintext: AtomicBool::new(false),
         };
         // Names of one length, so that paths of one length are compiled.
         for copy in project.copies() {
@@ -82,6 +85,11 @@ impl Project {
         self.folder.path().join("there")
     }
 
+    /// The grid is one without TLS from now on.
+    pub fn in_plaintext(&self) {
+        self.plaintext.store(true, Ordering::Relaxed);
+    }
+
     /// `make WORDS` with the plain compiler.
     pub fn plain_make(&self, words: &[&str]) -> Command {
         self.plain("make", words)
@@ -103,6 +111,9 @@ impl Project {
             .env("HG_COORDINATOR", address)
             .env("HG_LOCAL_SLOTS", "0")
             .env("HG_EVENT_LOG", self.log());
+        if self.plaintext.load(Ordering::Relaxed) {
+            command.env("HG_INSECURE", "1");
+        }
         command
     }
 

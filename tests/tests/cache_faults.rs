@@ -647,6 +647,7 @@ fn a_hit_asks_no_coordinator() {
         let mut command = place.cached(&words);
         command
             .env("HG_COORDINATOR", &address)
+            .env("HG_INSECURE", "1")
             .env("HG_LOCAL_SLOTS", "0");
         assert!(place.result("a hit", command, "h.o") == right);
     }
@@ -656,6 +657,7 @@ fn a_hit_asks_no_coordinator() {
     // Who misses asks: the listener can see it.
     let mut miss = place.cached(&["gcc", "-O2", "-c", "m.c", "-o", "m.o"]);
     miss.env("HG_COORDINATOR", &address)
+        .env("HG_INSECURE", "1")
         .env("HG_LOCAL_SLOTS", "0");
     place.result("a miss", miss, "m.o");
     assert!(listener.accept().is_ok(), "a miss did not connect");

@@ -224,6 +224,7 @@ const DOWN: [&str; 3] = ["grid-unreachable", "grid-broken", "grid-down"];
 #[test]
 fn nobody_listens() {
     let project = Project::of(20);
+    project.in_plaintext();
     let port = bound(None);
     let took = build("refused", &project, &port.address);
     assert_all_local("refused", &project, 20, &["grid-unreachable", "grid-down"]);
@@ -242,6 +243,7 @@ fn tried(project: &Project, reason: &str) -> usize {
 #[test]
 fn nobody_answers() {
     let project = Project::of(20);
+    project.in_plaintext();
     let port = bound(Some(0));
     // Fills the queue of those who wait to be accepted; more get no answer.
     let address = port.address.parse::<SocketAddrV4>().expect("an address");
@@ -284,6 +286,7 @@ fn survive(madnesses: Vec<Madness>) {
     let count = 8;
     for madness in madnesses {
         let project = Project::of(count);
+        project.in_plaintext();
         let took = build(madness.name, &project, &madness.fake.address);
         assert_all_local(madness.name, &project, count, madness.reasons);
         let asked = madness.fake.connections.load(Ordering::SeqCst);
@@ -388,6 +391,7 @@ fn its_results_are_wrong() {
     // It does not stop making sense, so that others may have better luck: each
     // compile asks, and takes nothing that is not whole.
     let project = Project::of(6);
+    project.in_plaintext();
     let fake = Fake::start(|stream| {
         answer(stream)?;
         say(stream, accepted())?;
@@ -431,6 +435,7 @@ fn its_results_are_wrong() {
 #[test]
 fn it_says_for_ever_that_it_is_still_there() {
     let project = Project::of(6);
+    project.in_plaintext();
     let fake = Fake::start(|stream| {
         answer(stream)?;
         say(stream, accepted())?;
@@ -457,6 +462,7 @@ fn it_says_for_ever_that_it_is_still_there() {
 #[test]
 fn it_wants_the_source_and_does_not_take_it() {
     let project = Project::new();
+    project.in_plaintext();
     // More than fits into a window of HTTP/2, compressed.
     let digits: String = noise(200_000)
         .iter()
@@ -543,6 +549,7 @@ fn it_dies_in_the_middle_and_comes_back() {
 #[test]
 fn a_grid_that_was_down_is_asked_again() {
     let project = Project::of(4);
+    project.in_plaintext();
     let fake = Fake::start(|stream| stream.shutdown(std::net::Shutdown::Both));
     let make = |project: &Project| run(&mut project.hgbuild_make(&fake.address, &["-j1"]));
     make(&project);

@@ -37,6 +37,7 @@ fn python_checks_health_lists_workers_and_compiles() {
     let grid = Grid::start(programs(), 2, 1);
     let mut client = scrubbed(&script, home, home);
     client
+        .env("HG_TOKEN", grid.token(&["--role", "client"]))
         .arg("compile")
         .arg(&environment)
         .args([&grid.address(), "hello.i", "grid.o"]);

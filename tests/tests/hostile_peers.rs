@@ -58,7 +58,7 @@ fn wait_dropped(grid: &Grid, reason: &str, least: u64) {
 
 /// A grid of two workers, and what its coordinator takes at rest.
 fn grid() -> (Grid, u64) {
-    let grid = Grid::start(programs(), 2, 2);
+    let grid = Grid::insecure(programs(), 2, 2);
     let rest = resident(&grid.coordinator);
     (grid, rest)
 }
@@ -75,12 +75,14 @@ fn assert_bounded(what: &str, grid: &Grid, rest: u64) {
 /// Builds a project while `attack` goes on; all of it is compiled by workers.
 fn build_under(grid: &Grid, what: &str, attack: impl FnOnce()) {
     let project = Project::of(FILES);
+    project.in_plaintext();
     let make = Running::start(&mut project.hgbuild_make(&grid.address(), &["-j4"]));
     attack();
     let wrapped = make.finish();
     assert_remote(what, project, wrapped);
     // And once the attack is over.
     let project = Project::of(FILES);
+    project.in_plaintext();
     let mut make = project.hgbuild_make(&grid.address(), &["-j4"]);
     let wrapped = run_within(&mut make, PATIENCE);
     assert_remote(what, project, wrapped);
@@ -263,7 +265,7 @@ fn a_name_is_no_command_for_a_terminal() {
     let mut pages = grid.get("/api/v1/workers").expect("workers");
     for words in [&["workers"][..], &["workers", "--json"], &["status"]] {
         let mut command = scrubbed(&programs().client, grid.folder(), grid.folder());
-        command.args(words).env("HG_COORDINATOR", grid.address());
+        grid.lead(command.args(words));
         let outcome = run_within(&mut command, PATIENCE);
         assert!(outcome.ok(), "{}", outcome.words());
         pages += &String::from_utf8(outcome.stdout).expect("UTF-8");
@@ -389,7 +391,7 @@ fn a_worker_that_cheats_costs_an_attempt() {
         }),
     ];
     for (number, (reason, cheat)) in cheats.into_iter().enumerate() {
-        let mut grid = Grid::start(programs(), 1, 1);
+        let mut grid = Grid::insecure(programs(), 1, 1);
         until(&grid.coordinator, "toolchains", || {
             grid.get("/api/v1/workers")
                 .ok()?
@@ -401,6 +403,7 @@ fn a_worker_that_cheats_costs_an_attempt() {
         // Stopped, so that the impostor is chosen.
         grid.workers[0].signal(Signal::SIGSTOP);
         let project = Project::of(2);
+        project.in_plaintext();
         let mut make = project.hgbuild_make(&grid.address(), &["-j2"]);
         let make = Running::start(make.env("HG_QUEUE_MS_MAX", "60000"));
         let dispatch = impostor.dispatch();
@@ -565,7 +568,14 @@ fn a_coordinator_that_makes_no_sense() {
             "2",
             "--dedicated",
         ])
-        .args(["--name", "victim", "--http", "127.0.0.1:0", "--state"])
+        .args([
+            "--insecure",
+            "--name",
+            "victim",
+            "--http",
+            "127.0.0.1:0",
+            "--state",
+        ])
         .arg(folder.path().join("state"));
     let worker = Daemon::start("victim", &mut command, folder.path().join("log"));
     let said = |kind| frame::encode(&ToWorker { kind: Some(kind) }).expect("a frame");
@@ -575,6 +585,7 @@ fn a_coordinator_that_makes_no_sense() {
             worker_id: "w".into(),
             heartbeat_ms: 1_000,
             window_bytes: OUTPUT_WINDOW_BYTES,
+            token: String::new(),
         }))
     };
     let task = || {

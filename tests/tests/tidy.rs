@@ -10,7 +10,7 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 35] = [
+const PURE: [&str; 38] = [
     "client/src/answer.rs",
     "client/src/key.rs",
     "client/src/listed.rs",
@@ -24,8 +24,10 @@ const PURE: [&str; 35] = [
     "client/src/hazards/tokens.rs",
     "client/src/indentation.rs",
     "client/src/lru.rs",
+    "coord/src/auth.rs",
     "coord/src/breaker.rs",
     "coord/src/coordinator.rs",
+    "coord/src/http_head.rs",
     "coord/src/id.rs",
     "coord/src/jobs.rs",
     "coord/src/predictor.rs",
@@ -42,6 +44,7 @@ const PURE: [&str; 35] = [
     "proto/src/digest.rs",
     "proto/src/frame.rs",
     "proto/src/limits.rs",
+    "proto/src/token.rs",
     "proto/src/toolchain.rs",
     "worker-lite/src/admission.rs",
     "worker-lite/src/session.rs",

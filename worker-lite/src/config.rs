@@ -9,10 +9,14 @@ use std::sync::Arc;
 
 use argh::FromArgs;
 use hg_proto::PROTOCOL_VERSION;
+use hg_proto::credentials;
 use hg_proto::limits::{NAME_BYTES_MAX, SLOTS_MAX};
+use hg_proto::tls::Pki;
 use hg_proto::v1::Hello;
 
+use crate::access::{self, Access};
 use crate::http;
+use crate::join;
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::Metrics;
@@ -48,6 +52,34 @@ struct Typed {
 #[argh(subcommand)]
 enum Verb {
     Serve(Serve),
+    Join(Join),
+}
+
+/// Keeps a token that lets this worker serve a grid ('hg-coord token --role
+/// worker'), once its coordinator has said that it is good.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "join",
+    note = "On a machine that others use too, give the token by stdin or a file: command lines are seen by all.",
+    example = "{command_name} --coordinator build.example:9000 < token"
+)]
+struct Join {
+    /// the token, or a file it is in (default: HG_TOKEN, else stdin)
+    #[argh(positional)]
+    token: Option<String>,
+
+    /// where the coordinator listens, HOST:PORT (default: HG_COORDINATOR)
+    #[argh(option, arg_name = "HOST:PORT")]
+    coordinator: Option<String>,
+
+    /// the folder that 'serve' will have as --state (default: ~/.hybridgrid/worker)
+    #[argh(option, arg_name = "DIR")]
+    state: Option<PathBuf>,
+
+    /// authorities, in PEM, by which the coordinator is known instead of by the token
+    #[argh(option, arg_name = "FILE")]
+    tls_ca: Option<PathBuf>,
 }
 
 /// Dials a coordinator and takes compiles from it until SIGTERM or SIGINT, which
@@ -64,9 +96,26 @@ enum Verb {
     )
 )]
 struct Serve {
-    /// where the coordinator listens, HOST:PORT (default: HG_COORDINATOR)
+    /// where the coordinator listens, HOST:PORT (default: HG_COORDINATOR, or where
+    /// it was joined)
     #[argh(option, arg_name = "HOST:PORT")]
     coordinator: Option<String>,
+
+    /// authorities, in PEM, by which the coordinator is known instead of by a token
+    #[argh(option, arg_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// a certificate of your own, in PEM, that says that this is a worker
+    #[argh(option, arg_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// its private key
+    #[argh(option, arg_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// the coordinator runs with --insecure: no encryption, no token
+    #[argh(switch)]
+    insecure: bool,
 
     /// compiles at a time (default: one per core)
     #[argh(option, arg_name = "N")]
@@ -110,9 +159,13 @@ pub fn run() -> ExitCode {
         println!("hg-worker-lite {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    let Some(Verb::Serve(typed)) = typed.command else {
-        eprintln!("hg-worker-lite: say what to do: hg-worker-lite serve; see --help");
-        return ExitCode::from(EXIT_CANNOT_START);
+    let typed = match typed.command {
+        Some(Verb::Serve(typed)) => typed,
+        Some(Verb::Join(typed)) => return join_as(typed),
+        None => {
+            eprintln!("hg-worker-lite: say what to do: hg-worker-lite serve; see --help");
+            return ExitCode::from(EXIT_CANNOT_START);
+        }
     };
     let serving = set_log_level().and_then(|()| prepare(typed));
     let (_watchdog, _state, serving) = match serving {
@@ -128,6 +181,37 @@ pub fn run() -> ExitCode {
             log::line(Level::Error, format_args!("{error}"));
             ExitCode::from(EXIT_FAILED)
         }
+    }
+}
+
+fn join_as(typed: Join) -> ExitCode {
+    let joined = (|| {
+        let token = credentials::given(typed.token.as_deref())?;
+        let coordinator = coordinator(typed.coordinator, None)?;
+        let pki = Pki {
+            ca: typed.tls_ca,
+            ..Pki::default()
+        };
+        join::join(token, &coordinator, &pki, &state_folder(typed.state)?)
+    })();
+    match joined {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("hg-worker-lite: {why}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn state_folder(typed: Option<PathBuf>) -> Result<PathBuf, String> {
+    match typed {
+        Some(folder) => Ok(folder),
+        None => env::var_os("HOME")
+            .map(|home| PathBuf::from(home).join(".hybridgrid/worker"))
+            .ok_or_else(|| "no --state, and HOME is not set".into()),
     }
 }
 
@@ -162,17 +246,29 @@ fn set_log_level() -> Result<(), String> {
 /// Checks what was typed, takes the state folder and the address, and says where
 /// it listens.
 fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
-    let coordinator = coordinator(typed.coordinator)?;
+    let folder = state_folder(typed.state)?;
+    let access = Access {
+        insecure: typed.insecure,
+        pki: Pki {
+            ca: typed.tls_ca,
+            certificate: typed.tls_cert,
+            key: typed.tls_key,
+        },
+        kept: access::kept(&folder),
+    };
+    let coordinator = coordinator(typed.coordinator, Some(&access.kept))?;
+    if access.insecure {
+        let text = "INSECURE: the link is not encrypted, and nobody is asked who they are";
+        log::line(Level::Warn, format_args!("{text}"));
+    } else {
+        // What is wrong now will not mend itself; a coordinator of this user's own
+        // may leave its token later.
+        credentials::stored(&access.kept)?;
+    }
     let hello = hello(typed.slots, typed.name)?;
     if !(0..=NICE_MAX).contains(&typed.nice) {
         return Err(format!("--nice {}: not 0 to {NICE_MAX}", typed.nice));
     }
-    let folder = match typed.state {
-        Some(folder) => folder,
-        None => env::var_os("HOME")
-            .map(|home| PathBuf::from(home).join(".hybridgrid/worker"))
-            .ok_or("no --state, and HOME is not set")?,
-    };
     // Before any thread is there, and before a compile could need it.
     let signals = signals::listen().map_err(|error| format!("signals: {error}"))?;
     let scratch = match typed.scratch {
@@ -188,6 +284,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     announce(&state, &hello.name, http.as_deref())?;
     let serving = Serving {
         coordinator,
+        access,
         hello,
         tasks: state.tasks(),
         nice: typed.nice,
@@ -199,14 +296,17 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     Ok((watchdog, state, serving))
 }
 
-fn coordinator(typed: Option<String>) -> Result<String, String> {
-    let (from, coordinator) = match typed {
-        Some(coordinator) => ("--coordinator", coordinator),
-        None => match env::var("HG_COORDINATOR") {
-            Ok(coordinator) if !coordinator.is_empty() => ("HG_COORDINATOR", coordinator),
-            _ => return Err("no coordinator: give --coordinator or set HG_COORDINATOR".into()),
-        },
-    };
+/// What was typed, or is in the environment, or was joined with a token that is
+/// `kept`.
+fn coordinator(typed: Option<String>, kept: Option<&Path>) -> Result<String, String> {
+    let from_environment = env::var("HG_COORDINATOR").ok();
+    let from_environment = from_environment.filter(|coordinator| !coordinator.is_empty());
+    let joined = || credentials::stored(kept?).ok()??.coordinator;
+    let (from, coordinator) = typed
+        .map(|coordinator| ("--coordinator", coordinator))
+        .or_else(|| Some(("HG_COORDINATOR", from_environment?)))
+        .or_else(|| Some(("the joined", joined()?)))
+        .ok_or("no coordinator: give --coordinator or set HG_COORDINATOR")?;
     match coordinator.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(coordinator),
         _ => Err(format!("{from} {coordinator}: not HOST:PORT")),
@@ -239,6 +339,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
         os: env::consts::OS.into(),
         toolchains: Vec::new(),
         speed_milli: speed::measure_milli(),
+        token: String::new(),
     })
 }
 

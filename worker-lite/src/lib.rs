@@ -29,7 +29,10 @@ pub mod task;
 
 pub mod session;
 
+pub mod access;
 pub mod link;
+
+pub mod join;
 
 pub mod http;
 pub mod signals;

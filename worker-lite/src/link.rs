@@ -1,19 +1,20 @@
-//! The line to the coordinator: dials, reads messages, writes frames. Unaware of
-//! what they mean.
+//! The line to the coordinator: dials, shakes hands, reads messages, writes frames.
+//! Unaware of what they mean.
 
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
+use futures_rustls::TlsConnector;
 use hg_proto::frame::Decoder;
+use hg_proto::tls::{self, Dial};
 use hg_proto::v1::{Chunk, ToWorker};
 use smol::Async;
 use smol::future;
-use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use crate::metrics::Metrics;
 
@@ -21,8 +22,8 @@ use crate::metrics::Metrics;
 const DIAL: Duration = Duration::from_secs(5);
 /// How long a link that ends may take to deliver what was said.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Bytes read from the socket at a time.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes read at a time: a TLS record (RFC 8446, section 5.1). Kept while idle.
+const READ_BYTES: usize = 16 << 10;
 /// Frames without output that may wait to be written. They are small, and the
 /// heartbeat's expiry ends a link that does not move.
 const CONTROL_FRAMES_MAX: usize = 4096;
@@ -33,11 +34,34 @@ const BULK_FRAMES_MAX: usize = 2;
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: nix::libc::c_int = 128 << 10;
 
-/// Connects to `coordinator`, HOST:PORT.
+/// What can be read from and written to, encrypted or not.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A connection to a coordinator.
+pub type Wire = Box<dyn Stream>;
+
+/// Connects to `coordinator`, HOST:PORT, and shakes hands as `tls` says; without,
+/// in plaintext.
 ///
 /// # Errors
-/// In words: no such host, or nobody answers at any of its addresses.
-pub async fn dial(coordinator: &str) -> Result<Async<TcpStream>, String> {
+/// In words: no such host, or nobody answers at any of its addresses, or it is
+/// another one than should be.
+pub async fn dial(coordinator: &str, tls: Option<&Dial>) -> Result<Wire, String> {
+    let stream = connect(coordinator).await?;
+    let Some(tls) = tls else {
+        return Ok(Box::new(stream));
+    };
+    let connector = TlsConnector::from(tls.config.clone());
+    let shaken = connector.connect(tls.server_name.clone(), stream);
+    match within(DIAL, shaken).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(format!("{coordinator}: {}", tls::handshake_words(&error))),
+    }
+}
+
+async fn connect(coordinator: &str) -> Result<Async<TcpStream>, String> {
     let addresses = match coordinator.parse::<SocketAddr>() {
         Ok(address) => vec![address],
         Err(_) => smol::net::resolve(coordinator)
@@ -97,7 +121,8 @@ type Stalled = (Sender<Arc<Chunk>>, Arc<Chunk>);
 
 /// The reading end, and the ways to the writing end.
 pub struct Link {
-    stream: Rc<Async<TcpStream>>,
+    stream: ReadHalf<Wire>,
+    buffer: Box<[u8]>,
     decoder: Decoder,
     stalled: Option<Stalled>,
     control: Sender<Vec<u8>>,
@@ -107,25 +132,26 @@ pub struct Link {
 
 /// The writing end.
 pub struct Writer {
-    stream: Rc<Async<TcpStream>>,
+    stream: WriteHalf<Wire>,
     control: Receiver<Vec<u8>>,
     bulk: Receiver<Vec<u8>>,
     metrics: Arc<Metrics>,
 }
 
-/// Both ends of a link over `stream`.
-pub fn open(stream: Async<TcpStream>, metrics: Arc<Metrics>) -> (Link, Writer) {
-    let stream = Rc::new(stream);
+/// Both ends of a link over `wire`.
+pub fn open(wire: Wire, metrics: Arc<Metrics>) -> (Link, Writer) {
+    let (reading, writing) = smol::io::split(wire);
     let (control, control_out) = async_channel::bounded(CONTROL_FRAMES_MAX);
     let (bulk, bulk_out) = async_channel::bounded(BULK_FRAMES_MAX);
     let writer = Writer {
-        stream: stream.clone(),
+        stream: writing,
         control: control_out,
         bulk: bulk_out,
         metrics: metrics.clone(),
     };
     let link = Link {
-        stream,
+        stream: reading,
+        buffer: vec![0; READ_BYTES].into(),
         decoder: Decoder::new(),
         stalled: None,
         control,
@@ -176,19 +202,14 @@ impl Link {
                     return Inbound::Lost(format!("the coordinator sent garbage: {error}"));
                 }
             }
-            // Not kept between reads: an idle worker needs no buffer.
-            if let Err(error) = self.stream.readable().await {
-                return Inbound::Lost(format!("the link broke: {error}"));
-            }
-            let mut buffer = vec![0; READ_BYTES];
-            match (&*self.stream).read(&mut buffer).await {
+            match self.stream.read(&mut self.buffer).await {
                 Ok(0) if self.decoder.pending() > 0 => {
                     return Inbound::Lost("the link ended within a message".into());
                 }
                 Ok(0) => return Inbound::Lost("the coordinator closed the link".into()),
                 Ok(len) => {
                     self.metrics.bytes_in.inc_by(len as u64);
-                    self.decoder.push(&buffer[..len]);
+                    self.decoder.push(&self.buffer[..len]);
                 }
                 Err(error) => return Inbound::Lost(format!("the link broke: {error}")),
             }
@@ -197,20 +218,19 @@ impl Link {
 }
 
 impl Writer {
-    /// Writes until everybody who could say something is gone, or the link breaks.
+    /// Writes until everybody who could say something is gone, or the link breaks;
+    /// then the peer sees the end of it.
     ///
     /// # Errors
     /// In words: why the link broke.
-    pub async fn run(self) -> Result<(), String> {
-        let mut stream = &*self.stream;
+    pub async fn run(mut self) -> Result<(), String> {
+        let told = |error: io::Error| format!("the link broke: {error}");
         while let Some(frame) = self.next().await {
-            stream
-                .write_all(&frame)
-                .await
-                .map_err(|error| format!("the link broke: {error}"))?;
+            self.stream.write_all(&frame).await.map_err(told)?;
+            self.stream.flush().await.map_err(told)?;
             self.metrics.bytes_out.inc_by(frame.len() as u64);
         }
-        Ok(())
+        self.stream.close().await.map_err(told)
     }
 
     async fn next(&self) -> Option<Vec<u8>> {
@@ -231,7 +251,7 @@ impl Writer {
 /// it all, which a plain close could take away from it.
 pub async fn hang_up(link: Link, writer: impl Future<Output = ()>) {
     let Link {
-        stream,
+        mut stream,
         control,
         bulk,
         ..
@@ -239,9 +259,8 @@ pub async fn hang_up(link: Link, writer: impl Future<Output = ()>) {
     drop((control, bulk));
     let farewell = async {
         writer.await;
-        let _ = stream.get_ref().shutdown(std::net::Shutdown::Write);
         let mut buffer = vec![0; 4096];
-        while matches!((&*stream).read(&mut buffer).await, Ok(len) if len > 0) {}
+        while matches!(stream.read(&mut buffer).await, Ok(len) if len > 0) {}
     };
     future::or(farewell, async {
         smol::Timer::after(FAREWELL).await;

@@ -18,10 +18,11 @@ use hg_proto::v1::{self, Chunk, FromWorker, failure::Code, from_worker::Kind};
 use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
+use crate::access::Access;
 use crate::admission::{Bears, Vitals};
 use crate::control::Control;
 use crate::gate::Gate;
-use crate::link::{self, Inbound, Link};
+use crate::link::{self, Inbound, Link, Wire};
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::{self, Metrics};
@@ -47,6 +48,8 @@ const TRIM_AFTER: Duration = Duration::from_secs(3);
 pub struct Serving {
     /// HOST:PORT.
     pub coordinator: String,
+    /// As whom it is dialled.
+    pub access: Access,
     /// What it says of itself; toolchains come later.
     pub hello: v1::Hello,
     /// Where task folders lie.
@@ -90,7 +93,8 @@ pub fn serve(serving: Serving) -> io::Result<()> {
 
 /// What the other tasks and threads tell the loop.
 enum Notice {
-    Dialled(Result<Async<std::net::TcpStream>, String>),
+    /// A connection, and what to say on it.
+    Dialled(Result<(Wire, String), String>),
     WriterEnded {
         link: u64,
         why: String,
@@ -208,9 +212,9 @@ impl Shell {
 
     fn noticed(&mut self, notice: Notice) -> Option<Event> {
         match notice {
-            Notice::Dialled(Ok(stream)) => {
-                self.connected(stream);
-                Some(Event::Dialled)
+            Notice::Dialled(Ok((wire, token))) => {
+                self.connected(wire);
+                Some(Event::Dialled(token))
             }
             Notice::Dialled(Err(why)) => {
                 self.serving.metrics.reconnects.inc();
@@ -233,10 +237,10 @@ impl Shell {
         }
     }
 
-    fn connected(&mut self, stream: Async<std::net::TcpStream>) {
+    fn connected(&mut self, wire: Wire) {
         self.links += 1;
         let number = self.links;
-        let (link, writer) = link::open(stream, self.serving.metrics.clone());
+        let (link, writer) = link::open(wire, self.serving.metrics.clone());
         let notices = self.notices.clone();
         let writer = self.executor.spawn(async move {
             if let Err(why) = writer.run().await {
@@ -299,6 +303,11 @@ impl Shell {
                     }
                 }
                 Action::Bear(bears) => self.bear(bears),
+                Action::KeepToken(token) => {
+                    if let Err(why) = self.serving.access.renew(&token) {
+                        log::line(Level::Warn, format_args!("a new token is not kept: {why}"));
+                    }
+                }
                 Action::Cancel(id, why) => self.cancel(id, why),
                 Action::Drop => {
                     self.serving.metrics.reconnects.inc();
@@ -333,8 +342,14 @@ impl Shell {
     fn dial(&self) {
         let coordinator = self.serving.coordinator.clone();
         let notices = self.notices.clone();
+        let pass = self.serving.access.pass(&coordinator);
         let dial = async move {
-            let dialled = link::dial(&coordinator).await;
+            let dialled = async {
+                let pass = pass?;
+                let wire = link::dial(&coordinator, pass.dial.as_ref()).await?;
+                Ok((wire, pass.token))
+            };
+            let dialled = dialled.await;
             let _ = notices.send(Notice::Dialled(dialled)).await;
         };
         self.executor.spawn(dial).detach();

@@ -55,8 +55,8 @@ pub struct JobId {
 pub enum Event {
     /// The compilers of this machine, as found at the start or by a rescan.
     Toolchains(Catalogue),
-    /// A connection is there.
-    Dialled,
+    /// A connection is there; for the Hello, the text of a token or nothing.
+    Dialled(String),
     /// None could be made.
     DialFailed(String),
     /// It ended, or what came over it was garbage.
@@ -104,6 +104,8 @@ pub enum Action {
     Bear(Bears),
     /// End a job, which fails with this; answered by `JobEnded`.
     Cancel(JobId, Failure),
+    /// Keep this token in place of the one that was shown.
+    KeepToken(String),
     /// Forget the link at once.
     Drop,
     /// End the link once all that was said has left.
@@ -238,7 +240,7 @@ impl Session {
         match event {
             _ if matches!(self.state, State::Over) => {}
             Event::Toolchains(catalogue) => self.toolchains_found(now, catalogue, &mut actions),
-            Event::Dialled => self.dialled(now, &mut actions),
+            Event::Dialled(token) => self.dialled(now, token, &mut actions),
             Event::DialFailed(why) => self.lost(now, &why, &mut actions),
             Event::LinkLost(why) => self.lost(now, &why, &mut actions),
             Event::Message(message) => self.message(now, vitals, *message, &mut actions),
@@ -295,13 +297,14 @@ impl Session {
         actions.push(Action::Rescan);
     }
 
-    fn dialled(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn dialled(&mut self, now: Instant, token: String, actions: &mut Vec<Action>) {
         self.link += 1;
         self.state = State::Greeting {
             until: now + Duration::from_millis(HELLO_MS_MAX.into()),
         };
         self.offered = self.catalogue.keys().copied().collect();
         let mut hello = self.hello.clone();
+        hello.token = token;
         hello.toolchains = self
             .catalogue
             .values()
@@ -412,6 +415,9 @@ impl Session {
         });
         let text = format!("linked as {}", shown(&welcome.worker_id));
         actions.push(Action::Say(Level::Info, text));
+        if !welcome.token.is_empty() {
+            actions.push(Action::KeepToken(welcome.token.clone()));
+        }
         if self.draining {
             let draining = from_worker::Kind::Draining(Draining {});
             actions.push(Action::Send(from_worker(draining)));
@@ -709,7 +715,7 @@ mod tests {
         }
 
         fn greet(&mut self) {
-            let actions = self.take(Event::Dialled);
+            let actions = self.take(Event::Dialled(String::new()));
             assert_eq!(hello(&actions).len(), 1, "{actions:?}");
             let actions = self.hear(to_worker::Kind::Welcome(Welcome {
                 protocol_version: PROTOCOL_VERSION,
@@ -824,7 +830,7 @@ mod tests {
     fn hello_offers_what_was_found() {
         let mut bench = Bench::new();
         bench.take(Event::Toolchains(catalogue()));
-        let actions = bench.take(Event::Dialled);
+        let actions = bench.take(Event::Dialled(String::new()));
         assert_eq!(hello(&actions)[0].toolchains.len(), 1);
     }
 
@@ -906,7 +912,7 @@ mod tests {
     fn no_welcome_ends_the_link() {
         let mut bench = Bench::new();
         bench.take(Event::Toolchains(catalogue()));
-        bench.take(Event::Dialled);
+        bench.take(Event::Dialled(String::new()));
         let actions = bench.wake(ms(HELLO_MS_MAX.into()));
         assert_eq!(actions[0], Action::Drop);
     }
@@ -1011,7 +1017,7 @@ mod tests {
         for (version, is_linked) in [(PROTOCOL_VERSION + 1, true), (PROTOCOL_VERSION + 2, false)] {
             let mut bench = Bench::new();
             bench.take(Event::Toolchains(catalogue()));
-            bench.take(Event::Dialled);
+            bench.take(Event::Dialled(String::new()));
             bench.hear(to_worker::Kind::Welcome(Welcome {
                 protocol_version: version,
                 ..Welcome::default()
@@ -1102,7 +1108,12 @@ mod tests {
         assert!(!actions.contains(&Action::HangUp));
         assert!(bench.end(id(1, 2)).contains(&Action::HangUp));
         bench.wake(ms(100));
-        assert_eq!(hello(&bench.take(Event::Dialled))[0].toolchains.len(), 0);
+        assert_eq!(
+            hello(&bench.take(Event::Dialled(String::new())))[0]
+                .toolchains
+                .len(),
+            0
+        );
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl Grid {
             worker_id: "w1".into(),
             heartbeat_ms: 100,
             window_bytes,
+            token: String::new(),
         }));
         (peer, hello)
     }
@@ -133,7 +134,14 @@ impl Drop for Grid {
 fn serve(listener: &TcpListener, state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hg-worker-lite"));
     command
-        .args(["serve", "--name", "a \"pi\"", "--http", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--insecure",
+            "--name",
+            "a \"pi\"",
+            "--http",
+            "127.0.0.1:0",
+        ])
         .arg("--coordinator")
         .arg(listener.local_addr().unwrap().to_string())
         .arg("--state")

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hg_tests::command::scrubbed;
 use hg_tests::daemon::Daemon;
-use hg_tests::grid::http_get;
+use hg_tests::grid::{http_get, token};
 use hg_tests::leftover;
 use hg_tests::programs::{Programs, programs};
 use hg_tests::running::until;
@@ -124,6 +124,10 @@ impl Fleet {
         };
         command
             .args(["serve", "--coordinator", &format!("{host}:{}", self.port())])
+            .env(
+                "HG_TOKEN",
+                token(&self.programs, home, &["--role", "worker", "--name", name]),
+            )
             .args(["--slots", SLOTS, "--name", name])
             .args(["--http", "127.0.0.1:0", "--state"])
             .arg(home.join(name));
@@ -299,7 +303,7 @@ fn start_coordinator(programs: &Programs, home: &Path, listen: &str, starts: usi
     let state: PathBuf = home.join("coordinator");
     let mut command: Command = scrubbed(&programs.coordinator, home, home);
     command
-        .args(["serve", "--insecure-any-address", "--listen", listen])
+        .args(["serve", "--listen", listen])
         .args(["--http", "127.0.0.1:0", "--state"])
         .arg(state);
     let log = home.join(format!("coordinator.{starts}.log"));

@@ -1,0 +1,297 @@
+//! Who may: tokens made and admitted, roles, revocations. Pure: the time comes
+//! with each question.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use hg_proto::token::{Claims, Fingerprint, NotAToken, Role, SECRET_BYTES, Token};
+
+/// What tokens are derived from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RootKey {
+    /// Names it in tokens.
+    pub id: u32,
+    /// Known to the coordinator alone.
+    pub secret: [u8; SECRET_BYTES],
+    /// When tokens of it end, whatever they say; 0: never.
+    pub ends_s: u64,
+}
+
+impl fmt::Debug for RootKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RootKey {}", self.id)
+    }
+}
+
+/// All that decides about tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Keyring {
+    /// The newest last; tokens are made with that one.
+    pub keys: Vec<RootKey>,
+    /// Names, and when all that they had until then became void.
+    pub revoked: BTreeMap<String, u64>,
+}
+
+/// Who a peer is, as its token or its certificate proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// What it may be.
+    pub role: Role,
+    /// As given to its token, or in its certificate.
+    pub name: String,
+    /// When its token was made; `None`: a certificate of the operator's own.
+    pub issued_s: Option<u64>,
+    /// When its token ends; 0: never, or not by us.
+    pub expires_s: u64,
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Neither a token nor a certificate that says who it is.
+    NoToken,
+    /// What should be a token is none.
+    NotAToken(NotAToken),
+    /// Its root secret is not known, or not any more.
+    UnknownKey,
+    /// We did not make it.
+    WrongSecret,
+    /// Its time is over.
+    Expired,
+    /// Its holder's name was revoked.
+    Revoked,
+    /// Good, but for something else.
+    WrongRole(Role),
+}
+
+impl Refusal {
+    /// A label for metrics.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refusal::NoToken => "no_token",
+            Refusal::NotAToken(_) => "bad_token",
+            Refusal::UnknownKey | Refusal::WrongSecret => "unknown_token",
+            Refusal::Expired => "expired_token",
+            Refusal::Revoked => "revoked_token",
+            Refusal::WrongRole(_) => "wrong_role",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoToken => f.write_str("no token was shown: join with one"),
+            Refusal::NotAToken(why) => why.fmt(f),
+            // Not told apart: that would help whoever guesses.
+            Refusal::UnknownKey | Refusal::WrongSecret => {
+                f.write_str("this coordinator does not know the token: join with a new one")
+            }
+            Refusal::Expired => f.write_str("the token has expired: join with a new one"),
+            Refusal::Revoked => f.write_str("the token was revoked"),
+            Refusal::WrongRole(role) => write!(f, "a {role}'s token is not good for this"),
+        }
+    }
+}
+
+impl Keyring {
+    /// A token of the newest key. There is one.
+    pub fn mint(
+        &self,
+        role: Role,
+        name: &str,
+        issued_s: u64,
+        expires_s: u64,
+        fingerprint: Fingerprint,
+    ) -> Option<Token> {
+        let key = self.keys.last()?;
+        let claims = Claims {
+            role,
+            key: key.id,
+            issued_s,
+            expires_s,
+            name: name.to_owned(),
+        };
+        Some(Token {
+            secret: claims.secret(&key.secret),
+            claims,
+            fingerprint,
+        })
+    }
+
+    /// Whose token `text` is.
+    ///
+    /// # Errors
+    /// Why its bearer is not let in.
+    pub fn admit(&self, text: &str, now_s: u64) -> Result<(Holder, Token), Refusal> {
+        let token = Token::parse(text).map_err(Refusal::NotAToken)?;
+        let key = self.keys.iter().find(|key| key.id == token.claims.key);
+        let key = key.ok_or(Refusal::UnknownKey)?;
+        // In constant time, and before anything that it says is believed.
+        if token.claims.secret(&key.secret) != token.secret {
+            return Err(Refusal::WrongSecret);
+        }
+        if key.ends_s != 0 && key.ends_s <= now_s {
+            return Err(Refusal::Expired);
+        }
+        let holder = Holder {
+            role: token.claims.role,
+            name: token.claims.name.clone(),
+            issued_s: Some(token.claims.issued_s),
+            expires_s: token.claims.expires_s,
+        };
+        self.still_good(&holder, now_s)?;
+        Ok((holder, token))
+    }
+
+    /// Whether one who was let in would be again.
+    ///
+    /// # Errors
+    /// Its token ended or was revoked meanwhile.
+    pub fn still_good(&self, holder: &Holder, now_s: u64) -> Result<(), Refusal> {
+        if holder.expires_s != 0 && holder.expires_s <= now_s {
+            return Err(Refusal::Expired);
+        }
+        match self.revoked.get(&holder.name) {
+            // A certificate has no date of ours: its name is out until it is taken
+            // back.
+            Some(revoked_s)
+                if holder
+                    .issued_s
+                    .is_none_or(|issued_s| issued_s <= *revoked_s) =>
+            {
+                Err(Refusal::Revoked)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A token to be kept in place of `old`, if that is of an older key or of a
+    /// certificate that is not the newest.
+    pub fn renewal(&self, old: &Token, now_s: u64, newest: Fingerprint) -> Option<Token> {
+        let is_newest = self.keys.last()?.id == old.claims.key && old.fingerprint == newest;
+        let claims = &old.claims;
+        (!is_newest)
+            .then(|| self.mint(claims.role, &claims.name, now_s, claims.expires_s, newest))?
+    }
+}
+
+/// Who the holder of a certificate with the name `uri` in it is:
+/// `hybridgrid://ROLE/NAME`.
+pub fn holder_of_uri(uri: &str) -> Option<Holder> {
+    let (role, name) = uri.strip_prefix("hybridgrid://")?.split_once('/')?;
+    let role = Role::from_name(role)?;
+    hg_proto::token::holder_is_well_formed(name).then(|| Holder {
+        role,
+        name: name.to_owned(),
+        issued_s: None,
+        expires_s: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_000;
+    const PIN: Fingerprint = [5; 32];
+
+    fn keyring() -> Keyring {
+        Keyring {
+            keys: vec![RootKey {
+                id: 1,
+                secret: [1; 32],
+                ends_s: 0,
+            }],
+            ..Keyring::default()
+        }
+    }
+
+    fn text(ring: &Keyring, role: Role, expires_s: u64) -> String {
+        let token = ring.mint(role, "me", NOW, expires_s, PIN);
+        token.expect("there is a key").to_text()
+    }
+
+    fn refused(ring: &Keyring, text: &str, now_s: u64) -> Option<Refusal> {
+        ring.admit(text, now_s).err()
+    }
+
+    #[test]
+    fn only_our_own_tokens_are_admitted() {
+        let ring = keyring();
+        let good = text(&ring, Role::Client, 0);
+        let (holder, _) = ring.admit(&good, NOW).unwrap();
+        assert_eq!((holder.role, holder.name.as_str()), (Role::Client, "me"));
+        let mut other = keyring();
+        other.keys[0].secret = [2; 32];
+        assert_eq!(refused(&other, &good, NOW), Some(Refusal::WrongSecret));
+        other.keys[0].id = 2;
+        assert_eq!(refused(&other, &good, NOW), Some(Refusal::UnknownKey));
+        let garbage = refused(&ring, "x", NOW);
+        assert_eq!(garbage, Some(Refusal::NotAToken(NotAToken::Prefix)));
+    }
+
+    #[test]
+    fn a_claim_that_was_changed_makes_a_token_void() {
+        let ring = keyring();
+        let mut token = Token::parse(&text(&ring, Role::Client, 0)).unwrap();
+        token.claims.role = Role::Admin;
+        let forged = refused(&ring, &token.to_text(), NOW);
+        assert_eq!(forged, Some(Refusal::WrongSecret));
+    }
+
+    #[test]
+    fn tokens_end() {
+        let ring = keyring();
+        let short = text(&ring, Role::Worker, NOW + 10);
+        assert_eq!(refused(&ring, &short, NOW + 9), None);
+        assert_eq!(refused(&ring, &short, NOW + 10), Some(Refusal::Expired));
+    }
+
+    #[test]
+    fn revoking_a_name_ends_what_it_had() {
+        let mut ring = keyring();
+        let old = text(&ring, Role::Client, 0);
+        ring.revoked.insert("me".into(), NOW);
+        assert_eq!(refused(&ring, &old, NOW), Some(Refusal::Revoked));
+        let new = ring.mint(Role::Client, "me", NOW + 1, 0, PIN).unwrap();
+        assert_eq!(refused(&ring, &new.to_text(), NOW + 1), None);
+        let certified = holder_of_uri("hybridgrid://client/me").unwrap();
+        let still = ring.still_good(&certified, NOW + 1);
+        assert_eq!(still, Err(Refusal::Revoked));
+    }
+
+    #[test]
+    fn an_old_key_holds_for_a_while_and_its_tokens_are_renewed() {
+        let mut ring = keyring();
+        let old = text(&ring, Role::Client, 0);
+        ring.keys[0].ends_s = NOW + 10;
+        ring.keys.push(RootKey {
+            id: 2,
+            secret: [2; 32],
+            ends_s: 0,
+        });
+        let (_, token) = ring.admit(&old, NOW + 9).unwrap();
+        let new = ring.renewal(&token, NOW + 9, PIN).unwrap();
+        assert_eq!(new.claims.key, 2);
+        assert_eq!(refused(&ring, &old, NOW + 10), Some(Refusal::Expired));
+        assert_eq!(refused(&ring, &new.to_text(), NOW + 10), None);
+        assert_eq!(ring.renewal(&new, NOW, PIN), None);
+        let pin = ring.renewal(&new, NOW, [6; 32]).unwrap().fingerprint;
+        assert_eq!(pin, [6; 32]);
+    }
+
+    #[test]
+    fn certificates_name_their_holder() {
+        let holder = holder_of_uri("hybridgrid://worker/pi-3").unwrap();
+        assert_eq!((holder.role, holder.name.as_str()), (Role::Worker, "pi-3"));
+        for wrong in [
+            "hybridgrid://root/x",
+            "hybridgrid://client/",
+            "hybridgrid://client/a b",
+            "http://client/x",
+        ] {
+            assert_eq!(holder_of_uri(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Dials a coordinator over gRPC, for commands of our own and for tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hg_proto::tls::{self, ALPN_GRPC, Dial, Trust};
+use hg_proto::token::Token;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::grpc::Client;
+
+/// For the coordinator to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Shows a token with each request; without one, nothing.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            let metadata = request.metadata_mut();
+            metadata.insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A client of the service, as the bearer of its token.
+pub type Bearing = Client<InterceptedService<Channel, Bearer>>;
+
+/// A client of the coordinator at `address`, HOST:PORT, that `token` is of;
+/// `None`: plaintext, and nobody is asked.
+///
+/// # Errors
+/// In words: nobody is there, or it is another one.
+pub async fn client(address: &str, token: Option<&Token>) -> Result<Bearing, String> {
+    let failed = |why: String| format!("{address}: {why}");
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| failed(error.to_string()))?
+        .connect_timeout(ANSWER)
+        .timeout(ANSWER);
+    let Some(token) = token else {
+        let channel = endpoint.connect().await;
+        let channel = channel.map_err(|error| failed(format!("no coordinator there: {error}")))?;
+        return Ok(Client::with_interceptor(channel, Bearer(None)));
+    };
+    let bearer = format!("Bearer {}", token.to_text()).parse();
+    let bearer: MetadataValue<Ascii> = bearer.map_err(|_| failed("a token of odd bytes".into()))?;
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let dial = Dial::new(&Trust::Pinned(token.fingerprint), host, ALPN_GRPC)?;
+    let dial = Arc::new((address.to_owned(), dial));
+    let connector = tower::service_fn(move |_| {
+        let dial = dial.clone();
+        async move { connect(&dial.0, &dial.1).await }
+    });
+    let channel = endpoint.connect_with_connector(connector).await;
+    let channel = channel.map_err(|error| failed(words(&error)))?;
+    Ok(Client::with_interceptor(channel, Bearer(Some(bearer))))
+}
+
+async fn connect(
+    address: &str,
+    dial: &Dial,
+) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let connector = TlsConnector::from(dial.config.clone());
+    let stream = connector.connect(dial.server_name.clone(), stream).await;
+    let stream = stream.map_err(|error| std::io::Error::other(tls::handshake_words(&error)))?;
+    Ok(TokioIo::new(stream))
+}
+
+/// The innermost reason: those around it only say that there was one.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}

@@ -1,0 +1,94 @@
+//! How the coordinator is reached, and as whom: plaintext, by a join token, or by
+//! certificates of the operator's own.
+
+use std::path::{Path, PathBuf};
+
+use hg_proto::credentials::{self, Stored};
+use hg_proto::tls::{ALPN_WORKER, Dial, Pki, Trust};
+use hg_proto::token::{Role, Token};
+
+/// What the operator said.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Plaintext, and no token.
+    pub insecure: bool,
+    /// Certificates of the operator's own.
+    pub pki: Pki,
+    /// Where `join` keeps a token.
+    pub kept: PathBuf,
+}
+
+/// What one dial needs.
+pub struct Pass {
+    /// `None`: plaintext.
+    pub dial: Option<Dial>,
+    /// The text of a token for the Hello; empty: none.
+    pub token: String,
+}
+
+impl Access {
+    /// What the next dial to `coordinator`, HOST:PORT, needs: looked for anew, since
+    /// a coordinator on this machine may have left a new token.
+    ///
+    /// # Errors
+    /// In words: there is no token, or a file is wrong.
+    pub fn pass(&self, coordinator: &str) -> Result<Pass, String> {
+        if self.insecure {
+            return Ok(Pass {
+                dial: None,
+                token: String::new(),
+            });
+        }
+        let token = credentials::find(coordinator, Role::Worker, Some(&self.kept))?;
+        pass(coordinator, token.as_ref(), &self.pki)
+    }
+
+    /// Keeps `text` in place of the stored token, if it is one for the same holder.
+    pub fn renew(&self, text: &str) -> Result<(), String> {
+        let new = Token::parse(text).map_err(|why| why.to_string())?;
+        // Of the environment, or left by a coordinator here: not ours to replace.
+        let Some(stored) = credentials::stored(&self.kept)? else {
+            return Ok(());
+        };
+        let was = stored.token.claims;
+        if (new.claims.role, &new.claims.name) != (was.role, &was.name) {
+            return Ok(());
+        }
+        let stored = Stored {
+            token: new,
+            coordinator: stored.coordinator,
+        };
+        credentials::store(&self.kept, &stored)
+            .map_err(|error| format!("{}: {error}", self.kept.display()))
+    }
+}
+
+/// What a dial with `token` needs, or with certificates, or both.
+///
+/// # Errors
+/// In words: there is neither, or a file is wrong.
+pub fn pass(coordinator: &str, token: Option<&Token>, pki: &Pki) -> Result<Pass, String> {
+    let trust = match (token, pki.is_empty()) {
+        (_, false) => Trust::Authorities(pki.clone()),
+        (Some(token), true) => Trust::Pinned(token.fingerprint),
+        (None, true) => {
+            return Err(format!(
+                "no token for {coordinator}: get one there ('hg-coord token --role worker') \
+                 and run 'hg-worker-lite join', or set {}",
+                credentials::TOKEN_VARIABLE
+            ));
+        }
+    };
+    let host = coordinator
+        .rsplit_once(':')
+        .map_or(coordinator, |(host, _)| host);
+    Ok(Pass {
+        dial: Some(Dial::new(&trust, host, ALPN_WORKER)?),
+        token: token.map_or_else(String::new, Token::to_text),
+    })
+}
+
+/// Where `join` keeps a token in a state folder.
+pub fn kept(state: &Path) -> PathBuf {
+    state.join("token")
+}

@@ -1,0 +1,85 @@
+//! `hg-worker-lite join`: tries a token at its coordinator and keeps it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hg_proto::credentials::{self, Stored};
+use hg_proto::frame;
+use hg_proto::tls::Pki;
+use hg_proto::token::{Role, Token};
+use hg_proto::v1::{Check, FromWorker, Welcome, from_worker, to_worker};
+use smol::{LocalExecutor, future};
+
+use crate::access;
+use crate::link::{self, Inbound};
+use crate::metrics::Metrics;
+
+/// For the coordinator to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Tries `token` at `coordinator`, HOST:PORT, and keeps it in `state`. Gives what
+/// to tell.
+///
+/// # Errors
+/// In words: it is no worker's token, or not good there, or can't be kept.
+pub fn join(token: Token, coordinator: &str, pki: &Pki, state: &Path) -> Result<String, String> {
+    let role = token.claims.role;
+    if role != Role::Worker {
+        return Err(format!(
+            "this is a token for a {role}: it is for 'hgbuild join'"
+        ));
+    }
+    let welcome = try_it(&token, coordinator, pki)?;
+    let token = match Token::parse(&welcome.token) {
+        Ok(renewed) if renewed.claims.role == Role::Worker => renewed,
+        _ => token,
+    };
+    let name = token.claims.name.clone();
+    let stored = Stored {
+        token,
+        coordinator: Some(coordinator.to_owned()),
+    };
+    let path = access::kept(state);
+    credentials::store(&path, &stored).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(format!(
+        "joined {coordinator} as the worker {name}; the token is in {}",
+        path.display()
+    ))
+}
+
+fn try_it(token: &Token, coordinator: &str, pki: &Pki) -> Result<Welcome, String> {
+    let pass = access::pass(coordinator, Some(token), pki)?;
+    let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+    let check = FromWorker {
+        kind: Some(from_worker::Kind::Check(Check {
+            token: token.to_text(),
+        })),
+    };
+    let check = frame::encode(&check).map_err(|error| error.to_string())?;
+    let executor = LocalExecutor::new();
+    let asked = async {
+        let wire = link::dial(coordinator, pass.dial.as_ref()).await?;
+        let (mut link, writer) = link::open(wire, metrics);
+        let _writer = executor.spawn(async move {
+            // The end of it is seen by the reader.
+            let _ = writer.run().await;
+        });
+        link.send(check);
+        match link.next().await {
+            Inbound::Message(message) => match message.kind {
+                Some(to_worker::Kind::Welcome(welcome)) => Ok(welcome),
+                Some(to_worker::Kind::Goodbye(goodbye)) => {
+                    Err(format!("{coordinator}: {}", goodbye.reason.escape_debug()))
+                }
+                _ => Err(format!("{coordinator}: it said something unexpected")),
+            },
+            Inbound::Lost(why) => Err(format!("{coordinator}: {why}")),
+        }
+    };
+    let late = async {
+        smol::Timer::after(ANSWER).await;
+        Err(format!("{coordinator}: no answer in {ANSWER:?}"))
+    };
+    smol::block_on(executor.run(future::or(asked, late)))
+}
