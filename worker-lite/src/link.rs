@@ -22,8 +22,10 @@ use crate::metrics::Metrics;
 const DIAL: Duration = Duration::from_secs(5);
 /// How long a link that ends may take to deliver what was said.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Bytes read at a time: a TLS record (RFC 8446, section 5.1). Kept while idle.
+/// Bytes read at a time while much comes: a TLS record (RFC 8446, section 5.1).
 const READ_BYTES: usize = 16 << 10;
+/// Bytes that an idle worker keeps ready for what comes.
+const IDLE_READ_BYTES: usize = 1 << 10;
 /// Frames without output that may wait to be written. They are small, and the
 /// heartbeat's expiry ends a link that does not move.
 const CONTROL_FRAMES_MAX: usize = 4096;
@@ -122,7 +124,8 @@ type Stalled = (Sender<Arc<Chunk>>, Arc<Chunk>);
 /// The reading end, and the ways to the writing end.
 pub struct Link {
     stream: ReadHalf<Wire>,
-    buffer: Box<[u8]>,
+    /// More may be there than was read last.
+    is_busy: bool,
     decoder: Decoder,
     stalled: Option<Stalled>,
     control: Sender<Vec<u8>>,
@@ -141,7 +144,8 @@ pub struct Writer {
 /// Both ends of a link over `wire`.
 pub fn open(wire: Wire, metrics: Arc<Metrics>) -> (Link, Writer) {
     let (reading, writing) = smol::io::split(wire);
-    let (control, control_out) = async_channel::bounded(CONTROL_FRAMES_MAX);
+    // Bounded where it is sent to: a bounded channel has all its room from the start.
+    let (control, control_out) = async_channel::unbounded();
     let (bulk, bulk_out) = async_channel::bounded(BULK_FRAMES_MAX);
     let writer = Writer {
         stream: writing,
@@ -151,7 +155,7 @@ pub fn open(wire: Wire, metrics: Arc<Metrics>) -> (Link, Writer) {
     };
     let link = Link {
         stream: reading,
-        buffer: vec![0; READ_BYTES].into(),
+        is_busy: false,
         decoder: Decoder::new(),
         stalled: None,
         control,
@@ -169,7 +173,7 @@ impl Link {
 
     /// Sends a frame ahead of any output; `false`: too many wait already.
     pub fn send(&self, frame: Vec<u8>) -> bool {
-        self.control.try_send(frame).is_ok()
+        self.control.len() < CONTROL_FRAMES_MAX && self.control.try_send(frame).is_ok()
     }
 
     /// Gives a chunk to a task. Nothing more is read while it has no room: the
@@ -202,14 +206,20 @@ impl Link {
                     return Inbound::Lost(format!("the coordinator sent garbage: {error}"));
                 }
             }
-            match self.stream.read(&mut self.buffer).await {
+            let size = match self.is_busy {
+                true => READ_BYTES,
+                false => IDLE_READ_BYTES,
+            };
+            let mut buffer = vec![0; size];
+            match self.stream.read(&mut buffer).await {
                 Ok(0) if self.decoder.pending() > 0 => {
                     return Inbound::Lost("the link ended within a message".into());
                 }
                 Ok(0) => return Inbound::Lost("the coordinator closed the link".into()),
                 Ok(len) => {
                     self.metrics.bytes_in.inc_by(len as u64);
-                    self.decoder.push(&self.buffer[..len]);
+                    self.is_busy = len == size;
+                    self.decoder.push(&buffer[..len]);
                 }
                 Err(error) => return Inbound::Lost(format!("the link broke: {error}")),
             }
