@@ -1,13 +1,14 @@
 //! `cargo run --release -p hg-tests --bin gridbench [--only NAME] [--rounds N]
 //! [--jobs N]`: what the grid bears (`links`), how near a build comes to what
-//! its workers could do at best (`speedup`), and what a grid that is no good
-//! costs a build (`never-slower`).
+//! its workers could do at best (`speedup`), what a grid that is no good costs a
+//! build (`never-slower`), and what TLS and tokens cost a compile (`trust`).
 
 mod fake;
 mod links;
 mod never_slower;
 mod process;
 mod speedup;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(why) => {
             eprintln!(
-                "{why}\ngridbench [--only links|speedup|never-slower] [--rounds N] [--jobs N]"
+                "{why}\ngridbench [--only links|speedup|never-slower|trust] [--rounds N] [--jobs N]"
             );
             return ExitCode::from(2);
         }
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
     if wanted("never-slower") {
         never_slower::run_pairs(&programs, options.rounds, options.jobs);
     }
+    if wanted("trust") {
+        trust::run(&programs, options.rounds);
+    }
     ExitCode::SUCCESS
 }
 
@@ -68,7 +72,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                 .map_err(|error| format!("{flag}: {error}"))
         };
         match flag.as_str() {
-            "--only" if ["links", "speedup", "never-slower"].contains(&value.as_str()) => {
+            "--only" if ["links", "speedup", "never-slower", "trust"].contains(&value.as_str()) => {
                 options.only = Some(value);
             }
             "--rounds" => options.rounds = number()?.max(1),
