@@ -16,6 +16,7 @@ use crate::http;
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::Metrics;
+use crate::sandbox::{Sandbox, Wanted};
 use crate::scratch::Scratch;
 use crate::serve::{self, Serving};
 use crate::signals;
@@ -99,6 +100,16 @@ struct Serve {
     /// (/dev/shm) where there is plenty, else --state (default: auto)
     #[argh(option, arg_name = "auto|DIR")]
     scratch: Option<PathBuf>,
+
+    /// what holds compilers: auto for the best that this machine has, require to
+    /// refuse to start with less than the full one, off for a private folder alone
+    /// (default: auto)
+    #[argh(
+        option,
+        arg_name = "auto|require|off",
+        default = "String::from(\"auto\")"
+    )]
+    sandbox: String,
 }
 
 /// Runs the program as its command line says.
@@ -163,10 +174,12 @@ fn set_log_level() -> Result<(), String> {
 /// it listens.
 fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     let coordinator = coordinator(typed.coordinator)?;
-    let hello = hello(typed.slots, typed.name)?;
+    let mut hello = hello(typed.slots, typed.name)?;
     if !(0..=NICE_MAX).contains(&typed.nice) {
         return Err(format!("--nice {}: not 0 to {NICE_MAX}", typed.nice));
     }
+    let wanted = Wanted::from_name(&typed.sandbox)
+        .ok_or_else(|| format!("--sandbox {}: not auto, require or off", typed.sandbox))?;
     let folder = match typed.state {
         Some(folder) => folder,
         None => env::var_os("HOME")
@@ -181,6 +194,9 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     };
     let state = State::open(&folder, &scratch).map_err(|error| error.to_string())?;
     let watchdog = Watchdog::start(&state.tasks()).map_err(|error| format!("watchdog: {error}"))?;
+    let sandbox = Sandbox::measure(&state.folder, &state.tasks(), wanted)?;
+    sandbox.tell();
+    hello.sandbox = sandbox.level().name().to_owned();
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.slots.set(hello.slots.into());
     metrics.slots_now.set(hello.slots.into());
@@ -193,6 +209,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
         nice: typed.nice,
         dedicated: typed.dedicated,
         memo: state.toolchains(),
+        sandbox: Arc::new(sandbox),
         metrics,
         signals,
     };
@@ -239,6 +256,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
         os: env::consts::OS.into(),
         toolchains: Vec::new(),
         speed_milli: speed::measure_milli(),
+        sandbox: String::new(),
     })
 }
 

@@ -25,6 +25,7 @@ use crate::link::{self, Inbound, Link};
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::{self, Metrics};
+use crate::sandbox::Sandbox;
 use crate::session::{Action, Event, JobId, Session};
 use crate::task::{self, Setting};
 use crate::toolchains::{self, Catalogue, Compiler};
@@ -57,6 +58,8 @@ pub struct Serving {
     pub dedicated: bool,
     /// Where what is known about compilers is kept.
     pub memo: PathBuf,
+    /// What holds compilers.
+    pub sandbox: Arc<Sandbox>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// One byte for each signal.
@@ -392,6 +395,7 @@ impl Shell {
             nice: self.serving.nice,
             control: control.clone(),
             gate: self.gate.clone(),
+            sandbox: self.serving.sandbox.clone(),
         };
         let (notices, metrics) = (self.notices.clone(), self.serving.metrics.clone());
         let spawned = thread::Builder::new()

@@ -23,7 +23,7 @@ use crate::compile::{self, CompileError, Ran};
 use crate::control::{Control, NoCredit};
 use crate::gate::Gate;
 use crate::machine;
-use crate::sandbox::{self, Confines, Folder};
+use crate::sandbox::{self, Confines, Folder, Launch, Sandbox};
 use crate::toolchains::Compiler;
 use crate::validate::{Input, Order, failure};
 
@@ -63,6 +63,8 @@ pub struct Setting {
     pub control: Arc<Control>,
     /// Where it waits for a slot.
     pub gate: Arc<Gate>,
+    /// What holds the compiler.
+    pub sandbox: Arc<Sandbox>,
 }
 
 /// How a task ended; its folder and its processes are gone.
@@ -149,7 +151,7 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
             dispatch_id: setting.dispatch_id,
         }),
     )?;
-    let ran = compile(setting, &folder, &directory);
+    let ran = compile(setting, &folder);
     // The next compile may run while this one's outputs leave.
     drop(slot);
     // An upgrade in between leaves what neither of the two would have made, or
@@ -279,7 +281,7 @@ fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Fa
     Ok(())
 }
 
-fn compile(setting: &Setting, folder: &Folder, directory: &Path) -> Result<Ran, Failure> {
+fn compile(setting: &Setting, folder: &Folder) -> Result<Ran, Failure> {
     let order = &setting.order;
     let memory_bytes = match setting.memory_bytes {
         0 => u64::MAX,
@@ -296,19 +298,32 @@ fn compile(setting: &Setting, folder: &Folder, directory: &Path) -> Result<Ran, 
         cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
         nice: setting.nice,
     };
-    let mut command = sandbox::command(
-        &setting.compiler.driver,
-        folder,
-        directory,
-        &order.environment,
-        setting.compiler.path_first.as_deref(),
-        confines,
-    );
-    command.args(&order.arguments);
+    let compiler = &setting.compiler;
+    let launch = Launch {
+        path_first: compiler.path_first.as_deref(),
+        arguments: &order.arguments,
+        environment: &order.environment,
+        ..Launch::new(
+            &compiler.driver,
+            &compiler.files,
+            folder,
+            &order.working_directory,
+            confines,
+        )
+    };
     let is_capped = order.memory_bytes_max.is_some_and(|max| max < memory_bytes);
-    let ran = compile::run(command, order.wall_ms_max, is_capped, &setting.control);
+    let sandbox = &setting.sandbox;
+    let ran = compile::run(
+        sandbox,
+        &launch,
+        order.wall_ms_max,
+        is_capped,
+        &setting.control,
+    );
     ran.map_err(|error| match error {
         CompileError::Spawn(error) => {
+            // What its files were may be over, as after an upgrade.
+            sandbox.forget(&compiler.files);
             let driver = setting.compiler.driver.display();
             ours(&format!("starting {driver}"), &error)
         }
