@@ -53,6 +53,7 @@ pub async fn serve(
         os: "linux".into(),
         speed_milli: 0,
         toolchains,
+        sandbox: String::new(),
     };
     stream
         .write_all(&encoded(from_worker::Kind::Hello(hello)))
