@@ -38,6 +38,7 @@ mod sandbox_linux;
 mod sandbox_portable;
 
 pub mod compile;
+pub mod trial;
 
 pub mod task;
 

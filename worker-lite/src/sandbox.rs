@@ -39,6 +39,10 @@ const ROOTS_MAX: usize = 64;
 #[cfg(target_os = "linux")]
 const ESCAPE_MS_MAX: u16 = 10_000;
 
+/// Folders of one task that are looked through after it: inputs and outputs are in
+/// fewer, and a compiler makes none.
+const FOLDERS_MAX: usize = 4096;
+
 /// How much holds a compile; more is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -331,51 +335,63 @@ impl Sandbox {
     /// # Errors
     /// Words: the full one is wanted and can't be had, or none can.
     pub fn measure(state: &Path, tasks: &Path, wanted: Wanted) -> Result<Self, String> {
-        let at = |error: io::Error| format!("{}: {error}", state.display());
-        let roots = Roots::in_place(state.join("roots")).map_err(at)?;
-        let user = user(tasks).map_err(at)?;
-        let mut sandbox = Sandbox {
-            level: Level::Full,
-            user,
-            lacks: String::new(),
-            roots,
+        let mut why = match wanted {
+            Wanted::Folder => vec!["--sandbox off".to_owned()],
+            Wanted::Best | Wanted::Full => Vec::new(),
         };
-        if wanted == Wanted::Folder {
-            sandbox.level = Level::Folder;
-            sandbox.lacks = "--sandbox off; a compile can read what this user can".to_owned();
-            return Ok(sandbox);
-        }
-        let mut why = Vec::new();
-        for level in [Level::Full, Level::Landlock] {
-            sandbox.level = level;
-            let verdict = match sandbox.escape(state, tasks) {
-                Ok(reached) if holds(level, reached) => {
-                    if level == Level::Landlock && !reached.is_nothing() {
-                        why.push(format!("a compile {}", reached.words()));
+        let levels = match wanted {
+            Wanted::Best => &[Level::Full, Level::Landlock, Level::Folder][..],
+            Wanted::Full => &[Level::Full],
+            Wanted::Folder => &[Level::Folder],
+        };
+        for level in levels {
+            match Self::at(*level, state, tasks) {
+                Ok(mut sandbox) => {
+                    if !sandbox.lacks.is_empty() {
+                        why.push(sandbox.lacks);
                     }
                     sandbox.lacks = why.join("; ");
                     return Ok(sandbox);
                 }
-                Ok(reached) => format!("a compile {}", reached.words()),
-                Err(error) => error.to_string(),
-            };
-            why.push(format!("not {}: {verdict}", level.name()));
-            if level == Level::Full {
+                Err(error) => why.push(format!("not {}: {error}", level.name())),
+            }
+            if *level == Level::Full {
                 why.extend(sandbox_linux::hints());
-                if wanted == Wanted::Full {
-                    return Err(format!("--sandbox require: {}", why.join("; ")));
-                }
             }
         }
-        sandbox.level = Level::Folder;
-        match sandbox.escape(state, tasks) {
-            Ok(reached) if reached.is_usable() => {
-                why.push(format!("a compile {}", reached.words()));
-                sandbox.lacks = why.join("; ");
-                Ok(sandbox)
-            }
-            Ok(reached) => Err(format!("no sandbox: a compile {}", reached.words())),
-            Err(error) => Err(format!("no sandbox: {error}")),
+        let what = match wanted {
+            Wanted::Full => "--sandbox require",
+            Wanted::Best | Wanted::Folder => "no sandbox",
+        };
+        Err(format!("{what}: {}", why.join("; ")))
+    }
+
+    /// The sandbox of `level`, which has proven to hold what it should.
+    ///
+    /// # Errors
+    /// Words: it can't be had here, or can be broken out of.
+    pub fn at(level: Level, state: &Path, tasks: &Path) -> Result<Self, String> {
+        let place = |error: io::Error| format!("{}: {error}", state.display());
+        let mut sandbox = Sandbox {
+            level,
+            user: user(tasks).map_err(place)?,
+            lacks: String::new(),
+            roots: Roots::in_place(state.join("roots")).map_err(place)?,
+        };
+        let reached = sandbox
+            .escape(state, tasks)
+            .map_err(|error| error.to_string())?;
+        if !reached.is_nothing() {
+            sandbox.lacks = format!("a compile {}", reached.words());
+        }
+        let holds = match level {
+            Level::Full => reached.is_nothing(),
+            Level::Landlock => reached.is_little(),
+            Level::Folder => reached.is_usable(),
+        };
+        match holds {
+            true => Ok(sandbox),
+            false => Err(sandbox.lacks),
         }
     }
 
@@ -443,15 +459,6 @@ impl Sandbox {
     /// What is known of how to show `files` is wrong.
     pub fn forget(&self, files: &[PathBuf]) {
         self.roots.forget(files);
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn holds(level: Level, reached: Reached) -> bool {
-    match level {
-        Level::Full => reached.is_nothing(),
-        Level::Landlock => reached.is_little(),
-        Level::Folder => reached.is_usable(),
     }
 }
 
@@ -558,7 +565,12 @@ pub fn unexpected(
 ) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     let mut folders = vec![root.to_path_buf()];
+    let mut seen = 0;
     while let Some(folder) = folders.pop() {
+        seen += 1;
+        if seen > FOLDERS_MAX {
+            return Err(io::Error::other("too many folders"));
+        }
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             let path = entry.path();

@@ -29,6 +29,7 @@ use crate::sandbox::Sandbox;
 use crate::session::{Action, Event, JobId, Session};
 use crate::task::{self, Setting};
 use crate::toolchains::{self, Catalogue, Compiler};
+use crate::trial;
 use crate::usage::Meter;
 use crate::validate::{Order, failure};
 
@@ -448,10 +449,12 @@ impl Shell {
     /// Looks for compilers in a thread: it takes a while.
     fn rescan(&self) -> io::Result<()> {
         let (memo, notices) = (self.serving.memo.clone(), self.notices.clone());
+        let (sandbox, tasks) = (self.serving.sandbox.clone(), self.serving.tasks.clone());
         thread::Builder::new()
             .name("toolchains".into())
             .spawn(move || {
-                let found = toolchains::find(&memo);
+                let mut found = toolchains::find(&memo);
+                trial::keep_working(&mut found, &sandbox, &tasks);
                 machine::trim_memory();
                 let _ = notices.send_blocking(Notice::Toolchains(found));
             })
