@@ -111,10 +111,8 @@ fn compile_once(place: &Place, driver: &Path, language: &str, files: &[PathBuf])
         cpu_s_max: 60,
         nice: 0,
     };
-    let launch = Launch {
-        arguments: &arguments,
-        ..Launch::new(driver, files, &folder, Path::new(""), confines)
-    };
+    let mut launch = Launch::new(driver, files, &folder, Path::new(""), confines);
+    launch.arguments = &arguments;
     let control = Control::new(0).expect("descriptors");
     let ran = compile::run(&place.sandbox, &launch, 60_000, false, &control);
     let ran = ran.expect("a compile");

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::unistd::{Gid, Pid, Uid};
+use nix::unistd::Pid;
 
 use crate::log::{self, Level as Loud};
 pub use crate::privileges::Confines;
@@ -131,9 +131,9 @@ impl Folder {
     fn give_to(&self, user: u32) -> io::Result<()> {
         let mut left = vec![self.path.clone()];
         while let Some(path) = left.pop() {
-            nix::unistd::chown(&path, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?;
-            // Only folders and files of our own making are there yet.
-            if path.is_dir() {
+            // No link is followed, though none should be there yet.
+            std::os::unix::fs::lchown(&path, Some(user), Some(user))?;
+            if fs::symlink_metadata(&path)?.is_dir() {
                 for entry in fs::read_dir(&path)? {
                     left.push(entry?.path());
                 }

@@ -16,8 +16,11 @@ use hg_worker_lite::control::Control;
 use hg_worker_lite::sandbox::{Confines, Folder, Launch, Level, Sandbox};
 use tempfile::TempDir;
 
-/// What the canary file says: whatever shows it has read the file.
+/// Whatever shows this has read the canary file.
 pub const CANARY: &str = "canary_4f1d9c";
+/// What is in that file: an option that no compiler knows, text that none compiles
+/// and an instruction of no machine, so that it is quoted.
+const SECRET: &str = "--canary_4f1d9c\ncanary_4f1d9c it\n";
 /// Tries everything when it is loaded, and once more as a program that is told
 /// what to do by its name.
 const EVIL: &str = r#"
@@ -76,7 +79,8 @@ int main(int count, char **words) {
         return 0;
     }
     if (!strcmp(what, "signals")) {
-        printf("%d\n", kill(-1, 0));
+        /* The worker, or in a namespace of their own anybody. */
+        printf("%d\n", kill(getppid() == 1 ? -1 : getppid(), 0));
         return 0;
     }
     if (!strcmp(what, "session")) {
@@ -105,6 +109,15 @@ pub struct Row {
     pub source: Option<String>,
     /// It is in the source: no table of arguments sees it.
     pub in_text: bool,
+    /// Compilers believe that the file is empty, since its length is given as 0.
+    pub toothless: bool,
+}
+
+impl Row {
+    /// For messages.
+    pub fn title(&self) -> String {
+        format!("{}: {}", self.driver, self.name)
+    }
 }
 
 /// The place, with everything on it.
@@ -137,17 +150,14 @@ impl Ground {
             let mode = fs::Permissions::from_mode(0o777);
             fs::set_permissions(outside.join(folder), mode).expect("a mode");
         }
-        fs::write(ground.secret(), CANARY).expect("a canary");
-        let header = format!("static const char *read_it = \"{CANARY}\";\n");
+        fs::write(ground.secret(), SECRET).expect("a canary");
+        let header = format!("const char *read_it = \"{CANARY}\";\n");
         fs::write(outside.join("usr/include/canary.h"), header).expect("a header");
         fs::write(outside.join("evil.specs"), specs()).expect("specs");
         let source = outside.join("evil.c");
         fs::write(&source, EVIL).expect("a source");
         let port = ground.listener.local_addr().expect("its address").port();
-        for (output, more) in [
-            ("evil.so", &["-shared", "-fPIC"][..]),
-            ("bin/as", &[]),
-        ] {
+        for (output, more) in [("evil.so", &["-shared", "-fPIC"][..]), ("bin/as", &[])] {
             let status = Command::new("gcc")
                 .args(more)
                 .arg("-w")
@@ -169,7 +179,11 @@ impl Ground {
 
     /// Where nothing may appear.
     pub fn outside(&self) -> PathBuf {
-        self.place.path().canonicalize().expect("a path").join("outside")
+        self.place
+            .path()
+            .canonicalize()
+            .expect("a path")
+            .join("outside")
     }
 
     /// What nobody may read.
@@ -211,11 +225,8 @@ impl Ground {
     /// What has got out since the last time this was asked.
     pub fn breaches(&self, folder: &Folder, said: &[&[u8]]) -> Vec<String> {
         let mut found = Vec::new();
-        let shows = |bytes: &[u8]| {
-            [CANARY.as_bytes(), b"HG_TASK_ROOT="]
-                .iter()
-                .any(|words| bytes.windows(words.len()).any(|at| at == *words))
-        };
+        let canary = CANARY.as_bytes();
+        let shows = |bytes: &[u8]| bytes.windows(canary.len()).any(|at| at == canary);
         if said.iter().any(|bytes| shows(bytes)) {
             found.push("it says what it may not know".to_owned());
         }
@@ -236,9 +247,9 @@ impl Ground {
             fs::remove_file(file).expect("a file to remove");
         }
         let canary = fs::read_to_string(self.secret());
-        if canary.as_deref().ok() != Some(CANARY) {
+        if canary.as_deref().ok() != Some(SECRET) {
             found.push("the canary is another".to_owned());
-            fs::write(self.secret(), CANARY).expect("a canary");
+            fs::write(self.secret(), SECRET).expect("a canary");
         }
         if self.listener.accept().is_ok() {
             found.push("the listener was reached".to_owned());
@@ -291,10 +302,11 @@ pub fn run(
     wall_ms_max: u32,
 ) -> Result<Ran, Failure> {
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-    let launch = Launch {
-        arguments: &arguments,
-        ..Launch::new(driver, files, folder, Path::new(""), confines())
-    };
+    let mut launch = Launch::new(driver, files, folder, Path::new(""), confines());
+    launch.arguments = &arguments;
+    // Its own environment is the first that a compiler finds in /proc.
+    let environment = [("A".into(), CANARY.into())];
+    launch.environment = &environment;
     let control = Control::new(0).expect("descriptors");
     compile::run(sandbox, &launch, wall_ms_max, false, &control).map_err(|error| match error {
         CompileError::Failed(failure) => failure,
