@@ -7,8 +7,9 @@ mod ground;
 mod rows;
 
 use std::collections::HashMap;
-use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hg_coord::grpc::Client;
@@ -17,11 +18,13 @@ use hg_proto::probe;
 use hg_proto::toolchain::Language;
 use hg_proto::v1::{self, SubmitRequest, failure::Code, submit_request, submit_response};
 use hg_tests::command::{run_within, scrubbed};
+use hg_tests::daemon::Daemon;
 use hg_tests::grid::Grid;
 use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
 use hg_tests::{leftover, skip};
 use hg_worker_lite::sandbox::{Folder, Level, Sandbox};
+use nix::libc;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 
@@ -494,18 +497,109 @@ fn places(target: &Target) {
     }
 }
 
-#[test]
-fn a_sandbox_that_is_unknown_is_none() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().join("state");
-    fs::create_dir(&state).expect("a folder");
-    let mut command = scrubbed(&programs().worker, folder.path(), folder.path());
+/// Refuses to a program what Docker's default profile refuses to it; `more`: and
+/// these system calls.
+fn refuse(command: &mut Command, more: &'static [libc::c_long]) {
+    let op = |code: u32, k: u32, jt, jf| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let (load, equal, any_bit, end) = (0x20, 0x15, 0x45, 0x06);
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let mut program = vec![op(load, 0, 0, 0)];
+    let calls = [libc::SYS_unshare, libc::SYS_mount, libc::SYS_setns];
+    for call in calls.iter().chain(more) {
+        program.push(op(equal, *call as u32, 0, 1));
+        program.push(op(end, refused, 0, 0));
+    }
+    program.push(op(equal, libc::SYS_clone as u32, 0, 3));
+    program.push(op(load, 16, 0, 0));
+    program.push(op(any_bit, libc::CLONE_NEWUSER as u32, 0, 1));
+    program.push(op(end, refused, 0, 0));
+    program.push(op(end, libc::SECCOMP_RET_ALLOW, 0, 0));
+    let install = move || {
+        let filter = libc::sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_ptr().cast_mut(),
+        };
+        // SAFETY: plain system calls on memory that outlives them.
+        let installed = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, 2, &filter) == 0
+        };
+        match installed {
+            true => Ok(()),
+            false => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec, only system calls are made.
+    unsafe { command.pre_exec(install) };
+}
+
+/// A worker that dials in vain, with `arguments`.
+fn lonely_worker(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = scrubbed(&programs().worker, folder, folder);
     command
-        .args(["serve", "--coordinator", "127.0.0.1:1", "--http", "off"])
-        .args(["--sandbox", "wishful", "--state"])
-        .arg(&state);
-    let outcome = run_within(&mut command, PATIENCE);
+        .args(["serve", "--coordinator", "127.0.0.1:1"])
+        .args(["--http", "127.0.0.1:0", "--state"])
+        .arg(folder.join("state"))
+        .args(arguments);
+    command
+}
+
+#[test]
+fn where_there_are_no_namespaces_it_says_what_it_lacks() {
+    let landlock = hg_worker_lite::landlock::version();
+    if let Err(why) = &landlock {
+        skip("Landlock", &why.to_string());
+    }
+    let cases: [(&[libc::c_long], &str, &[&str]); 2] = [
+        (
+            &[],
+            if landlock.is_ok() {
+                "landlock"
+            } else {
+                "folder"
+            },
+            &["not full: no namespaces", "a seccomp filter is in force"],
+        ),
+        // landlock_create_ruleset, on every machine.
+        (
+            &[444],
+            "folder",
+            &[
+                "not full",
+                "not landlock",
+                "can read other files",
+                "can connect",
+            ],
+        ),
+    ];
+    for (refused, level, words) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = lonely_worker(folder.path(), &[]);
+        refuse(&mut command, refused);
+        let worker = Daemon::start("worker", &mut command, folder.path().join("log"));
+        let said = worker.stderr();
+        let line = format!("warn: sandbox: {level}: ");
+        assert!(said.contains(&line), "{said}");
+        for words in words {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        drop(worker);
+        let mut command = lonely_worker(folder.path(), &["--sandbox", "require"]);
+        refuse(&mut command, refused);
+        let outcome = run_within(&mut command, PATIENCE);
+        assert_eq!(outcome.code, Some(2), "{}", outcome.words());
+        let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        assert!(said.contains("--sandbox require: not full: "), "{said}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let outcome = run_within(
+        &mut lonely_worker(folder.path(), &["--sandbox", "wishful"]),
+        PATIENCE,
+    );
     assert_eq!(outcome.code, Some(2), "{}", outcome.words());
-    let stderr = String::from_utf8_lossy(&outcome.stderr).into_owned();
-    assert!(stderr.contains("not auto, require or off"), "{stderr}");
 }
