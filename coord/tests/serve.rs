@@ -181,6 +181,7 @@ fn hello(name: &str, slots: u32) -> from_worker::Kind {
         os: "linux".into(),
         speed_milli: 0,
         toolchains: vec![toolchain()],
+        sandbox: "full".into(),
     })
 }
 

@@ -12,6 +12,7 @@ use hg_proto::PROTOCOL_VERSION;
 use hg_proto::limits::{NAME_BYTES_MAX, SLOTS_MAX};
 use hg_proto::v1::Hello;
 
+use crate::groups::Groups;
 use crate::http;
 use crate::log::{self, Level};
 use crate::machine;
@@ -193,8 +194,16 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
         _ => Scratch::Auto,
     };
     let state = State::open(&folder, &scratch).map_err(|error| error.to_string())?;
+    // Before there are processes that would have to move.
+    let groups = Groups::take().unwrap_or_else(|error| {
+        log::line(Level::Warn, format_args!("no control groups: {error}"));
+        None
+    });
     let watchdog = Watchdog::start(&state.tasks()).map_err(|error| format!("watchdog: {error}"))?;
-    let sandbox = Sandbox::measure(&state.folder, &state.tasks(), wanted)?;
+    let mut sandbox = Sandbox::measure(&state.folder, &state.tasks(), wanted)?;
+    if let Some(groups) = groups {
+        sandbox.divide(groups);
+    }
     sandbox.tell();
     hello.sandbox = sandbox.level().name().to_owned();
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);

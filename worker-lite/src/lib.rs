@@ -22,6 +22,7 @@ pub mod usage;
 
 pub mod gate;
 
+pub mod groups;
 pub mod privileges;
 #[cfg(target_os = "linux")]
 pub mod escape;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::Pid;
 
+use crate::groups::{Group, Groups};
 use crate::log::{self, Level as Loud};
 pub use crate::privileges::Confines;
 use crate::sandbox_portable;
@@ -33,7 +34,10 @@ pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Whom compiles of a worker of root's run as: nobody, by its usual number.
 #[cfg(target_os = "linux")]
 const NOBODY: u32 = 65534;
+/// Processes and threads of one compile, where a compile's can be counted.
+pub(crate) const PROCESSES_MAX: u64 = 64;
 /// Roots that are kept ready; each is some small files.
+#[cfg(target_os = "linux")]
 const ROOTS_MAX: usize = 64;
 /// What breaking out may take.
 #[cfg(target_os = "linux")]
@@ -172,6 +176,8 @@ pub struct Launch<'a> {
     pub confines: Confines,
     /// Whom it runs as, if not us; set by [`Sandbox::start`].
     pub(crate) user: Option<u32>,
+    /// Where it runs, before it does anything; set as `user` is.
+    pub(crate) group: Option<&'a Group>,
     /// Instead of the compiler: what to try.
     #[cfg(target_os = "linux")]
     pub(crate) escape: Option<&'a Targets>,
@@ -196,6 +202,7 @@ impl<'a> Launch<'a> {
             directory,
             confines,
             user: None,
+            group: None,
             #[cfg(target_os = "linux")]
             escape: None,
         }
@@ -255,6 +262,8 @@ pub struct Started {
     pub stdout: Option<OwnedFd>,
     /// What it says, until somebody takes it.
     pub stderr: Option<OwnedFd>,
+    /// Where it runs; whatever is left there ends with this.
+    pub(crate) group: Option<Group>,
     /// That process only stands for the compiler.
     #[cfg(target_os = "linux")]
     pub(crate) init: Option<Init>,
@@ -294,6 +303,8 @@ pub struct Sandbox {
     user: Option<u32>,
     /// Why there is no more, for people; empty: there is no more.
     lacks: String,
+    /// Where each compile can have a control group.
+    groups: Option<Groups>,
     #[cfg(target_os = "linux")]
     roots: Roots,
 }
@@ -315,13 +326,42 @@ impl Sandbox {
         &self.lacks
     }
 
+    /// Each compile gets a control group of its own from now on.
+    pub fn divide(&mut self, groups: Groups) {
+        self.groups = Some(groups);
+    }
+
+    /// Starts a compiler.
+    ///
+    /// # Errors
+    /// It can't be run, or not so confined.
+    pub fn start(&self, launch: &Launch<'_>) -> io::Result<Started> {
+        if let Some(user) = self.user {
+            launch.folder.give_to(user)?;
+        }
+        let bounded =
+            |groups: &Groups| groups.group(launch.confines.memory_bytes_max, PROCESSES_MAX);
+        let group = self.groups.as_ref().map(bounded).transpose()?;
+        let mut started = self.start_as(&Launch {
+            user: self.user,
+            group: group.as_ref(),
+            ..*launch
+        })?;
+        started.group = group;
+        Ok(started)
+    }
+
     /// Says in the log what there is.
     pub fn tell(&self) {
+        let groups = match self.groups {
+            Some(_) => ", with a control group for each compile",
+            None => "",
+        };
         match self.level {
-            Level::Full => log::line(Loud::Info, format_args!("sandbox: full")),
+            Level::Full => log::line(Loud::Info, format_args!("sandbox: full{groups}")),
             level => log::line(
                 Loud::Warn,
-                format_args!("sandbox: {}: {}", level.name(), self.lacks),
+                format_args!("sandbox: {}{groups}: {}", level.name(), self.lacks),
             ),
         }
     }
@@ -376,6 +416,7 @@ impl Sandbox {
             level,
             user: user(tasks).map_err(place)?,
             lacks: String::new(),
+            groups: None,
             roots: Roots::in_place(state.join("roots")).map_err(place)?,
         };
         let reached = sandbox
@@ -437,18 +478,7 @@ impl Sandbox {
         Ok(reached.and_network(listener.accept().is_ok()))
     }
 
-    /// Starts a compiler.
-    ///
-    /// # Errors
-    /// It can't be run, or not so confined.
-    pub fn start(&self, launch: &Launch<'_>) -> io::Result<Started> {
-        if let Some(user) = self.user {
-            launch.folder.give_to(user)?;
-        }
-        let launch = &Launch {
-            user: self.user,
-            ..*launch
-        };
+    fn start_as(&self, launch: &Launch<'_>) -> io::Result<Started> {
         match self.level {
             Level::Full => sandbox_linux::start(&*self.roots.of(launch.files)?, launch),
             Level::Landlock => sandbox_portable::start(launch, true),
@@ -536,15 +566,12 @@ impl Sandbox {
                 level: Level::Folder,
                 user: None,
                 lacks: lacks.to_owned(),
+                groups: None,
             }),
         }
     }
 
-    /// Starts a compiler.
-    ///
-    /// # Errors
-    /// It can't be run.
-    pub fn start(&self, launch: &Launch<'_>) -> io::Result<Started> {
+    fn start_as(&self, launch: &Launch<'_>) -> io::Result<Started> {
         sandbox_portable::start(launch, false)
     }
 

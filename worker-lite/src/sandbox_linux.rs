@@ -22,9 +22,10 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getegid, geteuid, setpgid};
 
 use crate::escape::{self, Targets};
+use crate::groups::Group;
 use crate::privileges::{self, Confines};
 use crate::root::{Entry, Layout, TASK};
-use crate::sandbox::{Ended, Launch, Started};
+use crate::sandbox::{Ended, Launch, PROCESSES_MAX, Started};
 use crate::seccomp::Filter;
 
 const NAMESPACES: c_int = libc::CLONE_NEWUSER
@@ -33,8 +34,6 @@ const NAMESPACES: c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS;
-/// Processes and threads of one compile, init among them.
-const PROCESSES_MAX: u64 = 64;
 /// The first Linux that counts a user's processes by user namespace.
 const COUNTED_BY_NAMESPACE: (u32, u32) = (5, 14);
 /// What init has open: the compiler's three, and its own two.
@@ -206,6 +205,7 @@ struct Plan<'a> {
     environment: Vec<*const c_char>,
     confines: Confines,
     user: Option<u32>,
+    group: Option<&'a Group>,
     escape: Option<&'a Targets>,
 }
 
@@ -233,6 +233,7 @@ pub fn start(root: &Root, launch: &Launch<'_>) -> io::Result<Started> {
         environment: pointers(&variables),
         confines: launch.confines,
         user: launch.user,
+        group: launch.group,
         escape: launch.escape,
     };
     spawn(&plan)
@@ -282,17 +283,16 @@ fn spawn(plan: &Plan<'_>) -> io::Result<Started> {
     let pid = cloned.map_err(|error| said("no namespaces for us", error))?;
     // The child does the same: whoever is first.
     let _ = setpgid(pid, pid);
-    if let Err(error) =
-        map_users(pid, plan.user).and_then(|()| nix::unistd::write(&go, b"g").map_err(Into::into))
-    {
+    if let Err(error) = admit(pid, plan, &go) {
         let _ = kill(pid, Signal::SIGKILL);
         let _ = waitpid(pid, None);
-        return Err(said("its users", error));
+        return Err(error);
     }
     Ok(Started {
         pid,
         stdout: Some(stdout.into()),
         stderr: Some(stderr.into()),
+        group: None,
         init: Some(Init {
             report: report.into(),
             mounts: plan
@@ -303,6 +303,18 @@ fn spawn(plan: &Plan<'_>) -> io::Result<Started> {
                 .collect(),
         }),
     })
+}
+
+/// What init waits for, and lets it go on.
+fn admit(pid: Pid, plan: &Plan<'_>, go: &impl std::os::fd::AsFd) -> io::Result<()> {
+    map_users(pid, plan.user).map_err(|error| said("its users", error))?;
+    if let Some(group) = plan.group {
+        group
+            .add(pid)
+            .map_err(|error| said("its control group", error))?;
+    }
+    nix::unistd::write(go, b"g")?;
+    Ok(())
 }
 
 fn said(what: &str, error: io::Error) -> io::Error {

@@ -39,8 +39,15 @@ pub fn start(launch: &Launch<'_>, strict: bool) -> io::Result<Started> {
         });
     }
     let mut child = command.spawn()?;
+    let pid = Pid::from_raw(child.id() as libc::pid_t);
+    if let Some(Err(error)) = launch.group.map(|group| group.add(pid)) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error);
+    }
     Ok(Started {
-        pid: Pid::from_raw(child.id() as libc::pid_t),
+        pid,
+        group: None,
         stdout: child.stdout.take().map(Into::into),
         stderr: child.stderr.take().map(Into::into),
         #[cfg(target_os = "linux")]

@@ -284,7 +284,7 @@ mod tests {
         fs::write(closed.join("closed/file"), "").unwrap();
         std::os::unix::fs::symlink("/etc", closed.join("link")).unwrap();
         for path in [closed.join("closed"), closed] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         }
         remove_tree(&top).unwrap();
         assert!(!top.exists() && Path::new("/etc").exists());
