@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 /// Links that one path may lead through, as the kernel's own bound is.
@@ -152,7 +152,11 @@ impl Layout {
     /// # Errors
     /// The file system says no.
     pub fn write(&self, skeleton: &Path) -> io::Result<()> {
-        let folder = |path: &Path| DirBuilder::new().mode(0o755).create(path);
+        // Whatever the worker's umask is: a compile may run as somebody else.
+        let folder = |path: &Path| {
+            DirBuilder::new().mode(0o755).create(path)?;
+            fs::set_permissions(path, Permissions::from_mode(0o755))
+        };
         folder(skeleton)?;
         for (path, entry) in self.entries().filter(|(path, _)| !self.is_in_tree(path)) {
             let at = skeleton.join(path.strip_prefix("/").unwrap_or(path));

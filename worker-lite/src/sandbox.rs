@@ -3,15 +3,12 @@
 //! by trying to break out. Facade over `sandbox_linux` and `sandbox_portable`;
 //! unaware of the link and of how the compile is watched.
 
-use std::collections::HashMap;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::Pid;
 
@@ -25,8 +22,7 @@ use crate::state::{TASK_ROOT_VARIABLE, make_private, remove_tree};
 use crate::{
     escape::{Reached, Targets},
     privileges,
-    root::Layout,
-    sandbox_linux::{self, Init, Root},
+    sandbox_linux::{self, Init, Roots},
 };
 
 /// Where a compiler finds its helpers.
@@ -36,9 +32,6 @@ pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const NOBODY: u32 = 65534;
 /// Processes and threads of one compile, where a compile's can be counted.
 pub(crate) const PROCESSES_MAX: u64 = 64;
-/// Roots that are kept ready; each is some small files.
-#[cfg(target_os = "linux")]
-const ROOTS_MAX: usize = 64;
 /// What breaking out may take.
 #[cfg(target_os = "linux")]
 const ESCAPE_MS_MAX: u16 = 10_000;
@@ -232,25 +225,6 @@ impl<'a> Launch<'a> {
         all.extend(own.into_iter().map(|(name, value)| (name.into(), value)));
         all
     }
-
-    /// The command line as execve(2) takes it.
-    pub(crate) fn words(&self) -> io::Result<Vec<CString>> {
-        let words = std::iter::once(self.driver.as_os_str());
-        let words = words.chain(self.arguments.iter().map(OsString::as_os_str));
-        words.map(|word| text(word.as_bytes().to_vec())).collect()
-    }
-
-    /// The environment as execve(2) takes it.
-    pub(crate) fn variables(&self, task: &Path) -> io::Result<Vec<CString>> {
-        let join = |(name, value): (OsString, OsString)| {
-            text([name.as_bytes(), b"=", value.as_bytes()].concat())
-        };
-        self.environment_at(task).into_iter().map(join).collect()
-    }
-}
-
-fn text(bytes: Vec<u8>) -> io::Result<CString> {
-    CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
 }
 
 /// A process that was started, leader of a group of its own.
@@ -480,7 +454,7 @@ impl Sandbox {
 
     fn start_as(&self, launch: &Launch<'_>) -> io::Result<Started> {
         match self.level {
-            Level::Full => sandbox_linux::start(&*self.roots.of(launch.files)?, launch),
+            Level::Full => sandbox_linux::start(&self.roots.of(launch.files)?, launch),
             Level::Landlock => sandbox_portable::start(launch, true),
             Level::Folder => sandbox_portable::start(launch, false),
         }
@@ -501,55 +475,6 @@ fn user(tasks: &Path) -> io::Result<Option<u32>> {
     // In a container, that number may be nobody's at all.
     let folder = Folder::create(tasks, "user")?;
     Ok(folder.give_to(NOBODY).is_ok().then_some(NOBODY))
-}
-
-/// Roots by what is in them, each written once.
-#[cfg(target_os = "linux")]
-struct Roots {
-    place: PathBuf,
-    known: Mutex<Known>,
-}
-
-#[cfg(target_os = "linux")]
-#[derive(Default)]
-struct Known {
-    roots: HashMap<Vec<PathBuf>, Arc<Root>>,
-    made: u64,
-}
-
-#[cfg(target_os = "linux")]
-impl Roots {
-    fn in_place(place: PathBuf) -> io::Result<Self> {
-        remove_tree(&place)?;
-        make_private(&place)?;
-        // As compilers find it mounted: links on the way are not theirs.
-        let place = place.canonicalize()?;
-        Ok(Roots {
-            place,
-            known: Mutex::default(),
-        })
-    }
-
-    fn of(&self, files: &[PathBuf]) -> io::Result<Arc<Root>> {
-        // No code panics while it holds the lock, and what it guards is whole.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = known.roots.get(files) {
-            return Ok(root.clone());
-        }
-        if known.roots.len() >= ROOTS_MAX {
-            known.roots.clear();
-        }
-        known.made += 1;
-        let skeleton = self.place.join(known.made.to_string());
-        let root = Arc::new(Root::new(&Layout::of(files)?, &skeleton)?);
-        known.roots.insert(files.to_vec(), root.clone());
-        Ok(root)
-    }
-
-    fn forget(&self, files: &[PathBuf]) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.roots.remove(files);
-    }
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -8,12 +8,14 @@
 //! that is left in there. Worker and init are several-threaded and forked: between
 //! clone and exec only system calls are made.
 
-use std::ffi::CString;
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::libc::{self, c_char, c_int, c_ulong};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
@@ -27,6 +29,7 @@ use crate::privileges::{self, Confines};
 use crate::root::{Entry, Layout, TASK};
 use crate::sandbox::{Ended, Launch, PROCESSES_MAX, Started};
 use crate::seccomp::Filter;
+use crate::state::{make_private, remove_tree};
 
 const NAMESPACES: c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
@@ -36,6 +39,8 @@ const NAMESPACES: c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS;
 /// The first Linux that counts a user's processes by user namespace.
 const COUNTED_BY_NAMESPACE: (u32, u32) = (5, 14);
+/// Roots that are kept ready; each is some small files.
+const ROOTS_MAX: usize = 64;
 /// What init has open: the compiler's three, and its own two.
 const REPORT: RawFd = 3;
 const GO: RawFd = 4;
@@ -122,6 +127,14 @@ impl Root {
     }
 }
 
+impl Drop for Root {
+    fn drop(&mut self) {
+        let skeleton = Path::new(OsStr::from_bytes(self.skeleton.as_bytes()));
+        // What stays is small, and goes at the next start.
+        let _ = remove_tree(skeleton);
+    }
+}
+
 /// Whether a limit on processes is one on this compile alone.
 fn counts_by_namespace() -> bool {
     let release = nix::sys::utsname::uname();
@@ -133,6 +146,61 @@ fn counts_by_namespace() -> bool {
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= COUNTED_BY_NAMESPACE,
         _ => false,
+    }
+}
+
+/// Roots by what is in them, each written once.
+pub struct Roots {
+    place: PathBuf,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    roots: HashMap<Vec<PathBuf>, Arc<Root>>,
+    made: u64,
+}
+
+impl Roots {
+    /// None yet; they will lie in `place`, which is emptied.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn in_place(place: PathBuf) -> io::Result<Self> {
+        remove_tree(&place)?;
+        make_private(&place)?;
+        // As compilers find it mounted: links on the way are not theirs.
+        let place = place.canonicalize()?;
+        Ok(Roots {
+            place,
+            known: Mutex::default(),
+        })
+    }
+
+    /// The root that shows `files`.
+    ///
+    /// # Errors
+    /// One of them is not there, or the file system says no.
+    pub fn of(&self, files: &[PathBuf]) -> io::Result<Arc<Root>> {
+        // No code panics while it holds the lock, and what it guards is whole.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = known.roots.get(files) {
+            return Ok(root.clone());
+        }
+        if known.roots.len() >= ROOTS_MAX {
+            known.roots.clear();
+        }
+        known.made += 1;
+        let skeleton = self.place.join(known.made.to_string());
+        let root = Arc::new(Root::new(&Layout::of(files)?, &skeleton)?);
+        known.roots.insert(files.to_vec(), root.clone());
+        Ok(root)
+    }
+
+    /// What is known of how to show `files` is wrong.
+    pub fn forget(&self, files: &[PathBuf]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.roots.remove(files);
     }
 }
 
@@ -196,7 +264,7 @@ const REPORT_BYTES: usize = size_of::<Report>();
 
 /// Everything that the child needs, in the form in which the kernel takes it.
 struct Plan<'a> {
-    root: &'a Root,
+    root: &'a Arc<Root>,
     task: CString,
     task_flags: c_ulong,
     directory: CString,
@@ -214,9 +282,8 @@ struct Plan<'a> {
 ///
 /// # Errors
 /// There are no namespaces, or no descriptors and processes.
-pub fn start(root: &Root, launch: &Launch<'_>) -> io::Result<Started> {
-    let words = launch.words()?;
-    let variables = launch.variables(Path::new(TASK))?;
+pub fn start(root: &Arc<Root>, launch: &Launch<'_>) -> io::Result<Started> {
+    let (words, variables) = (words(launch)?, variables(launch)?);
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         let texts = texts.iter().map(|text| text.as_ptr());
         texts.chain([std::ptr::null()]).collect()
@@ -237,6 +304,20 @@ pub fn start(root: &Root, launch: &Launch<'_>) -> io::Result<Started> {
         escape: launch.escape,
     };
     spawn(&plan)
+}
+
+/// The command line as execve(2) takes it.
+fn words(launch: &Launch<'_>) -> io::Result<Vec<CString>> {
+    let words = std::iter::once(launch.driver.as_os_str());
+    let words = words.chain(launch.arguments.iter().map(OsString::as_os_str));
+    words.map(|word| c(word.as_bytes())).collect()
+}
+
+/// The environment as execve(2) takes it.
+fn variables(launch: &Launch<'_>) -> io::Result<Vec<CString>> {
+    let all = launch.environment_at(Path::new(TASK)).into_iter();
+    all.map(|(name, value)| c(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+        .collect()
 }
 
 fn spawn(plan: &Plan<'_>) -> io::Result<Started> {
@@ -295,12 +376,7 @@ fn spawn(plan: &Plan<'_>) -> io::Result<Started> {
         group: None,
         init: Some(Init {
             report: report.into(),
-            mounts: plan
-                .root
-                .mounts
-                .iter()
-                .map(|mount| mount.source.clone())
-                .collect(),
+            root: plan.root.clone(),
         }),
     })
 }
@@ -340,7 +416,8 @@ fn map_users(pid: Pid, user: Option<u32>) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Init {
     report: OwnedFd,
-    mounts: Vec<CString>,
+    /// Must stay while init works on it.
+    root: Arc<Root>,
 }
 
 impl Init {
@@ -363,9 +440,9 @@ impl Init {
         let step = STEPS.iter().find(|(step, _)| *step as i32 == report.value);
         let mut what = step.map_or("?", |(_, words)| words).to_owned();
         if report.value == Step::File as i32
-            && let Some(source) = self.mounts.get(report.mount as usize)
+            && let Some(mount) = self.root.mounts.get(report.mount as usize)
         {
-            what = format!("{what} {}", source.to_string_lossy());
+            what = format!("{what} {}", mount.source.to_string_lossy());
         }
         Err(said(&what, io::Error::from_raw_os_error(report.errno)))
     }
