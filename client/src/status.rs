@@ -160,6 +160,7 @@ fn worker_json(worker: &Worker) -> Value {
         "speed_milli": worker.speed_milli,
         "slots_now": worker.slots_now,
         "slots_why": worker.slots_why,
+        "sandbox": worker.sandbox,
         "toolchains": toolchains,
     })
 }
@@ -176,6 +177,7 @@ fn workers_text(workers: &[Worker]) -> String {
             "MEMORY FREE",
             "TASKS",
             "FAILED",
+            "SANDBOX",
             "STATE",
         ]
         .map(str::to_owned),
@@ -191,10 +193,11 @@ fn workers_text(workers: &[Worker]) -> String {
             format!("{} MiB", worker.memory_available_bytes >> 20),
             worker.tasks_finished.to_string(),
             worker.tasks_failed.to_string(),
+            sandbox(worker),
             state(worker),
         ]);
     }
-    let mut widths = [0; 10];
+    let mut widths = [0; 11];
     for row in &table {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -211,6 +214,14 @@ fn workers_text(workers: &[Worker]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What holds compiles there; a worker of an older version does not say.
+fn sandbox(worker: &Worker) -> String {
+    match worker.sandbox.as_str() {
+        "" => "?".to_owned(),
+        level => printable(level),
+    }
 }
 
 /// Whether tasks go there, and why fewer than there are slots.
@@ -253,12 +264,13 @@ mod tests {
             slots_now: 3,
             slots_why: "heat".into(),
             circuit: "open".into(),
+            sandbox: "full\n".into(),
             ..Worker::default()
         };
         let text = workers_text(&[worker]);
         assert_eq!(text.lines().count(), 2);
         assert!(!text.contains('\u{1b}'));
-        assert!(text.contains("0/3"));
+        assert!(text.contains("0/3") && text.contains("full\u{fffd}"));
         assert!(text.contains("failing, 1 slots fewer: heat"));
     }
 }

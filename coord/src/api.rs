@@ -280,6 +280,7 @@ fn worker(worker: &v1::Worker) -> Value {
         "speed_milli": worker.speed_milli,
         "slots_now": worker.slots_now,
         "slots_why": worker.slots_why,
+        "sandbox": worker.sandbox,
     })
 }
 

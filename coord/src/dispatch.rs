@@ -644,6 +644,7 @@ impl Hub {
                 speed_milli: (worker.pace.speed * 1e3) as u32,
                 slots_now: worker.slots(),
                 slots_why: state.slots_why.get(&id).cloned().unwrap_or_default(),
+                sandbox: worker.spec.sandbox.clone(),
             }
         });
         list.collect()

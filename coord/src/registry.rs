@@ -30,6 +30,8 @@ pub struct WorkerSpec {
     pub architecture: String,
     /// Of its operating system.
     pub os: String,
+    /// What holds compiles there, as it measured.
+    pub sandbox: String,
     /// Where it dials from.
     pub address: String,
     /// Processor cores.

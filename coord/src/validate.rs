@@ -238,6 +238,7 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
         version: label(&hello.program_version, LABEL_BYTES_MAX),
         architecture: label(&hello.architecture, LABEL_BYTES_MAX),
         os: label(&hello.os, LABEL_BYTES_MAX),
+        sandbox: label(&hello.sandbox, LABEL_BYTES_MAX),
         address,
         cores: hello.cores,
         memory_bytes: hello.memory_bytes,
@@ -424,11 +425,13 @@ mod tests {
             name: "pi\n4".into(),
             instance: vec![1; 16],
             slots: 4,
+            sandbox: "fu\x1bll".into(),
             toolchains: vec![toolchain(), toolchain()],
             ..v1::Hello::default()
         };
         let spec = hello(good.clone(), "a".into()).unwrap();
         assert_eq!((spec.name.as_str(), spec.digests.len()), ("pi4", 1));
+        assert_eq!(spec.sandbox, "full");
         let bad = [
             v1::Hello {
                 protocol_version: 0,

@@ -184,6 +184,7 @@ fn hello(name: &str, slots: u32) -> from_worker::Kind {
         speed_milli: 0,
         toolchains: vec![toolchain()],
         token: String::new(),
+        sandbox: "full".into(),
     })
 }
 

@@ -50,6 +50,9 @@ pub struct Probe {
     pub cxx: Option<Digest>,
     /// What it found around itself: clang takes headers from the gcc that it finds.
     pub surroundings: Digest,
+    /// Every file that took part, by the path at which it is looked for, and the
+    /// folders that clang looks into. Sorted; links are not resolved.
+    pub files: Vec<PathBuf>,
 }
 
 /// Why a file is no compiler of ours.
@@ -144,6 +147,7 @@ impl Look {
         let surroundings = self.surroundings(&banner).map_err(failed)?;
         if family == Family::Clang {
             self.configurations(driver, &target);
+            self.resources(driver).map_err(failed)?;
         }
         // A program that runs another gcc, with options of its own perhaps.
         let mut lines = banner.lines();
@@ -175,6 +179,7 @@ impl Look {
             c: id(Language::C, c),
             cxx: id(Language::Cxx, cxx),
             surroundings,
+            files: self.files.keys().cloned().collect(),
         })
     }
 
@@ -188,12 +193,27 @@ impl Look {
             hasher.field(what.as_bytes());
             hasher.field(path.as_bytes());
             if let Some(folder) = Path::new(path).parent() {
-                let stat = Stat::of(&fs::metadata(folder)?);
-                let none = Hasher::new().finish();
-                self.files.insert(folder.to_path_buf(), (stat, none));
+                self.folder(folder)?;
             }
         }
         Ok(hasher.finish())
+    }
+
+    /// Where clang has its own headers and lists; some installations have none.
+    fn resources(&mut self, driver: &Path) -> io::Result<()> {
+        let folder = ask(driver, "-print-resource-dir")?;
+        if folder.is_absolute() && folder.is_dir() {
+            self.folder(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// A folder that counts by what lies in it, not by what that contains.
+    fn folder(&mut self, folder: &Path) -> io::Result<()> {
+        let stat = Stat::of(&fs::metadata(folder)?);
+        let none = Hasher::new().finish();
+        self.files.insert(folder.to_path_buf(), (stat, none));
+        Ok(())
     }
 
     /// Files that clang would read its options from.
@@ -372,9 +392,12 @@ fn ask(driver: &Path, question: &str) -> io::Result<PathBuf> {
     Ok(PathBuf::from(OsString::from_vec(answer)))
 }
 
-/// What the loader would load, as `ldd` asks it.
+/// What the loader would load with `program`, itself among it, as `ldd` asks it.
+///
+/// # Errors
+/// The program can't be run.
 #[cfg(target_os = "linux")]
-fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
     let output = quiet(program, &["--version"])
         .env("LD_TRACE_LOADED_OBJECTS", "1")
         .output()?;
@@ -402,8 +425,11 @@ fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The system's libraries are part of the system here.
+///
+/// # Errors
+/// None.
 #[cfg(not(target_os = "linux"))]
-fn libraries(_program: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn libraries(_program: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(Vec::new())
 }
 
@@ -487,7 +513,7 @@ struct Memo {
 
 fn memo_name(driver: &Path) -> String {
     let mut hasher = Hasher::new();
-    hasher.field(b"hybridgrid probe 2");
+    hasher.field(b"hybridgrid probe 3");
     hasher.field(driver.as_os_str().as_bytes());
     for name in STEERING {
         let value = env::var_os(name);
@@ -531,6 +557,11 @@ fn recall(file: &Path, driver: &Path) -> Option<Probe> {
         c: digest(memo.c)?,
         cxx: digest(memo.cxx)?,
         surroundings: Digest::try_from(&memo.surroundings[..]).ok()?,
+        files: memo
+            .files
+            .into_iter()
+            .map(|file| PathBuf::from(OsString::from_vec(file.path)))
+            .collect(),
     })
 }
 

@@ -54,6 +54,7 @@ pub async fn serve(
         speed_milli: 0,
         token: String::new(),
         toolchains,
+        sandbox: String::new(),
     };
     stream
         .write_all(&encoded(from_worker::Kind::Hello(hello)))

@@ -1,12 +1,13 @@
-//! Processes that should not be there any more: those that run in a folder or
-//! name it on their command line.
+//! Processes that should not be there any more: those that run in a folder, name
+//! it on their command line, or belong to a task in it, whose sandbox hides both.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// `pid command` of each process of this machine that lives in or below
-/// `folder` or has it in its arguments, zombies and ourselves left out.
+/// `folder`, has it in its arguments or is of a task's in it, zombies and ourselves
+/// left out.
 pub fn processes(folder: &Path) -> Vec<String> {
     let needle = folder.as_os_str().as_bytes();
     // A worker's task folder may be a link; processes know where it leads.
@@ -25,11 +26,11 @@ pub fn processes(folder: &Path) -> Vec<String> {
             continue;
         }
         let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(real));
-        if inside
-            || arguments
-                .windows(needle.len())
-                .any(|window| window == needle)
-        {
+        // A worker marks the processes of its tasks so.
+        let mark = [b"HG_TASK_ROOT=", needle].concat();
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let holds = |text: &[u8], words: &[u8]| text.windows(words.len()).any(|at| at == words);
+        if inside || holds(&arguments, needle) || holds(&environment, &mark) {
             let words = String::from_utf8_lossy(&arguments).replace('\0', " ");
             found.push(format!("{pid} {words}"));
         }

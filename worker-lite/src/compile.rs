@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use hg_proto::limits::STDIO_BYTES_MAX;
@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::control::Control;
+use crate::sandbox::{Launch, Sandbox, Started};
 use crate::validate::failure;
 
 /// Milliseconds between two looks at the compiler where the kernel has no pidfd.
@@ -53,30 +54,27 @@ fn failed<T>(code: Code, detail: impl Into<String>) -> Result<T, CompileError> {
     Err(CompileError::Failed(failure(code, detail)))
 }
 
-/// Runs `command` to its end, or to `wall_ms_max`, or until `control` is
-/// cancelled; `is_capped`: the task bounds its own memory. Whatever is left of its group is killed before this returns. The
-/// calling thread must be the one that made the command's process its child.
+/// Runs `launch` to its end, or to `wall_ms_max`, or until `control` is cancelled;
+/// `is_capped`: the task bounds its own memory. Whatever is left of its group is
+/// killed before this returns.
 ///
 /// # Errors
 /// See [`CompileError`].
 pub fn run(
-    mut command: Command,
+    sandbox: &Sandbox,
+    launch: &Launch<'_>,
     wall_ms_max: u32,
     is_capped: bool,
     control: &Control,
 ) -> Result<Ran, CompileError> {
     let begun = Instant::now();
-    let mut child = command.spawn().map_err(CompileError::Spawn)?;
-    // The descriptors of the pipes are the child's alone from here on.
-    drop(command);
-    let pid = Pid::from_raw(child.id() as libc::pid_t);
+    let mut started = sandbox.start(launch).map_err(CompileError::Spawn)?;
+    let pid = started.pid;
     control.started(pid);
-    let mut watch = Watch::new(
-        &mut child,
-        begun + Duration::from_millis(wall_ms_max.into()),
-    );
+    let deadline = begun + Duration::from_millis(wall_ms_max.into());
+    let mut watch = Watch::new(&mut started, deadline);
     let watched = watch.until_end(pid, control);
-    let (status, mut usage) = match watch.reaped.take() {
+    let (mut status, mut usage) = match watch.reaped.take() {
         Some(reaped) => reaped,
         // Watching failed: end it the hard way.
         None => {
@@ -87,6 +85,12 @@ pub fn run(
     .or_else(|error| failed(Code::Worker, format!("waiting for the compiler: {error}")))?;
     if let Err(error) = watched {
         return failed(Code::Worker, format!("watching the compiler: {error}"));
+    }
+    if let Some(ended) = started.ended().map_err(CompileError::Spawn)? {
+        status = ExitStatus::from_raw(ended.status);
+        usage.user_us = ended.user_us;
+        usage.system_us = ended.system_us;
+        usage.peak_memory_bytes = ended.peak_bytes;
     }
     usage.wall_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     let ran = Ran {
@@ -119,9 +123,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(pipe: Option<impl Into<OwnedFd>>) -> Self {
+    fn new(pipe: Option<OwnedFd>) -> Self {
         Stream {
-            pipe: pipe.map(Into::into),
+            pipe,
             bytes: Vec::new(),
             truncated: false,
         }
@@ -160,11 +164,11 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(child: &mut Child, deadline: Instant) -> Self {
+    fn new(started: &mut Started, deadline: Instant) -> Self {
         Watch {
-            stdout: Stream::new(child.stdout.take()),
-            stderr: Stream::new(child.stderr.take()),
-            pidfd: pidfd(child.id()),
+            stdout: Stream::new(started.stdout.take()),
+            stderr: Stream::new(started.stderr.take()),
+            pidfd: pidfd(started.pid),
             deadline,
             late: false,
             reaped: None,
@@ -254,11 +258,11 @@ impl Watch {
 
 /// A descriptor that is readable once the process has ended, where the kernel
 /// has such (Linux 5.3).
-fn pidfd(pid: u32) -> Option<OwnedFd> {
+fn pidfd(pid: Pid) -> Option<OwnedFd> {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: the call takes two numbers and gives a new descriptor or -1.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
         // SAFETY: a descriptor that the kernel just made and nobody else has.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
     }

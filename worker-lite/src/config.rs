@@ -15,11 +15,13 @@ use hg_proto::tls::Pki;
 use hg_proto::v1::Hello;
 
 use crate::access::{self, Access};
+use crate::groups::Groups;
 use crate::http;
 use crate::join;
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::Metrics;
+use crate::sandbox::{Sandbox, Wanted};
 use crate::scratch::Scratch;
 use crate::serve::{self, Serving};
 use crate::signals;
@@ -148,6 +150,16 @@ struct Serve {
     /// (/dev/shm) where there is plenty, else --state (default: auto)
     #[argh(option, arg_name = "auto|DIR")]
     scratch: Option<PathBuf>,
+
+    /// what holds compilers: auto for the best that this machine has, require to
+    /// refuse to start with less than the full one, off for a private folder alone
+    /// (default: auto)
+    #[argh(
+        option,
+        arg_name = "auto|require|off",
+        default = "String::from(\"auto\")"
+    )]
+    sandbox: String,
 }
 
 /// Runs the program as its command line says.
@@ -265,10 +277,12 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
         // may leave its token later.
         credentials::stored(&access.kept)?;
     }
-    let hello = hello(typed.slots, typed.name)?;
+    let mut hello = hello(typed.slots, typed.name)?;
     if !(0..=NICE_MAX).contains(&typed.nice) {
         return Err(format!("--nice {}: not 0 to {NICE_MAX}", typed.nice));
     }
+    let wanted = Wanted::from_name(&typed.sandbox)
+        .ok_or_else(|| format!("--sandbox {}: not auto, require or off", typed.sandbox))?;
     // Before any thread is there, and before a compile could need it.
     let signals = signals::listen().map_err(|error| format!("signals: {error}"))?;
     let scratch = match typed.scratch {
@@ -276,7 +290,18 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
         _ => Scratch::Auto,
     };
     let state = State::open(&folder, &scratch).map_err(|error| error.to_string())?;
+    // Before there are processes that would have to move.
+    let groups = Groups::take().unwrap_or_else(|error| {
+        log::line(Level::Warn, format_args!("no control groups: {error}"));
+        None
+    });
     let watchdog = Watchdog::start(&state.tasks()).map_err(|error| format!("watchdog: {error}"))?;
+    let mut sandbox = Sandbox::measure(&state.folder, &state.tasks(), wanted)?;
+    if let Some(groups) = groups {
+        sandbox.divide(groups);
+    }
+    sandbox.tell();
+    hello.sandbox = sandbox.level().name().to_owned();
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.slots.set(hello.slots.into());
     metrics.slots_now.set(hello.slots.into());
@@ -290,6 +315,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
         nice: typed.nice,
         dedicated: typed.dedicated,
         memo: state.toolchains(),
+        sandbox: Arc::new(sandbox),
         metrics,
         signals,
     };
@@ -340,6 +366,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
         toolchains: Vec::new(),
         speed_milli: speed::measure_milli(),
         token: String::new(),
+        sandbox: String::new(),
     })
 }
 

@@ -21,9 +21,25 @@ pub mod control;
 pub mod usage;
 
 pub mod gate;
+
+pub mod groups;
+pub mod privileges;
+#[cfg(target_os = "linux")]
+pub mod escape;
+#[cfg(target_os = "linux")]
+pub mod landlock;
+#[cfg(target_os = "linux")]
+pub mod root;
+#[cfg(target_os = "linux")]
+pub mod seccomp;
+
 pub mod sandbox;
+#[cfg(target_os = "linux")]
+mod sandbox_linux;
+mod sandbox_portable;
 
 pub mod compile;
+pub mod trial;
 
 pub mod task;
 

@@ -26,9 +26,11 @@ use crate::link::{self, Inbound, Link, Wire};
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::{self, Metrics};
+use crate::sandbox::Sandbox;
 use crate::session::{Action, Event, JobId, Session};
 use crate::task::{self, Setting};
 use crate::toolchains::{self, Catalogue, Compiler};
+use crate::trial;
 use crate::usage::Meter;
 use crate::validate::{Order, failure};
 
@@ -60,6 +62,8 @@ pub struct Serving {
     pub dedicated: bool,
     /// Where what is known about compilers is kept.
     pub memo: PathBuf,
+    /// What holds compilers.
+    pub sandbox: Arc<Sandbox>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// One byte for each signal.
@@ -407,6 +411,7 @@ impl Shell {
             nice: self.serving.nice,
             control: control.clone(),
             gate: self.gate.clone(),
+            sandbox: self.serving.sandbox.clone(),
         };
         let (notices, metrics) = (self.notices.clone(), self.serving.metrics.clone());
         let spawned = thread::Builder::new()
@@ -459,10 +464,12 @@ impl Shell {
     /// Looks for compilers in a thread: it takes a while.
     fn rescan(&self) -> io::Result<()> {
         let (memo, notices) = (self.serving.memo.clone(), self.notices.clone());
+        let (sandbox, tasks) = (self.serving.sandbox.clone(), self.serving.tasks.clone());
         thread::Builder::new()
             .name("toolchains".into())
             .spawn(move || {
-                let found = toolchains::find(&memo);
+                let mut found = toolchains::find(&memo);
+                trial::keep_working(&mut found, &sandbox, &tasks);
                 machine::trim_memory();
                 let _ = notices.send_blocking(Notice::Toolchains(found));
             })

@@ -678,6 +678,7 @@ mod tests {
             family: Family::Gcc,
             language: Language::C,
             path_first: None,
+            files: Vec::new(),
             toolchain: v1::Toolchain {
                 digest: digest().as_bytes().to_vec(),
                 ..v1::Toolchain::default()

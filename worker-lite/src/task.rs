@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::compile::{self, CompileError, Ran};
 use crate::control::{Control, NoCredit};
 use crate::gate::Gate;
 use crate::machine;
-use crate::sandbox::{self, Confines, Folder};
+use crate::sandbox::{self, Confines, Folder, Launch, Sandbox};
 use crate::toolchains::Compiler;
 use crate::validate::{Input, Order, failure};
 
@@ -63,6 +63,8 @@ pub struct Setting {
     pub control: Arc<Control>,
     /// Where it waits for a slot.
     pub gate: Arc<Gate>,
+    /// What holds the compiler.
+    pub sandbox: Arc<Sandbox>,
 }
 
 /// How a task ended; its folder and its processes are gone.
@@ -149,7 +151,7 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
             dispatch_id: setting.dispatch_id,
         }),
     )?;
-    let ran = compile(setting, &folder, &directory);
+    let ran = compile(setting, &folder);
     // The next compile may run while this one's outputs leave.
     drop(slot);
     // An upgrade in between leaves what neither of the two would have made, or
@@ -279,7 +281,7 @@ fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Fa
     Ok(())
 }
 
-fn compile(setting: &Setting, folder: &Folder, directory: &Path) -> Result<Ran, Failure> {
+fn compile(setting: &Setting, folder: &Folder) -> Result<Ran, Failure> {
     let order = &setting.order;
     let memory_bytes = match setting.memory_bytes {
         0 => u64::MAX,
@@ -296,19 +298,32 @@ fn compile(setting: &Setting, folder: &Folder, directory: &Path) -> Result<Ran, 
         cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
         nice: setting.nice,
     };
-    let mut command = sandbox::command(
-        &setting.compiler.driver,
-        folder,
-        directory,
-        &order.environment,
-        setting.compiler.path_first.as_deref(),
-        confines,
-    );
-    command.args(&order.arguments);
+    let compiler = &setting.compiler;
+    let launch = Launch {
+        path_first: compiler.path_first.as_deref(),
+        arguments: &order.arguments,
+        environment: &order.environment,
+        ..Launch::new(
+            &compiler.driver,
+            &compiler.files,
+            folder,
+            &order.working_directory,
+            confines,
+        )
+    };
     let is_capped = order.memory_bytes_max.is_some_and(|max| max < memory_bytes);
-    let ran = compile::run(command, order.wall_ms_max, is_capped, &setting.control);
+    let sandbox = &setting.sandbox;
+    let ran = compile::run(
+        sandbox,
+        &launch,
+        order.wall_ms_max,
+        is_capped,
+        &setting.control,
+    );
     ran.map_err(|error| match error {
         CompileError::Spawn(error) => {
+            // What its files were may be over, as after an upgrade.
+            sandbox.forget(&compiler.files);
             let driver = setting.compiler.driver.display();
             ours(&format!("starting {driver}"), &error)
         }
@@ -360,24 +375,33 @@ fn send_outputs(
     Ok(outputs)
 }
 
-/// A file that the compiler made, and its length; `None`: it made none there.
+/// A file that the compiler made, and its length; `None`: it made none there. No
+/// link is followed, by the last name or on the way, nor is another name of a file
+/// elsewhere taken: the worker may read more than a compile may.
 fn open_output(root: &Path, path: &Path) -> io::Result<Option<(File, u64)>> {
-    let stat = match fs::symlink_metadata(path) {
-        Ok(stat) => stat,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let inside = match path.parent() {
-        Some(parent) => parent.canonicalize()?.starts_with(root),
+    let strange = || io::Error::other("not a regular file of the task's own");
+    let inside = match path.parent().map(Path::canonicalize) {
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Some(parent) => parent?.starts_with(root),
         None => false,
     };
-    if !stat.is_file() || !inside {
-        return Err(io::Error::other("not a regular file of the task's own"));
+    if !inside {
+        return Err(strange());
     }
-    let file = OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(strange()),
+        Err(error) => return Err(error),
+    };
+    let stat = file.metadata()?;
+    if !stat.is_file() || stat.nlink() != 1 {
+        return Err(strange());
+    }
     Ok(Some((file, stat.len())))
 }
 
@@ -402,6 +426,41 @@ fn send_part(setting: &Setting, blob: u32, mut data: &[u8], last: bool) -> Resul
         send(setting, Kind::Chunk(chunk))?;
         if data.is_empty() {
             return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn only_a_regular_file_of_the_tasks_own_is_an_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = folder.path().canonicalize().unwrap();
+        let root = outside.join("root");
+        fs::create_dir(&root).unwrap();
+        fs::write(outside.join("secret"), "secret").unwrap();
+        fs::write(root.join("good"), "object").unwrap();
+        symlink(outside.join("secret"), root.join("link")).unwrap();
+        symlink("good", root.join("link-inside")).unwrap();
+        symlink(&outside, root.join("folder-link")).unwrap();
+        fs::hard_link(outside.join("secret"), root.join("second-name")).unwrap();
+        nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::create_dir(root.join("folder")).unwrap();
+        let open = |name: &str| open_output(&root, &root.join(name));
+        assert_eq!(open("good").unwrap().unwrap().1, 6);
+        assert!(open("none").unwrap().is_none());
+        for name in [
+            "link",
+            "link-inside",
+            "folder-link/secret",
+            "second-name",
+            "pipe",
+            "folder",
+        ] {
+            assert!(open(name).is_err(), "{name}");
         }
     }
 }

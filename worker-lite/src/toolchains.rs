@@ -29,6 +29,8 @@ pub struct Compiler {
     pub language: Language,
     /// A folder that it needs in PATH ahead of [`sandbox::PATH`], for its assembler.
     pub path_first: Option<PathBuf>,
+    /// What it runs, loads and looks into; see [`probe::Probe::files`].
+    pub files: Vec<PathBuf>,
     /// As it goes on the wire.
     pub toolchain: v1::Toolchain,
 }
@@ -80,6 +82,7 @@ pub fn find(memo: &Path) -> Catalogue {
                 family: probe.family,
                 language,
                 path_first: path_first.clone(),
+                files: probe.files.clone(),
                 toolchain,
             };
             offer(&mut catalogue, digest, compiler);

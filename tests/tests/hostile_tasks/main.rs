@@ -1,0 +1,605 @@
+//! Tasks that mean harm. Each is sent through a real coordinator to a real worker,
+//! where the table of arguments refuses it; and each is run past the table, by the
+//! worker's own code, where the sandbox alone must hold it. That each of them would
+//! bite is proven too: in a bare folder it does.
+
+mod ground;
+mod rows;
+
+use std::collections::HashMap;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hg_coord::grpc::Client;
+use hg_proto::digest::Digest;
+use hg_proto::probe;
+use hg_proto::toolchain::Language;
+use hg_proto::v1::{self, SubmitRequest, failure::Code, submit_request, submit_response};
+use hg_tests::command::{run_within, scrubbed};
+use hg_tests::daemon::Daemon;
+use hg_tests::grid::Grid;
+use hg_tests::programs::programs;
+use hg_tests::running::{PATIENCE, until};
+use hg_tests::{leftover, skip};
+use hg_worker_lite::sandbox::{Folder, Level, Sandbox};
+use nix::libc;
+use tokio_stream::StreamExt;
+use tonic::transport::Channel;
+
+use ground::{Ground, Row};
+
+const HARMLESS: &str = "int same(int x) { return x; }\n";
+/// What one hostile compile may take before it is ended.
+const WALL_MS_MAX: u32 = 10_000;
+/// Who is known to run on until he is ended gets less.
+const ENDLESS_MS_MAX: u32 = 2_000;
+
+fn ground(what: &str) -> Option<Ground> {
+    match Ground::new() {
+        Ok(ground) => Some(ground),
+        Err(why) => {
+            skip(what, &why);
+            None
+        }
+    }
+}
+
+fn sandbox(what: &str, ground: &Ground, level: Level) -> Option<(Sandbox, PathBuf)> {
+    match ground.sandbox(level) {
+        Ok(found) => Some(found),
+        Err(why) => {
+            skip(&format!("{what}: {}", level.name()), &why);
+            None
+        }
+    }
+}
+
+/// What compilers need, by the driver's name.
+fn compilers() -> HashMap<&'static str, (PathBuf, Vec<PathBuf>)> {
+    let mut found = HashMap::new();
+    for name in ["gcc", "g++", "clang"] {
+        let driver = Path::new("/usr/bin").join(name);
+        match probe::probe(&driver, None) {
+            Ok(probe) => drop(found.insert(name, (driver, probe.files))),
+            Err(error) => skip(name, &error.to_string()),
+        }
+    }
+    found
+}
+
+/// Runs every row; what each of them got out.
+fn strike(ground: &Ground, sandbox: &Sandbox, tasks: &Path) -> Vec<(Row, Vec<String>)> {
+    let compilers = compilers();
+    let mut results = Vec::new();
+    for row in rows::rows(ground) {
+        let Some((driver, files)) = compilers.get(row.driver) else {
+            continue;
+        };
+        let folder = Folder::create(tasks, "strike").expect("a folder");
+        let source = row.source.as_deref().unwrap_or(HARMLESS);
+        ground.arm(&folder, source);
+        let language = if row.driver == "g++" { "c++" } else { "c" };
+        let mut words: Vec<String> = ["-I.", "-x", language, "-c", "t.c", "-o", "t.o"]
+            .map(str::to_owned)
+            .to_vec();
+        // Later options win.
+        words.extend(row.arguments.iter().cloned());
+        let ran = ground::run(sandbox, &folder, driver, files, &words, WALL_MS_MAX);
+        let said: [&[u8]; 2] = match &ran {
+            Ok(ran) => [&ran.stdout, &ran.stderr],
+            Err(failure) => [failure.detail.as_bytes(), b""],
+        };
+        let breaches = ground.breaches(&folder, &said);
+        results.push((row, breaches));
+    }
+    assert!(results.len() > 20, "no compilers");
+    results
+}
+
+#[test]
+fn in_a_bare_folder_every_attack_bites() {
+    let Some(ground) = ground("attacks without walls") else {
+        return;
+    };
+    let Some((sandbox, tasks)) = sandbox("attacks", &ground, Level::Folder) else {
+        return;
+    };
+    let results = strike(&ground, &sandbox, &tasks);
+    let harmless: Vec<String> = results
+        .iter()
+        .filter(|(row, breaches)| breaches.is_empty() && !row.toothless)
+        .map(|(row, _)| row.title())
+        .collect();
+    assert!(harmless.is_empty(), "these prove nothing: {harmless:#?}");
+}
+
+#[test]
+fn the_sandbox_alone_holds_every_attack() {
+    let what = "attacks past the table";
+    let Some(ground) = ground(what) else {
+        return;
+    };
+    for level in [Level::Landlock, Level::Full] {
+        let Some((sandbox, tasks)) = sandbox(what, &ground, level) else {
+            continue;
+        };
+        let broken: Vec<_> = strike(&ground, &sandbox, &tasks)
+            .into_iter()
+            .filter(|(_, breaches)| !breaches.is_empty())
+            .map(|(row, breaches)| (row.title(), breaches))
+            .collect();
+        assert!(broken.is_empty(), "{}: {broken:#?}", level.name());
+    }
+}
+
+/// The hostile program itself as the compiler, told `what` to do.
+fn unleash(
+    ground: &Ground,
+    sandbox: &Sandbox,
+    folder: &Folder,
+    what: &str,
+    wall_ms_max: u32,
+) -> Result<hg_worker_lite::compile::Ran, v1::Failure> {
+    let program = ground.program();
+    let mut files = probe::libraries(&program).expect("its libraries");
+    files.push(program.clone());
+    ground::run(
+        sandbox,
+        folder,
+        &program,
+        &files,
+        &[what.to_owned()],
+        wall_ms_max,
+    )
+}
+
+#[test]
+fn a_compiler_that_is_not_one_is_held() {
+    let what = "a make-believe compiler";
+    let Some(ground) = ground(what) else {
+        return;
+    };
+    for level in [Level::Landlock, Level::Full] {
+        let Some((sandbox, tasks)) = sandbox(what, &ground, level) else {
+            continue;
+        };
+        let level_name = level.name();
+        let folder = Folder::create(&tasks, "unleashed").expect("a folder");
+        let said = |what: &str| {
+            let ran = unleash(&ground, &sandbox, &folder, what, WALL_MS_MAX);
+            let ran = ran.unwrap_or_else(|failure| panic!("{level_name} {what}: {failure:?}"));
+            (
+                ran.status.code(),
+                String::from_utf8_lossy(&ran.stdout).trim().to_owned(),
+            )
+        };
+        // It runs, which the rest is worth nothing without.
+        assert_eq!(said("").0, Some(7));
+        assert_eq!(said("links"), (Some(0), "0".to_owned()), "{level_name}");
+        assert_eq!(said("signals"), (Some(0), "-1".to_owned()), "{level_name}");
+        let killed = unleash(&ground, &sandbox, &folder, "killed", WALL_MS_MAX);
+        let killed = killed.expect("an end").status;
+        let signal = std::os::unix::process::ExitStatusExt::signal(&killed);
+        assert!(signal.is_some(), "{level_name}: {killed:?}");
+        assert_eq!(ground.breaches(&folder, &[]), Vec::<String>::new());
+        if level == Level::Full {
+            assert_eq!(signal, Some(6));
+            let (_, count) = said("count");
+            let count: u32 = count.parse().expect("a number");
+            assert!((1..=64).contains(&count), "{count} processes at once");
+            // What leaves the session is ended with it.
+            assert_eq!(said("session").0, Some(0));
+            assert_no_process(&ground);
+            let bomb = unleash(&ground, &sandbox, &folder, "fork", ENDLESS_MS_MAX);
+            assert_eq!(bomb.expect_err("a bomb").code(), Code::Limit);
+            assert_no_process(&ground);
+        }
+        assert_eq!(said("deep"), (Some(0), "3000".to_owned()), "{level_name}");
+        let path = folder.path().to_path_buf();
+        drop(folder);
+        assert!(!path.exists(), "{level_name}: {} is left", path.display());
+    }
+}
+
+/// Nothing runs any more that was started from this ground.
+fn assert_no_process(ground: &Ground) {
+    let left = leftover::processes(&ground.outside());
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+#[test]
+fn what_never_ends_ends() {
+    let what = "endless compiles";
+    let Some(ground) = ground(what) else {
+        return;
+    };
+    let Some((sandbox, tasks)) = sandbox(what, &ground, Level::Full) else {
+        return;
+    };
+    let compilers = compilers();
+    let templates = "template <int N> struct A { typename A<N + 1>::type x; };\nA<0> a;\n";
+    let long = "__asm__(\".data\\n.fill 10737418240, 1, 7\\n\");\n";
+    let cases: [(&str, &str, &[&str], &str); 4] = [
+        (
+            "/dev/zero as a header",
+            "gcc",
+            &["-include", "/dev/zero"],
+            HARMLESS,
+        ),
+        (
+            "endless templates",
+            "g++",
+            &["-ftemplate-depth=100000000"],
+            templates,
+        ),
+        ("10 GiB of object", "gcc", &[], long),
+        ("10 GiB of object, clang", "clang", &[], long),
+    ];
+    for (name, driver, more, source) in cases {
+        let Some((driver, files)) = compilers.get(driver) else {
+            continue;
+        };
+        let folder = Folder::create(&tasks, "endless").expect("a folder");
+        ground.arm(&folder, source);
+        let language = if driver.ends_with("g++") { "c++" } else { "c" };
+        let mut words: Vec<String> = ["-I.", "-x", language, "-c", "t.c", "-o", "t.o"]
+            .map(str::to_owned)
+            .to_vec();
+        words.extend(more.iter().map(|word| (*word).to_owned()));
+        let began = Instant::now();
+        let ran = ground::run(&sandbox, &folder, driver, files, &words, WALL_MS_MAX);
+        let good = ran.as_ref().is_ok_and(|ran| ran.status.success());
+        assert!(!good, "{name}: it compiles");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(60), "{name}: {took:?}");
+        assert_no_process(&ground);
+        eprintln!(
+            "{name}: {took:?}: {}",
+            match ran {
+                Ok(ran) => format!("{}", ran.status),
+                Err(failure) => failure.detail,
+            }
+        );
+    }
+}
+
+/// A grid with one worker, and its toolchains by family and language.
+struct Target {
+    grid: Grid,
+    toolchains: Vec<v1::Toolchain>,
+}
+
+impl Target {
+    fn new() -> Target {
+        let grid = Grid::start(programs(), 1, 2);
+        let workers = until(&grid.coordinator, "toolchains", || {
+            let list = grid.get("/api/v1/workers").ok()?;
+            list.contains("\"digest\"").then_some(list)
+        });
+        let workers: serde_json::Value = serde_json::from_str(&workers).expect("JSON");
+        let sandbox = workers[0]["sandbox"].as_str().unwrap_or_default();
+        assert!(
+            ["full", "landlock", "folder"].contains(&sandbox),
+            "{workers}"
+        );
+        if sandbox != "full" {
+            skip("the full sandbox", &grid.workers[0].stderr());
+        }
+        let mut command = scrubbed(&programs().client, grid.folder(), grid.folder());
+        command.arg("workers").env("HG_COORDINATOR", grid.address());
+        let outcome = run_within(&mut command, PATIENCE);
+        let table = String::from_utf8_lossy(&outcome.stdout).into_owned();
+        assert!(
+            table.contains("SANDBOX") && table.contains(sandbox),
+            "{table}"
+        );
+        let toolchains = ["gcc", "clang"]
+            .iter()
+            .filter_map(|name| probe::probe(&Path::new("/usr/bin").join(name), None).ok())
+            .flat_map(|probe| {
+                [Language::C, Language::Cxx].map(|language| probe.toolchain(language))
+            })
+            .flatten()
+            .collect();
+        Target { grid, toolchains }
+    }
+
+    fn toolchain(&self, driver: &str) -> Option<v1::Toolchain> {
+        let family = match driver {
+            "clang" => v1::Family::Clang,
+            _ => v1::Family::Gcc,
+        };
+        let language = match driver {
+            "g++" => v1::Language::Cxx,
+            _ => v1::Language::C,
+        };
+        let mut all = self.toolchains.iter();
+        all.find(|one| one.family() == family && one.language() == language)
+            .cloned()
+    }
+
+    /// A task as a good client makes it, of `source`.
+    fn task(&self, driver: &str, source: &str) -> Option<v1::Task> {
+        let mut arguments = match driver {
+            "clang" => vec![],
+            _ => vec!["-fpreprocessed", "-fdirectives-only"],
+        };
+        let language = if driver == "g++" { "c++" } else { "c" };
+        arguments.extend(["-x", language, "-c", "t.c", "-o", "t.o"]);
+        Some(v1::Task {
+            toolchain: Some(self.toolchain(driver)?),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            inputs: vec![v1::Input {
+                path: b"t.c".to_vec(),
+                digest: Digest::of(source.as_bytes()).as_bytes().to_vec(),
+                size: source.len() as u64,
+                encoding: v1::Encoding::Identity.into(),
+                encoded_size: source.len() as u64,
+            }],
+            outputs: vec![b"t.o".to_vec()],
+            source: "t.c".into(),
+            client: "hostile".into(),
+            queue_ms_max: 30_000,
+            ..v1::Task::default()
+        })
+    }
+
+    /// Sends a task to its end: the result and the outputs' bytes, or the failure.
+    fn submit(
+        &self,
+        task: v1::Task,
+        source: &str,
+    ) -> Result<(v1::TaskResult, Vec<u8>), v1::Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.expect("a runtime");
+        runtime.block_on(async {
+            let patience =
+                tokio::time::timeout(Duration::from_secs(60), self.exchange(task, source));
+            patience.await.expect("an answer in time")
+        })
+    }
+
+    async fn exchange(
+        &self,
+        task: v1::Task,
+        source: &str,
+    ) -> Result<(v1::TaskResult, Vec<u8>), v1::Failure> {
+        let endpoint = Channel::from_shared(format!("http://{}", self.grid.address()));
+        let channel = endpoint.expect("an address").connect().await;
+        let mut client = Client::new(channel.expect("a connection"));
+        let (requests, stream) = tokio::sync::mpsc::channel(4);
+        let send = |kind| SubmitRequest { kind: Some(kind) };
+        let first = send(submit_request::Kind::Task(task));
+        requests.send(first).await.expect("room for one");
+        let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
+        let answers = match client.submit_task(stream).await {
+            Ok(answers) => answers,
+            Err(status) => return Err(refusal(&status)),
+        };
+        let mut answers = answers.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(answer) = answers.next().await {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(status) => return Err(refusal(&status)),
+            };
+            match answer.kind {
+                Some(submit_response::Kind::Need(need)) => {
+                    let chunk = v1::InputChunk {
+                        attempt: need.attempt,
+                        input: 0,
+                        data: source.as_bytes().to_vec(),
+                        last: true,
+                    };
+                    let chunk = send(submit_request::Kind::Chunk(chunk));
+                    requests.send(chunk).await.expect("room for one");
+                }
+                Some(submit_response::Kind::Chunk(chunk)) => bytes.extend(chunk.data),
+                Some(submit_response::Kind::Finished(finished)) => {
+                    return Ok((finished.result.expect("a result"), bytes));
+                }
+                Some(submit_response::Kind::Failure(failure)) => return Err(failure),
+                _ => {}
+            }
+        }
+        panic!("no answer");
+    }
+}
+
+/// The coordinator says no with a status.
+fn refusal(status: &tonic::Status) -> v1::Failure {
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+    v1::Failure {
+        code: Code::Refused.into(),
+        detail: status.message().to_owned(),
+    }
+}
+
+fn insert(task: &mut v1::Task, row: &Row) {
+    let more: Vec<Vec<u8>> = row
+        .arguments
+        .iter()
+        .map(|word| word.as_bytes().to_vec())
+        .collect();
+    task.arguments.splice(0..0, more);
+}
+
+#[test]
+fn through_the_grid_every_attack_is_refused_or_held() {
+    let Some(ground) = ground("attacks through the grid") else {
+        return;
+    };
+    let target = Target::new();
+    // A good task is compiled: the rest is worth nothing without.
+    let good = target.task("gcc", HARMLESS).expect("a gcc");
+    let (result, object) = target.submit(good, HARMLESS).expect("a compile");
+    assert!(result.exit_code == 0 && !object.is_empty(), "{result:?}");
+    for row in rows::rows(&ground) {
+        let source = row.source.as_deref().unwrap_or(HARMLESS);
+        let Some(mut task) = target.task(row.driver, source) else {
+            continue;
+        };
+        insert(&mut task, &row);
+        let name = row.title();
+        match target.submit(task, source) {
+            Err(failure) => {
+                let expected = row.in_text || failure.code() == Code::Refused;
+                assert!(expected, "{name}: {failure:?}");
+            }
+            Ok((result, mut shown)) => {
+                assert!(row.in_text, "{name}: it was compiled");
+                shown.extend(result.stdout);
+                shown.extend(result.stderr);
+                let canary = ground::CANARY.as_bytes();
+                let shows = shown.windows(canary.len()).any(|at| at == canary);
+                assert!(!shows, "{name}: it came out");
+            }
+        }
+        assert_eq!(ground.struck(), Vec::<String>::new(), "{name}");
+    }
+    places(&target);
+    assert_eq!(ground.struck(), Vec::<String>::new());
+}
+
+/// Paths that lead out, as input, output and working directory.
+fn places(target: &Target) {
+    let long = "a/".repeat(2000) + "a";
+    for path in [
+        "/etc/cron.d/x",
+        "../x",
+        "a/../../x",
+        "./x",
+        "a//x",
+        "a\0b",
+        "",
+        &long,
+    ] {
+        type Aim = fn(&mut v1::Task, &str);
+        let aims: [Aim; 3] = [
+            |task, path| task.inputs[0].path = path.into(),
+            |task, path| task.outputs[0] = path.into(),
+            |task, path| task.working_directory = path.into(),
+        ];
+        for (number, aim) in aims.into_iter().enumerate() {
+            // Empty is the task's folder itself.
+            if number == 2 && path.is_empty() {
+                continue;
+            }
+            let mut task = target.task("gcc", HARMLESS).expect("a gcc");
+            aim(&mut task, path);
+            let failure = target.submit(task, HARMLESS).expect_err("a refusal");
+            assert_eq!(failure.code(), Code::Refused, "{path:?}: {failure:?}");
+        }
+    }
+}
+
+/// Refuses to a program what Docker's default profile refuses to it; `more`: and
+/// these system calls.
+fn refuse(command: &mut Command, more: &'static [libc::c_long]) {
+    let op = |code: u32, k: u32, jt, jf| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let (load, equal, any_bit, end) = (0x20, 0x15, 0x45, 0x06);
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let mut program = vec![op(load, 0, 0, 0)];
+    let calls = [libc::SYS_unshare, libc::SYS_mount, libc::SYS_setns];
+    for call in calls.iter().chain(more) {
+        program.push(op(equal, *call as u32, 0, 1));
+        program.push(op(end, refused, 0, 0));
+    }
+    program.push(op(equal, libc::SYS_clone as u32, 0, 3));
+    program.push(op(load, 16, 0, 0));
+    program.push(op(any_bit, libc::CLONE_NEWUSER as u32, 0, 1));
+    program.push(op(end, refused, 0, 0));
+    program.push(op(end, libc::SECCOMP_RET_ALLOW, 0, 0));
+    let install = move || {
+        let filter = libc::sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_ptr().cast_mut(),
+        };
+        // SAFETY: plain system calls on memory that outlives them.
+        let installed = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, 2, &filter) == 0
+        };
+        match installed {
+            true => Ok(()),
+            false => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec, only system calls are made.
+    unsafe { command.pre_exec(install) };
+}
+
+/// A worker that dials in vain, with `arguments`.
+fn lonely_worker(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = scrubbed(&programs().worker, folder, folder);
+    command
+        .args(["serve", "--coordinator", "127.0.0.1:1"])
+        .args(["--http", "127.0.0.1:0", "--state"])
+        .arg(folder.join("state"))
+        .args(arguments);
+    command
+}
+
+#[test]
+fn where_there_are_no_namespaces_it_says_what_it_lacks() {
+    let landlock = hg_worker_lite::landlock::version();
+    if let Err(why) = &landlock {
+        skip("Landlock", &why.to_string());
+    }
+    let cases: [(&[libc::c_long], &str, &[&str]); 2] = [
+        (
+            &[],
+            if landlock.is_ok() {
+                "landlock"
+            } else {
+                "folder"
+            },
+            &["not full: no namespaces", "a seccomp filter is in force"],
+        ),
+        // landlock_create_ruleset, on every machine.
+        (
+            &[444],
+            "folder",
+            &[
+                "not full",
+                "not landlock",
+                "can read other files",
+                "can connect",
+            ],
+        ),
+    ];
+    for (refused, level, words) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = lonely_worker(folder.path(), &[]);
+        refuse(&mut command, refused);
+        let worker = Daemon::start("worker", &mut command, folder.path().join("log"));
+        let said = worker.stderr();
+        let line = format!("warn: sandbox: {level}: ");
+        assert!(said.contains(&line), "{said}");
+        for words in words {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        drop(worker);
+        let mut command = lonely_worker(folder.path(), &["--sandbox", "require"]);
+        refuse(&mut command, refused);
+        let outcome = run_within(&mut command, PATIENCE);
+        assert_eq!(outcome.code, Some(2), "{}", outcome.words());
+        let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        assert!(said.contains("--sandbox require: not full: "), "{said}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let outcome = run_within(
+        &mut lonely_worker(folder.path(), &["--sandbox", "wishful"]),
+        PATIENCE,
+    );
+    assert_eq!(outcome.code, Some(2), "{}", outcome.words());
+}

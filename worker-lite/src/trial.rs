@@ -1,0 +1,88 @@
+//! Whether a compiler works in the sandbox: what it needs is found by what it
+//! loads, and a compiler that needs more (an assembler that is a script, say) is
+//! better not offered than tried with every task.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use hg_proto::toolchain::Language;
+
+use crate::compile::{self, CompileError};
+use crate::control::Control;
+use crate::log::{self, Level as Loud};
+use crate::sandbox::{Confines, Folder, Launch, Level, Sandbox};
+use crate::toolchains::{Catalogue, Compiler};
+
+/// What one trial may take: a cold start from a slow disk.
+const TRIAL_MAX: Duration = Duration::from_secs(30);
+
+/// Leaves the compilers that make an object of an empty source where tasks will
+/// be compiled, and says why the others go. `tasks` has the task folders.
+pub fn keep_working(found: &mut Catalogue, sandbox: &Sandbox, tasks: &Path) {
+    if sandbox.level() == Level::Folder {
+        // They see what they saw when they were found.
+        return;
+    }
+    found.retain(|_, compiler| match works(compiler, sandbox, tasks) {
+        Ok(()) => true,
+        Err(why) => {
+            let driver = compiler.driver.display();
+            log::line(
+                Loud::Warn,
+                format_args!("not offered: {driver}: does not work in the sandbox: {why}"),
+            );
+            false
+        }
+    });
+}
+
+fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), String> {
+    let folder = Folder::create(tasks, "trial").map_err(|error| error.to_string())?;
+    let language = match compiler.language {
+        Language::C => "cpp-output",
+        Language::Cxx => "c++-cpp-output",
+    };
+    fs::write(folder.root().join("in"), "int x;\n").map_err(|error| error.to_string())?;
+    let words = ["-x", language, "-c", "in", "-o", "out"];
+    let arguments = words.map(OsString::from);
+    let confines = Confines {
+        memory_bytes_max: u64::MAX,
+        file_bytes_max: 16 << 20,
+        cpu_s_max: TRIAL_MAX.as_secs(),
+        nice: 0,
+    };
+    let launch = Launch {
+        path_first: compiler.path_first.as_deref(),
+        arguments: &arguments,
+        ..Launch::new(
+            &compiler.driver,
+            &compiler.files,
+            &folder,
+            Path::new(""),
+            confines,
+        )
+    };
+    let control = Control::new(0).map_err(|error| error.to_string())?;
+    let ran = compile::run(
+        sandbox,
+        &launch,
+        TRIAL_MAX.as_millis() as u32,
+        false,
+        &control,
+    )
+    .map_err(|error| match error {
+        CompileError::Spawn(error) => error.to_string(),
+        CompileError::Failed(failure) => failure.detail,
+    })?;
+    let made = folder.root().join("out").is_file();
+    match ran.status.success() && made {
+        true => Ok(()),
+        false => {
+            let said = String::from_utf8_lossy(&ran.stderr);
+            let line = said.lines().next().unwrap_or_default();
+            Err(format!("{}: {line}", ran.status))
+        }
+    }
+}
