@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hg_coord::grpc::Client;
+use hg_coord::dial;
 use hg_proto::digest::Digest;
 use hg_proto::probe;
+use hg_proto::token::Token;
 use hg_proto::toolchain::Language;
 use hg_proto::v1::{self, SubmitRequest, failure::Code, submit_request, submit_response};
 use hg_tests::command::{run_within, scrubbed};
@@ -26,7 +27,6 @@ use hg_tests::{leftover, skip};
 use hg_worker_lite::sandbox::{Folder, Level, Sandbox};
 use nix::libc;
 use tokio_stream::StreamExt;
-use tonic::transport::Channel;
 
 use ground::{Ground, Row};
 
@@ -269,6 +269,7 @@ fn what_never_ends_ends() {
 struct Target {
     grid: Grid,
     toolchains: Vec<v1::Toolchain>,
+    token: Token,
 }
 
 impl Target {
@@ -303,7 +304,12 @@ impl Target {
             })
             .flatten()
             .collect();
-        Target { grid, toolchains }
+        let token = grid.token(&["--role", "client"]);
+        Target {
+            token: Token::parse(&token).expect("a token"),
+            grid,
+            toolchains,
+        }
     }
 
     fn toolchain(&self, driver: &str) -> Option<v1::Toolchain> {
@@ -368,9 +374,8 @@ impl Target {
         task: v1::Task,
         source: &str,
     ) -> Result<(v1::TaskResult, Vec<u8>), v1::Failure> {
-        let endpoint = Channel::from_shared(format!("http://{}", self.grid.address()));
-        let channel = endpoint.expect("an address").connect().await;
-        let mut client = Client::new(channel.expect("a connection"));
+        let client = dial::client(&self.grid.address(), Some(&self.token)).await;
+        let mut client = client.expect("a connection");
         let (requests, stream) = tokio::sync::mpsc::channel(4);
         let send = |kind| SubmitRequest { kind: Some(kind) };
         let first = send(submit_request::Kind::Task(task));
