@@ -25,12 +25,10 @@ use crate::bounds::{FDS_RESERVED, SILENT_MAX};
 use crate::crowd::{Crowd, Member};
 use crate::dispatch::Hub;
 use crate::doorkeeper::{Doorkeeper, certified};
-use crate::h2_frames::{Reason, Watch};
+use crate::h2_frames::{PREFACE, Reason, Watch};
 use crate::link::Caller;
 use crate::{link, log};
 
-/// The first bytes of an HTTP/2 connection (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Milliseconds to wait when there are no file descriptors left.
 const EXHAUSTED_MS: u64 = 20;
 /// Milliseconds in which a connection that must go has gone.

@@ -4,8 +4,8 @@
 
 /// Bytes of the head of a frame.
 const HEAD_BYTES: usize = 9;
-/// Bytes of what a client says first (section 3.4).
-pub const PREFACE_BYTES: usize = 24;
+/// What a client says first (section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of a GOAWAY that are looked at: the last stream and the error code.
 const GOAWAY_BYTES: usize = 8;
 
@@ -72,6 +72,8 @@ impl Frames {
 /// What is watched of one connection, at the server's end.
 #[derive(Debug)]
 pub struct Watch {
+    /// What is to come of the preface.
+    preface: &'static [u8],
     read: Frames,
     written: Frames,
     /// PING and SETTINGS that may still come.
@@ -86,10 +88,8 @@ impl Watch {
     /// Of a connection that has not said anything yet.
     pub fn new(now_ms: u64) -> Self {
         Watch {
-            read: Frames {
-                skip: PREFACE_BYTES,
-                ..Frames::default()
-            },
+            preface: PREFACE,
+            read: Frames::default(),
             written: Frames::default(),
             left: IDLE_FRAMES_AT_ONCE_MAX,
             looked_ms: now_ms,
@@ -98,6 +98,12 @@ impl Watch {
 
     /// The peer sent `bytes`; what is wrong with that.
     pub fn read(&mut self, bytes: &[u8], now_ms: u64) -> Option<Reason> {
+        let (first, bytes) = bytes.split_at(self.preface.len().min(bytes.len()));
+        let (expected, later) = self.preface.split_at(first.len());
+        if first != expected {
+            return Some("unknown_protocol");
+        }
+        self.preface = later;
         let mut idle: u32 = 0;
         self.read.pass(bytes, |kind, _| {
             idle += u32::from(matches!(kind, PING | SETTINGS));
@@ -168,11 +174,20 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_begin_as_http2_is_none() {
+        for first in [&b"GET / HTTP/1.1\r\n"[..], &[0; 30], b"PRI * HTTP/2.1"] {
+            let found = Watch::new(0).read(first, 0);
+            assert_eq!(found, Some("unknown_protocol"), "{first:?}");
+        }
+    }
+
+    #[test]
     fn frames_that_only_want_an_answer_are_rationed() {
         let burst = IDLE_FRAMES_AT_ONCE_MAX as usize;
         for kind in [PING, SETTINGS] {
             let mut watch = Watch::new(0);
-            assert_eq!(watch.read(&[b'P'; PREFACE_BYTES], 0), None);
+            assert_eq!(watch.read(&PREFACE[..9], 0), None);
+            assert_eq!(watch.read(&PREFACE[9..], 0), None);
             let frames = frame(kind, &[0; 8]).repeat(burst);
             assert_eq!(watch.read(&frames, 0), None);
             assert_eq!(watch.read(&frame(1, &[6; 50]).repeat(burst), 0), None);
@@ -180,7 +195,7 @@ mod tests {
                 left: watch.left,
                 ..Watch::new(0)
             };
-            later.read.skip = 0;
+            later.preface = &[];
             assert_eq!(later.read(&frame(kind, &[]), 1_000), None);
             assert_eq!(watch.read(&frame(kind, &[]), 0), Some("http2_flood"));
         }
