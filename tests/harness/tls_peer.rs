@@ -87,6 +87,8 @@ impl TlsPeer {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
+        // Our last word of it.
+        stream.flush()?;
         Ok(TlsPeer {
             stream,
             decoder: Decoder::new(),
