@@ -158,29 +158,22 @@ fn say(event: &Event<'_>) {
     let place = event.place.name();
     let line = match &event.worker {
         Some(worker) if event.place == Place::Remote => format!(
-            "hgbuild: {what}: {place} on {worker}, {} ms ({} ms queued)\n",
+            "hgbuild: {what}: {place} on {worker}, {} ms ({} ms queued)",
             event.wall_ms, event.queue_ms
         ),
         _ => format!(
-            "hgbuild: {what}: {place} ({}), {} ms\n",
+            "hgbuild: {what}: {place} ({}), {} ms",
             event.reason, event.wall_ms
         ),
     };
     // One write, so that lines of parallel compiles do not mix.
-    let _ = io::stderr().write_all(printable(&line).as_bytes());
+    let _ = io::stderr().write_all((printable(&line) + "\n").as_bytes());
 }
 
-/// Control characters are shown, not sent to the terminal.
-fn printable(line: &str) -> String {
-    line.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+/// Control characters are shown, not sent to the terminal: what a worker or a
+/// coordinator says of itself stays within one line.
+pub fn printable(line: &str) -> String {
+    line.replace(char::is_control, "\u{fffd}")
 }
 
 /// One line, one write: lines of parallel processes never mix.

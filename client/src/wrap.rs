@@ -326,7 +326,8 @@ impl Wrap<'_> {
     fn here(&self, found: &Found, stay: Stay, keep: Option<(Box<Keeper>, Plan)>) -> ! {
         let (reason, slot) = match stay {
             Stay::GridFailed(reason) if !self.config.fallback => {
-                eprintln!("hgbuild: the grid failed and --no-fallback is set: {reason}");
+                let why = events::printable(&reason.to_string());
+                eprintln!("hgbuild: the grid failed and --no-fallback is set: {why}");
                 self.tell(Place::Local, &reason, NO_FALLBACK_EXIT);
                 std::process::exit(NO_FALLBACK_EXIT);
             }

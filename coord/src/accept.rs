@@ -25,11 +25,10 @@ use crate::bounds::{FDS_RESERVED, SILENT_MAX};
 use crate::crowd::{Crowd, Member};
 use crate::dispatch::Hub;
 use crate::doorkeeper::{Doorkeeper, certified};
+use crate::h2_frames::{PREFACE, Reason, Watch};
 use crate::link::Caller;
 use crate::{link, log};
 
-/// The first bytes of an HTTP/2 connection (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Milliseconds to wait when there are no file descriptors left.
 const EXHAUSTED_MS: u64 = 20;
 /// Milliseconds in which a connection that must go has gone.
@@ -57,6 +56,9 @@ enum Wire {
 pub struct GridStream {
     wire: Wire,
     peer: Peer,
+    hub: Arc<Hub>,
+    watch: Watch,
+    is_counted: bool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -242,6 +244,9 @@ impl Door {
         let stream = GridStream {
             wire,
             peer: Peer { address, certified },
+            watch: Watch::new(self.hub.now_ms()),
+            hub: self.hub.clone(),
+            is_counted: false,
             _room: room,
         };
         // The server is gone only when the process ends.
@@ -251,6 +256,48 @@ impl Door {
     fn drop_it(&self, peer: SocketAddr, reason: &str) {
         self.hub.metrics.drop_connection(reason);
         log::debug(format_args!("dropped {peer}: {reason}"));
+    }
+}
+
+impl GridStream {
+    /// Counts, once, that this connection ends by our doing.
+    fn count(&mut self, reason: Reason) {
+        if !std::mem::replace(&mut self.is_counted, true) {
+            self.hub.metrics.drop_connection(reason);
+            let peer = self.peer.address;
+            log::debug(format_args!("dropped {peer}: {reason}"));
+        }
+    }
+
+    fn read_some(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.wire {
+            Wire::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Wire::Plain([], stream) => Pin::new(stream).poll_read(context, buffer),
+            Wire::Plain(first, _) => {
+                let (now, later) = first.split_at(first.len().min(buffer.remaining()));
+                buffer.put_slice(now);
+                *first = later;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Looks at what was taken of `parts` to be written.
+    fn look(&mut self, written: &Poll<io::Result<usize>>, parts: &[io::IoSlice<'_>]) {
+        let Poll::Ready(Ok(mut left)) = *written else {
+            return;
+        };
+        for part in parts {
+            let len = left.min(part.len());
+            left -= len;
+            if let Some(reason) = self.watch.written(&part[..len]) {
+                self.count(reason);
+            }
+        }
     }
 }
 
@@ -268,16 +315,15 @@ impl AsyncRead for GridStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-            Wire::Plain([], stream) => Pin::new(stream).poll_read(context, buffer),
-            Wire::Plain(first, _) => {
-                let (now, later) = first.split_at(first.len().min(buffer.remaining()));
-                buffer.put_slice(now);
-                *first = later;
-                Poll::Ready(Ok(()))
-            }
+        let before = buffer.filled().len();
+        let stream = &mut *self;
+        let read = stream.read_some(context, buffer);
+        let bytes = &buffer.filled()[before..];
+        if let Some(reason) = stream.watch.read(bytes, stream.hub.now_ms()) {
+            stream.count(reason);
+            return Poll::Ready(Err(io::Error::other(reason)));
         }
+        read
     }
 }
 
@@ -287,10 +333,12 @@ impl AsyncWrite for GridStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
+        let written = match &mut self.wire {
             Wire::Plain(_, stream) => Pin::new(stream).poll_write(context, bytes),
             Wire::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        };
+        self.look(&written, &[io::IoSlice::new(bytes)]);
+        written
     }
 
     fn poll_write_vectored(
@@ -298,10 +346,12 @@ impl AsyncWrite for GridStream {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
+        let written = match &mut self.wire {
             Wire::Plain(_, stream) => Pin::new(stream).poll_write_vectored(context, bytes),
             Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-        }
+        };
+        self.look(&written, bytes);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

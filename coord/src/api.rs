@@ -163,9 +163,11 @@ pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>, gua
 }
 
 const NO_TOKEN: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain\r\n\
+    X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
     WWW-Authenticate: Bearer realm=\"hybridgrid\"\r\nConnection: close\r\n\r\n\
     a token is needed: Authorization: Bearer TOKEN, or the cookie hg_token\n";
 const NOT_LOCAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\n\
+    X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
     Connection: close\r\n\r\n\
     this address is for this machine: ask for localhost or 127.0.0.1\n";
 

@@ -41,6 +41,8 @@ pub struct Holder {
     pub name: String,
     /// When its token was made; `None`: a certificate of the operator's own.
     pub issued_s: Option<u64>,
+    /// Which root secret its token is derived from; `None`: as above.
+    pub key: Option<u32>,
     /// When its token ends; 0: never, or not by us.
     pub expires_s: u64,
 }
@@ -131,15 +133,7 @@ impl Keyring {
         if token.claims.secret(&key.secret) != token.secret {
             return Err(Refusal::WrongSecret);
         }
-        if key.ends_s != 0 && key.ends_s <= now_s {
-            return Err(Refusal::Expired);
-        }
-        let holder = Holder {
-            role: token.claims.role,
-            name: token.claims.name.clone(),
-            issued_s: Some(token.claims.issued_s),
-            expires_s: token.claims.expires_s,
-        };
+        let holder = holder_of(&token.claims);
         self.still_good(&holder, now_s)?;
         Ok((holder, token))
     }
@@ -147,8 +141,16 @@ impl Keyring {
     /// Whether one who was let in would be again.
     ///
     /// # Errors
-    /// Its token ended or was revoked meanwhile.
+    /// Its token ended or was revoked meanwhile, or the secret that it is derived
+    /// from did.
     pub fn still_good(&self, holder: &Holder, now_s: u64) -> Result<(), Refusal> {
+        if let Some(id) = holder.key {
+            let key = self.keys.iter().find(|key| key.id == id);
+            let ends_s = key.ok_or(Refusal::UnknownKey)?.ends_s;
+            if ends_s != 0 && ends_s <= now_s {
+                return Err(Refusal::Expired);
+            }
+        }
         if holder.expires_s != 0 && holder.expires_s <= now_s {
             return Err(Refusal::Expired);
         }
@@ -176,6 +178,17 @@ impl Keyring {
     }
 }
 
+/// Who the bearer of a token with these claims is, once its secret is proved.
+pub fn holder_of(claims: &Claims) -> Holder {
+    Holder {
+        role: claims.role,
+        name: claims.name.clone(),
+        issued_s: Some(claims.issued_s),
+        key: Some(claims.key),
+        expires_s: claims.expires_s,
+    }
+}
+
 /// Who the holder of a certificate with the name `uri` in it is:
 /// `hybridgrid://ROLE/NAME`.
 pub fn holder_of_uri(uri: &str) -> Option<Holder> {
@@ -185,6 +198,7 @@ pub fn holder_of_uri(uri: &str) -> Option<Holder> {
         role,
         name: name.to_owned(),
         issued_s: None,
+        key: None,
         expires_s: 0,
     })
 }
@@ -277,6 +291,15 @@ mod tests {
         assert_eq!(refused(&ring, &old, NOW + 10), Some(Refusal::Expired));
         assert_eq!(refused(&ring, &new.to_text(), NOW + 10), None);
         assert_eq!(ring.renewal(&new, NOW, PIN), None);
+        // Who was let in with the old one is out with it, and one who was given a
+        // new one is not.
+        let is_good = |token: &Token| ring.still_good(&holder_of(&token.claims), NOW + 10);
+        assert_eq!(is_good(&token), Err(Refusal::Expired));
+        assert_eq!(is_good(&new), Ok(()));
+        let mut without = ring.clone();
+        without.keys.remove(0);
+        let gone = without.still_good(&holder_of(&token.claims), NOW);
+        assert_eq!(gone, Err(Refusal::UnknownKey));
         let pin = ring.renewal(&new, NOW, [6; 32]).unwrap().fingerprint;
         assert_eq!(pin, [6; 32]);
     }

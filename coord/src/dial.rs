@@ -42,27 +42,47 @@ pub type Bearing = Client<InterceptedService<Channel, Bearer>>;
 /// In words: nobody is there, or it is another one.
 pub async fn client(address: &str, token: Option<&Token>) -> Result<Bearing, String> {
     let failed = |why: String| format!("{address}: {why}");
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| failed(error.to_string()))?
-        .connect_timeout(ANSWER)
-        .timeout(ANSWER);
     let Some(token) = token else {
-        let channel = endpoint.connect().await;
+        let channel = endpoint(address)?.connect().await;
         let channel = channel.map_err(|error| failed(format!("no coordinator there: {error}")))?;
         return Ok(Client::with_interceptor(channel, Bearer(None)));
     };
-    let bearer = format!("Bearer {}", token.to_text()).parse();
-    let bearer: MetadataValue<Ascii> = bearer.map_err(|_| failed("a token of odd bytes".into()))?;
+    let channel = channel(address, &Trust::Pinned(token.fingerprint)).await?;
+    bearing(channel, &token.to_text()).map_err(failed)
+}
+
+/// A client that shows `token`, whatever that is, with each request.
+///
+/// # Errors
+/// In words: no header can hold it.
+pub fn bearing(channel: Channel, token: &str) -> Result<Bearing, String> {
+    let bearer = format!("Bearer {token}").parse();
+    let bearer: MetadataValue<Ascii> = bearer.map_err(|_| "a token of odd bytes".to_owned())?;
+    Ok(Client::with_interceptor(channel, Bearer(Some(bearer))))
+}
+
+/// An encrypted connection to the coordinator at `address`, HOST:PORT, on which
+/// nobody has said yet who we are.
+///
+/// # Errors
+/// In words: nobody is there, or it is another one than `trust` says.
+pub async fn channel(address: &str, trust: &Trust) -> Result<Channel, String> {
+    let failed = |why: String| format!("{address}: {why}");
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let dial = Dial::new(&Trust::Pinned(token.fingerprint), host, ALPN_GRPC)?;
+    let dial = Dial::new(trust, host, ALPN_GRPC)?;
     let dial = Arc::new((address.to_owned(), dial));
     let connector = tower::service_fn(move |_| {
         let dial = dial.clone();
         async move { connect(&dial.0, &dial.1).await }
     });
-    let channel = endpoint.connect_with_connector(connector).await;
-    let channel = channel.map_err(|error| failed(words(&error)))?;
-    Ok(Client::with_interceptor(channel, Bearer(Some(bearer))))
+    let channel = endpoint(address)?.connect_with_connector(connector).await;
+    channel.map_err(|error| failed(words(&error)))
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    let endpoint = endpoint.map_err(|error| format!("{address}: {error}"))?;
+    Ok(endpoint.connect_timeout(ANSWER).timeout(ANSWER))
 }
 
 async fn connect(

@@ -8,15 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use hg_proto::credentials::{local_path, open_local_folder, write_private};
 use hg_proto::tls::{self, Pki};
-use hg_proto::token::{Fingerprint, Role};
+use hg_proto::token::{Fingerprint, Role, Token};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 
-use crate::auth::{Holder, Keyring, Refusal, holder_of_uri};
+use crate::auth::{Holder, Keyring, Refusal, holder_of, holder_of_uri};
 use crate::bounds::{LOCAL_TOKEN_S, TRUST_LOOK_MS};
 use crate::dispatch::Hub;
 use crate::log;
@@ -32,6 +33,8 @@ const LOCAL_NAME: &str = "local";
 pub struct Admitted {
     /// Who it is; `None`: nobody is asked.
     pub holder: Option<Holder>,
+    /// What it showed; `None`: no token.
+    token: Option<Token>,
     /// A token for it to keep instead of its own.
     pub renewal: Option<String>,
 }
@@ -64,6 +67,8 @@ struct Known {
 pub struct Doorkeeper {
     /// `None`: nobody is asked (`--insecure`).
     known: Option<RwLock<Known>>,
+    /// Tells who waits that what is known has changed.
+    changes: watch::Sender<()>,
     certificates: Arc<Certificates>,
 }
 
@@ -81,6 +86,7 @@ impl Doorkeeper {
     pub fn open_house() -> Arc<Self> {
         Arc::new(Doorkeeper {
             known: None,
+            changes: watch::Sender::default(),
             certificates: Arc::default(),
         })
     }
@@ -97,6 +103,7 @@ impl Doorkeeper {
                 newest: trust.newest(),
                 keyring: trust.keyring,
             })),
+            changes: watch::Sender::default(),
         };
         Ok(Arc::new(keeper))
     }
@@ -115,6 +122,7 @@ impl Doorkeeper {
         let Some(known) = &self.known else {
             return Ok(Admitted {
                 holder: None,
+                token: None,
                 renewal: None,
             });
         };
@@ -124,6 +132,7 @@ impl Doorkeeper {
             known.keyring.still_good(holder, now_s)?;
             return Ok(Admitted {
                 holder: Some(holder.clone()),
+                token: None,
                 renewal: None,
             });
         }
@@ -134,6 +143,7 @@ impl Doorkeeper {
         let renewal = known.keyring.renewal(&token, now_s, known.newest);
         Ok(Admitted {
             holder: Some(holder),
+            token: Some(token),
             renewal: renewal.map(|token| token.to_text()),
         })
     }
@@ -150,6 +160,26 @@ impl Doorkeeper {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether one who was let in would be again; and a new token for it to keep if
+    /// there are newer secrets, by which it is known from then on.
+    ///
+    /// # Errors
+    /// As [`Doorkeeper::still_good`].
+    pub fn look_again(&self, admitted: &mut Admitted) -> Result<Option<String>, Refusal> {
+        self.still_good(admitted)?;
+        let (Some(known), Some(token)) = (&self.known, &admitted.token) else {
+            return Ok(None);
+        };
+        let known = known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(new) = known.keyring.renewal(token, now_s(), known.newest) else {
+            return Ok(None);
+        };
+        let text = new.to_text();
+        admitted.holder = Some(holder_of(&new.claims));
+        admitted.token = Some(new);
+        Ok(Some(text))
     }
 
     /// TLS for peers that speak one of `protocols`; `None`: nobody is asked.
@@ -250,6 +280,9 @@ impl Doorkeeper {
             newest,
             keyring: trust.keyring,
         };
+        if is_new {
+            self.changes.send_replace(());
+        }
     }
 }
 
@@ -373,10 +406,15 @@ impl LocalTokens {
         Ok(())
     }
 
-    /// Renews them for ever.
-    pub async fn renew(&self) {
+    /// Renews them for ever: now and then, and when there are newer secrets.
+    pub async fn renew(&self, keeper: &Doorkeeper) {
+        let mut changes = keeper.changes.subscribe();
         loop {
-            tokio::time::sleep(Duration::from_millis(LOCAL_RENEW_MS)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(LOCAL_RENEW_MS)) => {}
+                // Its sender lives in the keeper.
+                _ = changes.changed() => {}
+            }
             if let Err(why) = self.write() {
                 log::warn(format_args!("{why}"));
             }

@@ -266,9 +266,15 @@ async fn watch(
     may: impl Fn() -> bool,
 ) {
     let mut closing = hub.closing.subscribe();
+    // A watcher may be out while nothing happens.
+    let mut look = tokio::time::interval(Duration::from_millis(TRUST_LOOK_MS));
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
+            _ = look.tick() => match may() {
+                true => continue,
+                false => return,
+            },
             () = replies.closed() => return,
             _ = closing.wait_for(|closing| *closing) => return,
         };

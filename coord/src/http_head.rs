@@ -18,7 +18,7 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// What is in `bytes`, which end with an empty line. A field that is there twice
-    /// counts as odd and is taken for none.
+    /// counts as odd: no token, and a host of no name.
     pub fn of(bytes: &'a [u8]) -> Self {
         let mut lines = bytes.split(|byte| *byte == b'\n');
         let request_line = lines.next().unwrap_or_default().trim_ascii_end();
@@ -42,7 +42,11 @@ impl<'a> Head<'a> {
                 "cookie" => (2, &mut head.cookie),
                 _ => continue,
             };
-            *field = (!seen[at]).then_some(value.trim());
+            *field = match (seen[at], at) {
+                (false, _) => Some(value.trim()),
+                (true, 0) => Some(""),
+                (true, _) => None,
+            };
             seen[at] = true;
         }
         head
@@ -112,6 +116,7 @@ mod tests {
             ("host: LocalHost\r\n", true),
             ("Host: evil.example:8080\r\n", false),
             ("Host: 127.0.0.1.evil.example\r\n", false),
+            ("Host: evil.example\r\nHost: evil.example\r\n", false),
         ] {
             assert_eq!(
                 Head::of(head(fields).as_bytes()).is_local(),

@@ -15,6 +15,7 @@ pub mod validate;
 pub mod auth;
 pub mod rates;
 pub mod transfer;
+pub mod h2_frames;
 pub mod config;
 
 pub mod log;

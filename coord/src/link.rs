@@ -122,10 +122,9 @@ pub async fn serve(
                 worker,
                 channel: &channel,
                 keeper: &caller.keeper,
-                admitted,
                 peer,
             };
-            run(&guest, &mut reader, &mut read, &mut write).await;
+            run(&guest, admitted, &mut reader, &mut read, &mut write).await;
         }
         Ok(Greeting::Check(admitted)) => {
             let holder = admitted.name();
@@ -193,13 +192,13 @@ struct Guest<'a> {
     worker: WorkerId,
     channel: &'a Channel,
     keeper: &'a Doorkeeper,
-    admitted: Admitted,
     peer: SocketAddr,
 }
 
 /// Both directions until one ends; then the last words.
 async fn run(
     guest: &Guest<'_>,
+    admitted: Admitted,
     reader: &mut Reader,
     read: &mut ReadHalf<impl AsyncRead>,
     write: &mut WriteHalf<impl AsyncWrite>,
@@ -212,7 +211,7 @@ async fn run(
     } = *guest;
     let mut writer = pin!(write_all(channel, write));
     let end = tokio::select! {
-        end = read_all(guest, reader, read) => end,
+        end = read_all(guest, admitted, reader, read) => end,
         end = &mut writer => end,
         end = cut(channel) => end,
     };
@@ -270,6 +269,7 @@ async fn write_all(channel: &Channel, write: &mut WriteHalf<impl AsyncWrite>) ->
 
 async fn read_all(
     guest: &Guest<'_>,
+    mut admitted: Admitted,
     reader: &mut Reader,
     read: &mut ReadHalf<impl AsyncRead>,
 ) -> End {
@@ -280,6 +280,7 @@ async fn read_all(
         ..
     } = *guest;
     let mut heard = Instant::now();
+    let mut renewal = String::new();
     loop {
         let message = match reader.next(read).await {
             Ok(message) => message,
@@ -288,12 +289,16 @@ async fn read_all(
         if heard.elapsed() >= Duration::from_millis(HEARD_MS) {
             heard = Instant::now();
             hub.heard(worker, None);
-            if let Err(why) = guest.keeper.still_good(&guest.admitted) {
-                doorkeeper::turn_away(hub, guest.peer.ip(), "a worker", why);
-                return End::Fault(Fault::new(why.reason(), why.to_string()));
+            match guest.keeper.look_again(&mut admitted) {
+                Ok(Some(token)) => renewal = token,
+                Ok(None) => {}
+                Err(why) => {
+                    doorkeeper::turn_away(hub, guest.peer.ip(), "a worker", why);
+                    return End::Fault(Fault::new(why.reason(), why.to_string()));
+                }
             }
         }
-        if let Err(fault) = take(hub, worker, channel, message) {
+        if let Err(fault) = take(hub, worker, channel, message, &mut renewal) {
             return End::Fault(fault);
         }
     }
@@ -304,6 +309,7 @@ fn take(
     worker: WorkerId,
     channel: &Channel,
     message: from_worker::Kind,
+    renewal: &mut String,
 ) -> Result<(), Fault> {
     match message {
         from_worker::Kind::Hello(_) | from_worker::Kind::Check(_) => {
@@ -321,6 +327,7 @@ fn take(
             hub.slots_why(worker, &beat.slots_why);
             let seen = v1::HeartbeatSeen {
                 sequence: beat.sequence,
+                token: std::mem::take(renewal),
             };
             channel.send(v1::to_worker::Kind::HeartbeatSeen(seen));
         }

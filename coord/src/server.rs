@@ -211,7 +211,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         _ = term.recv() => {}
         _ = int.recv() => {}
         result = &mut service => return Err(format!("grpc: {result:?}")),
-        () = renew(local.as_ref()) => {}
+        () = renew(local.as_ref(), &keeper) => {}
     }
     log::info(format_args!("going away"));
     door.abort();
@@ -231,9 +231,9 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     Ok(())
 }
 
-async fn renew(local: Option<&LocalTokens>) {
+async fn renew(local: Option<&LocalTokens>, keeper: &Doorkeeper) {
     match local {
-        Some(local) => local.renew().await,
+        Some(local) => local.renew(keeper).await,
         None => std::future::pending().await,
     }
 }

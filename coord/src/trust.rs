@@ -161,6 +161,10 @@ impl Trust {
     /// There is no secret to make it with.
     pub fn token(&self, role: Role, name: &str, lasts_s: u64) -> Result<Token, String> {
         let now_s = now_s();
+        // Times are in whole seconds: made right after its name was revoked, it is
+        // good all the same.
+        let revoked_s = self.keyring.revoked.get(name);
+        let issued_s = revoked_s.map_or(now_s, |revoked_s| now_s.max(revoked_s.saturating_add(1)));
         let expires_s = if lasts_s == 0 {
             0
         } else {
@@ -168,7 +172,7 @@ impl Trust {
         };
         let token = self
             .keyring
-            .mint(role, name, now_s, expires_s, self.newest());
+            .mint(role, name, issued_s, expires_s, self.newest());
         token.ok_or_else(|| "no root secret".into())
     }
 }
@@ -366,7 +370,9 @@ mod tests {
         let trust = open(state.path()).unwrap();
         let token = trust.token(Role::Worker, "pi", 0).unwrap().to_text();
         revoke(state.path(), "pi").unwrap();
-        let keyring = reread(state.path()).unwrap().keyring;
-        assert!(keyring.admit(&token, now_s()).is_err());
+        let trust = reread(state.path()).unwrap();
+        assert!(trust.keyring.admit(&token, now_s()).is_err());
+        let new = trust.token(Role::Worker, "pi", 0).unwrap().to_text();
+        assert!(trust.keyring.admit(&new, now_s()).is_ok());
     }
 }

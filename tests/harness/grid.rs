@@ -74,6 +74,19 @@ impl Grid {
         grid
     }
 
+    /// One around a coordinator of the test's own making (see [`coordinator`]), whose
+    /// state is in `folder`; without workers.
+    pub fn around(programs: &Programs, folder: TempDir, coordinator: Daemon) -> Grid {
+        Grid {
+            workers: Vec::new(),
+            coordinator,
+            slots: 1,
+            insecure: false,
+            programs: programs.clone(),
+            folder,
+        }
+    }
+
     /// Where clients and workers connect to: `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         self.coordinator.address("grid")
@@ -87,6 +100,18 @@ impl Grid {
     /// The folder of the coordinator's state.
     pub fn state(&self) -> PathBuf {
         state(self.folder.path())
+    }
+
+    /// Links are in plaintext, and nobody is asked who they are.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure
+    }
+
+    /// [`Grid::address`] as who is not on this machine would have it: tokens that
+    /// the coordinator left for processes here are not looked for.
+    pub fn far_address(&self) -> String {
+        // The C library takes it for 127.0.0.1; as an address it is malformed.
+        self.address().replace("127.0.0.1", "127.1")
     }
 
     /// A token of this grid, as `hg-coord token WORDS` prints it.
@@ -113,15 +138,8 @@ impl Grid {
     /// Starts one more worker; it may not be listed yet.
     pub fn add_worker(&mut self) {
         let name = format!("worker-{}", self.workers.len() + 1);
-        let state = self.folder.path().join(&name);
-        let mut command = daemon_command(&self.programs.worker, self.folder.path());
-        command
-            .args(["serve", "--coordinator", &self.address()])
-            // Whatever else runs here, a test gets the slots that it asked for.
-            .arg("--dedicated")
-            .args(["--slots", &self.slots.to_string(), "--name", &name])
-            .args(["--http", "127.0.0.1:0", "--state"])
-            .arg(&state);
+        let folder = self.folder.path();
+        let mut command = worker(&self.programs, folder, &name, &self.address(), self.slots);
         if self.insecure {
             command.arg("--insecure");
         }
@@ -217,21 +235,46 @@ pub fn token(programs: &Programs, folder: &Path, words: &[&str]) -> String {
 }
 
 fn start_coordinator(programs: &Programs, folder: &Path, listen: &str, insecure: bool) -> Daemon {
+    let mut words = vec!["--listen", listen, "--http", "127.0.0.1:0"];
+    if insecure {
+        words.push("--insecure");
+    }
+    coordinator(programs, folder, &words)
+}
+
+/// A coordinator without workers, with `words` after `hg-coord serve`; its state is
+/// in `folder`/coordinator.
+///
+/// # Panics
+/// It does not come up.
+pub fn coordinator(programs: &Programs, folder: &Path, words: &[&str]) -> Daemon {
     let mut command = daemon_command(&programs.coordinator, folder);
     command
-        .args([
-            "serve",
-            "--listen",
-            listen,
-            "--http",
-            "127.0.0.1:0",
-            "--state",
-        ])
+        .arg("serve")
+        .args(words)
+        .arg("--state")
         .arg(state(folder));
-    if insecure {
-        command.arg("--insecure");
-    }
     Daemon::start("coordinator", &mut command, folder.join("coordinator.log"))
+}
+
+/// `hg-worker-lite serve` of `slots` slots as `name`, for the coordinator at
+/// `address`; state and log are in `folder`. More words and variables may be added.
+pub fn worker(
+    programs: &Programs,
+    folder: &Path,
+    name: &str,
+    address: &str,
+    slots: u32,
+) -> Command {
+    let mut command = daemon_command(&programs.worker, folder);
+    command
+        .args(["serve", "--coordinator", address])
+        // Whatever else runs here, a test gets the slots that it asked for.
+        .arg("--dedicated")
+        .args(["--slots", &slots.to_string(), "--name", name])
+        .args(["--http", "127.0.0.1:0", "--state"])
+        .arg(folder.join(name));
+    command
 }
 
 /// The body of `http://address/path`.

@@ -9,10 +9,13 @@ pub mod cgroup;
 pub mod follow;
 pub mod folder;
 pub mod grid;
+pub mod h2;
+pub mod hostile;
 pub mod leftover;
 pub mod programs;
 pub mod project;
 pub mod running;
+pub mod tls_peer;
 pub mod workload;
 
 /// Says loudly that something was not tested, and why: past the test runner,

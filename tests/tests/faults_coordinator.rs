@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hg_proto::v1::{self, SubmitResponse, submit_response::Kind};
 use hg_tests::command::{run, run_within};
 use hg_tests::grid::Grid;
+use hg_tests::h2::{ACK, DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, header, message};
 use hg_tests::programs::programs;
 use hg_tests::project::{Project, slow};
 use hg_tests::running::{PATIENCE, Running};
@@ -79,39 +80,15 @@ fn hold(stream: &mut TcpStream) {
     while matches!(stream.read(&mut rest), Ok(len) if len > 0) {}
 }
 
-/// An HTTP/2 frame (RFC 9113, section 4.1).
-fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let len = (payload.len() as u32).to_be_bytes();
-    let mut frame = vec![len[1], len[2], len[3], kind, flags];
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
 /// The client's only stream.
 const CALL: u32 = 1;
-
-/// A header that is not indexed, with a new name (RFC 7541, section 6.2.2).
-fn header(name: &str, value: &str) -> Vec<u8> {
-    let mut bytes = vec![0, name.len() as u8];
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.push(value.len() as u8);
-    bytes.extend_from_slice(value.as_bytes());
-    bytes
-}
 
 /// Takes the client's call and answers with status 200 and the type of gRPC.
 fn answer(stream: &mut TcpStream) -> io::Result<()> {
     let mut preface = [0; 24];
     stream.read_exact(&mut preface)?;
-    stream.write_all(&h2_frame(SETTINGS, 0, 0, &[]))?;
-    stream.write_all(&h2_frame(SETTINGS, ACK, 0, &[]))?;
+    stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
+    stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?;
     loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head)?;
@@ -124,19 +101,12 @@ fn answer(stream: &mut TcpStream) -> io::Result<()> {
     // 0x88: ":status: 200" of the static table.
     let mut head = vec![0x88];
     head.extend(header("content-type", "application/grpc"));
-    stream.write_all(&h2_frame(HEADERS, END_HEADERS, CALL, &head))
-}
-
-fn grpc(body: &[u8]) -> Vec<u8> {
-    let mut message = vec![0];
-    message.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    message.extend_from_slice(body);
-    message
+    stream.write_all(&frame(HEADERS, END_HEADERS, CALL, &head))
 }
 
 fn say(stream: &mut TcpStream, kind: Kind) -> io::Result<()> {
-    let message = SubmitResponse { kind: Some(kind) };
-    stream.write_all(&h2_frame(DATA, 0, CALL, &grpc(&message.encode_to_vec())))
+    let response = SubmitResponse { kind: Some(kind) };
+    stream.write_all(&frame(DATA, 0, CALL, &message(&response.encode_to_vec())))
 }
 
 fn accepted() -> Kind {
@@ -155,7 +125,7 @@ fn started(attempt: u32) -> Kind {
 fn end(stream: &mut TcpStream, status: &str) -> io::Result<()> {
     let trailers = header("grpc-status", status);
     let flags = END_STREAM | END_HEADERS;
-    stream.write_all(&h2_frame(HEADERS, flags, CALL, &trailers))
+    stream.write_all(&frame(HEADERS, flags, CALL, &trailers))
 }
 
 /// Builds `project` against `address` and compares; gives what took how long.
@@ -311,7 +281,7 @@ fn it_speaks_another_language() {
         }),
         mad("noise", &DOWN, |stream| stream.write_all(&noise(100_000))),
         mad("settings, then noise", &DOWN, |stream| {
-            stream.write_all(&h2_frame(SETTINGS, 0, 0, &[]))?;
+            stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
             stream.write_all(&noise(100_000))
         }),
         mad("hangs up", &DOWN, |stream| {
@@ -319,7 +289,7 @@ fn it_speaks_another_language() {
         }),
         mad("a web page", &DOWN, |stream| {
             answer_with(stream, "text/html")?;
-            stream.write_all(&h2_frame(DATA, END_STREAM, CALL, b"<html>"))
+            stream.write_all(&frame(DATA, END_STREAM, CALL, b"<html>"))
         }),
     ]);
 }
@@ -327,10 +297,10 @@ fn it_speaks_another_language() {
 fn answer_with(stream: &mut TcpStream, kind: &str) -> io::Result<()> {
     let mut preface = [0; 24];
     stream.read_exact(&mut preface)?;
-    stream.write_all(&h2_frame(SETTINGS, 0, 0, &[]))?;
+    stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
     let mut head = vec![0x88];
     head.extend(header("content-type", kind));
-    stream.write_all(&h2_frame(HEADERS, END_HEADERS, CALL, &head))
+    stream.write_all(&frame(HEADERS, END_HEADERS, CALL, &head))
 }
 
 /// Bytes without sense, the same each time (xorshift).
@@ -358,24 +328,24 @@ fn its_answers_make_no_sense() {
         }),
         mad("a message cut short", &DOWN, |stream| {
             answer(stream)?;
-            stream.write_all(&h2_frame(DATA, 0, CALL, &[0, 0, 0, 0, 9, 1, 2]))?;
+            stream.write_all(&frame(DATA, 0, CALL, &[0, 0, 0, 0, 9, 1, 2]))?;
             end(stream, "0")
         }),
         mad("a message of 4 GiB", &DOWN, |stream| {
             answer(stream)?;
-            stream.write_all(&h2_frame(DATA, 0, CALL, &[0, 0xff, 0xff, 0xff, 0xff, 1]))
+            stream.write_all(&frame(DATA, 0, CALL, &[0, 0xff, 0xff, 0xff, 0xff, 1]))
         }),
         mad("a message that is none", &DOWN, |stream| {
             answer(stream)?;
-            stream.write_all(&h2_frame(DATA, 0, CALL, &grpc(&[0xff; 10])))
+            stream.write_all(&frame(DATA, 0, CALL, &message(&[0xff; 10])))
         }),
         mad("a message of no kind", &DOWN, |stream| {
             answer(stream)?;
-            stream.write_all(&h2_frame(DATA, 0, CALL, &grpc(&[])))
+            stream.write_all(&frame(DATA, 0, CALL, &message(&[])))
         }),
         mad("a compressed message", &DOWN, |stream| {
             answer(stream)?;
-            stream.write_all(&h2_frame(DATA, 0, CALL, &[1, 0, 0, 0, 1, 1]))
+            stream.write_all(&frame(DATA, 0, CALL, &[1, 0, 0, 0, 1, 1]))
         }),
         mad("no result in the end", &DOWN, |stream| {
             answer(stream)?;
@@ -475,11 +445,11 @@ fn it_wants_the_source_and_does_not_take_it() {
     let fake = Fake::start(|stream| {
         let mut preface = [0; 24];
         stream.read_exact(&mut preface)?;
-        stream.write_all(&h2_frame(SETTINGS, 0, 0, &[]))?;
+        stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
         let digest = digest_in_task(stream)?;
         let mut head = vec![0x88];
         head.extend(header("content-type", "application/grpc"));
-        stream.write_all(&h2_frame(HEADERS, END_HEADERS, CALL, &head))?;
+        stream.write_all(&frame(HEADERS, END_HEADERS, CALL, &head))?;
         say(stream, accepted())?;
         say(stream, started(1))?;
         let need = v1::InputsNeeded {

@@ -2,7 +2,6 @@
 //! end of the line: they are dropped for a counted reason, memory stays
 //! bounded, and a build that runs at the same time is compiled by the workers.
 
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -13,6 +12,10 @@ use hg_proto::v1::{self, FromWorker, ToWorker, from_worker, to_worker};
 use hg_tests::command::{run_within, scrubbed};
 use hg_tests::daemon::Daemon;
 use hg_tests::grid::Grid;
+use hg_tests::h2;
+use hg_tests::hostile::{
+    assert_bounded, build_under, dropped, encoded, framed, greeting, hello, resident, wait_dropped,
+};
 use hg_tests::programs::programs;
 use hg_tests::project::Project;
 use hg_tests::running::{PATIENCE, Running, until};
@@ -21,106 +24,16 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// Files of the build that must not notice.
-const FILES: usize = 12;
-/// Bytes that a coordinator may take beyond what it took at rest, whatever
-/// comes.
-const GROWTH_BYTES_MAX: u64 = 160 << 20;
 /// Connections that say nothing.
 const SILENT: usize = 10_000;
 /// File descriptors that the test needs for itself.
 const FDS_OWN: usize = 500;
-
-/// Bytes of a process in memory.
-fn resident(daemon: &Daemon) -> u64 {
-    let path = format!("/proc/{}/status", daemon.pid());
-    let status = fs::read_to_string(&path).expect("a process that lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.expect("VmRSS in KiB") << 10
-}
-
-/// How many connections were dropped for `reason`.
-fn dropped(grid: &Grid, reason: &str) -> u64 {
-    let name = format!("hybridgrid_connections_dropped_total{{reason=\"{reason}\"}} ");
-    let text = grid.get("/metrics").unwrap_or_default();
-    let value = text.lines().find_map(|line| line.strip_prefix(&name));
-    value.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
-}
-
-fn wait_dropped(grid: &Grid, reason: &str, least: u64) {
-    until(
-        &grid.coordinator,
-        &format!("{least} dropped: {reason}"),
-        || (dropped(grid, reason) >= least).then_some(()),
-    );
-}
 
 /// A grid of two workers, and what its coordinator takes at rest.
 fn grid() -> (Grid, u64) {
     let grid = Grid::insecure(programs(), 2, 2);
     let rest = resident(&grid.coordinator);
     (grid, rest)
-}
-
-fn assert_bounded(what: &str, grid: &Grid, rest: u64) {
-    let now = resident(&grid.coordinator);
-    eprintln!("{what}: {} KiB at rest, {} KiB now", rest >> 10, now >> 10);
-    assert!(
-        now < rest + GROWTH_BYTES_MAX,
-        "{what}: from {rest} to {now} bytes"
-    );
-}
-
-/// Builds a project while `attack` goes on; all of it is compiled by workers.
-fn build_under(grid: &Grid, what: &str, attack: impl FnOnce()) {
-    let project = Project::of(FILES);
-    project.in_plaintext();
-    let make = Running::start(&mut project.hgbuild_make(&grid.address(), &["-j4"]));
-    attack();
-    let wrapped = make.finish();
-    assert_remote(what, project, wrapped);
-    // And once the attack is over.
-    let project = Project::of(FILES);
-    project.in_plaintext();
-    let mut make = project.hgbuild_make(&grid.address(), &["-j4"]);
-    let wrapped = run_within(&mut make, PATIENCE);
-    assert_remote(what, project, wrapped);
-}
-
-fn assert_remote(what: &str, project: Project, wrapped: hg_tests::command::Outcome) {
-    let plain = run_within(&mut project.plain_make(&["-j4"]), PATIENCE);
-    assert!(plain.ok(), "{}", plain.words());
-    project.assert_same_as(what, &plain, wrapped);
-    let events = project.events();
-    assert_eq!(events.len(), FILES);
-    let remote = events.iter().all(|event| event.place == "remote");
-    assert!(remote, "{what}: {}", project.told());
-}
-
-fn encoded(kind: from_worker::Kind) -> Vec<u8> {
-    frame::encode(&FromWorker { kind: Some(kind) }).expect("a frame")
-}
-
-fn hello(instance: u8) -> v1::Hello {
-    v1::Hello {
-        protocol_version: hg_proto::PROTOCOL_VERSION,
-        name: "hostile".into(),
-        instance: vec![instance; 16],
-        slots: 1,
-        ..v1::Hello::default()
-    }
-}
-
-fn greeting(hello: v1::Hello) -> Vec<u8> {
-    encoded(from_worker::Kind::Hello(hello))
-}
-
-/// A frame with a true length around any bytes.
-fn framed(body: &[u8]) -> Vec<u8> {
-    let mut frame = (body.len() as u32).to_be_bytes().to_vec();
-    frame.extend_from_slice(body);
-    frame
 }
 
 fn attacks() -> Vec<(&'static str, Vec<u8>)> {
@@ -490,12 +403,17 @@ fn streams_that_are_opened_and_reset() {
             let mut peer = TcpStream::connect(grid.address()).expect("a connection");
             peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             peer.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-            let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-            bytes.extend(h2_frame(4, 0, 0, &[]));
+            let mut bytes = h2::PREFACE.to_vec();
+            bytes.extend(h2::frame(4, 0, 0, &[]));
             for number in 0..20_000 {
                 let stream = 2 * number + 1;
-                bytes.extend(h2_frame(1, 4, stream, &submit_headers()));
-                bytes.extend(h2_frame(3, 0, stream, &8u32.to_be_bytes()));
+                bytes.extend(h2::frame(
+                    1,
+                    4,
+                    stream,
+                    &h2::call_headers("SubmitTask", &[]),
+                ));
+                bytes.extend(h2::frame(3, 0, stream, &8u32.to_be_bytes()));
             }
             // It has enough of it before the end.
             let _ = peer.write_all(&bytes);
@@ -505,31 +423,6 @@ fn streams_that_are_opened_and_reset() {
         }
         assert_bounded("resets", &grid, rest);
     });
-}
-
-/// An HTTP/2 frame (RFC 9113, section 4.1).
-fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let len = (payload.len() as u32).to_be_bytes();
-    let mut frame = vec![len[1], len[2], len[3], kind, flags];
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// The headers of a call of SubmitTask, nothing indexed (RFC 7541).
-fn submit_headers() -> Vec<u8> {
-    // ":method: POST" and ":scheme: http" of the static table.
-    let mut block = vec![0x83, 0x86];
-    let mut add = |name: &[u8], value: &str| {
-        block.extend_from_slice(name);
-        block.push(value.len() as u8);
-        block.extend_from_slice(value.as_bytes());
-    };
-    add(&[0x04], "/hybridgrid.v1.BuildService/SubmitTask");
-    add(&[0x01], "x");
-    add(&[0x0f, 0x10], "application/grpc");
-    add(b"\x00\x02te", "trailers");
-    block
 }
 
 #[test]

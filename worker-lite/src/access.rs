@@ -50,8 +50,7 @@ impl Access {
         let Some(stored) = credentials::stored(&self.kept)? else {
             return Ok(());
         };
-        let was = stored.token.claims;
-        if (new.claims.role, &new.claims.name) != (was.role, &was.name) {
+        if !is_for_same(&new, &stored.token) {
             return Ok(());
         }
         let stored = Stored {
@@ -61,6 +60,12 @@ impl Access {
         credentials::store(&self.kept, &stored)
             .map_err(|error| format!("{}: {error}", self.kept.display()))
     }
+}
+
+/// Whether `new` may stand for `old`: it is of the same holder.
+pub fn is_for_same(new: &Token, old: &Token) -> bool {
+    let (new, old) = (&new.claims, &old.claims);
+    (new.role, &new.name) == (old.role, &old.name)
 }
 
 /// What a dial with `token` needs, or with certificates, or both.

@@ -438,6 +438,9 @@ impl Session {
                 if let State::Linked(linked) = &mut self.state {
                     linked.heartbeat_seen(now, seen.sequence);
                 }
+                if !seen.token.is_empty() {
+                    actions.push(Action::KeepToken(seen.token));
+                }
             }
             to_worker::Kind::Dispatch(dispatch) => self.dispatch(now, vitals, dispatch, actions),
             to_worker::Kind::Chunk(chunk) => self.chunk(now, chunk, actions),
@@ -843,7 +846,7 @@ mod tests {
         bench.greet();
         let mut actions = Vec::new();
         while !actions.contains(&Action::Rescan) {
-            let seen = v1::HeartbeatSeen { sequence: 0 };
+            let seen = v1::HeartbeatSeen::default();
             bench.hear(to_worker::Kind::HeartbeatSeen(seen));
             actions = bench.wake(ms(1000));
         }
@@ -857,6 +860,7 @@ mod tests {
         bench.now += ms(3);
         bench.hear(to_worker::Kind::HeartbeatSeen(v1::HeartbeatSeen {
             sequence: 1,
+            ..v1::HeartbeatSeen::default()
         }));
         let actions = bench.wake(ms(1000));
         let [beat] = sent(&actions, |kind| match kind {
@@ -873,7 +877,7 @@ mod tests {
     fn a_heartbeat_says_what_the_machine_bears() {
         let mut bench = Bench::linked();
         let beat = |bench: &mut Bench| {
-            let seen = v1::HeartbeatSeen { sequence: 0 };
+            let seen = v1::HeartbeatSeen::default();
             bench.hear(to_worker::Kind::HeartbeatSeen(seen));
             let actions = bench.wake(ms(1000));
             let said = sent(&actions, |kind| match kind {
@@ -1034,7 +1038,7 @@ mod tests {
         let begin = bench.now;
         let mut ended = Vec::new();
         while ended.is_empty() {
-            let seen = v1::HeartbeatSeen { sequence: 0 };
+            let seen = v1::HeartbeatSeen::default();
             bench.hear(to_worker::Kind::HeartbeatSeen(seen));
             ended = cancelled(&bench.wake(ms(1000)));
         }
@@ -1054,7 +1058,7 @@ mod tests {
         let actions = bench.hear(to_worker::Kind::Chunk(last.clone()));
         assert_eq!(actions, [Action::Deliver(id(1, 1), last)]);
         for _ in 0..100 {
-            let seen = v1::HeartbeatSeen { sequence: 0 };
+            let seen = v1::HeartbeatSeen::default();
             bench.hear(to_worker::Kind::HeartbeatSeen(seen));
             assert_eq!(cancelled(&bench.wake(ms(1000))), []);
         }

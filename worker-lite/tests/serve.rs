@@ -218,6 +218,7 @@ impl Peer {
                 let sequence = heartbeat.sequence;
                 self.say(to_worker::Kind::HeartbeatSeen(v1::HeartbeatSeen {
                     sequence,
+                    ..v1::HeartbeatSeen::default()
                 }));
             }
             let text = format!("{kind:?}");

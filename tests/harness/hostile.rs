@@ -1,0 +1,170 @@
+//! For tests that attack: what a coordinator takes and counts, a build beside the
+//! attack that must not notice, and the bytes of both protocols.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use hg_proto::frame;
+use hg_proto::v1::{self, FromWorker, from_worker};
+
+use crate::command::{Outcome, run_within};
+use crate::daemon::Daemon;
+use crate::grid::Grid;
+use crate::project::Project;
+use crate::running::{PATIENCE, Running, until};
+
+/// Files of the build that must not notice.
+const FILES: usize = 12;
+/// Bytes that a coordinator may take beyond what it took at rest, whatever
+/// comes.
+const GROWTH_BYTES_MAX: u64 = 160 << 20;
+
+/// Bytes of a process in memory.
+///
+/// # Panics
+/// It does not live.
+pub fn resident(daemon: &Daemon) -> u64 {
+    let path = format!("/proc/{}/status", daemon.pid());
+    let status = fs::read_to_string(&path).expect("a process that lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.expect("VmRSS in KiB") << 10
+}
+
+/// How often the coordinator counted `reason` under `hybridgrid_NAME_total`.
+pub fn counted(grid: &Grid, name: &str, reason: &str) -> u64 {
+    let name = format!("hybridgrid_{name}_total{{reason=\"{reason}\"}} ");
+    let text = grid.get("/metrics").unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    // Counts are written as floating-point numbers.
+    value.map_or(0, |value| value.parse::<f64>().unwrap_or(0.0) as u64)
+}
+
+/// How many connections were dropped for `reason`.
+pub fn dropped(grid: &Grid, reason: &str) -> u64 {
+    counted(grid, "connections_dropped", reason)
+}
+
+/// How many were not let in for `reason`.
+pub fn refused(grid: &Grid, reason: &str) -> u64 {
+    counted(grid, "refused", reason)
+}
+
+/// Comes back when at least so many connections were dropped for `reason`.
+///
+/// # Panics
+/// They are not in time.
+pub fn wait_dropped(grid: &Grid, reason: &str, least: u64) {
+    until(
+        &grid.coordinator,
+        &format!("{least} dropped: {reason}"),
+        || (dropped(grid, reason) >= least).then_some(()),
+    );
+}
+
+/// The coordinator takes little more than at rest.
+///
+/// # Panics
+/// It takes much more.
+pub fn assert_bounded(what: &str, grid: &Grid, rest: u64) {
+    let now = resident(&grid.coordinator);
+    eprintln!("{what}: {} KiB at rest, {} KiB now", rest >> 10, now >> 10);
+    assert!(
+        now < rest + GROWTH_BYTES_MAX,
+        "{what}: from {rest} to {now} bytes"
+    );
+}
+
+/// Builds a project while `attack` goes on; all of it is compiled by workers. Says
+/// how much slower that was than the same once the attack is over.
+///
+/// # Panics
+/// The build is not as a plain one, or not all of it was remote.
+pub fn build_under(grid: &Grid, what: &str, attack: impl FnOnce()) {
+    let project = project(grid);
+    let began = Instant::now();
+    let make = Running::start(&mut project.hgbuild_make(&grid.address(), &["-j4"]));
+    // Seen from beside it: the attack may last longer.
+    let took = std::thread::scope(|scope| {
+        let make = scope.spawn(move || (make.finish(), began.elapsed()));
+        attack();
+        make.join()
+    });
+    let (wrapped, under) = match took {
+        Ok(took) => took,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    assert_remote(what, &project, wrapped);
+    let quiet = build_now(grid, what);
+    eprintln!(
+        "{what}: a build of {FILES} files beside it took {under:.1?}, after it {quiet:.1?}: {:.0} %",
+        100.0 * under.as_secs_f64() / quiet.as_secs_f64().max(1e-3)
+    );
+}
+
+/// Builds a project, all of it on workers.
+///
+/// # Panics
+/// As [`build_under`].
+pub fn build_now(grid: &Grid, what: &str) -> Duration {
+    let project = project(grid);
+    let mut make = project.hgbuild_make(&grid.address(), &["-j4"]);
+    let began = Instant::now();
+    let wrapped = run_within(&mut make, PATIENCE);
+    let took = began.elapsed();
+    assert_remote(what, &project, wrapped);
+    took
+}
+
+fn project(grid: &Grid) -> Project {
+    let project = Project::of(FILES);
+    if grid.is_insecure() {
+        project.in_plaintext();
+    }
+    project
+}
+
+/// `wrapped` did what the plain build does, and every compile of it was remote.
+///
+/// # Panics
+/// Otherwise.
+pub fn assert_remote(what: &str, project: &Project, wrapped: Outcome) {
+    let plain = run_within(&mut project.plain_make(&["-j4"]), PATIENCE);
+    assert!(plain.ok(), "{}", plain.words());
+    project.assert_same_as(what, &plain, wrapped);
+    let events = project.events();
+    assert!(!events.is_empty(), "{what}: nothing was compiled");
+    let remote = events.iter().all(|event| event.place == "remote");
+    assert!(remote, "{what}: {}", project.told());
+}
+
+/// A worker's message as a frame.
+///
+/// # Panics
+/// It is too long for one.
+pub fn encoded(kind: from_worker::Kind) -> Vec<u8> {
+    frame::encode(&FromWorker { kind: Some(kind) }).expect("a frame")
+}
+
+/// A hello of a worker without toolchains.
+pub fn hello(instance: u8) -> v1::Hello {
+    v1::Hello {
+        protocol_version: hg_proto::PROTOCOL_VERSION,
+        name: "hostile".into(),
+        instance: vec![instance; 16],
+        slots: 1,
+        ..v1::Hello::default()
+    }
+}
+
+/// A hello as a frame.
+pub fn greeting(hello: v1::Hello) -> Vec<u8> {
+    encoded(from_worker::Kind::Hello(hello))
+}
+
+/// A frame with a true length around any bytes.
+pub fn framed(body: &[u8]) -> Vec<u8> {
+    let mut frame = (body.len() as u32).to_be_bytes().to_vec();
+    frame.extend_from_slice(body);
+    frame
+}
