@@ -101,7 +101,7 @@ impl Patience {
 }
 
 /// What happened. Numbers of workers and tasks are the caller's and never used twice.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Event {
     /// A worker said hello.
     WorkerJoined {
