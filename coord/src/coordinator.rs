@@ -16,7 +16,7 @@ use crate::bounds::{
     HEDGE_FACTOR, HEDGE_LOOK_MS, HEDGE_MS_MIN, HEDGE_SAVED_MS_MAX, HEDGE_SHARE, REFUSAL_PAUSE_MS,
     REFUSALS_MAX, RETRIES_MAX, RETRIES_SAVED_MAX, RETRY_SHARE,
 };
-use crate::id::{DispatchId, TaskId, WorkerId};
+use crate::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
 use crate::jobs::{Demand, Jobs, Phase, Start};
 use crate::predictor::{Predictor, Spent, worker_key};
 use crate::queue::{Order, Queue, Ticket};
@@ -220,7 +220,7 @@ pub struct Coordinator {
     /// By when they must have begun; also of some that have.
     ahead_until: BTreeSet<(u64, DispatchId, WorkerId)>,
     /// Per toolchain: cost that was submitted, fading, and as of when.
-    lately: HashMap<Digest, (f64, u64)>,
+    lately: ByDigest<(f64, u64)>,
     dispatches: u64,
     /// Retries that may be made.
     retries: f64,
@@ -235,15 +235,15 @@ impl Coordinator {
     /// No workers, no tasks.
     pub fn new(settings: Settings) -> Self {
         Coordinator {
-            registry: Registry::new(),
-            queue: Queue::new(settings.weights),
+            registry: Registry::new(settings.seed),
+            queue: Queue::new(settings.weights, settings.seed),
             jobs: Jobs::new(),
             scheduler: Scheduler::new(settings.seed, settings.policy),
             predictor: settings.predictor,
             choosy: BTreeSet::new(),
             ahead: BTreeSet::new(),
             ahead_until: BTreeSet::new(),
-            lately: HashMap::new(),
+            lately: ByDigest::with_hasher(Keyed(settings.seed)),
             dispatches: 0,
             retries: RETRIES_SAVED_MAX / 4.0,
             hedges_ms: HEDGE_SAVED_MS_MAX / 30.0,

@@ -14,7 +14,7 @@ use hg_proto::v1;
 
 use crate::bounds::BREAKERS_KEPT_MAX;
 use crate::breaker::{Breaker, State};
-use crate::id::{ById, DispatchId, WorkerId};
+use crate::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
 use crate::predictor::{Pace, worker_key};
 
 /// What a worker said of itself, checked and cut to size.
@@ -260,6 +260,8 @@ struct Pool {
     serving: BTreeSet<WorkerId>,
     /// How many of each speed, in eighths of a class, tasks may go to.
     ready: BTreeMap<i16, u32>,
+    /// Least speed of the first eighth of these.
+    fastest: Option<f64>,
     /// Memory of all.
     memories: BTreeSet<(u64, WorkerId)>,
     capacity: f64,
@@ -302,6 +304,8 @@ impl Pool {
             if let Some(eighth) = ready(now) {
                 *self.ready.entry(eighth).or_default() += 1;
             }
+            let first = self.ready.last_key_value();
+            self.fastest = first.map(|(eighth, _)| (f64::from(*eighth) / 8.0).exp2());
         }
         if self.ready.is_empty() {
             // Sums of floating point drift.
@@ -316,7 +320,7 @@ pub struct Registry {
     workers: ById<WorkerId, Worker>,
     labels: HashMap<String, WorkerId>,
     instances: HashMap<[u8; 16], WorkerId>,
-    pools: HashMap<Digest, Pool>,
+    pools: ByDigest<Pool>,
     /// By when each was last heard of, or earlier: it is put right only when it
     /// is looked at.
     heard: BTreeSet<(u64, WorkerId)>,
@@ -331,8 +335,11 @@ pub struct Registry {
 
 impl Registry {
     /// No workers.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(seed: u64) -> Self {
+        Registry {
+            pools: ByDigest::with_hasher(Keyed(seed)),
+            ..Self::default()
+        }
     }
 
     /// The worker, if it is there.
@@ -720,8 +727,7 @@ impl Registry {
     /// Speed of the fastest with this toolchain that tasks may go to, or up to a
     /// twelfth less.
     pub fn fastest(&self, toolchain: &Digest) -> Option<f64> {
-        let (eighth, _) = self.pools.get(toolchain)?.ready.last_key_value()?;
-        Some((f64::from(*eighth) / 8.0).exp2())
+        self.pools.get(toolchain)?.fastest
     }
 
     /// Speed times slots of all with this toolchain that tasks may go to.
@@ -823,7 +829,7 @@ mod tests {
     #[test]
     fn capacity_follows_what_workers_bear() {
         let gcc = Digest::of(b"gcc");
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 4), Some(Pace::guess(0.5)), 0);
         registry.join(WorkerId(2), spec("two", 2), None, 0);
         assert_eq!(registry.capacity(&gcc), 4.0);
@@ -846,7 +852,7 @@ mod tests {
 
     #[test]
     fn memory_that_was_promised_is_not_promised_again() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         let mut tight = spec("one", 4);
         tight.memory_bytes = 100;
         registry.join(WorkerId(1), tight, None, 0);
@@ -871,7 +877,7 @@ mod tests {
     #[test]
     fn a_breaker_outlives_its_link() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 4), None, 0);
         while !registry.blame(WorkerId(1), None, false, &mut random, 0) {}
         let gone = registry.leave(WorkerId(1)).unwrap();
@@ -889,7 +895,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_given_once() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 2), None, 0);
         registry.join(WorkerId(2), spec("two", 1), None, 0);
         assert_eq!(free(&registry).len(), 2);
@@ -907,7 +913,7 @@ mod tests {
     #[test]
     fn draining_serves_nobody_and_pausing_ends() {
         let gcc = Digest::of(b"gcc");
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 1), None, 0);
         registry.pause(WorkerId(1), 500);
         assert!(registry.serves(&gcc, &[]));
@@ -926,7 +932,7 @@ mod tests {
 
     #[test]
     fn labels_are_unique_whatever_workers_call_themselves() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         let mut labels = BTreeSet::new();
         for (id, name) in ["pi", "pi#3", "pi", "", "pi#3", "pi#3"].iter().enumerate() {
             labels.insert(registry.join(WorkerId(id as u64 + 1), spec(name, 1), None, 0));
@@ -937,7 +943,7 @@ mod tests {
 
     #[test]
     fn silence_is_noticed() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 1), None, 0);
         registry.join(WorkerId(2), spec("two", 1), None, 0);
         registry.heard(WorkerId(2), None, 3_000);
