@@ -221,7 +221,6 @@ pub struct Coordinator {
     ahead_until: BTreeSet<(u64, DispatchId, WorkerId)>,
     /// Per toolchain: cost that was submitted, fading, and as of when.
     lately: ByDigest<(f64, u64)>,
-    dispatches: u64,
     /// Retries that may be made.
     retries: f64,
     /// Milliseconds of work, at speed 1, that hedges may cost.
@@ -244,7 +243,6 @@ impl Coordinator {
             ahead: BTreeSet::new(),
             ahead_until: BTreeSet::new(),
             lately: ByDigest::with_hasher(Keyed(settings.seed)),
-            dispatches: 0,
             retries: RETRIES_SAVED_MAX / 4.0,
             hedges_ms: HEDGE_SAVED_MS_MAX / 30.0,
             hedge: settings.hedge,
@@ -603,7 +601,7 @@ impl Step<'_> {
 
     /// Gives a task the worker that was chosen for it.
     fn start(&mut self, task: TaskId, worker: WorkerId, compile_ms: f64, hedge: bool) {
-        let dispatch = DispatchId(self.core.dispatches + 1);
+        let dispatch = self.core.jobs.next_dispatch();
         let Some(job) = self.core.jobs.get(task) else {
             return;
         };
@@ -624,7 +622,6 @@ impl Step<'_> {
         compile_ms: f64,
         hedge: bool,
     ) {
-        self.core.dispatches = dispatch.0;
         self.core.choosy.remove(&task);
         let expected_ms = compile_ms as u64;
         let start = Start {
@@ -697,7 +694,7 @@ impl Step<'_> {
             && self.frees_a_slot_soon(id)
             && let Some((task, compile_ms)) = self.next_for(id)
         {
-            let dispatch = DispatchId(self.core.dispatches + 1);
+            let dispatch = self.core.jobs.next_dispatch();
             if self.core.registry.book_ahead(id, dispatch) {
                 self.core.ahead.insert((dispatch, id));
                 // It still waits for a slot, if in another place.

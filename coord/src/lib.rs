@@ -9,6 +9,7 @@ pub mod queue;
 pub mod registry;
 pub mod scheduler;
 pub mod timers;
+pub mod slots;
 pub mod jobs;
 pub mod coordinator;
 pub mod validate;
