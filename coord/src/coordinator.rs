@@ -17,7 +17,7 @@ use crate::bounds::{
     REFUSALS_MAX, RETRIES_MAX, RETRIES_SAVED_MAX, RETRY_SHARE,
 };
 use crate::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
-use crate::jobs::{Demand, Jobs, Phase, Start};
+use crate::jobs::{Attempt, Demand, Jobs, Phase, Start};
 use crate::predictor::{Predictor, Spent, worker_key};
 use crate::queue::{Order, Queue, Ticket};
 use crate::registry::{Ended, Registry, Vitals, WorkerSpec};
@@ -639,7 +639,11 @@ impl Step<'_> {
             .get(worker)
             .is_some_and(|w| !w.breaker.is_closed());
         let (Some((attempt, queue_ms)), Some(job)) = (started, job) else {
-            return self.core.registry.release(worker, dispatch, Ended::Void);
+            self.core.registry.release(worker, dispatch, Ended::Void);
+            return self.fail(
+                task,
+                failure(Code::Worker, "more attempts than can be numbered"),
+            );
         };
         if attempt == 1 {
             self.core.retries = (self.core.retries + RETRY_SHARE).min(RETRIES_SAVED_MAX);
@@ -931,10 +935,12 @@ impl Step<'_> {
     }
 
     fn task_done(&mut self, worker: WorkerId, dispatch: DispatchId, spent: &Spent) {
-        if self.advance(worker, dispatch, Phase::Returning).is_none() {
+        let Some(beside) = self.advance(worker, dispatch, Phase::Returning) else {
             return;
+        };
+        if beside {
+            self.end_others(dispatch);
         }
-        self.end_others(dispatch);
         self.core.ahead.remove(&(dispatch, worker));
         self.core
             .registry
@@ -1133,8 +1139,11 @@ impl Step<'_> {
     /// while a fast one has become idle: if that is likely to be done sooner, it
     /// tries too (Zaharia et al., Improving MapReduce Performance in Heterogeneous
     /// Environments, 2008).
+    ///
+    /// Many are looked at for each that gets one: what costs a look at the task or
+    /// at the worker comes last.
     fn hedge(&mut self, dispatch: DispatchId) {
-        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
+        let Some(attempt) = self.core.jobs.running(dispatch) else {
             return;
         };
         let task = attempt.task;
@@ -1144,16 +1153,9 @@ impl Step<'_> {
         if attempt.phase != Phase::Compiling {
             return;
         }
-        let may = self.core.hedge && job.running.len() == 1;
         let elapsed_ms = self.now_ms.saturating_sub(begun_ms);
         if elapsed_ms > HOPELESS_FACTOR * attempt.expected_ms + HOPELESS_MS_MIN {
-            let (profile, worker) = (job.demand.profile, attempt.worker);
-            if let Some(slow) = self.core.registry.get(worker) {
-                let cost_ms = elapsed_ms as f64 * slow.pace.speed;
-                // If it is no hang: next time there is more patience with it.
-                self.core.predictor.at_least(&profile, cost_ms);
-            }
-            return self.fail(task, failure(Code::Worker, "it takes far too long"));
+            return self.lose_hope(dispatch, elapsed_ms);
         }
         let late_ms = straggles_ms(attempt.expected_ms);
         let left_ms = attempt.expected_ms.saturating_sub(elapsed_ms);
@@ -1166,15 +1168,9 @@ impl Step<'_> {
                 (left_ms / 4).max(HEDGE_LOOK_MS).min(late_ms - elapsed_ms),
             ),
         };
-        let cost_ms = job.prediction.cost_ms;
-        let saved_ms = self.core.hedges_ms;
-        // Half is kept for those that are late. A long one may cost more than
-        // was saved, which the next ones pay back.
-        let pays = saved_ms >= HEDGE_SAVED_MS_MAX / 2.0
-            || cost_ms <= if late { saved_ms } else { saved_ms / 2.0 };
-        if may
-            && pays
-            && (late || self.may_rescue(&job.demand.toolchain, attempt.worker, left_ms))
+        if self.core.hedge
+            && (late || self.may_rescue(attempt, left_ms))
+            && let Some(cost_ms) = self.may_hedge(task, late)
             && let Some(choice) = self.choose(task, Some(gain_ms))
             && choice.completion_ms < gain_ms
         {
@@ -1185,15 +1181,45 @@ impl Step<'_> {
         self.core.jobs.look_again(dispatch, self.now_ms + look_ms);
     }
 
+    /// It has run so long that nobody waits for it any more.
+    fn lose_hope(&mut self, dispatch: DispatchId, elapsed_ms: u64) {
+        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
+            return;
+        };
+        let (profile, task) = (job.demand.profile, attempt.task);
+        if let Some(slow) = self.core.registry.get(attempt.worker) {
+            let cost_ms = elapsed_ms as f64 * slow.pace.speed;
+            // If it is no hang: next time there is more patience with it.
+            self.core.predictor.at_least(&profile, cost_ms);
+        }
+        self.fail(task, failure(Code::Worker, "it takes far too long"));
+    }
+
+    /// What a second attempt would cost, if the task has one only and enough was
+    /// saved for it.
+    fn may_hedge(&self, task: TaskId, late: bool) -> Option<f64> {
+        let job = self.core.jobs.get(task)?;
+        let cost_ms = job.prediction.cost_ms;
+        let saved_ms = self.core.hedges_ms;
+        // Half is kept for those that are late. A long one may cost more than
+        // was saved, which the next ones pay back.
+        let pays = saved_ms >= HEDGE_SAVED_MS_MAX / 2.0
+            || cost_ms <= if late { saved_ms } else { saved_ms / 2.0 };
+        (pays && job.running.len() == 1).then_some(cost_ms)
+    }
+
     /// Whether an attempt is likely to end after all else, nothing waits for the
     /// idle workers, and one of these is of a faster class.
-    fn may_rescue(&self, toolchain: &Digest, slow: WorkerId, left_ms: u64) -> bool {
+    fn may_rescue(&self, slow: &Attempt, left_ms: u64) -> bool {
         let registry = &self.core.registry;
-        let speed = registry.get(slow).map_or(0.0, |worker| worker.pace.speed);
-        let mut free = registry.free(toolchain);
+        let toolchain = &slow.toolchain;
+        let speed = |worker| registry.get(worker).map_or(0.0, |w| w.pace.speed);
         self.core.queue.cost_ms(toolchain) == 0
-            && free.next().is_some_and(|(speed_min, _)| speed_min > speed)
             && left_ms as f64 > self.patience(toolchain).horizon_ms
+            && registry
+                .free(toolchain)
+                .next()
+                .is_some_and(|(speed_min, _)| speed_min > speed(slow.worker))
     }
 
     fn shutdown(&mut self) {

@@ -58,6 +58,9 @@ pub struct Attempt {
     pub task: TaskId,
     /// Where.
     pub worker: WorkerId,
+    /// What its worker must have: the task's, here because stragglers are looked
+    /// for among all attempts.
+    pub toolchain: Digest,
     /// 1, 2, ...
     pub number: u32,
     /// Since when.
@@ -220,8 +223,9 @@ impl Jobs {
         true
     }
 
-    /// The task gets an attempt, numbered [`Self::next_dispatch`]. Gives its number and the milliseconds that the
-    /// task has waited in all.
+    /// The task gets an attempt, numbered [`Self::next_dispatch`]. Gives which of the
+    /// task's it is, 1, 2, ..., and the milliseconds that the task has waited in all.
+    /// `None`: there is no such task, or there are too many attempts.
     pub fn start(&mut self, task: TaskId, start: Start, now_ms: u64) -> Option<(u32, u64)> {
         let job = self.jobs.get_mut(&task)?;
         if let Some(since_ms) = job.waiting_ms.take() {
@@ -236,6 +240,7 @@ impl Jobs {
         let attempt = Attempt {
             task,
             worker: start.worker,
+            toolchain: job.demand.toolchain,
             number: job.attempts,
             started_ms: now_ms,
             begun_ms: None,
