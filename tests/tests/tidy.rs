@@ -10,7 +10,7 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 36] = [
+const PURE: [&str; 39] = [
     "client/src/answer.rs",
     "client/src/key.rs",
     "client/src/listed.rs",
@@ -26,6 +26,9 @@ const PURE: [&str; 36] = [
     "client/src/lru.rs",
     "coord/src/breaker.rs",
     "coord/src/coordinator.rs",
+    "coord/src/coordinator/attempts.rs",
+    "coord/src/coordinator/placement.rs",
+    "coord/src/coordinator/stragglers.rs",
     "coord/src/id.rs",
     "coord/src/jobs.rs",
     "coord/src/predictor.rs",
