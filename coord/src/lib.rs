@@ -6,6 +6,8 @@ pub mod id;
 pub mod predictor;
 pub mod breaker;
 pub mod queue;
+pub mod pool;
+pub mod worker;
 pub mod registry;
 pub mod scheduler;
 pub mod timers;

@@ -20,7 +20,8 @@ const LATELY_MS: f64 = 20_000.0;
 const PATIENCE_MIN: f64 = 1.5;
 /// Tasks sent ahead that are looked at for an idle worker.
 const AHEAD_LOOKS_MAX: usize = 16;
-/// The same for the one attempt that tries out a worker that failed.
+/// Milliseconds beyond half as much again after which the one attempt that tries out
+/// a worker that failed takes too long.
 const PROBE_LATE_MS_MIN: u64 = 250;
 /// A worker on which a compile takes so many times as long as on the client's own
 /// machine is slow.
