@@ -438,7 +438,7 @@ fn one_scale(seed: u64, workers: usize, tasks: usize) -> Figures {
     let work = 0.8 * pool::capacity(&machines, usize::MAX);
     let clients = workload::poisson(500, tasks, work, &sources, &mut random);
     let grid = Grid {
-        seed: seed,
+        seed,
         machines: &machines,
         sources: &sources,
         learned: &learned,
