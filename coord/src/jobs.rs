@@ -11,6 +11,7 @@ use hg_proto::v1;
 use crate::bounds::{INPUT_STALL_MS_MAX, INPUTS_MS_MAX, OFFER_MS_MAX, RESULT_GRACE_MS};
 use crate::id::{ById, DispatchId, TaskId, WorkerId};
 use crate::predictor::{Prediction, Profile};
+use crate::slots::Slots;
 use crate::timers::Timers;
 
 /// Each attempt is looked at again after so many milliseconds, if not before.
@@ -57,6 +58,9 @@ pub struct Attempt {
     pub task: TaskId,
     /// Where.
     pub worker: WorkerId,
+    /// What its worker must have: the task's, here because stragglers are looked
+    /// for among all attempts.
+    pub toolchain: Digest,
     /// 1, 2, ...
     pub number: u32,
     /// Since when.
@@ -136,7 +140,7 @@ pub struct Start {
 #[derive(Debug, Default)]
 pub struct Jobs {
     jobs: ById<TaskId, Box<Job>>,
-    attempts: ById<DispatchId, Box<Attempt>>,
+    attempts: Slots<Attempt>,
     /// Some of these are over, or were looked at in the meantime.
     timers: Timers<DispatchId>,
 }
@@ -145,6 +149,11 @@ impl Jobs {
     /// None.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The number of the attempt that is begun next.
+    pub fn next_dispatch(&self) -> DispatchId {
+        DispatchId(self.attempts.next())
     }
 
     /// Tasks that have not ended.
@@ -176,12 +185,12 @@ impl Jobs {
 
     /// An attempt that is not over.
     pub fn running(&self, dispatch: DispatchId) -> Option<&Attempt> {
-        self.attempts.get(&dispatch).map(|attempt| &**attempt)
+        self.attempts.get(dispatch.0)
     }
 
     /// An attempt and its task.
     pub fn attempt(&self, dispatch: DispatchId) -> Option<(&Job, &Attempt)> {
-        let attempt = self.attempts.get(&dispatch)?;
+        let attempt = self.attempts.get(dispatch.0)?;
         Some((self.jobs.get(&attempt.task)?, attempt))
     }
 
@@ -214,8 +223,9 @@ impl Jobs {
         true
     }
 
-    /// The task gets an attempt. Gives its number and the milliseconds that the
-    /// task has waited in all.
+    /// The task gets an attempt, numbered [`Self::next_dispatch`]. Gives which of the
+    /// task's it is, 1, 2, ..., and the milliseconds that the task has waited in all.
+    /// `None`: there is no such task, or there are too many attempts.
     pub fn start(&mut self, task: TaskId, start: Start, now_ms: u64) -> Option<(u32, u64)> {
         let job = self.jobs.get_mut(&task)?;
         if let Some(since_ms) = job.waiting_ms.take() {
@@ -223,13 +233,14 @@ impl Jobs {
         }
         job.attempts += 1;
         for (dispatch, _) in &job.running {
-            if let Some(attempt) = self.attempts.get_mut(dispatch) {
+            if let Some(attempt) = self.attempts.get_mut(dispatch.0) {
                 attempt.beside = true;
             }
         }
         let attempt = Attempt {
             task,
             worker: start.worker,
+            toolchain: job.demand.toolchain,
             number: job.attempts,
             started_ms: now_ms,
             begun_ms: None,
@@ -244,9 +255,11 @@ impl Jobs {
             look_ms: u64::MAX,
             timer_ms: u64::MAX,
         };
-        job.running.push((start.dispatch, start.worker));
         let answer = (job.attempts, job.waited_ms);
-        self.attempts.insert(start.dispatch, Box::new(attempt));
+        if !self.attempts.insert(start.dispatch.0, attempt) {
+            return None;
+        }
+        job.running.push((start.dispatch, start.worker));
         self.rest(start.dispatch, now_ms);
         Some(answer)
     }
@@ -260,7 +273,7 @@ impl Jobs {
         phase: Phase,
         now_ms: u64,
     ) -> Option<&Attempt> {
-        let attempt = self.attempts.get_mut(&dispatch);
+        let attempt = self.attempts.get_mut(dispatch.0);
         let attempt = attempt.filter(|attempt| attempt.worker == worker)?;
         attempt.phase = phase;
         // After the timer, which need not be told; but for inputs that trickle to
@@ -277,7 +290,7 @@ impl Jobs {
 
     /// The compiler of an attempt runs.
     pub fn begin(&mut self, dispatch: DispatchId, now_ms: u64) {
-        if let Some(attempt) = self.attempts.get_mut(&dispatch)
+        if let Some(attempt) = self.attempts.get_mut(dispatch.0)
             && attempt.begun_ms.is_none()
         {
             attempt.begun_ms = Some(now_ms);
@@ -288,7 +301,7 @@ impl Jobs {
 
     /// Looks at an attempt at `look_ms`, and not before.
     pub fn look_again(&mut self, dispatch: DispatchId, look_ms: u64) {
-        if let Some(attempt) = self.attempts.get_mut(&dispatch) {
+        if let Some(attempt) = self.attempts.get_mut(dispatch.0) {
             attempt.look_ms = look_ms;
             if look_ms < attempt.timer_ms {
                 attempt.timer_ms = look_ms;
@@ -301,7 +314,7 @@ impl Jobs {
     pub fn due(&mut self, now_ms: u64) -> Vec<DispatchId> {
         let mut due = Vec::new();
         for (at_ms, dispatch) in self.timers.due(now_ms) {
-            if let Some(attempt) = self.attempts.get_mut(&dispatch)
+            if let Some(attempt) = self.attempts.get_mut(dispatch.0)
                 && attempt.timer_ms == at_ms
             {
                 attempt.timer_ms = u64::MAX;
@@ -313,7 +326,7 @@ impl Jobs {
 
     /// The attempt was looked at, and is again when there will be reason to.
     pub fn rest(&mut self, dispatch: DispatchId, now_ms: u64) {
-        let Some(attempt) = self.attempts.get_mut(&dispatch) else {
+        let Some(attempt) = self.attempts.get_mut(dispatch.0) else {
             return;
         };
         let ends_ms = attempt.deadline_ms.min(attempt.task_deadline_ms);
@@ -326,7 +339,7 @@ impl Jobs {
 
     /// Whether an attempt is to be looked at for being late; each once.
     pub fn straggles(&mut self, dispatch: DispatchId, now_ms: u64) -> bool {
-        let Some(attempt) = self.attempts.get_mut(&dispatch) else {
+        let Some(attempt) = self.attempts.get_mut(dispatch.0) else {
             return false;
         };
         let straggles = attempt.look_ms <= now_ms;
@@ -337,8 +350,8 @@ impl Jobs {
     }
 
     /// The attempt is over. Its task waits again if that was its last one.
-    pub fn stop(&mut self, dispatch: DispatchId, now_ms: u64) -> Option<Box<Attempt>> {
-        let attempt = self.attempts.remove(&dispatch)?;
+    pub fn stop(&mut self, dispatch: DispatchId, now_ms: u64) -> Option<Attempt> {
+        let attempt = self.attempts.remove(dispatch.0)?;
         if let Some(job) = self.jobs.get_mut(&attempt.task) {
             job.running.retain(|(id, _)| *id != dispatch);
             if job.running.is_empty() {
@@ -352,7 +365,7 @@ impl Jobs {
     pub fn remove(&mut self, task: TaskId) -> Option<Box<Job>> {
         let job = self.jobs.remove(&task)?;
         for (dispatch, _) in &job.running {
-            self.attempts.remove(dispatch);
+            self.attempts.remove(dispatch.0);
         }
         Some(job)
     }

@@ -194,8 +194,9 @@ impl<V: Copy> Recent<V> {
     }
 
     fn put(&mut self, key: u64, value: V) {
-        self.young.insert(key, value);
-        self.old.remove(&key);
+        if self.young.insert(key, value).is_none() {
+            self.old.remove(&key);
+        }
         if self.young.len() >= self.max / 2 {
             self.old = std::mem::take(&mut self.young);
         }
@@ -261,7 +262,11 @@ impl Predictor {
 
     /// What the compile will need.
     pub fn predict(&self, profile: &Profile) -> Prediction {
-        let Some(file) = self.files.get(profile.source) else {
+        self.prediction(profile, self.files.get(profile.source))
+    }
+
+    fn prediction(&self, profile: &Profile, file: Option<File>) -> Prediction {
+        let Some(file) = file else {
             let guess = self.guess(profile);
             return Prediction {
                 cost_ms: guess.cost_ms,
@@ -307,7 +312,8 @@ impl Predictor {
     pub fn learn(&mut self, profile: &Profile, worker: u64, before: Pace, spent: &Spent) -> Pace {
         self.learned += 1;
         let wall_ms = spent.wall_ms.max(1.0);
-        let predicted = self.predict(profile);
+        let known = self.files.get(profile.source);
+        let predicted = self.prediction(profile, known);
         // What it took of a processor is the file's cost, the rest is the worker's.
         let unshared = before.speed / before.share;
         let (busy_ms, share) = match spent.share() {
@@ -328,7 +334,7 @@ impl Predictor {
         if !predicted.known {
             self.learn_bias(profile, &now);
         }
-        let file = match self.files.get(profile.source) {
+        let file = match known {
             Some(file) => blend(&file, &now, growth(profile, &file)),
             None => now,
         };

@@ -17,7 +17,7 @@ use hg_proto::digest::Digest;
 use crate::bounds::{
     QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_LOOKS_MAX, QUEUE_TASKS_MAX,
 };
-use crate::id::{ById, TaskId};
+use crate::id::{ByDigest, ById, Keyed, TaskId};
 
 /// Milliseconds by which a task goes ahead for each millisecond of its cost.
 const HEAD_START: f64 = 4.0;
@@ -114,7 +114,7 @@ struct Client {
 #[derive(Default)]
 pub struct Queue {
     places: ById<TaskId, Place>,
-    lanes: HashMap<Digest, Lane>,
+    lanes: ByDigest<Lane>,
     clients: HashMap<Arc<str>, Client>,
     weights: HashMap<String, u32>,
     /// Clocks of clients that have no task now and were ahead of the others.
@@ -128,8 +128,9 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue. Clients that `weights` does not name weigh 1.
-    pub fn new(weights: HashMap<String, u32>) -> Self {
+    pub fn new(weights: HashMap<String, u32>, seed: u64) -> Self {
         Queue {
+            lanes: ByDigest::with_hasher(Keyed(seed)),
             weights,
             ..Self::default()
         }
@@ -399,7 +400,7 @@ mod tests {
     }
 
     fn queue() -> Queue {
-        Queue::new(HashMap::from([("heavy".to_owned(), 3)]))
+        Queue::new(HashMap::from([("heavy".to_owned(), 3)]), 0)
     }
 
     fn order(queue: &mut Queue, tools: &[&str]) -> Vec<u64> {

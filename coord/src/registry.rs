@@ -2,315 +2,22 @@
 //! Unaware of sockets and clocks: every time is milliseconds on the caller's
 //! clock.
 //!
-//! For each toolchain it keeps the workers that could take a task right now, by
-//! how fast they are, so that a choice costs the same with ten workers and with
-//! ten thousand.
+//! For each toolchain it keeps a pool of the workers that could take a task right
+//! now.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hg_proto::digest::Digest;
-use hg_proto::v1;
 
 use crate::bounds::BREAKERS_KEPT_MAX;
 use crate::breaker::{Breaker, State};
-use crate::id::{ById, DispatchId, WorkerId};
+use crate::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
+use crate::pool::Pool;
 use crate::predictor::{Pace, worker_key};
 
-/// What a worker said of itself, checked and cut to size.
-#[derive(Debug, Clone, Default)]
-pub struct WorkerSpec {
-    /// New at each start of the worker's program.
-    pub instance: [u8; 16],
-    /// For people.
-    pub name: String,
-    /// Of its program.
-    pub version: String,
-    /// Of its processor.
-    pub architecture: String,
-    /// Of its operating system.
-    pub os: String,
-    /// What holds compiles there, as it measured.
-    pub sandbox: String,
-    /// Where it dials from.
-    pub address: String,
-    /// Processor cores.
-    pub cores: u32,
-    /// Bytes of memory.
-    pub memory_bytes: u64,
-    /// Tasks at once; at least one.
-    pub slots: u32,
-    /// As it measured itself, in thousandths of the reference; 0: it did not.
-    pub speed_milli: u32,
-    /// What it compiles with, for listings.
-    pub toolchains: Vec<v1::Toolchain>,
-    /// Their digests, each once.
-    pub digests: Vec<Digest>,
-}
-
-/// What a heartbeat carries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Vitals {
-    /// One-minute load average, in thousandths.
-    pub load_milli: u32,
-    /// Bytes of memory that are free for use.
-    pub memory_available_bytes: u64,
-    /// Thousandths of a degree; 0: unknown.
-    pub temperature_milli_c: i32,
-    /// Microseconds from a heartbeat to its answer; 0: none measured.
-    pub round_trip_us: u32,
-    /// Slots that its machine bears now, at most those of the hello; `None`: all.
-    pub slots: Option<u32>,
-}
-
-/// A worker that is there.
-#[derive(Debug)]
-pub struct Worker {
-    /// What it said when it came.
-    pub spec: Box<WorkerSpec>,
-    /// What stands for it in the predictor.
-    pub key: u64,
-    /// Its toolchains.
-    pub digests: Arc<[Digest]>,
-    /// Of the hello, here because every decision asks for them.
-    slots: u32,
-    cores: u32,
-    memory_bytes: u64,
-    /// Where it stands in the pools of its toolchains.
-    stand: Option<Stand>,
-    /// The name under which it is listed; no other worker has it.
-    pub label: String,
-    /// When it came.
-    pub joined_ms: u64,
-    /// When it was last heard of.
-    pub heard_ms: u64,
-    /// Under which time the registry has it among those that may be silent.
-    due_ms: u64,
-    /// Its last heartbeat, if there was one.
-    pub vitals: Option<Vitals>,
-    /// The attempts that it has, each with the bytes of memory it is thought to
-    /// need; never more than its slots.
-    pub running: Vec<(DispatchId, u64)>,
-    /// An attempt beyond those, sent ahead: it begins when a slot is free.
-    pub ahead: Option<DispatchId>,
-    /// It gets no more tasks.
-    pub draining: bool,
-    /// It said that it has no room, and gets nothing until then.
-    pub paused_until_ms: Option<u64>,
-    /// Lets tasks through or not.
-    pub breaker: Breaker,
-    /// How fast it is.
-    pub pace: Pace,
-    /// Bytes of memory of attempts that began after the last heartbeat.
-    fresh_bytes: u64,
-    /// Bytes of memory of all its attempts.
-    reserved_bytes: u64,
-    /// When it last brought a task to an end.
-    pub succeeded_ms: Option<u64>,
-    /// Tasks that it brought to an end.
-    pub finished: u64,
-    /// Attempts that it failed.
-    pub failed: u64,
-}
-
-impl Worker {
-    /// Tasks at once, as its machine is now.
-    pub fn slots(&self) -> u32 {
-        let now = self.vitals.and_then(|vitals| vitals.slots);
-        now.map_or(self.slots, |slots| slots.min(self.slots))
-    }
-
-    /// Whether tasks may go to it, now or when it has a free slot.
-    pub fn is_ready(&self) -> bool {
-        !self.draining && self.breaker.allows()
-    }
-
-    /// Whether it can take one more task right now.
-    pub fn is_free(&self) -> bool {
-        self.is_ready()
-            && self.paused_until_ms.is_none()
-            && self.running.len() < self.slots() as usize
-    }
-
-    /// Whether a task may be sent ahead to it.
-    pub fn takes_ahead(&self) -> bool {
-        self.is_ready()
-            && self.paused_until_ms.is_none()
-            && self.ahead.is_none()
-            && self.running.len() == self.slots() as usize
-            && self.breaker.is_pristine()
-    }
-
-    /// Bytes of memory that one more compile may need.
-    pub fn room_bytes(&self) -> u64 {
-        let left = |bytes: u64, taken: u64| match bytes {
-            // Unknown.
-            0 => u64::MAX,
-            bytes => bytes.saturating_sub(taken),
-        };
-        let vitals = self.vitals.as_ref();
-        let available = vitals.map_or(0, |vitals| vitals.memory_available_bytes);
-        let in_all = left(self.memory_bytes, self.reserved_bytes);
-        in_all.min(left(available, self.fresh_bytes))
-    }
-
-    /// How fast one more task would run on it, beside those it has.
-    pub fn speed_now(&self) -> f64 {
-        let cores = f64::from(self.cores.max(1));
-        let running = self.running.len() as f64 + 1.0;
-        let load = self
-            .vitals
-            .map_or(0.0, |vitals| f64::from(vitals.load_milli) / 1e3);
-        // Our own tasks are in the load too; only what is beyond them is others'.
-        let others = (load - running).max(0.0);
-        let share = (cores / (running + others)).min(1.0);
-        // Of two that are as fast the emptier one is better: caches, clocks, heat.
-        let crowding = running / f64::from(self.slots.max(1));
-        self.pace.speed * share.max(0.05) / (1.0 + 0.1 * crowding)
-    }
-
-    fn stand(&self, worker: WorkerId) -> Stand {
-        let offer = || Offer {
-            worker,
-            speed: self.pace.speed,
-            speed_now: self.speed_now(),
-            reach: self.pace.reach,
-            round_trip_us: self.vitals.map_or(0, |vitals| vitals.round_trip_us),
-            room_bytes: self.room_bytes(),
-        };
-        let log2 = self.pace.speed.log2();
-        Stand {
-            class: log2.floor().clamp(-64.0, 63.0) as i8,
-            eighth: (log2 * 8.0).floor().clamp(-512.0, 511.0) as i16,
-            offer: self.is_free().then(offer),
-            capacity: match self.is_ready() {
-                true => self.pace.speed * f64::from(self.slots()),
-                false => 0.0,
-            },
-        }
-    }
-}
-
-/// A worker with a free slot, and all that a choice must know of it: of ten
-/// thousand workers those that are drawn are in no cache, so it is in one place.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Offer {
-    /// Who.
-    pub worker: WorkerId,
-    /// How fast it is.
-    pub speed: f64,
-    /// How fast one more task would run there.
-    pub speed_now: f64,
-    /// Bytes per millisecond of its link.
-    pub reach: f64,
-    /// Microseconds there and back.
-    pub round_trip_us: u32,
-    /// Bytes of memory that one more task may need.
-    pub room_bytes: u64,
-}
-
-/// Offers in no meaningful order, from which any can be drawn or taken out.
-#[derive(Debug, Default)]
-struct Bag {
-    offers: Vec<Offer>,
-    positions: ById<WorkerId, usize>,
-}
-
-impl Bag {
-    fn add(&mut self, offer: Offer) {
-        self.positions.insert(offer.worker, self.offers.len());
-        self.offers.push(offer);
-    }
-
-    fn change(&mut self, offer: Offer) {
-        if let Some(position) = self.positions.get(&offer.worker) {
-            self.offers[*position] = offer;
-        }
-    }
-
-    fn remove(&mut self, worker: WorkerId) {
-        if let Some(position) = self.positions.remove(&worker) {
-            self.offers.swap_remove(position);
-            if let Some(moved) = self.offers.get(position) {
-                self.positions.insert(moved.worker, position);
-            }
-        }
-    }
-}
-
-/// Where a worker stands in a pool.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Stand {
-    /// Of its speed: those of one class differ by less than two.
-    class: i8,
-    /// The same, in eighths.
-    eighth: i16,
-    /// If it has a free slot.
-    offer: Option<Offer>,
-    /// Speed times slots; 0 while nothing may go to it.
-    capacity: f64,
-}
-
-/// The workers that have one toolchain.
-#[derive(Debug, Default)]
-struct Pool {
-    /// With a free slot, by the class of their speed.
-    free: BTreeMap<i8, Bag>,
-    /// Workers, draining ones and full ones included.
-    workers: usize,
-    /// Not draining, free or not.
-    serving: BTreeSet<WorkerId>,
-    /// How many of each speed, in eighths of a class, tasks may go to.
-    ready: BTreeMap<i16, u32>,
-    /// Memory of all.
-    memories: BTreeSet<(u64, WorkerId)>,
-    capacity: f64,
-}
-
-impl Pool {
-    fn set(&mut self, worker: WorkerId, before: Option<Stand>, now: Option<Stand>) {
-        // Speeds change with each result, most of the rest seldom.
-        let capacity = |stand: Option<Stand>| stand.map_or(0.0, |stand| stand.capacity);
-        self.capacity += capacity(now) - capacity(before);
-        let offer = |stand: Option<Stand>| stand.and_then(|s| Some((s.class, s.offer?)));
-        match (offer(before), offer(now)) {
-            (Some((from, _)), Some((to, offer))) if from == to => {
-                self.free.entry(to).or_default().change(offer);
-            }
-            (before, now) => {
-                if let Some((class, _)) = before
-                    && let Some(bag) = self.free.get_mut(&class)
-                {
-                    bag.remove(worker);
-                    if bag.offers.is_empty() {
-                        self.free.remove(&class);
-                    }
-                }
-                if let Some((class, offer)) = now {
-                    self.free.entry(class).or_default().add(offer);
-                }
-            }
-        }
-        let ready = |stand: Option<Stand>| stand.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
-        if ready(before) != ready(now) {
-            if let Some(eighth) = ready(before)
-                && let Some(count) = self.ready.get_mut(&eighth)
-            {
-                *count -= 1;
-                if *count == 0 {
-                    self.ready.remove(&eighth);
-                }
-            }
-            if let Some(eighth) = ready(now) {
-                *self.ready.entry(eighth).or_default() += 1;
-            }
-        }
-        if self.ready.is_empty() {
-            // Sums of floating point drift.
-            self.capacity = 0.0;
-        }
-    }
-}
+pub use crate::pool::Offer;
+pub use crate::worker::{Vitals, Worker, WorkerSpec};
 
 /// See the top of the file.
 #[derive(Debug, Default)]
@@ -318,7 +25,7 @@ pub struct Registry {
     workers: ById<WorkerId, Worker>,
     labels: HashMap<String, WorkerId>,
     instances: HashMap<[u8; 16], WorkerId>,
-    pools: HashMap<Digest, Pool>,
+    pools: ByDigest<Pool>,
     /// By when each was last heard of, or earlier: it is put right only when it
     /// is looked at.
     heard: BTreeSet<(u64, WorkerId)>,
@@ -333,8 +40,11 @@ pub struct Registry {
 
 impl Registry {
     /// No workers.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(seed: u64) -> Self {
+        Registry {
+            pools: ByDigest::with_hasher(Keyed(seed)),
+            ..Self::default()
+        }
     }
 
     /// The worker, if it is there.
@@ -722,8 +432,7 @@ impl Registry {
     /// Speed of the fastest with this toolchain that tasks may go to, or up to a
     /// twelfth less.
     pub fn fastest(&self, toolchain: &Digest) -> Option<f64> {
-        let (eighth, _) = self.pools.get(toolchain)?.ready.last_key_value()?;
-        Some((f64::from(*eighth) / 8.0).exp2())
+        self.pools.get(toolchain)?.fastest
     }
 
     /// Speed times slots of all with this toolchain that tasks may go to.
@@ -784,14 +493,6 @@ pub enum Ended {
     Void,
 }
 
-impl Worker {
-    fn occupy(&mut self, dispatch: DispatchId, peak_bytes: u64) {
-        self.running.push((dispatch, peak_bytes));
-        self.reserved_bytes += peak_bytes;
-        self.fresh_bytes += peak_bytes;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -825,7 +526,7 @@ mod tests {
     #[test]
     fn capacity_follows_what_workers_bear() {
         let gcc = Digest::of(b"gcc");
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 4), Some(Pace::guess(0.5)), 0);
         registry.join(WorkerId(2), spec("two", 2), None, 0);
         assert_eq!(registry.capacity(&gcc), 4.0);
@@ -848,7 +549,7 @@ mod tests {
 
     #[test]
     fn memory_that_was_promised_is_not_promised_again() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         let mut tight = spec("one", 4);
         tight.memory_bytes = 100;
         registry.join(WorkerId(1), tight, None, 0);
@@ -873,7 +574,7 @@ mod tests {
     #[test]
     fn a_breaker_outlives_its_link() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 4), None, 0);
         while !registry.blame(WorkerId(1), None, false, &mut random, 0) {}
         let gone = registry.leave(WorkerId(1)).unwrap();
@@ -891,7 +592,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_given_once() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 2), None, 0);
         registry.join(WorkerId(2), spec("two", 1), None, 0);
         assert_eq!(free(&registry).len(), 2);
@@ -909,7 +610,7 @@ mod tests {
     #[test]
     fn draining_serves_nobody_and_pausing_ends() {
         let gcc = Digest::of(b"gcc");
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 1), None, 0);
         registry.pause(WorkerId(1), 500);
         assert!(registry.serves(&gcc, &[]));
@@ -928,7 +629,7 @@ mod tests {
 
     #[test]
     fn labels_are_unique_whatever_workers_call_themselves() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         let mut labels = BTreeSet::new();
         for (id, name) in ["pi", "pi#3", "pi", "", "pi#3", "pi#3"].iter().enumerate() {
             labels.insert(registry.join(WorkerId(id as u64 + 1), spec(name, 1), None, 0));
@@ -939,7 +640,7 @@ mod tests {
 
     #[test]
     fn silence_is_noticed() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         registry.join(WorkerId(1), spec("one", 1), None, 0);
         registry.join(WorkerId(2), spec("two", 1), None, 0);
         registry.heard(WorkerId(2), None, 3_000);

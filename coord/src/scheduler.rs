@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn grid(workers: u64) -> (Registry, Digest) {
-        let mut registry = Registry::new();
+        let mut registry = Registry::new(0);
         for id in 0..workers {
             registry.join(WorkerId(id), spec(id), None, 0);
         }

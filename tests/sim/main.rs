@@ -8,6 +8,7 @@ mod host;
 mod pool;
 mod report;
 mod scenarios;
+mod twin;
 mod workload;
 mod world;
 

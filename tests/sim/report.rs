@@ -4,6 +4,7 @@
 use hg_coord::scheduler::Policy;
 
 use crate::pool::{capacity, fastest, slots};
+use crate::twin::Alone;
 use crate::workload::Arrivals;
 use crate::world::{Outcome, Setup, Task};
 
@@ -33,6 +34,8 @@ pub struct Figures {
     pub idle: f64,
     /// Dispatches per second of time inside the coordinator.
     pub rate: f64,
+    /// What decisions cost by themselves, if that was measured.
+    pub alone: Option<Alone>,
 }
 
 impl Figures {
@@ -62,6 +65,7 @@ impl Figures {
             moved: outcome.moved,
             idle: outcome.idle,
             rate: outcome.dispatches as f64 / outcome.inside.as_secs_f64(),
+            alone: outcome.alone,
         }
     }
 

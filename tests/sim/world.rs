@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use hg_proto::v1::failure::Code;
 
 use crate::host::Host;
 use crate::pool::{Fault, Machine};
+use crate::twin::{Alone, Twin};
 use crate::workload::{Arrivals, Client, Source, normal};
 
 /// Standard deviation of the logarithm of what one compile takes from run to run.
@@ -59,6 +61,8 @@ pub struct Setup<'a> {
     pub clients: &'a [Client],
     /// What an earlier run's predictor saved.
     pub learned: Option<&'a [u8]>,
+    /// The microseconds of this run in which a decision's cost is measured.
+    pub measured_us: Option<Range<u64>>,
 }
 
 /// A task and its end.
@@ -100,8 +104,11 @@ pub struct Outcome {
     pub idle: f64,
     /// Stands for all actions and their times.
     pub digest: u64,
-    /// Wall time inside the coordinator.
+    /// Wall time inside the coordinator, the clock's own included, and with caches
+    /// that this world has used in between.
     pub inside: Duration,
+    /// What decisions cost by themselves, if that was measured.
+    pub alone: Option<Alone>,
     /// The predictor, saved.
     pub learned: Vec<u8>,
     /// Slots, tasks and places in the queue that are still held at the end.
@@ -147,6 +154,8 @@ struct Buyer {
 pub struct World<'a> {
     setup: Setup<'a>,
     core: Coordinator,
+    twin: Option<Twin>,
+    actions: u64,
     random: Rng,
     now_us: u64,
     heap: BinaryHeap<Reverse<(u64, u64, Happening)>>,
@@ -163,25 +172,29 @@ pub struct World<'a> {
 
 /// Runs it to the end.
 pub fn run(setup: Setup<'_>) -> Outcome {
-    let predictor = setup.learned.map(Predictor::load);
-    let core = Coordinator::new(Settings {
-        seed: setup.seed,
-        policy: setup.policy,
-        hedge: setup.extras,
-        ahead: setup.extras,
-        predictor: match predictor {
-            Some(Ok(predictor)) => predictor,
-            _ => Predictor::new(),
-        },
-        ..Settings::default()
-    });
+    let core = || {
+        Coordinator::new(Settings {
+            seed: setup.seed,
+            policy: setup.policy,
+            hedge: setup.extras,
+            ahead: setup.extras,
+            predictor: match setup.learned.map(Predictor::load) {
+                Some(Ok(predictor)) => predictor,
+                _ => Predictor::new(),
+            },
+            ..Settings::default()
+        })
+    };
+    let twin = |measured_us: &Range<u64>| Twin::new(core(), measured_us.clone());
     let buyer = |client| Buyer {
         name: format!("client{client}").into(),
         next: 0,
         cores_us: [0; CLIENT_CORES],
     };
     let mut world = World {
-        core,
+        core: core(),
+        twin: setup.measured_us.as_ref().map(twin),
+        actions: 0,
         random: Rng::with_seed(setup.seed ^ 0x5eed),
         now_us: 0,
         heap: BinaryHeap::new(),
@@ -256,6 +269,11 @@ impl World<'_> {
         };
         let held: usize = self.core.registry().iter().map(held).sum();
         self.outcome.leaked = (held + self.core.queued() + self.core.unfinished()) as u64;
+        if let Some(twin) = self.twin {
+            let (alone, actions) = twin.end();
+            assert_eq!(actions, self.actions, "told the same, it does the same");
+            self.outcome.alone = Some(alone);
+        }
         self.outcome.learned = self.core.predictor().saved().to_bytes();
         self.outcome.idle /= self.outcome.idle_ticks.max(1) as f64;
         self.outcome
@@ -298,9 +316,13 @@ impl World<'_> {
     /// Tells the coordinator, and does what it says.
     fn tell(&mut self, event: Event) {
         let now_ms = self.now_us / 1_000;
+        if let Some(twin) = &mut self.twin {
+            twin.hear(event.clone(), self.now_us);
+        }
         let before = Instant::now();
         let actions = self.core.handle(event, now_ms);
         self.outcome.inside += before.elapsed();
+        self.actions += actions.len() as u64;
         for action in actions {
             self.perform(action);
         }

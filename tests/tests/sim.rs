@@ -8,6 +8,8 @@ mod pool;
 #[path = "../sim/report.rs"]
 #[allow(dead_code, reason = "the program prints tables")]
 mod report;
+#[path = "../sim/twin.rs"]
+mod twin;
 #[path = "../sim/workload.rs"]
 #[allow(dead_code, reason = "the program has more scenarios")]
 mod workload;
@@ -39,6 +41,7 @@ fn setup<'a>(
         sources,
         clients,
         learned,
+        measured_us: None,
     }
 }
 

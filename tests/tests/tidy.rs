@@ -10,7 +10,7 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 39] = [
+const PURE: [&str; 45] = [
     "client/src/answer.rs",
     "client/src/key.rs",
     "client/src/listed.rs",
@@ -29,15 +29,21 @@ const PURE: [&str; 39] = [
     "coord/src/coordinator.rs",
     "coord/src/h2_frames.rs",
     "coord/src/http_head.rs",
+    "coord/src/coordinator/attempts.rs",
+    "coord/src/coordinator/placement.rs",
+    "coord/src/coordinator/stragglers.rs",
     "coord/src/id.rs",
     "coord/src/jobs.rs",
+    "coord/src/pool.rs",
     "coord/src/predictor.rs",
     "coord/src/queue.rs",
     "coord/src/rates.rs",
     "coord/src/registry.rs",
     "coord/src/scheduler.rs",
+    "coord/src/slots.rs",
     "coord/src/timers.rs",
     "coord/src/validate.rs",
+    "coord/src/worker.rs",
     "proto/src/arg_rows_gcc.rs",
     "proto/src/arg_rows_machine.rs",
     "proto/src/arg_table.rs",

@@ -1,0 +1,228 @@
+//! Pure: how an attempt goes on and ends, and what that says of its worker.
+
+use hg_proto::v1::Failure;
+use hg_proto::v1::failure::Code;
+
+use super::stragglers::late_ms;
+use super::{Action, Step};
+use crate::bounds::{HEDGE_SAVED_MS_MAX, HEDGE_SHARE, REFUSAL_PAUSE_MS, REFUSALS_MAX, RETRIES_MAX};
+use crate::id::{DispatchId, TaskId, WorkerId};
+use crate::jobs::Phase;
+use crate::predictor::Spent;
+use crate::registry::Ended;
+
+impl Step<'_> {
+    pub(super) fn need_received(&mut self, worker: WorkerId, dispatch: DispatchId, inputs: bool) {
+        let phase = if inputs {
+            Phase::Feeding(self.now_ms)
+        } else {
+            Phase::Compiling
+        };
+        self.advance(worker, dispatch, phase);
+    }
+
+    pub(super) fn inputs_progressed(&mut self, dispatch: DispatchId, complete: bool) {
+        let Some(attempt) = self.core.jobs.running(dispatch) else {
+            return;
+        };
+        let phase = match attempt.phase {
+            Phase::Feeding(_) if complete => Phase::Compiling,
+            Phase::Feeding(since_ms) => Phase::Feeding(since_ms),
+            _ => return,
+        };
+        let worker = attempt.worker;
+        self.advance(worker, dispatch, phase);
+    }
+
+    /// The worker's attempt goes on to `phase`. `None`: it has no such attempt;
+    /// otherwise whether another one of the task was begun beside it.
+    pub(super) fn advance(
+        &mut self,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        phase: Phase,
+    ) -> Option<bool> {
+        let jobs = &mut self.core.jobs;
+        let attempt = jobs.advance(worker, dispatch, phase, self.now_ms)?;
+        Some(attempt.beside)
+    }
+
+    pub(super) fn compile_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
+        if self.advance(worker, dispatch, Phase::Compiling).is_some() {
+            self.core.jobs.begin(dispatch, self.now_ms);
+        }
+    }
+
+    /// The first result to come is taken; the others need not come.
+    pub(super) fn result_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
+        if self.advance(worker, dispatch, Phase::Returning) == Some(true) {
+            self.end_others(dispatch);
+        }
+    }
+
+    /// Ends what runs beside an attempt that won.
+    pub(super) fn end_others(&mut self, winner: DispatchId) {
+        let Some((job, _)) = self.core.jobs.attempt(winner) else {
+            return;
+        };
+        let others = job.running.iter().filter(|(id, _)| *id != winner);
+        let others: Vec<_> = others.copied().collect();
+        for (dispatch, worker) in others {
+            self.judge(worker, dispatch);
+            self.take_back(worker, dispatch);
+            self.feed(worker);
+        }
+    }
+
+    /// An attempt is given up: if it hung, that is its worker's fault, and how
+    /// slow the worker is at least can be told.
+    pub(super) fn judge(&mut self, worker: WorkerId, dispatch: DispatchId) {
+        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
+            return;
+        };
+        let Some(begun_ms) = attempt.begun_ms else {
+            return;
+        };
+        let elapsed_ms = self.now_ms.saturating_sub(begun_ms);
+        let (expected_ms, prediction) = (attempt.expected_ms, job.prediction);
+        let hung = elapsed_ms >= late_ms(expected_ms, prediction.known)
+            || self
+                .core
+                .registry
+                .get(worker)
+                .is_some_and(|w| w.breaker.is_probe(dispatch));
+        let came_since =
+            |w: &crate::registry::Worker| w.succeeded_ms.is_some_and(|ms| ms > begun_ms);
+        let silent = !self.core.registry.get(worker).is_some_and(came_since);
+        if elapsed_ms > expected_ms
+            && prediction.known
+            && let Some(slow) = self.core.registry.get(worker)
+        {
+            let key = slow.key;
+            let (before, cost_ms) = (slow.pace, prediction.cost_ms);
+            let pace = self
+                .core
+                .predictor
+                .at_most(key, before, cost_ms / elapsed_ms as f64);
+            self.core.registry.set_pace(worker, pace);
+        }
+        if hung {
+            self.blame(worker, Some(dispatch), silent);
+        }
+    }
+
+    pub(super) fn task_done(&mut self, worker: WorkerId, dispatch: DispatchId, spent: &Spent) {
+        let Some(beside) = self.advance(worker, dispatch, Phase::Returning) else {
+            return;
+        };
+        if beside {
+            self.end_others(dispatch);
+        }
+        self.core.ahead.remove(&(dispatch, worker));
+        self.core
+            .registry
+            .release(worker, dispatch, Ended::Well(self.now_ms));
+        if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms)
+            && let Some(job) = self.core.jobs.remove(attempt.task)
+        {
+            let running_ms = self.now_ms.saturating_sub(attempt.started_ms);
+            let core = &mut *self.core;
+            if let Some(by) = core.registry.get(worker) {
+                let key = by.key;
+                let before = by.pace;
+                let profile = &job.demand.profile;
+                let pace = core.predictor.learn(profile, key, before, spent);
+                core.registry.set_pace(worker, pace);
+                let work_ms = spent.wall_ms * before.speed;
+                core.hedges_ms = (core.hedges_ms + HEDGE_SHARE * work_ms).min(HEDGE_SAVED_MS_MAX);
+            }
+            self.actions.push(Action::FinishTask {
+                task: attempt.task,
+                worker,
+                attempt: attempt.number,
+                queue_ms: job.waited_ms,
+                running_ms,
+            });
+        }
+        self.feed(worker);
+    }
+
+    pub(super) fn task_failed(&mut self, worker: WorkerId, dispatch: DispatchId, failure: Failure) {
+        let running = self.core.jobs.running(dispatch);
+        if running.is_none_or(|attempt| attempt.worker != worker) {
+            return;
+        }
+        let code = failure.code();
+        let blame = matches!(code, Code::Worker | Code::Link | Code::NoToolchain);
+        let ended = if blame { Ended::Failed } else { Ended::Void };
+        self.core.ahead.remove(&(dispatch, worker));
+        self.core.registry.release(worker, dispatch, ended);
+        let stopped = self.core.jobs.stop(dispatch, self.now_ms);
+        if blame {
+            self.blame(worker, Some(dispatch), false);
+        }
+        if matches!(code, Code::Busy | Code::Memory) {
+            self.core
+                .registry
+                .pause(worker, self.now_ms + REFUSAL_PAUSE_MS);
+        }
+        if let Some(task) = stopped.map(|attempt| attempt.task) {
+            match code {
+                Code::Busy => self.refused(task, failure),
+                Code::Memory => {
+                    if let Some(job) = self.core.jobs.get_mut(task) {
+                        let profile = job.demand.profile;
+                        self.core.predictor.too_large(&profile);
+                        job.prediction = self.core.predictor.predict(&profile);
+                    }
+                    self.refused(task, failure);
+                }
+                // It would end the same way everywhere.
+                Code::Refused | Code::Limit => self.fail(task, failure),
+                _ => self.retry(task, worker, failure),
+            }
+        }
+        self.feed(worker);
+    }
+
+    /// A worker had no room: no failure, but not for ever.
+    pub(super) fn refused(&mut self, task: TaskId, failure: Failure) {
+        let Some(job) = self.core.jobs.get_mut(task) else {
+            return;
+        };
+        job.refusals += 1;
+        let over = job.refusals > REFUSALS_MAX;
+        if !job.running.is_empty() {
+            return;
+        }
+        if over {
+            return self.fail(task, failure);
+        }
+        self.place(task);
+    }
+
+    /// A worker failed the task: another may try.
+    pub(super) fn retry(&mut self, task: TaskId, worker: WorkerId, failure: Failure) {
+        let Some(job) = self.core.jobs.get_mut(task) else {
+            return;
+        };
+        job.failures += 1;
+        if !job.excluded.contains(&worker) {
+            job.excluded.push(worker);
+        }
+        job.last_failure = Some(failure.clone());
+        if !job.running.is_empty() {
+            return;
+        }
+        let over = job.failures > RETRIES_MAX || self.core.retries < 1.0;
+        let serves = self
+            .core
+            .registry
+            .serves(&job.demand.toolchain, &job.excluded);
+        if over || !serves {
+            return self.fail(task, failure);
+        }
+        self.core.retries -= 1.0;
+        self.place(task);
+    }
+}
