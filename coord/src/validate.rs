@@ -20,10 +20,12 @@ const DISPATCH_OVERHEAD_BYTES: usize = 64;
 /// Bytes of a name that is listed.
 const LABEL_BYTES_MAX: usize = 64;
 
-/// `text` for people: no control characters, at most `bytes_max` bytes.
+/// `text` for people: no control characters, none that turn the direction of what
+/// stands around them (Unicode Standard Annex 9), at most `bytes_max` bytes.
 pub fn label(text: &str, bytes_max: usize) -> String {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut out = String::new();
-    for c in text.chars().filter(|c| !c.is_control()) {
+    for c in text.chars().filter(|c| !c.is_control() && !turns(*c)) {
         if out.len() + c.len_utf8() > bytes_max {
             break;
         }
@@ -416,6 +418,7 @@ mod tests {
     fn labels_are_short_and_printable() {
         assert_eq!(label("a\x1b[31m\nb\u{7f}", 100), "a[31mb");
         assert_eq!(label("äää", 5), "ää");
+        assert_eq!(label("a\u{202e}b\u{2066}c\u{200f}", 100), "abc");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! attack that must not notice, and the bytes of both protocols.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hg_proto::frame;
@@ -11,7 +12,7 @@ use crate::command::{Outcome, run_within};
 use crate::daemon::Daemon;
 use crate::grid::Grid;
 use crate::project::Project;
-use crate::running::{PATIENCE, Running, until};
+use crate::running::{PATIENCE, until};
 
 /// Files of the build that must not notice.
 const FILES: usize = 12;
@@ -75,31 +76,43 @@ pub fn assert_bounded(what: &str, grid: &Grid, rest: u64) {
     );
 }
 
-/// Builds a project while `attack` goes on; all of it is compiled by workers. Says
-/// how much slower that was than the same once the attack is over.
+/// Builds projects as long as `attack` goes on, all of them on workers. Says how much
+/// slower that was than the same once the attack is over.
 ///
 /// # Panics
-/// The build is not as a plain one, or not all of it was remote.
+/// A build is not as a plain one, or not all of it was remote.
 pub fn build_under(grid: &Grid, what: &str, attack: impl FnOnce()) {
-    let project = project(grid);
-    let began = Instant::now();
-    let make = Running::start(&mut project.hgbuild_make(&grid.address(), &["-j4"]));
-    // Seen from beside it: the attack may last longer.
-    let took = std::thread::scope(|scope| {
-        let make = scope.spawn(move || (make.finish(), began.elapsed()));
-        attack();
-        make.join()
+    let over = AtomicBool::new(false);
+    let (address, insecure) = (grid.address(), grid.is_insecure());
+    let build = || build_at(&address, insecure, what);
+    let under = std::thread::scope(|scope| {
+        let builds = scope.spawn(|| {
+            let mut took = vec![build()];
+            while !over.load(Ordering::SeqCst) {
+                took.push(build());
+            }
+            took
+        });
+        // Told however the attack ends.
+        let attacked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attack));
+        over.store(true, Ordering::SeqCst);
+        match (attacked, builds.join()) {
+            (Ok(()), Ok(took)) => took,
+            (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
+        }
     });
-    let (wrapped, under) = match took {
-        Ok(took) => took,
-        Err(panic) => std::panic::resume_unwind(panic),
-    };
-    assert_remote(what, &project, wrapped);
-    let quiet = build_now(grid, what);
+    let quiet: Vec<Duration> = (0..3).map(|_| build()).collect();
+    let (beside, after) = (median(under.clone()), median(quiet));
     eprintln!(
-        "{what}: a build of {FILES} files beside it took {under:.1?}, after it {quiet:.1?}: {:.0} %",
-        100.0 * under.as_secs_f64() / quiet.as_secs_f64().max(1e-3)
+        "{what}: {} builds of {FILES} files beside it took {beside:.2?} each, after it {after:.2?}: {:.0} %",
+        under.len(),
+        100.0 * beside.as_secs_f64() / after.as_secs_f64().max(1e-3)
     );
+}
+
+fn median(mut took: Vec<Duration>) -> Duration {
+    took.sort_unstable();
+    took[took.len() / 2]
 }
 
 /// Builds a project, all of it on workers.
@@ -107,21 +120,20 @@ pub fn build_under(grid: &Grid, what: &str, attack: impl FnOnce()) {
 /// # Panics
 /// As [`build_under`].
 pub fn build_now(grid: &Grid, what: &str) -> Duration {
-    let project = project(grid);
-    let mut make = project.hgbuild_make(&grid.address(), &["-j4"]);
+    build_at(&grid.address(), grid.is_insecure(), what)
+}
+
+fn build_at(address: &str, insecure: bool, what: &str) -> Duration {
+    let project = Project::of(FILES);
+    if insecure {
+        project.in_plaintext();
+    }
+    let mut make = project.hgbuild_make(address, &["-j4"]);
     let began = Instant::now();
     let wrapped = run_within(&mut make, PATIENCE);
     let took = began.elapsed();
     assert_remote(what, &project, wrapped);
     took
-}
-
-fn project(grid: &Grid) -> Project {
-    let project = Project::of(FILES);
-    if grid.is_insecure() {
-        project.in_plaintext();
-    }
-    project
 }
 
 /// `wrapped` did what the plain build does, and every compile of it was remote.

@@ -156,11 +156,14 @@ impl TlsPeer {
     }
 }
 
-/// A certificate of the test's own, and its key.
+/// A certificate and its key.
+pub type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+
+/// A certificate of the test's own.
 ///
 /// # Panics
 /// It can't be made.
-pub fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+pub fn certificate() -> Identity {
     let key = rcgen::KeyPair::generate().expect("a key");
     let parameters = rcgen::CertificateParams::new(["impostor".to_owned()]).expect("names");
     let certificate = parameters.self_signed(&key).expect("a certificate");
@@ -259,7 +262,7 @@ impl Listener {
     /// # Panics
     /// As [`Listener::start`].
     pub fn with_tls(
-        identity: (CertificateDer<'static>, PrivateKeyDer<'static>),
+        identity: Identity,
         serve: impl Fn(&mut Session) -> io::Result<()> + Send + Sync + 'static,
     ) -> Listener {
         let config = ServerConfig::builder_with_provider(Arc::new(tls::provider()))

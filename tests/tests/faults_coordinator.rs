@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use hg_proto::v1::{self, SubmitResponse, submit_response::Kind};
+use hg_proto::v1::{self, submit_response::Kind};
 use hg_tests::command::{run, run_within};
+use hg_tests::fake_grid::{CALL, accepted, answer, end, say, started};
 use hg_tests::grid::Grid;
-use hg_tests::h2::{ACK, DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, header, message};
+use hg_tests::h2::{DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, header, message};
 use hg_tests::programs::programs;
 use hg_tests::project::{Project, slow};
 use hg_tests::running::{PATIENCE, Running};
 use nix::libc;
 use nix::sys::signal::Signal;
-use prost::Message;
 
 /// Compiles at once.
 const JOBS: usize = 4;
@@ -78,54 +78,6 @@ impl Drop for Fake {
 fn hold(stream: &mut TcpStream) {
     let mut rest = [0; 4096];
     while matches!(stream.read(&mut rest), Ok(len) if len > 0) {}
-}
-
-/// The client's only stream.
-const CALL: u32 = 1;
-
-/// Takes the client's call and answers with status 200 and the type of gRPC.
-fn answer(stream: &mut TcpStream) -> io::Result<()> {
-    let mut preface = [0; 24];
-    stream.read_exact(&mut preface)?;
-    stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
-    stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?;
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head)?;
-        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        stream.read_exact(&mut vec![0; len])?;
-        if head[3] == DATA {
-            break;
-        }
-    }
-    // 0x88: ":status: 200" of the static table.
-    let mut head = vec![0x88];
-    head.extend(header("content-type", "application/grpc"));
-    stream.write_all(&frame(HEADERS, END_HEADERS, CALL, &head))
-}
-
-fn say(stream: &mut TcpStream, kind: Kind) -> io::Result<()> {
-    let response = SubmitResponse { kind: Some(kind) };
-    stream.write_all(&frame(DATA, 0, CALL, &message(&response.encode_to_vec())))
-}
-
-fn accepted() -> Kind {
-    Kind::Accepted(v1::Accepted { task_id: 1 })
-}
-
-fn started(attempt: u32) -> Kind {
-    Kind::Started(v1::Started {
-        attempt,
-        worker: "nobody".into(),
-        queue_ms: 0,
-        ..v1::Started::default()
-    })
-}
-
-fn end(stream: &mut TcpStream, status: &str) -> io::Result<()> {
-    let trailers = header("grpc-status", status);
-    let flags = END_STREAM | END_HEADERS;
-    stream.write_all(&frame(HEADERS, flags, CALL, &trailers))
 }
 
 /// Builds `project` against `address` and compares; gives what took how long.
@@ -350,7 +302,7 @@ fn its_answers_make_no_sense() {
         mad("no result in the end", &DOWN, |stream| {
             answer(stream)?;
             say(stream, accepted())?;
-            say(stream, started(1))?;
+            say(stream, started(1, "nobody"))?;
             say(stream, Kind::Finished(v1::Finished::default()))
         }),
     ]);
@@ -365,7 +317,7 @@ fn its_results_are_wrong() {
     let fake = Fake::start(|stream| {
         answer(stream)?;
         say(stream, accepted())?;
-        say(stream, started(1))?;
+        say(stream, started(1, "nobody"))?;
         let content = b"\x7fELF";
         let encoded = content.to_vec();
         say(
@@ -443,48 +395,19 @@ fn it_wants_the_source_and_does_not_take_it() {
         &format!("const unsigned char x[] = {{{digits}}};\n"),
     );
     let fake = Fake::start(|stream| {
-        let mut preface = [0; 24];
-        stream.read_exact(&mut preface)?;
-        stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
-        let digest = digest_in_task(stream)?;
-        let mut head = vec![0x88];
-        head.extend(header("content-type", "application/grpc"));
-        stream.write_all(&frame(HEADERS, END_HEADERS, CALL, &head))?;
+        let task = answer(stream)?;
+        let digest = task.inputs.first().map(|input| input.digest.clone());
         say(stream, accepted())?;
-        say(stream, started(1))?;
+        say(stream, started(1, "nobody"))?;
         let need = v1::InputsNeeded {
             attempt: 1,
-            digests: vec![digest],
+            digests: digest.into_iter().collect(),
         };
         say(stream, Kind::Need(need))
     });
     let took = build("takes nothing", &project, &fake.address);
     assert_all_local("takes nothing", &project, 1, &["grid-broken"]);
     assert!(took < Duration::from_secs(60), "{took:?}");
-}
-
-/// The digest of the one input of the task that comes first.
-fn digest_in_task(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head)?;
-        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let mut payload = vec![0; len];
-        stream.read_exact(&mut payload)?;
-        if head[3] != DATA {
-            continue;
-        }
-        body.extend_from_slice(&payload);
-        let Ok(request) = v1::SubmitRequest::decode(body.get(5..).unwrap_or_default()) else {
-            continue;
-        };
-        if let Some(v1::submit_request::Kind::Task(task)) = request.kind
-            && let Some(input) = task.inputs.first()
-        {
-            return Ok(input.digest.clone());
-        }
-    }
 }
 
 #[test]

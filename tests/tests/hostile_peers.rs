@@ -16,13 +16,13 @@ use hg_tests::h2;
 use hg_tests::hostile::{
     assert_bounded, build_under, dropped, encoded, framed, greeting, hello, resident, wait_dropped,
 };
+use hg_tests::impostor::Impostor;
 use hg_tests::programs::programs;
 use hg_tests::project::Project;
 use hg_tests::running::{PATIENCE, Running, until};
 use hg_tests::skip;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 /// Connections that say nothing.
 const SILENT: usize = 10_000;
@@ -190,69 +190,6 @@ fn a_name_is_no_command_for_a_terminal() {
     assert!(pages.len() < 20_000, "{} bytes", pages.len());
 }
 
-/// A worker played by the test, with the toolchains of a real one.
-struct Impostor {
-    stream: TcpStream,
-    decoder: Decoder,
-}
-
-impl Impostor {
-    fn join(grid: &Grid, instance: u8) -> Impostor {
-        let listed = grid.get("/api/v1/workers").expect("workers");
-        let listed: Vec<Value> = serde_json::from_str(&listed).expect("a list");
-        let bytes = |hex: &str| {
-            let pairs = hex.as_bytes().chunks(2).map(|pair| {
-                let pair = std::str::from_utf8(pair).expect("hex");
-                u8::from_str_radix(pair, 16).expect("hex")
-            });
-            pairs.collect::<Vec<u8>>()
-        };
-        let toolchains = listed[0]["toolchains"].as_array().expect("toolchains");
-        let toolchains = toolchains.iter().map(|toolchain| v1::Toolchain {
-            family: v1::Family::Gcc.into(),
-            language: v1::Language::C.into(),
-            digest: bytes(toolchain["digest"].as_str().expect("a digest")),
-            ..v1::Toolchain::default()
-        });
-        let mut stream = TcpStream::connect(grid.address()).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let offering = v1::Hello {
-            toolchains: toolchains.collect(),
-            ..hello(instance)
-        };
-        stream.write_all(&greeting(offering)).expect("a hello");
-        Impostor {
-            stream,
-            decoder: Decoder::new(),
-        }
-    }
-
-    /// The next task that it is given.
-    fn dispatch(&mut self) -> v1::Dispatch {
-        let mut buffer = [0; 4096];
-        loop {
-            match self.decoder.next_message::<ToWorker>().expect("frames") {
-                Some(ToWorker {
-                    kind: Some(to_worker::Kind::Dispatch(dispatch)),
-                }) => {
-                    return dispatch;
-                }
-                Some(_) => {}
-                None => {
-                    let len = self.stream.read(&mut buffer).expect("a task in time");
-                    assert!(len > 0, "dropped before it had a task");
-                    self.decoder.push(&buffer[..len]);
-                }
-            }
-        }
-    }
-
-    fn say(&mut self, kind: from_worker::Kind) {
-        // Whoever is dropped can't say everything.
-        let _ = self.stream.write_all(&encoded(kind));
-    }
-}
-
 #[test]
 fn a_worker_that_cheats_costs_an_attempt() {
     type Cheat = fn(&mut Impostor, u64);
@@ -305,12 +242,6 @@ fn a_worker_that_cheats_costs_an_attempt() {
     ];
     for (number, (reason, cheat)) in cheats.into_iter().enumerate() {
         let mut grid = Grid::insecure(programs(), 1, 1);
-        until(&grid.coordinator, "toolchains", || {
-            grid.get("/api/v1/workers")
-                .ok()?
-                .contains("digest")
-                .then_some(())
-        });
         let mut impostor = Impostor::join(&grid, number as u8);
         grid.wait_for_workers(2);
         // Stopped, so that the impostor is chosen.

@@ -10,9 +10,10 @@ use hg_tests::h2::{
     frame,
 };
 use hg_tests::hostile::{
-    assert_bounded, build_under, dropped, encoded, hello, resident, wait_dropped,
+    assert_bounded, build_under, dropped, encoded, hello, refused, resident, wait_dropped,
 };
 use hg_tests::programs::programs;
+use hg_tests::running::until;
 use hg_tests::tls_peer::{TlsPeer, hung_up};
 
 use super::fingerprint;
@@ -81,11 +82,14 @@ fn frames_of_http2_by_the_thousand() {
             [open, frame(RST_STREAM, 0, stream, &cancel)].concat()
         });
         flood.ends("rapid reset", "http2_flood", &resets);
-        // Streams without end, beyond what one connection may have.
+        // Streams beyond what one connection may have are refused one by one.
         let streams = repeat(FLOOD / 3, |stream| {
             frame(HEADERS, END_HEADERS, stream, &open)
         });
-        flood.ends("many streams", "http2_flood", &streams);
+        let mut peer = flood.open();
+        peer.write(&streams);
+        assert_bounded("many streams", &grid, rest);
+        drop(peer);
         // A list of headers without end.
         let pieces = frame(
             CONTINUATION,
@@ -104,12 +108,12 @@ fn frames_of_http2_by_the_thousand() {
 }
 
 #[test]
-fn headers_that_are_too_large_are_refused_alone() {
+fn headers_that_are_too_large_are_refused_unread() {
     let grid = Grid::start(programs(), 1, 2);
     let flood = Flood {
         grid: &grid,
         pin: fingerprint(&grid),
-        bearer: format!("Bearer {}", grid.token(&["--role", "client"])),
+        bearer: "Bearer nonsense".into(),
     };
     let rest = resident(&grid.coordinator);
     build_under(&grid, "large headers", || {
@@ -119,14 +123,21 @@ fn headers_that_are_too_large_are_refused_alone() {
             ("x-a", &large),
             ("x-b", &large),
         ];
-        let block = call_headers("SubmitTask", &more);
+        let block = call_headers("GetStatus", &more);
+        let (first, second) = block.split_at(16_000);
         let mut peer = flood.open();
         for number in 0..200 {
-            let (first, second) = block.split_at(16_000);
             let stream = 2 * number + 1;
             peer.write(&frame(HEADERS, 0, stream, first));
             peer.write(&frame(CONTINUATION, END_HEADERS, stream, second));
         }
+        // One that is looked at, after them.
+        let small = call_headers("GetStatus", &[]);
+        peer.write(&frame(HEADERS, END_HEADERS, 401, &small));
+        until(&grid.coordinator, "an answer to the last", || {
+            (refused(&grid, "no_token") == 1).then_some(())
+        });
+        assert_eq!(refused(&grid, "bad_token"), 0);
         assert_bounded("large headers", &grid, rest);
     });
     assert_bounded("large headers", &grid, rest);

@@ -19,25 +19,26 @@ use super::{coord, join};
 struct Joined {
     grid: Grid,
     project: Project,
-    worker: Daemon,
 }
 
 impl Joined {
     fn start() -> Joined {
-        let grid = Grid::start(programs(), 0, 1);
+        let mut grid = Grid::start(programs(), 0, 1);
         let folder = grid.folder().to_path_buf();
         join_worker(&grid);
         let mut command = worker(programs(), &folder, "joined", &grid.far_address(), 2);
-        let worker = Daemon::start("joined", &mut command, folder.join("joined.log"));
+        let log = folder.join("joined.log");
+        grid.workers
+            .push(Daemon::start("joined", &mut command, log));
         grid.wait_for_workers(1);
         let project = Project::of(4);
-        let joined = Joined {
-            grid,
-            project,
-            worker,
-        };
+        let joined = Joined { grid, project };
         joined.join_client();
         joined
+    }
+
+    fn worker(&self) -> &Daemon {
+        &self.grid.workers[0]
     }
 
     fn join_client(&self) {
@@ -89,7 +90,7 @@ fn old_and_new_hold_together_and_files_are_renewed() {
     assert_remote("before", &joined.project, joined.build());
     coord(&joined.grid, &["rotate"]);
     // The worker's link is the same, and is told meanwhile.
-    until(&joined.worker, "a new token", || {
+    until(joined.worker(), "a new token", || {
         (joined.worker_token() != worker).then_some(())
     });
     assert_remote("after", &joined.project, joined.build());
@@ -104,12 +105,12 @@ fn old_and_new_hold_together_and_files_are_renewed() {
             (new.claims.role, &new.claims.name)
         );
     }
-    assert_eq!(joined.worker.stderr().matches("linked as").count(), 1);
+    assert_eq!(joined.worker().stderr().matches("linked as").count(), 1);
     // What is left of the old ones can end now: nobody is out.
     let ended = ["rotate", "--secret", "--overlap", "1h"];
     let current = joined.worker_token();
     coord(&joined.grid, &ended);
-    until(&joined.worker, "another new token", || {
+    until(joined.worker(), "another new token", || {
         (joined.worker_token() != current).then_some(())
     });
     joined.grid.wait_for_workers(1);
@@ -131,9 +132,9 @@ fn without_an_overlap_all_must_join_anew() {
         told.contains("grid-unreachable") && !told.contains("remote"),
         "{told}"
     );
-    until(&joined.worker, "the reason", || {
+    until(joined.worker(), "the reason", || {
         let words = "not the coordinator that the token is of";
-        joined.worker.stderr().contains(words).then_some(())
+        joined.worker().stderr().contains(words).then_some(())
     });
     // The file is as it was: nobody was given a new one.
     assert_eq!(joined.client_token(), client);

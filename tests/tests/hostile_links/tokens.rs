@@ -170,10 +170,6 @@ fn a_role_is_good_for_its_own_alone() {
 fn who_is_revoked_is_out_at_once_and_others_stay() {
     let grid = Grid::start(programs(), 1, 2);
     let pin = fingerprint(&grid);
-    let token = grid.token(&["--role", "worker", "--name", "leaver"]);
-    let mut leaver = TlsPeer::worker(&grid.address(), pin);
-    leaver.say(from_worker::Kind::Hello(v1::Hello { token, ..hello(9) }));
-    grid.wait_for_workers(2);
     let [watcher, stays] =
         ["watcher", "stays"].map(|name| grid.token(&["--role", "client", "--name", name]));
     runtime().block_on(async {
@@ -190,6 +186,10 @@ fn who_is_revoked_is_out_at_once_and_others_stay() {
         assert_eq!(status(&mut watcher).await, Code::Unauthenticated);
         assert_eq!(status(&mut stays).await, Code::Ok);
     });
+    let token = grid.token(&["--role", "worker", "--name", "leaver"]);
+    let mut leaver = TlsPeer::worker(&grid.address(), pin);
+    leaver.say(from_worker::Kind::Hello(v1::Hello { token, ..hello(9) }));
+    grid.wait_for_workers(2);
     coord(&grid, &["revoke", "leaver"]);
     // It goes on as if nothing were.
     let reason = (0..).find_map(|sequence| {

@@ -1,0 +1,136 @@
+//! A worker played by the test, in plaintext, with the toolchains of a real one.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use hg_proto::digest::Digest;
+use hg_proto::frame::Decoder;
+use hg_proto::v1::{self, ToWorker, from_worker, to_worker};
+use serde_json::Value;
+
+use crate::grid::Grid;
+use crate::hostile::{encoded, greeting, hello};
+use crate::running::{PATIENCE, until};
+
+/// See the top of the file.
+pub struct Impostor {
+    /// Its link.
+    pub stream: TcpStream,
+    decoder: Decoder,
+}
+
+impl Impostor {
+    /// Joins a grid whose first worker is real.
+    ///
+    /// # Panics
+    /// It can't, or that one never has a toolchain.
+    pub fn join(grid: &Grid, instance: u8) -> Impostor {
+        Impostor::join_as(grid, hello(instance))
+    }
+
+    /// Joins with another hello.
+    ///
+    /// # Panics
+    /// As [`Impostor::join`].
+    pub fn join_as(grid: &Grid, hello: v1::Hello) -> Impostor {
+        let offering = v1::Hello {
+            toolchains: toolchains(grid),
+            ..hello
+        };
+        let mut stream = TcpStream::connect(grid.address()).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.write_all(&greeting(offering)).expect("a hello");
+        Impostor {
+            stream,
+            decoder: Decoder::new(),
+        }
+    }
+
+    /// The next task that it is given.
+    ///
+    /// # Panics
+    /// It is given none in time, or dropped.
+    pub fn dispatch(&mut self) -> v1::Dispatch {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.decoder.next_message::<ToWorker>().expect("frames") {
+                Some(ToWorker {
+                    kind: Some(to_worker::Kind::Dispatch(dispatch)),
+                }) => {
+                    return dispatch;
+                }
+                Some(_) => {}
+                None => {
+                    let len = self.stream.read(&mut buffer).expect("a task in time");
+                    assert!(len > 0, "dropped before it had a task");
+                    self.decoder.push(&buffer[..len]);
+                }
+            }
+        }
+    }
+
+    /// Says something. Whoever is dropped can't say everything.
+    pub fn say(&mut self, kind: from_worker::Kind) {
+        let _ = self.stream.write_all(&encoded(kind));
+    }
+}
+
+/// What the real worker offers for C.
+fn toolchains(grid: &Grid) -> Vec<v1::Toolchain> {
+    let listed = until(&grid.coordinator, "toolchains", || {
+        let body = grid.get("/api/v1/workers").ok()?;
+        let workers: Vec<Value> = serde_json::from_str(&body).ok()?;
+        let first = workers.first()?["toolchains"].as_array()?.clone();
+        (!first.is_empty()).then_some(first)
+    });
+    let toolchain = |listed: Value| v1::Toolchain {
+        family: v1::Family::Gcc.into(),
+        language: v1::Language::C.into(),
+        digest: bytes(listed["digest"].as_str().expect("a digest")),
+        ..v1::Toolchain::default()
+    };
+    listed.into_iter().map(toolchain).collect()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).expect("hex");
+        u8::from_str_radix(pair, 16).expect("hex")
+    });
+    pairs.collect()
+}
+
+/// What a worker says of `content`, and the content on its way.
+pub fn announced(content: &[u8], path: &[u8]) -> (v1::Output, Vec<u8>) {
+    let travels = zstd_raw(content);
+    let output = v1::Output {
+        path: path.to_vec(),
+        digest: Digest::of(content).as_bytes().to_vec(),
+        size: content.len() as u64,
+        encoding: v1::Encoding::Zstd.into(),
+        encoded_size: travels.len() as u64,
+    };
+    (output, travels)
+}
+
+/// `content` as zstd of one that does not compress (RFC 8878, section 3.1.1).
+///
+/// # Panics
+/// It is larger than 4 GiB.
+fn zstd_raw(content: &[u8]) -> Vec<u8> {
+    const BLOCK_BYTES_MAX: usize = 128 << 10;
+    let size = u32::try_from(content.len()).expect("a small content");
+    // Magic number; one segment, its size in four bytes, no checksum.
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xa0];
+    frame.extend(size.to_le_bytes());
+    let mut blocks = content.chunks(BLOCK_BYTES_MAX).peekable();
+    if content.is_empty() {
+        frame.extend([1, 0, 0]);
+    }
+    while let Some(block) = blocks.next() {
+        let head = (block.len() as u32) << 3 | u32::from(blocks.peek().is_none());
+        frame.extend(&head.to_le_bytes()[..3]);
+        frame.extend(block);
+    }
+    frame
+}
