@@ -446,16 +446,16 @@ impl Step<'_> {
         let Some(job) = self.core.jobs.get(task) else {
             return;
         };
-        let running = job.running.clone();
+        let running = job.running;
         self.core.queue.remove(task);
         self.core.choosy.remove(&task);
-        for (dispatch, worker) in &running {
-            self.judge(*worker, *dispatch);
-            self.take_back(*worker, *dispatch);
+        for (dispatch, worker) in running.iter() {
+            self.judge(worker, dispatch);
+            self.take_back(worker, dispatch);
         }
         self.core.jobs.remove(task);
         self.actions.push(Action::FailTask { task, failure });
-        for (_, worker) in running {
+        for (_, worker) in running.iter() {
             self.feed(worker);
         }
     }

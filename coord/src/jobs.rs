@@ -78,6 +78,8 @@ pub struct Attempt {
     /// When its task is over, come what may.
     pub task_deadline_ms: u64,
     compile_ms_max: u64,
+    /// Its task's number in here.
+    job: u64,
     deadline_ms: u64,
     /// When to look whether it is a straggler: first after so long, ...
     look_after_ms: u64,
@@ -116,9 +118,54 @@ pub struct Job {
     /// Since when it waits, in milliseconds; `None`: it has an attempt.
     pub waiting_ms: Option<u64>,
     /// Its attempts on workers.
-    pub running: Vec<(DispatchId, WorkerId)>,
+    pub running: Running,
     /// When it is over, come what may.
     pub deadline_ms: u64,
+}
+
+/// The attempts of a task: one, or two while a straggler is hedged. In the task
+/// itself: one pointer less on the way to what no cache has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Running {
+    first: Option<(DispatchId, WorkerId)>,
+    second: Option<(DispatchId, WorkerId)>,
+}
+
+impl Running {
+    /// Each, the older one first.
+    pub fn iter(&self) -> impl Iterator<Item = (DispatchId, WorkerId)> {
+        self.first.into_iter().chain(self.second)
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// `false`: there are two already.
+    fn add(&mut self, dispatch: DispatchId, worker: WorkerId) -> bool {
+        let place = match (self.first, self.second) {
+            (None, _) => &mut self.first,
+            (_, None) => &mut self.second,
+            _ => return false,
+        };
+        *place = Some((dispatch, worker));
+        true
+    }
+
+    fn remove(&mut self, dispatch: DispatchId) {
+        let is_it = |(other, _): &mut (DispatchId, WorkerId)| *other == dispatch;
+        if self.first.take_if(is_it).is_some() {
+            self.first = self.second.take();
+        } else {
+            self.second.take_if(is_it);
+        }
+    }
 }
 
 /// A worker for a task.
@@ -139,7 +186,9 @@ pub struct Start {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    jobs: ById<TaskId, Box<Job>>,
+    jobs: Slots<Job>,
+    /// Where each is among these.
+    numbers: ById<TaskId, u64>,
     attempts: Slots<Attempt>,
     /// Some of these are over, or were looked at in the meantime.
     timers: Timers<DispatchId>,
@@ -158,29 +207,29 @@ impl Jobs {
 
     /// Tasks that have not ended.
     pub fn len(&self) -> usize {
-        self.jobs.len()
+        self.numbers.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+        self.numbers.is_empty()
     }
 
     /// Their numbers, the oldest first.
     pub fn ids(&self) -> Vec<TaskId> {
-        let mut ids = Vec::from_iter(self.jobs.keys().copied());
+        let mut ids = Vec::from_iter(self.numbers.keys().copied());
         ids.sort_unstable();
         ids
     }
 
     /// The task, if it has not ended.
     pub fn get(&self, task: TaskId) -> Option<&Job> {
-        self.jobs.get(&task).map(|job| &**job)
+        self.jobs.get(*self.numbers.get(&task)?)
     }
 
     /// The same, to be changed. Attempts change through the methods below.
     pub fn get_mut(&mut self, task: TaskId) -> Option<&mut Job> {
-        self.jobs.get_mut(&task).map(|job| &mut **job)
+        self.jobs.get_mut(*self.numbers.get(&task)?)
     }
 
     /// An attempt that is not over.
@@ -191,10 +240,11 @@ impl Jobs {
     /// An attempt and its task.
     pub fn attempt(&self, dispatch: DispatchId) -> Option<(&Job, &Attempt)> {
         let attempt = self.attempts.get(dispatch.0)?;
-        Some((self.jobs.get(&attempt.task)?, attempt))
+        Some((self.jobs.get(attempt.job)?, attempt))
     }
 
-    /// Adds a task that waits. `false`: it is there already.
+    /// Adds a task that waits. `false`: it is there already, or there are more than
+    /// can be numbered, which is many times what the shell lets in.
     pub fn insert(
         &mut self,
         task: TaskId,
@@ -202,7 +252,7 @@ impl Jobs {
         prediction: Prediction,
         now_ms: u64,
     ) -> bool {
-        if self.jobs.contains_key(&task) {
+        if self.numbers.contains_key(&task) {
             return false;
         }
         let deadline_ms = now_ms + demand.task_ms_max;
@@ -216,29 +266,35 @@ impl Jobs {
             last_failure: None,
             waited_ms: 0,
             waiting_ms: Some(now_ms),
-            running: Vec::new(),
+            running: Running::default(),
             deadline_ms,
         };
-        self.jobs.insert(task, Box::new(job));
-        true
+        let number = self.jobs.next();
+        let there = self.jobs.insert(number, job);
+        if there {
+            self.numbers.insert(task, number);
+        }
+        there
     }
 
     /// The task gets an attempt, numbered [`Self::next_dispatch`]. Gives which of the
     /// task's it is, 1, 2, ..., and the milliseconds that the task has waited in all.
     /// `None`: there is no such task, or there are too many attempts.
     pub fn start(&mut self, task: TaskId, start: Start, now_ms: u64) -> Option<(u32, u64)> {
-        let job = self.jobs.get_mut(&task)?;
+        let job_number = *self.numbers.get(&task)?;
+        let job = self.jobs.get_mut(job_number)?;
         if let Some(since_ms) = job.waiting_ms.take() {
             job.waited_ms += now_ms.saturating_sub(since_ms);
         }
         job.attempts += 1;
-        for (dispatch, _) in &job.running {
+        for (dispatch, _) in job.running.iter() {
             if let Some(attempt) = self.attempts.get_mut(dispatch.0) {
                 attempt.beside = true;
             }
         }
         let attempt = Attempt {
             task,
+            job: job_number,
             worker: start.worker,
             toolchain: job.demand.toolchain,
             number: job.attempts,
@@ -256,10 +312,13 @@ impl Jobs {
             timer_ms: u64::MAX,
         };
         let answer = (job.attempts, job.waited_ms);
-        if !self.attempts.insert(start.dispatch.0, attempt) {
+        if !job.running.add(start.dispatch, start.worker) {
             return None;
         }
-        job.running.push((start.dispatch, start.worker));
+        if !self.attempts.insert(start.dispatch.0, attempt) {
+            job.running.remove(start.dispatch);
+            return None;
+        }
         self.rest(start.dispatch, now_ms);
         Some(answer)
     }
@@ -352,8 +411,8 @@ impl Jobs {
     /// The attempt is over. Its task waits again if that was its last one.
     pub fn stop(&mut self, dispatch: DispatchId, now_ms: u64) -> Option<Attempt> {
         let attempt = self.attempts.remove(dispatch.0)?;
-        if let Some(job) = self.jobs.get_mut(&attempt.task) {
-            job.running.retain(|(id, _)| *id != dispatch);
+        if let Some(job) = self.jobs.get_mut(attempt.job) {
+            job.running.remove(dispatch);
             if job.running.is_empty() {
                 job.waiting_ms = Some(now_ms);
             }
@@ -362,11 +421,36 @@ impl Jobs {
     }
 
     /// The task is over.
-    pub fn remove(&mut self, task: TaskId) -> Option<Box<Job>> {
-        let job = self.jobs.remove(&task)?;
-        for (dispatch, _) in &job.running {
+    pub fn remove(&mut self, task: TaskId) -> Option<Job> {
+        let job = self.jobs.remove(self.numbers.remove(&task)?)?;
+        for (dispatch, _) in job.running.iter() {
             self.attempts.remove(dispatch.0);
         }
         Some(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_has_two_attempts_at_most_and_either_may_end_first() {
+        for ends in [1, 2] {
+            let mut running = Running::default();
+            assert!(running.add(DispatchId(1), WorkerId(1)));
+            assert!(running.add(DispatchId(2), WorkerId(2)));
+            assert!(!running.add(DispatchId(3), WorkerId(3)), "a third one");
+            running.remove(DispatchId(7));
+            running.remove(DispatchId(ends));
+            let other = 3 - ends;
+            let left = (DispatchId(other), WorkerId(other));
+            assert!(running.iter().eq([left]) && !running.is_empty());
+            assert!(running.add(DispatchId(3), WorkerId(3)));
+            assert!(running.iter().eq([left, (DispatchId(3), WorkerId(3))]));
+            running.remove(DispatchId(other));
+            running.remove(DispatchId(3));
+            assert!(running.is_empty());
+        }
     }
 }

@@ -65,9 +65,8 @@ impl Step<'_> {
         let Some((job, _)) = self.core.jobs.attempt(winner) else {
             return;
         };
-        let others = job.running.iter().filter(|(id, _)| *id != winner);
-        let others: Vec<_> = others.copied().collect();
-        for (dispatch, worker) in others {
+        let all = job.running;
+        for (dispatch, worker) in all.iter().filter(|(id, _)| *id != winner) {
             self.judge(worker, dispatch);
             self.take_back(worker, dispatch);
             self.feed(worker);

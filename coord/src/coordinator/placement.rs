@@ -76,7 +76,7 @@ impl Step<'_> {
     pub(super) fn choose(&mut self, task: TaskId, beside: Option<f64>) -> Option<Choice> {
         let job = self.core.jobs.get(task)?;
         let mut excluded = job.excluded.clone();
-        excluded.extend(job.running.iter().map(|(_, worker)| *worker));
+        excluded.extend(job.running.iter().map(|(_, worker)| worker));
         let alone_ms = self
             .patience(&job.demand.toolchain)
             .ms(job.prediction.cost_ms);
