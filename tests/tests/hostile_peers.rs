@@ -352,6 +352,7 @@ fn streams_that_are_opened_and_reset() {
             let hung_up = !matches!(&end, Err(error) if error.kind() == ErrorKind::WouldBlock);
             assert!(hung_up, "the connection lives");
         }
+        wait_dropped(&grid, "http2_flood", 5);
         assert_bounded("resets", &grid, rest);
     });
 }
