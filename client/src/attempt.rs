@@ -9,8 +9,10 @@ use hg_proto::limits::COMPILE_MS_DEFAULT;
 use hg_proto::toolchain::Family;
 use hg_proto::v1::{Failure, TaskResult, failure::Code};
 
-/// Connecting and the HTTP/2 preface together.
+/// Connecting, which the kernel at the other end answers.
 pub const CONNECT_MS_MAX: u64 = 500;
+/// TLS and the HTTP/2 preface, which a busy coordinator must find time for.
+pub const HANDSHAKE_MS_MAX: u64 = 2_000;
 /// From the task to the coordinator's first word.
 pub const ACCEPT_MS_MAX: u64 = 2_000;
 /// Silence on a task's stream after which the coordinator is given up; it says

@@ -27,6 +27,7 @@ use smol::{Async, Executor, Timer, future};
 use smol_hyper::rt::FuturesIo;
 
 use crate::access::Access;
+use crate::attempt::HANDSHAKE_MS_MAX;
 
 /// Bytes before each message: compressed or not, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -128,12 +129,14 @@ impl Connection {
     /// Dials and shakes hands.
     ///
     /// # Errors
-    /// Nobody is there, or another one than should be, or not within `ms_max`.
+    /// Nobody is there within `ms_max`, or another one than should be, or one that
+    /// does not shake hands.
     pub async fn open(tasks: &Tasks, access: Access, ms_max: u64) -> Result<Self, GrpcError> {
         let address = access.address.clone();
         let told = |why: &dyn fmt::Display| GrpcError::Connect(format!("{address}: {why}"));
+        let dialled = async { dial(&address).await.map_err(|error| told(&error)) };
+        let stream = within(ms_max, "connecting", dialled).await?;
         let work = async {
-            let stream = dial(&address).await.map_err(|error| told(&error))?;
             let sender = match &access.dial {
                 None => speak(tasks, stream).await?,
                 Some(dial) => {
@@ -148,7 +151,7 @@ impl Connection {
                 access: Arc::new(access),
             })
         };
-        within(ms_max, "connecting", work).await
+        within(HANDSHAKE_MS_MAX.max(ms_max), "the handshake", work).await
     }
 
     /// One message each way.
