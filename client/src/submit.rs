@@ -29,8 +29,6 @@ pub struct Returned {
     pub worker: String,
     /// Milliseconds in the coordinator's queue.
     pub queue_ms: u64,
-    /// A core here would have been faster, had one been idle.
-    pub late: bool,
 }
 
 /// What an attempt cost, however it ended.
@@ -261,7 +259,6 @@ impl Run<'_> {
                     result,
                     worker: finished.worker,
                     queue_ms: finished.queue_ms.into(),
-                    late: self.late.is_some_and(|late| late <= Instant::now()),
                 }));
             }
         }

@@ -185,10 +185,8 @@ impl Wrap<'_> {
             self.memos.forget(address.as_bytes());
             self.memos.forget(&missing);
         }
-        match &sent {
-            Ok(Sent { late: true, .. }) => self.memos.note(&slow, "slow-worker"),
-            Ok(_) if was_slow != Known::Nothing => self.memos.forget(&slow),
-            _ => {}
+        if was_slow != Known::Nothing && sent.is_ok() {
+            self.memos.forget(&slow);
         }
         let remember = |lost: &Lost| {
             let (reason, memo) = attempt::after_loss(lost);
@@ -200,7 +198,7 @@ impl Wrap<'_> {
             }
             reason
         };
-        let Sent { object, stderr, .. } = sent.map_err(|lost| match lost {
+        let (object, stderr) = sent.map_err(|lost| match lost {
             Attempt::Lost(lost) => Stay::GridFailed(remember(&lost)),
             Attempt::TakenBack(slot, lost) => Stay::Idle(remember(&lost), slot),
             Attempt::Stay(stay) => stay,
@@ -242,7 +240,8 @@ impl Wrap<'_> {
         Ok((connection, gathered))
     }
 
-    /// Has the task compiled and puts what came back in its place.
+    /// Has the task compiled and puts what came back in its place. Returns the
+    /// object, if it is to be kept, and what was said.
     fn send(
         &mut self,
         tasks: &Tasks,
@@ -251,7 +250,7 @@ impl Wrap<'_> {
         gathered: &Gathered,
         plan: &Plan,
         kept: bool,
-    ) -> Result<Sent, Attempt> {
+    ) -> Result<(Output, Vec<u8>), Attempt> {
         let began = Instant::now();
         let style = plan.object_style();
         let cannot_write = |error: std::io::Error| Attempt::Stay(reason("output", error).into());
@@ -297,11 +296,7 @@ impl Wrap<'_> {
         }
         files.push(object);
         output::put_all(files).map_err(cannot_write)?;
-        Ok(Sent {
-            object: Output::keep(content),
-            stderr: returned.result.stderr,
-            late: returned.late,
-        })
+        Ok((Output::keep(content), returned.result.stderr))
     }
 
     /// A good result is there: says so, keeps it and ends.
@@ -368,15 +363,6 @@ impl Wrap<'_> {
         let wall_ms = millis(self.began);
         events::record(self.config, &self.record, place, reason, exit, wall_ms);
     }
-}
-
-/// What came back, its outputs in place.
-struct Sent {
-    /// Nothing, if it is not to be kept.
-    object: Output,
-    stderr: Vec<u8>,
-    /// See [`submit::Returned::late`].
-    late: bool,
 }
 
 /// Why there is no result of an attempt.
