@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{ById, WorkerId};
 
+/// One ready worker in so many may be thought much faster than it is.
+const OVERRATED_SHARE: u32 = 128;
+/// Steps of speed that make a factor of two.
+const EIGHTHS: i16 = 8;
+
 /// A worker with a free slot, and all that a choice must know of it: of ten
 /// thousand workers those that are drawn are in no cache, so it is in one place.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,7 +81,7 @@ pub(crate) struct Pool {
     pub(crate) serving: BTreeSet<WorkerId>,
     /// How many of each speed, in eighths of a class, tasks may go to.
     ready: BTreeMap<i16, u32>,
-    /// Least speed of the first eighth of these.
+    /// Speed of a fast one of these; see [`Pool::fast_eighth`].
     pub(crate) fastest: Option<f64>,
     /// Memory of all.
     pub(crate) memories: BTreeSet<(u64, WorkerId)>,
@@ -122,12 +127,59 @@ impl Pool {
             if let Some(eighth) = ready(now) {
                 *self.ready.entry(eighth).or_default() += 1;
             }
-            let first = self.ready.last_key_value();
-            self.fastest = first.map(|(eighth, _)| (f64::from(*eighth) / 8.0).exp2());
+            self.fastest = self
+                .fast_eighth()
+                .map(|eighth| (f64::from(eighth) / 8.0).exp2());
         }
         if self.ready.is_empty() {
             // Sums of floating point drift.
             self.capacity = 0.0;
         }
+    }
+
+    /// What a fast worker's speed is, in eighths of a class: the fastest's, but of
+    /// many that one is only the most overrated. Half of its speed at least: what is
+    /// faster by more than that is so indeed.
+    fn fast_eighth(&self) -> Option<i16> {
+        let (fastest, _) = self.ready.last_key_value()?;
+        let overrated = self.ready.values().sum::<u32>() / OVERRATED_SHARE;
+        let mut above = 0;
+        let mut downwards = self.ready.iter().rev();
+        let fast = downwards.find(|(_, count)| {
+            above += **count;
+            above > overrated
+        });
+        fast.map(|(eighth, _)| (*eighth).max(fastest - EIGHTHS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(speeds: impl IntoIterator<Item = f64>) -> Pool {
+        let mut pool = Pool::default();
+        for (id, speed) in speeds.into_iter().enumerate() {
+            let stand = Stand {
+                class: speed.log2().floor() as i8,
+                eighth: (speed.log2() * 8.0).floor() as i16,
+                offer: None,
+                capacity: speed,
+            };
+            pool.set(WorkerId(id as u64), None, Some(stand));
+        }
+        pool
+    }
+
+    #[test]
+    fn one_overrated_worker_of_many_is_not_the_measure() {
+        let most = |count| std::iter::repeat_n(1.0, count);
+        assert_eq!(ready(most(100).chain([1.5])).fastest, ready([1.5]).fastest);
+        assert_eq!(ready(most(300).chain([1.5])).fastest, Some(1.0));
+        let several = most(300).chain([1.5, 1.5, 1.5]);
+        assert_eq!(ready(several).fastest, ready([1.5]).fastest);
+        // No measurement is as wrong as that.
+        assert_eq!(ready(most(300).chain([16.0])).fastest, Some(8.0));
+        assert_eq!(ready([]).fastest, None);
     }
 }

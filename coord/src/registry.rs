@@ -430,7 +430,7 @@ impl Registry {
     }
 
     /// Speed of the fastest with this toolchain that tasks may go to, or up to a
-    /// twelfth less.
+    /// twelfth less; of more than a hundred, without the few that may be overrated.
     pub fn fastest(&self, toolchain: &Digest) -> Option<f64> {
         self.pools.get(toolchain)?.fastest
     }
