@@ -1,9 +1,9 @@
 //! How the coordinator is reached, and as whom: plaintext, by a join token, or by
 //! certificates of the operator's own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use hg_proto::credentials::{self, Stored};
+use hg_proto::credentials;
 use hg_proto::tls::{ALPN_GRPC, Dial, Pki, Trust};
 use hg_proto::token::{Role, Token};
 use hyper::header::HeaderValue;
@@ -19,8 +19,9 @@ pub struct Access {
     pub dial: Option<Dial>,
     /// What goes with each request.
     pub bearer: Option<HeaderValue>,
-    /// Where a token lies that the coordinator may replace.
-    kept: Option<(PathBuf, Stored)>,
+    /// What is shown, and where it lies if it was stored: the coordinator may
+    /// replace it there.
+    shown: Option<(Token, PathBuf)>,
 }
 
 impl Access {
@@ -38,15 +39,13 @@ impl Access {
                 address: address.to_owned(),
                 dial: None,
                 bearer: None,
-                kept: None,
+                shown: None,
             });
         }
         let at = config.token_file();
         let token = credentials::find(address, Role::Client, at.as_deref())?;
         let mut access = Access::with(address, token.as_ref(), &config.pki)?;
-        if let (Some(at), Some(token)) = (at, token) {
-            access.kept = is_kept(&at, &token);
-        }
+        access.shown = token.zip(at);
         Ok(access)
     }
 
@@ -55,46 +54,28 @@ impl Access {
     /// # Errors
     /// In words: there is neither, or a file is wrong.
     pub fn with(address: &str, token: Option<&Token>, pki: &Pki) -> Result<Self, String> {
-        let trust = match (token, pki.is_empty()) {
-            (_, false) => Trust::Authorities(pki.clone()),
-            (Some(token), true) => Trust::Pinned(token.fingerprint),
-            (None, true) => {
-                return Err(format!(
-                    "no token for {address}: ask who runs it for one ('hg-coord token --role \
-                     client') and run 'hgbuild join', or set HG_TOKEN"
-                ));
-            }
-        };
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let trust = Trust::of(token, pki).ok_or_else(|| {
+            format!(
+                "no token for {address}: ask who runs it for one ('hg-coord token --role \
+                 client') and run 'hgbuild join', or set HG_TOKEN"
+            )
+        })?;
         Ok(Access {
             address: address.to_owned(),
-            dial: Some(Dial::new(&trust, host, ALPN_GRPC)?),
+            dial: Some(Dial::new(&trust, address, ALPN_GRPC)?),
             bearer: token.map(bearer),
-            kept: None,
+            shown: None,
         })
     }
 
-    /// Keeps `text` in place of the stored token, if it is one for the same holder.
+    /// Keeps `text` in place of the token that is shown, if that is the stored one
+    /// and both are of one holder.
     pub fn renew(&self, text: &str) {
-        let Some((path, old)) = &self.kept else {
-            return;
-        };
-        let Ok(token) = Token::parse(text) else {
-            return;
-        };
-        let (new, was) = (&token.claims, &old.token.claims);
-        if new.role == was.role && new.name == was.name {
-            let coordinator = old.coordinator.clone();
+        if let Some((shown, path)) = &self.shown {
             // Otherwise the next answer brings it again.
-            let _ = credentials::store(path, &Stored { token, coordinator });
+            let _ = credentials::renew(path, text, |stored| stored == shown);
         }
     }
-}
-
-/// The stored token, if `token` is that one.
-fn is_kept(path: &Path, token: &Token) -> Option<(PathBuf, Stored)> {
-    let stored = credentials::stored(path).ok()??;
-    (stored.token == *token).then(|| (path.to_owned(), stored))
 }
 
 fn bearer(token: &Token) -> HeaderValue {

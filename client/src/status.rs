@@ -8,6 +8,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::events::printable;
 use crate::grpc::Tasks;
 use crate::report;
 use crate::wrap;
@@ -243,13 +244,6 @@ fn state(worker: &Worker) -> String {
         }
     }
     state
-}
-
-/// What peers call themselves is shown, never sent to the terminal raw.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }
 
 #[cfg(test)]

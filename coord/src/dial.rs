@@ -68,8 +68,7 @@ pub fn bearing(channel: Channel, token: &str) -> Result<Bearing, String> {
 /// In words: nobody is there, or it is another one than `trust` says.
 pub async fn channel(address: &str, trust: &Trust) -> Result<Channel, String> {
     let failed = |why: String| format!("{address}: {why}");
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let dial = Dial::new(trust, host, ALPN_GRPC)?;
+    let dial = Dial::new(trust, address, ALPN_GRPC)?;
     let dial = Arc::new((address.to_owned(), dial));
     let connector = tower::service_fn(move |_| {
         let dial = dial.clone();

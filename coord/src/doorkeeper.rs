@@ -2,6 +2,7 @@
 //! when a command has changed it, counts and tells.
 
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -106,12 +107,6 @@ impl Doorkeeper {
             changes: watch::Sender::default(),
         };
         Ok(Arc::new(keeper))
-    }
-
-    /// The newest certificate's fingerprint; `None`: nobody is asked.
-    pub fn fingerprint(&self) -> Option<Fingerprint> {
-        let known = self.known.as_ref()?;
-        Some(known.read().unwrap_or_else(PoisonError::into_inner).newest)
     }
 
     /// Who shows `token`, or the certificate of `certified`.
@@ -226,7 +221,7 @@ impl Doorkeeper {
     pub async fn keep(self: Arc<Self>, state: PathBuf) {
         let stamp = |state: &Path| {
             let meta = std::fs::metadata(trust::path(state)).ok()?;
-            Some((meta.modified().ok()?, meta.len(), inode(&meta)))
+            Some((meta.modified().ok()?, meta.len(), meta.ino()))
         };
         let mut seen: Option<(SystemTime, u64, u64)> = stamp(&state);
         let mut looked_s = now_s();
@@ -284,11 +279,6 @@ impl Doorkeeper {
             self.changes.send_replace(());
         }
     }
-}
-
-#[cfg(unix)]
-fn inode(meta: &std::fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(meta)
 }
 
 /// Who the owner of a checked certificate is, as a name in it says.

@@ -2,6 +2,8 @@
 //! the server behind gives no account of. Pure: the time comes with the bytes.
 //! Source: RFC 9113; CVE-2019-9512 and 9515 for floods of PING and SETTINGS.
 
+use crate::bounds::{H2_IDLE_FRAMES_AT_ONCE_MAX, H2_IDLE_FRAMES_PER_S_MAX};
+
 /// Bytes of the head of a frame.
 const HEAD_BYTES: usize = 9;
 /// What a client says first (section 3.4).
@@ -15,13 +17,6 @@ const GOAWAY: u8 = 7;
 
 const NO_ERROR: u32 = 0;
 const ENHANCE_YOUR_CALM: u32 = 11;
-
-/// Frames a second that must be answered and carry nothing (PING, SETTINGS), and
-/// how many at once: far more than any client has use for, its measurements of the
-/// way to us included.
-pub const IDLE_FRAMES_PER_S_MAX: f64 = 10_000.0;
-/// See [`IDLE_FRAMES_PER_S_MAX`].
-pub const IDLE_FRAMES_AT_ONCE_MAX: f64 = 20_000.0;
 
 /// Where one direction's bytes are among its frames.
 #[derive(Debug, Default)]
@@ -91,7 +86,7 @@ impl Watch {
             preface: PREFACE,
             read: Frames::default(),
             written: Frames::default(),
-            left: IDLE_FRAMES_AT_ONCE_MAX,
+            left: H2_IDLE_FRAMES_AT_ONCE_MAX,
             looked_ms: now_ms,
         }
     }
@@ -113,8 +108,8 @@ impl Watch {
         }
         let passed_s = now_ms.saturating_sub(self.looked_ms) as f64 / 1e3;
         self.looked_ms = now_ms;
-        let saved = self.left + passed_s * IDLE_FRAMES_PER_S_MAX;
-        self.left = saved.min(IDLE_FRAMES_AT_ONCE_MAX) - f64::from(idle);
+        let saved = self.left + passed_s * H2_IDLE_FRAMES_PER_S_MAX;
+        self.left = saved.min(H2_IDLE_FRAMES_AT_ONCE_MAX) - f64::from(idle);
         (self.left < 0.0).then_some("http2_flood")
     }
 
@@ -183,7 +178,7 @@ mod tests {
 
     #[test]
     fn frames_that_only_want_an_answer_are_rationed() {
-        let burst = IDLE_FRAMES_AT_ONCE_MAX as usize;
+        let burst = H2_IDLE_FRAMES_AT_ONCE_MAX as usize;
         for kind in [PING, SETTINGS] {
             let mut watch = Watch::new(0);
             assert_eq!(watch.read(&PREFACE[..9], 0), None);

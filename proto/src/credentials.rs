@@ -78,6 +78,24 @@ pub fn store(path: &Path, stored: &Stored) -> io::Result<()> {
     write_private(path, text.as_bytes())
 }
 
+/// Keeps the token `text` in place of the one that is stored at `path`, if there is
+/// one, it is of the same holder, and it `may` be replaced.
+///
+/// # Errors
+/// In words: `text` is no token, or a file can't be read or written.
+pub fn renew(path: &Path, text: &str, may: impl FnOnce(&Token) -> bool) -> Result<(), String> {
+    let token = Token::parse(text).map_err(|why| why.to_string())?;
+    let Some(old) = stored(path)? else {
+        return Ok(());
+    };
+    if !token.is_of_holder_of(&old.token) || !may(&old.token) {
+        return Ok(());
+    }
+    let coordinator = old.coordinator;
+    store(path, &Stored { token, coordinator })
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
 /// Puts `content` at `path` with mode 0600, whole or not at all; makes its folder,
 /// with mode 0700, if it is missing.
 ///
@@ -276,6 +294,32 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "hgt1.AAAA").unwrap();
         assert!(stored(&path).unwrap_err().contains("deep/token"));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_renewal_is_for_the_same_holder_only() {
+        let folder = std::env::temp_dir().join(format!("hg-renewal-{}", std::process::id()));
+        let path = folder.join("token");
+        let mut new = token();
+        new.fingerprint = [3; 32];
+        // There is none to be replaced.
+        assert_eq!(renew(&path, &new.to_text(), |_| true), Ok(()));
+        assert_eq!(stored(&path), Ok(None));
+        let old = Stored {
+            token: token(),
+            coordinator: Some("pi:9000".into()),
+        };
+        store(&path, &old).unwrap();
+        let mut other = new.clone();
+        other.claims.name = "you".into();
+        renew(&path, &other.to_text(), |_| true).unwrap();
+        renew(&path, &new.to_text(), |_| false).unwrap();
+        assert!(renew(&path, "hgt1.AAAA", |_| true).is_err());
+        assert_eq!(stored(&path), Ok(Some(old.clone())));
+        renew(&path, &new.to_text(), |old| *old == token()).unwrap();
+        let kept = Stored { token: new, ..old };
+        assert_eq!(stored(&path), Ok(Some(kept)));
         fs::remove_dir_all(folder).unwrap();
     }
 

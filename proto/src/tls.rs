@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::token::Fingerprint;
+use crate::token::{Fingerprint, Token};
 
 /// ALPN of gRPC on the grid port.
 pub const ALPN_GRPC: &[u8] = b"h2";
@@ -160,6 +160,17 @@ pub enum Trust {
     Authorities(Pki),
 }
 
+impl Trust {
+    /// By certificates if there are some, else by a token; `None`: there is neither.
+    pub fn of(token: Option<&Token>, pki: &Pki) -> Option<Self> {
+        match (token, pki.is_empty()) {
+            (_, false) => Some(Trust::Authorities(pki.clone())),
+            (Some(token), true) => Some(Trust::Pinned(token.fingerprint)),
+            (None, true) => None,
+        }
+    }
+}
+
 /// What a dialler's handshake needs.
 #[derive(Debug, Clone)]
 pub struct Dial {
@@ -170,11 +181,12 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// For a coordinator at `host`: a name or an address, without port.
+    /// For a coordinator at `address`, HOST:PORT.
     ///
     /// # Errors
     /// In words: a file of the operator's own is wrong, or the host's name.
-    pub fn new(trust: &Trust, host: &str, alpn: &[u8]) -> Result<Self, String> {
+    pub fn new(trust: &Trust, address: &str, alpn: &[u8]) -> Result<Self, String> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let provider = provider();
         let algorithms = provider.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(Arc::new(provider))
@@ -323,8 +335,8 @@ mod tests {
     #[test]
     fn hosts_are_names_or_addresses() {
         let pinned = Trust::Pinned(fingerprint(b"one"));
-        for host in ["127.0.0.1", "[::1]", "pi.local"] {
-            assert!(Dial::new(&pinned, host, ALPN_GRPC).is_ok(), "{host}");
+        for address in ["127.0.0.1:1", "[::1]:1", "pi.local:1"] {
+            assert!(Dial::new(&pinned, address, ALPN_GRPC).is_ok(), "{address}");
         }
         assert!(matches!(
             server_name(unbracketed("[::1]").to_owned()),
@@ -339,7 +351,7 @@ mod tests {
             ..Pki::default()
         };
         assert!(lonely.identity().unwrap_err().contains("go together"));
-        let dial = Dial::new(&Trust::Authorities(lonely), "h", ALPN_GRPC);
+        let dial = Dial::new(&Trust::Authorities(lonely), "h:1", ALPN_GRPC);
         assert!(dial.unwrap_err().contains("--tls-ca"));
         let missing = Pki {
             ca: Some("/nowhere/ca.pem".into()),

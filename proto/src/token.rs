@@ -170,6 +170,12 @@ impl Claims {
 }
 
 impl Token {
+    /// Whether it may stand for `other`: both are of one holder.
+    pub fn is_of_holder_of(&self, other: &Token) -> bool {
+        let (ours, theirs) = (&self.claims, &other.claims);
+        (ours.role, &ours.name) == (theirs.role, &theirs.name)
+    }
+
     /// One line, without its end.
     pub fn to_text(&self) -> String {
         let mut bytes = self.claims.encoded();

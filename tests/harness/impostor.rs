@@ -6,17 +6,61 @@ use std::net::TcpStream;
 use hg_proto::digest::Digest;
 use hg_proto::frame::Decoder;
 use hg_proto::v1::{self, ToWorker, from_worker, to_worker};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::grid::Grid;
 use crate::hostile::{encoded, greeting, hello};
-use crate::running::{PATIENCE, until};
+use crate::programs::programs;
+use crate::project::Project;
+use crate::running::{PATIENCE, Running, until};
 
 /// See the top of the file.
 pub struct Impostor {
     /// Its link.
     pub stream: TcpStream,
     decoder: Decoder,
+}
+
+/// A build that an impostor was given a task of.
+pub struct Chosen {
+    /// It, and one real worker.
+    pub grid: Grid,
+    /// Has the task.
+    pub impostor: Impostor,
+    /// What is built: two files.
+    pub project: Project,
+    /// Goes on.
+    pub make: Running,
+    /// The task.
+    pub dispatch: v1::Dispatch,
+}
+
+impl Chosen {
+    /// All of it; `instance` tells impostors apart.
+    ///
+    /// # Panics
+    /// The task does not come in time.
+    pub fn new(instance: u8) -> Chosen {
+        let grid = Grid::insecure(programs(), 1, 1);
+        let mut impostor = Impostor::join(&grid, instance);
+        grid.wait_for_workers(2);
+        // Stopped, so that the impostor is chosen.
+        grid.workers[0].signal(Signal::SIGSTOP);
+        let project = Project::of(2);
+        project.in_plaintext();
+        let mut make = project.hgbuild_make(&grid.address(), &["-j2"]);
+        let make = Running::start(make.env("HG_QUEUE_MS_MAX", "60000"));
+        let dispatch = impostor.dispatch();
+        grid.workers[0].signal(Signal::SIGCONT);
+        Chosen {
+            grid,
+            impostor,
+            project,
+            make,
+            dispatch,
+        }
+    }
 }
 
 impl Impostor {

@@ -73,8 +73,7 @@ impl TlsPeer {
     /// # Errors
     /// It is another one, or it turns us away.
     pub fn dial(address: &str, trust: &Trust, protocols: &[&[u8]]) -> io::Result<TlsPeer> {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let dial = Dial::new(trust, host, ALPN_GRPC).map_err(io::Error::other)?;
+        let dial = Dial::new(trust, address, ALPN_GRPC).map_err(io::Error::other)?;
         let mut config = (*dial.config).clone();
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let session = ClientConnection::new(Arc::new(config), dial.server_name);

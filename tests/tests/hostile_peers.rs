@@ -16,10 +16,9 @@ use hg_tests::h2;
 use hg_tests::hostile::{
     assert_bounded, build_under, dropped, encoded, framed, greeting, hello, resident, wait_dropped,
 };
-use hg_tests::impostor::Impostor;
+use hg_tests::impostor::{Chosen, Impostor};
 use hg_tests::programs::programs;
-use hg_tests::project::Project;
-use hg_tests::running::{PATIENCE, Running, until};
+use hg_tests::running::{PATIENCE, until};
 use hg_tests::skip;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
@@ -241,17 +240,13 @@ fn a_worker_that_cheats_costs_an_attempt() {
         }),
     ];
     for (number, (reason, cheat)) in cheats.into_iter().enumerate() {
-        let mut grid = Grid::insecure(programs(), 1, 1);
-        let mut impostor = Impostor::join(&grid, number as u8);
-        grid.wait_for_workers(2);
-        // Stopped, so that the impostor is chosen.
-        grid.workers[0].signal(Signal::SIGSTOP);
-        let project = Project::of(2);
-        project.in_plaintext();
-        let mut make = project.hgbuild_make(&grid.address(), &["-j2"]);
-        let make = Running::start(make.env("HG_QUEUE_MS_MAX", "60000"));
-        let dispatch = impostor.dispatch();
-        grid.workers[0].signal(Signal::SIGCONT);
+        let Chosen {
+            mut grid,
+            mut impostor,
+            project,
+            make,
+            dispatch,
+        } = Chosen::new(number as u8);
         cheat(&mut impostor, dispatch.dispatch_id);
         wait_dropped(&grid, reason, 1);
         let wrapped = make.finish();

@@ -7,7 +7,7 @@ use hg_proto::v1::{self, Chunk, Done, Output, TaskResult, from_worker};
 use hg_tests::command::run_within;
 use hg_tests::grid::Grid;
 use hg_tests::hostile::{assert_bounded, build_under, greeting, hello, resident, wait_dropped};
-use hg_tests::impostor::{Impostor, announced};
+use hg_tests::impostor::{Chosen, Impostor, announced};
 use hg_tests::programs::programs;
 use hg_tests::project::Project;
 use hg_tests::running::{PATIENCE, Running, until};
@@ -60,21 +60,17 @@ fn results_that_do_not_fit_their_content_reach_nobody() {
         }),
     ];
     for (number, (what, lie)) in lies.into_iter().enumerate() {
-        let grid = Grid::insecure(programs(), 1, 1);
-        let mut liar = Impostor::join(&grid, number as u8);
-        grid.wait_for_workers(2);
-        // Stopped, so that the liar is chosen.
-        grid.workers[0].signal(Signal::SIGSTOP);
-        let project = Project::of(2);
-        project.in_plaintext();
-        let mut make = project.hgbuild_make(&grid.address(), &["-j2"]);
-        let make = Running::start(make.env("HG_QUEUE_MS_MAX", "60000"));
-        let dispatch = liar.dispatch();
+        let Chosen {
+            grid: _grid,
+            impostor: mut liar,
+            project,
+            make,
+            dispatch,
+        } = Chosen::new(number as u8);
         let task = dispatch.task.expect("a task");
         let (mut output, mut travels) = announced(b"\x7fELF, or so it says", &task.outputs[0]);
         lie(&mut output, &mut travels);
         output.encoded_size = travels.len() as u64;
-        grid.workers[0].signal(Signal::SIGCONT);
         let [chunk, done] = result(dispatch.dispatch_id, vec![output], travels);
         if let from_worker::Kind::Chunk(chunk) = chunk {
             // In pieces that may be.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hg_proto::credentials::{self, Stored};
+use hg_proto::credentials;
 use hg_proto::tls::{ALPN_WORKER, Dial, Pki, Trust};
 use hg_proto::token::{Role, Token};
 
@@ -43,29 +43,13 @@ impl Access {
         pass(coordinator, token.as_ref(), &self.pki)
     }
 
-    /// Keeps `text` in place of the stored token, if it is one for the same holder.
+    /// Keeps `text` in place of the stored token, if both are of one holder.
+    ///
+    /// # Errors
+    /// In words: it is no token, or can't be kept.
     pub fn renew(&self, text: &str) -> Result<(), String> {
-        let new = Token::parse(text).map_err(|why| why.to_string())?;
-        // Of the environment, or left by a coordinator here: not ours to replace.
-        let Some(stored) = credentials::stored(&self.kept)? else {
-            return Ok(());
-        };
-        if !is_for_same(&new, &stored.token) {
-            return Ok(());
-        }
-        let stored = Stored {
-            token: new,
-            coordinator: stored.coordinator,
-        };
-        credentials::store(&self.kept, &stored)
-            .map_err(|error| format!("{}: {error}", self.kept.display()))
+        credentials::renew(&self.kept, text, |_| true)
     }
-}
-
-/// Whether `new` may stand for `old`: it is of the same holder.
-pub fn is_for_same(new: &Token, old: &Token) -> bool {
-    let (new, old) = (&new.claims, &old.claims);
-    (new.role, &new.name) == (old.role, &old.name)
 }
 
 /// What a dial with `token` needs, or with certificates, or both.
@@ -73,22 +57,15 @@ pub fn is_for_same(new: &Token, old: &Token) -> bool {
 /// # Errors
 /// In words: there is neither, or a file is wrong.
 pub fn pass(coordinator: &str, token: Option<&Token>, pki: &Pki) -> Result<Pass, String> {
-    let trust = match (token, pki.is_empty()) {
-        (_, false) => Trust::Authorities(pki.clone()),
-        (Some(token), true) => Trust::Pinned(token.fingerprint),
-        (None, true) => {
-            return Err(format!(
-                "no token for {coordinator}: get one there ('hg-coord token --role worker') \
-                 and run 'hg-worker-lite join', or set {}",
-                credentials::TOKEN_VARIABLE
-            ));
-        }
-    };
-    let host = coordinator
-        .rsplit_once(':')
-        .map_or(coordinator, |(host, _)| host);
+    let trust = Trust::of(token, pki).ok_or_else(|| {
+        format!(
+            "no token for {coordinator}: get one there ('hg-coord token --role worker') and \
+             run 'hg-worker-lite join', or set {}",
+            credentials::TOKEN_VARIABLE
+        )
+    })?;
     Ok(Pass {
-        dial: Some(Dial::new(&trust, host, ALPN_WORKER)?),
+        dial: Some(Dial::new(&trust, coordinator, ALPN_WORKER)?),
         token: token.map_or_else(String::new, Token::to_text),
     })
 }

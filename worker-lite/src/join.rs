@@ -32,7 +32,7 @@ pub fn join(token: Token, coordinator: &str, pki: &Pki, state: &Path) -> Result<
     }
     let welcome = try_it(&token, coordinator, pki)?;
     let token = match Token::parse(&welcome.token) {
-        Ok(renewed) if access::is_for_same(&renewed, &token) => renewed,
+        Ok(renewed) if renewed.is_of_holder_of(&token) => renewed,
         _ => token,
     };
     let name = token.claims.name.clone();
