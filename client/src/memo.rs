@@ -29,6 +29,22 @@ pub enum Known {
     Retry,
 }
 
+/// Whether somebody is at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It failed; nobody has tried again.
+    Failed,
+    /// Somebody tries again.
+    Tried,
+}
+
+struct Note {
+    age: Duration,
+    times: u32,
+    standing: Standing,
+    words: String,
+}
+
 impl Memos {
     /// In `folder`.
     pub fn new(folder: Option<&Path>) -> Self {
@@ -40,23 +56,28 @@ impl Memos {
     /// What was noted about `subject`. `lasts` says how long a note counts that
     /// was renewed so many times.
     pub fn recall(&self, subject: &[u8], lasts: impl Fn(u32) -> Duration) -> Known {
-        let Some((age, times, words)) = self.read(subject) else {
+        let Some(note) = self.read(subject) else {
             return Known::Nothing;
         };
-        if age < lasts(times) {
-            return Known::Bad(words);
+        if note.age < lasts(note.times) {
+            return Known::Bad(note.words);
         }
-        self.write(subject, times, &words);
+        self.write(subject, note.times, Standing::Tried, &note.words);
         Known::Retry
     }
 
-    /// Notes `words` about `subject`, from now on.
+    /// Notes `words` about `subject`, from now on. Those of one burst, who all
+    /// went to try before the first of them had failed, count once.
     pub fn note(&self, subject: &[u8], words: &str) {
-        let times = self.read(subject).map_or(0, |(_, times, _)| times);
-        self.write(subject, times.saturating_add(1), words);
+        let times = match self.read(subject) {
+            Some(note) if note.standing == Standing::Failed => return,
+            Some(note) => note.times.saturating_add(1),
+            None => 1,
+        };
+        self.write(subject, times, Standing::Failed, words);
     }
 
-    fn read(&self, subject: &[u8]) -> Option<(Duration, u32, String)> {
+    fn read(&self, subject: &[u8]) -> Option<Note> {
         let path = self.path(subject)?;
         let meta = fs::metadata(&path).ok()?;
         // A note from the future is as good as none.
@@ -67,22 +88,36 @@ impl Memos {
             return None;
         }
         let text = fs::read_to_string(path).ok()?;
-        let (times, words) = text.split_once(' ')?;
-        Some((age, times.parse().ok()?, words.to_owned()))
+        let (head, words) = text.split_once(' ')?;
+        let (standing, times) = match head.strip_suffix('?') {
+            Some(times) => (Standing::Tried, times),
+            None => (Standing::Failed, head),
+        };
+        Some(Note {
+            age,
+            times: times.parse().ok()?,
+            standing,
+            words: words.to_owned(),
+        })
     }
 
-    fn write(&self, subject: &[u8], times: u32, words: &str) {
-        let Some(path) = self.path(subject) else {
+    fn write(&self, subject: &[u8], times: u32, standing: Standing, words: &str) {
+        let (Some(folder), Some(path)) = (&self.folder, self.path(subject)) else {
             return;
         };
+        let mark = match standing {
+            Standing::Failed => "",
+            Standing::Tried => "?",
+        };
         let cut = words.floor_char_boundary(WORDS_BYTES_MAX);
-        let text = format!("{times} {}", &words[..cut]);
-        if fs::write(&path, &text).is_err()
-            && let Some(folder) = &self.folder
-            && fs::create_dir_all(folder).is_ok()
-        {
+        let text = format!("{times}{mark} {}", &words[..cut]);
+        // Renamed into place: whoever reads meanwhile sees the old note or the
+        // new one, not an empty file, which would send it to the grid.
+        let new = path.with_extension(std::process::id().to_string());
+        let put = || fs::write(&new, &text).and_then(|()| fs::rename(&new, &path));
+        if put().is_err() && fs::create_dir_all(folder).is_ok() && put().is_err() {
             // Without a note the next process finds out by itself.
-            let _ = fs::write(&path, &text);
+            let _ = fs::remove_file(&new);
         }
     }
 
@@ -116,8 +151,29 @@ mod tests {
         memos.note(b"a:1", "again");
         let twice = |times| Duration::from_secs(if times == 2 { 60 } else { 0 });
         assert_eq!(memos.recall(b"a:1", twice), Known::Bad("again".into()));
+        memos.note(b"a:1", "with those of its burst");
+        assert_eq!(memos.recall(b"a:1", twice), Known::Bad("again".into()));
         memos.forget(b"a:1");
         assert_eq!(memos.recall(b"a:1", minute), Known::Nothing);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_note_that_is_renewed_is_never_unread() {
+        let folder = std::env::temp_dir().join(format!("hg-memo-w-{}", std::process::id()));
+        let memos = Memos::new(Some(&folder));
+        memos.note(b"a", "refused");
+        let minute = |_| Duration::from_secs(60);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for times in 0..2_000 {
+                    memos.write(b"a", times, Standing::Failed, "refused");
+                }
+            });
+            while !writer.is_finished() {
+                assert_eq!(memos.recall(b"a", minute), Known::Bad("refused".into()));
+            }
+        });
         fs::remove_dir_all(folder).unwrap();
     }
 }
