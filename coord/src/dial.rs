@@ -8,6 +8,7 @@ use hg_proto::token::Token;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -72,7 +73,7 @@ pub async fn channel(address: &str, trust: &Trust) -> Result<Channel, String> {
     let dial = Arc::new((address.to_owned(), dial));
     let connector = tower::service_fn(move |_| {
         let dial = dial.clone();
-        async move { connect(&dial.0, &dial.1).await }
+        async move { Ok::<_, std::io::Error>(TokioIo::new(connect(&dial.0, &dial.1).await?)) }
     });
     let channel = endpoint(address)?.connect_with_connector(connector).await;
     channel.map_err(|error| failed(words(&error)))
@@ -84,16 +85,17 @@ fn endpoint(address: &str) -> Result<Endpoint, String> {
     Ok(endpoint.connect_timeout(ANSWER).timeout(ANSWER))
 }
 
-async fn connect(
-    address: &str,
-    dial: &Dial,
-) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+/// An encrypted connection to the coordinator at `address`, HOST:PORT, before
+/// the first byte of whatever `dial` announces.
+///
+/// # Errors
+/// Nobody is there, or it is another one than is trusted.
+pub async fn connect(address: &str, dial: &Dial) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let connector = TlsConnector::from(dial.config.clone());
     let stream = connector.connect(dial.server_name.clone(), stream).await;
-    let stream = stream.map_err(|error| std::io::Error::other(tls::handshake_words(&error)))?;
-    Ok(TokioIo::new(stream))
+    stream.map_err(|error| std::io::Error::other(tls::handshake_words(&error)))
 }
 
 /// The innermost reason: those around it only say that there was one.

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use hg_coord::dial;
 use hg_proto::digest::Digest;
 use hg_proto::frame::{self, Decoder};
 use hg_proto::limits::HEARTBEAT_MS;
+use hg_proto::tls::{ALPN_WORKER, Dial, Trust};
+use hg_proto::token::Token;
 use hg_proto::v1::{self, FromWorker, ToWorker, from_worker, to_worker};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -27,19 +30,18 @@ pub enum Mode {
 }
 
 /// Serves one link for as long as the coordinator keeps it and `mode` has an
-/// owner.
+/// owner; in plaintext without a token.
 ///
 /// # Errors
 /// The link broke.
 pub async fn serve(
     address: &str,
+    token: Option<&Token>,
     number: usize,
     slots: u32,
     toolchains: Vec<v1::Toolchain>,
-    mut mode: watch::Receiver<Mode>,
+    mode: watch::Receiver<Mode>,
 ) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
     let name = format!("fake-{number}");
     let hello = v1::Hello {
         protocol_version: hg_proto::PROTOCOL_VERSION,
@@ -52,10 +54,29 @@ pub async fn serve(
         architecture: "x86_64".into(),
         os: "linux".into(),
         speed_milli: 0,
-        token: String::new(),
+        token: token.map(Token::to_text).unwrap_or_default(),
         toolchains,
         sandbox: String::new(),
     };
+    match token {
+        None => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            work(stream, hello, mode).await
+        }
+        Some(token) => {
+            let trust = Trust::Pinned(token.fingerprint);
+            let dial = Dial::new(&trust, address, ALPN_WORKER).map_err(std::io::Error::other)?;
+            work(dial::connect(address, &dial).await?, hello, mode).await
+        }
+    }
+}
+
+async fn work<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    hello: v1::Hello,
+    mut mode: watch::Receiver<Mode>,
+) -> std::io::Result<()> {
     stream
         .write_all(&encoded(from_worker::Kind::Hello(hello)))
         .await?;
@@ -78,6 +99,7 @@ pub async fn serve(
         worker.work(now)?;
         if !worker.outgoing.is_empty() {
             stream.write_all(&worker.outgoing).await?;
+            stream.flush().await?;
             worker.outgoing.clear();
         }
     }

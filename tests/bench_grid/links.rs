@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use hg_coord::grpc::Client;
+use hg_coord::dial::{self, Bearing};
 use hg_proto::digest::Digest;
+use hg_proto::token::Token;
 use hg_proto::v1::{self, SubmitRequest, submit_request, submit_response};
 use hg_tests::grid::Grid;
 use hg_tests::programs::Programs;
@@ -12,7 +13,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
-use tonic::transport::Channel;
 
 use crate::fake::{self, Mode};
 use crate::process::{cpu_s, resident};
@@ -41,14 +41,27 @@ const SETTLE: Duration = Duration::from_secs(3);
 const RATE_MIN: f64 = 2_000.0;
 const IDLE_BYTES_MAX: u64 = 15 << 20;
 
-/// Prints all of it.
+/// Prints all of it, with links as they come and with plaintext.
 pub fn run(programs: &Programs) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("room for sockets");
     println!(
         "\nlinks: {WORKERS} workers, bursts of {TASKS} tasks, {CONNECTIONS} connections of clients"
     );
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("room for sockets");
-    let grid = Grid::insecure(programs, 0, 1);
+    run_on(&Grid::start(programs, 0, 1), true);
+    println!("the same in plaintext, without tokens:");
+    run_on(&Grid::insecure(programs, 0, 1), false);
+}
+
+fn run_on(grid: &Grid, secured: bool) {
+    let token = |role: &str| {
+        let text = grid.token(&["--role", role, "--name", "bench"]);
+        Token::parse(&text).expect("a token")
+    };
+    let (worker, client) = match secured {
+        true => (Some(token("worker")), Some(token("client"))),
+        false => (None, None),
+    };
     let (modes, mode) = watch::channel(Mode::Answer);
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -57,8 +70,9 @@ pub fn run(programs: &Programs) {
     // Workers in one thread, clients in another.
     let address = grid.address();
     let (more, wanted) = tokio::sync::mpsc::unbounded_channel();
-    let workers = std::thread::spawn(move || runtime().block_on(workers(address, mode, wanted)));
-    runtime().block_on(measure(&grid, &modes, &more));
+    let workers =
+        std::thread::spawn(move || runtime().block_on(workers(address, worker, mode, wanted)));
+    runtime().block_on(measure(grid, client.as_ref(), &modes, &more));
     drop((modes, more));
     workers.join().expect("the workers");
 }
@@ -66,16 +80,18 @@ pub fn run(programs: &Programs) {
 /// Dials as many as are wanted, and serves until there is nobody to tell how.
 async fn workers(
     address: String,
+    token: Option<Token>,
     mode: watch::Receiver<Mode>,
     mut wanted: tokio::sync::mpsc::UnboundedReceiver<usize>,
 ) {
     let mut links = JoinSet::new();
     while let Some(count) = wanted.recv().await {
         for number in links.len()..count {
-            let (address, mode) = (address.clone(), mode.clone());
-            links.spawn(
-                async move { fake::serve(&address, number, 1, vec![toolchain()], mode).await },
-            );
+            let (address, token, mode) = (address.clone(), token.clone(), mode.clone());
+            links.spawn(async move {
+                let offered = vec![toolchain()];
+                fake::serve(&address, token.as_ref(), number, 1, offered, mode).await
+            });
         }
     }
     while let Some(ended) = links.join_next().await {
@@ -85,11 +101,12 @@ async fn workers(
 
 async fn measure(
     grid: &Grid,
+    token: Option<&Token>,
     modes: &watch::Sender<Mode>,
     more: &tokio::sync::mpsc::UnboundedSender<usize>,
 ) {
     let pid = grid.coordinator.pid();
-    let mut watcher = dial(grid).await;
+    let mut watcher = dial(grid, token).await;
     let none = resident(pid);
     more.send(WORKERS_IDLE).expect("the workers' thread");
     wait_until(&mut watcher, "workers", |status| {
@@ -114,7 +131,7 @@ async fn measure(
 
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
-        clients.push(dial(grid).await);
+        clients.push(dial(grid, token).await);
     }
     let mut rates = Vec::new();
     let cpu = cpu_s(pid);
@@ -175,7 +192,7 @@ fn mib(bytes: u64) -> f64 {
 
 /// Waits until the coordinator's status is as wanted, and a little longer.
 async fn wait_until(
-    client: &mut Client<Channel>,
+    client: &mut Bearing,
     what: &str,
     is_so: impl Fn(&v1::GetStatusResponse) -> bool,
 ) -> v1::GetStatusResponse {
@@ -194,14 +211,13 @@ async fn wait_until(
     }
 }
 
-async fn dial(grid: &Grid) -> Client<Channel> {
-    let endpoint = Channel::from_shared(format!("http://{}", grid.address()));
-    let channel = endpoint.expect("an address").connect().await;
-    Client::new(channel.expect("a connection"))
+async fn dial(grid: &Grid, token: Option<&Token>) -> Bearing {
+    let client = dial::client(&grid.address(), token).await;
+    client.expect("a connection")
 }
 
 /// Starts `count` tasks, one stream each.
-async fn start(clients: &[Client<Channel>], count: usize) -> JoinSet<f64> {
+async fn start(clients: &[Bearing], count: usize) -> JoinSet<f64> {
     let mut tasks = JoinSet::new();
     for number in 0..count {
         let client = clients[number % clients.len()].clone();
@@ -212,7 +228,7 @@ async fn start(clients: &[Client<Channel>], count: usize) -> JoinSet<f64> {
     tasks
 }
 
-async fn burst(clients: &[Client<Channel>], count: usize) {
+async fn burst(clients: &[Bearing], count: usize) {
     let mut tasks = start(clients, count).await;
     while let Some(ended) = tasks.join_next().await {
         ended.expect("a task");
@@ -220,7 +236,7 @@ async fn burst(clients: &[Client<Channel>], count: usize) {
 }
 
 /// Milliseconds that each took.
-async fn timed(clients: &[Client<Channel>]) -> Vec<f64> {
+async fn timed(clients: &[Bearing]) -> Vec<f64> {
     let mut hands = JoinSet::new();
     for hand in 0..TIMED_AT_ONCE {
         let client = clients[hand % clients.len()].clone();
@@ -240,7 +256,7 @@ async fn timed(clients: &[Client<Channel>]) -> Vec<f64> {
 }
 
 /// One task to its end; milliseconds.
-async fn submit(mut client: Client<Channel>, number: usize) -> f64 {
+async fn submit(mut client: Bearing, number: usize) -> f64 {
     let began = Instant::now();
     let (requests, stream) = tokio::sync::mpsc::channel(1);
     let kind = Some(submit_request::Kind::Task(task(number)));

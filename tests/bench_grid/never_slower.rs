@@ -199,7 +199,7 @@ impl Bad {
                 bad.thread = Some(thread::spawn(move || {
                     let mut builder = tokio::runtime::Builder::new_current_thread();
                     let runtime = builder.enable_all().build()?;
-                    runtime.block_on(fake::serve(&address, 1, slots, toolchains, watched))
+                    runtime.block_on(fake::serve(&address, None, 1, slots, toolchains, watched))
                 }));
                 grid.wait_for_workers(1);
                 bad.grid = Some(grid);
