@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::libc;
@@ -18,13 +19,12 @@ use crate::sandbox::{Launch, Started};
 /// # Errors
 /// The compiler can't be run, or the kernel refuses a part of this.
 pub fn start(launch: &Launch<'_>, strict: bool) -> io::Result<Started> {
-    let task = launch.folder.path();
     let mut command = Command::new(launch.driver);
     command
         .args(launch.arguments)
         .current_dir(launch.folder.root().join(launch.directory))
         .env_clear()
-        .envs(launch.environment_at(task))
+        .envs(launch.environment_at(&home(launch)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -53,6 +53,17 @@ pub fn start(launch: &Launch<'_>, strict: bool) -> io::Result<Started> {
         #[cfg(target_os = "linux")]
         init: None,
     })
+}
+
+/// The task's folder as the compile gets there. One that runs as another user finds
+/// no way down from the root through what is ours alone, but it starts below the
+/// folder.
+fn home(launch: &Launch<'_>) -> PathBuf {
+    if launch.user.is_none() {
+        return launch.folder.path().to_path_buf();
+    }
+    let down = Path::new("root").join(launch.directory);
+    down.components().map(|_| "..").collect()
 }
 
 #[cfg(target_os = "linux")]

@@ -593,6 +593,12 @@ fn where_there_are_no_namespaces_it_says_what_it_lacks() {
         for words in words {
             assert!(said.contains(words), "{words}: {said}");
         }
+        // It dials when it has tried its compilers. They work there: gcc too, which
+        // needs a place for its own files.
+        let dialled = || worker.stderr().contains("next attempt").then_some(());
+        until(&worker, "a dial", dialled);
+        let said = worker.stderr();
+        assert!(!said.contains("not offered"), "{said}");
         drop(worker);
         let mut command = lonely_worker(folder.path(), &["--sandbox", "require"]);
         refuse(&mut command, refused);
