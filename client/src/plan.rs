@@ -186,6 +186,7 @@ impl Plan {
             queue_ms_max: config.queue_ms_max,
             task_ms_max: RUN_MS_MAX as u32,
             client_speed_milli: pace::own_milli(config.run_folder().as_deref()),
+            ..Task::default()
         })
     }
 }

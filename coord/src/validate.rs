@@ -305,6 +305,7 @@ mod tests {
             target: "x86_64-linux-gnu".into(),
             language: v1::Language::C.into(),
             digest: digest(),
+            ..v1::Toolchain::default()
         }
     }
 

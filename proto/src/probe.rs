@@ -98,6 +98,7 @@ impl Probe {
             target: self.target.clone(),
             language: language.to_wire().into(),
             digest: digest.as_bytes().to_vec(),
+            tree: false,
         })
     }
 }

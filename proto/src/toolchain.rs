@@ -103,6 +103,17 @@ pub fn identity(family: Family, language: Language, components: &[Component]) ->
     hasher.finish()
 }
 
+/// The digest that a toolchain of `identity` has for tasks in the tree form: over
+/// the real path of its driver too, since a compiler finds its own headers from
+/// there, and they travel to where it looks for them.
+pub fn tree_identity(identity: Digest, driver: &[u8]) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field(b"hybridgrid toolchain in place 1");
+    hasher.field(identity.as_bytes());
+    hasher.field(driver);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +139,14 @@ mod tests {
         );
         assert_ne!(one, other);
         assert_ne!(one, identity(Family::Gcc, Language::Cxx, &[a, b]));
+    }
+
+    #[test]
+    fn in_place_is_another_toolchain_and_so_is_another_place() {
+        let plain = Digest::of(b"gcc");
+        let placed = tree_identity(plain, b"/usr/bin/gcc");
+        assert_ne!(placed, plain);
+        assert_ne!(placed, tree_identity(plain, b"/opt/bin/gcc"));
+        assert_ne!(placed, tree_identity(Digest::of(b"g++"), b"/usr/bin/gcc"));
     }
 }
