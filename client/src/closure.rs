@@ -36,6 +36,8 @@ pub struct Folders {
     pub angled: Vec<Vec<u8>>,
     /// Left out by the compiler, for now: not there, or there twice.
     pub left_out: Vec<Vec<u8>>,
+    /// Of gccs, whose headers clang takes.
+    pub installations: Vec<Vec<u8>>,
 }
 
 /// Headers that the compiler itself says it read.
@@ -69,6 +71,10 @@ pub struct Question<'a> {
     pub shortened: bool,
     /// Its assembler text was looked at, and reads no file.
     pub plain_assembler: bool,
+    /// Another machine compiles, which has the files that are found, each at its own
+    /// path, and nothing else: what can't be the same there is refused, and what the
+    /// files hold is kept.
+    pub in_place: bool,
     /// When the compile began: nothing may be younger.
     pub began_ns: i64,
     /// Folders that were watched since.
@@ -76,12 +82,23 @@ pub struct Question<'a> {
 }
 
 /// The facts under which a compile's result holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Closure {
     /// The source first.
     pub files: Vec<FileFact>,
     /// In order of their paths.
     pub folders: Vec<FolderFact>,
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub struct Text {
+    /// As the compiler would spell it.
+    pub path: Vec<u8>,
+    /// What it holds.
+    pub text: Vec<u8>,
+    /// Taken after reading.
+    pub stat: Stat,
 }
 
 fn reason(code: &'static str, detail: &[u8]) -> Reason {
@@ -93,6 +110,14 @@ fn reason(code: &'static str, detail: &[u8]) -> Reason {
 /// # Errors
 /// Why the result can't be kept.
 pub fn gather(question: &Question<'_>) -> Result<Closure, Reason> {
+    gather_with_texts(question).map(|(closure, _)| closure)
+}
+
+/// Follows the source, and says what was read, each file once.
+///
+/// # Errors
+/// Why the result can't be kept.
+pub fn gather_with_texts(question: &Question<'_>) -> Result<(Closure, Vec<Text>), Reason> {
     let mut walk = Walk::new(question)?;
     walk.follow()?;
     walk.finish()
@@ -162,6 +187,11 @@ impl<'a> Walk<'a> {
     }
 
     fn follow(&mut self) -> Result<(), Reason> {
+        if self.question.in_place {
+            let source = self.question.source;
+            let seen = self.looks.at(source);
+            self.note(source, seen)?;
+        }
         for Header { name, quoted } in &self.question.forced {
             // Looked for in the working directory, then like any other.
             self.header(b".", name, *quoted, false)?;
@@ -321,6 +351,7 @@ impl<'a> Walk<'a> {
             quoted: quoted_folders,
             angled,
             left_out,
+            ..
         } = question.folders;
         for left_out in left_out {
             self.candidate(join(left_out, name))?;
@@ -359,11 +390,16 @@ impl<'a> Walk<'a> {
 
     /// Notes the state of `path` in its folder, or that its folder is not there.
     fn note(&mut self, path: &[u8], seen: Seen) -> Result<(), Reason> {
-        let (mut path, mut state) = (path, state_of(seen));
+        let (mut path, mut seen) = (path, seen);
         loop {
+            // A device, or what may not be looked at.
+            if seen == Seen::Other && self.question.in_place {
+                return Err(reason("odd-path", path));
+            }
+            let state = state_of(seen);
             let folder = parent(path);
             let name = &path[path.len() - base_len(path)..];
-            let seen = self.looks.at(folder);
+            seen = self.looks.at(folder);
             if matches!(seen, Seen::Folder(_)) {
                 if matches!(name, b"" | b"." | b"..") {
                     return Err(reason("odd-path", path));
@@ -373,7 +409,7 @@ impl<'a> Walk<'a> {
             if folder.len() >= path.len() || matches!(folder, b"." | b"/") {
                 return Err(reason("odd-path", path));
             }
-            (path, state) = (folder, state_of(seen));
+            path = folder;
         }
     }
 
@@ -396,6 +432,9 @@ impl<'a> Walk<'a> {
             Seen::Other => true,
             _ => state == ABSENT,
         };
+        if is_link && self.question.in_place {
+            return Err(reason("linked-header", &path));
+        }
         if is_link {
             self.linked.insert(folder.to_vec());
         }
@@ -449,7 +488,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Closure, Reason> {
+    fn finish(mut self) -> Result<(Closure, Vec<Text>), Reason> {
         let texts = std::mem::take(&mut self.texts);
         if let Some(hazard) = texts.finish(&self.question.macros) {
             return Err(hazard);
@@ -499,16 +538,26 @@ impl<'a> Walk<'a> {
                 precompiled: self.question.precompiled,
             });
         }
-        Ok(Closure { files, folders })
+        let texts = std::mem::take(&mut self.read).into_iter();
+        let texts = texts.map(|(path, text)| Text {
+            stat: self.files[&path].stat,
+            path,
+            text,
+        });
+        Ok((Closure { files, folders }, texts.collect()))
     }
 
     /// `#pragma once` takes files for one by content, time or inode.
     fn check_doubles(&self) -> Result<(), Reason> {
         let mut sizes = HashSet::new();
+        let mut contents = HashSet::new();
         for (path, text) in &self.read {
             let content = &self.files[path];
-            if (self.imports || once(text)) && !sizes.insert(content.stat.size) {
-                return Err(reason("double-header", path));
+            if self.imports || once(text) {
+                sizes.insert(content.stat.size);
+                if !contents.insert(content.digest) {
+                    return Err(reason("double-header", path));
+                }
             }
         }
         let double = |(_, size): &&(Vec<u8>, u64)| sizes.contains(size);
@@ -533,6 +582,9 @@ impl<'a> Walk<'a> {
                 let meta = meta.map_err(|_| reason("input-changed", at))?;
                 if self.moved(at, &meta, quiet) {
                     return Err(reason("input-changed", at));
+                }
+                if meta.is_symlink() && self.question.in_place {
+                    return Err(reason("linked-header", at));
                 }
                 if meta.is_symlink() {
                     // Beyond it is a path of its own.
@@ -667,6 +719,7 @@ mod tests {
                 precompiled: true,
                 shortened: false,
                 plain_assembler: false,
+                in_place: false,
                 began_ns,
                 watch: &Watch::default(),
             })
