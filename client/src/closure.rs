@@ -140,6 +140,10 @@ struct Walk<'a> {
     linked: HashSet<Vec<u8>>,
     bytes: u64,
     computed: bool,
+    /// Files that include what a macro stands for, and the macro.
+    named: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Something is included whose name is put together.
+    pasted: bool,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
     imports: bool,
@@ -176,6 +180,8 @@ impl<'a> Walk<'a> {
             linked: HashSet::new(),
             bytes: 0,
             computed: false,
+            named: Vec::new(),
+            pasted: false,
             opaque: None,
             imports: false,
             unread: Vec::new(),
@@ -206,11 +212,58 @@ impl<'a> Walk<'a> {
         for path in self.question.responses {
             self.extra(path)?;
         }
-        self.unexplained()?;
+        match self.question.listed.paths.is_empty() && self.question.in_place {
+            true => self.follow_names()?,
+            false => self.unexplained()?,
+        }
         while let Some(path) = self.queue.pop_front() {
             self.file(path)?;
         }
         self.follow_askers()
+    }
+
+    /// Headers that macros name, whatever defines these: those that nothing
+    /// defines can only be errors.
+    fn follow_names(&mut self) -> Result<(), Reason> {
+        let source = self.question.source;
+        loop {
+            if self.pasted {
+                return Err(reason("computed-include", source));
+            }
+            let known = self.read.len();
+            let mut headers = Vec::new();
+            for (path, name) in &self.named {
+                let lost = || reason("computed-include", path);
+                let defined = self
+                    .question
+                    .macros
+                    .iter()
+                    .map(|m| [b"#define ", &m[..]].concat());
+                for text in defined {
+                    headers.push((path, scan::headers_named(&text, name).ok_or_else(lost)?));
+                }
+                for (_, text) in &self.read {
+                    headers.push((path, scan::headers_named(text, name).ok_or_else(lost)?));
+                }
+            }
+            let asked = headers
+                .into_iter()
+                .filter(|(_, headers)| !headers.is_empty());
+            let asked: Vec<(Vec<u8>, Vec<Header>)> = asked
+                .map(|(path, headers)| (path.clone(), headers))
+                .collect();
+            for (path, headers) in asked {
+                for Header { name, quoted } in headers {
+                    self.header(parent(&path), &name, quoted, false)?;
+                }
+            }
+            while let Some(path) = self.queue.pop_front() {
+                self.file(path)?;
+            }
+            if self.read.len() == known {
+                return Ok(());
+            }
+        }
     }
 
     /// Macros that ask for a header, wherever they are used.
@@ -296,6 +349,9 @@ impl<'a> Walk<'a> {
             self.opaque = Some(path.clone());
         }
         self.computed |= found.computed;
+        self.pasted |= found.pasted;
+        let macros = found.macros.into_iter();
+        self.named.extend(macros.map(|name| (path.clone(), name)));
         let folder = folder.to_vec();
         for Header { name, quoted } in &found.includes {
             self.header(&folder, name, *quoted, true)?;
