@@ -104,13 +104,14 @@ pub fn identity(family: Family, language: Language, components: &[Component]) ->
 }
 
 /// The digest that a toolchain of `identity` has for tasks in the tree form: over
-/// the real path of its driver too, since a compiler finds its own headers from
-/// there, and they travel to where it looks for them.
-pub fn tree_identity(identity: Digest, driver: &[u8]) -> Digest {
+/// its place too, since a compiler finds its own headers from there, and they
+/// travel to where it looks for them. [`crate::probe::Probe::tree_toolchain`] says
+/// what a place is.
+pub fn tree_identity(identity: Digest, place: &[u8]) -> Digest {
     let mut hasher = Hasher::new();
     hasher.field(b"hybridgrid toolchain in place 1");
     hasher.field(identity.as_bytes());
-    hasher.field(driver);
+    hasher.field(place);
     hasher.finish()
 }
 
