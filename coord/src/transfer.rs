@@ -46,8 +46,8 @@ impl Inputs {
     /// The worker asks for what the task does not have, or twice for the same.
     pub fn new(task: &Task, digests: &[Vec<u8>]) -> Result<Self, String> {
         let asked: HashSet<Vec<u8>> = digests.iter().cloned().collect();
-        let has = |digest: &Vec<u8>| task.inputs.iter().any(|input| input.digest == *digest);
-        if asked.len() != digests.len() || !asked.iter().all(has) {
+        let has: HashSet<&[u8]> = task.inputs.iter().map(|input| &input.digest[..]).collect();
+        if asked.len() != digests.len() || !digests.iter().all(|digest| has.contains(&digest[..])) {
             return Err("need of a digest that is not in the task, or twice".into());
         }
         let inputs = task

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hg_proto::digest::Digest;
 use hg_proto::limits::*;
+use hg_proto::plain_path::is_plain;
 use hg_proto::v1::{self, Encoding};
 use hg_proto::{PROTOCOL_VERSION, limits};
 use prost::Message;
@@ -38,14 +39,18 @@ fn ensure(good: bool, what: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(what.to_owned()) }
 }
 
-/// A path inside a task's folder: relative, no "..", no NUL, no empty part.
-fn check_path(path: &[u8], what: &str) -> Result<(), String> {
+/// A path inside a task's folder: relative, no "..", no NUL, no empty part. In the
+/// tree form, one from the root, and plain.
+fn check_path(path: &[u8], tree: bool, what: &str) -> Result<(), String> {
     ensure(!path.is_empty(), &format!("{what}: empty"))?;
     ensure(
         path.len() <= PATH_BYTES_MAX,
         &format!("{what}: longer than {PATH_BYTES_MAX} bytes"),
     )?;
     ensure(!path.contains(&0), &format!("{what}: contains NUL"))?;
+    if tree {
+        return ensure(is_plain(path), &format!("{what}: not absolute and plain"));
+    }
     let mut parts = path.split(|byte| *byte == b'/');
     ensure(
         parts.all(|part| !part.is_empty() && part != b".."),
@@ -84,13 +89,19 @@ fn check_blob(digest: &[u8], size: u64, encoding: i32, encoded_size: u64) -> Res
     ensure(fits, "encoded size does not fit the size")
 }
 
-fn check_inputs(inputs: &[v1::Input]) -> Result<(), String> {
-    ensure(inputs.len() <= INPUTS_MAX, "too many inputs")?;
+fn check_inputs(task: &v1::Task) -> Result<(), String> {
+    let (count_max, bytes_max) = match task.tree {
+        true => (TREE_INPUTS_MAX, TREE_BYTES_MAX),
+        false => (INPUTS_MAX, u64::MAX),
+    };
+    ensure(task.inputs.len() <= count_max, "too many inputs")?;
     let mut paths = HashSet::new();
-    for input in inputs {
-        check_path(&input.path, "input path")?;
+    let mut bytes = 0u64;
+    for input in &task.inputs {
+        check_path(&input.path, task.tree, "input path")?;
         ensure(paths.insert(&input.path), "two inputs at one path")?;
         ensure(input.size <= INPUT_BYTES_MAX, "input too large")?;
+        bytes += input.size;
         check_blob(
             &input.digest,
             input.size,
@@ -99,7 +110,49 @@ fn check_inputs(inputs: &[v1::Input]) -> Result<(), String> {
         )
         .map_err(|why| format!("input: {why}"))?;
     }
+    ensure(bytes <= bytes_max, "inputs too large together")
+}
+
+fn check_outputs(task: &v1::Task) -> Result<(), String> {
+    ensure(task.outputs.len() <= OUTPUTS_MAX, "too many outputs")?;
+    let mut outputs = HashSet::new();
+    for output in &task.outputs {
+        check_path(output, task.tree, "output path")?;
+        ensure(outputs.insert(output), "the same output twice")?;
+    }
     Ok(())
+}
+
+/// In the tree form, no file lies below another one or in place of a folder.
+fn check_folders(task: &v1::Task) -> Result<(), String> {
+    let count_max = if task.tree { TREE_FOLDERS_MAX } else { 0 };
+    ensure(task.folders.len() <= count_max, "too many folders")?;
+    if !task.tree {
+        return Ok(());
+    }
+    for folder in &task.folders {
+        check_path(folder, true, "folder")?;
+    }
+    let inputs = task.inputs.iter().map(|input| &input.path[..]);
+    let outputs = task.outputs.iter().map(|output| &output[..]);
+    let files: HashSet<&[u8]> = inputs.clone().chain(outputs.clone()).collect();
+    ensure(
+        files.len() == task.inputs.len() + task.outputs.len(),
+        "an output in place of an input",
+    )?;
+    let is_file = |above: &[u8]| files.contains(above);
+    let mut files_above = inputs.chain(outputs).map(|path| above(path).any(is_file));
+    ensure(!files_above.any(|any| any), "a file below a file")?;
+    let folders = task.folders.iter().chain([&task.working_directory]);
+    let mut in_place = folders.map(|path| is_file(path) || above(path).any(is_file));
+    ensure(!in_place.any(|any| any), "a file in place of a folder")
+}
+
+/// The folders that a plain path leads through, the innermost first.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().rev();
+    let slashes = slashes.filter(|(at, byte)| **byte == b'/' && *at > 0);
+    slashes.map(|(at, _)| &path[..at])
 }
 
 fn check_arguments(task: &v1::Task) -> Result<(), String> {
@@ -135,18 +188,19 @@ fn check_arguments(task: &v1::Task) -> Result<(), String> {
 /// # Errors
 /// What is wrong, for the client's user.
 pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
-    let toolchain = check_toolchain(task.toolchain.as_ref().ok_or("toolchain: missing")?)?;
+    let toolchain = task.toolchain.as_ref().ok_or("toolchain: missing")?;
+    ensure(
+        toolchain.tree == task.tree,
+        "toolchain: of the other form of a task",
+    )?;
+    let toolchain = check_toolchain(toolchain)?;
     check_arguments(task)?;
-    if !task.working_directory.is_empty() {
-        check_path(&task.working_directory, "working directory")?;
+    if task.tree || !task.working_directory.is_empty() {
+        check_path(&task.working_directory, task.tree, "working directory")?;
     }
-    check_inputs(&task.inputs)?;
-    ensure(task.outputs.len() <= OUTPUTS_MAX, "too many outputs")?;
-    let mut outputs = HashSet::new();
-    for output in &task.outputs {
-        check_path(output, "output path")?;
-        ensure(outputs.insert(output), "the same output twice")?;
-    }
+    check_inputs(task)?;
+    check_outputs(task)?;
+    check_folders(task)?;
     let limits = task.limits.unwrap_or_default();
     ensure(
         limits.wall_ms_max <= COMPILE_MS_MAX,
@@ -195,12 +249,14 @@ pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
 /// What can be told of a compile's cost before it runs.
 fn profile(task: &v1::Task, toolchain: &Digest) -> Profile {
     let language = task.toolchain.as_ref().map(v1::Toolchain::language);
-    let sum = |bytes: fn(&v1::Input) -> u64| task.inputs.iter().map(bytes).sum();
+    // In the tree form most headers are there already, and the source is first.
+    let travels = if task.tree { 1 } else { task.inputs.len() };
+    let sum = |count, bytes: fn(&v1::Input) -> u64| task.inputs.iter().take(count).map(bytes).sum();
     Profile {
         source: source_key(&task.source, toolchain, &task.arguments),
         cxx: language == Some(v1::Language::Cxx),
-        input_bytes: sum(|input| input.size),
-        travel_bytes: sum(|input| input.encoded_size),
+        input_bytes: sum(usize::MAX, |input| input.size),
+        travel_bytes: sum(travels, |input| input.encoded_size),
     }
 }
 

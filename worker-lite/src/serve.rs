@@ -30,6 +30,7 @@ use crate::sandbox::Sandbox;
 use crate::session::{Action, Event, JobId, Session};
 use crate::task::{self, Setting};
 use crate::toolchains::{self, Catalogue, Compiler};
+use crate::tree::Trees;
 use crate::trial;
 use crate::usage::Meter;
 use crate::validate::{Order, failure};
@@ -64,6 +65,8 @@ pub struct Serving {
     pub memo: PathBuf,
     /// What holds compilers.
     pub sandbox: Arc<Sandbox>,
+    /// For tasks of the tree form; `None`: none are taken.
+    pub trees: Option<Arc<Trees>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// One byte for each signal.
@@ -107,6 +110,10 @@ enum Notice {
     JobEnded {
         id: JobId,
         compiler_gone: Option<Digest>,
+    },
+    Lacks {
+        id: JobId,
+        inputs: usize,
     },
     Signal,
 }
@@ -237,6 +244,7 @@ impl Shell {
                 self.busy = Some(Instant::now());
                 Some(Event::JobEnded { id, compiler_gone })
             }
+            Notice::Lacks { id, inputs } => Some(Event::Lacks { id, inputs }),
             Notice::Signal => Some(Event::Signal),
         }
     }
@@ -412,6 +420,11 @@ impl Shell {
             control: control.clone(),
             gate: self.gate.clone(),
             sandbox: self.serving.sandbox.clone(),
+            trees: self.serving.trees.clone(),
+            lacks: {
+                let notices = self.notices.clone();
+                Box::new(move |inputs| drop(notices.send_blocking(Notice::Lacks { id, inputs })))
+            },
         };
         let (notices, metrics) = (self.notices.clone(), self.serving.metrics.clone());
         let spawned = thread::Builder::new()
@@ -465,11 +478,15 @@ impl Shell {
     fn rescan(&self) -> io::Result<()> {
         let (memo, notices) = (self.serving.memo.clone(), self.notices.clone());
         let (sandbox, tasks) = (self.serving.sandbox.clone(), self.serving.tasks.clone());
+        let trees = self.serving.trees.is_some();
         thread::Builder::new()
             .name("toolchains".into())
             .spawn(move || {
                 let mut found = toolchains::find(&memo);
                 trial::keep_working(&mut found, &sandbox, &tasks);
+                if trees {
+                    toolchains::offer_in_place(&mut found);
+                }
                 machine::trim_memory();
                 let _ = notices.send_blocking(Notice::Toolchains(found));
             })

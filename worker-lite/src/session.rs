@@ -70,6 +70,13 @@ pub enum Event {
         /// Its compiler is missing or another one by now.
         compiler_gone: Option<Digest>,
     },
+    /// A job knows how many inputs it lacks; one of the tree form, not before.
+    Lacks {
+        /// Which.
+        id: JobId,
+        /// Contents that the coordinator is about to be asked for.
+        inputs: usize,
+    },
     /// A signal: the first drains, the second cancels.
     Signal,
     /// The time that [`Session::next_wake`] named has come.
@@ -214,9 +221,10 @@ impl Session {
         self.jobs.len()
     }
 
-    /// Toolchains offered.
+    /// Toolchains offered, each once, whatever forms of tasks it takes.
     pub fn toolchains(&self) -> usize {
-        self.catalogue.len()
+        let offered = self.catalogue.values();
+        offered.filter(|compiler| !compiler.toolchain.tree).count()
     }
 
     /// When [`Event::Tick`] is due at the latest.
@@ -248,6 +256,12 @@ impl Session {
                 self.jobs.remove(&id);
                 if let Some(digest) = compiler_gone {
                     self.toolchain_lost(digest, &mut actions);
+                }
+            }
+            Event::Lacks { id, inputs } => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.inputs_left = inputs;
+                    job.fed = now;
                 }
             }
             Event::Signal if self.draining => {
@@ -487,7 +501,10 @@ impl Session {
         match self.admit(vitals, dispatch) {
             Ok((order, compiler)) => {
                 let job = Job {
-                    inputs_left: order.inputs.len(),
+                    inputs_left: match order.tree {
+                        true => 0,
+                        false => order.inputs.len(),
+                    },
                     fed: now,
                     cancelled: false,
                 };
@@ -526,7 +543,7 @@ impl Session {
             .task
             .ok_or_else(|| failure(Code::Refused, "a dispatch without a task"))?;
         let order = validate::validate(task, |digest| {
-            self.catalogue.get(digest).map(Compiler::dialect)
+            self.catalogue.get(digest).map(Compiler::takes)
         })?;
         let (taken, slots) = (self.jobs.len(), self.hello.slots);
         let draining = self.draining;
