@@ -42,7 +42,7 @@ pub const CASES: &[Case] = &[
     case("-pg", ALL, "remote", "$cc -pg -c $src"),
     case("-finstrument-functions", ALL, "remote", "$cc -finstrument-functions -c $src"),
     case("-fcf-protection", ALL, "remote", "$cc -fcf-protection=full -fstack-clash-protection -c $src"),
-    case("-fopenmp", GNU, "lost-pragma", "$cc -fopenmp -O2 -c o.c").with(&[("o.c", "void f(int *a) {\n#pragma omp parallel for\nfor (int i = 0; i < 9; i++) a[i] = i;\n}\n")]),
+    case("-fopenmp", GNU, "remote", "$cc -fopenmp -O2 -c o.c").with(&[("o.c", "void f(int *a) {\n#pragma omp parallel for\nfor (int i = 0; i < 9; i++) a[i] = i;\n}\n")]),
     case("-fopenmp by clang", LLVM, "*", "$cc -fopenmp -O2 -c o.c").with(&[("o.c", "void f(int *a) {\n#pragma omp parallel for\nfor (int i = 0; i < 9; i++) a[i] = i;\n}\n")]),
     case("-fvisibility", ALL, "remote", "$cc -fvisibility=hidden -fno-plt -fdata-sections -ffunction-sections -c $src"),
     case("-fanalyzer", GCC, "remote", "$cc -fanalyzer -c a.c"),
