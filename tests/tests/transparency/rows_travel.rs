@@ -1,6 +1,6 @@
 //! What is worth a grid: ordinary compiles, which must not stay for nothing.
 
-use crate::case::{ALL, C, CLANG, CXX, Case, GCC, GNU, LLVM, case};
+use crate::case::{ALL, BOTH, C, CLANG, CXX, Case, GCC, GNU, LLVM, case};
 
 /// Each must give the same when it comes back.
 pub const CASES: &[Case] = &[
@@ -115,4 +115,17 @@ pub const CASES: &[Case] = &[
     case("@file and a link", ALL, "not-a-compile", "echo 'm.c -o m' >r; echo 'int main(){return 0;}' >m.c; $cc @r"),
     case("@file that is a folder", C, "response-file", "$cc @sub -c $src"),
     case("@file quoting of clang", CLANG, "*", "printf '%s' '-DA=\"x y\" -c \"a.c\"' >r; $cc @r"),
+    // In the tree form, at the client's own paths.
+    case("__BASE_FILE__", C, "remote", "$cc -c t.c").with(&[("t.c", "const char *t = __BASE_FILE__;\n")]),
+    case("__INCLUDE_LEVEL__", C, "remote", "$cc -c t.c").with(&[("t.c", "#include \"l.h\"\nint t = __INCLUDE_LEVEL__ + L;\n"), ("l.h", "enum { L = __INCLUDE_LEVEL__ };\n")]),
+    case("-g", BOTH, "remote", "$cc -g -c $src"),
+    case("-g3 -O2", BOTH, "remote", "$cc -g3 -O2 -c $src"),
+    case("-ggdb", BOTH, "remote", "$cc -ggdb -c $src"),
+    case("-gdwarf-4", BOTH, "remote", "$cc -gdwarf-4 -c $src"),
+    case("-g1", BOTH, "remote", "$cc -g1 -c $src"),
+    case("-gline-tables-only", LLVM, "remote", "$cc -gline-tables-only -c $src"),
+    case("-g with a map", BOTH, "remote", "$cc -g -fdebug-prefix-map=$PWD=/x -c $src"),
+    case("-g -gz", BOTH, "remote", "$cc -g -gz -c $src"),
+    case("-g0 then -g", BOTH, "remote", "$cc -g0 -g -c $src"),
+    case("-g -S", BOTH, "remote", "$cc -g -S $src"),
 ];
