@@ -13,7 +13,7 @@ use hg_proto::limits::CHUNK_BYTES_MAX;
 use hg_proto::plain_path::plain;
 use hg_proto::probe;
 use hg_proto::token::Token;
-use hg_proto::toolchain::{Language, tree_identity};
+use hg_proto::toolchain::Language;
 use hg_proto::v1::{self, SubmitRequest, submit_request, submit_response};
 use hg_worker_lite::blobs::Sink;
 use tokio_stream::StreamExt;
@@ -48,15 +48,7 @@ pub struct Answer {
 /// This machine's `driver` for `language`, for tasks of the tree form; `None`: there
 /// is none.
 pub fn toolchain(driver: &Path, language: Language) -> Option<v1::Toolchain> {
-    let plain = probe::probe(driver, None).ok()?.toolchain(language)?;
-    let digest = Digest::try_from(&plain.digest[..]).ok()?;
-    let real = driver.canonicalize().ok()?;
-    let digest = tree_identity(digest, real.as_os_str().as_encoded_bytes());
-    Some(v1::Toolchain {
-        digest: digest.as_bytes().to_vec(),
-        tree: true,
-        ..plain
-    })
+    probe::probe(driver, None).ok()?.tree_toolchain(language)
 }
 
 fn words(line: &str) -> Vec<Vec<u8>> {

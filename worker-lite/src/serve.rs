@@ -485,7 +485,7 @@ impl Shell {
                 let mut found = toolchains::find(&memo);
                 trial::keep_working(&mut found, &sandbox, &tasks);
                 if trees {
-                    toolchains::offer_in_place(&mut found);
+                    toolchains::offer_in_place(&mut found, &memo);
                 }
                 machine::trim_memory();
                 let _ = notices.send_blocking(Notice::Toolchains(found));

@@ -12,7 +12,7 @@ use hg_proto::args::Dialect;
 use hg_proto::digest::Digest;
 use hg_proto::limits::TOOLCHAINS_MAX;
 use hg_proto::probe;
-use hg_proto::toolchain::{Family, Language, tree_identity};
+use hg_proto::toolchain::{Family, Language};
 use hg_proto::v1;
 
 use crate::log::{self, Level};
@@ -59,37 +59,24 @@ impl Compiler {
     pub fn is_unchanged(&self, memo: &Path) -> bool {
         let now = || {
             let probe = probe::probe(&self.driver, Some(memo)).ok()?;
-            let toolchain = probe.toolchain(self.language)?;
             match self.toolchain.tree {
-                true => in_place(&toolchain, &self.driver),
-                false => Some(toolchain),
+                true => probe.tree_toolchain(self.language),
+                false => probe.toolchain(self.language),
             }
         };
         now().is_some_and(|toolchain| toolchain.digest == self.toolchain.digest)
     }
 }
 
-/// The same toolchain for tasks of the tree form; `None`: its driver is gone.
-fn in_place(toolchain: &v1::Toolchain, driver: &Path) -> Option<v1::Toolchain> {
-    let digest = Digest::try_from(&toolchain.digest[..]).ok()?;
-    let real = driver.canonicalize().ok()?;
-    let digest = tree_identity(digest, real.as_os_str().as_bytes());
-    Some(v1::Toolchain {
-        digest: digest.as_bytes().to_vec(),
-        tree: true,
-        ..toolchain.clone()
-    })
-}
-
 /// Offers each of `catalogue` for tasks of the tree form too, as far as there is
-/// room for it.
-pub fn offer_in_place(catalogue: &mut Catalogue) {
+/// room for it; `memo` as for [`find`].
+pub fn offer_in_place(catalogue: &mut Catalogue, memo: &Path) {
     let compilers: Vec<Compiler> = catalogue.values().cloned().collect();
     for compiler in compilers {
-        let Some(toolchain) = in_place(&compiler.toolchain, &compiler.driver) else {
-            continue;
-        };
-        if catalogue.len() < TOOLCHAINS_MAX
+        let probe = probe::probe(&compiler.driver, Some(memo)).ok();
+        let toolchain = probe.and_then(|probe| probe.tree_toolchain(compiler.language));
+        if let Some(toolchain) = toolchain
+            && catalogue.len() < TOOLCHAINS_MAX
             && let Ok(digest) = Digest::try_from(&toolchain.digest[..])
         {
             catalogue.insert(
