@@ -469,6 +469,8 @@ impl Target {
             arguments: task.arguments.iter().filter(|w| own(w)).cloned().collect(),
             inputs,
             outputs: vec![b"/hostile/t.o".to_vec()],
+            // Without any, gcc has nowhere to look for what it reads first.
+            folders: vec![b"/usr/include".to_vec()],
             working_directory: b"/hostile".to_vec(),
             tree: true,
             ..task
