@@ -231,6 +231,29 @@ mod tests {
     }
 
     #[test]
+    fn of_thousands_of_inputs_a_few_are_needed() {
+        let number = |n: u32| [&n.to_be_bytes()[..], &[0; 28]].concat();
+        let inputs = (0..4_000).map(|n| Input {
+            digest: number(n),
+            size: 1,
+            encoded_size: 1,
+            ..Input::default()
+        });
+        let task = Task {
+            inputs: inputs.collect(),
+            ..Task::default()
+        };
+        let mut inputs = Inputs::new(&task, &[number(3_999), number(5)]).unwrap();
+        assert!(inputs.chunk(6, 1, true).is_err());
+        let first = inputs.chunk(3_999, 1, true);
+        assert_eq!(first, Ok(Verdict::Relay { complete: false }));
+        let last = inputs.chunk(5, 1, true);
+        assert_eq!(last, Ok(Verdict::Relay { complete: true }));
+        let all: Vec<_> = (0..4_000).map(number).collect();
+        assert!(!Inputs::new(&task, &all).unwrap().is_complete());
+    }
+
+    #[test]
     fn outputs_keep_to_their_window() {
         let mut outputs = Outputs::new(&task());
         for _ in 0..OUTPUT_WINDOW_BYTES as usize / CHUNK_BYTES_MAX {

@@ -260,6 +260,24 @@ fn profile(task: &v1::Task, toolchain: &Digest) -> Profile {
     }
 }
 
+/// Toolchains as they are listed: each once, with the word whether it takes tasks of
+/// the tree form too.
+fn listed(toolchains: Vec<v1::Toolchain>) -> Vec<v1::Toolchain> {
+    let (in_place, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(|t| t.tree);
+    for toolchain in &mut listed {
+        let is_same = |other: &v1::Toolchain| {
+            let other = v1::Toolchain {
+                digest: toolchain.digest.clone(),
+                tree: false,
+                ..other.clone()
+            };
+            other == *toolchain
+        };
+        toolchain.tree = in_place.iter().any(is_same);
+    }
+    listed
+}
+
 /// Checks a hello and makes of it what is kept.
 ///
 /// # Errors
@@ -290,6 +308,7 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
     }
     digests.sort_unstable();
     digests.dedup();
+    let toolchains = listed(toolchains);
     Ok(WorkerSpec {
         instance,
         name: label(&hello.name, LABEL_BYTES_MAX),
@@ -471,6 +490,101 @@ mod tests {
         }
     }
 
+    fn tree() -> v1::Task {
+        v1::Task {
+            toolchain: Some(v1::Toolchain {
+                tree: true,
+                ..toolchain()
+            }),
+            tree: true,
+            working_directory: b"/w".to_vec(),
+            inputs: vec![input(b"/w/foo.c"), input(b"/usr/include/stdio.h")],
+            outputs: vec![b"/w/foo.o".to_vec()],
+            folders: vec![b"/w/include".to_vec()],
+            ..good()
+        }
+    }
+
+    #[test]
+    fn a_task_of_the_tree_form_has_bounds_of_its_own() {
+        let demand = task(&tree(), "peer").unwrap();
+        // Of what travels the source alone is certain.
+        let profile = demand.profile;
+        assert_eq!((profile.input_bytes, profile.travel_bytes), (20, 10));
+        let mut many = tree();
+        let paths = (0..TREE_INPUTS_MAX).map(|n| format!("/usr/include/long/enough/{n}.h"));
+        many.inputs = paths.map(|path| input(path.as_bytes())).collect();
+        assert!(task(&many, "peer").is_ok());
+        many.inputs[5].path = b"/usr/include/long".to_vec();
+        assert!(task(&many, "peer").unwrap_err().contains("below a file"));
+        type Spoil = (&'static str, fn(&mut v1::Task));
+        let spoils: &[Spoil] = &[
+            ("other form", |t| {
+                t.toolchain.as_mut().unwrap().tree = false;
+            }),
+            ("other form", |t| t.tree = false),
+            ("empty", |t| t.working_directory.clear()),
+            ("not absolute and plain", |t| {
+                t.working_directory = b"/".to_vec();
+            }),
+            ("not absolute and plain", |t| {
+                t.inputs[0].path = b"foo.c".to_vec();
+            }),
+            ("not absolute and plain", |t| {
+                t.outputs[0] = b"/w/../foo.o".to_vec();
+            }),
+            ("not absolute and plain", |t| {
+                t.folders[0] = b"/w//x".to_vec();
+            }),
+            ("too many inputs", |t| {
+                t.inputs = vec![input(b"/x"); TREE_INPUTS_MAX + 1];
+            }),
+            ("too large together", |t| {
+                for input in &mut t.inputs {
+                    input.size = TREE_BYTES_MAX / 2 + 1;
+                    input.encoded_size = input.size;
+                }
+            }),
+            ("too many folders", |t| {
+                t.folders = vec![b"/x".to_vec(); TREE_FOLDERS_MAX + 1];
+            }),
+            ("two inputs", |t| {
+                t.inputs[0].path = t.inputs[1].path.clone()
+            }),
+            ("in place of an input", |t| {
+                t.outputs[0] = b"/w/foo.c".to_vec();
+            }),
+            ("below a file", |t| t.outputs[0] = b"/w/foo.c/o".to_vec()),
+            ("below a file", |t| t.outputs[0] = b"/usr/include".to_vec()),
+            ("below a file", |t| t.inputs[0].path = b"/usr".to_vec()),
+            ("in place of a folder", |t| {
+                t.folders[0] = b"/w/foo.c/x".to_vec();
+            }),
+            ("in place of a folder", |t| {
+                t.folders[0] = b"/w/foo.o".to_vec();
+            }),
+            ("in place of a folder", |t| {
+                t.working_directory = b"/w/foo.c".to_vec();
+            }),
+        ];
+        for (what, spoil) in spoils {
+            let mut spoiled = tree();
+            spoil(&mut spoiled);
+            let error = task(&spoiled, "peer").expect_err(what);
+            assert!(error.contains(what), "{what}: {error}");
+        }
+        let folders = v1::Task {
+            folders: vec![b"x".to_vec()],
+            ..good()
+        };
+        assert!(task(&folders, "peer").unwrap_err().contains("folders"));
+        // One that no frame could carry.
+        let long = format!("/{}", "d".repeat(PATH_BYTES_MAX - 10));
+        let paths = (0..TREE_INPUTS_MAX).map(|n| format!("{long}/{n}.h"));
+        many.inputs = paths.map(|path| input(path.as_bytes())).collect();
+        assert_eq!(task(&many, "peer").unwrap_err(), "task too large");
+    }
+
     #[test]
     fn labels_are_short_and_printable() {
         assert_eq!(label("a\x1b[31m\nb\u{7f}", 100), "a[31mb");
@@ -492,6 +606,24 @@ mod tests {
         let spec = hello(good.clone(), "a".into()).unwrap();
         assert_eq!((spec.name.as_str(), spec.digests.len()), ("pi4", 1));
         assert_eq!(spec.sandbox, "full");
+        let in_place = v1::Toolchain {
+            tree: true,
+            digest: vec![8; 32],
+            ..toolchain()
+        };
+        let cxx = v1::Toolchain {
+            language: v1::Language::Cxx.into(),
+            digest: vec![9; 32],
+            ..toolchain()
+        };
+        let both = v1::Hello {
+            toolchains: vec![toolchain(), in_place, cxx],
+            ..good.clone()
+        };
+        let spec = hello(both, "a".into()).unwrap();
+        let listed = spec.toolchains.iter().map(|t| (t.digest[0], t.tree));
+        assert_eq!(listed.collect::<Vec<_>>(), [(7, true), (9, false)]);
+        assert_eq!(spec.digests.len(), 3);
         let bad = [
             v1::Hello {
                 protocol_version: 0,

@@ -329,6 +329,81 @@ mod tests {
     }
 
     #[test]
+    fn in_place_a_compilers_folders_are_the_tasks_to_fill() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().canonicalize().unwrap();
+        let (gcc, clang) = (here.join("gcc"), here.join("clang"));
+        for path in [
+            "gcc/12/32",
+            "gcc/12/include",
+            "clang/include",
+            "clang/share",
+        ] {
+            fs::create_dir_all(here.join(path)).unwrap();
+        }
+        for path in [
+            "gcc/12/crtbegin.o",
+            "gcc/12/32/crtbegin.o",
+            "gcc/12/include/x.h",
+        ] {
+            fs::write(here.join(path), "ours").unwrap();
+        }
+        fs::write(here.join("clang/include/x.h"), "ours").unwrap();
+        fs::write(here.join("clang/share/list"), "ours").unwrap();
+        fs::write(here.join("cc"), "ours").unwrap();
+        symlink("cc", here.join("link")).unwrap();
+        let layout = Layout::in_place(&[gcc.clone(), clang.clone(), here.join("link")]).unwrap();
+        let sources = layout.sources().filter(|(path, _)| path.starts_with(&here));
+        let sources: Vec<_> = sources.map(|(path, _)| path.to_path_buf()).collect();
+        assert_eq!(sources, [here.join("cc"), clang.join("share")]);
+        let takes = |path: &str, is_file| layout.takes(&here.join(path), is_file);
+        for path in [
+            "gcc/12/include/x.h",
+            "gcc/12/crtbegin.o",
+            "clang/include/x.h",
+            "clang/share/list",
+            "clang/share/sub/list",
+            "new/x.h",
+        ] {
+            assert!(takes(path, true), "{path}");
+        }
+        for path in [
+            "cc",
+            "cc/x",
+            "link",
+            "link/x",
+            "gcc",
+            "gcc/12",
+            "clang/share",
+            "",
+        ] {
+            assert!(!takes(path, true), "{path}");
+        }
+        assert!(takes("gcc/12", false) && takes("clang/share", false) && takes("new", false));
+        assert!(!takes("cc", false) && !takes("link/x", false));
+        for path in [
+            "/dev/x",
+            "/dev/null",
+            "/proc/x",
+            "/task",
+            "/task/x",
+            "/etc/ld.so.cache",
+        ] {
+            let path = Path::new(path);
+            // The loader's list may be missing on this machine.
+            assert!(!layout.takes(path, true) || !path.exists(), "{path:?}");
+        }
+        assert!(layout.occupies(&here) && layout.occupies(&gcc.join("12")));
+        assert!(!layout.occupies(&gcc) && !layout.occupies(&here.join("new")));
+        let skeleton = here.join("skeleton");
+        let taken = vec![clang.join("share"), gcc.join("12/crtbegin.o")];
+        layout.write_without(&skeleton, &taken).unwrap();
+        let mark = |path: &str| below(&skeleton, &here.join(path));
+        assert_eq!(fs::metadata(mark("gcc/12/32/crtbegin.o")).unwrap().len(), 0);
+        assert!(!mark("gcc/12/crtbegin.o").exists() && !mark("clang/share").exists());
+    }
+
+    #[test]
     fn what_is_missing_or_endless_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         symlink("loop", folder.path().join("loop")).unwrap();

@@ -74,11 +74,9 @@ pub fn offer_in_place(catalogue: &mut Catalogue, memo: &Path) {
     let compilers: Vec<Compiler> = catalogue.values().cloned().collect();
     for compiler in compilers {
         let probe = probe::probe(&compiler.driver, Some(memo)).ok();
-        let Some(toolchain) = probe.and_then(|probe| probe.tree_toolchain(compiler.language))
-        else {
-            continue;
-        };
-        if catalogue.len() < TOOLCHAINS_MAX
+        let toolchain = probe.and_then(|probe| probe.tree_toolchain(compiler.language));
+        if let Some(toolchain) = toolchain
+            && catalogue.len() < TOOLCHAINS_MAX
             && let Ok(digest) = Digest::try_from(&toolchain.digest[..])
         {
             catalogue.insert(

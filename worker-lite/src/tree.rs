@@ -359,3 +359,253 @@ fn plan(order: &Order, layout: &Layout) -> Result<(BTreeSet<PathBuf>, BTreeSet<P
     }
     Ok((folders, writable))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validate::{Takes, validate};
+    use hg_proto::args::Dialect;
+    use hg_proto::toolchain::{Family, Language};
+    use hg_proto::v1;
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    struct Bench {
+        place: tempfile::TempDir,
+        trees: Trees,
+        layout: Layout,
+    }
+
+    impl Bench {
+        /// Its toolchain is a file at `PLACE/tool/bin/cc`.
+        fn new() -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let here = place.path().canonicalize().unwrap();
+            fs::create_dir_all(here.join("tool/bin")).unwrap();
+            fs::write(here.join("tool/bin/cc"), "").unwrap();
+            Bench {
+                trees: Trees::open(&here.join("state"), 1 << 20).unwrap(),
+                layout: Layout::in_place(&[here.join("tool/bin/cc")]).unwrap(),
+                place,
+            }
+        }
+
+        fn here(&self) -> PathBuf {
+            self.place.path().canonicalize().unwrap()
+        }
+
+        fn make(&self, order: &Order) -> Result<Tree, TreeError> {
+            let scratch = self.here().join("scratch");
+            let _ = fs::remove_dir_all(&scratch);
+            fs::create_dir(&scratch).unwrap();
+            Tree::make(&self.trees, "task", order, &self.layout, &scratch)
+        }
+
+        fn gather(&self, tree: &Tree, order: &Order, contents: &[&str]) -> Vec<usize> {
+            let store = self.trees.store();
+            let lacking = tree.take(store, order).unwrap();
+            for &at in &lacking {
+                let mut sink = tree.sink(order, at).unwrap();
+                sink.push(contents[at].as_bytes()).unwrap();
+                let file = sink.finish().unwrap();
+                tree.came(store, order, at, &file).unwrap();
+            }
+            tree.complete(order).unwrap();
+            lacking
+        }
+    }
+
+    /// `in.c` in `folder`, compiled to `object`, with these headers.
+    fn order(folder: &str, object: &str, inputs: &[(&str, &str)], folders: &[&str]) -> Order {
+        let input = |(path, content): &(&str, &str)| v1::Input {
+            path: path.as_bytes().to_vec(),
+            digest: Digest::of(content.as_bytes()).as_bytes().to_vec(),
+            size: content.len() as u64,
+            encoded_size: content.len() as u64,
+            ..v1::Input::default()
+        };
+        let task = v1::Task {
+            toolchain: Some(v1::Toolchain {
+                digest: vec![7; 32],
+                ..v1::Toolchain::default()
+            }),
+            arguments: vec![
+                b"-c".into(),
+                b"in.c".into(),
+                [b"-o", object.as_bytes()].concat(),
+            ],
+            working_directory: folder.into(),
+            inputs: inputs.iter().map(input).collect(),
+            outputs: vec![object.into()],
+            folders: folders.iter().map(|folder| (*folder).into()).collect(),
+            tree: true,
+            ..v1::Task::default()
+        };
+        let takes = Takes {
+            dialect: Dialect {
+                family: Family::Gcc,
+                cxx_driver: false,
+            },
+            language: Language::C,
+            tree: true,
+        };
+        validate(task, |_| Some(takes)).unwrap()
+    }
+
+    #[test]
+    fn what_can_be_written_to_is_never_the_stores() {
+        let bench = Bench::new();
+        let inputs = [
+            ("/w/in.c", "source"),
+            ("/w/beside.h", "beside"),
+            ("/w/inner/a.h", "inner"),
+            ("/w/inner/same.h", "inner"),
+            ("/usr/include/b.h", "system"),
+            ("/w/same.h", "system"),
+        ];
+        let contents = inputs.map(|(_, content)| content);
+        let order = order("/w", "/w/in.o", &inputs, &["/w/empty/deep", "/opt"]);
+        for round in 0..2 {
+            let tree = bench.make(&order).unwrap();
+            let lacking = bench.gather(&tree, &order, &contents);
+            assert_eq!(lacking, if round == 0 { vec![0, 1, 2, 4] } else { vec![] });
+            let (skeleton, scratch) = (tree.skeleton(), bench.here().join("scratch/0"));
+            for (path, content) in inputs {
+                let path = Path::new(path);
+                let writable = tree.writable_of(path);
+                let linked = below(&skeleton, path);
+                assert_eq!(writable.is_some(), path.parent() == Some(Path::new("/w")));
+                assert_eq!(linked.exists(), writable.is_none());
+                let file = writable.clone().unwrap_or(linked);
+                assert_eq!(fs::read_to_string(&file).unwrap(), content);
+                let found = fs::metadata(&file).unwrap();
+                let shared = found.nlink() > 1;
+                // One of two with the same content is a file of its own.
+                let alone = writable.is_some() || path.ends_with("inner/same.h");
+                assert_eq!(shared, !alone, "{path:?}");
+                assert_eq!(found.mtime(), 1_000_000_000);
+            }
+            assert!(skeleton.join("opt").is_dir() && skeleton.join("w/empty/deep").is_dir());
+            assert!(skeleton.join("task/tmp").is_dir() && tree.place().is_dir());
+            let bind = |source: PathBuf, target: &str, writable| Bind {
+                source,
+                target: target.into(),
+                writable,
+            };
+            let binds = [
+                bind(scratch.clone(), "/w", true),
+                bind(skeleton.join("w/empty"), "/w/empty", false),
+                bind(skeleton.join("w/inner"), "/w/inner", false),
+            ];
+            assert_eq!(tree.binds(), binds);
+            assert!(scratch.join("inner").is_dir() && scratch.join("empty").is_dir());
+            assert_eq!(tree.path_of(Path::new("0/x/y")), Path::new("/w/x/y"));
+            assert!(tree.is_copied(Path::new("/w/same.h")));
+            assert!(!tree.is_copied(Path::new("/w/inner/same.h")));
+            let folder = tree.folder.clone();
+            drop(tree);
+            assert!(!folder.exists());
+        }
+    }
+
+    #[test]
+    fn a_writable_folder_in_another_one() {
+        let bench = Bench::new();
+        let inputs = [("/w/in.c", "source"), ("/w/a/b/x.h", "x")];
+        let mut order = order("/w", "/w/in.o", &inputs, &[]);
+        order.outputs.push("/w/a/b/in.d".into());
+        let tree = bench.make(&order).unwrap();
+        let targets = tree
+            .binds()
+            .iter()
+            .map(|bind| (&bind.target, bind.writable));
+        let targets: Vec<_> = targets
+            .map(|(path, w)| (path.to_str().unwrap(), w))
+            .collect();
+        assert_eq!(targets, [("/w", true), ("/w/a", false), ("/w/a/b", true)]);
+        assert!(tree.skeleton().join("w/a/b").is_dir());
+        assert!(bench.here().join("scratch/0/a").is_dir());
+        let header = Path::new("/w/a/b/x.h");
+        assert_eq!(
+            tree.writable_of(header),
+            Some(bench.here().join("scratch/1/x.h"))
+        );
+    }
+
+    #[test]
+    fn places_of_the_workers_own_are_refused() {
+        let bench = Bench::new();
+        let here = bench.here();
+        let tool = |path: &str| here.join("tool").join(path).to_str().unwrap().to_owned();
+        let (cc, beside, below_cc) = (tool("bin/cc"), tool("bin/x.h"), tool("bin/cc/x.h"));
+        let (object, above) = (
+            tool("bin/in.o"),
+            here.to_str().unwrap().to_owned() + "/in.o",
+        );
+        let source = ("/w/in.c", "source");
+        let make = |folder: &str, object: &str, header: &str, folders: &[&str]| {
+            let order = order(folder, object, &[source, (header, "x")], folders);
+            bench.make(&order).map(drop)
+        };
+        make("/w", "/w/in.o", &beside, &[]).unwrap();
+        // In a folder that leads to the toolchain there may be outputs.
+        make("/w", &above, "/w/x.h", &[]).unwrap();
+        for (folder, object, header, inner) in [
+            ("/w", "/w/in.o", cc.as_str(), "/x"),
+            ("/w", "/w/in.o", &below_cc, "/x"),
+            ("/w", "/w/in.o", "/dev/null", "/x"),
+            ("/w", "/w/in.o", "/dev/x.h", "/x"),
+            ("/w", "/w/in.o", "/proc/self/x.h", "/x"),
+            ("/w", "/w/in.o", "/task/x.h", "/x"),
+            ("/w", "/w/in.o", "/w/x.h", &cc),
+            ("/task", "/w/in.o", "/w/x.h", "/x"),
+            ("/w", "/in.o", "/w/x.h", "/x"),
+            ("/w", "/proc/in.o", "/w/x.h", "/x"),
+            ("/w", "/task/tmp/in.o", "/w/x.h", "/x"),
+            ("/w", &object, "/w/x.h", "/x"),
+        ] {
+            let refused = make(folder, object, header, &[inner]);
+            let title = format!("{folder} {object} {header} {inner}");
+            assert!(matches!(refused, Err(TreeError::Refused(_))), "{title}");
+        }
+        assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn folders_are_counted() {
+        let bench = Bench::new();
+        let deep: Vec<String> = (0..200)
+            .map(|n| format!("/{n}{}/x.h", "/d".repeat(62)))
+            .collect();
+        let mut inputs = vec![("/w/in.c", "source")];
+        inputs.extend(deep.iter().map(|path| (path.as_str(), "x")));
+        let order = order("/w", "/w/in.o", &inputs, &[]);
+        let error = bench.make(&order).unwrap_err().to_string();
+        assert_eq!(error, "too many folders");
+    }
+
+    #[test]
+    fn a_content_that_is_wrong_is_not_kept() {
+        let bench = Bench::new();
+        let order = order("/w", "/w/in.o", &[("/w/in.c", "source")], &[]);
+        let tree = bench.make(&order).unwrap();
+        let store = bench.trees.store();
+        assert_eq!(tree.take(store, &order).unwrap(), [0]);
+        let mut sink = tree.sink(&order, 0).unwrap();
+        sink.push(b"sOurce").unwrap();
+        assert!(sink.finish().is_err());
+        drop(tree);
+        let tree = bench.make(&order).unwrap();
+        assert_eq!(tree.take(store, &order).unwrap(), [0]);
+        // Half of it, and then a crash.
+        let mut sink = tree.sink(&order, 0).unwrap();
+        sink.push(b"sou").unwrap();
+        std::mem::forget(tree);
+        let trees = Trees::open(&bench.here().join("state"), 1 << 20).unwrap();
+        assert_eq!(fs::read_dir(&trees.folder).unwrap().count(), 0);
+        let mut file = File::create_new(bench.here().join("x")).unwrap();
+        file.write_all(b"source").unwrap();
+        let to = bench.here().join("y");
+        assert!(!trees.store().take(Digest::of(b"source"), 6, &to).unwrap());
+    }
+}

@@ -424,6 +424,86 @@ mod tests {
         }
     }
 
+    const TREE: Takes = Takes { tree: true, ..FLAT };
+
+    fn tree() -> v1::Task {
+        v1::Task {
+            arguments: "-g -c in.c -Iinclude".split(' ').map(Into::into).collect(),
+            working_directory: b"/w".to_vec(),
+            inputs: vec![input("/w/in.c"), input("/usr/include/stdio.h")],
+            outputs: vec![b"/w/in.o".to_vec()],
+            folders: vec![b"/w/include".to_vec()],
+            tree: true,
+            ..task()
+        }
+    }
+
+    #[test]
+    fn the_tree_form_has_absolute_paths_and_its_own_toolchains() {
+        let order = validate(tree(), |_| Some(TREE)).unwrap();
+        assert_eq!(order.working_directory, PathBuf::from("/w"));
+        assert_eq!(order.folders, [PathBuf::from("/w/include")]);
+        for (task, takes) in [(tree(), FLAT), (task(), TREE)] {
+            let failure = validate(task, |_| Some(takes)).unwrap_err();
+            assert_eq!(failure.code(), Code::NoToolchain);
+        }
+        let refusal = |change: &dyn Fn(&mut v1::Task)| {
+            let mut task = tree();
+            change(&mut task);
+            let failure = validate(task, |_| Some(TREE)).unwrap_err();
+            assert_eq!(failure.code(), Code::Refused, "{}", failure.detail);
+            failure.detail
+        };
+        for (path, word) in [
+            ("", "empty"),
+            ("/", "shortest"),
+            ("in.c", "relative"),
+            ("/w/../x", "upwards"),
+            ("/w//x", "shortest"),
+            ("/w/x/", "shortest"),
+            ("/w\0x", "NUL"),
+        ] {
+            for said in [
+                refusal(&|task| task.inputs[0].path = path.into()),
+                refusal(&|task| task.outputs[0] = path.into()),
+                refusal(&|task| task.folders[0] = path.into()),
+                refusal(&|task| task.working_directory = path.into()),
+            ] {
+                assert!(said.contains(word), "{path}: {said}");
+            }
+        }
+        for (input, output, folder) in [
+            ("/w/in.o", "/w/in.o", "/x"),
+            ("/w/in.o/x", "/w/in.o", "/x"),
+            ("/w/in.c", "/w/in.c/in.o", "/x"),
+            ("/w/in.c", "/w/in.o", "/w/in.c"),
+            ("/w/in.c", "/w/in.o", "/w/in.o/x"),
+            ("/w", "/x/in.o", "/x"),
+        ] {
+            let said = refusal(&|task| {
+                task.inputs[0].path = input.into();
+                task.outputs[0] = output.into();
+                task.folders[0] = folder.into();
+            });
+            assert!(said.contains("collides"), "{input} {output}: {said}");
+        }
+        refusal(&|task| task.inputs.push(self::input("/w/in.c")));
+        refusal(&|task| task.folders = vec![b"/x".to_vec(); TREE_FOLDERS_MAX + 1]);
+        refusal(&|task| task.inputs[0].size = TREE_BYTES_MAX - 9);
+        refusal(&|task| task.arguments.push(b"-fplugin=x".to_vec()));
+        refusal(&|task| task.arguments.push(b"-ofar/in.o".to_vec()));
+        let many = (0..=TREE_INPUTS_MAX).map(|n| self::input(&format!("/{n}")));
+        let many: Vec<_> = many.collect();
+        refusal(&|task| task.inputs = many.clone());
+        let mut most = tree();
+        most.inputs.extend(many.into_iter().skip(3));
+        assert_eq!(most.inputs.len(), TREE_INPUTS_MAX);
+        assert!(validate(most, |_| Some(TREE)).is_ok());
+        let mut flat = task();
+        flat.folders.push(b"x".to_vec());
+        assert!(validate(flat, |_| Some(FLAT)).is_err());
+    }
+
     #[test]
     fn files_do_not_collide() {
         for (one, other) in [("a", "a"), ("a", "a/b"), ("a/b", "a")] {
