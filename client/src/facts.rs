@@ -179,7 +179,10 @@ impl Looks {
         if let Some(seen) = self.seen.get(path) {
             return *seen;
         }
-        let itself = self.look_into(path).unwrap_or_else(|| look(path));
+        let itself = match self.is_below_nothing(path) {
+            true => Itself::Seen(Seen::Absent),
+            false => self.look_into(path).unwrap_or_else(|| look(path)),
+        };
         let seen = match itself {
             Itself::Link => {
                 self.links.insert(path.to_vec());
@@ -210,6 +213,12 @@ impl Looks {
         let may_be = names.is_none_or(|names| names.iter().any(precompiled));
         self.precompiled.insert(folder.to_vec(), may_be);
         may_be
+    }
+
+    /// Many names are looked for in folders that are not there.
+    fn is_below_nothing(&mut self, path: &[u8]) -> bool {
+        let folder = memchr::memrchr(b'/', path).map_or(&b""[..], |slash| &path[..slash]);
+        folder.len() >= FOLDER_BYTES_MIN && self.at(folder) == Seen::Absent
     }
 
     fn look_into(&mut self, path: &[u8]) -> Option<Itself> {

@@ -3,10 +3,11 @@
 //! codes are the local compiler's own, and what can't be the same there goes
 //! another way.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::daemon::Daemon;
@@ -365,4 +366,71 @@ fn a_grid_without_it_takes_the_text() {
             space.goes(&grid, "debug-info", compiler, "-g -Ibuild -c src/main.c");
         }
     }
+}
+
+/// A header that somebody writes into all the time: every object is made of one
+/// state of it or the other, and the cache never says otherwise.
+#[test]
+fn a_header_that_changes_meanwhile() {
+    let Some(grid) = grid("changes") else {
+        return;
+    };
+    let space = Space::new(&[
+        (
+            "a.c",
+            "#include \"v.h\"\n#include \"v.h\"\nint x = VALUE;\n",
+        ),
+        ("v.h", "#undef VALUE\n#define VALUE 1\n"),
+    ]);
+    let words = "-g -c a.c";
+    let mut states = Vec::new();
+    for value in ["1", "2"] {
+        space.write("v.h", &format!("#undef VALUE\n#define VALUE {value}\n"));
+        states.push(space.ran(space.plain("gcc", words)).files);
+    }
+    assert_ne!(states[0], states[1]);
+    let header = space.folder.join("v.h");
+    let at = "#undef VALUE\n#define VALUE ".len() as u64;
+    let compiled = || {
+        let mut command = space.hgbuild(&grid, "gcc", words);
+        command
+            .env("HG_CACHE_MAX_SIZE", "10MiB")
+            .env("HG_CACHE_DIR", space.home().join("cache"));
+        let outcome = run(&mut command);
+        assert!(outcome.ok(), "{}", outcome.words());
+        let object = space.folder.join("a.o");
+        let mut made = snapshot(&space.folder).expect("the folder");
+        made.retain(|name, _| name == Path::new("a.o"));
+        fs::remove_file(object).expect("an object");
+        made
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let file = File::options()
+                .write(true)
+                .open(&header)
+                .expect("the header");
+            let mut value = 1;
+            while !done.load(Ordering::Relaxed) {
+                value = 3 - value;
+                let digit = value.to_string();
+                file.write_all_at(digit.as_bytes(), at).expect("an edit");
+                std::thread::yield_now();
+            }
+        });
+        for _ in 0..12 {
+            assert!(states.contains(&compiled()), "neither of the two");
+        }
+        done.store(true, Ordering::Relaxed);
+        writer.join().expect("the writer");
+    });
+    for (value, state) in ["1", "2", "1"].iter().zip([0, 1, 0]) {
+        fs::write(&header, format!("#undef VALUE\n#define VALUE {value}\n")).expect("an edit");
+        assert_eq!(compiled(), states[state], "{value}");
+        assert_eq!(compiled(), states[state], "{value}, kept");
+    }
+    let events = event::read(&space.log());
+    let places = |place: &str| events.iter().filter(|e| e.place == place).count();
+    assert!(places("remote") > 0 && places("cache") > 0, "{events:?}");
 }
