@@ -11,7 +11,7 @@ use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
 use crate::hazards;
-use crate::manifest::{ABSENT, FileFact, FolderFact, join, state_of};
+use crate::manifest::{FileFact, FolderFact, join, state_of};
 use crate::os;
 use crate::scan::{self, Header};
 use crate::watch::Watch;
@@ -20,6 +20,8 @@ use crate::watch::Watch;
 const FILES_MAX: usize = 20_000;
 /// Bytes of all files of one compile.
 const BYTES_MAX: u64 = 512 << 20;
+/// Names that are looked for in a folder one by one before all of it is listed.
+const FEW_NAMES: usize = 4;
 /// Names that were looked for.
 const NAMES_MAX: usize = 200_000;
 
@@ -481,13 +483,10 @@ impl<'a> Walk<'a> {
         if self.names_count > NAMES_MAX {
             return Err(reason("too-many-inputs", folder));
         }
+        let few = names.len() < FEW_NAMES;
         let path = join(folder, name);
         // A link may come to lead elsewhere while its folder stays the same.
-        let is_link = match facts::see_itself(&path) {
-            Seen::Absent => false,
-            Seen::Other => true,
-            _ => state == ABSENT,
-        };
+        let is_link = self.looks.is_link(&path);
         if is_link && self.question.in_place {
             return Err(reason("linked-header", &path));
         }
@@ -495,6 +494,7 @@ impl<'a> Walk<'a> {
             self.linked.insert(folder.to_vec());
         }
         if self.question.precompiled
+            && (few || self.looks.may_be_precompiled(folder))
             && facts::see_itself(&[&path[..], b".gch"].concat()) != Seen::Absent
         {
             return Err(reason("pch", &path));

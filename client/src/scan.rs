@@ -216,6 +216,14 @@ impl Scan {
         self.computed = true;
         let line = after.split(|byte| *byte == b'\n').next();
         let words = skip_blank(line.unwrap_or_default());
+        // No macro, and so an error, or words of a comment: `#include's`.
+        let expands = |byte: &u8| is_word(*byte) && !byte.is_ascii_digit() || *byte >= 0x80;
+        if !words
+            .first()
+            .is_some_and(|byte| expands(byte) || b"$\\".contains(byte))
+        {
+            return;
+        }
         let len = words.iter().take_while(|byte| is_word(**byte)).count();
         let (name, rest) = words.split_at(len);
         let rest = skip_blank(rest);
@@ -542,6 +550,10 @@ mod tests {
         assert_eq!(made("#include USER_H // why\n"), alone);
         assert_eq!(made("#include USER_H /* why */"), alone);
         assert_eq!(made("#include __FILE__"), (vec![], true));
+        assert_eq!(made("#include $x"), (vec![], true));
+        assert_eq!(made("#include \u{e9}"), (vec![], true));
+        assert_eq!(made("#include"), (vec![], false));
+        assert_eq!(made("/*\n#include's guards */"), (vec![], false));
         assert_eq!(made("#include STR(x)"), (vec![], true));
         let named = |text: &str| headers_named(text.as_bytes(), b"H").map(|h| names(&h));
         let one = |name: &str| Some(vec![name.to_owned()]);

@@ -74,7 +74,16 @@ pub fn gather(
     responses: &[Vec<u8>],
     folders: &Folders,
 ) -> Result<Tree, Reason> {
-    let folder = working_folder()?;
+    gather_in(working_folder()?, compile, dialect, responses, folders)
+}
+
+fn gather_in(
+    folder: Vec<u8>,
+    compile: &Compile,
+    dialect: Dialect,
+    responses: &[Vec<u8>],
+    folders: &Folders,
+) -> Result<Tree, Reason> {
     let (listed, watch) = (Listed::default(), Watch::default());
     let mut question = question(compile, dialect, responses, folders, &listed, &watch);
     question.in_place = true;
@@ -90,6 +99,10 @@ pub fn gather(
         tree.file(text)?;
     }
     for fact in &closure.files {
+        // Another name of one that was read, in the same folder.
+        if !tree.files.contains_key(&tree.plain(&fact.path)?) {
+            return Err(reason("linked-header", &fact.path));
+        }
         tree.through(&fact.path);
     }
     for fact in &closure.folders {
@@ -277,5 +290,141 @@ impl Gathering {
             folders: self.folders.into_iter().collect(),
             closure,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hg_proto::args;
+    use hg_proto::toolchain::Family;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    const GCC: Dialect = Dialect {
+        family: Family::Gcc,
+        cxx_driver: false,
+    };
+
+    struct Space(PathBuf);
+
+    impl Space {
+        fn new(name: &str, files: &[(&str, &str)]) -> Space {
+            let folder = env::temp_dir().join(format!("hg-tree-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).unwrap();
+            let space = Space(folder.canonicalize().unwrap());
+            for (name, text) in files {
+                let path = space.0.join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            space
+        }
+
+        fn path(&self, name: &str) -> Vec<u8> {
+            os::bytes(self.0.join(name).as_os_str()).to_vec()
+        }
+
+        /// Paths are absolute: where a test runs is nobody's business.
+        fn gather(&self, words: &str, angled: &[&str]) -> Result<Tree, Reason> {
+            let words = words.replace("@", &self.0.display().to_string());
+            let words: Vec<Vec<u8>> = words.split(' ').map(|w| w.into()).collect();
+            let compile = args::parse(GCC, &words).unwrap();
+            let folders = Folders {
+                angled: angled.iter().map(|name| self.path(name)).collect(),
+                ..Folders::default()
+            };
+            let folder = self.path("work");
+            gather_in(folder, &compile, GCC, &[], &folders)
+        }
+
+        fn shown(&self, paths: impl Iterator<Item = Vec<u8>>) -> Vec<String> {
+            let start = format!("{}/", self.0.display());
+            let text = paths.map(|path| String::from_utf8(path).unwrap());
+            text.map(|path| path.replace(&start, "")).collect()
+        }
+    }
+
+    impl Drop for Space {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn all_that_could_be_read_and_folders_on_the_way() {
+        let space = Space::new(
+            "all",
+            &[
+                (
+                    "src/a.c",
+                    "#include \"../inc/a.h\"\n#ifdef X\n#include <x.h>\n#endif\n",
+                ),
+                ("inc/a.h", "#include \"way/../b.h\"\n"),
+                ("inc/b.h", ""),
+                ("inc/way/keep", ""),
+                ("sys/x.h", "x"),
+                ("empty/keep", ""),
+                ("work/keep", ""),
+            ],
+        );
+        let words = "-g -c @/src/a.c -o @/out/a.o";
+        let tree = space.gather(words, &["sys", "empty", "none"]).unwrap();
+        let paths = tree.inputs.iter().map(|input| input.path.clone());
+        assert_eq!(
+            space.shown(paths),
+            ["inc/a.h", "inc/b.h", "src/a.c", "sys/x.h"]
+        );
+        let folders = tree.folders.iter().cloned();
+        assert_eq!(space.shown(folders), ["empty", "inc/way"]);
+        for (input, content) in tree.inputs.iter().zip(&tree.contents) {
+            assert_eq!(input.digest, Digest::of(content).as_bytes());
+            assert_eq!(input.size, content.len() as u64);
+        }
+        assert!(tree.inputs.iter().all(|input| is_plain(&input.path)));
+    }
+
+    #[test]
+    fn what_would_be_another_thing_there() {
+        let space = Space::new(
+            "refused",
+            &[
+                ("a.c", "#include \"h.h\"\n"),
+                ("real.h", "r"),
+                ("b.c", "#include \"one.h\"\n#include \"two.h\"\n"),
+                ("one.h", ""),
+                ("c.c", "#include \"dir/f.h\"\n"),
+                ("folder/f.h", ""),
+                ("d.c", "#include <e.h>\n"),
+                ("folder/e.h", ""),
+                ("e.c", "#include NAME\n#define NAME STR(x)\n"),
+                ("f.c", "#include <device.h>\n"),
+                ("work/keep", ""),
+            ],
+        );
+        symlink("real.h", space.0.join("h.h")).unwrap();
+        fs::hard_link(space.0.join("one.h"), space.0.join("two.h")).unwrap();
+        symlink("folder", space.0.join("dir")).unwrap();
+        symlink("nowhere", space.0.join("dangling.c")).unwrap();
+        symlink("/dev/null", space.0.join("device.h")).unwrap();
+        let code = |words: &str, angled: &[&str]| {
+            let gathered = space.gather(words, angled);
+            gathered.map_or_else(|reason| reason.code, |_| "gathered")
+        };
+        assert_eq!(code("-c @/a.c", &[]), "linked-header");
+        assert_eq!(code("-c @/b.c", &[]), "linked-header");
+        assert_eq!(code("-c @/c.c", &[]), "linked-header");
+        assert_eq!(code("-c @/d.c", &["dir"]), "linked-header");
+        assert_eq!(code("-c @/d.c", &["folder"]), "gathered");
+        assert_eq!(code("-c @/d.c", &["folder", "real.h"]), "odd-path");
+        assert_eq!(code("-c @/e.c", &[]), "computed-include");
+        assert_eq!(code("-c @/f.c", &["."]), "odd-path");
+        assert_eq!(
+            code("-c @/d.c -o @/dir/../d.o", &["folder"]),
+            "linked-header"
+        );
+        assert_eq!(code("-c @/d.c -o @/folder/e.h", &["folder"]), "output");
     }
 }
