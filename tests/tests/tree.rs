@@ -331,7 +331,6 @@ fn what_was_kept_outlives_the_worker_and_a_damaged_file_comes_again() {
     let young = grid.folder().join("worker-1/blobs/young");
     let trees = grid.folder().join("worker-1/trees");
     assert_eq!(fs::read_dir(&young).expect("a store").count(), first.needed);
-    assert_eq!(fs::read_dir(&trees).expect("trees").count(), 0);
     // What a crash leaves goes; what was whole stays.
     fs::create_dir_all(trees.join("left/root")).expect("a folder");
     grid.workers[0].end(Signal::SIGKILL);

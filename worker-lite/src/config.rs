@@ -310,7 +310,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     }
     sandbox.tell();
     hello.sandbox = sandbox.level().name().to_owned();
-    let trees = trees(&state.folder, &sandbox, typed.blobs)?;
+    let trees = trees(&state.folder, &sandbox, typed.blobs, hello.slots)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.slots.set(hello.slots.into());
     metrics.slots_now.set(hello.slots.into());
@@ -333,7 +333,12 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
 }
 
 /// What tasks of the tree form need, where they can be held.
-fn trees(state: &Path, sandbox: &Sandbox, mib: Option<u64>) -> Result<Option<Arc<Trees>>, String> {
+fn trees(
+    state: &Path,
+    sandbox: &Sandbox,
+    mib: Option<u64>,
+    slots: u32,
+) -> Result<Option<Arc<Trees>>, String> {
     let bytes_max = match mib {
         Some(mib) => mib.saturating_mul(1 << 20),
         None => store::bytes_max_default(state),
@@ -341,7 +346,8 @@ fn trees(state: &Path, sandbox: &Sandbox, mib: Option<u64>) -> Result<Option<Arc
     if sandbox.level() != SandboxLevel::Full || bytes_max == 0 {
         return Ok(None);
     }
-    let trees = Trees::open(state, bytes_max);
+    // One for each task that may be here, and one for a second compiler.
+    let trees = Trees::open(state, bytes_max, slots as usize + 2);
     let trees = trees.map_err(|error| format!("{}: {error}", state.display()))?;
     Ok(Some(Arc::new(trees)))
 }

@@ -196,6 +196,15 @@ impl Layout {
         path.ancestors().all(known)
     }
 
+    /// Whether a folder at `path` is there without a task.
+    pub fn has_folder(&self, path: &Path) -> bool {
+        let entry = self.entries.get(path);
+        matches!(
+            entry,
+            Some(Entry::Folder | Entry::Tree(_) | Entry::Spare(_))
+        )
+    }
+
     /// Paths of what a task may have in its own way.
     pub fn yielding(&self) -> impl Iterator<Item = &Path> {
         let yields = |entry: &Entry| matches!(entry, Entry::Mark | Entry::Spare(_));

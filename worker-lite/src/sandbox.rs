@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::Pid;
 
@@ -168,7 +169,7 @@ pub struct Launch<'a> {
     /// Below the folder's root; in the tree form, absolute.
     pub directory: &'a Path,
     /// The task's files, in the tree form.
-    pub tree: Option<&'a Tree>,
+    pub tree: Option<&'a Tree<'a>>,
     /// Of each process.
     pub confines: Confines,
     /// Whom it runs as, if not us; set by [`Sandbox::start`].
@@ -485,7 +486,11 @@ impl Sandbox {
     ///
     /// # Errors
     /// One of them is not there.
-    pub fn in_place<T>(&self, files: &[PathBuf], see: impl FnOnce(&Layout) -> T) -> io::Result<T> {
+    pub fn in_place<T>(
+        &self,
+        files: &[PathBuf],
+        see: impl FnOnce(&Arc<Layout>) -> T,
+    ) -> io::Result<T> {
         Ok(see(self.roots.in_place_of(files)?.layout()))
     }
 }
@@ -534,7 +539,7 @@ impl Sandbox {
     pub fn in_place<T>(
         &self,
         _files: &[PathBuf],
-        _see: impl FnOnce(&Layout) -> T,
+        _see: impl FnOnce(&Arc<Layout>) -> T,
     ) -> io::Result<T> {
         Err(io::ErrorKind::Unsupported.into())
     }

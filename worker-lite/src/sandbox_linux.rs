@@ -56,7 +56,7 @@ const HOSTNAME: &[u8] = b"worker";
 pub struct Root {
     /// Where its folders are; `None`: each task of the tree form has its own.
     skeleton: Option<PathBuf>,
-    layout: Layout,
+    layout: Arc<Layout>,
     mounts: Vec<Mount>,
     filter: Filter,
     processes_max: Option<u64>,
@@ -119,7 +119,7 @@ impl Root {
         let mut root = Root::without_skeleton(layout)?;
         root.skeleton = Some(skeleton.to_path_buf());
         // It is on the disk now, and nobody asks for it here.
-        root.layout = Layout::default();
+        root.layout = Arc::default();
         Ok(root)
     }
 
@@ -142,14 +142,14 @@ impl Root {
         Ok(Root {
             skeleton: None,
             mounts: mounts?.into_iter().flatten().collect(),
-            layout,
+            layout: Arc::new(layout),
             filter: Filter::new(true),
             processes_max: counts_by_namespace().then_some(PROCESSES_MAX),
         })
     }
 
     /// What is where in it.
-    pub fn layout(&self) -> &Layout {
+    pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
 }
@@ -388,7 +388,7 @@ impl Ground {
     }
 
     /// The task's files are the root, and only some folders of it can be written.
-    fn of_tree(tree: &Tree, root: &Root, launch: &Launch<'_>) -> io::Result<Self> {
+    fn of_tree(tree: &Tree<'_>, root: &Root, launch: &Launch<'_>) -> io::Result<Self> {
         let task = launch.folder.path();
         let mut own = Vec::new();
         for name in ["home", "tmp"] {

@@ -270,6 +270,22 @@ impl Shell {
         let idle = |at: &mut Instant| at.elapsed() >= TRIM_AFTER;
         if self.jobs.is_empty() && self.busy.take_if(idle).is_some() {
             machine::trim_memory();
+            self.rest();
+        }
+    }
+
+    /// Clears what the next task could use again, in a thread: the disk may be slow.
+    fn rest(&self) {
+        if let Some(trees) = self.serving.trees.clone() {
+            let rest = move || {
+                trees.rest();
+                machine::trim_memory();
+            };
+            // Without a thread it stays, which is bounded.
+            let _ = thread::Builder::new()
+                .name("trees".into())
+                .stack_size(STACK_BYTES)
+                .spawn(rest);
         }
     }
 

@@ -237,23 +237,23 @@ fn need(setting: &Setting, inputs: impl IntoIterator<Item = usize>) -> Need {
 }
 
 /// Makes the tree of a task: of what is here, and of the rest once it came.
-fn gather(setting: &Setting, folder: &Folder) -> Result<Tree, Failure> {
+fn gather<'a>(setting: &'a Setting, folder: &Folder) -> Result<Tree<'a>, Failure> {
     let (order, compiler) = (&setting.order, &setting.compiler);
     let Some(trees) = setting.trees.as_deref() else {
         return Err(failure(Code::Refused, "the tree form"));
     };
-    let make = |layout: &Layout| Tree::make(trees, &setting.name, order, layout, &folder.root());
+    let make = |layout: &Arc<Layout>| Tree::make(trees, order, layout, &folder.root());
     let made = setting.sandbox.in_place(&compiler.files, make);
     let made = made.map_err(|error| ours("the toolchain's files", &error))?;
-    let tree = made.map_err(|error| match error {
+    let mut tree = made.map_err(|error| match error {
         TreeError::Refused(why) => failure(Code::Refused, why),
         TreeError::Io(error) => ours("the task's tree", &error),
     })?;
-    let lacking = tree.take(trees.store(), order);
+    let lacking = tree.take(order);
     let lacking = lacking.map_err(|error| ours("an input's file", &error))?;
     (setting.lacks)(lacking.len());
     send(setting, Kind::Need(need(setting, lacking.iter().copied())))?;
-    receive_lacking(setting, &tree, trees.store(), lacking)?;
+    receive_lacking(setting, &mut tree, trees.store(), lacking)?;
     let complete = tree.complete(order);
     complete.map_err(|error| ours("an input's file", &error))?;
     Ok(tree)
@@ -263,7 +263,7 @@ fn gather(setting: &Setting, folder: &Folder) -> Result<Tree, Failure> {
 /// one after the other, so that one is open at a time.
 fn receive_lacking(
     setting: &Setting,
-    tree: &Tree,
+    tree: &mut Tree<'_>,
     store: &Store,
     lacking: Vec<usize>,
 ) -> Result<(), Failure> {
@@ -297,7 +297,7 @@ fn receive_lacking(
         sink.push(&chunk.data).map_err(wrong)?;
         if chunk.last {
             let file = sink.finish().map_err(wrong)?;
-            tree.came(store, order, at, &file).map_err(io)?;
+            tree.came(order, at, &file).map_err(io)?;
             tree.first_of(order, at).map(|at| lacking.remove(&at));
         } else {
             open = Some((at, sink));
@@ -373,7 +373,7 @@ fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Fa
     Ok(())
 }
 
-fn compile(setting: &Setting, folder: &Folder, tree: Option<&Tree>) -> Result<Ran, Failure> {
+fn compile(setting: &Setting, folder: &Folder, tree: Option<&Tree<'_>>) -> Result<Ran, Failure> {
     let order = &setting.order;
     let memory_bytes = match setting.memory_bytes {
         0 => u64::MAX,
@@ -440,7 +440,7 @@ fn unexpected(order: &Order, folder: &Folder, directory: &Path) -> Result<Vec<Ve
 fn unexpected_in_tree(
     order: &Order,
     folder: &Folder,
-    tree: &Tree,
+    tree: &Tree<'_>,
 ) -> Result<Vec<Vec<u8>>, Failure> {
     let root = folder.root();
     let known = |name: &Path| {

@@ -1,14 +1,18 @@
 //! The files of a task in the tree form, at the client's own paths: a skeleton of
 //! folders in which inputs are further names of what the store keeps, to be mounted
 //! for reading only; and a folder for each one that outputs are written in, whose
-//! inputs are copies. What a compile can write to is never the store's. Unaware of
-//! mounts and of the link.
+//! inputs are copies. What a compile can write to is never the store's. Skeletons
+//! are used again: the next task has mostly the same headers, and to make a folder
+//! or a file costs a disk much more than to name one. Unaware of mounts and of the
+//! link.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hg_proto::digest::Digest;
 
@@ -27,15 +31,19 @@ const FOLDERS_MAX: usize = 8192;
 pub struct Trees {
     folder: PathBuf,
     store: Store,
+    /// The last one used is the last one here.
+    idle: Mutex<Vec<Skeleton>>,
+    idle_max: usize,
+    made: AtomicU64,
 }
 
 impl Trees {
     /// In the worker's folder `state`, with at most `bytes_max` bytes of contents
-    /// kept. What a crash left is cleared.
+    /// and `idle_max` skeletons kept. What a crash left is cleared.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn open(state: &Path, bytes_max: u64) -> io::Result<Self> {
+    pub fn open(state: &Path, bytes_max: u64, idle_max: usize) -> io::Result<Self> {
         // On one file system: a file has no two names on two.
         let folder = state.join("trees");
         remove_tree(&folder)?;
@@ -43,12 +51,141 @@ impl Trees {
         Ok(Trees {
             folder: folder.canonicalize()?,
             store: Store::open(&state.join("blobs"), bytes_max)?,
+            idle: Mutex::default(),
+            idle_max,
+            made: AtomicU64::new(0),
         })
     }
 
     /// The contents that are kept.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Gives the skeletons up that nobody uses, and their memory.
+    pub fn rest(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Skeleton>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One beside the toolchain of `layout`, but for what is `taken` of it: the one
+    /// that was used last, or an empty one.
+    fn skeleton(&self, layout: &Arc<Layout>, taken: Vec<PathBuf>) -> io::Result<Skeleton> {
+        let suits = |s: &Skeleton| Arc::ptr_eq(&s.layout, layout) && s.taken == taken;
+        let mut idle = self.idle();
+        let at = idle.iter().rposition(suits);
+        if let Some(skeleton) = at.map(|at| idle.remove(at)) {
+            return Ok(skeleton);
+        }
+        drop(idle);
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        Skeleton::new(self.folder.join(number.to_string()), layout, taken)
+    }
+
+    fn give_back(&self, skeleton: Skeleton) {
+        let mut idle = self.idle();
+        idle.push(skeleton);
+        let too_many = idle.len() > self.idle_max;
+        let oldest = too_many.then(|| idle.remove(0));
+        // Without the lock: that takes a while.
+        drop(idle);
+        drop(oldest);
+    }
+}
+
+/// An input in a skeleton.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Placed {
+    digest: Digest,
+    /// A file of its own: another input has the same content.
+    alone: bool,
+}
+
+/// Folders with the files of the last task that used it; gone when dropped.
+#[derive(Debug)]
+struct Skeleton {
+    folder: PathBuf,
+    layout: Arc<Layout>,
+    taken: Vec<PathBuf>,
+    /// Those that are not the toolchain's too.
+    folders: BTreeSet<PathBuf>,
+    files: BTreeMap<PathBuf, Placed>,
+}
+
+impl Skeleton {
+    fn new(folder: PathBuf, layout: &Arc<Layout>, taken: Vec<PathBuf>) -> io::Result<Self> {
+        make_private(&folder)?;
+        let skeleton = Skeleton {
+            folder,
+            layout: layout.clone(),
+            taken,
+            folders: BTreeSet::new(),
+            files: BTreeMap::new(),
+        };
+        fs::create_dir(skeleton.place())?;
+        fs::create_dir(skeleton.inbox())?;
+        layout.write_without(&skeleton.root(), &skeleton.taken)?;
+        for name in ["home", "tmp"] {
+            open_folder(&below(&skeleton.root(), &Path::new(TASK).join(name)))?;
+        }
+        Ok(skeleton)
+    }
+
+    fn place(&self) -> PathBuf {
+        self.folder.join("at")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.join("root")
+    }
+
+    fn inbox(&self) -> PathBuf {
+        self.folder.join("in")
+    }
+
+    /// Leaves what is in `files`, and makes exactly these `folders`.
+    fn become_of(
+        &mut self,
+        files: &BTreeMap<PathBuf, Placed>,
+        mut folders: BTreeSet<PathBuf>,
+    ) -> io::Result<()> {
+        let root = self.root();
+        for entry in fs::read_dir(self.inbox())? {
+            fs::remove_file(entry?.path())?;
+        }
+        let layout = &self.layout;
+        let is_its_own = |path: &PathBuf| !layout.has_folder(path) || self.taken.contains(path);
+        folders.retain(is_its_own);
+        let is_stale = |path: &PathBuf, placed: &mut Placed| files.get(path) != Some(placed);
+        for (path, _) in self.files.extract_if(.., is_stale) {
+            fs::remove_file(below(&root, &path))?;
+        }
+        let empty: Vec<&PathBuf> = self.folders.difference(&folders).collect();
+        for path in empty.into_iter().rev() {
+            fs::remove_dir(below(&root, path))?;
+        }
+        for path in folders.difference(&self.folders) {
+            open_folder(&below(&root, path))?;
+        }
+        self.folders = folders;
+        Ok(())
+    }
+}
+
+impl Drop for Skeleton {
+    fn drop(&mut self) {
+        // No compile could write in it: there are no traps in it.
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let path = self.folder.display();
+                log::line(Level::Warn, format_args!("{path}: {error}"));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -87,71 +224,65 @@ pub struct Bind {
     pub writable: bool,
 }
 
-/// One task's; gone when dropped.
+/// One task's; its skeleton goes back when it is dropped.
 #[derive(Debug)]
-pub struct Tree {
-    folder: PathBuf,
+pub struct Tree<'a> {
+    trees: &'a Trees,
+    /// Until it is dropped.
+    skeleton: Option<Skeleton>,
+    /// All inputs are where they should be.
+    whole: bool,
     /// The folder of all writable ones, each by its number.
     scratch: PathBuf,
     /// Their paths in the root. Sorted: outer ones first.
     writable: Vec<PathBuf>,
     binds: Vec<Bind>,
-    /// This machine's own folders in which the task has something instead.
-    taken: Vec<PathBuf>,
     /// Inputs in writable folders.
     copied: BTreeSet<PathBuf>,
     /// By content: the first input that has it.
     first: HashMap<Digest, usize>,
 }
 
-impl Tree {
+impl<'a> Tree<'a> {
     /// Makes all folders of `order`, beside a toolchain that is laid out like
-    /// `layout`; the writable ones in `scratch`, which is empty. No input is there
-    /// yet. `name` is the task's.
+    /// `layout`; the writable ones in `scratch`, which is empty.
     ///
     /// # Errors
     /// See [`TreeError`].
     pub fn make(
-        trees: &Trees,
-        name: &str,
+        trees: &'a Trees,
         order: &Order,
-        layout: &Layout,
+        layout: &Arc<Layout>,
         scratch: &Path,
     ) -> Result<Self, TreeError> {
         let (folders, writable) = plan(order, layout).map_err(TreeError::Refused)?;
         let is_taken = |path: &&Path| order.inputs.iter().any(|i| i.path.starts_with(path));
+        let taken = layout.yielding().filter(is_taken).map(Path::to_path_buf);
         let mut tree = Tree {
-            folder: trees.folder.join(name),
+            trees,
+            skeleton: Some(trees.skeleton(layout, taken.collect())?),
+            whole: false,
             scratch: scratch.to_path_buf(),
             writable: writable.into_iter().collect(),
             binds: Vec::new(),
-            taken: layout
-                .yielding()
-                .filter(is_taken)
-                .map(Path::to_path_buf)
-                .collect(),
             copied: BTreeSet::new(),
             first: HashMap::new(),
         };
+        let mut files = BTreeMap::new();
         for (at, input) in order.inputs.iter().enumerate() {
-            tree.first.entry(input.digest).or_insert(at);
+            let first = *tree.first.entry(input.digest).or_insert(at);
             if tree.writable_of(&input.path).is_some() {
                 tree.copied.insert(input.path.clone());
-            }
-        }
-        make_private(&tree.folder)?;
-        fs::create_dir(tree.place())?;
-        fs::create_dir(tree.inbox())?;
-        let skeleton = tree.skeleton();
-        layout.write_without(&skeleton, &tree.taken)?;
-        let own = ["home", "tmp"].map(|name| Path::new(TASK).join(name));
-        for path in folders.iter().chain(&own) {
-            match open_folder(&below(&skeleton, path)) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other?,
+            } else {
+                let placed = Placed {
+                    digest: input.digest,
+                    alone: first != at,
+                };
+                files.insert(input.path.clone(), placed);
             }
         }
         tree.bind(&folders, layout)?;
+        tree.own_mut().become_of(&files, folders)?;
         Ok(tree)
     }
 
@@ -185,14 +316,22 @@ impl Tree {
         Ok(())
     }
 
+    fn own(&self) -> &Skeleton {
+        self.skeleton.as_ref().expect("a tree that is not dropped")
+    }
+
+    fn own_mut(&mut self) -> &mut Skeleton {
+        self.skeleton.as_mut().expect("a tree that is not dropped")
+    }
+
     /// Where the root is to be mounted.
     pub fn place(&self) -> PathBuf {
-        self.folder.join("at")
+        self.own().place()
     }
 
     /// What is to be mounted there, for reading only.
     pub fn skeleton(&self) -> PathBuf {
-        self.folder.join("root")
+        self.own().root()
     }
 
     /// What is to be mounted in it, in this order.
@@ -202,11 +341,7 @@ impl Tree {
 
     /// Whether the task has something of its own in a folder that would yield to it.
     pub fn has_below(&self, path: &Path) -> bool {
-        self.taken.iter().any(|taken| taken == path)
-    }
-
-    fn inbox(&self) -> PathBuf {
-        self.folder.join("in")
+        self.own().taken.iter().any(|taken| taken == path)
     }
 
     /// Where a path of a writable folder lies on this machine; `None`: it is in none.
@@ -236,25 +371,45 @@ impl Tree {
     /// its own place if that can only be read.
     fn file_of(&self, at: usize, input: &Input) -> PathBuf {
         match self.copied.contains(&input.path) {
-            true => self.inbox().join(at.to_string()),
+            true => self.own().inbox().join(at.to_string()),
             false => below(&self.skeleton(), &input.path),
         }
     }
 
-    /// Takes what the store has. The numbers of inputs that are lacking, each
-    /// content once.
+    /// Takes what the store has, and the skeleton has not. The numbers of inputs that
+    /// are lacking, each content once.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn take(&self, store: &Store, order: &Order) -> io::Result<Vec<usize>> {
+    pub fn take(&mut self, order: &Order) -> io::Result<Vec<usize>> {
         let mut lacking = Vec::new();
         for (at, input) in order.inputs.iter().enumerate() {
-            let is_first = self.first.get(&input.digest) == Some(&at);
-            if is_first && !store.take(input.digest, input.size, &self.file_of(at, input))? {
-                lacking.push(at);
+            if self.first.get(&input.digest) != Some(&at)
+                || self.own().files.contains_key(&input.path)
+            {
+                continue;
+            }
+            match self
+                .trees
+                .store
+                .take(input.digest, input.size, &self.file_of(at, input))?
+            {
+                true => self.placed(at, input),
+                false => lacking.push(at),
             }
         }
         Ok(lacking)
+    }
+
+    /// An input is in the skeleton now, if its place is there.
+    fn placed(&mut self, at: usize, input: &Input) {
+        if !self.copied.contains(&input.path) {
+            let placed = Placed {
+                digest: input.digest,
+                alone: self.first.get(&input.digest) != Some(&at),
+            };
+            self.own_mut().files.insert(input.path.clone(), placed);
+        }
     }
 
     /// The first input that has the same content as input number `at`.
@@ -283,12 +438,14 @@ impl Tree {
     ///
     /// # Errors
     /// The file system says no.
-    pub fn came(&self, store: &Store, order: &Order, at: usize, file: &File) -> io::Result<()> {
-        let input = &order.inputs[at];
-        let first = self.first.get(&input.digest).copied().unwrap_or(at);
+    pub fn came(&mut self, order: &Order, at: usize, file: &File) -> io::Result<()> {
+        let first = self.first_of(order, at).unwrap_or(at);
+        let input = &order.inputs[first];
         store::settle(file)?;
-        let path = self.file_of(first, &order.inputs[first]);
-        store.keep(input.digest, input.size, &path)
+        let path = self.file_of(first, input);
+        self.trees.store.keep(input.digest, input.size, &path)?;
+        self.placed(first, input);
+        Ok(())
     }
 
     /// Every content is there: puts copies where they belong. Two inputs with one
@@ -296,26 +453,29 @@ impl Tree {
     ///
     /// # Errors
     /// The file system says no.
-    pub fn complete(&self, order: &Order) -> io::Result<()> {
+    pub fn complete(&mut self, order: &Order) -> io::Result<()> {
         for (at, input) in order.inputs.iter().enumerate() {
-            let first = self.first.get(&input.digest).copied().unwrap_or(at);
+            let first = self.first_of(order, at).unwrap_or(at);
             let from = self.file_of(first, &order.inputs[first]);
             match self.writable_of(&input.path) {
                 Some(to) => store::copy(&from, &to)?,
-                None if first != at => store::copy(&from, &below(&self.skeleton(), &input.path))?,
-                None => {}
+                None if self.own().files.contains_key(&input.path) => {}
+                None => {
+                    store::copy(&from, &below(&self.skeleton(), &input.path))?;
+                    self.placed(at, input);
+                }
             }
         }
+        self.whole = true;
         Ok(())
     }
 }
 
-impl Drop for Tree {
+impl Drop for Tree<'_> {
     fn drop(&mut self) {
-        // No compile could write in it: there are no traps in it.
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            let path = self.folder.display();
-            log::line(Level::Warn, format_args!("{path}: {error}"));
+        // What is in one that failed half-way nobody knows.
+        if let Some(skeleton) = self.skeleton.take().filter(|_| self.whole) {
+            self.trees.give_back(skeleton);
         }
     }
 }
@@ -373,7 +533,7 @@ mod tests {
     struct Bench {
         place: tempfile::TempDir,
         trees: Trees,
-        layout: Layout,
+        layout: Arc<Layout>,
     }
 
     impl Bench {
@@ -384,8 +544,8 @@ mod tests {
             fs::create_dir_all(here.join("tool/bin")).unwrap();
             fs::write(here.join("tool/bin/cc"), "").unwrap();
             Bench {
-                trees: Trees::open(&here.join("state"), 1 << 20).unwrap(),
-                layout: Layout::in_place(&[here.join("tool/bin/cc")]).unwrap(),
+                trees: Trees::open(&here.join("state"), 1 << 20, 2).unwrap(),
+                layout: Arc::new(Layout::in_place(&[here.join("tool/bin/cc")]).unwrap()),
                 place,
             }
         }
@@ -394,21 +554,20 @@ mod tests {
             self.place.path().canonicalize().unwrap()
         }
 
-        fn make(&self, order: &Order) -> Result<Tree, TreeError> {
+        fn make(&self, order: &Order) -> Result<Tree<'_>, TreeError> {
             let scratch = self.here().join("scratch");
             let _ = fs::remove_dir_all(&scratch);
             fs::create_dir(&scratch).unwrap();
-            Tree::make(&self.trees, "task", order, &self.layout, &scratch)
+            Tree::make(&self.trees, order, &self.layout, &scratch)
         }
 
-        fn gather(&self, tree: &Tree, order: &Order, contents: &[&str]) -> Vec<usize> {
-            let store = self.trees.store();
-            let lacking = tree.take(store, order).unwrap();
+        fn gather(&self, tree: &mut Tree<'_>, order: &Order, contents: &[&str]) -> Vec<usize> {
+            let lacking = tree.take(order).unwrap();
             for &at in &lacking {
                 let mut sink = tree.sink(order, at).unwrap();
                 sink.push(contents[at].as_bytes()).unwrap();
                 let file = sink.finish().unwrap();
-                tree.came(store, order, at, &file).unwrap();
+                tree.came(order, at, &file).unwrap();
             }
             tree.complete(order).unwrap();
             lacking
@@ -465,9 +624,9 @@ mod tests {
         ];
         let contents = inputs.map(|(_, content)| content);
         let order = order("/w", "/w/in.o", &inputs, &["/w/empty/deep", "/opt"]);
-        for round in 0..2 {
-            let tree = bench.make(&order).unwrap();
-            let lacking = bench.gather(&tree, &order, &contents);
+        for round in 0..3 {
+            let mut tree = bench.make(&order).unwrap();
+            let lacking = bench.gather(&mut tree, &order, &contents);
             assert_eq!(lacking, if round == 0 { vec![0, 1, 2, 4] } else { vec![] });
             let (skeleton, scratch) = (tree.skeleton(), bench.here().join("scratch/0"));
             for (path, content) in inputs {
@@ -502,10 +661,113 @@ mod tests {
             assert_eq!(tree.path_of(Path::new("0/x/y")), Path::new("/w/x/y"));
             assert!(tree.is_copied(Path::new("/w/same.h")));
             assert!(!tree.is_copied(Path::new("/w/inner/same.h")));
-            let folder = tree.folder.clone();
+            let folder = tree.own().folder.clone();
             drop(tree);
-            assert!(!folder.exists());
+            assert!(folder.exists());
+            if round == 1 {
+                bench.trees.rest();
+                assert!(!folder.exists());
+            }
         }
+    }
+
+    /// Everything below `folder`, and what files hold.
+    fn all(folder: &Path) -> BTreeMap<PathBuf, Option<String>> {
+        let mut found = BTreeMap::new();
+        let mut open = vec![folder.to_path_buf()];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let content = path.is_file().then(|| fs::read_to_string(&path).unwrap());
+                found.insert(path.clone(), content);
+                if path.is_dir() {
+                    open.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_skeleton_that_is_used_again_has_nothing_of_the_last_task() {
+        let bench = Bench::new();
+        let tasks: [(&[(&str, &str)], &[&str]); 6] = [
+            (
+                &[("/w/in.c", "1"), ("/i/a.h", "a"), ("/i/sub/b.h", "b")],
+                &["/x/y"],
+            ),
+            (&[("/w/in.c", "2"), ("/i/a.h", "a"), ("/i/c.h", "b")], &[]),
+            // A file in place of a folder, and one that is alone now.
+            (
+                &[
+                    ("/w/in.c", "3"),
+                    ("/i/a.h", "b"),
+                    ("/i/sub", "b"),
+                    ("/i/c.h", "b"),
+                ],
+                &[],
+            ),
+            (
+                &[
+                    ("/w/in.c", "3"),
+                    ("/i/c.h", "b"),
+                    ("/i/a.h", "b"),
+                    ("/i/sub/d.h", "b"),
+                ],
+                &[],
+            ),
+            (
+                &[("/w/in.c", "3"), ("/w/a.h", "b"), ("/i/c.h", "b")],
+                &["/i/sub"],
+            ),
+            (&[("/w/in.c", "3"), ("/i/c.h", "b")], &["/x", "/w/x"]),
+        ];
+        let mut folders = BTreeSet::new();
+        for (inputs, inner) in tasks {
+            let contents: Vec<&str> = inputs.iter().map(|(_, content)| *content).collect();
+            let order = order("/w", "/w/in.o", inputs, inner);
+            let mut tree = bench.make(&order).unwrap();
+            bench.gather(&mut tree, &order, &contents);
+            folders.insert(tree.own().folder.clone());
+            // As a fresh worker would have it.
+            let fresh = Bench {
+                layout: bench.layout.clone(),
+                ..Bench::new()
+            };
+            let mut other = fresh.make(&order).unwrap();
+            fresh.gather(&mut other, &order, &contents);
+            let relative = |root: PathBuf| {
+                let all = all(&root).into_iter();
+                let all = all.map(|(path, c)| (path.strip_prefix(&root).unwrap().to_path_buf(), c));
+                all.collect::<Vec<_>>()
+            };
+            assert_eq!(relative(tree.skeleton()), relative(other.skeleton()));
+            let mut inodes = BTreeSet::new();
+            for input in &order.inputs {
+                let path = tree.writable_of(&input.path);
+                let path = path.unwrap_or_else(|| below(&tree.skeleton(), &input.path));
+                assert!(
+                    inodes.insert(fs::metadata(path).unwrap().ino()),
+                    "{input:?}"
+                );
+            }
+        }
+        assert_eq!(folders.len(), 1);
+    }
+
+    #[test]
+    fn idle_skeletons_have_a_bound() {
+        let bench = Bench::new();
+        let order = order("/w", "/w/in.o", &[("/w/in.c", "source")], &[]);
+        let make = || {
+            let mut tree = bench.make(&order).unwrap();
+            bench.gather(&mut tree, &order, &["source"]);
+            tree
+        };
+        let many: Vec<Tree<'_>> = (0..5).map(|_| make()).collect();
+        assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 5);
+        drop(many);
+        assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 2);
     }
 
     #[test]
@@ -588,20 +850,20 @@ mod tests {
     fn a_content_that_is_wrong_is_not_kept() {
         let bench = Bench::new();
         let order = order("/w", "/w/in.o", &[("/w/in.c", "source")], &[]);
-        let tree = bench.make(&order).unwrap();
-        let store = bench.trees.store();
-        assert_eq!(tree.take(store, &order).unwrap(), [0]);
+        let mut tree = bench.make(&order).unwrap();
+        assert_eq!(tree.take(&order).unwrap(), [0]);
         let mut sink = tree.sink(&order, 0).unwrap();
         sink.push(b"sOurce").unwrap();
         assert!(sink.finish().is_err());
         drop(tree);
-        let tree = bench.make(&order).unwrap();
-        assert_eq!(tree.take(store, &order).unwrap(), [0]);
+        assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 0);
+        let mut tree = bench.make(&order).unwrap();
+        assert_eq!(tree.take(&order).unwrap(), [0]);
         // Half of it, and then a crash.
         let mut sink = tree.sink(&order, 0).unwrap();
         sink.push(b"sou").unwrap();
         std::mem::forget(tree);
-        let trees = Trees::open(&bench.here().join("state"), 1 << 20).unwrap();
+        let trees = Trees::open(&bench.here().join("state"), 1 << 20, 2).unwrap();
         assert_eq!(fs::read_dir(&trees.folder).unwrap().count(), 0);
         let mut file = File::create_new(bench.here().join("x")).unwrap();
         file.write_all(b"source").unwrap();

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hg_coord::dial;
@@ -229,7 +230,7 @@ fn what_is_kept_for_all_no_compile_can_change() {
         return;
     };
     let state = tasks.parent().expect("a state");
-    let trees = Trees::open(state, 1 << 20).expect("a store");
+    let trees = Trees::open(state, 1 << 20, 1).expect("a store");
     let contents = ["source", "beside", "inner", "system", "deep"];
     let paths = [
         "/w/in.c",
@@ -263,17 +264,16 @@ fn what_is_kept_for_all_no_compile_can_change() {
     files.push(program.clone());
     for round in 0..3 {
         let folder = Folder::create(&tasks, "spoil").expect("a folder");
-        let make = |layout: &Layout| Tree::make(&trees, "spoil", &order, layout, &folder.root());
+        let make = |layout: &Arc<Layout>| Tree::make(&trees, &order, layout, &folder.root());
         let tree = sandbox.in_place(&files, make).expect("its files");
-        let tree = tree.expect("a tree");
-        let store = trees.store();
-        let lacking = tree.take(store, &order).expect("a store");
+        let mut tree = tree.expect("a tree");
+        let lacking = tree.take(&order).expect("a store");
         assert_eq!(lacking.len(), if round == 0 { contents.len() } else { 0 });
         for at in lacking {
             let mut sink = tree.sink(&order, at).expect("a file");
             sink.push(contents[at].as_bytes()).expect("its content");
             let file = sink.finish().expect("all of it");
-            tree.came(store, &order, at, &file).expect("a store");
+            tree.came(&order, at, &file).expect("a store");
         }
         tree.complete(&order).expect("copies");
         let spoil = |paths: &[&str]| {
