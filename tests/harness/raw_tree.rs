@@ -197,8 +197,11 @@ impl RawClient {
         let mut client = client.expect("a connection");
         // Answers are not read while the link is full: room for all that is sent.
         let (requests, stream) = tokio::sync::mpsc::unbounded_channel();
-        let send = |kind| requests.send(SubmitRequest { kind: Some(kind) });
-        send(submit_request::Kind::Task(task.task.clone())).expect("a stream");
+        let send = |kind| {
+            let sent = requests.send(SubmitRequest { kind: Some(kind) });
+            sent.expect("a stream");
+        };
+        send(submit_request::Kind::Task(task.task.clone()));
         let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(stream);
         let answers = client.submit_task(stream).await;
         let mut answers = answers.expect("answers").into_inner();
@@ -214,7 +217,7 @@ impl RawClient {
                         let at = at.expect("a digest of the task's");
                         sent_bytes += task.contents[at].len();
                         for chunk in chunks(need.attempt, at as u32, &task.contents[at]) {
-                            send(submit_request::Kind::Chunk(chunk)).expect("a stream");
+                            send(submit_request::Kind::Chunk(chunk));
                         }
                     }
                 }
