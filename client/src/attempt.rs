@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hg_proto::args::Reason;
 use hg_proto::limits::COMPILE_MS_DEFAULT;
-use hg_proto::toolchain::Family;
 use hg_proto::v1::{Failure, TaskResult, failure::Code};
 
 /// Connecting, which the kernel at the other end answers.
@@ -33,6 +32,11 @@ pub fn down_memo(times: u32) -> Duration {
 /// How long a toolchain that no worker has is not asked for again.
 pub fn toolchain_memo(_times: u32) -> Duration {
     Duration::from_secs(5)
+}
+
+/// How long the tree form is left alone on a grid where no worker takes it.
+pub fn tree_memo(times: u32) -> Duration {
+    Duration::from_secs(10 << times.clamp(1, 3) >> 1)
 }
 
 /// How long compiles run on idle cores here, all of them, when the grid was no
@@ -100,6 +104,17 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
     }
 }
 
+/// What a compiler may say on a worker, for it to stand for what it says here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Says {
+    /// Nothing.
+    Nothing,
+    /// Whatever it likes: it quotes the text that it was given.
+    Anything,
+    /// What it says of the files; the driver and the assembler have other names there.
+    OfFiles,
+}
+
 /// Whether `result` may stand for what the local compiler would have given.
 ///
 /// Only a compile that went well does: a failed one is repeated here, which
@@ -107,7 +122,7 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
 ///
 /// # Errors
 /// Why the compiler runs here after all.
-pub fn accept(result: &TaskResult, family: Family, output: &[u8]) -> Result<(), Reason> {
+pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<(), Reason> {
     let reason = |code, detail: String| Err(Reason { code, detail });
     if result.signal != 0 {
         return reason("remote-failed", format!("signal {}", result.signal));
@@ -118,25 +133,54 @@ pub fn accept(result: &TaskResult, family: Family, output: &[u8]) -> Result<(), 
     if result.truncated {
         return reason("remote-diagnostics", "too long".into());
     }
-    // gcc quotes source lines from files, which the worker has not got; clang
-    // quotes them from the text it compiles.
-    if !result.stdout.is_empty() || (family == Family::Gcc && !result.stderr.is_empty()) {
+    let said = match says {
+        Says::Nothing => result.stderr.is_empty(),
+        Says::Anything => true,
+        Says::OfFiles => result.stderr.is_empty() || is_of_files(&result.stderr),
+    };
+    if !result.stdout.is_empty() || !said {
         return reason("remote-diagnostics", String::new());
     }
     if let Some(name) = result.unexpected.first() {
         let name = String::from_utf8_lossy(name).into_owned();
         return reason("extra-output", name);
     }
-    if result.outputs.len() != 1 || result.outputs[0].path != output {
+    if !result.outputs.iter().map(|output| &output.path).eq(outputs) {
         return reason("missing-output", String::new());
     }
     Ok(())
+}
+
+/// Whether nobody speaks in its own name: `gcc: warning: ...` is `cc: ...` where it was
+/// called that, and the assembler names a file that is never called the same twice.
+fn is_of_files(stderr: &[u8]) -> bool {
+    let of_files = |line: &[u8]| {
+        let line = String::from_utf8_lossy(line);
+        let Some((speaker, words)) = line.split_once(": ") else {
+            return true;
+        };
+        let kinds = [
+            "warning: ",
+            "error: ",
+            "note: ",
+            "fatal error: ",
+            "Assembler",
+        ];
+        let itself = !speaker.contains([':', ' ', '/']) || words.starts_with("Assembler");
+        let proper = matches!(speaker, "cc1" | "cc1plus");
+        proper || !(itself && kinds.iter().any(|kind| words.starts_with(kind)))
+    };
+    stderr.split(|byte| *byte == b'\n').all(of_files)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use hg_proto::v1::Output;
+
+    fn object() -> Vec<Vec<u8>> {
+        vec![b"a.o".to_vec()]
+    }
 
     fn good() -> TaskResult {
         TaskResult {
@@ -150,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_and_silent_success_is_taken() {
-        assert!(accept(&good(), Family::Gcc, b"a.o").is_ok());
+        assert!(accept(&good(), Says::Nothing, &object()).is_ok());
         let bad = [
             TaskResult {
                 exit_code: 1,
@@ -182,14 +226,46 @@ mod tests {
             },
         ];
         for result in bad {
-            assert!(accept(&result, Family::Gcc, b"a.o").is_err(), "{result:?}");
+            assert!(
+                accept(&result, Says::Nothing, &object()).is_err(),
+                "{result:?}"
+            );
         }
         let warned = TaskResult {
             stderr: b"w".to_vec(),
             ..good()
         };
-        assert!(accept(&warned, Family::Clang, b"a.o").is_ok());
-        assert!(accept(&good(), Family::Clang, b"b.o").is_err());
+        assert!(accept(&warned, Says::Anything, &object()).is_ok());
+        assert!(accept(&good(), Says::Anything, &[b"b.o".to_vec()]).is_err());
+        let both = [b"a.o".to_vec(), b"a.d".to_vec()];
+        assert!(accept(&good(), Says::Anything, &both).is_err());
+    }
+
+    #[test]
+    fn only_what_is_said_of_files_is_the_same_elsewhere() {
+        let taken = |stderr: &str| {
+            let result = TaskResult {
+                stderr: stderr.into(),
+                ..good()
+            };
+            accept(&result, Says::OfFiles, &object()).is_ok()
+        };
+        for same in [
+            "",
+            "a.c: In function 'f':\na.c:1:2: warning: x [-Wx]\n    1 | warning: x\n",
+            "In file included from a.c:1:\nb.h:1:1: note: y\n1 warning generated.\n",
+            "cc1: warning: x\ncc1plus: warning: y\n",
+        ] {
+            assert!(taken(same), "{same}");
+        }
+        for other in [
+            "gcc: warning: x\n",
+            "a.c:1:2: warning: x\nclang: warning: argument unused\n",
+            "/tmp/ccXb12.s: Assembler messages:\n/tmp/ccXb12.s:1: Warning: x\n",
+            "{standard input}: Assembler messages:\n",
+        ] {
+            assert!(!taken(other), "{other}");
+        }
     }
 
     #[test]

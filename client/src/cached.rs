@@ -14,7 +14,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use crate::answer::{Answer, Output};
 use crate::cache::{Cache, Trouble};
 use crate::capture::{self, Said};
-use crate::closure::{self, COMPUTED_QUESTION, Listed};
+use crate::closure::{self, COMPUTED_QUESTION, Folders, Listed};
 use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
 use crate::day_log::Event;
@@ -160,23 +160,7 @@ fn refuse(found: &Found, plan: &Plan) -> Result<(), Reason> {
     if os::file_size_limit() {
         return Err(Reason::new("file-size-limit", b""));
     }
-    let clang = plan.dialect.family == Family::Clang;
-    for word in plan.compile.arguments.iter().flat_map(|a| &a.words) {
-        // Includes are looked for beside all files above, too.
-        let ms = word.starts_with(b"-fms-compat") || word.starts_with(b"-fmsc-version");
-        // clang looks for folders there without a word.
-        let roots = [
-            &b"--sysroot"[..],
-            b"-isysroot",
-            b"--gcc-toolchain",
-            b"-resource-dir",
-        ];
-        let root = clang && roots.iter().any(|root| word.starts_with(root));
-        if ms || root {
-            return Err(Reason::new("search-path", word));
-        }
-    }
-    Ok(())
+    search::refuse(&plan.compile, plan.dialect)
 }
 
 /// The base folder, if that is what we are below.
@@ -274,6 +258,7 @@ impl Keeper {
                     dependencies: dependencies.map(Output::keep),
                     stderr: Vec::new(),
                     listed: text.listed.clone(),
+                    closure: None,
                     compile_ms: answer.compile_ms,
                 },
             );
@@ -310,6 +295,7 @@ impl Keeper {
                         dependencies,
                         stderr: said.stderr.clone(),
                         listed: list.read(plan),
+                        closure: None,
                         compile_ms: began.elapsed().as_millis() as u64,
                     },
                 ),
@@ -364,7 +350,11 @@ impl Keeper {
             text: text.as_ref(),
         };
         let basis = lookup::basis(found, &self.toolchain);
-        let folders = search::folders(found, &plan.compile, &basis, self.memo.as_deref())?;
+        let memo = self.memo.as_deref();
+        let folders = match made.result.closure {
+            Some(_) => Folders::default(),
+            None => search::folders(found, &plan.compile, &basis, memo)?,
+        };
         store::store(
             &self.lookup,
             &plan.compile,

@@ -11,7 +11,7 @@ use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
 use crate::hazards;
-use crate::manifest::{ABSENT, FileFact, FolderFact, join, state_of};
+use crate::manifest::{FileFact, FolderFact, join, state_of};
 use crate::os;
 use crate::scan::{self, Header};
 use crate::watch::Watch;
@@ -20,6 +20,8 @@ use crate::watch::Watch;
 const FILES_MAX: usize = 20_000;
 /// Bytes of all files of one compile.
 const BYTES_MAX: u64 = 512 << 20;
+/// Names that are looked for in a folder one by one before all of it is listed.
+const FEW_NAMES: usize = 4;
 /// Names that were looked for.
 const NAMES_MAX: usize = 200_000;
 
@@ -36,6 +38,8 @@ pub struct Folders {
     pub angled: Vec<Vec<u8>>,
     /// Left out by the compiler, for now: not there, or there twice.
     pub left_out: Vec<Vec<u8>>,
+    /// Of gccs, whose headers clang takes.
+    pub installations: Vec<Vec<u8>>,
 }
 
 /// Headers that the compiler itself says it read.
@@ -69,6 +73,10 @@ pub struct Question<'a> {
     pub shortened: bool,
     /// Its assembler text was looked at, and reads no file.
     pub plain_assembler: bool,
+    /// Another machine compiles, which has the files that are found, each at its own
+    /// path, and nothing else: what can't be the same there is refused, and what the
+    /// files hold is kept.
+    pub in_place: bool,
     /// When the compile began: nothing may be younger.
     pub began_ns: i64,
     /// Folders that were watched since.
@@ -76,12 +84,23 @@ pub struct Question<'a> {
 }
 
 /// The facts under which a compile's result holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Closure {
     /// The source first.
     pub files: Vec<FileFact>,
     /// In order of their paths.
     pub folders: Vec<FolderFact>,
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub struct Text {
+    /// As the compiler would spell it.
+    pub path: Vec<u8>,
+    /// What it holds.
+    pub text: Vec<u8>,
+    /// Taken after reading.
+    pub stat: Stat,
 }
 
 fn reason(code: &'static str, detail: &[u8]) -> Reason {
@@ -93,6 +112,14 @@ fn reason(code: &'static str, detail: &[u8]) -> Reason {
 /// # Errors
 /// Why the result can't be kept.
 pub fn gather(question: &Question<'_>) -> Result<Closure, Reason> {
+    gather_with_texts(question).map(|(closure, _)| closure)
+}
+
+/// Follows the source, and says what was read, each file once.
+///
+/// # Errors
+/// Why the result can't be kept.
+pub fn gather_with_texts(question: &Question<'_>) -> Result<(Closure, Vec<Text>), Reason> {
     let mut walk = Walk::new(question)?;
     walk.follow()?;
     walk.finish()
@@ -115,6 +142,10 @@ struct Walk<'a> {
     linked: HashSet<Vec<u8>>,
     bytes: u64,
     computed: bool,
+    /// Files that include what a macro stands for, and the macro.
+    named: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Something is included whose name is put together.
+    pasted: bool,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
     imports: bool,
@@ -151,6 +182,8 @@ impl<'a> Walk<'a> {
             linked: HashSet::new(),
             bytes: 0,
             computed: false,
+            named: Vec::new(),
+            pasted: false,
             opaque: None,
             imports: false,
             unread: Vec::new(),
@@ -162,6 +195,11 @@ impl<'a> Walk<'a> {
     }
 
     fn follow(&mut self) -> Result<(), Reason> {
+        if self.question.in_place {
+            let source = self.question.source;
+            let seen = self.looks.at(source);
+            self.note(source, seen)?;
+        }
         for Header { name, quoted } in &self.question.forced {
             // Looked for in the working directory, then like any other.
             self.header(b".", name, *quoted, false)?;
@@ -176,11 +214,58 @@ impl<'a> Walk<'a> {
         for path in self.question.responses {
             self.extra(path)?;
         }
-        self.unexplained()?;
+        match self.question.listed.paths.is_empty() && self.question.in_place {
+            true => self.follow_names()?,
+            false => self.unexplained()?,
+        }
         while let Some(path) = self.queue.pop_front() {
             self.file(path)?;
         }
         self.follow_askers()
+    }
+
+    /// Headers that macros name, whatever defines these: those that nothing
+    /// defines can only be errors.
+    fn follow_names(&mut self) -> Result<(), Reason> {
+        let source = self.question.source;
+        loop {
+            if self.pasted {
+                return Err(reason("computed-include", source));
+            }
+            let known = self.read.len();
+            let mut headers = Vec::new();
+            for (path, name) in &self.named {
+                let lost = || reason("computed-include", path);
+                let defined = self
+                    .question
+                    .macros
+                    .iter()
+                    .map(|m| [b"#define ", &m[..]].concat());
+                for text in defined {
+                    headers.push((path, scan::headers_named(&text, name).ok_or_else(lost)?));
+                }
+                for (_, text) in &self.read {
+                    headers.push((path, scan::headers_named(text, name).ok_or_else(lost)?));
+                }
+            }
+            let asked = headers
+                .into_iter()
+                .filter(|(_, headers)| !headers.is_empty());
+            let asked: Vec<(Vec<u8>, Vec<Header>)> = asked
+                .map(|(path, headers)| (path.clone(), headers))
+                .collect();
+            for (path, headers) in asked {
+                for Header { name, quoted } in headers {
+                    self.header(parent(&path), &name, quoted, false)?;
+                }
+            }
+            while let Some(path) = self.queue.pop_front() {
+                self.file(path)?;
+            }
+            if self.read.len() == known {
+                return Ok(());
+            }
+        }
     }
 
     /// Macros that ask for a header, wherever they are used.
@@ -266,6 +351,9 @@ impl<'a> Walk<'a> {
             self.opaque = Some(path.clone());
         }
         self.computed |= found.computed;
+        self.pasted |= found.pasted;
+        let macros = found.macros.into_iter();
+        self.named.extend(macros.map(|name| (path.clone(), name)));
         let folder = folder.to_vec();
         for Header { name, quoted } in &found.includes {
             self.header(&folder, name, *quoted, true)?;
@@ -321,6 +409,7 @@ impl<'a> Walk<'a> {
             quoted: quoted_folders,
             angled,
             left_out,
+            ..
         } = question.folders;
         for left_out in left_out {
             self.candidate(join(left_out, name))?;
@@ -359,11 +448,16 @@ impl<'a> Walk<'a> {
 
     /// Notes the state of `path` in its folder, or that its folder is not there.
     fn note(&mut self, path: &[u8], seen: Seen) -> Result<(), Reason> {
-        let (mut path, mut state) = (path, state_of(seen));
+        let (mut path, mut seen) = (path, seen);
         loop {
+            // A device, or what may not be looked at.
+            if seen == Seen::Other && self.question.in_place {
+                return Err(reason("odd-path", path));
+            }
+            let state = state_of(seen);
             let folder = parent(path);
             let name = &path[path.len() - base_len(path)..];
-            let seen = self.looks.at(folder);
+            seen = self.looks.at(folder);
             if matches!(seen, Seen::Folder(_)) {
                 if matches!(name, b"" | b"." | b"..") {
                     return Err(reason("odd-path", path));
@@ -373,7 +467,7 @@ impl<'a> Walk<'a> {
             if folder.len() >= path.len() || matches!(folder, b"." | b"/") {
                 return Err(reason("odd-path", path));
             }
-            (path, state) = (folder, state_of(seen));
+            path = folder;
         }
     }
 
@@ -389,17 +483,18 @@ impl<'a> Walk<'a> {
         if self.names_count > NAMES_MAX {
             return Err(reason("too-many-inputs", folder));
         }
+        let few = names.len() < FEW_NAMES;
         let path = join(folder, name);
         // A link may come to lead elsewhere while its folder stays the same.
-        let is_link = match facts::see_itself(&path) {
-            Seen::Absent => false,
-            Seen::Other => true,
-            _ => state == ABSENT,
-        };
+        let is_link = self.looks.is_link(&path);
+        if is_link && self.question.in_place {
+            return Err(reason("linked-header", &path));
+        }
         if is_link {
             self.linked.insert(folder.to_vec());
         }
         if self.question.precompiled
+            && (few || self.looks.may_be_precompiled(folder))
             && facts::see_itself(&[&path[..], b".gch"].concat()) != Seen::Absent
         {
             return Err(reason("pch", &path));
@@ -449,7 +544,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Closure, Reason> {
+    fn finish(mut self) -> Result<(Closure, Vec<Text>), Reason> {
         let texts = std::mem::take(&mut self.texts);
         if let Some(hazard) = texts.finish(&self.question.macros) {
             return Err(hazard);
@@ -499,16 +594,26 @@ impl<'a> Walk<'a> {
                 precompiled: self.question.precompiled,
             });
         }
-        Ok(Closure { files, folders })
+        let texts = std::mem::take(&mut self.read).into_iter();
+        let texts = texts.map(|(path, text)| Text {
+            stat: self.files[&path].stat,
+            path,
+            text,
+        });
+        Ok((Closure { files, folders }, texts.collect()))
     }
 
     /// `#pragma once` takes files for one by content, time or inode.
     fn check_doubles(&self) -> Result<(), Reason> {
         let mut sizes = HashSet::new();
+        let mut contents = HashSet::new();
         for (path, text) in &self.read {
             let content = &self.files[path];
-            if (self.imports || once(text)) && !sizes.insert(content.stat.size) {
-                return Err(reason("double-header", path));
+            if self.imports || once(text) {
+                sizes.insert(content.stat.size);
+                if !contents.insert(content.digest) {
+                    return Err(reason("double-header", path));
+                }
             }
         }
         let double = |(_, size): &&(Vec<u8>, u64)| sizes.contains(size);
@@ -533,6 +638,9 @@ impl<'a> Walk<'a> {
                 let meta = meta.map_err(|_| reason("input-changed", at))?;
                 if self.moved(at, &meta, quiet) {
                     return Err(reason("input-changed", at));
+                }
+                if meta.is_symlink() && self.question.in_place {
+                    return Err(reason("linked-header", at));
                 }
                 if meta.is_symlink() {
                     // Beyond it is a path of its own.
@@ -667,6 +775,7 @@ mod tests {
                 precompiled: true,
                 shortened: false,
                 plain_assembler: false,
+                in_place: false,
                 began_ns,
                 watch: &Watch::default(),
             })

@@ -59,6 +59,9 @@ pub struct Event<'a> {
     pub reason: Cow<'a, str>,
     /// Who compiled it, when it went out.
     pub worker: Option<String>,
+    /// How it went out: `tree` or `preprocessed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Cow<'a, str>>,
     /// As shells count it.
     pub exit: i32,
     /// From start to end.
@@ -84,6 +87,8 @@ pub struct Record {
     pub compiler: Vec<u8>,
     /// Who had it last.
     pub worker: Option<String>,
+    /// How it went out, when a worker's result was taken.
+    pub form: Option<&'static str>,
     /// Milliseconds in the coordinator's queue.
     pub queue_ms: u64,
     /// Milliseconds from submission to the last byte.
@@ -124,6 +129,7 @@ pub fn record(
         place,
         reason: Cow::Owned(reason.to_string()),
         worker: record.worker.clone(),
+        form: record.form.map(Cow::Borrowed),
         exit,
         wall_ms,
         queue_ms: record.queue_ms,

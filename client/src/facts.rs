@@ -1,7 +1,7 @@
 //! What is true of files while an answer holds: their content, and which names
 //! in a folder stand for nothing. Looks at the disk, each path once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -163,6 +163,9 @@ pub type Names = Rc<Vec<Vec<u8>>>;
 #[derive(Debug, Default)]
 pub struct Looks {
     seen: HashMap<Vec<u8>, Seen>,
+    /// Those that are links, wherever they lead.
+    links: HashSet<Vec<u8>>,
+    precompiled: HashMap<Vec<u8>, bool>,
     /// Folders that are looked into more than once: from there, a file is found
     /// without walking its whole path again.
     folders: HashMap<Vec<u8>, Option<OwnedFd>>,
@@ -176,12 +179,49 @@ impl Looks {
         if let Some(seen) = self.seen.get(path) {
             return *seen;
         }
-        let seen = self.look_into(path).unwrap_or_else(|| see(path));
+        let itself = match self.is_below_nothing(path) {
+            true => Itself::Seen(Seen::Absent),
+            false => self.look_into(path).unwrap_or_else(|| look(path)),
+        };
+        let seen = match itself {
+            Itself::Link => {
+                self.links.insert(path.to_vec());
+                see(path)
+            }
+            Itself::Seen(seen) => seen,
+        };
         self.seen.insert(path.to_vec(), seen);
         seen
     }
 
-    fn look_into(&mut self, path: &[u8]) -> Option<Seen> {
+    /// Whether `path` is a link, wherever that leads.
+    pub fn is_link(&mut self, path: &[u8]) -> bool {
+        let _ = self.at(path);
+        self.links.contains(path)
+    }
+
+    /// Whether any header in `folder` may have a precompiled form beside it.
+    pub fn may_be_precompiled(&mut self, folder: &[u8]) -> bool {
+        if let Some(known) = self.precompiled.get(folder) {
+            return *known;
+        }
+        let precompiled = |name: &Vec<u8>| {
+            let end = name.len().checked_sub(b".gch".len()).map(|at| &name[at..]);
+            end.is_some_and(|end| end.eq_ignore_ascii_case(b".gch"))
+        };
+        let names = self.names(folder);
+        let may_be = names.is_none_or(|names| names.iter().any(precompiled));
+        self.precompiled.insert(folder.to_vec(), may_be);
+        may_be
+    }
+
+    /// Many names are looked for in folders that are not there.
+    fn is_below_nothing(&mut self, path: &[u8]) -> bool {
+        let folder = memchr::memrchr(b'/', path).map_or(&b""[..], |slash| &path[..slash]);
+        folder.len() >= FOLDER_BYTES_MIN && self.at(folder) == Seen::Absent
+    }
+
+    fn look_into(&mut self, path: &[u8]) -> Option<Itself> {
         let slash = memchr::memrchr(b'/', path)?;
         let (folder, name) = (&path[..slash], &path[slash + 1..]);
         if folder.len() < FOLDER_BYTES_MIN || name.is_empty() {
@@ -193,7 +233,8 @@ impl Looks {
             self.folders.insert(folder.to_vec(), opened);
         }
         let folder = self.folders.get(folder)?.as_ref()?;
-        Some(classify_at(fstatat(folder, name, AtFlags::empty())))
+        let itself = AtFlags::AT_SYMLINK_NOFOLLOW;
+        Some(classify_at(fstatat(folder, name, itself)))
     }
 
     /// All names in a folder, sorted; `None`: it can't be read.
@@ -333,6 +374,19 @@ fn list(folder: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
+/// What is at a path, links not followed.
+enum Itself {
+    Link,
+    Seen(Seen),
+}
+
+fn look(path: &[u8]) -> Itself {
+    match fs::symlink_metadata(as_path(path)) {
+        Ok(meta) if meta.is_symlink() => Itself::Link,
+        meta => Itself::Seen(classify(meta)),
+    }
+}
+
 /// What `path` leads to now.
 pub fn see(path: &[u8]) -> Seen {
     classify(fs::metadata(as_path(path)))
@@ -357,11 +411,11 @@ fn open_folder(_path: &[u8]) -> Option<OwnedFd> {
 }
 
 #[allow(clippy::unnecessary_cast)] // Their widths differ between systems.
-fn classify_at(stat: nix::Result<FileStat>) -> Seen {
+fn classify_at(stat: nix::Result<FileStat>) -> Itself {
     let stat = match stat {
         Ok(stat) => stat,
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Seen::Absent,
-        Err(_) => return Seen::Other,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Itself::Seen(Seen::Absent),
+        Err(_) => return Itself::Seen(Seen::Other),
     };
     let seen = Stat {
         device: stat.st_dev as u64,
@@ -372,9 +426,10 @@ fn classify_at(stat: nix::Result<FileStat>) -> Seen {
         mode: stat.st_mode as u32,
     };
     match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFREG => Seen::File(seen),
-        SFlag::S_IFDIR => Seen::Folder(seen),
-        _ => Seen::Other,
+        SFlag::S_IFLNK => Itself::Link,
+        SFlag::S_IFREG => Itself::Seen(Seen::File(seen)),
+        SFlag::S_IFDIR => Itself::Seen(Seen::Folder(seen)),
+        _ => Itself::Seen(Seen::Other),
     }
 }
 
@@ -393,18 +448,23 @@ fn classify(meta: io::Result<Metadata>) -> Seen {
 /// A file's text, with what stands for it.
 ///
 /// # Errors
-/// It can't be read, is no regular file, or is over 256 MiB.
+/// It can't be read, changes meanwhile, is no regular file, or is over 256 MiB.
 pub fn read(path: &[u8]) -> io::Result<(Vec<u8>, Content)> {
-    let mut file = File::open(as_path(path))?;
+    let file = File::open(as_path(path))?;
     let meta = file.metadata()?;
     if !meta.is_file() || meta.size() > INPUT_BYTES_MAX {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let mut text = Vec::with_capacity(meta.size() as usize + 1);
-    file.read_to_end(&mut text)?;
+    // One more than there should be, which says that there are no more.
+    (&file).take(meta.size() + 1).read_to_end(&mut text)?;
+    let stat = Stat::of(&file.metadata()?);
+    if stat.size != text.len() as u64 {
+        return Err(io::Error::other("changed while it was read"));
+    }
     let content = Content {
         digest: xxh3_128(&text),
-        stat: Stat::of(&file.metadata()?),
+        stat,
     };
     Ok((text, content))
 }

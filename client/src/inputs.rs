@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use bytes::Bytes;
 use hg_proto::args::{Compile, Dialect, Reason};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
@@ -42,7 +43,7 @@ pub struct Gathered {
     /// Bytes of plain text.
     pub size: u64,
     /// The text as it travels, zstd.
-    pub encoded: Vec<u8>,
+    pub encoded: Bytes,
     /// Content of the dependency file, if one is wanted.
     pub dependencies: Option<Vec<u8>>,
     /// What the preprocessor says it read.
@@ -283,7 +284,7 @@ pub fn pack(
     Ok(Gathered {
         digest: Digest::of(text),
         size: text.len() as u64,
-        encoded,
+        encoded: encoded.into(),
         dependencies,
         listed,
     })

@@ -9,23 +9,30 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hg_proto::args::{self, Compile, Dialect, Reason};
-use hg_proto::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX};
+use hg_proto::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX, GRPC_MESSAGE_BYTES_MAX};
 use hg_proto::probe::{self, Probe};
 use hg_proto::toolchain::Family;
 use hg_proto::v1::{Encoding, EnvironmentVariable, Input, Task};
 
-use crate::attempt::RUN_MS_MAX;
+use crate::attempt::{RUN_MS_MAX, Says};
+use crate::capture;
+use crate::closure::Folders;
 use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::inputs::{self, Gathered};
+use crate::lookup::{self, Identity};
 use crate::os;
 use crate::output::{self, Style};
 use crate::pace;
+use crate::search;
+use crate::tree::Tree;
 
 /// Bytes of one response file.
 const RESPONSE_BYTES_MAX: u64 = 4 << 20;
 /// Response files in response files.
 const RESPONSE_DEPTH_MAX: usize = 8;
+/// Bytes of a task's message; the rest is for what is around it.
+const TASK_BYTES_MAX: usize = GRPC_MESSAGE_BYTES_MAX - (16 << 10);
 /// Arguments after expansion.
 const ARGUMENTS_MAX: usize = 1 << 16;
 
@@ -144,6 +151,46 @@ impl Plan {
         self.probe.get_or_init(look).as_ref().map_err(Reason::clone)
     }
 
+    /// Where this compile looks for headers.
+    ///
+    /// # Errors
+    /// The compiler does not say.
+    pub fn folders(&self, found: &Found, config: &Config) -> Result<Folders, Reason> {
+        let probe = self.probe(found, config)?;
+        let toolchain = probe.toolchain(self.compile.language);
+        let toolchain = Identity {
+            digest: toolchain.map(|t| t.digest).unwrap_or_default(),
+            surroundings: probe.surroundings.as_bytes().to_vec(),
+        };
+        let basis = lookup::basis(found, &toolchain);
+        let memo = config.run_folder().map(|run| run.join("folders"));
+        search::folders(found, &self.compile, &basis, memo.as_deref())
+    }
+
+    /// What a worker's compiler may say of the very same files.
+    pub fn says_of_files(&self) -> Says {
+        let terminal = !capture::terminal().is_empty();
+        // gcc quotes as its locale does, and a worker's root has none.
+        let gcc = self.dialect.family == Family::Gcc;
+        match terminal || (gcc && !self.speaks_plainly()) {
+            true => Says::Nothing,
+            false => Says::OfFiles,
+        }
+    }
+
+    fn speaks_plainly(&self) -> bool {
+        let value = |name: &str| {
+            let named = self.environment.iter().find(|v| v.name == name.as_bytes());
+            named.map_or(&b""[..], |variable| &variable.value)
+        };
+        let plain = |category| {
+            let names = ["LC_ALL", category, "LANG"];
+            let set = names.into_iter().map(value).find(|value| !value.is_empty());
+            matches!(set.unwrap_or(b"C"), b"C" | b"POSIX")
+        };
+        plain("LC_MESSAGES") && plain("LC_CTYPE")
+    }
+
     /// The task for a worker.
     ///
     /// # Errors
@@ -170,7 +217,6 @@ impl Plan {
         Ok(Task {
             toolchain: Some(toolchain),
             arguments,
-            working_directory: Vec::new(),
             inputs: vec![Input {
                 path: input,
                 digest: gathered.digest.as_bytes().to_vec(),
@@ -179,14 +225,46 @@ impl Plan {
                 encoded_size: gathered.encoded.len() as u64,
             }],
             outputs: vec![output.to_vec()],
+            ..self.any_task(config)
+        })
+    }
+
+    /// The task for a worker, in the tree form.
+    ///
+    /// # Errors
+    /// It is too large for one message.
+    pub fn tree_task(
+        &self,
+        toolchain: hg_proto::v1::Toolchain,
+        tree: &Tree,
+        config: &Config,
+    ) -> Result<Task, Reason> {
+        let task = Task {
+            toolchain: Some(toolchain),
+            arguments: self.compile.tree_args(),
+            working_directory: tree.folder.clone(),
+            inputs: tree.inputs.clone(),
+            outputs: self.compile.tree_outputs(&tree.folder),
+            tree: true,
+            folders: tree.folders.clone(),
+            ..self.any_task(config)
+        };
+        match prost::Message::encoded_len(&task) > TASK_BYTES_MAX {
+            true => Err(reason("too-many-inputs", "for one message")),
+            false => Ok(task),
+        }
+    }
+
+    fn any_task(&self, config: &Config) -> Task {
+        Task {
             environment: self.environment.clone(),
-            limits: None,
             source: String::from_utf8_lossy(&self.compile.source).into_owned(),
             client: client_name(),
             queue_ms_max: config.queue_ms_max,
             task_ms_max: RUN_MS_MAX as u32,
             client_speed_milli: pace::own_milli(config.run_folder().as_deref()),
-        })
+            ..Task::default()
+        }
     }
 }
 

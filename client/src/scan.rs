@@ -32,6 +32,10 @@ pub struct Scan {
     pub quoted: Vec<Vec<u8>>,
     /// An `#include` whose header is made by a macro.
     pub computed: bool,
+    /// Such macros, where each stands alone: `#include HEADER`.
+    pub macros: Vec<Vec<u8>>,
+    /// One that is made otherwise: `#include NAME(x)`.
+    pub pasted: bool,
     /// A question whose header can't be read here, or an `#embed`.
     pub opaque: bool,
     /// What a question's name could be put together from.
@@ -131,6 +135,37 @@ pub fn asked_of(text: &[u8], asker: &[u8]) -> Option<Vec<Header>> {
     Some(asks)
 }
 
+/// Headers that the macro `name` may stand for by what `text` says. `None`: it is
+/// defined in a way that can't be followed.
+pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
+    if memmem::find(text, name).is_none() && !text.contains(&b'\\') {
+        return Some(Vec::new());
+    }
+    let text = plain(text);
+    let text = splice(&text);
+    let mut headers = Vec::new();
+    for at in memmem::find_iter(&text, name) {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        let part_of_a_word = before.last().is_some_and(|byte| is_word(*byte))
+            || after.first().is_some_and(|byte| is_word(*byte));
+        let Some(before) = directive_before(before).filter(|_| !part_of_a_word) else {
+            continue;
+        };
+        if skip_hash(before).is_none() {
+            // After a comment that began lines ago.
+            match memmem::find(before, b"define") {
+                Some(_) => return None,
+                None => continue,
+            }
+        }
+        let defined = skip_hash(before).and_then(|words| words.strip_prefix(b"define"));
+        if defined.is_some_and(|words| skip_blank(words).is_empty()) {
+            headers.push(header(after)?);
+        }
+    }
+    Some(headers)
+}
+
 /// Names in `#line 12 "name"` and `# 12 "name"`.
 fn line_files(text: &[u8]) -> Vec<Vec<u8>> {
     let mut files: Vec<Vec<u8>> = Vec::new();
@@ -167,12 +202,36 @@ impl Scan {
                 hash => match header(after).inspect(|_| self.imports |= word == b"import") {
                     Some(header) if word == b"include_next" => self.asks.push(header),
                     Some(header) => self.includes.push(header),
-                    None => self.computed |= hash == Hash::First,
+                    None if hash == Hash::First => self.made_by_macro(after),
+                    None => {}
                 },
             },
             b"embed" => self.opaque |= after_hash(&text[..start]) != Hash::None,
             _ if is_question(word) => self.question(text, start, after),
             _ => {}
+        }
+    }
+
+    fn made_by_macro(&mut self, after: &[u8]) {
+        self.computed = true;
+        let line = after.split(|byte| *byte == b'\n').next();
+        let words = skip_blank(line.unwrap_or_default());
+        // No macro, and so an error, or words of a comment: `#include's`.
+        let expands = |byte: &u8| is_word(*byte) && !byte.is_ascii_digit() || *byte >= 0x80;
+        if !words
+            .first()
+            .is_some_and(|byte| expands(byte) || b"$\\".contains(byte))
+        {
+            return;
+        }
+        let len = words.iter().take_while(|byte| is_word(**byte)).count();
+        let (name, rest) = words.split_at(len);
+        let rest = skip_blank(rest);
+        let alone = rest.is_empty() || rest.starts_with(b"//");
+        // What starts with an underscore may be the compiler's own: `__FILE__`.
+        match alone && name.first().is_some_and(u8::is_ascii_alphabetic) {
+            true => self.macros.push(name.to_vec()),
+            false => self.pasted = true,
         }
     }
 
@@ -476,6 +535,46 @@ mod tests {
             "#include HAS(<a>)",
         ] {
             assert_eq!(asked(lost), None, "{lost}");
+        }
+    }
+
+    #[test]
+    fn macros_that_name_headers() {
+        let made = |text: &str| {
+            let found = scan(text.as_bytes());
+            assert!(found.computed, "{text}");
+            (found.macros, found.pasted)
+        };
+        let alone = (vec![b"USER_H".to_vec()], false);
+        assert_eq!(made("#if defined(USER_H)\n# include USER_H\n"), alone);
+        assert_eq!(made("#include USER_H // why\n"), alone);
+        assert_eq!(made("#include USER_H /* why */"), alone);
+        assert_eq!(made("#include __FILE__"), (vec![], true));
+        assert_eq!(made("#include $x"), (vec![], true));
+        assert_eq!(made("#include \u{e9}"), (vec![], true));
+        assert_eq!(made("#include"), (vec![], false));
+        assert_eq!(made("/*\n#include's guards */"), (vec![], false));
+        assert_eq!(made("#include STR(x)"), (vec![], true));
+        let named = |text: &str| headers_named(text.as_bytes(), b"H").map(|h| names(&h));
+        let one = |name: &str| Some(vec![name.to_owned()]);
+        assert_eq!(named("#define H <a.h>\n"), one("<a.h"));
+        assert_eq!(named("# define /* x */ H \"a.h\"\n"), one("\"a.h"));
+        assert_eq!(named("#de\\\nfine \\\nH \"a.h\"\n"), one("\"a.h"));
+        for none in [
+            "int H;",
+            "#ifdef H\n#include H\n#undef H\n#endif",
+            "#define H2 1\n#define MY_H 2\n#define X H\n",
+            "/* #define\n H */",
+        ] {
+            assert_eq!(named(none), Some(vec![]), "{none}");
+        }
+        for lost in [
+            "#define H OTHER",
+            "#define H(x) <a.h>",
+            "/*\n*/ #define H <a.h>",
+            "#define H",
+        ] {
+            assert_eq!(named(lost), None, "{lost}");
         }
     }
 

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use hg_proto::arg_table::{File, Role};
-use hg_proto::args::{Compile, Reason};
+use hg_proto::args::{Compile, Dialect, Reason};
+use hg_proto::toolchain::Family;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::closure::Folders;
@@ -22,6 +23,9 @@ use crate::os;
 const MEMOS_MAX: usize = 4096;
 /// Bytes of one answer.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// A file that clang takes for the mark of a gcc, whose headers it then takes.
+pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
 
 /// Where `compile` looks for headers. `basis` stands for the compiler and the
 /// environment; `memo` is a folder for what was learnt.
@@ -57,6 +61,30 @@ pub fn folders(
         let _ = remember(&file, &folders);
     }
     Ok(folders)
+}
+
+/// Refuses what makes a compiler look where it does not say.
+///
+/// # Errors
+/// The option that does.
+pub fn refuse(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
+    let clang = dialect.family == Family::Clang;
+    for word in compile.arguments.iter().flat_map(|a| &a.words) {
+        // Includes are looked for beside all files above, too.
+        let ms = word.starts_with(b"-fms-compat") || word.starts_with(b"-fmsc-version");
+        // clang looks for folders there without a word.
+        let roots = [
+            &b"--sysroot"[..],
+            b"-isysroot",
+            b"--gcc-toolchain",
+            b"-resource-dir",
+        ];
+        let root = clang && roots.iter().any(|root| word.starts_with(root));
+        if ms || root {
+            return Err(Reason::new("search-path", word));
+        }
+    }
+    Ok(())
 }
 
 /// Whether it names a folder where headers are looked for.
@@ -122,7 +150,9 @@ fn parse(said: &[u8]) -> Option<Folders> {
             &b"ignoring nonexistent directory \""[..],
             b"ignoring duplicate directory \"",
         ];
-        if let Some(rest) = left_out.iter().find_map(|start| line.strip_prefix(*start)) {
+        if let Some(folder) = line.strip_prefix(b"Found candidate GCC installation: ") {
+            folders.installations.push(folder.to_vec());
+        } else if let Some(rest) = left_out.iter().find_map(|start| line.strip_prefix(*start)) {
             folders.left_out.push(rest.strip_suffix(b"\"")?.to_vec());
         } else if line.starts_with(b"#include \"...\" search starts here:") {
             at = In::Quoted;
@@ -148,7 +178,7 @@ fn parse(said: &[u8]) -> Option<Folders> {
 
 fn memo_name(basis: &[u8], args: &[Vec<u8>]) -> String {
     let mut key = Key::default();
-    key.add("folders", basis);
+    key.add("folders 2", basis);
     for word in args {
         key.add("argument", word);
     }
@@ -174,6 +204,7 @@ fn recall(file: &Path) -> Option<Folders> {
             b'q' => folders.quoted.push(folder.to_vec()),
             b'a' => folders.angled.push(folder.to_vec()),
             b'l' => folders.left_out.push(folder.to_vec()),
+            b'i' => folders.installations.push(folder.to_vec()),
             _ => return None,
         }
     }
@@ -193,6 +224,7 @@ fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
         (b'q', &folders.quoted),
         (b'a', &folders.angled),
         (b'l', &folders.left_out),
+        (b'i', &folders.installations),
     ] {
         for folder in list {
             body.push(kind);
@@ -212,10 +244,11 @@ mod tests {
 
     #[test]
     fn lists() {
-        let said = b"Using built-in specs.\nignoring nonexistent directory \"none\"\n\
+        let said = b"Using built-in specs.\nFound candidate GCC installation: /lib/gcc/12\nignoring nonexistent directory \"none\"\n\
             ignoring duplicate directory \"/usr/include\"\n  as it is a non-system directory\n\
             #include \"...\" search starts here:\n q\n#include <...> search starts here:\n . \n /usr/include\nEnd of search list.\n # prose\n";
         let folders = parse(said).unwrap();
+        assert_eq!(folders.installations, [b"/lib/gcc/12"]);
         assert_eq!(folders.quoted, [b"q"]);
         assert_eq!(folders.angled, [&b". "[..], b"/usr/include"]);
         assert_eq!(folders.left_out, [&b"none"[..], b"/usr/include"]);
@@ -234,6 +267,7 @@ mod tests {
             quoted: vec![b"a b".to_vec()],
             angled: vec![b"/c\n".to_vec(), b"d".to_vec()],
             left_out: Vec::new(),
+            installations: vec![b"/lib/gcc".to_vec()],
         };
         assert_eq!(recall(&file), None);
         remember(&file, &folders).unwrap();

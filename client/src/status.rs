@@ -135,6 +135,7 @@ fn worker_json(worker: &Worker) -> Value {
                 "target": toolchain.target,
                 "language": toolchain.language().as_str_name().trim_start_matches("LANGUAGE_").to_lowercase(),
                 "digest": hex,
+                "tree": toolchain.tree,
             })
         })
         .collect();

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use hg_proto::arg_table::{File, Role};
-use hg_proto::args::{Argument, Compile, Dialect, Reason};
-use hg_proto::toolchain::Family;
+use hg_proto::args::{Compile, Dialect, Reason};
 use memchr::memmem;
 use prost::Message;
 
@@ -18,7 +16,7 @@ use crate::key::{Key, Part};
 use crate::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::manifest::{Facts, Manifest};
 use crate::os;
-use crate::scan::Header;
+use crate::question::question;
 use crate::watch::Watch;
 
 /// What a compile gave.
@@ -32,6 +30,8 @@ pub struct Compiled {
     pub stderr: Vec<u8>,
     /// What the compiler says it read.
     pub listed: Listed,
+    /// All that it could read, where that was gathered before.
+    pub closure: Option<Closure>,
     /// Milliseconds from start to end.
     pub compile_ms: u64,
 }
@@ -114,24 +114,10 @@ pub fn store(
     made: &Made<'_>,
     reads_no_files: impl FnOnce() -> bool,
 ) -> Result<u64, Refused> {
-    let mut question = closure::Question {
-        source: &compile.source,
-        forced: forced(compile, dialect),
-        responses: made.responses,
-        folders,
-        listed: &made.result.listed,
-        macros: macros(compile),
-        precompiled: dialect.family == Family::Gcc,
-        shortened: dialect.family == Family::Gcc && names_system_folders(compile),
-        plain_assembler: false,
-        began_ns: made.began_ns,
-        watch: made.watch,
+    let closure = match made.result.closure.clone() {
+        Some(closure) => Ok(closure),
+        None => follow(compile, dialect, folders, made, reads_no_files),
     };
-    let mut closure = closure::gather(&question);
-    if matches!(&closure, Err(reason) if reason.code == ASM_FILE_DIRECTIVE) && reads_no_files() {
-        question.plain_assembler = true;
-        closure = closure::gather(&question);
-    }
     let textual = matches!(&closure, Err(reason) if reason.code == COMPUTED_QUESTION);
     if let (Some(text), true) = (made.text, textual || closure.is_ok()) {
         keep_text(&lookup.cache, text, made)?;
@@ -163,6 +149,25 @@ pub fn store(
     keep_facts(lookup, facts)?;
     leave_trail(cache, lookup.key.parts(), &compile.source)?;
     Ok(answer.size())
+}
+
+/// Everything that the compile could have read, from what lies there now.
+fn follow(
+    compile: &Compile,
+    dialect: Dialect,
+    folders: &Folders,
+    made: &Made<'_>,
+    reads_no_files: impl FnOnce() -> bool,
+) -> Result<Closure, Reason> {
+    let (responses, listed) = (made.responses, &made.result.listed);
+    let mut question = question(compile, dialect, responses, folders, listed, made.watch);
+    question.began_ns = made.began_ns;
+    let closure = closure::gather(&question);
+    if matches!(&closure, Err(reason) if reason.code == ASM_FILE_DIRECTIVE) && reads_no_files() {
+        question.plain_assembler = true;
+        return closure::gather(&question);
+    }
+    closure
 }
 
 /// Keeps an object under its text. What was said quotes lines of files, and is
@@ -245,51 +250,4 @@ pub fn written(path: &Path, ended_ns: i64) -> Result<Output, Reason> {
         true => Ok(Output::keep(content)),
         false => Err(Reason::new("output-changed", os::bytes(path.as_os_str()))),
     }
-}
-
-fn names_system_folders(compile: &Compile) -> bool {
-    let options = [&b"-isystem"[..], b"-idirafter", b"--sysroot", b"-isysroot"];
-    let mut words = compile.arguments.iter().map(|a| &a.words[0]);
-    let named = words.any(|word| options.iter().any(|option| word.starts_with(option)));
-    let variables = ["C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"];
-    named
-        || variables
-            .iter()
-            .any(|name| std::env::var_os(name).is_some())
-}
-
-/// Headers that no directive names.
-fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
-    let forced = |argument: &&Argument| {
-        argument.file == File::Input && !matches!(argument.role, Role::Source | Role::Link)
-    };
-    let arguments = compile.arguments.iter().filter(forced);
-    let mut headers: Vec<Header> = arguments
-        .map(|argument| Header {
-            name: argument.value().to_vec(),
-            quoted: true,
-        })
-        .collect();
-    if dialect.family == Family::Gcc {
-        // gcc includes it before the first line.
-        headers.push(Header {
-            name: b"stdc-predef.h".to_vec(),
-            quoted: false,
-        });
-    }
-    headers
-}
-
-/// `NAME VALUE` for each macro of the command line.
-fn macros(compile: &Compile) -> Vec<Vec<u8>> {
-    let defined = compile.arguments.iter().filter(|a| a.role == Role::Define);
-    defined
-        .map(|argument| {
-            let mut words = argument.value().to_vec();
-            if let Some(equals) = words.iter().position(|byte| *byte == b'=') {
-                words[equals] = b' ';
-            }
-            words
-        })
-        .collect()
 }

@@ -2,9 +2,11 @@
 //! output. Unaware of preprocessing and of what happens after a loss.
 
 use std::cell::Cell;
-use std::io::Write;
+use std::collections::HashMap;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hg_proto::digest::{Digest, Hasher};
 use hg_proto::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::v1::{
@@ -17,6 +19,8 @@ use crate::attempt::{ACCEPT_MS_MAX, Lost, QUEUE_GRACE_MS, RUN_MS_MAX, SILENCE_MS
 use crate::grpc::{Connection, GrpcError, Messages, Stream, within};
 use crate::slots::{Slot, Slots};
 
+/// Requests for inputs that wait while others are answered.
+const NEEDS_MAX: usize = 4;
 /// Between two looks for a local slot while the task waits for a worker.
 const OVERTAKE_MS: u64 = 50;
 
@@ -67,20 +71,26 @@ impl Sink for std::fs::File {
     }
 }
 
-/// Submits `task`, whose one input travels as `encoded`. While it waits for a
-/// worker, an idle slot of `slots` takes it back.
+/// Submits `task`, whose inputs travel as `contents` and whose outputs go to `sinks`,
+/// each in the order of the task. While it waits for a worker, an idle slot of
+/// `slots` takes it back.
 ///
 /// # Errors
 /// Why there is no result. `cost` is right all the same.
 pub async fn submit(
     connection: &mut Connection,
     task: Task,
-    encoded: &[u8],
-    sink: &mut dyn Sink,
+    contents: &[Bytes],
+    sinks: Vec<&mut dyn Sink>,
     slots: Option<&Slots>,
     cost: &mut Cost,
 ) -> Result<Outcome, Lost> {
-    let digest = task.inputs.first().map(|input| input.digest.clone());
+    let mut inputs = HashMap::new();
+    for (index, input) in (0..).zip(&task.inputs) {
+        // The same content twice travels once.
+        inputs.entry(input.digest.clone()).or_insert(index);
+    }
+    let names = task.outputs.clone();
     let queue_ms_max = match task.queue_ms_max {
         0 => RUN_MS_MAX,
         ms => u64::from(ms) + QUEUE_GRACE_MS,
@@ -91,25 +101,27 @@ pub async fn submit(
         kind: Some(submit_request::Kind::Task(task)),
     };
     messages.send(&first).await.map_err(lost)?;
-    let (needs, needed) = async_channel::bounded::<u32>(1);
+    let (needs, needed) = async_channel::bounded::<Needed>(NEEDS_MAX);
     let sent = Cell::new(0);
     let upload = async {
-        while let Ok(attempt) = needed.recv().await {
-            // A call that is over shows on the receiving side.
-            if let Ok(bytes) = send_input(&messages, encoded, attempt).await {
-                sent.set(sent.get() + bytes);
+        while let Ok(Needed { attempt, inputs }) = needed.recv().await {
+            for input in inputs {
+                let content = &contents[input as usize];
+                // A call that is over shows on the receiving side.
+                if let Ok(bytes) = send_input(&messages, attempt, input, content).await {
+                    sent.set(sent.get() + bytes);
+                }
             }
         }
         future::pending().await
     };
     let mut run = Run {
-        received: Received::default(),
+        outputs: Outputs::new(names, sinks),
         attempt: 0,
         beside: Vec::new(),
         late: None,
         queue_ms_max,
-        digest,
-        sink,
+        inputs,
         needs,
     };
     let download = run.follow(&mut stream, slots, cost);
@@ -127,26 +139,42 @@ fn lost(error: GrpcError) -> Lost {
     }
 }
 
-async fn send_input(messages: &Messages, encoded: &[u8], attempt: u32) -> Result<u64, GrpcError> {
-    let mut chunks = encoded.chunks(CHUNK_BYTES_MAX).peekable();
-    while let Some(data) = chunks.next() {
+async fn send_input(
+    messages: &Messages,
+    attempt: u32,
+    input: u32,
+    content: &Bytes,
+) -> Result<u64, GrpcError> {
+    let mut from = 0;
+    loop {
+        let to = content.len().min(from + CHUNK_BYTES_MAX);
+        let last = to == content.len();
         let chunk = InputChunk {
             attempt,
-            input: 0,
-            data: data.to_vec(),
-            last: chunks.peek().is_none(),
+            input,
+            data: content[from..to].to_vec(),
+            last,
         };
         let request = SubmitRequest {
             kind: Some(submit_request::Kind::Chunk(chunk)),
         };
         messages.send(&request).await?;
+        if last {
+            return Ok(content.len() as u64);
+        }
+        from = to;
     }
-    Ok(encoded.len() as u64)
+}
+
+/// Inputs that an attempt wants.
+struct Needed {
+    attempt: u32,
+    inputs: Vec<u32>,
 }
 
 /// One task, from the receiving side.
 struct Run<'a> {
-    received: Received,
+    outputs: Outputs<'a>,
     /// The one whose output counts; 0: none began yet.
     attempt: u32,
     /// Others that go on; the first that sends output takes its place.
@@ -155,10 +183,9 @@ struct Run<'a> {
     late: Option<Instant>,
     /// Until an attempt begins.
     queue_ms_max: u64,
-    digest: Option<Vec<u8>>,
-    sink: &'a mut dyn Sink,
-    /// Attempts that want the input.
-    needs: async_channel::Sender<u32>,
+    /// Index of each by its digest.
+    inputs: HashMap<Vec<u8>, u32>,
+    needs: async_channel::Sender<Needed>,
 }
 
 impl Run<'_> {
@@ -230,11 +257,13 @@ impl Run<'_> {
                 };
             }
             Kind::Need(need) => {
-                let ours = |digest: &Vec<u8>| Some(digest) == self.digest.as_ref();
-                if need.digests.iter().any(ours) {
-                    // Full: the input of an older attempt is still on its way,
-                    // and this one's will be missed in time.
-                    let _ = self.needs.try_send(need.attempt);
+                let ours = need.digests.iter().filter_map(|d| self.inputs.get(d));
+                let inputs: Vec<u32> = ours.copied().take(self.inputs.len()).collect();
+                if !inputs.is_empty() {
+                    // Full: inputs of older attempts are still on their way, and
+                    // this one's will be missed in time.
+                    let attempt = need.attempt;
+                    let _ = self.needs.try_send(Needed { attempt, inputs });
                 }
             }
             Kind::Chunk(chunk) => {
@@ -244,7 +273,7 @@ impl Run<'_> {
                     self.turn_to(chunk.attempt)?;
                 }
                 if chunk.attempt == self.attempt {
-                    self.received.add(&chunk, self.sink)?;
+                    self.outputs.add(&chunk)?;
                 }
             }
             Kind::Failure(failure) => return Err(Lost::Failed(failure)),
@@ -252,9 +281,7 @@ impl Run<'_> {
                 let result = finished
                     .result
                     .ok_or_else(|| Lost::Broken("no result in it".into()))?;
-                if let Some(output) = result.outputs.first() {
-                    self.received.check(output)?;
-                }
+                self.outputs.check(&result.outputs)?;
                 return Ok(Some(Returned {
                     result,
                     worker: finished.worker,
@@ -280,7 +307,7 @@ impl Run<'_> {
         match self.late {
             _ if self.attempt == 0 => TakeBack::Travelling,
             // Its result is on the way.
-            _ if self.received.encoded > 0 => TakeBack::No,
+            _ if self.outputs.have_begun() => TakeBack::No,
             Some(late) => TakeBack::Any(late),
             None => TakeBack::No,
         }
@@ -289,8 +316,7 @@ impl Run<'_> {
     /// From now on this attempt's output counts.
     fn turn_to(&mut self, attempt: u32) -> Result<(), Lost> {
         self.attempt = attempt;
-        self.received = Received::default();
-        self.sink.restart().map_err(corrupt)
+        self.outputs.restart().map_err(corrupt)
     }
 }
 
@@ -326,7 +352,56 @@ fn corrupt(why: impl std::fmt::Display) -> Lost {
     Lost::Corrupt(why.to_string())
 }
 
-/// The output as it comes: decoded, hashed and bounded on the way.
+/// The outputs of a task, and where they go.
+struct Outputs<'a> {
+    names: Vec<Vec<u8>>,
+    received: Vec<(Received, &'a mut dyn Sink)>,
+    plain: u64,
+}
+
+impl<'a> Outputs<'a> {
+    fn new(names: Vec<Vec<u8>>, sinks: Vec<&'a mut dyn Sink>) -> Self {
+        let received = sinks.into_iter().map(|sink| (Received::default(), sink));
+        Outputs {
+            names,
+            received: received.collect(),
+            plain: 0,
+        }
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.plain = 0;
+        for (received, sink) in &mut self.received {
+            *received = Received::default();
+            sink.restart()?;
+        }
+        Ok(())
+    }
+
+    fn have_begun(&self) -> bool {
+        self.received
+            .iter()
+            .any(|(received, _)| received.encoded > 0)
+    }
+
+    fn add(&mut self, chunk: &OutputChunk) -> Result<(), Lost> {
+        let output = self.received.get_mut(chunk.output as usize);
+        let (received, sink) = output.ok_or_else(|| corrupt("an output that was not asked for"))?;
+        received.add(chunk, *sink, &mut self.plain)
+    }
+
+    fn check(&self, outputs: &[Output]) -> Result<(), Lost> {
+        for output in outputs {
+            let index = self.names.iter().position(|name| *name == output.path);
+            let received = index.and_then(|index| self.received.get(index));
+            let (received, _) = received.ok_or_else(|| corrupt("an unknown output"))?;
+            received.check(output)?;
+        }
+        Ok(())
+    }
+}
+
+/// An output as it comes: decoded, hashed and bounded on the way.
 #[derive(Default)]
 struct Received {
     decoder: Option<zstd::stream::raw::Decoder<'static>>,
@@ -337,9 +412,15 @@ struct Received {
 }
 
 impl Received {
-    fn add(&mut self, chunk: &OutputChunk, sink: &mut dyn Sink) -> Result<(), Lost> {
+    /// `total`: bytes of all outputs together.
+    fn add(
+        &mut self,
+        chunk: &OutputChunk,
+        sink: &mut dyn Sink,
+        total: &mut u64,
+    ) -> Result<(), Lost> {
         use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
-        if chunk.output != 0 || self.ended || chunk.data.len() > CHUNK_BYTES_MAX {
+        if self.ended || chunk.data.len() > CHUNK_BYTES_MAX {
             return Err(corrupt("a chunk that was not asked for"));
         }
         self.encoded += chunk.data.len() as u64;
@@ -359,7 +440,8 @@ impl Received {
             decoder.run(&mut input, &mut output).map_err(corrupt)?;
             let plain = output.as_slice();
             self.plain += plain.len() as u64;
-            if self.plain > OUTPUT_BYTES_MAX {
+            *total += plain.len() as u64;
+            if *total > OUTPUT_BYTES_MAX {
                 return Err(corrupt("larger than may be"));
             }
             self.hasher.update(plain);

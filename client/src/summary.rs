@@ -95,6 +95,7 @@ mod tests {
             compiler: "gcc".into(),
             place,
             reason: reason.to_owned().into(),
+            form: None,
             worker: None,
             exit: 0,
             wall_ms: 0,

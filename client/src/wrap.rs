@@ -8,14 +8,17 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::time::Instant;
 
+use bytes::Bytes;
 use hg_proto::args::Reason;
-use hg_proto::v1::Task;
+use hg_proto::toolchain::Family;
+use hg_proto::v1::{Task, failure::Code};
 use smol::future;
 
 use crate::access::Access;
 use crate::answer::Output;
-use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo};
+use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo, Says};
 use crate::cached::{self, Asked, Keeper};
+use crate::closure::{Closure, Listed};
 use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::events::{self, Place, Record};
@@ -30,7 +33,8 @@ use crate::report;
 use crate::signals;
 use crate::slots::{Slot, Slots};
 use crate::store::Compiled;
-use crate::submit::{self, Cost, Outcome};
+use crate::submit::{self, Cost, Outcome, Sink};
+use crate::tree;
 
 /// Exit code when the grid failed and a local compile is not allowed.
 const NO_FALLBACK_EXIT: i32 = 75;
@@ -66,6 +70,8 @@ struct Wrap<'a> {
     // Counting the cores takes longer than a cached answer.
     slots: OnceCell<Option<Slots>>,
     memos: Memos,
+    /// The memo of a tree form that failed where a local compile may not.
+    doubted: Option<Vec<u8>>,
 }
 
 /// Runs `name` with `args` as a compile; ends this process as the compiler would.
@@ -85,6 +91,7 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
         },
         slots: OnceCell::new(),
         memos: Memos::new(run.as_deref()),
+        doubted: None,
     };
     let (stay, keep) = match wrap.plan(&found) {
         Err(stay) => (stay, None),
@@ -147,7 +154,9 @@ impl Wrap<'_> {
             .coordinator
             .as_deref()
             .ok_or_else(|| reason("no-coordinator", ""))?;
-        plan.compile.travel.clone()?;
+        if plan.compile.tree.is_err() {
+            plan.compile.travel.clone()?;
+        }
         plan.check_files()?;
         let slow = [address.as_bytes(), b"slow"].concat();
         let was_slow = self.memos.recall(&slow, attempt::slow_memo);
@@ -158,117 +167,232 @@ impl Wrap<'_> {
         if let Some(slot) = self.slots().and_then(idle) {
             return Err(Stay::Idle(reason("local-slot", "idle"), slot));
         }
-        let mut retry = false;
-        match self.memos.recall(address.as_bytes(), attempt::down_memo) {
-            Known::Bad(words) => return Err(Stay::GridFailed(reason("grid-down", words))),
-            known => retry |= known == Known::Retry,
+        let known = self.memos.recall(address.as_bytes(), attempt::down_memo);
+        if let Known::Bad(words) = known {
+            return Err(Stay::GridFailed(reason("grid-down", words)));
         }
         os::keep_memory();
-        let probe = plan.probe(found, config)?;
+        let mut grid = Grid {
+            address: address.as_bytes().to_vec(),
+            tasks: Tasks::new(),
+            connection: None,
+            retry: known == Known::Retry,
+            slow,
+            was_slow: was_slow != Known::Nothing,
+        };
+        match self.in_place(&mut grid, found, plan, kept) {
+            Ok(result) => Ok(result),
+            Err(NotInPlace::Stay(stay)) => Err(stay),
+            Err(NotInPlace::Unfit(why)) => {
+                // Why neither form would do: the last word on the first one.
+                let travel = plan.compile.travel.clone();
+                travel.map_err(|reason| why.unwrap_or(reason))?;
+                self.by_text(&mut grid, found, plan, kept)
+            }
+        }
+    }
+
+    /// The tree form: source and headers, each at its own path.
+    fn in_place(
+        &mut self,
+        grid: &mut Grid,
+        found: &Found,
+        plan: &Plan,
+        kept: bool,
+    ) -> Result<Compiled, NotInPlace> {
+        let unfit = |reason: Reason| NotInPlace::Unfit(Some(reason));
+        if tree::may_be(&plan.compile, plan.dialect).is_err() {
+            return Err(NotInPlace::Unfit(None));
+        }
+        let probe = plan.probe(found, self.config).map_err(Stay::Here)?;
+        let toolchain = probe.tree_toolchain(plan.compile.language);
+        let toolchain = toolchain.ok_or(NotInPlace::Unfit(None))?;
+        let memo = [&grid.address[..], &toolchain.digest].concat();
+        let known = self.memos.recall(&memo, attempt::tree_memo);
+        if let Known::Bad(_) = known {
+            return Err(NotInPlace::Unfit(None));
+        }
+        let folders = &plan.folders(found, self.config).map_err(unfit)?;
+        let access = self.access()?;
+        let tree = std::thread::scope(|scope| {
+            let (compile, dialect, responses) = (&plan.compile, plan.dialect, &plan.responses);
+            let walk = scope.spawn(move || tree::gather(compile, dialect, responses, folders));
+            grid.dial(access);
+            walk.join()
+        });
+        self.check_dialled(grid)?;
+        let tree = tree.map_err(|_| unfit(reason("tree", "the walk ended early")))?;
+        let tree = tree.map_err(unfit)?;
+        let task = plan
+            .tree_task(toolchain, &tree, self.config)
+            .map_err(unfit)?;
+        let load = Load {
+            task,
+            contents: tree.contents,
+            dependencies: None,
+            says: plan.says_of_files(),
+        };
+        let sent = self.send(grid, load, plan, kept);
+        let refused = |lost: &Lost| {
+            let Lost::Failed(failure) = lost else {
+                return false;
+            };
+            matches!(failure.code(), Code::NoToolchain | Code::Refused)
+        };
+        if let Err(Attempt::Lost(lost)) = &sent
+            && refused(lost)
+        {
+            let (reason, _) = attempt::after_loss(lost);
+            self.memos.note(&memo, &reason.to_string());
+            return Err(NotInPlace::Unfit(None));
+        }
+        if let Err(Attempt::Unlike(_)) = &sent {
+            self.doubted = Some(memo.clone());
+        }
+        if known == Known::Retry && sent.is_ok() {
+            self.memos.forget(&memo);
+        }
+        let sent = self.settle(grid, &memo, sent)?;
+        self.record.form = Some("tree");
+        Ok(sent.compiled(Listed::default(), Some(tree.closure), self.began))
+    }
+
+    /// The preprocessed form: one text.
+    fn by_text(
+        &mut self,
+        grid: &mut Grid,
+        found: &Found,
+        plan: &Plan,
+        kept: bool,
+    ) -> Result<Compiled, Stay> {
+        let probe = plan.probe(found, self.config)?;
         let toolchain = probe
             .toolchain(plan.compile.language)
             .ok_or_else(|| reason("unknown-compiler", "not for this language"))?;
-        let missing = [address.as_bytes(), &toolchain.digest].concat();
+        let missing = [&grid.address[..], &toolchain.digest].concat();
         match self.memos.recall(&missing, attempt::toolchain_memo) {
             Known::Bad(words) => return Err(Stay::GridFailed(reason("no-worker", words))),
-            known => retry |= known == Known::Retry,
+            known => grid.retry |= known == Known::Retry,
         }
-        let tasks = Tasks::new();
-        let (connection, gathered) = self.gather(&tasks, address, found, plan)?;
+        let gathered = self.gather(grid, found, plan)?;
         if signals::seen().is_some() {
             // Came while the preprocessor ran, and would be lost from here on.
             return Err(reason("interrupted", "").into());
         }
-        let task = plan.task(probe, toolchain, &gathered, config)?;
-        let sent = self.send(&tasks, connection, task, &gathered, plan, kept);
-        if retry && !matches!(sent, Err(Attempt::Lost(_))) {
-            self.memos.forget(address.as_bytes());
-            self.memos.forget(&missing);
+        let load = Load {
+            task: plan.task(probe, toolchain, &gathered, self.config)?,
+            contents: vec![gathered.encoded],
+            dependencies: gathered.dependencies,
+            says: match plan.dialect.family {
+                // It quotes source lines from files, which the worker has not got.
+                Family::Gcc => Says::Nothing,
+                Family::Clang => Says::Anything,
+            },
+        };
+        let sent = self.send(grid, load, plan, kept);
+        let sent = self.settle(grid, &missing, sent)?;
+        self.record.form = Some("preprocessed");
+        Ok(sent.compiled(gathered.listed, None, self.began))
+    }
+
+    fn access(&self) -> Result<Access, Stay> {
+        let access = Access::find(self.config);
+        access.map_err(|why| Stay::GridFailed(reason("no-token", why)))
+    }
+
+    fn check_dialled(&self, grid: &Grid) -> Result<(), Stay> {
+        let Some(Err(error)) = &grid.connection else {
+            return Ok(());
+        };
+        let words = reason("grid-unreachable", error);
+        self.memos.note(&grid.address, &words.to_string());
+        Err(Stay::GridFailed(words))
+    }
+
+    /// What an attempt says of the grid is remembered; `missing` is its toolchain.
+    fn settle(
+        &self,
+        grid: &Grid,
+        missing: &[u8],
+        sent: Result<Sent, Attempt>,
+    ) -> Result<Sent, Stay> {
+        if grid.retry && !matches!(sent, Err(Attempt::Lost(_))) {
+            self.memos.forget(&grid.address);
+            self.memos.forget(missing);
         }
-        if was_slow != Known::Nothing && sent.is_ok() {
-            self.memos.forget(&slow);
+        if grid.was_slow && sent.is_ok() {
+            self.memos.forget(&grid.slow);
         }
         let remember = |lost: &Lost| {
             let (reason, memo) = attempt::after_loss(lost);
             match memo {
-                Memo::Coordinator => self.memos.note(address.as_bytes(), &reason.to_string()),
-                Memo::Toolchain => self.memos.note(&missing, &reason.detail),
-                Memo::Slow => self.memos.note(&slow, &reason.to_string()),
+                Memo::Coordinator => self.memos.note(&grid.address, &reason.to_string()),
+                Memo::Toolchain => self.memos.note(missing, &reason.detail),
+                Memo::Slow => self.memos.note(&grid.slow, &reason.to_string()),
                 Memo::None => {}
             }
             reason
         };
-        let (object, stderr) = sent.map_err(|lost| match lost {
+        sent.map_err(|lost| match lost {
             Attempt::Lost(lost) => Stay::GridFailed(remember(&lost)),
             Attempt::TakenBack(slot, lost) => Stay::Idle(remember(&lost), slot),
-            Attempt::Stay(stay) => stay,
-        })?;
-        Ok(Compiled {
-            object,
-            dependencies: gathered.dependencies.map(Output::keep),
-            stderr,
-            listed: gathered.listed,
-            compile_ms: millis(self.began),
+            Attempt::Unlike(reason) | Attempt::Stay(reason) => Stay::Here(reason),
         })
     }
 
     /// Preprocesses and dials at the same time.
-    fn gather(
-        &self,
-        tasks: &Tasks,
-        address: &str,
-        found: &Found,
-        plan: &Plan,
-    ) -> Result<(Connection, Gathered), Stay> {
-        let access = Access::find(self.config);
-        let access = access.map_err(|why| Stay::GridFailed(reason("no-token", why)))?;
+    fn gather(&self, grid: &mut Grid, found: &Found, plan: &Plan) -> Result<Gathered, Stay> {
+        let access = self.access()?;
         let slot = self.slots().and_then(Slots::wait);
         let mut preprocessing =
             Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Travelling)?;
-        let connection = tasks.run(Connection::open(tasks, access, CONNECT_MS_MAX));
+        grid.dial(access);
         let text = preprocessing.text()?;
-        let connection = connection.map_err(|error| {
-            let words = reason("grid-unreachable", &error);
-            self.memos.note(address.as_bytes(), &words.to_string());
-            Stay::GridFailed(words)
-        })?;
+        self.check_dialled(grid)?;
         let dependencies = preprocessing.dependencies()?;
         drop(preprocessing);
         drop(slot);
         inputs::check_files(&text, &plan.compile, plan.dialect)?;
-        let gathered = inputs::pack(&text, dependencies, plan.dialect)?;
-        Ok((connection, gathered))
+        Ok(inputs::pack(&text, dependencies, plan.dialect)?)
     }
 
-    /// Has the task compiled and puts what came back in its place. Returns the
-    /// object, if it is to be kept, and what was said.
+    /// Has the task compiled and puts what came back in its place.
     fn send(
         &mut self,
-        tasks: &Tasks,
-        mut connection: Connection,
-        task: Task,
-        gathered: &Gathered,
+        grid: &mut Grid,
+        load: Load,
         plan: &Plan,
         kept: bool,
-    ) -> Result<(Output, Vec<u8>), Attempt> {
+    ) -> Result<Sent, Attempt> {
         let began = Instant::now();
-        let style = plan.object_style();
-        let cannot_write = |error: std::io::Error| Attempt::Stay(reason("output", error).into());
-        let mut object = Pending::new(&plan.object, style).map_err(cannot_write)?;
-        let wanted = task.outputs.first().cloned().unwrap_or_default();
+        let connection = grid.connection.take().and_then(Result::ok);
+        let mut connection = connection.ok_or(Attempt::Lost(Lost::Broken(String::new())))?;
+        // For the other form, should this one not be taken.
+        grid.connection = Some(Ok(connection.clone()));
+        let cannot_write = |error: std::io::Error| Attempt::Stay(reason("output", error));
+        let mut object = Pending::new(&plan.object, plan.object_style()).map_err(cannot_write)?;
+        let rule = plan.dependencies.as_ref().map(|path| {
+            let known = load.dependencies.as_deref().unwrap_or_default();
+            Pending::with(path, Style::Rewrite, known)
+        });
+        let mut rule = rule.transpose().map_err(cannot_write)?;
+        let wanted = load.task.outputs.clone();
+        let mut sinks: Vec<&mut dyn Sink> = vec![object.file()];
+        sinks.extend(rule.as_mut().map(|rule| rule.file() as &mut dyn Sink));
+        sinks.truncate(wanted.len());
         let mut cost = Cost::default();
         let overtaking = self.slots().filter(|slots| slots.travelling() > 0);
         let beside = connection.clone();
         let compile = submit::submit(
             &mut connection,
-            task,
-            &gathered.encoded,
-            object.file(),
+            load.task,
+            &load.contents,
+            sinks,
             overtaking,
             &mut cost,
         );
         // While the worker works there is time to spare.
-        let outcome = tasks.run(future::or(compile, async {
+        let outcome = grid.tasks.run(future::or(compile, async {
             report::report(self.config, beside).await;
             future::pending().await
         }));
@@ -281,22 +405,24 @@ impl Wrap<'_> {
             Outcome::TakenBack(slot, why) => return Err(Attempt::TakenBack(slot, why)),
         };
         self.record.queue_ms = returned.queue_ms;
-        attempt::accept(&returned.result, plan.dialect.family, &wanted)
-            .map_err(|reason| Attempt::Stay(reason.into()))?;
-        let mut files = Vec::new();
-        if let (Some(path), Some(content)) = (&plan.dependencies, &gathered.dependencies) {
-            let file = Pending::with(path, Style::Rewrite, content);
-            files.push(file.map_err(cannot_write)?);
-        }
-        let mut content = Vec::new();
+        attempt::accept(&returned.result, load.says, &wanted).map_err(Attempt::Unlike)?;
+        let mut sent = Sent {
+            stderr: returned.result.stderr,
+            ..Sent::default()
+        };
+        let content = |pending: &mut Pending| -> std::io::Result<Vec<u8>> {
+            let mut content = Vec::new();
+            pending.file().rewind()?;
+            pending.file().read_to_end(&mut content)?;
+            Ok(content)
+        };
         if kept {
-            let file = object.file();
-            file.rewind().map_err(cannot_write)?;
-            file.read_to_end(&mut content).map_err(cannot_write)?;
+            sent.object = content(&mut object).map_err(cannot_write)?;
+            let rule = rule.as_mut().map(content).transpose();
+            sent.dependencies = rule.map_err(cannot_write)?;
         }
-        files.push(object);
-        output::put_all(files).map_err(cannot_write)?;
-        Ok((Output::keep(content), returned.result.stderr))
+        output::put_all(rule.into_iter().chain([object]).collect()).map_err(cannot_write)?;
+        Ok(sent)
     }
 
     /// A good result is there: says so, keeps it and ends.
@@ -339,11 +465,10 @@ impl Wrap<'_> {
             // Where this fails nothing ran, and the plain way is left.
             if let Ok(said) = keeper.compile(found, &plan) {
                 drop(slot);
-                self.tell(Place::Local, &reason, said.ended.code());
-                said.ended.now()
+                self.end(&reason, said.ended)
             }
         }
-        if !events::wanted(self.config) {
+        if !events::wanted(self.config) && self.doubted.is_none() {
             if let Some(slot) = &slot {
                 slot.keep_over_exec();
             }
@@ -352,11 +477,20 @@ impl Wrap<'_> {
         match local::run(&found.command) {
             Ok(ended) => {
                 drop(slot);
-                self.tell(Place::Local, &reason, ended.code());
-                ended.now()
+                self.end(&reason, ended)
             }
             Err(error) => cannot_run(found, &error),
         }
+    }
+
+    /// The user's own compiler has ended.
+    fn end(&self, reason: &Reason, ended: Ended) -> ! {
+        if let (Some(memo), 0) = (&self.doubted, ended.code()) {
+            // Compiling everything twice helps nobody.
+            self.memos.note(memo, "failed there, and not here");
+        }
+        self.tell(Place::Local, reason, ended.code());
+        ended.now()
     }
 
     fn tell(&self, place: Place, reason: &Reason, exit: i32) {
@@ -365,12 +499,78 @@ impl Wrap<'_> {
     }
 }
 
+/// A grid on the way to a result.
+struct Grid {
+    address: Vec<u8>,
+    tasks: Tasks,
+    connection: Option<Result<Connection, GrpcError>>,
+    /// It was bad a while ago.
+    retry: bool,
+    /// The memo that says it is no faster than this machine.
+    slow: Vec<u8>,
+    was_slow: bool,
+}
+
+impl Grid {
+    fn dial(&mut self, access: Access) {
+        if self.connection.is_none() {
+            let open = Connection::open(&self.tasks, access, CONNECT_MS_MAX);
+            self.connection = Some(self.tasks.run(open));
+        }
+    }
+}
+
+/// What a worker is to be given.
+struct Load {
+    task: Task,
+    contents: Vec<Bytes>,
+    /// The dependency file, where it is known before.
+    dependencies: Option<Vec<u8>>,
+    says: Says,
+}
+
+/// What came back, put in place; contents where they are to be kept.
+#[derive(Default)]
+struct Sent {
+    object: Vec<u8>,
+    dependencies: Option<Vec<u8>>,
+    stderr: Vec<u8>,
+}
+
+impl Sent {
+    fn compiled(self, listed: Listed, closure: Option<Closure>, began: Instant) -> Compiled {
+        Compiled {
+            object: Output::keep(self.object),
+            dependencies: self.dependencies.map(Output::keep),
+            stderr: self.stderr,
+            listed,
+            closure,
+            compile_ms: millis(began),
+        }
+    }
+}
+
+/// Why a compile does not go out in the tree form.
+enum NotInPlace {
+    /// It may in the other one; why not in this, where there is something to say.
+    Unfit(Option<Reason>),
+    Stay(Stay),
+}
+
+impl From<Stay> for NotInPlace {
+    fn from(stay: Stay) -> Self {
+        NotInPlace::Stay(stay)
+    }
+}
+
 /// Why there is no result of an attempt.
 enum Attempt {
     Lost(Lost),
     /// It runs in this slot instead.
     TakenBack(Slot, Lost),
-    Stay(Stay),
+    /// A worker compiled it, and that may not stand for a local compile.
+    Unlike(Reason),
+    Stay(Reason),
 }
 
 fn millis(since: Instant) -> u64 {

@@ -309,5 +309,6 @@ fn toolchain(toolchain: &v1::Toolchain) -> Value {
         "target": toolchain.target,
         "language": language,
         "digest": digest,
+        "tree": toolchain.tree,
     })
 }

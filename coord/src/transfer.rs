@@ -46,8 +46,8 @@ impl Inputs {
     /// The worker asks for what the task does not have, or twice for the same.
     pub fn new(task: &Task, digests: &[Vec<u8>]) -> Result<Self, String> {
         let asked: HashSet<Vec<u8>> = digests.iter().cloned().collect();
-        let has = |digest: &Vec<u8>| task.inputs.iter().any(|input| input.digest == *digest);
-        if asked.len() != digests.len() || !asked.iter().all(has) {
+        let has: HashSet<&[u8]> = task.inputs.iter().map(|input| &input.digest[..]).collect();
+        if asked.len() != digests.len() || !digests.iter().all(|digest| has.contains(&digest[..])) {
             return Err("need of a digest that is not in the task, or twice".into());
         }
         let inputs = task
@@ -228,6 +228,29 @@ mod tests {
         assert!(Inputs::new(&task(), &[vec![9; 32]]).is_err());
         assert!(Inputs::new(&task(), &[vec![1; 32], vec![1; 32]]).is_err());
         assert!(Inputs::new(&task(), &[]).unwrap().is_complete());
+    }
+
+    #[test]
+    fn of_thousands_of_inputs_a_few_are_needed() {
+        let number = |n: u32| [&n.to_be_bytes()[..], &[0; 28]].concat();
+        let inputs = (0..4_000).map(|n| Input {
+            digest: number(n),
+            size: 1,
+            encoded_size: 1,
+            ..Input::default()
+        });
+        let task = Task {
+            inputs: inputs.collect(),
+            ..Task::default()
+        };
+        let mut inputs = Inputs::new(&task, &[number(3_999), number(5)]).unwrap();
+        assert!(inputs.chunk(6, 1, true).is_err());
+        let first = inputs.chunk(3_999, 1, true);
+        assert_eq!(first, Ok(Verdict::Relay { complete: false }));
+        let last = inputs.chunk(5, 1, true);
+        assert_eq!(last, Ok(Verdict::Relay { complete: true }));
+        let all: Vec<_> = (0..4_000).map(number).collect();
+        assert!(!Inputs::new(&task, &all).unwrap().is_complete());
     }
 
     #[test]

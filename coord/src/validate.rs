@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hg_proto::digest::Digest;
 use hg_proto::limits::*;
+use hg_proto::plain_path::is_plain;
 use hg_proto::v1::{self, Encoding};
 use hg_proto::{PROTOCOL_VERSION, limits};
 use prost::Message;
@@ -38,14 +39,18 @@ fn ensure(good: bool, what: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(what.to_owned()) }
 }
 
-/// A path inside a task's folder: relative, no "..", no NUL, no empty part.
-fn check_path(path: &[u8], what: &str) -> Result<(), String> {
+/// A path inside a task's folder: relative, no "..", no NUL, no empty part. In the
+/// tree form, one from the root, and plain.
+fn check_path(path: &[u8], tree: bool, what: &str) -> Result<(), String> {
     ensure(!path.is_empty(), &format!("{what}: empty"))?;
     ensure(
         path.len() <= PATH_BYTES_MAX,
         &format!("{what}: longer than {PATH_BYTES_MAX} bytes"),
     )?;
     ensure(!path.contains(&0), &format!("{what}: contains NUL"))?;
+    if tree {
+        return ensure(is_plain(path), &format!("{what}: not absolute and plain"));
+    }
     let mut parts = path.split(|byte| *byte == b'/');
     ensure(
         parts.all(|part| !part.is_empty() && part != b".."),
@@ -84,13 +89,19 @@ fn check_blob(digest: &[u8], size: u64, encoding: i32, encoded_size: u64) -> Res
     ensure(fits, "encoded size does not fit the size")
 }
 
-fn check_inputs(inputs: &[v1::Input]) -> Result<(), String> {
-    ensure(inputs.len() <= INPUTS_MAX, "too many inputs")?;
+fn check_inputs(task: &v1::Task) -> Result<(), String> {
+    let (count_max, bytes_max) = match task.tree {
+        true => (TREE_INPUTS_MAX, TREE_BYTES_MAX),
+        false => (INPUTS_MAX, u64::MAX),
+    };
+    ensure(task.inputs.len() <= count_max, "too many inputs")?;
     let mut paths = HashSet::new();
-    for input in inputs {
-        check_path(&input.path, "input path")?;
+    let mut bytes = 0u64;
+    for input in &task.inputs {
+        check_path(&input.path, task.tree, "input path")?;
         ensure(paths.insert(&input.path), "two inputs at one path")?;
         ensure(input.size <= INPUT_BYTES_MAX, "input too large")?;
+        bytes += input.size;
         check_blob(
             &input.digest,
             input.size,
@@ -99,7 +110,49 @@ fn check_inputs(inputs: &[v1::Input]) -> Result<(), String> {
         )
         .map_err(|why| format!("input: {why}"))?;
     }
+    ensure(bytes <= bytes_max, "inputs too large together")
+}
+
+fn check_outputs(task: &v1::Task) -> Result<(), String> {
+    ensure(task.outputs.len() <= OUTPUTS_MAX, "too many outputs")?;
+    let mut outputs = HashSet::new();
+    for output in &task.outputs {
+        check_path(output, task.tree, "output path")?;
+        ensure(outputs.insert(output), "the same output twice")?;
+    }
     Ok(())
+}
+
+/// In the tree form, no file lies below another one or in place of a folder.
+fn check_folders(task: &v1::Task) -> Result<(), String> {
+    let count_max = if task.tree { TREE_FOLDERS_MAX } else { 0 };
+    ensure(task.folders.len() <= count_max, "too many folders")?;
+    if !task.tree {
+        return Ok(());
+    }
+    for folder in &task.folders {
+        check_path(folder, true, "folder")?;
+    }
+    let inputs = task.inputs.iter().map(|input| &input.path[..]);
+    let outputs = task.outputs.iter().map(|output| &output[..]);
+    let files: HashSet<&[u8]> = inputs.clone().chain(outputs.clone()).collect();
+    ensure(
+        files.len() == task.inputs.len() + task.outputs.len(),
+        "an output in place of an input",
+    )?;
+    let is_file = |above: &[u8]| files.contains(above);
+    let mut files_above = inputs.chain(outputs).map(|path| above(path).any(is_file));
+    ensure(!files_above.any(|any| any), "a file below a file")?;
+    let folders = task.folders.iter().chain([&task.working_directory]);
+    let mut in_place = folders.map(|path| is_file(path) || above(path).any(is_file));
+    ensure(!in_place.any(|any| any), "a file in place of a folder")
+}
+
+/// The folders that a plain path leads through, the innermost first.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().rev();
+    let slashes = slashes.filter(|(at, byte)| **byte == b'/' && *at > 0);
+    slashes.map(|(at, _)| &path[..at])
 }
 
 fn check_arguments(task: &v1::Task) -> Result<(), String> {
@@ -135,18 +188,19 @@ fn check_arguments(task: &v1::Task) -> Result<(), String> {
 /// # Errors
 /// What is wrong, for the client's user.
 pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
-    let toolchain = check_toolchain(task.toolchain.as_ref().ok_or("toolchain: missing")?)?;
+    let toolchain = task.toolchain.as_ref().ok_or("toolchain: missing")?;
+    ensure(
+        toolchain.tree == task.tree,
+        "toolchain: of the other form of a task",
+    )?;
+    let toolchain = check_toolchain(toolchain)?;
     check_arguments(task)?;
-    if !task.working_directory.is_empty() {
-        check_path(&task.working_directory, "working directory")?;
+    if task.tree || !task.working_directory.is_empty() {
+        check_path(&task.working_directory, task.tree, "working directory")?;
     }
-    check_inputs(&task.inputs)?;
-    ensure(task.outputs.len() <= OUTPUTS_MAX, "too many outputs")?;
-    let mut outputs = HashSet::new();
-    for output in &task.outputs {
-        check_path(output, "output path")?;
-        ensure(outputs.insert(output), "the same output twice")?;
-    }
+    check_inputs(task)?;
+    check_outputs(task)?;
+    check_folders(task)?;
     let limits = task.limits.unwrap_or_default();
     ensure(
         limits.wall_ms_max <= COMPILE_MS_MAX,
@@ -195,13 +249,33 @@ pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
 /// What can be told of a compile's cost before it runs.
 fn profile(task: &v1::Task, toolchain: &Digest) -> Profile {
     let language = task.toolchain.as_ref().map(v1::Toolchain::language);
-    let sum = |bytes: fn(&v1::Input) -> u64| task.inputs.iter().map(bytes).sum();
+    // In the tree form most headers are there already, and the source is first.
+    let travels = if task.tree { 1 } else { task.inputs.len() };
+    let sum = |count, bytes: fn(&v1::Input) -> u64| task.inputs.iter().take(count).map(bytes).sum();
     Profile {
         source: source_key(&task.source, toolchain, &task.arguments),
         cxx: language == Some(v1::Language::Cxx),
-        input_bytes: sum(|input| input.size),
-        travel_bytes: sum(|input| input.encoded_size),
+        input_bytes: sum(usize::MAX, |input| input.size),
+        travel_bytes: sum(travels, |input| input.encoded_size),
     }
+}
+
+/// Toolchains as they are listed: each once, with the word whether it takes tasks of
+/// the tree form too.
+fn listed(toolchains: Vec<v1::Toolchain>) -> Vec<v1::Toolchain> {
+    let (in_place, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(|t| t.tree);
+    for toolchain in &mut listed {
+        let is_same = |other: &v1::Toolchain| {
+            let other = v1::Toolchain {
+                digest: toolchain.digest.clone(),
+                tree: false,
+                ..other.clone()
+            };
+            other == *toolchain
+        };
+        toolchain.tree = in_place.iter().any(is_same);
+    }
+    listed
 }
 
 /// Checks a hello and makes of it what is kept.
@@ -234,6 +308,7 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
     }
     digests.sort_unstable();
     digests.dedup();
+    let toolchains = listed(toolchains);
     Ok(WorkerSpec {
         instance,
         name: label(&hello.name, LABEL_BYTES_MAX),
@@ -305,6 +380,7 @@ mod tests {
             target: "x86_64-linux-gnu".into(),
             language: v1::Language::C.into(),
             digest: digest(),
+            ..v1::Toolchain::default()
         }
     }
 
@@ -414,6 +490,101 @@ mod tests {
         }
     }
 
+    fn tree() -> v1::Task {
+        v1::Task {
+            toolchain: Some(v1::Toolchain {
+                tree: true,
+                ..toolchain()
+            }),
+            tree: true,
+            working_directory: b"/w".to_vec(),
+            inputs: vec![input(b"/w/foo.c"), input(b"/usr/include/stdio.h")],
+            outputs: vec![b"/w/foo.o".to_vec()],
+            folders: vec![b"/w/include".to_vec()],
+            ..good()
+        }
+    }
+
+    #[test]
+    fn a_task_of_the_tree_form_has_bounds_of_its_own() {
+        let demand = task(&tree(), "peer").unwrap();
+        // Of what travels the source alone is certain.
+        let profile = demand.profile;
+        assert_eq!((profile.input_bytes, profile.travel_bytes), (20, 10));
+        let mut many = tree();
+        let paths = (0..TREE_INPUTS_MAX).map(|n| format!("/usr/include/long/enough/{n}.h"));
+        many.inputs = paths.map(|path| input(path.as_bytes())).collect();
+        assert!(task(&many, "peer").is_ok());
+        many.inputs[5].path = b"/usr/include/long".to_vec();
+        assert!(task(&many, "peer").unwrap_err().contains("below a file"));
+        type Spoil = (&'static str, fn(&mut v1::Task));
+        let spoils: &[Spoil] = &[
+            ("other form", |t| {
+                t.toolchain.as_mut().unwrap().tree = false;
+            }),
+            ("other form", |t| t.tree = false),
+            ("empty", |t| t.working_directory.clear()),
+            ("not absolute and plain", |t| {
+                t.working_directory = b"/".to_vec();
+            }),
+            ("not absolute and plain", |t| {
+                t.inputs[0].path = b"foo.c".to_vec();
+            }),
+            ("not absolute and plain", |t| {
+                t.outputs[0] = b"/w/../foo.o".to_vec();
+            }),
+            ("not absolute and plain", |t| {
+                t.folders[0] = b"/w//x".to_vec();
+            }),
+            ("too many inputs", |t| {
+                t.inputs = vec![input(b"/x"); TREE_INPUTS_MAX + 1];
+            }),
+            ("too large together", |t| {
+                for input in &mut t.inputs {
+                    input.size = TREE_BYTES_MAX / 2 + 1;
+                    input.encoded_size = input.size;
+                }
+            }),
+            ("too many folders", |t| {
+                t.folders = vec![b"/x".to_vec(); TREE_FOLDERS_MAX + 1];
+            }),
+            ("two inputs", |t| {
+                t.inputs[0].path = t.inputs[1].path.clone()
+            }),
+            ("in place of an input", |t| {
+                t.outputs[0] = b"/w/foo.c".to_vec();
+            }),
+            ("below a file", |t| t.outputs[0] = b"/w/foo.c/o".to_vec()),
+            ("below a file", |t| t.outputs[0] = b"/usr/include".to_vec()),
+            ("below a file", |t| t.inputs[0].path = b"/usr".to_vec()),
+            ("in place of a folder", |t| {
+                t.folders[0] = b"/w/foo.c/x".to_vec();
+            }),
+            ("in place of a folder", |t| {
+                t.folders[0] = b"/w/foo.o".to_vec();
+            }),
+            ("in place of a folder", |t| {
+                t.working_directory = b"/w/foo.c".to_vec();
+            }),
+        ];
+        for (what, spoil) in spoils {
+            let mut spoiled = tree();
+            spoil(&mut spoiled);
+            let error = task(&spoiled, "peer").expect_err(what);
+            assert!(error.contains(what), "{what}: {error}");
+        }
+        let folders = v1::Task {
+            folders: vec![b"x".to_vec()],
+            ..good()
+        };
+        assert!(task(&folders, "peer").unwrap_err().contains("folders"));
+        // One that no frame could carry.
+        let long = format!("/{}", "d".repeat(PATH_BYTES_MAX - 10));
+        let paths = (0..TREE_INPUTS_MAX).map(|n| format!("{long}/{n}.h"));
+        many.inputs = paths.map(|path| input(path.as_bytes())).collect();
+        assert_eq!(task(&many, "peer").unwrap_err(), "task too large");
+    }
+
     #[test]
     fn labels_are_short_and_printable() {
         assert_eq!(label("a\x1b[31m\nb\u{7f}", 100), "a[31mb");
@@ -435,6 +606,24 @@ mod tests {
         let spec = hello(good.clone(), "a".into()).unwrap();
         assert_eq!((spec.name.as_str(), spec.digests.len()), ("pi4", 1));
         assert_eq!(spec.sandbox, "full");
+        let in_place = v1::Toolchain {
+            tree: true,
+            digest: vec![8; 32],
+            ..toolchain()
+        };
+        let cxx = v1::Toolchain {
+            language: v1::Language::Cxx.into(),
+            digest: vec![9; 32],
+            ..toolchain()
+        };
+        let both = v1::Hello {
+            toolchains: vec![toolchain(), in_place, cxx],
+            ..good.clone()
+        };
+        let spec = hello(both, "a".into()).unwrap();
+        let listed = spec.toolchains.iter().map(|t| (t.digest[0], t.tree));
+        assert_eq!(listed.collect::<Vec<_>>(), [(7, true), (9, false)]);
+        assert_eq!(spec.digests.len(), 3);
         let bad = [
             v1::Hello {
                 protocol_version: 0,

@@ -167,6 +167,7 @@ fn toolchain() -> v1::Toolchain {
         target: "x86_64-linux-gnu".into(),
         language: v1::Language::C.into(),
         digest: Digest::of(b"gcc").as_bytes().to_vec(),
+        ..v1::Toolchain::default()
     }
 }
 

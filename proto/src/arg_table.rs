@@ -175,8 +175,10 @@ pub struct Row {
     families: u8,
     /// What it is for.
     pub role: Role,
-    /// May the compile be done elsewhere?
+    /// May the preprocessed text be compiled elsewhere?
     pub travel: Permit,
+    /// May the same files at the same paths be compiled elsewhere?
+    pub tree: Permit,
     /// May its result be cached?
     pub cache: Permit,
     /// How it gets into the key.
@@ -197,6 +199,7 @@ impl Row {
             families: GCC | CLANG,
             role: Role::Compile,
             travel: Permit::Yes,
+            tree: Permit::Yes,
             cache: Permit::Yes,
             key: Key::Words,
             file: File::None,
@@ -220,7 +223,15 @@ impl Row {
     /// The compile stays here; its result may be cached.
     pub(crate) const fn local(mut self, code: &'static str) -> Row {
         self.travel = Permit::No(Code::of(code));
+        self.tree = self.travel;
         self.value = Value::Any;
+        self
+    }
+
+    /// The text alone would give something else: only the same files at the same
+    /// paths may be compiled elsewhere.
+    pub(crate) const fn in_place(mut self, code: &'static str) -> Row {
+        self.travel = Permit::No(Code::of(code));
         self
     }
 

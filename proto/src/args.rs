@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::arg_table::{File, Permit, Role, Row, Shape, find, find_pair};
+use crate::plain_path::plain;
 pub use crate::toolchain::{Family, Language};
 
 /// Bytes of a reason's detail.
@@ -112,8 +113,10 @@ pub struct Compile {
     pub dependencies: Option<Dependencies>,
     /// Every word of the command, in order.
     pub arguments: Vec<Argument>,
-    /// May it be compiled elsewhere?
+    /// May its preprocessed text be compiled elsewhere?
     pub travel: Result<(), Reason>,
+    /// May its files be compiled elsewhere, each at its own path?
+    pub tree: Result<(), Reason>,
     /// May its result be cached?
     pub cache: Result<(), Reason>,
 }
@@ -207,6 +210,7 @@ struct Parser {
     past_driver: bool,
     debug: Option<Reason>,
     travel: Option<Reason>,
+    tree: Option<Reason>,
     cache: Option<Reason>,
 }
 
@@ -224,6 +228,9 @@ impl Parser {
         }
         if let Permit::No(code) = row.travel {
             self.travel.get_or_insert_with(|| item.reason(code.name()));
+        }
+        if let Permit::No(code) = row.tree {
+            self.tree.get_or_insert_with(|| item.reason(code.name()));
         }
         match row.role {
             Role::Stage => self.stage(&item)?,
@@ -351,7 +358,14 @@ impl Parser {
             .source_path_embedded(dialect)
             .or_else(|| odd_name(&source))
         {
+            self.tree.get_or_insert_with(|| reason.clone());
             self.travel.get_or_insert(reason);
+        }
+        // The driver would read it, if a file of that name is there.
+        let mut words = self.arguments.iter().flat_map(|a| &a.words);
+        if let Some(word) = words.find(|word| word.starts_with(b"@")) {
+            let reason = || Reason::new("response-file", word);
+            self.tree.get_or_insert_with(reason);
         }
         let compile = Compile {
             language,
@@ -361,6 +375,7 @@ impl Parser {
             dependencies,
             arguments: self.arguments,
             travel: self.travel.map_or(Ok(()), Err),
+            tree: self.tree.map_or(Ok(()), Err),
             cache: self.cache.map_or(Ok(()), Err),
         };
         Ok(compile.quietly_linkless(dialect))
@@ -482,6 +497,21 @@ impl Compile {
         })
     }
 
+    /// The command as typed, response files expanded: what a worker runs in the
+    /// tree form.
+    pub fn tree_args(&self) -> Vec<Vec<u8>> {
+        let words = self.arguments.iter().flat_map(|a| &a.words);
+        words.cloned().collect()
+    }
+
+    /// Plain paths of all that the compile writes when it runs in `folder`: object
+    /// or assembly, then the dependency file.
+    pub fn tree_outputs(&self, folder: &[u8]) -> Vec<Vec<u8>> {
+        let paths = [Some(self.output_path()), self.dependency_path()];
+        let paths = paths.into_iter().flatten();
+        paths.map(|path| plain(folder, &path)).collect()
+    }
+
     /// Files beside which the compile may not travel: if one is there, clang
     /// reads it in place of the header that `-include` names.
     pub fn precompiled_candidates(&self, dialect: Dialect) -> Vec<Vec<u8>> {
@@ -598,7 +628,7 @@ impl Compile {
     // clang warns of linker options, unless it is told not to.
     fn quietly_linkless(mut self, dialect: Dialect) -> Compile {
         let link = self.arguments.iter().find(|a| a.role == Role::Link);
-        if let (Family::Clang, Ok(()), Some(link)) = (dialect.family, &self.travel, link) {
+        if let (Family::Clang, Some(link)) = (dialect.family, link) {
             let quiet = ["-Qunused-arguments", "-Wno-unused-command-line-argument"];
             let mut words = self.arguments.iter().flat_map(|a| &a.words);
             if !words.any(|word| {
@@ -606,7 +636,9 @@ impl Compile {
                     .iter()
                     .any(|quiet| quiet.as_bytes() == word.as_slice())
             }) {
-                self.travel = Err(Reason::new("linker-input", &link.words.join(&b' ')));
+                let reason = Reason::new("linker-input", &link.words.join(&b' '));
+                self.tree = self.tree.and(Err(reason.clone()));
+                self.travel = self.travel.and(Err(reason));
             }
         }
         self
@@ -697,6 +729,32 @@ pub fn check_travelled(
         }
     }
     debug
+}
+
+/// Whether a worker may run `args` in the tree form, in `folder`, with a toolchain
+/// for `language`: a compile that travels so, and whose files are `outputs`: the
+/// object or the assembly, and the dependency file if there is one. `folder` and
+/// `outputs` are plain (see [`crate::plain_path`]).
+///
+/// # Errors
+/// What is wrong with it; the sender is to blame.
+pub fn check_tree(
+    dialect: Dialect,
+    language: Language,
+    args: &[Vec<u8>],
+    folder: &[u8],
+    outputs: &[&[u8]],
+) -> Result<(), Reason> {
+    let compile = parse(dialect, args)?;
+    compile.tree.clone()?;
+    if compile.language != language {
+        // `clang++` run as `clang` would take the source for another language.
+        return Err(Reason::bare("language"));
+    }
+    match compile.tree_outputs(folder) == outputs {
+        true => Ok(()),
+        false => Err(Reason::bare("outputs")),
+    }
 }
 
 // A path that stays in the folder and looks like no option.
@@ -1051,6 +1109,72 @@ mod tests {
         ] {
             assert_eq!(refusal(CLANG, &format!("{line} {tail}")), code, "{line}");
         }
+    }
+
+    #[test]
+    fn what_travels_in_the_tree_form() {
+        let tree = |dialect, line: &str| match read_line(dialect, line) {
+            Err(reason) => reason.code,
+            Ok(compile) => compile.tree.map_or_else(|reason| reason.code, |()| "tree"),
+        };
+        for line in [
+            "-c a.c",
+            "-c -g a.c",
+            "-c -ggdb3 -gz -gdwarf-4 -g0 -O2 a.c -MD -MP -MF x/a.d -MT a.o -o x/a.o",
+            "-g1 -S ../a.c -fdebug-prefix-map=/w=/x -Wp,-MMD,a.d",
+        ] {
+            assert_eq!(tree(GCC, line), "tree", "{line}");
+        }
+        assert_eq!(tree(CLANG, "-c -g -gembed-source a.c"), "tree");
+        for (line, code) in [
+            ("-c -gsplit-dwarf a.c", "extra-output"),
+            ("-c -gtoggle a.c", "debug-info"),
+            ("-c -g -fplugin=x.so a.c", "plugin"),
+            ("-c -g -specs=x a.c", "specs"),
+            ("-c -g -fprofile-use=x a.c", "profile"),
+            ("-c -g -flto a.c", "lto"),
+            ("-c -g a.c -o @x", "response-file"),
+            ("-c -g -I @x a.c", "response-file"),
+            ("-c -g -fexec-charset=latin1 a.c", "charset"),
+        ] {
+            assert_eq!(tree(GCC, line), code, "{line}");
+        }
+        assert_eq!(tree(CLANG, "-c -g a.c -lm"), "linker-input");
+        assert_eq!(tree(CLANG, "-c a.c -fsanitize=address"), "source-path");
+    }
+
+    #[test]
+    fn a_worker_takes_a_tree_as_it_was_typed() {
+        let refusal = |dialect, line: &str, outputs: &[&[u8]]| match check_tree(
+            dialect,
+            Language::C,
+            &split(line),
+            b"/w/x",
+            outputs,
+        ) {
+            Ok(()) => "accepted",
+            Err(reason) => reason.code,
+        };
+        let object: &[u8] = b"/w/x/a.o";
+        for line in ["-c -g a.c", "-c a.c -o a.o -lm -I..", "-xc -c a.h -oa.o"] {
+            assert_eq!(refusal(GCC, line, &[object]), "accepted", "{line}");
+        }
+        let both = [object, b"/w/o/a.d"];
+        assert_eq!(refusal(GCC, "-c a.c -MD -MF ../o/a.d", &both), "accepted");
+        for (line, code) in [
+            ("-c a.c -o ../a.o", "outputs"),
+            ("-c a.c -MD", "outputs"),
+            ("-c a.cc", "language"),
+            ("-c a.c -wrapper x", "driver-option"),
+            ("-c a.c -I @x", "response-file"),
+            ("@x", "response-file"),
+            ("-c a.c -Wa,-a=x", "assembler-option"),
+            ("-c a.c -gsplit-dwarf", "extra-output"),
+        ] {
+            assert_eq!(refusal(GCC, line, &[object]), code, "{line}");
+        }
+        assert_eq!(refusal(GCC, "-c a.c", &both), "outputs");
+        assert_eq!(refusal(GXX, "-c a.c", &[object]), "language");
     }
 
     #[test]

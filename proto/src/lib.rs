@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod digest;
 pub mod frame;
 pub mod limits;
+pub mod plain_path;
 pub mod probe;
 pub mod speed;
 pub mod tls;

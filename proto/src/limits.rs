@@ -11,6 +11,12 @@ pub const CHUNK_BYTES_MAX: usize = 64 << 10;
 pub const INPUT_BYTES_MAX: u64 = 256 << 20;
 /// Inputs of one task.
 pub const INPUTS_MAX: usize = 16;
+/// Inputs of one task in the tree form.
+pub const TREE_INPUTS_MAX: usize = 4096;
+/// Folders named by one task in the tree form.
+pub const TREE_FOLDERS_MAX: usize = 256;
+/// Bytes of plain content of all inputs of a task in the tree form together.
+pub const TREE_BYTES_MAX: u64 = 128 << 20;
 /// Files that one task may ask back.
 pub const OUTPUTS_MAX: usize = 16;
 /// Bytes of plain content of all outputs of a task together.

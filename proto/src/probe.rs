@@ -98,7 +98,27 @@ impl Probe {
             target: self.target.clone(),
             language: language.to_wire().into(),
             digest: digest.as_bytes().to_vec(),
+            tree: false,
         })
+    }
+
+    /// The identity for `language` in the tree form: over where the compiler stands,
+    /// too. What it finds around itself it spells from the folder that it was named
+    /// in, or from the one that its links lead to. `None`: not for this language, or
+    /// its links lead nowhere.
+    pub fn tree_toolchain(&self, language: Language) -> Option<v1::Toolchain> {
+        let mut toolchain = self.toolchain(language)?;
+        let plain = Digest::try_from(&toolchain.digest[..]).ok()?;
+        let real = fs::canonicalize(&self.driver).ok()?;
+        let folder = self.driver.parent()?;
+        let mut place = Hasher::new();
+        place.field(real.as_os_str().as_bytes());
+        place.field(folder.as_os_str().as_bytes());
+        place.field(self.surroundings.as_bytes());
+        let digest = toolchain::tree_identity(plain, place.finish().as_bytes());
+        toolchain.digest = digest.as_bytes().to_vec();
+        toolchain.tree = true;
+        Some(toolchain)
     }
 }
 

@@ -103,6 +103,18 @@ pub fn identity(family: Family, language: Language, components: &[Component]) ->
     hasher.finish()
 }
 
+/// The digest that a toolchain of `identity` has for tasks in the tree form: over
+/// its place too, since a compiler finds its own headers from there, and they
+/// travel to where it looks for them. [`crate::probe::Probe::tree_toolchain`] says
+/// what a place is.
+pub fn tree_identity(identity: Digest, place: &[u8]) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field(b"hybridgrid toolchain in place 1");
+    hasher.field(identity.as_bytes());
+    hasher.field(place);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +140,14 @@ mod tests {
         );
         assert_ne!(one, other);
         assert_ne!(one, identity(Family::Gcc, Language::Cxx, &[a, b]));
+    }
+
+    #[test]
+    fn in_place_is_another_toolchain_and_so_is_another_place() {
+        let plain = Digest::of(b"gcc");
+        let placed = tree_identity(plain, b"/usr/bin/gcc");
+        assert_ne!(placed, plain);
+        assert_ne!(placed, tree_identity(plain, b"/opt/bin/gcc"));
+        assert_ne!(placed, tree_identity(Digest::of(b"g++"), b"/usr/bin/gcc"));
     }
 }

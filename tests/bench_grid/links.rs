@@ -285,6 +285,7 @@ fn toolchain() -> v1::Toolchain {
         target: "x86_64-linux-gnu".into(),
         language: v1::Language::C.into(),
         digest: Digest::of(b"a compiler").as_bytes().to_vec(),
+        ..v1::Toolchain::default()
     }
 }
 

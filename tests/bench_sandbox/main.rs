@@ -5,13 +5,19 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use hg_proto::digest::Digest;
 use hg_proto::probe;
+use hg_proto::v1::Encoding;
 use hg_tests::skip;
 use hg_worker_lite::compile;
 use hg_worker_lite::control::Control;
+use hg_worker_lite::root::Layout;
 use hg_worker_lite::sandbox::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::tree::{Tree, Trees};
+use hg_worker_lite::validate::{Input, Order};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -19,6 +25,9 @@ use nix::sys::time::TimeValLike;
 const ROUNDS_DEFAULT: usize = 200;
 /// What a compile may lose to its sandbox.
 const ADDED_MS_MAX: f64 = 5.0;
+/// Inputs of a task in the tree form beside its source, and the folders they are in.
+const HEADERS: usize = 150;
+const HEADER_FOLDERS: usize = 20;
 const SOURCE: &str = "int square(int x) { return x * x; }\n";
 
 fn main() {
@@ -26,6 +35,9 @@ fn main() {
     let rounds = words.first().and_then(|word| word.parse().ok());
     let rounds = rounds.unwrap_or(ROUNDS_DEFAULT);
     let state = tempfile::tempdir().expect("a folder");
+    let shared = Path::new("/dev/shm");
+    let memory = tempfile::tempdir_in(shared).ok();
+    let scratch = memory.as_ref().unwrap_or(&state).path().join("tasks");
     for (driver, language) in [
         ("gcc", "cpp-output"),
         ("clang", "cpp-output"),
@@ -33,7 +45,10 @@ fn main() {
     ] {
         let driver = Path::new("/usr/bin").join(driver);
         match probe::probe(&driver, None) {
-            Ok(probe) => measure(&driver, language, &probe.files, state.path(), rounds),
+            Ok(probe) => {
+                let places = [state.path(), &scratch];
+                measure(&driver, language, &probe.files, places, rounds);
+            }
             Err(error) => skip("sandboxbench", &error.to_string()),
         }
     }
@@ -43,21 +58,36 @@ struct Place {
     level: Level,
     sandbox: Sandbox,
     tasks: PathBuf,
+    /// For the tree form, in the full sandbox.
+    trees: Option<Trees>,
     wall_ms: Vec<f64>,
     cpu_ms: Vec<f64>,
 }
 
-fn measure(driver: &Path, language: &str, files: &[PathBuf], state: &Path, rounds: usize) {
+fn measure(
+    driver: &Path,
+    language: &str,
+    files: &[PathBuf],
+    [state, scratch]: [&Path; 2],
+    rounds: usize,
+) {
     let mut places = Vec::new();
-    for level in [Level::Folder, Level::Landlock, Level::Full] {
-        let own = state.join(level.name());
-        let tasks = own.join("tasks");
+    let order = order();
+    let levels = [Level::Folder, Level::Landlock, Level::Full];
+    let levels = levels.map(|level| (level, false));
+    for (level, in_place) in levels.into_iter().chain([(Level::Full, true)]) {
+        let name = if in_place { "tree" } else { level.name() };
+        let own = state.join(name);
+        // Where a worker has them, if there is memory enough.
+        let tasks = scratch.join(name);
+        fs::create_dir_all(&own).expect("a folder");
         fs::create_dir_all(&tasks).expect("a folder");
         match Sandbox::at(level, &own, &tasks) {
             Ok(sandbox) => places.push(Place {
                 level,
                 sandbox,
                 tasks,
+                trees: in_place.then(|| Trees::open(&own, 1 << 30, 2).expect("a store")),
                 wall_ms: Vec::new(),
                 cpu_ms: Vec::new(),
             }),
@@ -66,7 +96,7 @@ fn measure(driver: &Path, language: &str, files: &[PathBuf], state: &Path, round
     }
     for round in 0..=rounds {
         for place in &mut places {
-            let (wall_ms, cpu_ms) = compile_once(place, driver, language, files);
+            let (wall_ms, cpu_ms) = compile_once(place, driver, language, files, &order);
             // The first one makes the root and fills the disk's cache.
             if round > 0 {
                 place.wall_ms.push(wall_ms);
@@ -83,12 +113,16 @@ fn measure(driver: &Path, language: &str, files: &[PathBuf], state: &Path, round
         let (own_wall, own_cpu) = (median(&place.wall_ms), median(&place.cpu_ms));
         let added = own_wall - wall;
         println!(
-            "  {:<9} median {own_wall:6.2} ms, {added:+5.2} ms, ratio {:.3}; CPU {own_cpu:6.2} ms, {:+5.2} ms{}",
-            place.level.name(),
+            "  {:<10} median {own_wall:6.2} ms, {added:+5.2} ms, ratio {:.3}; CPU {own_cpu:6.2} ms, {:+5.2} ms{}",
+            match place.trees {
+                Some(_) => "full, tree",
+                None => place.level.name(),
+            },
             own_wall / wall,
             own_cpu - cpu,
             match place.level {
                 Level::Folder => String::new(),
+                _ if place.trees.is_some() => format!("; with {HEADERS} headers"),
                 _ if added <= ADDED_MS_MAX => format!("; at most {ADDED_MS_MAX} ms: yes"),
                 _ => format!("; at most {ADDED_MS_MAX} ms: NO"),
             }
@@ -96,23 +130,97 @@ fn measure(driver: &Path, language: &str, files: &[PathBuf], state: &Path, round
     }
 }
 
+/// The task of the tree form: the source, and headers as a program has them.
+fn order() -> Order {
+    let input = |path: String, content: String| Input {
+        path: path.into(),
+        digest: Digest::of(content.as_bytes()),
+        size: content.len() as u64,
+        encoding: Encoding::Identity,
+        encoded_size: content.len() as u64,
+    };
+    let header = |n: usize| {
+        let folder = n % HEADER_FOLDERS;
+        let path = format!("/usr/include/some/where/{folder}/header-{n}.h");
+        input(path, content(n))
+    };
+    let headers = (1..=HEADERS).map(header);
+    let source = input("/home/user/project/in".into(), content(0));
+    Order {
+        toolchain: Digest::of(b"this one"),
+        arguments: Vec::new(),
+        tree: true,
+        working_directory: "/home/user/project".into(),
+        inputs: [source].into_iter().chain(headers).collect(),
+        outputs: vec!["/home/user/project/out".into()],
+        folders: Vec::new(),
+        environment: Vec::new(),
+        wall_ms_max: 60_000,
+        memory_bytes_max: None,
+        output_bytes_max: 1 << 30,
+    }
+}
+
+fn content(n: usize) -> String {
+    match n {
+        0 => SOURCE.to_owned(),
+        n => format!("/* {n} */").repeat(500),
+    }
+}
+
+/// What a worker does before the compile.
+fn grow<'a>(
+    place: &Place,
+    trees: &'a Trees,
+    folder: &Folder,
+    files: &[PathBuf],
+    order: &Order,
+) -> Tree<'a> {
+    let make = |layout: &Arc<Layout>| Tree::make(trees, order, layout, &folder.root());
+    let tree = place.sandbox.in_place(files, make).expect("its files");
+    let mut tree = tree.expect("a tree");
+    for at in tree.take(order).expect("a store") {
+        let mut sink = tree.sink(order, at).expect("a file");
+        sink.push(content(at).as_bytes()).expect("a content");
+        let file = sink.finish().expect("all of it");
+        tree.came(order, at, &file).expect("a store");
+    }
+    tree.complete(order).expect("copies");
+    tree
+}
+
 /// Wall time and processor time of one compile, its folder and its end included.
-fn compile_once(place: &Place, driver: &Path, language: &str, files: &[PathBuf]) -> (f64, f64) {
+fn compile_once(
+    place: &Place,
+    driver: &Path,
+    language: &str,
+    files: &[PathBuf],
+    order: &Order,
+) -> (f64, f64) {
     let arguments: Vec<OsString> = ["-x", language, "-O2", "-c", "in", "-o", "out"]
         .map(OsString::from)
         .to_vec();
     let cpu = cpu_ms();
     let began = Instant::now();
     let folder = Folder::create(&place.tasks, "bench").expect("a folder");
-    fs::write(folder.root().join("in"), SOURCE).expect("a source");
+    let trees = place.trees.as_ref();
+    let tree = trees.map(|trees| grow(place, trees, &folder, files, order));
+    if tree.is_none() {
+        fs::write(folder.root().join("in"), SOURCE).expect("a source");
+    }
     let confines = Confines {
         memory_bytes_max: u64::MAX,
         file_bytes_max: 1 << 30,
         cpu_s_max: 60,
         nice: 0,
     };
-    let mut launch = Launch::new(driver, files, &folder, Path::new(""), confines);
+    let directory = match tree {
+        Some(_) => order.working_directory.as_path(),
+        None => Path::new(""),
+    };
+    let mut launch = Launch::new(driver, files, &folder, directory, confines);
     launch.arguments = &arguments;
+    launch.tree = tree.as_ref();
     let control = Control::new(0).expect("descriptors");
     let ran = compile::run(&place.sandbox, &launch, 60_000, false, &control);
     let ran = ran.expect("a compile");
@@ -121,8 +229,12 @@ fn compile_once(place: &Place, driver: &Path, language: &str, files: &[PathBuf])
         "{}",
         String::from_utf8_lossy(&ran.stderr)
     );
-    assert!(folder.root().join("out").is_file());
-    drop(folder);
+    let made = match &tree {
+        Some(tree) => tree.writable_of(&order.outputs[0]),
+        None => Some(folder.root().join("out")),
+    };
+    assert!(made.is_some_and(|made| made.is_file()));
+    drop((folder, tree));
     (began.elapsed().as_secs_f64() * 1e3, cpu_ms() - cpu)
 }
 

@@ -25,6 +25,9 @@ pub struct Event {
     /// Which worker; empty when none.
     #[serde(default, deserialize_with = "or_default")]
     pub worker: String,
+    /// `tree` or `preprocessed`; empty when it did not go out.
+    #[serde(default, deserialize_with = "or_default")]
+    pub form: String,
     /// Exit code.
     #[serde(default, deserialize_with = "or_default")]
     pub exit: i64,

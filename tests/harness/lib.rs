@@ -15,7 +15,9 @@ pub mod hostile;
 pub mod impostor;
 pub mod leftover;
 pub mod programs;
+
 pub mod project;
+pub mod raw_tree;
 pub mod running;
 pub mod tls_peer;
 pub mod workload;

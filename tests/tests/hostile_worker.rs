@@ -133,6 +133,7 @@ fn capabilities_without_end() {
         version: "v".repeat(100),
         target: "<img src=x onerror=alert(1)>".into(),
         digest: number.to_be_bytes().repeat(4),
+        ..v1::Toolchain::default()
     };
     build_under(&grid, "capabilities", || {
         let mut peers = Vec::new();

@@ -133,11 +133,11 @@ impl<W: Write> Sink<W> {
         self.file.write_all(data).map_err(InputError::Io)
     }
 
-    /// All has come: checks it.
+    /// All has come: checks it, and gives the file back.
     ///
     /// # Errors
     /// It is shorter than announced, or something else.
-    pub fn finish(mut self) -> Result<(), InputError> {
+    pub fn finish(mut self) -> Result<W, InputError> {
         if self.encoded_left > 0 || self.size_left > 0 {
             return not("shorter than announced");
         }
@@ -147,7 +147,8 @@ impl<W: Write> Sink<W> {
         if self.hasher.finish() != self.digest {
             return not("its content has another digest");
         }
-        self.file.flush().map_err(InputError::Io)
+        self.file.flush().map_err(InputError::Io)?;
+        Ok(self.file)
     }
 }
 

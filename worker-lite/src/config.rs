@@ -21,11 +21,13 @@ use crate::join;
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::Metrics;
-use crate::sandbox::{Sandbox, Wanted};
+use crate::sandbox::{Level as SandboxLevel, Sandbox, Wanted};
 use crate::scratch::Scratch;
 use crate::serve::{self, Serving};
 use crate::signals;
 use crate::state::State;
+use crate::store;
+use crate::tree::Trees;
 use crate::watchdog::Watchdog;
 use hg_proto::speed;
 
@@ -150,6 +152,12 @@ struct Serve {
     /// (/dev/shm) where there is plenty, else --state (default: auto)
     #[argh(option, arg_name = "auto|DIR")]
     scratch: Option<PathBuf>,
+
+    /// how much of the disk of --state is for headers and sources that came, so that
+    /// they need not come again, in MiB; 0 for none, and no tasks that need it
+    /// (default: 1024, or a twentieth of what is free)
+    #[argh(option, arg_name = "MIB")]
+    blobs: Option<u64>,
 
     /// what holds compilers: auto for the best that this machine has, require to
     /// refuse to start with less than the full one, off for a private folder alone
@@ -302,6 +310,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     }
     sandbox.tell();
     hello.sandbox = sandbox.level().name().to_owned();
+    let trees = trees(&state.folder, &sandbox, typed.blobs, hello.slots)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.slots.set(hello.slots.into());
     metrics.slots_now.set(hello.slots.into());
@@ -316,10 +325,31 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
         dedicated: typed.dedicated,
         memo: state.toolchains(),
         sandbox: Arc::new(sandbox),
+        trees,
         metrics,
         signals,
     };
     Ok((watchdog, state, serving))
+}
+
+/// What tasks of the tree form need, where they can be held.
+fn trees(
+    state: &Path,
+    sandbox: &Sandbox,
+    mib: Option<u64>,
+    slots: u32,
+) -> Result<Option<Arc<Trees>>, String> {
+    let bytes_max = match mib {
+        Some(mib) => mib.saturating_mul(1 << 20),
+        None => store::bytes_max_default(state),
+    };
+    if sandbox.level() != SandboxLevel::Full || bytes_max == 0 {
+        return Ok(None);
+    }
+    // One for each task that may be here, and one for a second compiler.
+    let trees = Trees::open(state, bytes_max, slots as usize + 2);
+    let trees = trees.map_err(|error| format!("{}: {error}", state.display()))?;
+    Ok(Some(Arc::new(trees)))
 }
 
 /// What was typed, or is in the environment, or was joined with a token that is

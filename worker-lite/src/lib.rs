@@ -13,10 +13,11 @@ pub mod machine;
 pub mod metrics;
 pub mod scratch;
 pub mod state;
-pub mod toolchains;
 pub mod validate;
+pub mod toolchains;
 
 pub mod blobs;
+pub mod store;
 pub mod control;
 pub mod usage;
 
@@ -28,10 +29,11 @@ pub mod privileges;
 pub mod escape;
 #[cfg(target_os = "linux")]
 pub mod landlock;
-#[cfg(target_os = "linux")]
 pub mod root;
 #[cfg(target_os = "linux")]
 pub mod seccomp;
+
+pub mod tree;
 
 pub mod sandbox;
 #[cfg(target_os = "linux")]

@@ -18,6 +18,18 @@ const COMPANIONS: [&str; 2] = ["/etc/ld.so.cache", "/usr/lib/locale"];
 pub const DEVICES: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/urandom"];
 /// Where the task's own folder appears.
 pub const TASK: &str = "/task";
+/// Where nothing of a task's may be, in the tree form.
+const RESERVED: [&str; 4] = [TASK, "/dev", "/proc", "/sys"];
+
+/// Clang takes a folder for a gcc's by this file, which it does not read.
+const GCC_MARK: &str = "crtbegin.o";
+/// Where clang has its lists for sanitizers, in the folder of its own headers.
+const LISTS: &str = "share";
+/// How deep a folder of a compiler's is looked through for these two: a gcc has
+/// its version there, and a kind of machine.
+const MARK_DEPTH_MAX: usize = 2;
+/// Names that are looked at in such a folder.
+const MARK_NAMES_MAX: usize = 4096;
 
 /// What is at one path of the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +44,10 @@ pub enum Entry {
     Tree(PathBuf),
     /// This machine's device.
     Device(PathBuf),
+    /// An empty file, in place of the task's: that it is there is all that counts.
+    Mark,
+    /// This machine's folder, unless the task has something in it.
+    Spare(PathBuf),
 }
 
 /// Path in the root, and what is there. Folders come before what is in them.
@@ -47,6 +63,19 @@ impl Layout {
     /// # Errors
     /// One of `files` is not there.
     pub fn of(files: &[PathBuf]) -> io::Result<Self> {
+        Layout::with(files, Entry::Tree)
+    }
+
+    /// The same for the tree form, in which headers come with the task: of folders
+    /// among `files`, only what a compiler wants besides.
+    ///
+    /// # Errors
+    /// As [`Layout::of`].
+    pub fn in_place(files: &[PathBuf]) -> io::Result<Self> {
+        Layout::with(files, Entry::Spare)
+    }
+
+    fn with(files: &[PathBuf], folder: fn(PathBuf) -> Entry) -> io::Result<Self> {
         let mut layout = Layout::default();
         layout.folders_to(Path::new(TASK));
         layout.entries.insert(TASK.into(), Entry::Folder);
@@ -57,12 +86,12 @@ impl Layout {
             }
         }
         for file in files {
-            layout.add(file).map_err(|error| {
+            layout.add(file, folder).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", file.display()))
             })?;
         }
         for companion in COMPANIONS.map(Path::new) {
-            match layout.add(companion) {
+            match layout.add(companion, Entry::Tree) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
             }
@@ -93,7 +122,7 @@ impl Layout {
     }
 
     /// Makes `path` lead to the same file in the root as it does on this machine.
-    fn add(&mut self, path: &Path) -> io::Result<()> {
+    fn add(&mut self, path: &Path, folder: fn(PathBuf) -> Entry) -> io::Result<()> {
         let mut links = 0;
         let mut left = components(path);
         let mut real = PathBuf::from("/");
@@ -121,7 +150,10 @@ impl Layout {
                 // Also where the path only passes through, up and out again.
                 self.folders_to(&next.join("x"));
             } else if found.is_dir() {
-                self.place(&next, Entry::Tree(next.clone()));
+                match folder(next.clone()) {
+                    Entry::Spare(_) => self.add_marks(&next, 0)?,
+                    tree => self.place(&next, tree),
+                }
             } else if found.is_file() {
                 self.place(&next, Entry::File(next.clone()));
             } else {
@@ -132,11 +164,68 @@ impl Layout {
         Ok(())
     }
 
+    /// What a compiler wants of a folder of its own, without the headers in it.
+    fn add_marks(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
+        for entry in fs::read_dir(folder)?.take(MARK_NAMES_MAX) {
+            let entry = entry?;
+            let (kind, path) = (entry.file_type()?, entry.path());
+            if kind.is_dir() && entry.file_name() == LISTS {
+                self.place(&path, Entry::Spare(path.clone()));
+            } else if kind.is_dir() && depth < MARK_DEPTH_MAX {
+                self.add_marks(&path, depth + 1)?;
+            } else if kind.is_file() && entry.file_name() == GCC_MARK {
+                self.place(&path, Entry::Mark);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a task may have a file at `path` (`is_file`) or a folder: not at or
+    /// below anything of this machine's, nor in place of a folder that leads there.
+    pub fn takes(&self, path: &Path, is_file: bool) -> bool {
+        if RESERVED.iter().any(|reserved| path.starts_with(reserved)) {
+            return false;
+        }
+        let free = |at: &Path, entry: &Entry| match entry {
+            Entry::Mark => at == path && is_file,
+            Entry::Spare(_) => at != path || !is_file,
+            Entry::Folder => at != path || !is_file,
+            Entry::Link(_) | Entry::File(_) | Entry::Tree(_) | Entry::Device(_) => false,
+        };
+        let known = |at: &Path| self.entries.get(at).is_none_or(|entry| free(at, entry));
+        path.ancestors().all(known)
+    }
+
+    /// Whether a folder at `path` is there without a task.
+    pub fn has_folder(&self, path: &Path) -> bool {
+        let entry = self.entries.get(path);
+        matches!(
+            entry,
+            Some(Entry::Folder | Entry::Tree(_) | Entry::Spare(_))
+        )
+    }
+
+    /// Paths of what a task may have in its own way.
+    pub fn yielding(&self) -> impl Iterator<Item = &Path> {
+        let yields = |entry: &Entry| matches!(entry, Entry::Mark | Entry::Spare(_));
+        let yielding = self.entries().filter(move |(_, entry)| yields(entry));
+        yielding.map(|(path, _)| path)
+    }
+
+    /// Whether something of this machine's lies in `folder` itself.
+    pub fn occupies(&self, folder: &Path) -> bool {
+        let is_ours = |entry: &Entry| !matches!(entry, Entry::Folder);
+        self.entries
+            .iter()
+            .any(|(path, entry)| is_ours(entry) && path.parent() == Some(folder))
+    }
+
     /// What is mounted or may be read: the root's entries that are not below a
     /// tree of this machine's, which has them anyway.
     pub fn sources(&self) -> impl Iterator<Item = (&Path, &Entry)> {
         self.entries().filter(|(path, entry)| {
-            !matches!(entry, Entry::Folder | Entry::Link(_)) && !self.is_in_tree(path)
+            let is_mounted = !matches!(entry, Entry::Folder | Entry::Link(_) | Entry::Mark);
+            is_mounted && !self.is_in_tree(path)
         })
     }
 
@@ -152,22 +241,45 @@ impl Layout {
     /// # Errors
     /// The file system says no.
     pub fn write(&self, skeleton: &Path) -> io::Result<()> {
-        // Whatever the worker's umask is: a compile may run as somebody else.
-        let folder = |path: &Path| {
-            DirBuilder::new().mode(0o755).create(path)?;
-            fs::set_permissions(path, Permissions::from_mode(0o755))
-        };
-        folder(skeleton)?;
+        self.write_without(skeleton, &[])
+    }
+
+    /// The same without what [yields](Layout::yielding) at these paths.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn write_without(&self, skeleton: &Path, taken: &[PathBuf]) -> io::Result<()> {
+        open_folder(skeleton)?;
         for (path, entry) in self.entries().filter(|(path, _)| !self.is_in_tree(path)) {
-            let at = skeleton.join(path.strip_prefix("/").unwrap_or(path));
+            if taken.iter().any(|taken| taken == path) {
+                continue;
+            }
+            let at = below(skeleton, path);
             match entry {
-                Entry::Folder | Entry::Tree(_) => folder(&at)?,
+                Entry::Folder | Entry::Tree(_) | Entry::Spare(_) => open_folder(&at)?,
                 Entry::Link(target) => symlink(target, &at)?,
-                Entry::File(_) | Entry::Device(_) => drop(File::create_new(&at)?),
+                Entry::File(_) | Entry::Device(_) | Entry::Mark => {
+                    drop(File::create_new(&at)?);
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Where the root's `path` lies in `skeleton`.
+pub fn below(skeleton: &Path, path: &Path) -> PathBuf {
+    skeleton.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Makes a folder that anybody may look into, whatever the worker's umask is: a
+/// compile may run as somebody else.
+///
+/// # Errors
+/// The file system says no.
+pub fn open_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 /// The names on a path, the first one last.
@@ -223,6 +335,81 @@ mod tests {
             Some((file.as_path(), &Entry::File(file.clone())))
         );
         assert_eq!(sources.next(), None);
+    }
+
+    #[test]
+    fn in_place_a_compilers_folders_are_the_tasks_to_fill() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().canonicalize().unwrap();
+        let (gcc, clang) = (here.join("gcc"), here.join("clang"));
+        for path in [
+            "gcc/12/32",
+            "gcc/12/include",
+            "clang/include",
+            "clang/share",
+        ] {
+            fs::create_dir_all(here.join(path)).unwrap();
+        }
+        for path in [
+            "gcc/12/crtbegin.o",
+            "gcc/12/32/crtbegin.o",
+            "gcc/12/include/x.h",
+        ] {
+            fs::write(here.join(path), "ours").unwrap();
+        }
+        fs::write(here.join("clang/include/x.h"), "ours").unwrap();
+        fs::write(here.join("clang/share/list"), "ours").unwrap();
+        fs::write(here.join("cc"), "ours").unwrap();
+        symlink("cc", here.join("link")).unwrap();
+        let layout = Layout::in_place(&[gcc.clone(), clang.clone(), here.join("link")]).unwrap();
+        let sources = layout.sources().filter(|(path, _)| path.starts_with(&here));
+        let sources: Vec<_> = sources.map(|(path, _)| path.to_path_buf()).collect();
+        assert_eq!(sources, [here.join("cc"), clang.join("share")]);
+        let takes = |path: &str, is_file| layout.takes(&here.join(path), is_file);
+        for path in [
+            "gcc/12/include/x.h",
+            "gcc/12/crtbegin.o",
+            "clang/include/x.h",
+            "clang/share/list",
+            "clang/share/sub/list",
+            "new/x.h",
+        ] {
+            assert!(takes(path, true), "{path}");
+        }
+        for path in [
+            "cc",
+            "cc/x",
+            "link",
+            "link/x",
+            "gcc",
+            "gcc/12",
+            "clang/share",
+            "",
+        ] {
+            assert!(!takes(path, true), "{path}");
+        }
+        assert!(takes("gcc/12", false) && takes("clang/share", false) && takes("new", false));
+        assert!(!takes("cc", false) && !takes("link/x", false));
+        for path in [
+            "/dev/x",
+            "/dev/null",
+            "/proc/x",
+            "/task",
+            "/task/x",
+            "/etc/ld.so.cache",
+        ] {
+            let path = Path::new(path);
+            // The loader's list may be missing on this machine.
+            assert!(!layout.takes(path, true) || !path.exists(), "{path:?}");
+        }
+        assert!(layout.occupies(&here) && layout.occupies(&gcc.join("12")));
+        assert!(!layout.occupies(&gcc) && !layout.occupies(&here.join("new")));
+        let skeleton = here.join("skeleton");
+        let taken = vec![clang.join("share"), gcc.join("12/crtbegin.o")];
+        layout.write_without(&skeleton, &taken).unwrap();
+        let mark = |path: &str| below(&skeleton, &here.join(path));
+        assert_eq!(fs::metadata(mark("gcc/12/32/crtbegin.o")).unwrap().len(), 0);
+        assert!(!mark("gcc/12/crtbegin.o").exists() && !mark("clang/share").exists());
     }
 
     #[test]

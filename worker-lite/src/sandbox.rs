@@ -9,14 +9,17 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::Pid;
 
 use crate::groups::{Group, Groups};
 use crate::log::{self, Level as Loud};
 pub use crate::privileges::Confines;
+use crate::root::Layout;
 use crate::sandbox_portable;
 use crate::state::{TASK_ROOT_VARIABLE, make_private, remove_tree};
+use crate::tree::Tree;
 
 #[cfg(target_os = "linux")]
 use crate::{
@@ -163,8 +166,10 @@ pub struct Launch<'a> {
     pub environment: &'a [(OsString, OsString)],
     /// The task's.
     pub folder: &'a Folder,
-    /// Below the folder's root.
+    /// Below the folder's root; in the tree form, absolute.
     pub directory: &'a Path,
+    /// The task's files, in the tree form.
+    pub tree: Option<&'a Tree<'a>>,
     /// Of each process.
     pub confines: Confines,
     /// Whom it runs as, if not us; set by [`Sandbox::start`].
@@ -193,6 +198,7 @@ impl<'a> Launch<'a> {
             environment: &[],
             folder,
             directory,
+            tree: None,
             confines,
             user: None,
             group: None,
@@ -209,12 +215,16 @@ impl<'a> Launch<'a> {
             path.push(":");
         }
         path.push(PATH);
-        let own: [(&str, OsString); 4] = [
+        let mut own: Vec<(&str, OsString)> = vec![
             ("PATH", path),
             ("HOME", task.join("home").into()),
             ("TMPDIR", task.join("tmp").into()),
             (TASK_ROOT_VARIABLE, self.folder.mark.clone().into()),
         ];
+        if self.tree.is_some() {
+            // Where gcc takes the name of its folder from.
+            own.push(("PWD", self.directory.into()));
+        }
         let is_own = |name: &OsStr| own.iter().any(|(known, _)| name == *known);
         let mut all: Vec<_> = self
             .environment
@@ -454,7 +464,14 @@ impl Sandbox {
 
     fn start_as(&self, launch: &Launch<'_>) -> io::Result<Started> {
         match self.level {
-            Level::Full => sandbox_linux::start(&self.roots.of(launch.files)?, launch),
+            Level::Full => {
+                let root = match launch.tree {
+                    Some(_) => self.roots.in_place_of(launch.files),
+                    None => self.roots.of(launch.files),
+                };
+                sandbox_linux::start(&root?, launch)
+            }
+            _ if launch.tree.is_some() => Err(io::ErrorKind::Unsupported.into()),
             Level::Landlock => sandbox_portable::start(launch, true),
             Level::Folder => sandbox_portable::start(launch, false),
         }
@@ -463,6 +480,18 @@ impl Sandbox {
     /// What is known of how to show `files` is wrong.
     pub fn forget(&self, files: &[PathBuf]) {
         self.roots.forget(files);
+    }
+
+    /// Gives `see` where `files` are for tasks of the tree form.
+    ///
+    /// # Errors
+    /// One of them is not there.
+    pub fn in_place<T>(
+        &self,
+        files: &[PathBuf],
+        see: impl FnOnce(&Arc<Layout>) -> T,
+    ) -> io::Result<T> {
+        Ok(see(self.roots.in_place_of(files)?.layout()))
     }
 }
 
@@ -502,6 +531,18 @@ impl Sandbox {
 
     /// Nothing is known of how to show files.
     pub fn forget(&self, _files: &[PathBuf]) {}
+
+    /// There is no tree form.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn in_place<T>(
+        &self,
+        _files: &[PathBuf],
+        _see: impl FnOnce(&Arc<Layout>) -> T,
+    ) -> io::Result<T> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Files below `root` that are neither `inputs` nor `outputs`, at most `names_max`

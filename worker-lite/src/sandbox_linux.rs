@@ -30,6 +30,7 @@ use crate::root::{Entry, Layout, TASK};
 use crate::sandbox::{Ended, Launch, PROCESSES_MAX, Started};
 use crate::seccomp::Filter;
 use crate::state::{make_private, remove_tree};
+use crate::tree::Tree;
 
 const NAMESPACES: c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
@@ -53,8 +54,9 @@ const HOSTNAME: &[u8] = b"worker";
 /// A root that is ready to be mounted, for any number of compiles.
 #[derive(Debug)]
 pub struct Root {
-    skeleton: CString,
-    skeleton_flags: c_ulong,
+    /// Where its folders are; `None`: each task of the tree form has its own.
+    skeleton: Option<PathBuf>,
+    layout: Arc<Layout>,
     mounts: Vec<Mount>,
     filter: Filter,
     processes_max: Option<u64>,
@@ -63,10 +65,31 @@ pub struct Root {
 #[derive(Debug)]
 struct Mount {
     source: CString,
-    /// Relative to the skeleton.
+    /// Relative to the root.
     target: CString,
     bind: c_ulong,
     flags: c_ulong,
+    /// It yields to what a task has there.
+    spare: bool,
+}
+
+impl Mount {
+    fn new(source: &Path, target: &Path, bind: c_ulong, flags: c_ulong) -> io::Result<Self> {
+        let target = target.strip_prefix("/").unwrap_or(target);
+        Ok(Mount {
+            source: c(source.as_os_str().as_bytes())?,
+            target: c(target.as_os_str().as_bytes())?,
+            bind,
+            flags: flags | kept_flags(source)?,
+            spare: false,
+        })
+    }
+
+    /// What a compile may write to: nothing in it is run.
+    fn writable(source: &Path, target: &Path) -> io::Result<Self> {
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        Mount::new(source, target, libc::MS_BIND, flags)
+    }
 }
 
 fn c(bytes: &[u8]) -> io::Result<CString> {
@@ -91,47 +114,52 @@ impl Root {
     ///
     /// # Errors
     /// The file system says no.
-    pub fn new(layout: &Layout, skeleton: &Path) -> io::Result<Self> {
+    pub fn new(layout: Layout, skeleton: &Path) -> io::Result<Self> {
         layout.write(skeleton)?;
+        let mut root = Root::without_skeleton(layout)?;
+        root.skeleton = Some(skeleton.to_path_buf());
+        // It is on the disk now, and nobody asks for it here.
+        root.layout = Arc::default();
+        Ok(root)
+    }
+
+    fn without_skeleton(layout: Layout) -> io::Result<Self> {
         let mount = |(path, entry): (&Path, &Entry)| {
+            let shared = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
             let (source, bind, flags) = match entry {
-                Entry::Tree(source) => (
-                    source,
-                    libc::MS_BIND | libc::MS_REC,
-                    libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
-                ),
+                Entry::Tree(source) | Entry::Spare(source) => {
+                    (source, libc::MS_BIND | libc::MS_REC, shared)
+                }
+                Entry::File(source) => (source, libc::MS_BIND, shared),
                 Entry::Device(source) => (source, libc::MS_BIND, libc::MS_NOSUID | libc::MS_NOEXEC),
-                Entry::File(source) => (
-                    source,
-                    libc::MS_BIND,
-                    libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
-                ),
-                Entry::Folder | Entry::Link(_) => return Ok(None),
+                Entry::Folder | Entry::Link(_) | Entry::Mark => return Ok(None),
             };
-            let target = path.strip_prefix("/").unwrap_or(path);
-            Ok(Some(Mount {
-                source: c(source.as_os_str().as_bytes())?,
-                target: c(target.as_os_str().as_bytes())?,
-                bind,
-                flags: flags | kept_flags(source)?,
-            }))
+            let mut mount = Mount::new(source, path, bind, flags)?;
+            mount.spare = matches!(entry, Entry::Spare(_));
+            Ok(Some(mount))
         };
         let mounts: io::Result<Vec<_>> = layout.sources().map(mount).collect();
         Ok(Root {
-            skeleton: c(skeleton.as_os_str().as_bytes())?,
-            skeleton_flags: kept_flags(skeleton)?,
+            skeleton: None,
             mounts: mounts?.into_iter().flatten().collect(),
+            layout: Arc::new(layout),
             filter: Filter::new(true),
             processes_max: counts_by_namespace().then_some(PROCESSES_MAX),
         })
+    }
+
+    /// What is where in it.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
 }
 
 impl Drop for Root {
     fn drop(&mut self) {
-        let skeleton = Path::new(OsStr::from_bytes(self.skeleton.as_bytes()));
-        // What stays is small, and goes at the next start.
-        let _ = remove_tree(skeleton);
+        if let Some(skeleton) = &self.skeleton {
+            // What stays is small, and goes at the next start.
+            let _ = remove_tree(skeleton);
+        }
     }
 }
 
@@ -158,6 +186,7 @@ pub struct Roots {
 #[derive(Default)]
 struct Known {
     roots: HashMap<Vec<PathBuf>, Arc<Root>>,
+    in_place: HashMap<Vec<PathBuf>, Arc<Root>>,
     made: u64,
 }
 
@@ -192,8 +221,25 @@ impl Roots {
         }
         known.made += 1;
         let skeleton = self.place.join(known.made.to_string());
-        let root = Arc::new(Root::new(&Layout::of(files)?, &skeleton)?);
+        let root = Arc::new(Root::new(Layout::of(files)?, &skeleton)?);
         known.roots.insert(files.to_vec(), root.clone());
+        Ok(root)
+    }
+
+    /// The root that shows `files` to tasks of the tree form.
+    ///
+    /// # Errors
+    /// As [`Roots::of`].
+    pub fn in_place_of(&self, files: &[PathBuf]) -> io::Result<Arc<Root>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = known.in_place.get(files) {
+            return Ok(root.clone());
+        }
+        if known.in_place.len() >= ROOTS_MAX {
+            known.in_place.clear();
+        }
+        let root = Arc::new(Root::without_skeleton(Layout::in_place(files)?)?);
+        known.in_place.insert(files.to_vec(), root.clone());
         Ok(root)
     }
 
@@ -201,6 +247,7 @@ impl Roots {
     pub fn forget(&self, files: &[PathBuf]) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.roots.remove(files);
+        known.in_place.remove(files);
     }
 }
 
@@ -265,8 +312,14 @@ const REPORT_BYTES: usize = size_of::<Report>();
 /// Everything that the child needs, in the form in which the kernel takes it.
 struct Plan<'a> {
     root: &'a Arc<Root>,
-    task: CString,
-    task_flags: c_ulong,
+    /// Where the root is mounted, and what.
+    place: CString,
+    skeleton: CString,
+    skeleton_flags: c_ulong,
+    /// What is the task's own in it.
+    own: Vec<Mount>,
+    /// Which of the root's mounts the task has in its own way.
+    without: Vec<bool>,
     directory: CString,
     program: CString,
     arguments: Vec<*const c_char>,
@@ -288,13 +341,18 @@ pub fn start(root: &Arc<Root>, launch: &Launch<'_>) -> io::Result<Started> {
         let texts = texts.iter().map(|text| text.as_ptr());
         texts.chain([std::ptr::null()]).collect()
     };
-    let task = launch.folder.path();
-    let directory = Path::new(TASK).join("root").join(launch.directory);
+    let ground = match launch.tree {
+        Some(tree) => Ground::of_tree(tree, root, launch)?,
+        None => Ground::of_folder(root, launch)?,
+    };
     let plan = Plan {
         root,
-        task: c(task.as_os_str().as_bytes())?,
-        task_flags: kept_flags(task)? | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-        directory: c(directory.as_os_str().as_bytes())?,
+        place: c(ground.place.as_os_str().as_bytes())?,
+        skeleton: c(ground.skeleton.as_os_str().as_bytes())?,
+        skeleton_flags: kept_flags(&ground.skeleton)?,
+        own: ground.own,
+        without: ground.without,
+        directory: c(ground.directory.as_os_str().as_bytes())?,
         program: c(launch.driver.as_os_str().as_bytes())?,
         arguments: pointers(&words),
         environment: pointers(&variables),
@@ -304,6 +362,64 @@ pub fn start(root: &Arc<Root>, launch: &Launch<'_>) -> io::Result<Started> {
         escape: launch.escape,
     };
     spawn(&plan)
+}
+
+/// What a root is built on, by the form of the task.
+struct Ground {
+    place: PathBuf,
+    skeleton: PathBuf,
+    own: Vec<Mount>,
+    without: Vec<bool>,
+    directory: PathBuf,
+}
+
+impl Ground {
+    /// All that is the task's lies in one folder of the root.
+    fn of_folder(root: &Root, launch: &Launch<'_>) -> io::Result<Self> {
+        let missing = || io::Error::other("a root for the tree form alone");
+        let skeleton = root.skeleton.clone().ok_or_else(missing)?;
+        Ok(Ground {
+            place: skeleton.clone(),
+            skeleton,
+            own: vec![Mount::writable(launch.folder.path(), Path::new(TASK))?],
+            without: vec![false; root.mounts.len()],
+            directory: Path::new(TASK).join("root").join(launch.directory),
+        })
+    }
+
+    /// The task's files are the root, and only some folders of it can be written.
+    fn of_tree(tree: &Tree<'_>, root: &Root, launch: &Launch<'_>) -> io::Result<Self> {
+        let task = launch.folder.path();
+        let mut own = Vec::new();
+        for name in ["home", "tmp"] {
+            own.push(Mount::writable(
+                &task.join(name),
+                &Path::new(TASK).join(name),
+            )?);
+        }
+        for bind in tree.binds() {
+            own.push(match bind.writable {
+                true => Mount::writable(&bind.source, &bind.target)?,
+                false => Mount::new(
+                    &bind.source,
+                    &bind.target,
+                    libc::MS_BIND,
+                    libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
+                )?,
+            });
+        }
+        let is_taken = |mount: &Mount| {
+            let target = Path::new("/").join(OsStr::from_bytes(mount.target.as_bytes()));
+            mount.spare && tree.has_below(&target)
+        };
+        Ok(Ground {
+            place: tree.place(),
+            skeleton: tree.skeleton(),
+            own,
+            without: root.mounts.iter().map(is_taken).collect(),
+            directory: launch.directory.to_path_buf(),
+        })
+    }
 }
 
 /// The command line as execve(2) takes it.
@@ -586,8 +702,7 @@ fn forget_signals() {
 /// Builds the root, moves into it and lets go of the old one.
 fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
     let null = std::ptr::null();
-    let root = plan.root;
-    let skeleton = root.skeleton.as_ptr();
+    let place = plan.place.as_ptr();
     let here = c".".as_ptr();
     let again = libc::MS_REMOUNT | libc::MS_BIND;
     // SAFETY: plain system calls on memory that outlives them.
@@ -597,37 +712,25 @@ fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
             Step::Mounts,
             libc::mount(null, c"/".as_ptr(), null, private, null.cast()),
         )?;
+        let skeleton = plan.skeleton.as_ptr();
         check(
             Step::Root,
-            libc::mount(skeleton, skeleton, null, libc::MS_BIND, null.cast()),
+            libc::mount(skeleton, place, null, libc::MS_BIND, null.cast()),
         )?;
-        check(Step::Root, libc::chdir(skeleton))?;
-        for (at, mount) in root.mounts.iter().enumerate() {
-            let target = mount.target.as_ptr();
-            let bind = libc::mount(mount.source.as_ptr(), target, null, mount.bind, null.cast());
-            let bound = check(Step::File, bind).and_then(|()| {
-                let flags = again | mount.flags;
-                check(
-                    Step::File,
-                    libc::mount(null, target, null, flags, null.cast()),
-                )
-            });
-            bound.map_err(|report| Report {
+        check(Step::Root, libc::chdir(place))?;
+        // Outer folders first; the toolchain's files may lie in one of the task's.
+        for mount in &plan.own {
+            bind(mount).map_err(|()| failed(Step::Task))?;
+        }
+        let mounts = plan.root.mounts.iter().zip(&plan.without);
+        for (at, (mount, _)) in mounts.enumerate().filter(|(_, (_, without))| !**without) {
+            bind(mount).map_err(|()| Report {
                 mount: at as i32,
-                ..report
+                ..failed(Step::File)
             })?;
         }
-        // Without its slash the constant is relative to the skeleton.
-        let task = c"task".as_ptr();
-        let bind = libc::mount(plan.task.as_ptr(), task, null, libc::MS_BIND, null.cast());
-        check(Step::Task, bind)?;
-        let flags = again | plan.task_flags;
-        check(
-            Step::Task,
-            libc::mount(null, task, null, flags, null.cast()),
-        )?;
         let flags =
-            again | root.skeleton_flags | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
+            again | plan.skeleton_flags | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
         check(
             Step::Root,
             libc::mount(null, here, null, flags, null.cast()),
@@ -637,6 +740,19 @@ fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
         check(Step::Pivot, pivoted as c_int)?;
         check(Step::Pivot, libc::umount2(here, libc::MNT_DETACH))
     }
+}
+
+/// Mounts it where we are; errno says why not.
+fn bind(mount: &Mount) -> Result<(), ()> {
+    let null = std::ptr::null();
+    let (source, target) = (mount.source.as_ptr(), mount.target.as_ptr());
+    let flags = libc::MS_REMOUNT | libc::MS_BIND | mount.flags;
+    // SAFETY: plain system calls on memory that outlives them.
+    let bound = unsafe {
+        libc::mount(source, target, null, mount.bind, null.cast()) == 0
+            && libc::mount(null, target, null, flags, null.cast()) == 0
+    };
+    bound.then_some(()).ok_or(())
 }
 
 /// Whether the report has no reader: the worker ended before we asked to end with

@@ -163,7 +163,8 @@ mod linux {
             match entry {
                 Entry::File(source) | Entry::Tree(source) => rules.allow(source, Right::Use)?,
                 Entry::Device(source) => rules.allow(source, Right::Device)?,
-                Entry::Folder | Entry::Link(_) => {}
+                // The last two are of the tree form, which is not for this sandbox.
+                Entry::Folder | Entry::Link(_) | Entry::Mark | Entry::Spare(_) => {}
             }
         }
         rules.allow(launch.folder.path(), Right::Change)?;

@@ -30,6 +30,7 @@ use crate::sandbox::Sandbox;
 use crate::session::{Action, Event, JobId, Session};
 use crate::task::{self, Setting};
 use crate::toolchains::{self, Catalogue, Compiler};
+use crate::tree::Trees;
 use crate::trial;
 use crate::usage::Meter;
 use crate::validate::{Order, failure};
@@ -64,6 +65,8 @@ pub struct Serving {
     pub memo: PathBuf,
     /// What holds compilers.
     pub sandbox: Arc<Sandbox>,
+    /// For tasks of the tree form; `None`: none are taken.
+    pub trees: Option<Arc<Trees>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// One byte for each signal.
@@ -107,6 +110,10 @@ enum Notice {
     JobEnded {
         id: JobId,
         compiler_gone: Option<Digest>,
+    },
+    Lacks {
+        id: JobId,
+        inputs: usize,
     },
     Signal,
 }
@@ -237,6 +244,7 @@ impl Shell {
                 self.busy = Some(Instant::now());
                 Some(Event::JobEnded { id, compiler_gone })
             }
+            Notice::Lacks { id, inputs } => Some(Event::Lacks { id, inputs }),
             Notice::Signal => Some(Event::Signal),
         }
     }
@@ -262,6 +270,22 @@ impl Shell {
         let idle = |at: &mut Instant| at.elapsed() >= TRIM_AFTER;
         if self.jobs.is_empty() && self.busy.take_if(idle).is_some() {
             machine::trim_memory();
+            self.rest();
+        }
+    }
+
+    /// Clears what the next task could use again, in a thread: the disk may be slow.
+    fn rest(&self) {
+        if let Some(trees) = self.serving.trees.clone() {
+            let rest = move || {
+                trees.rest();
+                machine::trim_memory();
+            };
+            // Without a thread it stays, which is bounded.
+            let _ = thread::Builder::new()
+                .name("trees".into())
+                .stack_size(STACK_BYTES)
+                .spawn(rest);
         }
     }
 
@@ -412,6 +436,11 @@ impl Shell {
             control: control.clone(),
             gate: self.gate.clone(),
             sandbox: self.serving.sandbox.clone(),
+            trees: self.serving.trees.clone(),
+            lacks: {
+                let notices = self.notices.clone();
+                Box::new(move |inputs| drop(notices.send_blocking(Notice::Lacks { id, inputs })))
+            },
         };
         let (notices, metrics) = (self.notices.clone(), self.serving.metrics.clone());
         let spawned = thread::Builder::new()
@@ -465,11 +494,15 @@ impl Shell {
     fn rescan(&self) -> io::Result<()> {
         let (memo, notices) = (self.serving.memo.clone(), self.notices.clone());
         let (sandbox, tasks) = (self.serving.sandbox.clone(), self.serving.tasks.clone());
+        let trees = self.serving.trees.is_some();
         thread::Builder::new()
             .name("toolchains".into())
             .spawn(move || {
                 let mut found = toolchains::find(&memo);
                 trial::keep_working(&mut found, &sandbox, &tasks);
+                if trees {
+                    toolchains::offer_in_place(&mut found, &memo);
+                }
                 machine::trim_memory();
                 let _ = notices.send_blocking(Notice::Toolchains(found));
             })

@@ -70,6 +70,13 @@ pub enum Event {
         /// Its compiler is missing or another one by now.
         compiler_gone: Option<Digest>,
     },
+    /// A job knows how many inputs it lacks; one of the tree form, not before.
+    Lacks {
+        /// Which.
+        id: JobId,
+        /// Contents that the coordinator is about to be asked for.
+        inputs: usize,
+    },
     /// A signal: the first drains, the second cancels.
     Signal,
     /// The time that [`Session::next_wake`] named has come.
@@ -214,9 +221,10 @@ impl Session {
         self.jobs.len()
     }
 
-    /// Toolchains offered.
+    /// Toolchains offered, each once, whatever forms of tasks it takes.
     pub fn toolchains(&self) -> usize {
-        self.catalogue.len()
+        let offered = self.catalogue.values();
+        offered.filter(|compiler| !compiler.toolchain.tree).count()
     }
 
     /// When [`Event::Tick`] is due at the latest.
@@ -248,6 +256,12 @@ impl Session {
                 self.jobs.remove(&id);
                 if let Some(digest) = compiler_gone {
                     self.toolchain_lost(digest, &mut actions);
+                }
+            }
+            Event::Lacks { id, inputs } => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.inputs_left = inputs;
+                    job.fed = now;
                 }
             }
             Event::Signal if self.draining => {
@@ -487,7 +501,10 @@ impl Session {
         match self.admit(vitals, dispatch) {
             Ok((order, compiler)) => {
                 let job = Job {
-                    inputs_left: order.inputs.len(),
+                    inputs_left: match order.tree {
+                        true => 0,
+                        false => order.inputs.len(),
+                    },
                     fed: now,
                     cancelled: false,
                 };
@@ -526,7 +543,7 @@ impl Session {
             .task
             .ok_or_else(|| failure(Code::Refused, "a dispatch without a task"))?;
         let order = validate::validate(task, |digest| {
-            self.catalogue.get(digest).map(Compiler::dialect)
+            self.catalogue.get(digest).map(Compiler::takes)
         })?;
         let (taken, slots) = (self.jobs.len(), self.hello.slots);
         let draining = self.draining;
@@ -712,8 +729,12 @@ mod tests {
 
         /// Greeted by a coordinator that lets 1000 bytes of output come.
         fn linked() -> Self {
+            Self::linked_with(catalogue())
+        }
+
+        fn linked_with(catalogue: Catalogue) -> Self {
             let mut bench = Bench::new();
-            assert_eq!(bench.take(Event::Toolchains(catalogue())), [Action::Dial]);
+            assert_eq!(bench.take(Event::Toolchains(catalogue)), [Action::Dial]);
             bench.greet();
             bench
         }
@@ -1062,6 +1083,59 @@ mod tests {
             bench.hear(to_worker::Kind::HeartbeatSeen(seen));
             assert_eq!(cancelled(&bench.wake(ms(1000))), []);
         }
+    }
+
+    #[test]
+    fn a_job_of_the_tree_form_waits_for_what_it_lacks() {
+        let mut catalogue = catalogue();
+        for compiler in catalogue.values_mut() {
+            compiler.toolchain.tree = true;
+        }
+        let task = v1::Task {
+            toolchain: Some(v1::Toolchain {
+                digest: digest().as_bytes().to_vec(),
+                ..v1::Toolchain::default()
+            }),
+            arguments: ["-c", "a.c"].map(Into::into).to_vec(),
+            working_directory: b"/w".to_vec(),
+            inputs: vec![v1::Input {
+                path: b"/w/a.c".to_vec(),
+                digest: vec![1; 32],
+                ..v1::Input::default()
+            }],
+            outputs: vec![b"/w/a.o".to_vec()],
+            tree: true,
+            ..v1::Task::default()
+        };
+        let mut bench = Bench::linked_with(catalogue);
+        assert_eq!(bench.session.toolchains(), 0);
+        let actions = bench.hear(to_worker::Kind::Dispatch(Dispatch {
+            dispatch_id: 1,
+            task: Some(task),
+            memory_bytes_expected: 0,
+        }));
+        assert!(matches!(actions[..], [Action::Begin { .. }]), "{actions:?}");
+        let idle = |bench: &mut Bench, until: Instant| {
+            let mut ended = Vec::new();
+            while ended.is_empty() && bench.now < until {
+                let seen = v1::HeartbeatSeen::default();
+                bench.hear(to_worker::Kind::HeartbeatSeen(seen));
+                ended = cancelled(&bench.wake(ms(1000)));
+            }
+            ended
+        };
+        // Nothing is said to lack yet, or all of it was here.
+        let long = bench.now + INPUT_WAIT * 2;
+        assert_eq!(idle(&mut bench, long), []);
+        let lacks = |inputs| Event::Lacks {
+            id: id(1, 1),
+            inputs,
+        };
+        assert_eq!(bench.take(lacks(1)), []);
+        let began = bench.now;
+        let ended = idle(&mut bench, began + INPUT_WAIT * 2);
+        assert_eq!(ended, [(id(1, 1), Code::Input)]);
+        assert_eq!(bench.now - began, INPUT_WAIT);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The life of one task, in a thread of its own: inputs to files, compile,
 //! outputs to frames. Unaware of sockets and of the link's state.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -23,8 +24,11 @@ use crate::compile::{self, CompileError, Ran};
 use crate::control::{Control, NoCredit};
 use crate::gate::Gate;
 use crate::machine;
+use crate::root::Layout;
 use crate::sandbox::{self, Confines, Folder, Launch, Sandbox};
+use crate::store::Store;
 use crate::toolchains::Compiler;
+use crate::tree::{Tree, TreeError, Trees};
 use crate::validate::{Input, Order, failure};
 
 /// How long output waits for credit before the link is taken for stuck.
@@ -65,6 +69,10 @@ pub struct Setting {
     pub gate: Arc<Gate>,
     /// What holds the compiler.
     pub sandbox: Arc<Sandbox>,
+    /// What the tree form needs.
+    pub trees: Option<Arc<Trees>>,
+    /// Told how many contents are lacking, before the coordinator is asked for them.
+    pub lacks: Box<dyn Fn(usize) + Send>,
 }
 
 /// How a task ended; its folder and its processes are gone.
@@ -135,11 +143,17 @@ pub fn run(setting: &Setting) -> End {
 fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, Failure> {
     let folder = Folder::create(&setting.tasks, &setting.name)
         .map_err(|error| ours("the task's folder", &error))?;
-    let directory = folder.root().join(&setting.order.working_directory);
-    let mut files = prepare(&setting.order, &directory)?;
-    send(setting, Kind::Need(need(setting)))?;
-    receive(setting, &mut files)?;
-    drop(files);
+    let order = &setting.order;
+    let directory = folder.root().join(&order.working_directory);
+    let tree = match order.tree {
+        true => Some(gather(setting, &folder)?),
+        false => {
+            let mut files = prepare(order, &directory)?;
+            send(setting, Kind::Need(need(setting, 0..order.inputs.len())))?;
+            receive(setting, &mut files)?;
+            None
+        }
+    };
     let available_bytes = machine::memory_available_bytes;
     let slot = setting
         .gate
@@ -151,15 +165,21 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
             dispatch_id: setting.dispatch_id,
         }),
     )?;
-    let ran = compile(setting, &folder);
+    let ran = compile(setting, &folder, tree.as_ref());
     // The next compile may run while this one's outputs leave.
     drop(slot);
     // An upgrade in between leaves what neither of the two would have made, or
     // nothing.
     check_compiler(setting, compiler_gone)?;
     let ran = ran?;
-    let unexpected = unexpected(&setting.order, &folder, &directory)?;
-    let outputs = send_outputs(setting, &folder, &directory)?;
+    let unexpected = match &tree {
+        Some(tree) => unexpected_in_tree(order, &folder, tree),
+        None => unexpected(order, &folder, &directory),
+    }?;
+    let outputs = send_outputs(setting, &folder, |path| match &tree {
+        Some(tree) => tree.writable_of(path).unwrap_or_else(|| path.to_path_buf()),
+        None => directory.join(path),
+    })?;
     Ok(TaskResult {
         exit_code: exit_code(&ran),
         signal: signal(&ran),
@@ -207,16 +227,94 @@ fn send(setting: &Setting, kind: Kind) -> Result<(), Failure> {
         .map_err(|_| failure(Code::Link, "the link is gone"))
 }
 
-fn need(setting: &Setting) -> Need {
+fn need(setting: &Setting, inputs: impl IntoIterator<Item = usize>) -> Need {
+    let all = &setting.order.inputs;
+    let digest = |at: usize| all[at].digest.as_bytes().to_vec();
     Need {
         dispatch_id: setting.dispatch_id,
-        digests: setting
-            .order
-            .inputs
-            .iter()
-            .map(|input| input.digest.as_bytes().to_vec())
-            .collect(),
+        digests: inputs.into_iter().map(digest).collect(),
     }
+}
+
+/// Makes the tree of a task: of what is here, and of the rest once it came.
+fn gather<'a>(setting: &'a Setting, folder: &Folder) -> Result<Tree<'a>, Failure> {
+    let (order, compiler) = (&setting.order, &setting.compiler);
+    let Some(trees) = setting.trees.as_deref() else {
+        return Err(failure(Code::Refused, "the tree form"));
+    };
+    let make = |layout: &Arc<Layout>| Tree::make(trees, order, layout, &folder.root());
+    let made = setting.sandbox.in_place(&compiler.files, make);
+    let made = made.map_err(|error| ours("the toolchain's files", &error))?;
+    let mut tree = made.map_err(|error| match error {
+        TreeError::Refused(why) => failure(Code::Refused, why),
+        TreeError::Io(error) => ours("the task's tree", &error),
+    })?;
+    let lacking = tree.take(order);
+    let lacking = lacking.map_err(|error| ours("an input's file", &error))?;
+    (setting.lacks)(lacking.len());
+    send(setting, Kind::Need(need(setting, lacking.iter().copied())))?;
+    receive_lacking(setting, &mut tree, trees.store(), lacking)?;
+    let complete = tree.complete(order);
+    complete.map_err(|error| ours("an input's file", &error))?;
+    Ok(tree)
+}
+
+/// Takes chunks until the contents of all inputs of `lacking` are there. They come
+/// one after the other, so that one is open at a time.
+fn receive_lacking(
+    setting: &Setting,
+    tree: &mut Tree<'_>,
+    store: &Store,
+    lacking: Vec<usize>,
+) -> Result<(), Failure> {
+    let order = &setting.order;
+    let mut lacking: BTreeSet<usize> = lacking.into_iter().collect();
+    let mut open: Option<(usize, Sink<File>)> = None;
+    while !lacking.is_empty() {
+        let chunk = chunk(setting)?;
+        let at = chunk.blob as usize;
+        let io = |error: io::Error| {
+            if error.kind() == io::ErrorKind::StorageFull {
+                // For the next one.
+                let _ = store.give_room();
+            }
+            ours("an input's file", &error)
+        };
+        let wrong = |error: InputError| match error {
+            InputError::NotAsAnnounced(why) => not_as_announced(setting, at, &why),
+            InputError::Io(error) => io(error),
+        };
+        let mut sink = match open.take() {
+            Some((opened, sink)) if opened == at => sink,
+            None if tree
+                .first_of(order, at)
+                .is_some_and(|at| lacking.contains(&at)) =>
+            {
+                tree.sink(order, at).map_err(io)?
+            }
+            _ => return Err(failure(Code::Input, format!("no input {at} is expected"))),
+        };
+        sink.push(&chunk.data).map_err(wrong)?;
+        if chunk.last {
+            let file = sink.finish().map_err(wrong)?;
+            tree.came(order, at, &file).map_err(io)?;
+            tree.first_of(order, at).map(|at| lacking.remove(&at));
+        } else {
+            open = Some((at, sink));
+        }
+    }
+    Ok(())
+}
+
+/// The next part of an input.
+fn chunk(setting: &Setting) -> Result<Arc<Chunk>, Failure> {
+    let chunk = setting.chunks.recv_blocking();
+    chunk.map_err(|_| failure(Code::Cancelled, "cancelled"))
+}
+
+fn not_as_announced(setting: &Setting, at: usize, why: &str) -> Failure {
+    let path = &setting.order.inputs[at].path;
+    failure(Code::Input, format!("input {path:?}: {why}"))
 }
 
 /// Makes the folders of inputs and outputs, and the inputs' empty files.
@@ -255,16 +353,10 @@ fn prepare(order: &Order, directory: &Path) -> Result<Vec<Option<Sink<File>>>, F
 fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Failure> {
     let mut left = files.len();
     while left > 0 {
-        let chunk = setting
-            .chunks
-            .recv_blocking()
-            .map_err(|_| failure(Code::Cancelled, "cancelled"))?;
+        let chunk = chunk(setting)?;
         let at = chunk.blob as usize;
         let wrong = |error: InputError| match error {
-            InputError::NotAsAnnounced(why) => failure(
-                Code::Input,
-                format!("input {:?}: {why}", setting.order.inputs[at].path),
-            ),
+            InputError::NotAsAnnounced(why) => not_as_announced(setting, at, &why),
             InputError::Io(error) => ours("an input's file", &error),
         };
         let Some(sink) = files.get_mut(at).and_then(Option::as_mut) else {
@@ -281,7 +373,7 @@ fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Fa
     Ok(())
 }
 
-fn compile(setting: &Setting, folder: &Folder) -> Result<Ran, Failure> {
+fn compile(setting: &Setting, folder: &Folder, tree: Option<&Tree<'_>>) -> Result<Ran, Failure> {
     let order = &setting.order;
     let memory_bytes = match setting.memory_bytes {
         0 => u64::MAX,
@@ -303,6 +395,7 @@ fn compile(setting: &Setting, folder: &Folder) -> Result<Ran, Failure> {
         path_first: compiler.path_first.as_deref(),
         arguments: &order.arguments,
         environment: &order.environment,
+        tree,
         ..Launch::new(
             &compiler.driver,
             &compiler.files,
@@ -344,15 +437,31 @@ fn unexpected(order: &Order, folder: &Folder, directory: &Path) -> Result<Vec<Ve
         .collect())
 }
 
+fn unexpected_in_tree(
+    order: &Order,
+    folder: &Folder,
+    tree: &Tree<'_>,
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let root = folder.root();
+    let known = |name: &Path| {
+        let path = tree.path_of(name);
+        order.outputs.contains(&path) || tree.is_copied(&path)
+    };
+    let names = sandbox::unexpected(&root, &root, known, UNEXPECTED_MAX)
+        .map_err(|error| ours("looking for what the compiler made", &error))?;
+    let names = names.iter().map(|name| tree.path_of(name));
+    Ok(names.map(|name| OsString::from(name).into_vec()).collect())
+}
+
 fn send_outputs(
     setting: &Setting,
     folder: &Folder,
-    directory: &Path,
+    place: impl Fn(&Path) -> PathBuf,
 ) -> Result<Vec<Output>, Failure> {
     let mut left = setting.order.output_bytes_max;
     let mut outputs = Vec::new();
     for (blob, path) in setting.order.outputs.iter().enumerate() {
-        let opened = open_output(&folder.root(), &directory.join(path))
+        let opened = open_output(&folder.root(), &place(path))
             .map_err(|error| ours(&format!("output {path:?}"), &error))?;
         let Some((mut file, size)) = opened else {
             continue;

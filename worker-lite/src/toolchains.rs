@@ -17,6 +17,7 @@ use hg_proto::v1;
 
 use crate::log::{self, Level};
 use crate::sandbox;
+use crate::validate::Takes;
 
 /// A compiler of this machine, for one language.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +45,48 @@ impl Compiler {
         }
     }
 
+    /// What tasks it takes.
+    pub fn takes(&self) -> Takes {
+        Takes {
+            dialect: self.dialect(),
+            language: self.language,
+            tree: self.toolchain.tree,
+        }
+    }
+
     /// Whether the files that make its code are still those that were advertised;
     /// `memo` as for [`find`].
     pub fn is_unchanged(&self, memo: &Path) -> bool {
-        probe::probe(&self.driver, Some(memo))
-            .ok()
-            .and_then(|probe| probe.toolchain(self.language))
-            .is_some_and(|toolchain| toolchain.digest == self.toolchain.digest)
+        let now = || {
+            let probe = probe::probe(&self.driver, Some(memo)).ok()?;
+            match self.toolchain.tree {
+                true => probe.tree_toolchain(self.language),
+                false => probe.toolchain(self.language),
+            }
+        };
+        now().is_some_and(|toolchain| toolchain.digest == self.toolchain.digest)
+    }
+}
+
+/// Offers each of `catalogue` for tasks of the tree form too, as far as there is
+/// room for it; `memo` as for [`find`].
+pub fn offer_in_place(catalogue: &mut Catalogue, memo: &Path) {
+    let compilers: Vec<Compiler> = catalogue.values().cloned().collect();
+    for compiler in compilers {
+        let probe = probe::probe(&compiler.driver, Some(memo)).ok();
+        let toolchain = probe.and_then(|probe| probe.tree_toolchain(compiler.language));
+        if let Some(toolchain) = toolchain
+            && catalogue.len() < TOOLCHAINS_MAX
+            && let Ok(digest) = Digest::try_from(&toolchain.digest[..])
+        {
+            catalogue.insert(
+                digest,
+                Compiler {
+                    toolchain,
+                    ..compiler
+                },
+            );
+        }
     }
 }
 

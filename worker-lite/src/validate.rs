@@ -2,15 +2,17 @@
 //! The worker trusts nobody: the coordinator has checked too, and that does not
 //! count. Pure: no files, no processes.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use hg_proto::args::Dialect;
+use hg_proto::args::{self, Dialect, Language};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{
     ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COMPILE_MS_DEFAULT, COMPILE_MS_MAX, ENVIRONMENT_BYTES_MAX,
     ENVIRONMENT_MAX, INPUT_BYTES_MAX, INPUTS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX,
+    TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX,
 };
 use hg_proto::v1::{self, Encoding, failure::Code};
 
@@ -39,12 +41,16 @@ pub struct Order {
     pub toolchain: Digest,
     /// Without the compiler's name.
     pub arguments: Vec<OsString>,
+    /// The tree form: every path is absolute.
+    pub tree: bool,
     /// Relative to the task's folder; empty: the folder itself.
     pub working_directory: PathBuf,
     /// Distinct paths, none above another.
     pub inputs: Vec<Input>,
     /// Relative to the working directory; distinct, and none is an input.
     pub outputs: Vec<PathBuf>,
+    /// The tree form: folders that are there, with or without files.
+    pub folders: Vec<PathBuf>,
     /// Only what may travel.
     pub environment: Vec<(OsString, OsString)>,
     /// From the compiler's start.
@@ -67,38 +73,63 @@ fn refused(detail: impl Into<String>) -> v1::Failure {
     failure(Code::Refused, detail)
 }
 
-/// Checks `task`; `dialect` says whose command line a toolchain of this machine
-/// speaks, `None` when there is no such toolchain.
+/// What a toolchain of this machine takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Takes {
+    /// How its command line is read.
+    pub dialect: Dialect,
+    /// What it compiles.
+    pub language: Language,
+    /// Tasks of the tree form, and no others.
+    pub tree: bool,
+}
+
+/// Checks `task`; `takes` says what the toolchain with a digest takes, `None` when
+/// this machine has no such toolchain.
 ///
 /// # Errors
 /// The failure to answer with: `REFUSED` or `NO_TOOLCHAIN`.
 pub fn validate(
     task: v1::Task,
-    dialect: impl FnOnce(&Digest) -> Option<Dialect>,
+    takes: impl FnOnce(&Digest) -> Option<Takes>,
 ) -> Result<Order, v1::Failure> {
     let toolchain = task.toolchain.as_ref().map_or(&[][..], |t| &t.digest);
     let toolchain = Digest::try_from(toolchain)
         .map_err(|error| refused(format!("toolchain digest: {error}")))?;
+    let tree = task.tree;
     let working_directory = match &task.working_directory[..] {
-        [] => PathBuf::new(),
-        bytes => path("working directory", bytes)?,
+        [] if !tree => PathBuf::new(),
+        bytes => path("working directory", bytes, tree)?,
     };
-    let inputs = inputs(&task.inputs)?;
-    let outputs = outputs(&task.outputs, &inputs)?;
+    let inputs = inputs(&task.inputs, tree)?;
+    let folders = folders(&task.folders, tree)?;
+    let outputs = outputs(&task.outputs, tree)?;
+    let mut all: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+    all.extend(tree.then_some(working_directory.as_path()));
+    distinct(&inputs, &outputs, &all)?;
     let environment = environment(task.environment)?;
     arguments(&task.arguments)?;
-    let dialect = dialect(&toolchain).ok_or_else(|| {
+    let takes = takes(&toolchain).filter(|takes| takes.tree == tree);
+    let takes = takes.ok_or_else(|| {
         let hex = toolchain.to_hex();
         failure(Code::NoToolchain, format!("no toolchain {}", &hex[..16]))
     })?;
-    travels(dialect, &task.arguments, &inputs, &outputs)?;
+    travels(
+        &takes,
+        &task.arguments,
+        &working_directory,
+        &inputs,
+        &outputs,
+    )?;
     let limits = task.limits.unwrap_or_default();
     Ok(Order {
         toolchain,
         arguments: task.arguments.into_iter().map(OsString::from_vec).collect(),
+        tree,
         working_directory,
         inputs,
         outputs,
+        folders,
         environment,
         wall_ms_max: match limits.wall_ms_max {
             0 => COMPILE_MS_DEFAULT,
@@ -114,22 +145,30 @@ pub fn validate(
 
 /// The table of compiler arguments has the last word on what may run here.
 fn travels(
-    dialect: Dialect,
+    takes: &Takes,
     arguments: &[Vec<u8>],
+    folder: &Path,
     inputs: &[Input],
     outputs: &[PathBuf],
 ) -> Result<(), v1::Failure> {
-    let inputs: Vec<&[u8]> = inputs
-        .iter()
-        .map(|i| i.path.as_os_str().as_bytes())
-        .collect();
     let outputs: Vec<&[u8]> = outputs.iter().map(|o| o.as_os_str().as_bytes()).collect();
-    hg_proto::args::check_travelled(dialect, arguments, &inputs, &outputs)
-        .map_err(|reason| refused(reason.to_string()))
+    let checked = match takes.tree {
+        true => {
+            let folder = folder.as_os_str().as_bytes();
+            args::check_tree(takes.dialect, takes.language, arguments, folder, &outputs)
+        }
+        false => {
+            let inputs = inputs.iter().map(|i| i.path.as_os_str().as_bytes());
+            let inputs: Vec<&[u8]> = inputs.collect();
+            args::check_travelled(takes.dialect, arguments, &inputs, &outputs)
+        }
+    };
+    checked.map_err(|reason| refused(reason.to_string()))
 }
 
-/// A relative path that stays below where it starts, spelled in one way only.
-fn path(what: &str, bytes: &[u8]) -> Result<PathBuf, v1::Failure> {
+/// A path that is spelled in one way only: relative, and staying below where it
+/// starts; in the tree form, absolute.
+fn path(what: &str, bytes: &[u8], tree: bool) -> Result<PathBuf, v1::Failure> {
     let refuse = |why: &str| {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(128)]).into_owned();
         Err(refused(format!("{what} {shown:?} {why}")))
@@ -143,11 +182,14 @@ fn path(what: &str, bytes: &[u8]) -> Result<PathBuf, v1::Failure> {
     if bytes.contains(&0) {
         return refuse("has a NUL in it");
     }
-    if bytes[0] == b'/' {
-        return refuse("is absolute");
-    }
+    let relative = match (bytes.strip_prefix(b"/"), tree) {
+        (Some(rest), true) => rest,
+        (None, false) => bytes,
+        (Some(_), false) => return refuse("is absolute"),
+        (None, true) => return refuse("is relative"),
+    };
     let mut depth = 0;
-    for component in bytes.split(|&byte| byte == b'/') {
+    for component in relative.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => return refuse("is not in its shortest form"),
             b".." => return refuse("leads upwards"),
@@ -160,29 +202,62 @@ fn path(what: &str, bytes: &[u8]) -> Result<PathBuf, v1::Failure> {
     Ok(PathBuf::from(OsStr::from_bytes(bytes)))
 }
 
-fn inputs(inputs: &[v1::Input]) -> Result<Vec<Input>, v1::Failure> {
-    if inputs.len() > INPUTS_MAX {
+fn inputs(inputs: &[v1::Input], tree: bool) -> Result<Vec<Input>, v1::Failure> {
+    let (count_max, bytes_max) = match tree {
+        true => (TREE_INPUTS_MAX, TREE_BYTES_MAX),
+        false => (INPUTS_MAX, u64::MAX),
+    };
+    if inputs.len() > count_max {
         return Err(refused(format!("{} inputs", inputs.len())));
     }
+    let mut left = bytes_max;
     let mut checked: Vec<Input> = Vec::with_capacity(inputs.len());
     for input in inputs {
-        let input = self::input(input)?;
-        // A file can't lie below another file, nor twice at one place.
-        if let Some(other) = checked.iter().find(|other| {
-            other.path.starts_with(&input.path) || input.path.starts_with(&other.path)
-        }) {
-            return Err(refused(format!(
-                "inputs {:?} and {:?} collide",
-                other.path, input.path
-            )));
-        }
+        let input = self::input(input, tree)?;
+        left = left
+            .checked_sub(input.size)
+            .ok_or_else(|| refused(format!("inputs of more than {bytes_max} bytes")))?;
         checked.push(input);
     }
     Ok(checked)
 }
 
-fn input(input: &v1::Input) -> Result<Input, v1::Failure> {
-    let path = path("input", &input.path)?;
+fn folders(folders: &[Vec<u8>], tree: bool) -> Result<Vec<PathBuf>, v1::Failure> {
+    if folders.len() > if tree { TREE_FOLDERS_MAX } else { 0 } {
+        return Err(refused(format!("{} folders", folders.len())));
+    }
+    let folders = folders.iter().map(|bytes| path("folder", bytes, tree));
+    folders.collect()
+}
+
+/// A file can't lie below another file, nor twice at one place, nor where a folder
+/// is to be.
+fn distinct(inputs: &[Input], outputs: &[PathBuf], folders: &[&Path]) -> Result<(), v1::Failure> {
+    let mut files = HashSet::with_capacity(inputs.len() + outputs.len());
+    let all = inputs.iter().map(|input| ("input", &input.path));
+    let all = all.chain(outputs.iter().map(|output| ("output", output)));
+    for (what, path) in all.clone() {
+        if !files.insert(path.as_path()) {
+            return Err(refused(format!("{what} {path:?} collides")));
+        }
+    }
+    let below = |(_, path): &(&str, &PathBuf)| {
+        let mut above = path.ancestors().skip(1);
+        above.any(|folder| files.contains(folder))
+    };
+    if let Some((what, path)) = all.clone().find(below) {
+        return Err(refused(format!("{what} {path:?} collides")));
+    }
+    let mut folders = folders.iter();
+    let is_file = |folder: &&&Path| folder.ancestors().any(|above| files.contains(above));
+    match folders.find(is_file) {
+        Some(folder) => Err(refused(format!("folder {folder:?} collides"))),
+        None => Ok(()),
+    }
+}
+
+fn input(input: &v1::Input, tree: bool) -> Result<Input, v1::Failure> {
+    let path = path("input", &input.path, tree)?;
     let digest = Digest::try_from(&input.digest[..])
         .map_err(|error| refused(format!("input {path:?}: {error}")))?;
     if input.size > INPUT_BYTES_MAX {
@@ -211,20 +286,12 @@ fn input(input: &v1::Input) -> Result<Input, v1::Failure> {
     })
 }
 
-fn outputs(outputs: &[Vec<u8>], inputs: &[Input]) -> Result<Vec<PathBuf>, v1::Failure> {
+fn outputs(outputs: &[Vec<u8>], tree: bool) -> Result<Vec<PathBuf>, v1::Failure> {
     if outputs.len() > OUTPUTS_MAX {
         return Err(refused(format!("{} outputs", outputs.len())));
     }
-    let mut checked: Vec<PathBuf> = Vec::with_capacity(outputs.len());
-    for output in outputs {
-        let output = path("output", output)?;
-        let collides = |other: &PathBuf| other.starts_with(&output) || output.starts_with(other);
-        if checked.iter().any(collides) || inputs.iter().any(|input| collides(&input.path)) {
-            return Err(refused(format!("output {output:?} collides")));
-        }
-        checked.push(output);
-    }
-    Ok(checked)
+    let outputs = outputs.iter().map(|bytes| path("output", bytes, tree));
+    outputs.collect()
 }
 
 fn arguments(arguments: &[Vec<u8>]) -> Result<(), v1::Failure> {
@@ -273,6 +340,11 @@ mod tests {
         family: Family::Gcc,
         cxx_driver: false,
     };
+    const FLAT: Takes = Takes {
+        dialect: GCC,
+        language: Language::C,
+        tree: false,
+    };
 
     fn task() -> v1::Task {
         let arguments = "-fpreprocessed -fdirectives-only -x c -c in.c -o in.o";
@@ -302,14 +374,14 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut v1::Task)) -> String {
         let mut task = task();
         change(&mut task);
-        let failure = validate(task, |_| Some(GCC)).unwrap_err();
+        let failure = validate(task, |_| Some(FLAT)).unwrap_err();
         assert_eq!(failure.code(), Code::Refused, "{}", failure.detail);
         failure.detail
     }
 
     #[test]
     fn a_good_task_is_an_order() {
-        let order = validate(task(), |_| Some(GCC)).unwrap();
+        let order = validate(task(), |_| Some(FLAT)).unwrap();
         assert_eq!(order.inputs[0].path, PathBuf::from("in.c"));
         assert_eq!(order.wall_ms_max, COMPILE_MS_DEFAULT);
         assert_eq!(order.output_bytes_max, OUTPUT_BYTES_MAX);
@@ -350,6 +422,86 @@ mod tests {
                 assert!(as_folder.contains(word), "{as_folder}");
             }
         }
+    }
+
+    const TREE: Takes = Takes { tree: true, ..FLAT };
+
+    fn tree() -> v1::Task {
+        v1::Task {
+            arguments: "-g -c in.c -Iinclude".split(' ').map(Into::into).collect(),
+            working_directory: b"/w".to_vec(),
+            inputs: vec![input("/w/in.c"), input("/usr/include/stdio.h")],
+            outputs: vec![b"/w/in.o".to_vec()],
+            folders: vec![b"/w/include".to_vec()],
+            tree: true,
+            ..task()
+        }
+    }
+
+    #[test]
+    fn the_tree_form_has_absolute_paths_and_its_own_toolchains() {
+        let order = validate(tree(), |_| Some(TREE)).unwrap();
+        assert_eq!(order.working_directory, PathBuf::from("/w"));
+        assert_eq!(order.folders, [PathBuf::from("/w/include")]);
+        for (task, takes) in [(tree(), FLAT), (task(), TREE)] {
+            let failure = validate(task, |_| Some(takes)).unwrap_err();
+            assert_eq!(failure.code(), Code::NoToolchain);
+        }
+        let refusal = |change: &dyn Fn(&mut v1::Task)| {
+            let mut task = tree();
+            change(&mut task);
+            let failure = validate(task, |_| Some(TREE)).unwrap_err();
+            assert_eq!(failure.code(), Code::Refused, "{}", failure.detail);
+            failure.detail
+        };
+        for (path, word) in [
+            ("", "empty"),
+            ("/", "shortest"),
+            ("in.c", "relative"),
+            ("/w/../x", "upwards"),
+            ("/w//x", "shortest"),
+            ("/w/x/", "shortest"),
+            ("/w\0x", "NUL"),
+        ] {
+            for said in [
+                refusal(&|task| task.inputs[0].path = path.into()),
+                refusal(&|task| task.outputs[0] = path.into()),
+                refusal(&|task| task.folders[0] = path.into()),
+                refusal(&|task| task.working_directory = path.into()),
+            ] {
+                assert!(said.contains(word), "{path}: {said}");
+            }
+        }
+        for (input, output, folder) in [
+            ("/w/in.o", "/w/in.o", "/x"),
+            ("/w/in.o/x", "/w/in.o", "/x"),
+            ("/w/in.c", "/w/in.c/in.o", "/x"),
+            ("/w/in.c", "/w/in.o", "/w/in.c"),
+            ("/w/in.c", "/w/in.o", "/w/in.o/x"),
+            ("/w", "/x/in.o", "/x"),
+        ] {
+            let said = refusal(&|task| {
+                task.inputs[0].path = input.into();
+                task.outputs[0] = output.into();
+                task.folders[0] = folder.into();
+            });
+            assert!(said.contains("collides"), "{input} {output}: {said}");
+        }
+        refusal(&|task| task.inputs.push(self::input("/w/in.c")));
+        refusal(&|task| task.folders = vec![b"/x".to_vec(); TREE_FOLDERS_MAX + 1]);
+        refusal(&|task| task.inputs[0].size = TREE_BYTES_MAX - 9);
+        refusal(&|task| task.arguments.push(b"-fplugin=x".to_vec()));
+        refusal(&|task| task.arguments.push(b"-ofar/in.o".to_vec()));
+        let many = (0..=TREE_INPUTS_MAX).map(|n| self::input(&format!("/{n}")));
+        let many: Vec<_> = many.collect();
+        refusal(&|task| task.inputs = many.clone());
+        let mut most = tree();
+        most.inputs.extend(many.into_iter().skip(3));
+        assert_eq!(most.inputs.len(), TREE_INPUTS_MAX);
+        assert!(validate(most, |_| Some(TREE)).is_ok());
+        let mut flat = task();
+        flat.folders.push(b"x".to_vec());
+        assert!(validate(flat, |_| Some(FLAT)).is_err());
     }
 
     #[test]
@@ -397,7 +549,7 @@ mod tests {
             memory_bytes_max: 5,
             output_bytes_max: u64::MAX,
         });
-        let order = validate(task, |_| Some(GCC)).unwrap();
+        let order = validate(task, |_| Some(FLAT)).unwrap();
         assert_eq!(order.wall_ms_max, COMPILE_MS_MAX);
         assert_eq!(order.memory_bytes_max, Some(5));
         assert_eq!(order.output_bytes_max, OUTPUT_BYTES_MAX);
@@ -418,7 +570,7 @@ mod tests {
                 value: b"C".to_vec(),
             });
         }
-        let order = validate(task, |_| Some(GCC)).unwrap();
+        let order = validate(task, |_| Some(FLAT)).unwrap();
         assert_eq!(order.environment, [("LC_ALL".into(), "C".into())]);
     }
 }

@@ -92,6 +92,29 @@ int main(int count, char **words) {
         wait(0);
         return 0;
     }
+    if (!strcmp(what, "spoil")) {
+        /* By every way that changes a file, or what is under its name. */
+        int spoilt = 0;
+        for (int at = 2; at < count; at++) {
+            const char *path = words[at];
+            struct timespec times[2] = {{1, 1}, {1, 1}};
+            int read = open(path, O_RDONLY), written;
+            if (read < 0) return 8;
+            spoilt += !chmod(path, 0777);
+            spoilt += !fchmod(read, 0777);
+            written = open(path, O_WRONLY);
+            spoilt += written >= 0 && write(written, "evil", 4) == 4;
+            spoilt += open(path, O_RDWR | O_TRUNC) >= 0;
+            spoilt += open(path, O_WRONLY | O_APPEND) >= 0;
+            spoilt += !truncate(path, 0);
+            spoilt += !utimensat(AT_FDCWD, path, times, 0);
+            spoilt += !rename(path, "/task/tmp/mine");
+            spoilt += !link(path, "/task/tmp/mine");
+            spoilt += !unlink(path);
+        }
+        printf("%d\n", spoilt);
+        return 0;
+    }
     if (!strcmp(what, "killed")) abort();
     return 7;
 }
@@ -301,11 +324,26 @@ pub fn run(
     arguments: &[String],
     wall_ms_max: u32,
 ) -> Result<Ran, Failure> {
+    let launch = Launch::new(driver, files, folder, Path::new(""), confines());
+    run_launch(sandbox, launch, arguments, wall_ms_max)
+}
+
+/// Runs `launch` with `arguments` as a worker runs a compiler.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_launch(
+    sandbox: &Sandbox,
+    launch: Launch<'_>,
+    arguments: &[String],
+    wall_ms_max: u32,
+) -> Result<Ran, Failure> {
+    let driver = launch.driver;
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-    let mut launch = Launch::new(driver, files, folder, Path::new(""), confines());
-    launch.arguments = &arguments;
     // Its own environment is the first that a compiler finds in /proc.
     let environment = [("A".into(), CANARY.into())];
+    let mut launch: Launch<'_> = launch;
+    launch.arguments = &arguments;
     launch.environment = &environment;
     let control = Control::new(0).expect("descriptors");
     compile::run(sandbox, &launch, wall_ms_max, false, &control).map_err(|error| match error {

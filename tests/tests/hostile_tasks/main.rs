@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hg_coord::dial;
@@ -23,12 +24,15 @@ use hg_tests::daemon::Daemon;
 use hg_tests::grid::Grid;
 use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
-use hg_tests::{leftover, skip};
-use hg_worker_lite::sandbox::{Folder, Level, Sandbox};
+use hg_tests::{leftover, raw_tree, skip};
+use hg_worker_lite::root::Layout;
+use hg_worker_lite::sandbox::{Folder, Launch, Level, Sandbox};
+use hg_worker_lite::tree::{Tree, Trees};
+use hg_worker_lite::validate::{Input, Order};
 use nix::libc;
 use tokio_stream::StreamExt;
 
-use ground::{Ground, Row};
+use ground::{Ground, Row, confines};
 
 const HARMLESS: &str = "int same(int x) { return x; }\n";
 /// What one hostile compile may take before it is ended.
@@ -203,6 +207,95 @@ fn a_compiler_that_is_not_one_is_held() {
     }
 }
 
+/// What is kept under each name is what the name says.
+fn assert_kept(state: &Path, least: usize) {
+    let young = std::fs::read_dir(state.join("blobs/young")).expect("a store");
+    let mut count = 0;
+    for file in young {
+        let path = file.expect("a file").path();
+        let content = std::fs::read(&path).expect("a file");
+        assert!(path.ends_with(Digest::of(&content).to_hex()), "{path:?}");
+        count += 1;
+    }
+    assert!(count >= least, "{count} contents");
+}
+
+#[test]
+fn what_is_kept_for_all_no_compile_can_change() {
+    let what = "headers of the tree form";
+    let Some(ground) = ground(what) else {
+        return;
+    };
+    let Some((sandbox, tasks)) = sandbox(what, &ground, Level::Full) else {
+        return;
+    };
+    let state = tasks.parent().expect("a state");
+    let trees = Trees::open(state, 1 << 20, 1).expect("a store");
+    let contents = ["source", "beside", "inner", "system", "deep"];
+    let paths = [
+        "/w/in.c",
+        "/w/a.h",
+        "/w/inner/b.h",
+        "/usr/include/c.h",
+        "/w/x/y/d.h",
+    ];
+    let input = |(path, content): (&str, &str)| Input {
+        path: path.into(),
+        digest: Digest::of(content.as_bytes()),
+        size: content.len() as u64,
+        encoding: v1::Encoding::Identity,
+        encoded_size: content.len() as u64,
+    };
+    let order = Order {
+        toolchain: Digest::of(b"a compiler that is not one"),
+        arguments: Vec::new(),
+        tree: true,
+        working_directory: "/w".into(),
+        inputs: paths.into_iter().zip(contents).map(input).collect(),
+        outputs: vec!["/w/out.o".into(), "/w/x/out.d".into()],
+        folders: Vec::new(),
+        environment: Vec::new(),
+        wall_ms_max: WALL_MS_MAX,
+        memory_bytes_max: None,
+        output_bytes_max: 1 << 20,
+    };
+    let program = ground.program();
+    let mut files = probe::libraries(&program).expect("its libraries");
+    files.push(program.clone());
+    for round in 0..3 {
+        let folder = Folder::create(&tasks, "spoil").expect("a folder");
+        let make = |layout: &Arc<Layout>| Tree::make(&trees, &order, layout, &folder.root());
+        let tree = sandbox.in_place(&files, make).expect("its files");
+        let mut tree = tree.expect("a tree");
+        let lacking = tree.take(&order).expect("a store");
+        assert_eq!(lacking.len(), if round == 0 { contents.len() } else { 0 });
+        for at in lacking {
+            let mut sink = tree.sink(&order, at).expect("a file");
+            sink.push(contents[at].as_bytes()).expect("its content");
+            let file = sink.finish().expect("all of it");
+            tree.came(&order, at, &file).expect("a store");
+        }
+        tree.complete(&order).expect("copies");
+        let spoil = |paths: &[&str]| {
+            let mut launch = Launch::new(&program, &files, &folder, Path::new("/w"), confines());
+            launch.tree = Some(&tree);
+            let words = ["spoil"].iter().chain(paths).map(|word| (*word).to_owned());
+            let words: Vec<String> = words.collect();
+            let ran = ground::run_launch(&sandbox, launch, &words, WALL_MS_MAX);
+            let ran = ran.expect("an end");
+            assert_eq!(ran.status.code(), Some(0), "{paths:?}: {ran:?}");
+            let said = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
+            said.parse::<u32>().expect("a number")
+        };
+        // It can do as it likes with copies, and they are its own.
+        assert!(spoil(&paths[..2]) > 5);
+        assert_kept(state, contents.len());
+        assert_eq!(spoil(&paths[2..]), 0);
+        assert_kept(state, contents.len());
+        assert_eq!(ground.struck(), Vec::<String>::new());
+    }
+}
+
 /// Nothing runs any more that was started from this ground.
 fn assert_no_process(ground: &Ground) {
     let left = leftover::processes(&ground.outside());
@@ -312,6 +405,14 @@ impl Target {
         }
     }
 
+    /// Whether its worker takes tasks of the tree form.
+    fn takes_trees(&self) -> bool {
+        let workers = self.grid.get("/api/v1/workers").expect("its workers");
+        let takes = workers.contains("\"tree\":true");
+        assert_eq!(takes, workers.contains("\"sandbox\":\"full\""), "{workers}");
+        takes
+    }
+
     fn toolchain(&self, driver: &str) -> Option<v1::Toolchain> {
         let family = match driver {
             "clang" => v1::Family::Clang,
@@ -349,6 +450,30 @@ impl Target {
             client: "hostile".into(),
             queue_ms_max: 30_000,
             ..v1::Task::default()
+        })
+    }
+
+    /// The same in the tree form, in a folder that is on no machine.
+    fn tree_task(&self, driver: &str, source: &str) -> Option<v1::Task> {
+        let task = self.task(driver, source)?;
+        let (name, language) = match driver {
+            "clang" => ("clang", Language::C),
+            "g++" => ("gcc", Language::Cxx),
+            _ => ("gcc", Language::C),
+        };
+        let mut inputs = task.inputs.clone();
+        inputs[0].path = b"/hostile/t.c".to_vec();
+        let own = |word: &Vec<u8>| !word.starts_with(b"-f");
+        Some(v1::Task {
+            toolchain: raw_tree::toolchain(&Path::new("/usr/bin").join(name), language),
+            arguments: task.arguments.iter().filter(|w| own(w)).cloned().collect(),
+            inputs,
+            outputs: vec![b"/hostile/t.o".to_vec()],
+            // Without any, gcc has nowhere to look for what it reads first.
+            folders: vec![b"/usr/include".to_vec()],
+            working_directory: b"/hostile".to_vec(),
+            tree: true,
+            ..task
         })
     }
 
@@ -424,6 +549,42 @@ fn refusal(status: &tonic::Status) -> v1::Failure {
     }
 }
 
+/// Every attack once more, in the tree form: there the table lets files be named
+/// anywhere, and nothing must be there.
+fn in_the_tree_form(ground: &Ground, target: &Target) {
+    let good = target.tree_task("gcc", HARMLESS).expect("a gcc");
+    let (result, object) = target.submit(good, HARMLESS).expect("a compile");
+    assert!(result.exit_code == 0 && !object.is_empty(), "{result:?}");
+    let (mut refused, mut held) = (0, 0);
+    for row in rows::rows(ground) {
+        let source = row.source.as_deref().unwrap_or(HARMLESS);
+        let Some(mut task) = target.tree_task(row.driver, source) else {
+            continue;
+        };
+        insert(&mut task, &row);
+        let name = row.title();
+        match target.submit(task, source) {
+            Err(failure) => {
+                let expected = row.in_text || failure.code() == Code::Refused;
+                assert!(expected, "{name}: {failure:?}");
+                refused += 1;
+            }
+            Ok((result, mut shown)) => {
+                assert!(result.exit_code != 0 || row.in_text, "{name}: it compiles");
+                assert!(result.unexpected.is_empty(), "{name}: {result:?}");
+                shown.extend(result.stdout);
+                shown.extend(result.stderr);
+                let canary = ground::CANARY.as_bytes();
+                let shows = shown.windows(canary.len()).any(|at| at == canary);
+                assert!(!shows, "{name}: it came out");
+                held += 1;
+            }
+        }
+        assert_eq!(ground.struck(), Vec::<String>::new(), "{name}");
+    }
+    assert!(refused > 20 && held > 5, "{refused} refused, {held} held");
+}
+
 fn insert(task: &mut v1::Task, row: &Row) {
     let more: Vec<Vec<u8>> = row
         .arguments
@@ -468,6 +629,9 @@ fn through_the_grid_every_attack_is_refused_or_held() {
     }
     places(&target);
     assert_eq!(ground.struck(), Vec::<String>::new());
+    if target.takes_trees() {
+        in_the_tree_form(&ground, &target);
+    }
 }
 
 /// Paths that lead out, as input, output and working directory.

@@ -120,8 +120,6 @@ pub const CASES: &[Case] = &[
     case("__DATE__ in a condition", GCC, "time-macro", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#ifdef __DATE__\nint t = sizeof(__DATE__);\n#endif\n")]),
     // clang 14 knows no SOURCE_DATE_EPOCH.
     case("times by clang", CLANG, "time-macro time-macro time-macro", "for i in 1 2 3; do $cc -c t$i.c; done").with(&[("t1.c", "const char *t = __DATE__;\n"), ("t2.c", "#define NOW __TIME__\nconst char *t = NOW;\n"), ("t3.c", "#define C(a,b) a##b\nconst char *t = C(__TI, ME__);\n")]).unequal(&["t1.o", "t2.o", "t3.o"]),
-    case("__BASE_FILE__", C, "base-file-macro", "$cc -c t.c").with(&[("t.c", "const char *t = __BASE_FILE__;\n")]),
-    case("__INCLUDE_LEVEL__", C, "base-file-macro", "$cc -c t.c").with(&[("t.c", "#include \"l.h\"\nint t = __INCLUDE_LEVEL__ + L;\n"), ("l.h", "enum { L = __INCLUDE_LEVEL__ };\n")]),
     // Files that options name.
     case("precompiled header, gcc", GNU, "not-a-compile", "$cc -x c-header a.h -o a.h.gch; ls").unequal(&["a.h.gch"]),
     case("precompiled header beside the header", GCC, "not-a-compile pch", "$cc a.h && $cc -Winvalid-pch -c a.c && rm a.h.gch"),
@@ -163,17 +161,7 @@ pub const CASES: &[Case] = &[
     case("object as source", BOTH, "remote not-a-compile", "$cc -c $src -o x.o; $cc -c x.o"),
     case("-x after the source", C, "language-after-source", "$cc -c a.c -x c++"),
     // Debug information.
-    case("-g", BOTH, "debug-info", "$cc -g -c $src"),
-    case("-g3 -O2", BOTH, "debug-info", "$cc -g3 -O2 -c $src"),
-    case("-ggdb", BOTH, "debug-info", "$cc -ggdb -c $src"),
-    case("-gdwarf-4", BOTH, "debug-info", "$cc -gdwarf-4 -c $src"),
-    case("-g1", BOTH, "debug-info", "$cc -g1 -c $src"),
-    case("-gline-tables-only", LLVM, "debug-info", "$cc -gline-tables-only -c $src"),
-    case("-g with a map", BOTH, "debug-info", "$cc -g -fdebug-prefix-map=$PWD=/x -c $src"),
-    case("-g -gz", BOTH, "debug-info", "$cc -g -gz -c $src"),
     case("-g then -g0", BOTH, "remote", "$cc -g -g0 -c $src"),
-    case("-g0 then -g", BOTH, "debug-info", "$cc -g0 -g -c $src"),
-    case("-g -S", BOTH, "debug-info", "$cc -g -S $src"),
     case("command line in the object", GNU, "records-command-line", "$cc -frecord-gcc-switches -c $src"),
     case("-fverbose-asm", GNU, "records-command-line", "$cc -fverbose-asm -S $src"),
     case("-coverage", C, "coverage", "$cc --coverage -c a.c").unequal(&["a.o", "a.gcno"]),

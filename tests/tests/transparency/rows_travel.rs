@@ -1,6 +1,6 @@
 //! What is worth a grid: ordinary compiles, which must not stay for nothing.
 
-use crate::case::{ALL, C, CLANG, CXX, Case, GCC, GNU, LLVM, case};
+use crate::case::{ALL, BOTH, C, CLANG, CXX, Case, GCC, GNU, LLVM, case};
 
 /// Each must give the same when it comes back.
 pub const CASES: &[Case] = &[
@@ -42,7 +42,7 @@ pub const CASES: &[Case] = &[
     case("-pg", ALL, "remote", "$cc -pg -c $src"),
     case("-finstrument-functions", ALL, "remote", "$cc -finstrument-functions -c $src"),
     case("-fcf-protection", ALL, "remote", "$cc -fcf-protection=full -fstack-clash-protection -c $src"),
-    case("-fopenmp", GNU, "lost-pragma", "$cc -fopenmp -O2 -c o.c").with(&[("o.c", "void f(int *a) {\n#pragma omp parallel for\nfor (int i = 0; i < 9; i++) a[i] = i;\n}\n")]),
+    case("-fopenmp", GNU, "remote", "$cc -fopenmp -O2 -c o.c").with(&[("o.c", "void f(int *a) {\n#pragma omp parallel for\nfor (int i = 0; i < 9; i++) a[i] = i;\n}\n")]),
     case("-fopenmp by clang", LLVM, "*", "$cc -fopenmp -O2 -c o.c").with(&[("o.c", "void f(int *a) {\n#pragma omp parallel for\nfor (int i = 0; i < 9; i++) a[i] = i;\n}\n")]),
     case("-fvisibility", ALL, "remote", "$cc -fvisibility=hidden -fno-plt -fdata-sections -ffunction-sections -c $src"),
     case("-fanalyzer", GCC, "remote", "$cc -fanalyzer -c a.c"),
@@ -115,4 +115,17 @@ pub const CASES: &[Case] = &[
     case("@file and a link", ALL, "not-a-compile", "echo 'm.c -o m' >r; echo 'int main(){return 0;}' >m.c; $cc @r"),
     case("@file that is a folder", C, "response-file", "$cc @sub -c $src"),
     case("@file quoting of clang", CLANG, "*", "printf '%s' '-DA=\"x y\" -c \"a.c\"' >r; $cc @r"),
+    // In the tree form, at the client's own paths.
+    case("__BASE_FILE__", C, "remote", "$cc -c t.c").with(&[("t.c", "const char *t = __BASE_FILE__;\n")]),
+    case("__INCLUDE_LEVEL__", C, "remote", "$cc -c t.c").with(&[("t.c", "#include \"l.h\"\nint t = __INCLUDE_LEVEL__ + L;\n"), ("l.h", "enum { L = __INCLUDE_LEVEL__ };\n")]),
+    case("-g", BOTH, "remote", "$cc -g -c $src"),
+    case("-g3 -O2", BOTH, "remote", "$cc -g3 -O2 -c $src"),
+    case("-ggdb", BOTH, "remote", "$cc -ggdb -c $src"),
+    case("-gdwarf-4", BOTH, "remote", "$cc -gdwarf-4 -c $src"),
+    case("-g1", BOTH, "remote", "$cc -g1 -c $src"),
+    case("-gline-tables-only", LLVM, "remote", "$cc -gline-tables-only -c $src"),
+    case("-g with a map", BOTH, "remote", "$cc -g -fdebug-prefix-map=$PWD=/x -c $src"),
+    case("-g -gz", BOTH, "remote", "$cc -g -gz -c $src"),
+    case("-g0 then -g", BOTH, "remote", "$cc -g0 -g -c $src"),
+    case("-g -S", BOTH, "remote", "$cc -g -S $src"),
 ];

@@ -1,0 +1,84 @@
+//! What is to be followed for a compile: which headers no directive names, which
+//! macros its command line has. Reads the environment, nothing else.
+
+use hg_proto::arg_table::{File, Role};
+use hg_proto::args::{Argument, Compile, Dialect};
+use hg_proto::toolchain::Family;
+
+use crate::closure::{Folders, Listed, Question};
+use crate::scan::Header;
+use crate::watch::Watch;
+
+/// The question for `compile`, of no certain time: whoever asks it after a compile
+/// says when that began.
+pub fn question<'a>(
+    compile: &'a Compile,
+    dialect: Dialect,
+    responses: &'a [Vec<u8>],
+    folders: &'a Folders,
+    listed: &'a Listed,
+    watch: &'a Watch,
+) -> Question<'a> {
+    let gcc = dialect.family == Family::Gcc;
+    Question {
+        source: &compile.source,
+        forced: forced(compile, dialect),
+        responses,
+        folders,
+        listed,
+        macros: macros(compile),
+        precompiled: gcc,
+        shortened: gcc && names_system_folders(compile),
+        plain_assembler: false,
+        in_place: false,
+        began_ns: i64::MAX,
+        watch,
+    }
+}
+
+fn names_system_folders(compile: &Compile) -> bool {
+    let options = [&b"-isystem"[..], b"-idirafter", b"--sysroot", b"-isysroot"];
+    let mut words = compile.arguments.iter().map(|a| &a.words[0]);
+    let named = words.any(|word| options.iter().any(|option| word.starts_with(option)));
+    let variables = ["C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"];
+    named
+        || variables
+            .iter()
+            .any(|name| std::env::var_os(name).is_some())
+}
+
+/// Headers that no directive names.
+fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
+    let forced = |argument: &&Argument| {
+        argument.file == File::Input && !matches!(argument.role, Role::Source | Role::Link)
+    };
+    let arguments = compile.arguments.iter().filter(forced);
+    let mut headers: Vec<Header> = arguments
+        .map(|argument| Header {
+            name: argument.value().to_vec(),
+            quoted: true,
+        })
+        .collect();
+    if dialect.family == Family::Gcc {
+        // gcc includes it before the first line.
+        headers.push(Header {
+            name: b"stdc-predef.h".to_vec(),
+            quoted: false,
+        });
+    }
+    headers
+}
+
+/// `NAME VALUE` for each macro of the command line.
+fn macros(compile: &Compile) -> Vec<Vec<u8>> {
+    let defined = compile.arguments.iter().filter(|a| a.role == Role::Define);
+    defined
+        .map(|argument| {
+            let mut words = argument.value().to_vec();
+            if let Some(equals) = words.iter().position(|byte| *byte == b'=') {
+                words[equals] = b' ';
+            }
+            words
+        })
+        .collect()
+}

@@ -1,0 +1,436 @@
+//! Compiles with debug information through hgbuild and a worker that takes source and
+//! headers at the client's own paths: objects, dependency files, words and exit
+//! codes are the local compiler's own, and what can't be the same there goes
+//! another way.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hg_tests::command::{Outcome, run, scrubbed};
+use hg_tests::daemon::Daemon;
+use hg_tests::event::{self, Event};
+use hg_tests::folder::{Snapshot, compare, snapshot};
+use hg_tests::grid::{Grid, worker};
+use hg_tests::programs::programs;
+use hg_tests::running::until;
+use hg_tests::skip;
+use tempfile::TempDir;
+
+const COMPILERS: [&str; 4] = ["gcc", "g++", "clang", "clang++"];
+
+/// A grid whose worker takes tasks of the tree form; `None`: none does here.
+fn grid(what: &str) -> Option<Grid> {
+    let grid = Grid::start(programs(), 1, 2);
+    let workers = until(&grid.coordinator, "toolchains", || {
+        let list = grid.get("/api/v1/workers").ok()?;
+        list.contains("\"digest\"").then_some(list)
+    });
+    if !workers.contains("\"sandbox\":\"full\"") {
+        skip(what, &grid.workers[0].stderr());
+        return None;
+    }
+    Some(grid)
+}
+
+/// Sources, compiled twice in the same folder: paths are in the objects.
+struct Space {
+    place: TempDir,
+    folder: PathBuf,
+}
+
+/// How one compile went.
+struct Ran {
+    outcome: Outcome,
+    files: Snapshot,
+    events: Vec<Event>,
+}
+
+impl Space {
+    fn new(files: &[(&str, &str)]) -> Space {
+        let place = tempfile::Builder::new().prefix("hg-tree-").tempdir();
+        let place = place.expect("a temporary folder");
+        let folder = place.path().canonicalize().expect("a path").join("project");
+        let space = Space { place, folder };
+        fs::create_dir(&space.folder).expect("a folder");
+        for (name, text) in files {
+            space.write(name, text);
+        }
+        space
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.folder.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(&path)).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn home(&self) -> &Path {
+        self.place.path()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home().join("events.jsonl")
+    }
+
+    fn plain(&self, compiler: &str, words: &str) -> Command {
+        let mut command = scrubbed(compiler, &self.folder, self.home());
+        command.args(words.split_whitespace()).env("LC_ALL", "C");
+        command
+    }
+
+    fn hgbuild(&self, grid: &Grid, compiler: &str, words: &str) -> Command {
+        let mut command = scrubbed(&programs().client, &self.folder, self.home());
+        grid.lead(&mut command)
+            .arg(compiler)
+            .args(words.split_whitespace())
+            .env("LC_ALL", "C")
+            .env("HG_LOCAL_SLOTS", "0")
+            .env("HG_EVENT_LOG", self.log());
+        command
+    }
+
+    /// Runs `command` and takes away what it made.
+    fn ran(&self, mut command: Command) -> Ran {
+        let before = snapshot(&self.folder).expect("the folder");
+        let outcome = run(&mut command);
+        let mut files = snapshot(&self.folder).expect("the folder");
+        files.retain(|name, _| !before.contains_key(name));
+        for name in files.keys() {
+            fs::remove_file(self.folder.join(name)).expect("an output");
+        }
+        let events = event::read(&self.log());
+        let _ = fs::remove_file(self.log());
+        Ran {
+            outcome,
+            files,
+            events,
+        }
+    }
+
+    /// Compiles with and without hgbuild, compares, and says where and how.
+    fn same(&self, grid: &Grid, compiler: &str, words: &str) -> String {
+        let plain = self.ran(self.plain(compiler, words));
+        let wrapped = self.ran(self.hgbuild(grid, compiler, words));
+        let different = compare(
+            (&plain.outcome, &plain.files),
+            (&wrapped.outcome, &wrapped.files),
+        );
+        let name = format!("{compiler} {words}: {:?}", wrapped.events);
+        assert!(different.is_empty(), "{name}:\n{}", different.join("\n"));
+        assert_eq!(wrapped.events.len(), 1, "{name}");
+        let event = &wrapped.events[0];
+        match event.place.as_str() {
+            "remote" => format!("remote {}", event.form),
+            _ => event
+                .reason
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+
+    fn goes(&self, grid: &Grid, expected: &str, compiler: &str, words: &str) {
+        let went = self.same(grid, compiler, words);
+        assert_eq!(went, expected, "{compiler} {words}");
+    }
+}
+
+const MAIN_C: &str = "\
+#include <stdio.h>\n\
+#include <stdlib.h>\n\
+#include \"inc/shape.h\"\n\
+#include \"made/config.h\"\n\
+#define AREA(shape) ((shape)->width * (shape)->height)\n\
+int area(const struct shape *shape) { return CONFIG + AREA(shape); }\n\
+int shown(const struct shape *shape) { return printf(\"%d %s\\n\", area(shape), __FILE__); }\n";
+
+const MAIN_CC: &str = "\
+#include <map>\n\
+#include <string>\n\
+#include <vector>\n\
+#include \"inc/shape.h\"\n\
+#include \"made/config.h\"\n\
+static int sum(const std::vector<shape> &all) { int n = CONFIG; for (auto &s : all) n += s.width; return n; }\n\
+std::map<std::string, int> shown(const std::vector<shape> &all) { return {{\"sum\", sum(all)}}; }\n";
+
+fn project() -> Space {
+    Space::new(&[
+        ("src/main.c", MAIN_C),
+        ("src/main.cc", MAIN_CC),
+        (
+            "src/inc/shape.h",
+            "#pragma once\n#include \"../inc/deep/unit.h\"\nstruct shape { unit width, height; };\n",
+        ),
+        (
+            "src/inc/deep/unit.h",
+            "#ifndef UNIT_H\n#define UNIT_H\ntypedef int unit;\n#endif\n",
+        ),
+        ("build/made/config.h", "#define CONFIG 42\n"),
+        ("build/obj/keep", ""),
+    ])
+}
+
+fn source(compiler: &str) -> &'static str {
+    if compiler.ends_with("++") {
+        "main.cc"
+    } else {
+        "main.c"
+    }
+}
+
+#[test]
+fn debug_information_and_dependencies_are_the_same() {
+    let Some(grid) = grid("debug information") else {
+        return;
+    };
+    let space = project();
+    let folder = space.folder.display().to_string();
+    for compiler in COMPILERS {
+        let source = source(compiler);
+        for words in [
+            format!("-O2 -g -Isrc -Ibuild -c src/{source} -o build/obj/main.o"),
+            format!(
+                "-O2 -g3 -gdwarf-4 -I{folder}/build -c {folder}/src/{source} -o {folder}/build/obj/main.o"
+            ),
+            format!(
+                "-Og -ggdb -Isrc/../build -Inone -MD -MP -MF build/obj/main.d -c src/../src/{source} -o build/../build/obj/main.o"
+            ),
+            format!("-g -gz -MMD -Ibuild -c src/{source} -ffile-prefix-map={folder}=/src"),
+            format!("-g1 -S -O1 -Ibuild -Wp,-MMD,main.d src/{source}"),
+            format!("-O2 -Ibuild -MD -MT other -c src/{source}"),
+        ] {
+            space.goes(&grid, "remote tree", compiler, &words);
+        }
+    }
+}
+
+#[test]
+fn warnings_are_the_same_and_so_are_errors() {
+    let Some(grid) = grid("warnings") else {
+        return;
+    };
+    let space = Space::new(&[
+        (
+            "w.c",
+            "#include \"h/w.h\"\n#define SET(x, y) x = y\nint f(int a) {\n\tint unused;\n\tif (SET(a, 1)) return CAST(\"text\");\n\treturn 0;\n}\n",
+        ),
+        (
+            "h/w.h",
+            "#define CAST(x) ((char) (x))\nstatic int never_used(void) { return 1; }\n",
+        ),
+        (
+            "e.c",
+            "#include \"h/w.h\"\nint f(void) { return undeclared + 1; }\n",
+        ),
+        ("gone.c", "#include \"gone.h\"\nint x;\n"),
+    ]);
+    for compiler in ["gcc", "clang"] {
+        let warned = "-g -Wall -Wextra -c w.c";
+        space.goes(&grid, "remote tree", compiler, warned);
+        space.goes(
+            &grid,
+            "remote tree",
+            compiler,
+            "-O2 -Wall -c w.c -fdiagnostics-color=always",
+        );
+        space.goes(&grid, "remote-failed", compiler, "-g -Wall -Werror -c w.c");
+        space.goes(&grid, "remote-failed", compiler, "-g -c e.c");
+        space.goes(&grid, "remote-failed", compiler, "-g -c gone.c");
+        space.goes(
+            &grid,
+            "remote tree",
+            compiler,
+            "-g -Wmissing-include-dirs -Ih -Igone -c w.c",
+        );
+    }
+}
+
+#[test]
+fn headers_are_found_where_they_would_be_here() {
+    let Some(grid) = grid("headers") else {
+        return;
+    };
+    let space = Space::new(&[
+        (
+            "a.c",
+            "#include <n.h>\n#if __has_include(<there.h>)\nint there;\n#endif\n#if __has_include(\"not_there.h\")\n#error no\n#endif\n#ifdef NEVER\n#include <no/such/header.h>\n#include NAMED_NOWHERE\n#endif\n#include NAMED\nint x = NEXT + SHADOWED + NAME;\n",
+        ),
+        ("one/n.h", "#include_next <n.h>\n#include <shadowed.h>\n"),
+        ("two/n.h", "#define NEXT 1\n"),
+        ("two/there.h", ""),
+        ("one/shadowed.h", "#define SHADOWED 2\n"),
+        ("two/shadowed.h", "#define SHADOWED 3\n"),
+        ("named.h", "#define NAME 4\n"),
+        ("copy/n.h", "#define NEXT 1\n"),
+    ]);
+    for compiler in ["gcc", "clang"] {
+        let words = "-g -DNAMED=\"named.h\" -Ione -Itwo -MD -c a.c";
+        space.goes(&grid, "remote tree", compiler, words);
+        let words = "-g -DNAMED=\"named.h\" -iquote two -Ione -isystem two -Icopy -MD -c a.c";
+        space.same(&grid, compiler, words);
+        // One that takes the place of another from now on.
+        space.write("shadowed.h", "#define SHADOWED 5\n");
+        space.goes(
+            &grid,
+            "remote tree",
+            compiler,
+            "-g -DNAMED=\"named.h\" -I. -Ione -Itwo -c a.c",
+        );
+        fs::remove_file(space.folder.join("shadowed.h")).expect("a header");
+        let edited = space.ran(space.plain(compiler, "-g -DNAMED=\"named.h\" -Ione -Itwo -c a.c"));
+        space.write("two/n.h", "#define NEXT 100\n");
+        let words = "-g -DNAMED=\"named.h\" -Ione -Itwo -c a.c";
+        space.goes(&grid, "remote tree", compiler, words);
+        let again = space.ran(space.plain(compiler, words));
+        assert_ne!(edited.files, again.files, "an edit is seen");
+        space.write("two/n.h", "#define NEXT 1\n");
+    }
+}
+
+/// What would not be the same elsewhere goes as text, or stays for `-g`.
+#[test]
+fn what_can_not_be_the_same_there_goes_another_way() {
+    let Some(grid) = grid("another way") else {
+        return;
+    };
+    let space = Space::new(&[
+        ("l.c", "#include \"link.h\"\nint x = REAL;\n"),
+        ("real.h", "#define REAL 1\n"),
+        ("f.c", "#include \"linked/h.h\"\nint x = H;\n"),
+        ("folder/h.h", "#define H 1\n"),
+        (
+            "q.c",
+            "#define NAME <stdio.h>\n#if __has_include(NAME)\nint x;\n#endif\n",
+        ),
+        (
+            "m.c",
+            "#define STR(x) #x\n#define HEADER(x) STR(x.h)\n#include HEADER(real)\nint x = REAL;\n",
+        ),
+        (
+            "o.c",
+            "#include \"one/once.h\"\n#include \"two/once.h\"\nint x = ONCE;\n",
+        ),
+        ("one/once.h", "#pragma once\n#define ONCE 1\n"),
+        ("two/once.h", "#pragma once\n#define ONCE 1\n"),
+        ("t.c", "const char *t = __TIMESTAMP__;\n"),
+        ("p.c", "#include \"p.h\"\nint x = P;\n"),
+        ("p.h", "#define P 1\n"),
+    ]);
+    symlink("real.h", space.folder.join("link.h")).expect("a link");
+    symlink("folder", space.folder.join("linked")).expect("a link");
+    for (source, reason) in [
+        ("l.c", "linked-header"),
+        ("f.c", "linked-header"),
+        ("q.c", "computed-question"),
+        ("m.c", "computed-include"),
+        ("o.c", "double-header"),
+        ("t.c", "time-macro"),
+    ] {
+        for compiler in ["gcc", "clang"] {
+            space.goes(&grid, reason, compiler, &format!("-g -c {source}"));
+            if source != "t.c" && source != "q.c" {
+                let flat = "remote preprocessed";
+                space.goes(&grid, flat, compiler, &format!("-O1 -c {source}"));
+            }
+        }
+    }
+    let made = run(&mut space.plain("gcc", "-g -c p.h -o p.h.gch"));
+    assert!(made.ok(), "{}", made.words());
+    space.goes(&grid, "pch", "gcc", "-g -c p.c");
+}
+
+/// No worker of the grid takes the tree form.
+#[test]
+fn a_grid_without_it_takes_the_text() {
+    let mut grid = Grid::start(programs(), 0, 2);
+    let address = grid.address();
+    let mut bare = worker(programs(), grid.folder(), "bare", &address, 2);
+    let log = grid.folder().join("bare.log");
+    bare.args(["--sandbox", "off"]);
+    grid.workers.push(Daemon::start("bare", &mut bare, log));
+    grid.wait_for_workers(1);
+    until(&grid.coordinator, "toolchains", || {
+        let list = grid.get("/api/v1/workers").ok()?;
+        list.contains("\"digest\"").then_some(())
+    });
+    let space = project();
+    for compiler in ["gcc", "clang"] {
+        // The second time, the note of the first is there.
+        for _ in 0..2 {
+            let flat = "remote preprocessed";
+            space.goes(&grid, flat, compiler, "-O2 -Ibuild -MD -c src/main.c");
+            space.goes(&grid, "debug-info", compiler, "-g -Ibuild -c src/main.c");
+        }
+    }
+}
+
+/// A header that somebody writes into all the time: every object is made of one
+/// state of it or the other, and the cache never says otherwise.
+#[test]
+fn a_header_that_changes_meanwhile() {
+    let Some(grid) = grid("changes") else {
+        return;
+    };
+    let space = Space::new(&[
+        (
+            "a.c",
+            "#include \"v.h\"\n#include \"v.h\"\nint x = VALUE;\n",
+        ),
+        ("v.h", "#undef VALUE\n#define VALUE 1\n"),
+    ]);
+    let words = "-g -c a.c";
+    let mut states = Vec::new();
+    for value in ["1", "2"] {
+        space.write("v.h", &format!("#undef VALUE\n#define VALUE {value}\n"));
+        states.push(space.ran(space.plain("gcc", words)).files);
+    }
+    assert_ne!(states[0], states[1]);
+    let header = space.folder.join("v.h");
+    let at = "#undef VALUE\n#define VALUE ".len() as u64;
+    let compiled = || {
+        let mut command = space.hgbuild(&grid, "gcc", words);
+        command
+            .env("HG_CACHE_MAX_SIZE", "10MiB")
+            .env("HG_CACHE_DIR", space.home().join("cache"));
+        let outcome = run(&mut command);
+        assert!(outcome.ok(), "{}", outcome.words());
+        let object = space.folder.join("a.o");
+        let mut made = snapshot(&space.folder).expect("the folder");
+        made.retain(|name, _| name == Path::new("a.o"));
+        fs::remove_file(object).expect("an object");
+        made
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let file = File::options()
+                .write(true)
+                .open(&header)
+                .expect("the header");
+            let mut value = 1;
+            while !done.load(Ordering::Relaxed) {
+                value = 3 - value;
+                let digit = value.to_string();
+                file.write_all_at(digit.as_bytes(), at).expect("an edit");
+                std::thread::yield_now();
+            }
+        });
+        for _ in 0..12 {
+            assert!(states.contains(&compiled()), "neither of the two");
+        }
+        done.store(true, Ordering::Relaxed);
+        writer.join().expect("the writer");
+    });
+    for (value, state) in ["1", "2", "1"].iter().zip([0, 1, 0]) {
+        fs::write(&header, format!("#undef VALUE\n#define VALUE {value}\n")).expect("an edit");
+        assert_eq!(compiled(), states[state], "{value}");
+        assert_eq!(compiled(), states[state], "{value}, kept");
+    }
+    let events = event::read(&space.log());
+    let places = |place: &str| events.iter().filter(|e| e.place == place).count();
+    assert!(places("remote") > 0 && places("cache") > 0, "{events:?}");
+}

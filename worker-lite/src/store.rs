@@ -1,0 +1,401 @@
+//! Contents that came once, so that they need not come again: files by digest, in
+//! two generations. Bounded in bytes; what is there is known to the file system
+//! alone, since an idle worker has no memory for it. Unaware of tasks and links.
+//!
+//! Whoever takes a content gets a second name of its file. A name that is taken
+//! away from here later leaves the file to those who have one.
+
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use hg_proto::digest::Digest;
+use nix::libc;
+
+use crate::log::{self, Level};
+use crate::machine;
+use crate::state::{make_private, remove_tree};
+
+/// Bytes that are kept at most when nothing else is said.
+const BYTES_MAX_DEFAULT: u64 = 1 << 30;
+/// The share of the free disk that is kept at most when nothing else is said.
+const DISK_SHARE_DEFAULT: u64 = 20;
+/// What a file takes of the disk is a multiple of this.
+const BLOCK_BYTES: u64 = 4096;
+/// When all of them were changed last: no compile may see when they came. Another
+/// time says that somebody wrote to one.
+const CHANGED_S: i64 = 1_000_000_000;
+/// Nobody writes to them, and whoever compiles may read.
+const MODE: u32 = 0o444;
+
+/// Contents by digest.
+#[derive(Debug)]
+pub struct Store {
+    young: PathBuf,
+    old: PathBuf,
+    folder: PathBuf,
+    /// Bytes of the young ones at which they become the old ones.
+    young_bytes_max: u64,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    young_bytes: u64,
+    /// Generations that were dropped.
+    dropped: u64,
+}
+
+/// Bytes that may be kept in `folder` when nothing else is said.
+pub fn bytes_max_default(folder: &Path) -> u64 {
+    let free = machine::disk_free_bytes(folder).unwrap_or(0);
+    BYTES_MAX_DEFAULT.min(free / DISK_SHARE_DEFAULT)
+}
+
+fn disk_bytes(size: u64) -> u64 {
+    size.max(1).div_ceil(BLOCK_BYTES) * BLOCK_BYTES
+}
+
+/// Which start of the machine this is; `None`: it can't be told.
+fn boot() -> Option<Vec<u8>> {
+    fs::read("/proc/sys/kernel/random/boot_id").ok()
+}
+
+/// Gives a file that is whole the looks of those that are kept.
+///
+/// # Errors
+/// The file system says no.
+pub fn settle(file: &File) -> io::Result<()> {
+    let changed = UNIX_EPOCH + Duration::from_secs(CHANGED_S as u64);
+    file.set_times(FileTimes::new().set_modified(changed))?;
+    file.set_permissions(Permissions::from_mode(MODE))
+}
+
+/// Gives the file at `from` the name `to`; where it can't have two, copies it.
+///
+/// # Errors
+/// The file system says no.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if has_no_links(&error) => copy(from, to),
+        other => other,
+    }
+}
+
+fn has_no_links(error: &io::Error) -> bool {
+    let no = [libc::EPERM, libc::EMLINK, libc::EOPNOTSUPP];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| no.contains(&errno))
+}
+
+/// Copies a content that was taken to a file of its own.
+///
+/// # Errors
+/// The file system says no.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut file = File::create_new(to)?;
+    io::copy(&mut File::open(from)?, &mut file)?;
+    settle(&file)
+}
+
+impl Store {
+    /// What is kept in `folder`, at most `bytes_max` bytes. What was kept before this
+    /// machine was started may never have reached the disk, and goes.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn open(folder: &Path, bytes_max: u64) -> io::Result<Self> {
+        let store = Store {
+            young: folder.join("young"),
+            old: folder.join("old"),
+            folder: folder.to_path_buf(),
+            young_bytes_max: bytes_max / 2,
+            books: Mutex::default(),
+        };
+        let (mark, boot) = (folder.join("boot"), boot());
+        if boot.is_none() || fs::read(&mark).ok() != boot {
+            remove_tree(folder)?;
+        }
+        make_private(&store.young)?;
+        make_private(&store.old)?;
+        if let Some(boot) = boot {
+            fs::write(mark, boot)?;
+        }
+        // A generation that was being dropped.
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() && path != store.young && path != store.old {
+                remove_tree(&path)?;
+            }
+        }
+        let mut young_bytes = 0;
+        for entry in fs::read_dir(&store.young)? {
+            young_bytes += disk_bytes(entry?.metadata()?.len());
+        }
+        store.books().young_bytes = young_bytes;
+        store.turn_if_full()?;
+        Ok(store)
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the content with `digest` and `size` the name `to`. `false`: it is not
+    /// here, or no longer as it came.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn take(&self, digest: Digest, size: u64, to: &Path) -> io::Result<bool> {
+        let name = digest.to_hex();
+        let (young, old) = (self.young.join(&name), self.old.join(&name));
+        // Young ones become old ones at any time, never the other way without us.
+        let (from, is_old) = match link(&young, to) {
+            Ok(()) => (&young, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match link(&old, to) {
+                Ok(()) => (&old, true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
+        // Looked at under the name that nobody takes away.
+        let found = fs::symlink_metadata(to)?;
+        if found.len() != size || found.mtime() != CHANGED_S || found.mtime_nsec() != 0 {
+            fs::remove_file(to)?;
+            if found.len() == size {
+                let path = from.display();
+                log::line(Level::Warn, format_args!("{path}: changed, and dropped"));
+                let _ = fs::remove_file(from);
+            }
+            return Ok(false);
+        }
+        if is_old && fs::rename(&old, &young).is_ok() {
+            self.count(size)?;
+        }
+        Ok(true)
+    }
+
+    /// Keeps the file at `from`, which is whole, has `digest` and was settled.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn keep(&self, digest: Digest, size: u64, from: &Path) -> io::Result<()> {
+        match fs::hard_link(from, self.young.join(digest.to_hex())) {
+            Ok(()) => self.count(size),
+            // Another task was faster, or a generation is just being dropped.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // It comes again each time, then.
+            Err(error) if has_no_links(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn count(&self, size: u64) -> io::Result<()> {
+        self.books().young_bytes += disk_bytes(size);
+        self.turn_if_full()
+    }
+
+    fn turn_if_full(&self) -> io::Result<()> {
+        let gone = {
+            let mut books = self.books();
+            if books.young_bytes <= self.young_bytes_max {
+                return Ok(());
+            }
+            books.young_bytes = 0;
+            self.turn(&mut books)?
+        };
+        remove_tree(&gone)
+    }
+
+    /// Gives the old ones up, and lets the young ones be the old ones.
+    fn turn(&self, books: &mut Books) -> io::Result<PathBuf> {
+        books.dropped += 1;
+        let gone = self.folder.join(format!("gone-{}", books.dropped));
+        fs::rename(&self.old, &gone)?;
+        fs::rename(&self.young, &self.old)?;
+        make_private(&self.young)?;
+        Ok(gone)
+    }
+
+    /// The disk is full: gives room back.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn give_room(&self) -> io::Result<()> {
+        let gone = {
+            let mut books = self.books();
+            books.dropped += 1;
+            let gone = self.folder.join(format!("gone-{}", books.dropped));
+            fs::rename(&self.old, &gone)?;
+            make_private(&self.old)?;
+            gone
+        };
+        remove_tree(&gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A store and a folder beside it.
+    struct Bench {
+        place: tempfile::TempDir,
+        store: Store,
+    }
+
+    impl Bench {
+        fn new(bytes_max: u64) -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let store = Store::open(&place.path().join("blobs"), bytes_max).unwrap();
+            Bench { place, store }
+        }
+
+        fn again(self, bytes_max: u64) -> Self {
+            let store = Store::open(&self.place.path().join("blobs"), bytes_max).unwrap();
+            Bench {
+                place: self.place,
+                store,
+            }
+        }
+
+        fn put(&self, content: &str) {
+            let path = self.place.path().join("came");
+            let mut file = File::create_new(&path).unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+            settle(&file).unwrap();
+            let digest = Digest::of(content.as_bytes());
+            let size = content.len() as u64;
+            self.store.keep(digest, size, &path).unwrap();
+            fs::remove_file(path).unwrap();
+        }
+
+        fn has(&self, content: &str) -> bool {
+            let path = self.place.path().join("taken");
+            let digest = Digest::of(content.as_bytes());
+            let has = self.store.take(digest, content.len() as u64, &path);
+            if has.unwrap() {
+                assert_eq!(fs::read_to_string(&path).unwrap(), content);
+                let found = fs::metadata(&path).unwrap();
+                assert_eq!((found.mtime(), found.mode() & 0o777), (CHANGED_S, MODE));
+                fs::remove_file(path).unwrap();
+                return true;
+            }
+            assert!(!path.exists());
+            false
+        }
+
+        fn files(&self) -> usize {
+            let count = |folder: &Path| fs::read_dir(folder).unwrap().count();
+            count(&self.store.young) + count(&self.store.old)
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_there_until_the_machine_starts_again() {
+        let bench = Bench::new(1 << 20);
+        assert!(!bench.has("a"));
+        bench.put("a");
+        bench.put("");
+        bench.put("a");
+        assert!(bench.has("a") && bench.has("") && !bench.has("b"));
+        let bench = bench.again(1 << 20);
+        assert!(bench.has("a") && bench.files() == 2);
+        fs::create_dir(bench.store.folder.join("gone-1")).unwrap();
+        fs::write(bench.store.folder.join("boot"), "another").unwrap();
+        let bench = bench.again(1 << 20);
+        assert!(!bench.has("a") && bench.files() == 0);
+        assert!(!bench.store.folder.join("gone-1").exists());
+        assert_eq!(
+            fs::metadata(&bench.store.folder).unwrap().mode() & 0o777,
+            0o700
+        );
+    }
+
+    #[test]
+    fn what_is_asked_for_stays_and_the_rest_goes() {
+        // Four young ones at most.
+        let bench = Bench::new(8 * BLOCK_BYTES);
+        for round in 0..100 {
+            bench.put(&format!("{round}"));
+            bench.put("wanted");
+            assert!(bench.has("wanted"), "{round}");
+            assert!(bench.has(&format!("{round}")));
+            assert!(bench.files() <= 10, "{}", bench.files());
+        }
+        assert!(!bench.has("1") && bench.has("99"));
+        // The count is right after a start too.
+        let bench = bench.again(2 * BLOCK_BYTES);
+        bench.put("x");
+        bench.put("y");
+        assert!(bench.files() <= 3, "{}", bench.files());
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_is_not_given_again() {
+        let bench = Bench::new(1 << 20);
+        bench.put("good");
+        let path = bench.store.young.join(Digest::of(b"good").to_hex());
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, "evil").unwrap();
+        assert!(!bench.has("good"));
+        assert!(!path.exists());
+        bench.put("good");
+        // Whoever lies about a length takes nothing away.
+        let to = bench.place.path().join("to");
+        let digest = Digest::of(b"good");
+        assert!(!bench.store.take(digest, 5, &to).unwrap());
+        assert!(bench.has("good"));
+    }
+
+    #[test]
+    fn a_full_disk_gets_half_of_it_back() {
+        let bench = Bench::new(4 * BLOCK_BYTES);
+        for content in ["a", "b", "c", "d"] {
+            bench.put(content);
+        }
+        assert!(
+            bench.files() == 4 || bench.files() == 3,
+            "{}",
+            bench.files()
+        );
+        bench.store.give_room().unwrap();
+        assert!(bench.has("d") && !bench.has("a"));
+        assert_eq!(fs::read_dir(&bench.store.folder).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn many_at_once() {
+        let bench = Bench::new(16 * BLOCK_BYTES);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let bench = &bench;
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let content = format!("{}", round % 20);
+                        let digest = Digest::of(content.as_bytes());
+                        let path = bench.place.path().join(format!("{thread}"));
+                        let size = content.len() as u64;
+                        if !bench.store.take(digest, size, &path).unwrap() {
+                            let mut file = File::create_new(&path).unwrap();
+                            file.write_all(content.as_bytes()).unwrap();
+                            settle(&file).unwrap();
+                            bench.store.keep(digest, size, &path).unwrap();
+                        }
+                        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+                        fs::remove_file(path).unwrap();
+                    }
+                });
+            }
+        });
+        assert!(bench.files() <= 20);
+    }
+}

@@ -1,0 +1,873 @@
+//! The files of a task in the tree form, at the client's own paths: a skeleton of
+//! folders in which inputs are further names of what the store keeps, to be mounted
+//! for reading only; and a folder for each one that outputs are written in, whose
+//! inputs are copies. What a compile can write to is never the store's. Skeletons
+//! are used again: the next task has mostly the same headers, and to make a folder
+//! or a file costs a disk much more than to name one. Unaware of mounts and of the
+//! link.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hg_proto::digest::Digest;
+
+use crate::blobs::Sink;
+use crate::log::{self, Level};
+use crate::root::{Entry, Layout, TASK, below, open_folder};
+use crate::state::{make_private, remove_tree};
+use crate::store::{self, Store};
+use crate::validate::{Input, Order};
+
+/// Folders of one task, those that lead to others too.
+const FOLDERS_MAX: usize = 8192;
+
+/// Where trees are made, and what they are made of.
+#[derive(Debug)]
+pub struct Trees {
+    folder: PathBuf,
+    store: Store,
+    /// The last one used is the last one here.
+    idle: Mutex<Vec<Skeleton>>,
+    idle_max: usize,
+    made: AtomicU64,
+}
+
+impl Trees {
+    /// In the worker's folder `state`, with at most `bytes_max` bytes of contents
+    /// and `idle_max` skeletons kept. What a crash left is cleared.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn open(state: &Path, bytes_max: u64, idle_max: usize) -> io::Result<Self> {
+        // On one file system: a file has no two names on two.
+        let folder = state.join("trees");
+        remove_tree(&folder)?;
+        make_private(&folder)?;
+        Ok(Trees {
+            folder: folder.canonicalize()?,
+            store: Store::open(&state.join("blobs"), bytes_max)?,
+            idle: Mutex::default(),
+            idle_max,
+            made: AtomicU64::new(0),
+        })
+    }
+
+    /// The contents that are kept.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Gives the skeletons up that nobody uses, and their memory.
+    pub fn rest(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Skeleton>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One beside the toolchain of `layout`, but for what is `taken` of it: the one
+    /// that was used last, or an empty one.
+    fn skeleton(&self, layout: &Arc<Layout>, taken: Vec<PathBuf>) -> io::Result<Skeleton> {
+        let suits = |s: &Skeleton| Arc::ptr_eq(&s.layout, layout) && s.taken == taken;
+        let mut idle = self.idle();
+        let at = idle.iter().rposition(suits);
+        if let Some(skeleton) = at.map(|at| idle.remove(at)) {
+            return Ok(skeleton);
+        }
+        drop(idle);
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        Skeleton::new(self.folder.join(number.to_string()), layout, taken)
+    }
+
+    fn give_back(&self, skeleton: Skeleton) {
+        let mut idle = self.idle();
+        idle.push(skeleton);
+        let too_many = idle.len() > self.idle_max;
+        let oldest = too_many.then(|| idle.remove(0));
+        // Without the lock: that takes a while.
+        drop(idle);
+        drop(oldest);
+    }
+}
+
+/// An input in a skeleton.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Placed {
+    digest: Digest,
+    /// A file of its own: another input has the same content.
+    alone: bool,
+}
+
+/// Folders with the files of the last task that used it; gone when dropped.
+#[derive(Debug)]
+struct Skeleton {
+    folder: PathBuf,
+    layout: Arc<Layout>,
+    taken: Vec<PathBuf>,
+    /// Those that are not the toolchain's too.
+    folders: BTreeSet<PathBuf>,
+    files: BTreeMap<PathBuf, Placed>,
+}
+
+impl Skeleton {
+    fn new(folder: PathBuf, layout: &Arc<Layout>, taken: Vec<PathBuf>) -> io::Result<Self> {
+        make_private(&folder)?;
+        let skeleton = Skeleton {
+            folder,
+            layout: layout.clone(),
+            taken,
+            folders: BTreeSet::new(),
+            files: BTreeMap::new(),
+        };
+        fs::create_dir(skeleton.place())?;
+        fs::create_dir(skeleton.inbox())?;
+        layout.write_without(&skeleton.root(), &skeleton.taken)?;
+        for name in ["home", "tmp"] {
+            open_folder(&below(&skeleton.root(), &Path::new(TASK).join(name)))?;
+        }
+        Ok(skeleton)
+    }
+
+    fn place(&self) -> PathBuf {
+        self.folder.join("at")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.join("root")
+    }
+
+    fn inbox(&self) -> PathBuf {
+        self.folder.join("in")
+    }
+
+    /// Leaves what is in `files`, and makes exactly these `folders`.
+    fn become_of(
+        &mut self,
+        files: &BTreeMap<PathBuf, Placed>,
+        mut folders: BTreeSet<PathBuf>,
+    ) -> io::Result<()> {
+        let root = self.root();
+        for entry in fs::read_dir(self.inbox())? {
+            fs::remove_file(entry?.path())?;
+        }
+        let layout = &self.layout;
+        let is_its_own = |path: &PathBuf| !layout.has_folder(path) || self.taken.contains(path);
+        folders.retain(is_its_own);
+        let is_stale = |path: &PathBuf, placed: &mut Placed| files.get(path) != Some(placed);
+        for (path, _) in self.files.extract_if(.., is_stale) {
+            fs::remove_file(below(&root, &path))?;
+        }
+        let empty: Vec<&PathBuf> = self.folders.difference(&folders).collect();
+        for path in empty.into_iter().rev() {
+            fs::remove_dir(below(&root, path))?;
+        }
+        for path in folders.difference(&self.folders) {
+            open_folder(&below(&root, path))?;
+        }
+        self.folders = folders;
+        Ok(())
+    }
+}
+
+impl Drop for Skeleton {
+    fn drop(&mut self) {
+        // No compile could write in it: there are no traps in it.
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let path = self.folder.display();
+                log::line(Level::Warn, format_args!("{path}: {error}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Why a tree can't be made.
+#[derive(Debug)]
+pub enum TreeError {
+    /// The sender's fault.
+    Refused(String),
+    /// This machine's.
+    Io(io::Error),
+}
+
+impl From<io::Error> for TreeError {
+    fn from(error: io::Error) -> Self {
+        TreeError::Io(error)
+    }
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TreeError::Refused(why) => f.write_str(why),
+            TreeError::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What is to be mounted where, after what was named before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// A folder of this machine.
+    pub source: PathBuf,
+    /// A path in the root.
+    pub target: PathBuf,
+    /// Outputs are written in it.
+    pub writable: bool,
+}
+
+/// One task's; its skeleton goes back when it is dropped.
+#[derive(Debug)]
+pub struct Tree<'a> {
+    trees: &'a Trees,
+    /// Until it is dropped.
+    skeleton: Option<Skeleton>,
+    /// All inputs are where they should be.
+    whole: bool,
+    /// The folder of all writable ones, each by its number.
+    scratch: PathBuf,
+    /// Their paths in the root. Sorted: outer ones first.
+    writable: Vec<PathBuf>,
+    binds: Vec<Bind>,
+    /// Inputs in writable folders.
+    copied: BTreeSet<PathBuf>,
+    /// By content: the first input that has it.
+    first: HashMap<Digest, usize>,
+}
+
+impl<'a> Tree<'a> {
+    /// Makes all folders of `order`, beside a toolchain that is laid out like
+    /// `layout`; the writable ones in `scratch`, which is empty.
+    ///
+    /// # Errors
+    /// See [`TreeError`].
+    pub fn make(
+        trees: &'a Trees,
+        order: &Order,
+        layout: &Arc<Layout>,
+        scratch: &Path,
+    ) -> Result<Self, TreeError> {
+        let (folders, writable) = plan(order, layout).map_err(TreeError::Refused)?;
+        let is_taken = |path: &&Path| order.inputs.iter().any(|i| i.path.starts_with(path));
+        let taken = layout.yielding().filter(is_taken).map(Path::to_path_buf);
+        let mut tree = Tree {
+            trees,
+            skeleton: Some(trees.skeleton(layout, taken.collect())?),
+            whole: false,
+            scratch: scratch.to_path_buf(),
+            writable: writable.into_iter().collect(),
+            binds: Vec::new(),
+            copied: BTreeSet::new(),
+            first: HashMap::new(),
+        };
+        let mut files = BTreeMap::new();
+        for (at, input) in order.inputs.iter().enumerate() {
+            let first = *tree.first.entry(input.digest).or_insert(at);
+            if tree.writable_of(&input.path).is_some() {
+                tree.copied.insert(input.path.clone());
+            } else {
+                let placed = Placed {
+                    digest: input.digest,
+                    alone: first != at,
+                };
+                files.insert(input.path.clone(), placed);
+            }
+        }
+        tree.bind(&folders, layout)?;
+        tree.own_mut().become_of(&files, folders)?;
+        Ok(tree)
+    }
+
+    /// Makes the writable folders, with places in them for the folders below.
+    fn bind(&mut self, folders: &BTreeSet<PathBuf>, layout: &Layout) -> io::Result<()> {
+        let leading = |(path, entry)| matches!(entry, &Entry::Folder).then_some(path);
+        let all = folders.iter().map(PathBuf::as_path);
+        let all: BTreeSet<&Path> = all.chain(layout.entries().filter_map(leading)).collect();
+        let (skeleton, mut binds) = (self.skeleton(), Vec::new());
+        for (at, folder) in self.writable.iter().enumerate() {
+            let source = self.scratch.join(at.to_string());
+            fs::create_dir(&source)?;
+            let inner = all.iter().filter(|path| path.parent() == Some(folder));
+            for path in inner.clone() {
+                fs::create_dir(source.join(path.file_name().unwrap_or_default()))?;
+            }
+            binds.push(Bind {
+                source,
+                target: folder.clone(),
+                writable: true,
+            });
+            // What is in those can be read, and is the same file for all.
+            let read = inner.filter(|path| self.writable.iter().all(|other| other != *path));
+            binds.extend(read.map(|path| Bind {
+                source: below(&skeleton, path),
+                target: path.to_path_buf(),
+                writable: false,
+            }));
+        }
+        self.binds = binds;
+        Ok(())
+    }
+
+    fn own(&self) -> &Skeleton {
+        self.skeleton.as_ref().expect("a tree that is not dropped")
+    }
+
+    fn own_mut(&mut self) -> &mut Skeleton {
+        self.skeleton.as_mut().expect("a tree that is not dropped")
+    }
+
+    /// Where the root is to be mounted.
+    pub fn place(&self) -> PathBuf {
+        self.own().place()
+    }
+
+    /// What is to be mounted there, for reading only.
+    pub fn skeleton(&self) -> PathBuf {
+        self.own().root()
+    }
+
+    /// What is to be mounted in it, in this order.
+    pub fn binds(&self) -> &[Bind] {
+        &self.binds
+    }
+
+    /// Whether the task has something of its own in a folder that would yield to it.
+    pub fn has_below(&self, path: &Path) -> bool {
+        self.own().taken.iter().any(|taken| taken == path)
+    }
+
+    /// Where a path of a writable folder lies on this machine; `None`: it is in none.
+    pub fn writable_of(&self, path: &Path) -> Option<PathBuf> {
+        let folder = path.parent()?;
+        let at = self.writable.binary_search_by(|w| w.as_path().cmp(folder));
+        let at = at.ok()?;
+        Some(self.scratch.join(at.to_string()).join(path.file_name()?))
+    }
+
+    /// The path in the root of what lies at `path` below the writable folders' own.
+    pub fn path_of(&self, path: &Path) -> PathBuf {
+        let mut parts = path.components();
+        let at = parts
+            .next()
+            .and_then(|at| at.as_os_str().to_str()?.parse().ok());
+        let folder = at.and_then(|at: usize| self.writable.get(at));
+        folder.map_or_else(|| path.to_path_buf(), |folder| folder.join(parts.as_path()))
+    }
+
+    /// Whether an input is at `path`, in a writable folder.
+    pub fn is_copied(&self, path: &Path) -> bool {
+        self.copied.contains(path)
+    }
+
+    /// Where a content that is wanted by input number `at` first of all is put: in
+    /// its own place if that can only be read.
+    fn file_of(&self, at: usize, input: &Input) -> PathBuf {
+        match self.copied.contains(&input.path) {
+            true => self.own().inbox().join(at.to_string()),
+            false => below(&self.skeleton(), &input.path),
+        }
+    }
+
+    /// Takes what the store has, and the skeleton has not. The numbers of inputs that
+    /// are lacking, each content once.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn take(&mut self, order: &Order) -> io::Result<Vec<usize>> {
+        let mut lacking = Vec::new();
+        for (at, input) in order.inputs.iter().enumerate() {
+            if self.first.get(&input.digest) != Some(&at)
+                || self.own().files.contains_key(&input.path)
+            {
+                continue;
+            }
+            match self
+                .trees
+                .store
+                .take(input.digest, input.size, &self.file_of(at, input))?
+            {
+                true => self.placed(at, input),
+                false => lacking.push(at),
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// An input is in the skeleton now, if its place is there.
+    fn placed(&mut self, at: usize, input: &Input) {
+        if !self.copied.contains(&input.path) {
+            let placed = Placed {
+                digest: input.digest,
+                alone: self.first.get(&input.digest) != Some(&at),
+            };
+            self.own_mut().files.insert(input.path.clone(), placed);
+        }
+    }
+
+    /// The first input that has the same content as input number `at`.
+    pub fn first_of(&self, order: &Order, at: usize) -> Option<usize> {
+        self.first.get(&order.inputs.get(at)?.digest).copied()
+    }
+
+    /// Where the content of input number `at`, which is lacking, goes as it comes.
+    ///
+    /// # Errors
+    /// The file system says no, or zstd can't be had.
+    pub fn sink(&self, order: &Order, at: usize) -> io::Result<Sink<File>> {
+        let input = &order.inputs[at];
+        let first = self.first.get(&input.digest).copied().unwrap_or(at);
+        let file = File::create_new(self.file_of(first, &order.inputs[first]))?;
+        Sink::new(
+            file,
+            input.encoding,
+            input.encoded_size,
+            input.size,
+            input.digest,
+        )
+    }
+
+    /// All of the content of input number `at` came, into `file`.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn came(&mut self, order: &Order, at: usize, file: &File) -> io::Result<()> {
+        let first = self.first_of(order, at).unwrap_or(at);
+        let input = &order.inputs[first];
+        store::settle(file)?;
+        let path = self.file_of(first, input);
+        self.trees.store.keep(input.digest, input.size, &path)?;
+        self.placed(first, input);
+        Ok(())
+    }
+
+    /// Every content is there: puts copies where they belong. Two inputs with one
+    /// content are two files: compilers may ask whether they are the same.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn complete(&mut self, order: &Order) -> io::Result<()> {
+        for (at, input) in order.inputs.iter().enumerate() {
+            let first = self.first_of(order, at).unwrap_or(at);
+            let from = self.file_of(first, &order.inputs[first]);
+            match self.writable_of(&input.path) {
+                Some(to) => store::copy(&from, &to)?,
+                None if self.own().files.contains_key(&input.path) => {}
+                None => {
+                    store::copy(&from, &below(&self.skeleton(), &input.path))?;
+                    self.placed(at, input);
+                }
+            }
+        }
+        self.whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for Tree<'_> {
+    fn drop(&mut self) {
+        // What is in one that failed half-way nobody knows.
+        if let Some(skeleton) = self.skeleton.take().filter(|_| self.whole) {
+            self.trees.give_back(skeleton);
+        }
+    }
+}
+
+/// All folders that `order` needs, and those of them that outputs are written in.
+fn plan(order: &Order, layout: &Layout) -> Result<(BTreeSet<PathBuf>, BTreeSet<PathBuf>), String> {
+    let mut folders = BTreeSet::new();
+    let mut add = |folder: &Path| {
+        for above in folder.ancestors() {
+            // What leads to a folder that is known is known.
+            if above.parent().is_none() || !folders.insert(above.to_path_buf()) {
+                break;
+            }
+        }
+        match folders.len() <= FOLDERS_MAX {
+            true => Ok(()),
+            false => Err("too many folders".to_owned()),
+        }
+    };
+    let ours = |path: &Path| format!("{path:?} is a place of the worker's own");
+    let inputs = order.inputs.iter().map(|input| &input.path);
+    let mut writable = BTreeSet::new();
+    for path in inputs.chain(&order.outputs) {
+        if !layout.takes(path, true) {
+            return Err(ours(path));
+        }
+        add(path.parent().unwrap_or(path))?;
+    }
+    for folder in order.folders.iter().chain([&order.working_directory]) {
+        if !layout.takes(folder, false) {
+            return Err(ours(folder));
+        }
+        add(folder)?;
+    }
+    for path in &order.outputs {
+        let folder = path.parent().unwrap_or(path);
+        if folder == Path::new("/") || layout.occupies(folder) {
+            return Err(ours(path));
+        }
+        writable.insert(folder.to_path_buf());
+    }
+    Ok((folders, writable))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validate::{Takes, validate};
+    use hg_proto::args::Dialect;
+    use hg_proto::toolchain::{Family, Language};
+    use hg_proto::v1;
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    struct Bench {
+        place: tempfile::TempDir,
+        trees: Trees,
+        layout: Arc<Layout>,
+    }
+
+    impl Bench {
+        /// Its toolchain is a file at `PLACE/tool/bin/cc`.
+        fn new() -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let here = place.path().canonicalize().unwrap();
+            fs::create_dir_all(here.join("tool/bin")).unwrap();
+            fs::write(here.join("tool/bin/cc"), "").unwrap();
+            Bench {
+                trees: Trees::open(&here.join("state"), 1 << 20, 2).unwrap(),
+                layout: Arc::new(Layout::in_place(&[here.join("tool/bin/cc")]).unwrap()),
+                place,
+            }
+        }
+
+        fn here(&self) -> PathBuf {
+            self.place.path().canonicalize().unwrap()
+        }
+
+        fn make(&self, order: &Order) -> Result<Tree<'_>, TreeError> {
+            let scratch = self.here().join("scratch");
+            let _ = fs::remove_dir_all(&scratch);
+            fs::create_dir(&scratch).unwrap();
+            Tree::make(&self.trees, order, &self.layout, &scratch)
+        }
+
+        fn gather(&self, tree: &mut Tree<'_>, order: &Order, contents: &[&str]) -> Vec<usize> {
+            let lacking = tree.take(order).unwrap();
+            for &at in &lacking {
+                let mut sink = tree.sink(order, at).unwrap();
+                sink.push(contents[at].as_bytes()).unwrap();
+                let file = sink.finish().unwrap();
+                tree.came(order, at, &file).unwrap();
+            }
+            tree.complete(order).unwrap();
+            lacking
+        }
+    }
+
+    /// `in.c` in `folder`, compiled to `object`, with these headers.
+    fn order(folder: &str, object: &str, inputs: &[(&str, &str)], folders: &[&str]) -> Order {
+        let input = |(path, content): &(&str, &str)| v1::Input {
+            path: path.as_bytes().to_vec(),
+            digest: Digest::of(content.as_bytes()).as_bytes().to_vec(),
+            size: content.len() as u64,
+            encoded_size: content.len() as u64,
+            ..v1::Input::default()
+        };
+        let task = v1::Task {
+            toolchain: Some(v1::Toolchain {
+                digest: vec![7; 32],
+                ..v1::Toolchain::default()
+            }),
+            arguments: vec![
+                b"-c".into(),
+                b"in.c".into(),
+                [b"-o", object.as_bytes()].concat(),
+            ],
+            working_directory: folder.into(),
+            inputs: inputs.iter().map(input).collect(),
+            outputs: vec![object.into()],
+            folders: folders.iter().map(|folder| (*folder).into()).collect(),
+            tree: true,
+            ..v1::Task::default()
+        };
+        let takes = Takes {
+            dialect: Dialect {
+                family: Family::Gcc,
+                cxx_driver: false,
+            },
+            language: Language::C,
+            tree: true,
+        };
+        validate(task, |_| Some(takes)).unwrap()
+    }
+
+    #[test]
+    fn what_can_be_written_to_is_never_the_stores() {
+        let bench = Bench::new();
+        let inputs = [
+            ("/w/in.c", "source"),
+            ("/w/beside.h", "beside"),
+            ("/w/inner/a.h", "inner"),
+            ("/w/inner/same.h", "inner"),
+            ("/usr/include/b.h", "system"),
+            ("/w/same.h", "system"),
+        ];
+        let contents = inputs.map(|(_, content)| content);
+        let order = order("/w", "/w/in.o", &inputs, &["/w/empty/deep", "/opt"]);
+        for round in 0..3 {
+            let mut tree = bench.make(&order).unwrap();
+            let lacking = bench.gather(&mut tree, &order, &contents);
+            assert_eq!(lacking, if round == 0 { vec![0, 1, 2, 4] } else { vec![] });
+            let (skeleton, scratch) = (tree.skeleton(), bench.here().join("scratch/0"));
+            for (path, content) in inputs {
+                let path = Path::new(path);
+                let writable = tree.writable_of(path);
+                let linked = below(&skeleton, path);
+                assert_eq!(writable.is_some(), path.parent() == Some(Path::new("/w")));
+                assert_eq!(linked.exists(), writable.is_none());
+                let file = writable.clone().unwrap_or(linked);
+                assert_eq!(fs::read_to_string(&file).unwrap(), content);
+                let found = fs::metadata(&file).unwrap();
+                let shared = found.nlink() > 1;
+                // One of two with the same content is a file of its own.
+                let alone = writable.is_some() || path.ends_with("inner/same.h");
+                assert_eq!(shared, !alone, "{path:?}");
+                assert_eq!(found.mtime(), 1_000_000_000);
+            }
+            assert!(skeleton.join("opt").is_dir() && skeleton.join("w/empty/deep").is_dir());
+            assert!(skeleton.join("task/tmp").is_dir() && tree.place().is_dir());
+            let bind = |source: PathBuf, target: &str, writable| Bind {
+                source,
+                target: target.into(),
+                writable,
+            };
+            let binds = [
+                bind(scratch.clone(), "/w", true),
+                bind(skeleton.join("w/empty"), "/w/empty", false),
+                bind(skeleton.join("w/inner"), "/w/inner", false),
+            ];
+            assert_eq!(tree.binds(), binds);
+            assert!(scratch.join("inner").is_dir() && scratch.join("empty").is_dir());
+            assert_eq!(tree.path_of(Path::new("0/x/y")), Path::new("/w/x/y"));
+            assert!(tree.is_copied(Path::new("/w/same.h")));
+            assert!(!tree.is_copied(Path::new("/w/inner/same.h")));
+            let folder = tree.own().folder.clone();
+            drop(tree);
+            assert!(folder.exists());
+            if round == 1 {
+                bench.trees.rest();
+                assert!(!folder.exists());
+            }
+        }
+    }
+
+    /// Everything below `folder`, and what files hold.
+    fn all(folder: &Path) -> BTreeMap<PathBuf, Option<String>> {
+        let mut found = BTreeMap::new();
+        let mut open = vec![folder.to_path_buf()];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let content = path.is_file().then(|| fs::read_to_string(&path).unwrap());
+                found.insert(path.clone(), content);
+                if path.is_dir() {
+                    open.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_skeleton_that_is_used_again_has_nothing_of_the_last_task() {
+        let bench = Bench::new();
+        let tasks: [(&[(&str, &str)], &[&str]); 6] = [
+            (
+                &[("/w/in.c", "1"), ("/i/a.h", "a"), ("/i/sub/b.h", "b")],
+                &["/x/y"],
+            ),
+            (&[("/w/in.c", "2"), ("/i/a.h", "a"), ("/i/c.h", "b")], &[]),
+            // A file in place of a folder, and one that is alone now.
+            (
+                &[
+                    ("/w/in.c", "3"),
+                    ("/i/a.h", "b"),
+                    ("/i/sub", "b"),
+                    ("/i/c.h", "b"),
+                ],
+                &[],
+            ),
+            (
+                &[
+                    ("/w/in.c", "3"),
+                    ("/i/c.h", "b"),
+                    ("/i/a.h", "b"),
+                    ("/i/sub/d.h", "b"),
+                ],
+                &[],
+            ),
+            (
+                &[("/w/in.c", "3"), ("/w/a.h", "b"), ("/i/c.h", "b")],
+                &["/i/sub"],
+            ),
+            (&[("/w/in.c", "3"), ("/i/c.h", "b")], &["/x", "/w/x"]),
+        ];
+        let mut folders = BTreeSet::new();
+        for (inputs, inner) in tasks {
+            let contents: Vec<&str> = inputs.iter().map(|(_, content)| *content).collect();
+            let order = order("/w", "/w/in.o", inputs, inner);
+            let mut tree = bench.make(&order).unwrap();
+            bench.gather(&mut tree, &order, &contents);
+            folders.insert(tree.own().folder.clone());
+            // As a fresh worker would have it.
+            let fresh = Bench {
+                layout: bench.layout.clone(),
+                ..Bench::new()
+            };
+            let mut other = fresh.make(&order).unwrap();
+            fresh.gather(&mut other, &order, &contents);
+            let relative = |root: PathBuf| {
+                let all = all(&root).into_iter();
+                let all = all.map(|(path, c)| (path.strip_prefix(&root).unwrap().to_path_buf(), c));
+                all.collect::<Vec<_>>()
+            };
+            assert_eq!(relative(tree.skeleton()), relative(other.skeleton()));
+            let mut inodes = BTreeSet::new();
+            for input in &order.inputs {
+                let path = tree.writable_of(&input.path);
+                let path = path.unwrap_or_else(|| below(&tree.skeleton(), &input.path));
+                assert!(
+                    inodes.insert(fs::metadata(path).unwrap().ino()),
+                    "{input:?}"
+                );
+            }
+        }
+        assert_eq!(folders.len(), 1);
+    }
+
+    #[test]
+    fn idle_skeletons_have_a_bound() {
+        let bench = Bench::new();
+        let order = order("/w", "/w/in.o", &[("/w/in.c", "source")], &[]);
+        let make = || {
+            let mut tree = bench.make(&order).unwrap();
+            bench.gather(&mut tree, &order, &["source"]);
+            tree
+        };
+        let many: Vec<Tree<'_>> = (0..5).map(|_| make()).collect();
+        assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 5);
+        drop(many);
+        assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_writable_folder_in_another_one() {
+        let bench = Bench::new();
+        let inputs = [("/w/in.c", "source"), ("/w/a/b/x.h", "x")];
+        let mut order = order("/w", "/w/in.o", &inputs, &[]);
+        order.outputs.push("/w/a/b/in.d".into());
+        let tree = bench.make(&order).unwrap();
+        let targets = tree
+            .binds()
+            .iter()
+            .map(|bind| (&bind.target, bind.writable));
+        let targets: Vec<_> = targets
+            .map(|(path, w)| (path.to_str().unwrap(), w))
+            .collect();
+        assert_eq!(targets, [("/w", true), ("/w/a", false), ("/w/a/b", true)]);
+        assert!(tree.skeleton().join("w/a/b").is_dir());
+        assert!(bench.here().join("scratch/0/a").is_dir());
+        let header = Path::new("/w/a/b/x.h");
+        assert_eq!(
+            tree.writable_of(header),
+            Some(bench.here().join("scratch/1/x.h"))
+        );
+    }
+
+    #[test]
+    fn places_of_the_workers_own_are_refused() {
+        let bench = Bench::new();
+        let here = bench.here();
+        let tool = |path: &str| here.join("tool").join(path).to_str().unwrap().to_owned();
+        let (cc, beside, below_cc) = (tool("bin/cc"), tool("bin/x.h"), tool("bin/cc/x.h"));
+        let (object, above) = (
+            tool("bin/in.o"),
+            here.to_str().unwrap().to_owned() + "/in.o",
+        );
+        let source = ("/w/in.c", "source");
+        let make = |folder: &str, object: &str, header: &str, folders: &[&str]| {
+            let order = order(folder, object, &[source, (header, "x")], folders);
+            bench.make(&order).map(drop)
+        };
+        make("/w", "/w/in.o", &beside, &[]).unwrap();
+        // In a folder that leads to the toolchain there may be outputs.
+        make("/w", &above, "/w/x.h", &[]).unwrap();
+        for (folder, object, header, inner) in [
+            ("/w", "/w/in.o", cc.as_str(), "/x"),
+            ("/w", "/w/in.o", &below_cc, "/x"),
+            ("/w", "/w/in.o", "/dev/null", "/x"),
+            ("/w", "/w/in.o", "/dev/x.h", "/x"),
+            ("/w", "/w/in.o", "/proc/self/x.h", "/x"),
+            ("/w", "/w/in.o", "/task/x.h", "/x"),
+            ("/w", "/w/in.o", "/w/x.h", &cc),
+            ("/task", "/w/in.o", "/w/x.h", "/x"),
+            ("/w", "/in.o", "/w/x.h", "/x"),
+            ("/w", "/proc/in.o", "/w/x.h", "/x"),
+            ("/w", "/task/tmp/in.o", "/w/x.h", "/x"),
+            ("/w", &object, "/w/x.h", "/x"),
+        ] {
+            let refused = make(folder, object, header, &[inner]);
+            let title = format!("{folder} {object} {header} {inner}");
+            assert!(matches!(refused, Err(TreeError::Refused(_))), "{title}");
+        }
+        assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn folders_are_counted() {
+        let bench = Bench::new();
+        let deep: Vec<String> = (0..200)
+            .map(|n| format!("/{n}{}/x.h", "/d".repeat(62)))
+            .collect();
+        let mut inputs = vec![("/w/in.c", "source")];
+        inputs.extend(deep.iter().map(|path| (path.as_str(), "x")));
+        let order = order("/w", "/w/in.o", &inputs, &[]);
+        let error = bench.make(&order).unwrap_err().to_string();
+        assert_eq!(error, "too many folders");
+    }
+
+    #[test]
+    fn a_content_that_is_wrong_is_not_kept() {
+        let bench = Bench::new();
+        let order = order("/w", "/w/in.o", &[("/w/in.c", "source")], &[]);
+        let mut tree = bench.make(&order).unwrap();
+        assert_eq!(tree.take(&order).unwrap(), [0]);
+        let mut sink = tree.sink(&order, 0).unwrap();
+        sink.push(b"sOurce").unwrap();
+        assert!(sink.finish().is_err());
+        drop(tree);
+        assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 0);
+        let mut tree = bench.make(&order).unwrap();
+        assert_eq!(tree.take(&order).unwrap(), [0]);
+        // Half of it, and then a crash.
+        let mut sink = tree.sink(&order, 0).unwrap();
+        sink.push(b"sou").unwrap();
+        std::mem::forget(tree);
+        let trees = Trees::open(&bench.here().join("state"), 1 << 20, 2).unwrap();
+        assert_eq!(fs::read_dir(&trees.folder).unwrap().count(), 0);
+        let mut file = File::create_new(bench.here().join("x")).unwrap();
+        file.write_all(b"source").unwrap();
+        let to = bench.here().join("y");
+        assert!(!trees.store().take(Digest::of(b"source"), 6, &to).unwrap());
+    }
+}
