@@ -39,7 +39,8 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
-    fn line(&self) -> String {
+    /// As it is written.
+    pub fn line(&self) -> String {
         match self {
             Event::DirectHit { saved_ms, bytes } => format!("D {saved_ms} {bytes}\n"),
             Event::PreprocessedHit { saved_ms, bytes } => format!("P {saved_ms} {bytes}\n"),
@@ -51,7 +52,7 @@ impl Event<'_> {
     }
 
     /// `None`: torn, or not ours.
-    fn parse(line: &str) -> Option<Event<'_>> {
+    pub fn parse(line: &str) -> Option<Event<'_>> {
         let mut words = line.strip_suffix('\n')?.split(' ');
         let kind = words.next()?;
         let first = words.next()?;

@@ -303,7 +303,7 @@ impl<A: Message + Default> Stream<A> {
     /// The peer gave an error, or is no gRPC peer.
     pub async fn next(&mut self) -> Result<Option<A>, GrpcError> {
         loop {
-            if let Some(message) = self.whole_message()? {
+            if let Some(message) = split_message(&mut self.bytes)? {
                 return Ok(Some(message));
             }
             match &mut self.state {
@@ -343,24 +343,28 @@ impl<A: Message + Default> Stream<A> {
             }
         }
     }
+}
 
-    fn whole_message(&mut self) -> Result<Option<A>, GrpcError> {
-        let Some((prefix, rest)) = self.bytes.split_first_chunk::<PREFIX_BYTES>() else {
-            return Ok(None);
-        };
-        let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        if prefix[0] != 0 || len > GRPC_MESSAGE_BYTES_MAX {
-            return Err(broken(format_args!(
-                "a message of {len} bytes, or compressed"
-            )));
-        }
-        let Some(body) = rest.get(..len) else {
-            return Ok(None);
-        };
-        let message = A::decode(body).map_err(broken)?;
-        self.bytes.advance(PREFIX_BYTES + len);
-        Ok(Some(message))
+/// Takes the first message off `bytes`; `None`: it is not whole yet.
+///
+/// # Errors
+/// It is too long, compressed, or none of this kind.
+pub fn split_message<A: Message + Default>(bytes: &mut BytesMut) -> Result<Option<A>, GrpcError> {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
+    let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+    if prefix[0] != 0 || len > GRPC_MESSAGE_BYTES_MAX {
+        return Err(broken(format_args!(
+            "a message of {len} bytes, or compressed"
+        )));
     }
+    let Some(body) = rest.get(..len) else {
+        return Ok(None);
+    };
+    let message = A::decode(body).map_err(broken)?;
+    bytes.advance(PREFIX_BYTES + len);
+    Ok(Some(message))
 }
 
 /// Sends messages into a call.
@@ -387,7 +391,7 @@ impl Messages {
 }
 
 /// `grpc-message` is percent-encoded, and is shown to people: no control characters.
-fn percent_decoded(text: &str) -> String {
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

@@ -403,7 +403,7 @@ impl<'a> Outputs<'a> {
 
 /// An output as it comes: decoded, hashed and bounded on the way.
 #[derive(Default)]
-struct Received {
+pub struct Received {
     decoder: Option<zstd::stream::raw::Decoder<'static>>,
     plain: u64,
     encoded: u64,
@@ -412,8 +412,11 @@ struct Received {
 }
 
 impl Received {
-    /// `total`: bytes of all outputs together.
-    fn add(
+    /// Writes what `chunk` decodes to; `total`: bytes of all outputs together.
+    ///
+    /// # Errors
+    /// It was not asked for, is not zstd, or more than may be.
+    pub fn add(
         &mut self,
         chunk: &OutputChunk,
         sink: &mut dyn Sink,
@@ -455,7 +458,11 @@ impl Received {
         Ok(())
     }
 
-    fn check(&self, output: &Output) -> Result<(), Lost> {
+    /// Whether that was what the worker announces.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn check(&self, output: &Output) -> Result<(), Lost> {
         let same = output.encoding() == Encoding::Zstd
             && self.ended
             && output.size == self.plain

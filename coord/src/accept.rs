@@ -113,6 +113,11 @@ impl Door {
     }
 
     async fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        if self.hub.is_shut_out(peer.ip()) {
+            // Gone at once, instead of waiting for the other end to close too.
+            let _ = stream.set_zero_linger();
+            return self.drop_it(peer, "shut_out");
+        }
         let Some(room) = self.room().await else {
             return self.drop_it(peer, "too_many_connections");
         };
@@ -254,6 +259,18 @@ impl Door {
     }
 
     fn drop_it(&self, peer: SocketAddr, reason: &str) {
+        // The others are no fault of its own, or known already.
+        if [
+            "tls_failed",
+            "plaintext",
+            "unknown_protocol",
+            "closed_before_hello",
+            "silent",
+        ]
+        .contains(&reason)
+        {
+            self.hub.offended(peer.ip());
+        }
         self.hub.metrics.drop_connection(reason);
         log::debug(format_args!("dropped {peer}: {reason}"));
     }
@@ -265,6 +282,7 @@ impl GridStream {
         if !std::mem::replace(&mut self.is_counted, true) {
             self.hub.metrics.drop_connection(reason);
             let peer = self.peer.address;
+            self.hub.offended(peer.ip());
             log::debug(format_args!("dropped {peer}: {reason}"));
         }
     }

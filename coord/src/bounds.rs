@@ -7,9 +7,11 @@ use hg_proto::limits;
 pub const QUEUE_TASKS_MAX: usize = 16_384;
 /// Tasks of one client that wait for a slot.
 pub const QUEUE_CLIENT_TASKS_MAX: usize = 4_096;
+/// Tasks of all clients of one holder of tokens that wait for a slot.
+pub const QUEUE_HOLDER_TASKS_MAX: usize = QUEUE_TASKS_MAX / 2;
 /// Bytes of all tasks that wait for a slot (arguments and names; never sources).
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
-/// Clocks of clients that have no task now.
+/// Clocks of holders that have no task now, and of clients of one holder.
 pub const QUEUE_CLOCKS_MAX: usize = 4_096;
 /// Tasks that are looked at for one free slot.
 pub const QUEUE_LOOKS_MAX: usize = 64;
@@ -86,6 +88,11 @@ pub const LINK_CANCELLED_MAX: usize = 4_096;
 /// Bytes of a hello, and of whatever comes before one: anybody can make us hold
 /// as much, thousands of times.
 pub const HELLO_BYTES_MAX: usize = 32 << 10;
+/// Messages a second of one link that are about no task (heartbeats), and how many at
+/// once: many times what a worker says, also when the network had kept it back.
+pub const LINK_IDLE_PER_S_MAX: f64 = 20.0;
+/// See [`LINK_IDLE_PER_S_MAX`].
+pub const LINK_IDLE_AT_ONCE_MAX: f64 = 200.0;
 /// Bytes read from a link at once.
 pub const LINK_READ_BYTES: usize = 16 << 10;
 /// Bytes of output consumed before the worker is told.
@@ -130,13 +137,26 @@ pub const H2_HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Frames a second of an HTTP/2 connection that must be answered and carry nothing (PING, SETTINGS), and
 /// how many at once: far more than any client has use for, its measurements of the
 /// way to us included.
-pub const H2_IDLE_FRAMES_PER_S_MAX: f64 = 10_000.0;
+pub const H2_IDLE_FRAMES_PER_S_MAX: f64 = 1_000.0;
 /// See [`H2_IDLE_FRAMES_PER_S_MAX`].
-pub const H2_IDLE_FRAMES_AT_ONCE_MAX: f64 = 20_000.0;
+pub const H2_IDLE_FRAMES_AT_ONCE_MAX: f64 = 2_000.0;
 /// Milliseconds between two pings of an HTTP/2 connection.
 pub const H2_PING_MS: u64 = 10_000;
 /// Milliseconds in which a ping must be answered.
 pub const H2_PONG_MS_MAX: u64 = 10_000;
+
+/// Connections a second of one address that may break a protocol or end before they
+/// have said who they are, and how many at once: a build that is interrupted leaves
+/// some.
+pub const OFFENCES_PER_S_MAX: f64 = 4.0;
+/// See [`OFFENCES_PER_S_MAX`].
+pub const OFFENCES_AT_ONCE_MAX: f64 = 64.0;
+/// Milliseconds for which its address is shut out then at first; doubled each time.
+pub const SHUT_OUT_MS_MIN: u64 = 1_000;
+/// Milliseconds for which it is at most.
+pub const SHUT_OUT_MS_MAX: u64 = 60_000;
+/// Addresses of which offences are known.
+pub const NUISANCES_MAX: usize = 4_096;
 
 /// Milliseconds between two looks whether secrets or revocations have changed.
 pub const TRUST_LOOK_MS: u64 = 1_000;

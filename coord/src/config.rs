@@ -189,9 +189,9 @@ pub struct Serve {
     #[argh(option)]
     pub state: Option<PathBuf>,
 
-    /// NAME=WEIGHT: this client's share of the grid is WEIGHT times that of
-    /// others while all want it (1 to 1000; may be given again for another).
-    /// hgbuild names its clients UID@HOST
+    /// NAME=WEIGHT: the share of who holds a token of this name is WEIGHT times that
+    /// of others while all want it (1 to 1000; may be given again for another).
+    /// Clients of one holder share what it has; hgbuild names them UID@HOST
     #[argh(option)]
     pub client_weight: Vec<String>,
 

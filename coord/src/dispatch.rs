@@ -2,6 +2,7 @@
 //! what happened and when, and performs what it wants done. Performing never
 //! waits: it only queues.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,6 +22,7 @@ use crate::jobs::Demand;
 use crate::log;
 use crate::mailbox::{Mail, Mailbox};
 use crate::metrics::{Metrics, outcome};
+use crate::nuisances::Nuisances;
 use crate::predictor::Spent;
 use crate::registry::{Vitals, WorkerSpec};
 use crate::validate::label;
@@ -72,6 +74,7 @@ pub struct Hub {
     /// Held by whatever must come to its end before the process does.
     alive: Mutex<Option<mpsc::Sender<()>>>,
     saved_ms: AtomicU64,
+    nuisances: Mutex<Nuisances>,
     started: Instant,
 }
 
@@ -94,6 +97,7 @@ impl Hub {
             closing: watch::channel(false).0,
             alive: Mutex::new(Some(alive)),
             saved_ms: AtomicU64::new(0),
+            nuisances: Mutex::default(),
             started: Instant::now(),
         };
         (Arc::new(hub), ended)
@@ -106,6 +110,28 @@ impl Hub {
     /// Milliseconds since the start.
     pub fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    /// A connection of `address` broke a protocol.
+    pub fn offended(&self, address: IpAddr) {
+        let mut nuisances = self
+            .nuisances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(ms) = nuisances.note(address, self.now_ms()) {
+            log::audit(format_args!(
+                "{address} is shut out for {ms} ms: its connections break protocols"
+            ));
+        }
+    }
+
+    /// Whether a new connection of `address` is not to be looked at.
+    pub fn is_shut_out(&self, address: IpAddr) -> bool {
+        let nuisances = self
+            .nuisances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        nuisances.is_shut_out(address, self.now_ms())
     }
 
     /// To be held by a task that the end of the process waits for. `None`: it

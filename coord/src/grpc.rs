@@ -73,12 +73,12 @@ impl BuildService for Build {
             .hub
             .stay()
             .ok_or_else(|| Status::unavailable("going away"))?;
-        let peer = caller.client();
+        let (holder, peer) = (caller.holder(), caller.client());
         let place = self.place(&peer)?;
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let (hub, requests) = (self.hub.clone(), request.into_inner());
         tokio::spawn(async move {
-            submit::serve(hub, requests, replies, peer).await;
+            submit::serve(hub, requests, replies, holder, peer).await;
             drop((room, place, alive));
         });
         caller.answer(Box::pin(ReceiverStream::new(stream)))
@@ -152,7 +152,16 @@ struct Caller {
 }
 
 impl Caller {
-    /// Whose turn its tasks share, when they do not say.
+    /// Whose turn its tasks share: the holder of a token, or where nobody is asked
+    /// for one, whoever is at that address.
+    fn holder(&self) -> String {
+        match self.admitted.name() {
+            "" => self.peer.address.ip().to_string(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// Whose part of that turn it is, when they do not say.
     fn client(&self) -> String {
         let address = self.peer.address.ip();
         match self.admitted.name() {

@@ -3,6 +3,7 @@
 //! Source: RFC 9113; CVE-2019-9512 and 9515 for floods of PING and SETTINGS.
 
 use crate::bounds::{H2_IDLE_FRAMES_AT_ONCE_MAX, H2_IDLE_FRAMES_PER_S_MAX};
+use crate::bucket::Bucket;
 
 /// Bytes of the head of a frame.
 const HEAD_BYTES: usize = 9;
@@ -72,8 +73,7 @@ pub struct Watch {
     read: Frames,
     written: Frames,
     /// PING and SETTINGS that may still come.
-    left: f64,
-    looked_ms: u64,
+    idle: Bucket,
 }
 
 /// What is wrong with a connection; the label under which its end is counted.
@@ -86,8 +86,7 @@ impl Watch {
             preface: PREFACE,
             read: Frames::default(),
             written: Frames::default(),
-            left: H2_IDLE_FRAMES_AT_ONCE_MAX,
-            looked_ms: now_ms,
+            idle: Bucket::new(H2_IDLE_FRAMES_AT_ONCE_MAX, H2_IDLE_FRAMES_PER_S_MAX, now_ms),
         }
     }
 
@@ -103,14 +102,8 @@ impl Watch {
         self.read.pass(bytes, |kind, _| {
             idle += u32::from(matches!(kind, PING | SETTINGS));
         });
-        if idle == 0 {
-            return None;
-        }
-        let passed_s = now_ms.saturating_sub(self.looked_ms) as f64 / 1e3;
-        self.looked_ms = now_ms;
-        let saved = self.left + passed_s * H2_IDLE_FRAMES_PER_S_MAX;
-        self.left = saved.min(H2_IDLE_FRAMES_AT_ONCE_MAX) - f64::from(idle);
-        (self.left < 0.0).then_some("http2_flood")
+        let may = idle == 0 || self.idle.take(idle, now_ms);
+        (!may).then_some("http2_flood")
     }
 
     /// The server sent `bytes`; what they tell the peer that it did wrong.
@@ -187,7 +180,7 @@ mod tests {
             assert_eq!(watch.read(&frames, 0), None);
             assert_eq!(watch.read(&frame(1, &[6; 50]).repeat(burst), 0), None);
             let mut later = Watch {
-                left: watch.left,
+                idle: watch.idle,
                 ..Watch::new(0)
             };
             later.preface = &[];

@@ -21,6 +21,8 @@ const LOOK_MS_MAX: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub struct Demand {
     /// Whose turn in the queue it uses.
+    pub holder: Arc<str>,
+    /// And of whom among the holder's clients.
     pub client: Arc<str>,
     /// What a worker must have.
     pub toolchain: Digest,

@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::time::{Instant, timeout};
 
 use crate::auth::Holder;
-use crate::bounds::{HELLO_BYTES_MAX, LINK_READ_BYTES};
+use crate::bounds::{HELLO_BYTES_MAX, LINK_IDLE_AT_ONCE_MAX, LINK_IDLE_PER_S_MAX, LINK_READ_BYTES};
+use crate::bucket::Bucket;
 use crate::channel::{Channel, Closed, Fault};
 use crate::coordinator::Event;
 use crate::crowd::Member;
@@ -144,6 +145,9 @@ pub async fn serve(
 }
 
 fn refuse(hub: &Hub, peer: SocketAddr, fault: &Fault) {
+    if fault.reason != "crowded" {
+        hub.offended(peer.ip());
+    }
     hub.metrics.drop_connection(fault.reason);
     log::debug(format_args!("dropped {peer}: {}", fault.detail));
 }
@@ -216,6 +220,9 @@ async fn run(
         end = cut(channel) => end,
     };
     let fault = matches!(end, End::Fault(_));
+    if matches!(end, End::Fault(_) | End::Closed(Closed::AtOnce)) {
+        hub.offended(guest.peer.ip());
+    }
     let reason = count(hub, end);
     // Closes the channel, with a goodbye as its last frame.
     hub.gone(worker, &reason);
@@ -281,6 +288,7 @@ async fn read_all(
     } = *guest;
     let mut heard = Instant::now();
     let mut renewal = String::new();
+    let mut idle = Bucket::new(LINK_IDLE_AT_ONCE_MAX, LINK_IDLE_PER_S_MAX, hub.now_ms());
     loop {
         let message = match reader.next(read).await {
             Ok(message) => message,
@@ -297,6 +305,13 @@ async fn read_all(
                     return End::Fault(Fault::new(why.reason(), why.to_string()));
                 }
             }
+        }
+        let is_idle = matches!(
+            message,
+            from_worker::Kind::Heartbeat(_) | from_worker::Kind::Draining(_)
+        );
+        if is_idle && !idle.take(1, hub.now_ms()) {
+            return End::Fault(Fault::new("link_flood", "too many heartbeats"));
         }
         if let Err(fault) = take(hub, worker, channel, message, &mut renewal) {
             return End::Fault(fault);

@@ -1,10 +1,12 @@
-//! The tasks that wait for a slot: bounded, and fair between clients. Unaware of
-//! workers, of clocks and of what a task is.
+//! The tasks that wait for a slot: bounded, and fair between holders of tokens and
+//! between the clients of each. Unaware of workers, of clocks and of what a task is.
 //!
-//! Fair means: each client has a clock that runs by the cost of what it was
-//! given, divided by its weight; who is furthest behind gets the next slot
-//! (start-time fair queueing). A client that comes begins where the others are,
-//! so that a single compile overtakes a build of thousands, and neither starves.
+//! Fair means: each has a clock that runs by the cost of what it was given, divided
+//! by its weight; who is furthest behind gets the next slot (start-time fair
+//! queueing). Who comes begins where the others are, so that a single compile
+//! overtakes a build of thousands, and neither starves. First it is a holder's turn,
+//! and then that of one of its clients: names that clients give themselves divide
+//! their holder's share and make it no larger.
 //!
 //! Within one client the oldest goes first, long ones as if they had come a
 //! little earlier: those that begin last decide when a build ends.
@@ -15,7 +17,8 @@ use std::sync::Arc;
 use hg_proto::digest::Digest;
 
 use crate::bounds::{
-    QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_LOOKS_MAX, QUEUE_TASKS_MAX,
+    QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_HOLDER_TASKS_MAX,
+    QUEUE_LOOKS_MAX, QUEUE_TASKS_MAX,
 };
 use crate::id::{ByDigest, ById, Keyed, TaskId};
 
@@ -31,6 +34,8 @@ pub struct Ticket {
     /// The task.
     pub task: TaskId,
     /// Whose turn it uses up.
+    pub holder: Arc<str>,
+    /// And of whom among the holder's.
     pub client: Arc<str>,
     /// What a worker must have.
     pub toolchain: Digest,
@@ -49,7 +54,7 @@ pub struct Ticket {
 pub enum Full {
     /// Too many tasks.
     Tasks,
-    /// Too many tasks of this client.
+    /// Too many tasks of this client, or of its holder.
     Client,
     /// Too many bytes.
     Bytes,
@@ -76,6 +81,7 @@ pub enum Order {
 }
 
 struct Place {
+    holder: Arc<str>,
     client: Arc<str>,
     toolchain: Digest,
     bytes: usize,
@@ -91,23 +97,103 @@ struct Row {
     by_cost: BTreeSet<(u64, TaskId)>,
 }
 
-/// The tasks for one toolchain.
+/// A holder's tasks for one toolchain.
 #[derive(Default)]
-struct Lane {
+struct Crew {
     /// Clients that have a task here, by their clock.
     line: BTreeSet<(Clock, Arc<str>)>,
     rows: HashMap<Arc<str>, Row>,
+}
+
+/// The tasks for one toolchain.
+#[derive(Default)]
+struct Lane {
+    /// Holders that have a task here, by their clock.
+    line: BTreeSet<(Clock, Arc<str>)>,
+    crews: HashMap<Arc<str>, Crew>,
     cost_ms: u64,
 }
 
 /// Microseconds of cost by weight, and who came first among equals.
 type Clock = (u64, u64);
 
-struct Client {
+/// A holder among all, or a client among those of its holder.
+struct Member {
     clock: Clock,
     tasks: usize,
     /// Lanes in which it has tasks.
     lanes: BTreeSet<Digest>,
+    /// Of a holder: its clients.
+    clients: Party,
+}
+
+/// Those that take turns.
+#[derive(Default)]
+struct Party {
+    members: HashMap<Arc<str>, Member>,
+    /// Clocks of those that have no task now and were ahead of the others.
+    ahead: HashMap<Arc<str>, u64>,
+    /// The clock of whoever was served last.
+    clock: u64,
+}
+
+impl Party {
+    fn tasks(&self, name: &str) -> usize {
+        self.members.get(name).map_or(0, |member| member.tasks)
+    }
+
+    /// `name` has one more task, for `toolchain`.
+    fn join(&mut self, name: &Arc<str>, toolchain: Digest, turns: &mut u64) -> &mut Member {
+        let (ahead, clock) = (&mut self.ahead, self.clock);
+        let member = self.members.entry(name.clone()).or_insert_with(|| {
+            *turns += 1;
+            Member {
+                clock: (ahead.remove(name).unwrap_or(0).max(clock), *turns),
+                tasks: 0,
+                lanes: BTreeSet::new(),
+                clients: Party::default(),
+            }
+        });
+        member.tasks += 1;
+        member.lanes.insert(toolchain);
+        member
+    }
+
+    /// `name` has one task less.
+    fn leave(&mut self, name: &Arc<str>) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.tasks -= 1;
+        if member.tasks == 0 {
+            let (clock, _) = member.clock;
+            self.members.remove(name);
+            self.leave_ahead(name, clock);
+        }
+    }
+
+    /// One that goes and comes back is not to gain by it.
+    fn leave_ahead(&mut self, name: &Arc<str>, clock: u64) {
+        if clock <= self.clock {
+            return;
+        }
+        if self.ahead.len() >= QUEUE_CLOCKS_MAX {
+            let now = self.clock;
+            self.ahead.retain(|_, clock| *clock > now);
+        }
+        if self.ahead.len() < QUEUE_CLOCKS_MAX {
+            self.ahead.insert(name.clone(), clock);
+        }
+    }
+
+    /// Moves the clock of one that was given work of this cost; gives the one before.
+    fn charge(&mut self, name: &str, cost_us: u64, turn: u64) -> Option<(Clock, &mut Member)> {
+        let member = self.members.get_mut(name)?;
+        let before = member.clock;
+        self.clock = self.clock.max(before.0);
+        member.clock = (before.0 + cost_us, turn);
+        Some((before, member))
+    }
 }
 
 /// See the top of the file.
@@ -115,19 +201,15 @@ struct Client {
 pub struct Queue {
     places: ById<TaskId, Place>,
     lanes: ByDigest<Lane>,
-    clients: HashMap<Arc<str>, Client>,
+    holders: Party,
     weights: HashMap<String, u32>,
-    /// Clocks of clients that have no task now and were ahead of the others.
-    ahead: HashMap<Arc<str>, u64>,
     deadlines: BTreeSet<(u64, TaskId)>,
     bytes: usize,
-    /// The clock of whoever was served last.
-    clock: u64,
     turns: u64,
 }
 
 impl Queue {
-    /// An empty queue. Clients that `weights` does not name weigh 1.
+    /// An empty queue. Holders and clients that `weights` does not name weigh 1.
     pub fn new(weights: HashMap<String, u32>, seed: u64) -> Self {
         Queue {
             lanes: ByDigest::with_hasher(Keyed(seed)),
@@ -168,8 +250,10 @@ impl Queue {
         if self.bytes.saturating_add(ticket.bytes) > QUEUE_BYTES_MAX {
             return Err(Full::Bytes);
         }
-        let waiting = self.clients.get(&ticket.client).map_or(0, |c| c.tasks);
-        if waiting >= QUEUE_CLIENT_TASKS_MAX {
+        if let Some(holder) = self.holders.members.get(&ticket.holder)
+            && (holder.tasks >= QUEUE_HOLDER_TASKS_MAX
+                || holder.clients.tasks(&ticket.client) >= QUEUE_CLIENT_TASKS_MAX)
+        {
             return Err(Full::Client);
         }
         let early_ms = (ticket.cost_ms as f64 * HEAD_START).min(HEAD_START_MS_MAX) as i64;
@@ -189,6 +273,7 @@ impl Queue {
     fn insert(&mut self, ticket: Ticket, rank: i64) {
         let Ticket {
             task,
+            holder,
             client,
             toolchain,
             bytes,
@@ -199,25 +284,14 @@ impl Queue {
         if self.places.contains_key(&task) {
             return;
         }
-        if !self.clients.contains_key(&client) {
-            self.turns += 1;
-            let before = self.ahead.remove(&client).unwrap_or(0);
-            let joined = Client {
-                clock: (before.max(self.clock), self.turns),
-                tasks: 0,
-                lanes: BTreeSet::new(),
-            };
-            self.clients.insert(client.clone(), joined);
-        }
-        let Some(owner) = self.clients.get_mut(&client) else {
-            return;
-        };
-        owner.tasks += 1;
-        owner.lanes.insert(toolchain);
+        let owner = self.holders.join(&holder, toolchain, &mut self.turns);
         let lane = self.lanes.entry(toolchain).or_default();
-        lane.line.insert((owner.clock, client.clone()));
+        lane.line.insert((owner.clock, holder.clone()));
         lane.cost_ms += cost_ms;
-        let row = lane.rows.entry(client.clone()).or_default();
+        let crew = lane.crews.entry(holder.clone()).or_default();
+        let member = owner.clients.join(&client, toolchain, &mut self.turns);
+        crew.line.insert((member.clock, client.clone()));
+        let row = crew.rows.entry(client.clone()).or_default();
         row.by_rank.insert((rank, task));
         row.by_cost.insert((cost_ms, task));
         self.bytes += bytes;
@@ -225,6 +299,7 @@ impl Queue {
         self.places.insert(
             task,
             Place {
+                holder,
                 client,
                 toolchain,
                 bytes,
@@ -242,49 +317,49 @@ impl Queue {
         };
         self.bytes -= place.bytes;
         self.deadlines.remove(&(place.deadline_ms, task));
-        let Some(owner) = self.clients.get_mut(&place.client) else {
-            return true;
-        };
-        owner.tasks -= 1;
-        if let Some(lane) = self.lanes.get_mut(&place.toolchain) {
-            lane.cost_ms -= place.cost_ms;
-            if let Some(row) = lane.rows.get_mut(&place.client) {
-                row.by_rank.remove(&(place.rank, task));
-                row.by_cost.remove(&(place.cost_ms, task));
-                if row.by_rank.is_empty() {
-                    lane.rows.remove(&place.client);
-                    lane.line.remove(&(owner.clock, place.client.clone()));
-                    owner.lanes.remove(&place.toolchain);
-                }
-            }
-            if lane.line.is_empty() {
-                self.lanes.remove(&place.toolchain);
-            }
+        self.leave_lane(task, &place);
+        if let Some(owner) = self.holders.members.get_mut(&place.holder) {
+            owner.clients.leave(&place.client);
         }
-        if owner.tasks == 0 {
-            let (clock, _) = owner.clock;
-            self.clients.remove(&place.client);
-            self.leave_ahead(place.client, clock);
-        }
+        self.holders.leave(&place.holder);
         true
     }
 
-    /// A client that goes and comes back is not to gain by it.
-    fn leave_ahead(&mut self, client: Arc<str>, clock: u64) {
-        if clock <= self.clock {
+    fn leave_lane(&mut self, task: TaskId, place: &Place) {
+        let toolchain = &place.toolchain;
+        let Some(lane) = self.lanes.get_mut(toolchain) else {
             return;
+        };
+        lane.cost_ms -= place.cost_ms;
+        let (Some(owner), Some(crew)) = (
+            self.holders.members.get_mut(&place.holder),
+            lane.crews.get_mut(&place.holder),
+        ) else {
+            return;
+        };
+        if let Some(row) = crew.rows.get_mut(&place.client) {
+            row.by_rank.remove(&(place.rank, task));
+            row.by_cost.remove(&(place.cost_ms, task));
+            if row.by_rank.is_empty()
+                && let Some(member) = owner.clients.members.get_mut(&place.client)
+            {
+                crew.rows.remove(&place.client);
+                crew.line.remove(&(member.clock, place.client.clone()));
+                member.lanes.remove(toolchain);
+            }
         }
-        if self.ahead.len() >= QUEUE_CLOCKS_MAX {
-            let now = self.clock;
-            self.ahead.retain(|_, clock| *clock > now);
+        if crew.rows.is_empty() {
+            lane.crews.remove(&place.holder);
+            lane.line.remove(&(owner.clock, place.holder.clone()));
+            owner.lanes.remove(toolchain);
         }
-        if self.ahead.len() < QUEUE_CLOCKS_MAX {
-            self.ahead.insert(client, clock);
+        if lane.line.is_empty() {
+            self.lanes.remove(toolchain);
         }
     }
 
     /// Takes the task whose turn it is among those for `toolchains` that `fits`
-    /// lets pass, and moves its client's clock. Looks at a bounded number.
+    /// lets pass, and moves its owners' clocks. Looks at a bounded number.
     pub fn take(
         &mut self,
         toolchains: &[Digest],
@@ -292,18 +367,19 @@ impl Queue {
         mut fits: impl FnMut(TaskId, u64) -> bool,
     ) -> Option<TaskId> {
         let mut looks = QUEUE_LOOKS_MAX;
-        let mut best: Option<(Clock, TaskId)> = None;
-        for toolchain in toolchains {
-            let Some(lane) = self.lanes.get(toolchain) else {
-                continue;
-            };
-            for (clock, client) in &lane.line {
-                if best.is_some_and(|(first, _)| first <= *clock) {
+        let mut best: Option<((Clock, Clock), TaskId)> = None;
+        for lane in toolchains.iter().filter_map(|tools| self.lanes.get(tools)) {
+            let crews =
+                lane.line.iter().filter_map(|(clock, holder)| {
+                    let crew = lane.crews.get(holder)?;
+                    Some(crew.line.iter().filter_map(|(next, client)| {
+                        Some(((*clock, *next), crew.rows.get(client)?))
+                    }))
+                });
+            for (clock, row) in crews.flatten() {
+                if best.is_some_and(|(first, _)| first <= clock) {
                     break;
                 }
-                let Some(row) = lane.rows.get(client) else {
-                    continue;
-                };
                 let by_rank = row.by_rank.iter().map(|(_, task)| *task);
                 let by_cost = row.by_cost.iter().map(|(_, task)| *task);
                 let places = &self.places;
@@ -321,42 +397,53 @@ impl Queue {
                     return None;
                 }
                 if let Some(task) = found {
-                    best = Some((*clock, task));
+                    best = Some((clock, task));
                     break;
                 }
             }
         }
         let (_, task) = best?;
         let place = self.places.get(&task)?;
-        let (client, cost_ms) = (place.client.clone(), place.cost_ms);
-        self.charge(&client, cost_ms);
+        let (holder, client) = (place.holder.clone(), place.client.clone());
+        self.charge(&holder, &client, place.cost_ms);
         self.remove(task);
         Some(task)
     }
 
-    /// Moves the clock of a client that was given work of this cost.
-    fn charge(&mut self, client: &Arc<str>, cost_ms: u64) {
-        // NAME/BUILD: a build weighs what its client does.
-        let name = client.split('/').next().unwrap_or(client);
-        let weight = self
-            .weights
-            .get(&**client)
-            .or_else(|| self.weights.get(name));
-        let weight = u64::from(*weight.unwrap_or(&1)).max(1);
-        let Some(owner) = self.clients.get_mut(client) else {
+    /// Moves the clocks of a client that was given work of this cost, and its holder's.
+    fn charge(&mut self, holder: &Arc<str>, client: &Arc<str>, cost_ms: u64) {
+        self.turns += 1;
+        let turn = self.turns;
+        // Even what costs nothing takes a turn.
+        let cost_us = |weight| cost_ms.max(1) * 1_000 / weight;
+        let share = cost_us(self.weight(holder));
+        let part = cost_us(self.weight(client));
+        let Some((before, owner)) = self.holders.charge(holder, share, turn) else {
             return;
         };
-        self.turns += 1;
-        self.clock = self.clock.max(owner.clock.0);
-        // Even what costs nothing takes a turn.
-        let clock = (owner.clock.0 + cost_ms.max(1) * 1_000 / weight, self.turns);
         for toolchain in &owner.lanes {
             if let Some(lane) = self.lanes.get_mut(toolchain) {
-                lane.line.remove(&(owner.clock, client.clone()));
-                lane.line.insert((clock, client.clone()));
+                lane.line.remove(&(before, holder.clone()));
+                lane.line.insert((owner.clock, holder.clone()));
             }
         }
-        owner.clock = clock;
+        let Some((before, member)) = owner.clients.charge(client, part, turn) else {
+            return;
+        };
+        for toolchain in &member.lanes {
+            let lane = self.lanes.get_mut(toolchain);
+            if let Some(crew) = lane.and_then(|lane| lane.crews.get_mut(holder)) {
+                crew.line.remove(&(before, client.clone()));
+                crew.line.insert((member.clock, client.clone()));
+            }
+        }
+    }
+
+    fn weight(&self, name: &str) -> u64 {
+        // NAME/BUILD: a build weighs what its client does.
+        let base = name.split('/').next().unwrap_or(name);
+        let weight = self.weights.get(name).or_else(|| self.weights.get(base));
+        u64::from(*weight.unwrap_or(&1)).max(1)
     }
 
     /// Takes one task whose deadline is not after `now_ms`.
@@ -390,6 +477,7 @@ mod tests {
     fn ticket(task: u64, client: &str, tools: &str) -> Ticket {
         Ticket {
             task: TaskId(task),
+            holder: client.into(),
             client: client.into(),
             toolchain: toolchain(tools),
             bytes: 1,
@@ -420,7 +508,7 @@ mod tests {
         queue.push(ticket(11, "small", "gcc")).unwrap();
         queue.push(ticket(20, "late", "gcc")).unwrap();
         assert_eq!(order(&mut queue, &["gcc"]), [0, 10, 20, 1, 11, 2, 3]);
-        assert!(queue.is_empty() && queue.clients.is_empty() && queue.lanes.is_empty());
+        assert!(queue.is_empty() && queue.holders.members.is_empty() && queue.lanes.is_empty());
         assert_eq!((queue.bytes, queue.deadlines.len()), (0, 0));
     }
 
@@ -578,8 +666,72 @@ mod tests {
         assert_eq!(queue.push(ticket(1 << 40, "b", "gcc")), Err(Full::Tasks));
         assert_eq!(queue.len(), QUEUE_TASKS_MAX);
         for task in 0..2 * QUEUE_CLOCKS_MAX {
-            queue.leave_ahead(format!("c{task}").into(), 1 << 40);
+            let name = format!("c{task}").into();
+            queue.holders.leave_ahead(&name, 1 << 40);
         }
-        assert!(queue.ahead.len() <= QUEUE_CLOCKS_MAX);
+        assert!(queue.holders.ahead.len() <= QUEUE_CLOCKS_MAX);
+    }
+
+    fn of(holder: &str, task: u64, client: &str) -> Ticket {
+        Ticket {
+            holder: holder.into(),
+            ..ticket(task, client, "gcc")
+        }
+    }
+
+    #[test]
+    fn a_thousand_names_of_one_holder_have_its_share_and_no_more() {
+        let mut queue = queue();
+        for task in 0..1_000 {
+            queue.push(of("many", task, &format!("n{task}"))).unwrap();
+        }
+        for task in 1_000..1_200 {
+            queue.push(of("one", task, "n0")).unwrap();
+        }
+        let served = order(&mut queue, &["gcc"]);
+        let of_one = served[..400].iter().filter(|task| **task >= 1_000).count();
+        assert_eq!(of_one, 200, "turn by turn");
+        assert_eq!(served.len(), 1_200);
+        // Nor by names that were never heard before, one for each task.
+        queue.push(of("one", 1, "n0")).unwrap();
+        queue.push(of("one", 2, "n0")).unwrap();
+        for task in 10..20 {
+            queue.push(of("many", task, &format!("new{task}"))).unwrap();
+        }
+        let served = order(&mut queue, &["gcc"]);
+        let of_one = served[..4].iter().filter(|task| **task < 10).count();
+        assert_eq!(of_one, 2, "{served:?}");
+    }
+
+    #[test]
+    fn clients_of_one_holder_share_what_it_has() {
+        let mut queue = queue();
+        for task in 0..100 {
+            queue.push(of("us", task, "big")).unwrap();
+            queue.push(of("others", 1_000 + task, "x")).unwrap();
+        }
+        for task in 100..103 {
+            queue.push(of("us", task, "small")).unwrap();
+        }
+        queue.push(of("us", 110, "heavy/1")).unwrap();
+        let first = order(&mut queue, &["gcc"])[..16].to_vec();
+        let ours: Vec<u64> = first
+            .iter()
+            .filter(|task| **task < 1_000)
+            .copied()
+            .collect();
+        assert_eq!(ours, [0, 100, 110, 1, 101, 2, 102, 3]);
+    }
+
+    #[test]
+    fn one_holder_does_not_fill_the_queue() {
+        let mut queue = queue();
+        for task in 0..QUEUE_HOLDER_TASKS_MAX as u64 {
+            queue
+                .push(of("many", task, &format!("n{}", task % 9)))
+                .unwrap();
+        }
+        assert_eq!(queue.push(of("many", 1 << 40, "new")), Err(Full::Client));
+        assert_eq!(queue.push(of("one", 1 << 40, "new")), Ok(()));
     }
 }

@@ -77,11 +77,13 @@ impl Drop for Guard {
     }
 }
 
-/// Serves a stream until it is over. `peer` stands for a client without a name.
+/// Serves a stream of `holder` until it is over. `peer` stands for a client without a
+/// name.
 pub async fn serve(
     hub: Arc<Hub>,
     mut requests: Streaming<SubmitRequest>,
     replies: Sender<Reply>,
+    holder: String,
     peer: String,
 ) {
     let first = timeout(
@@ -97,7 +99,7 @@ pub async fn serve(
         },
         () = replies.closed() => return,
     };
-    let demand = match validate::task(&task, &peer) {
+    let demand = match validate::task(&task, &holder, &peer) {
         Ok(demand) => demand,
         Err(why) => {
             hub.metrics.tasks.with_label_values(&["refused"]).inc();

@@ -119,6 +119,15 @@ pub fn reread(state: &Path) -> Result<Trust, String> {
     understood(&read(state)?).map_err(|why| told(state, &why))
 }
 
+/// What the file's content means.
+///
+/// # Errors
+/// In words: it is damaged.
+pub fn parse(bytes: &[u8]) -> Result<Trust, String> {
+    let written = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    understood(&written)
+}
+
 /// Makes new ones beside the old ones.
 ///
 /// # Errors

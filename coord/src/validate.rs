@@ -183,11 +183,12 @@ fn check_arguments(task: &v1::Task) -> Result<(), String> {
 }
 
 /// Checks a task against every bound of the wire and says what it asks of the
-/// grid. `peer` stands for a client that does not name itself.
+/// grid. `holder` is who sends it, by proof; `peer` stands for a client that does
+/// not name itself.
 ///
 /// # Errors
 /// What is wrong, for the client's user.
-pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
+pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String> {
     let toolchain = task.toolchain.as_ref().ok_or("toolchain: missing")?;
     ensure(
         toolchain.tree == task.tree,
@@ -225,6 +226,7 @@ pub fn task(task: &v1::Task, peer: &str) -> Result<Demand, String> {
         some => some,
     };
     Ok(Demand {
+        holder: Arc::from(holder),
         client: Arc::from(if task.client.is_empty() {
             peer
         } else {
@@ -406,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_good_task_passes_with_its_defaults() {
-        let demand = task(&good(), "peer").unwrap();
+        let demand = task(&good(), "holder", "peer").unwrap();
         assert_eq!(&*demand.client, "peer");
         assert_eq!(demand.queue_ms_max, QUEUE_MS_DEFAULT);
         assert_eq!(demand.compile_ms_max, u64::from(COMPILE_MS_DEFAULT));
@@ -415,7 +417,7 @@ mod tests {
             queue_ms_max: u32::MAX,
             ..good()
         };
-        let demand = task(&named, "peer").unwrap();
+        let demand = task(&named, "holder", "peer").unwrap();
         assert_eq!((&*demand.client, demand.queue_ms_max), ("me", QUEUE_MS_MAX));
     }
 
@@ -485,7 +487,7 @@ mod tests {
         for (what, spoil) in spoils {
             let mut spoiled = good();
             spoil(&mut spoiled);
-            let error = task(&spoiled, "peer").expect_err(what);
+            let error = task(&spoiled, "holder", "peer").expect_err(what);
             assert!(error.contains(what), "{what}: {error}");
         }
     }
@@ -507,16 +509,20 @@ mod tests {
 
     #[test]
     fn a_task_of_the_tree_form_has_bounds_of_its_own() {
-        let demand = task(&tree(), "peer").unwrap();
+        let demand = task(&tree(), "holder", "peer").unwrap();
         // Of what travels the source alone is certain.
         let profile = demand.profile;
         assert_eq!((profile.input_bytes, profile.travel_bytes), (20, 10));
         let mut many = tree();
         let paths = (0..TREE_INPUTS_MAX).map(|n| format!("/usr/include/long/enough/{n}.h"));
         many.inputs = paths.map(|path| input(path.as_bytes())).collect();
-        assert!(task(&many, "peer").is_ok());
+        assert!(task(&many, "holder", "peer").is_ok());
         many.inputs[5].path = b"/usr/include/long".to_vec();
-        assert!(task(&many, "peer").unwrap_err().contains("below a file"));
+        assert!(
+            task(&many, "holder", "peer")
+                .unwrap_err()
+                .contains("below a file")
+        );
         type Spoil = (&'static str, fn(&mut v1::Task));
         let spoils: &[Spoil] = &[
             ("other form", |t| {
@@ -570,19 +576,23 @@ mod tests {
         for (what, spoil) in spoils {
             let mut spoiled = tree();
             spoil(&mut spoiled);
-            let error = task(&spoiled, "peer").expect_err(what);
+            let error = task(&spoiled, "holder", "peer").expect_err(what);
             assert!(error.contains(what), "{what}: {error}");
         }
         let folders = v1::Task {
             folders: vec![b"x".to_vec()],
             ..good()
         };
-        assert!(task(&folders, "peer").unwrap_err().contains("folders"));
+        assert!(
+            task(&folders, "holder", "peer")
+                .unwrap_err()
+                .contains("folders")
+        );
         // One that no frame could carry.
         let long = format!("/{}", "d".repeat(PATH_BYTES_MAX - 10));
         let paths = (0..TREE_INPUTS_MAX).map(|n| format!("{long}/{n}.h"));
         many.inputs = paths.map(|path| input(path.as_bytes())).collect();
-        assert_eq!(task(&many, "peer").unwrap_err(), "task too large");
+        assert_eq!(task(&many, "holder", "peer").unwrap_err(), "task too large");
     }
 
     #[test]

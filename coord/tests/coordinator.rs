@@ -30,6 +30,7 @@ fn spec(worker: u64, slots: u32, tools: &[&str]) -> Box<WorkerSpec> {
 
 fn demand(client: &str, tool: &str) -> Demand {
     Demand {
+        holder: client.into(),
         client: client.into(),
         toolchain: Digest::of(tool.as_bytes()),
         bytes: 100,

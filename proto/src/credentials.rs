@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::unistd::getuid;
 
-use crate::token::{Role, Token};
+use crate::token::{NotAToken, Role, Token};
 
 /// Names the variable that holds a token.
 pub const TOKEN_VARIABLE: &str = "HG_TOKEN";
@@ -55,13 +55,33 @@ pub fn stored(path: &Path) -> Result<Option<Stored>, String> {
     file.take(FILE_BYTES_MAX)
         .read_to_string(&mut text)
         .map_err(|error| told(&error))?;
-    let mut lines = text.lines();
-    let token = Token::parse(lines.next().unwrap_or_default()).map_err(|why| told(&why))?;
-    let coordinator = lines.next().map(|line| line.trim().to_owned());
-    Ok(Some(Stored {
-        token,
-        coordinator: coordinator.filter(|line| !line.is_empty()),
-    }))
+    Stored::parse(&text).map(Some).map_err(|why| told(&why))
+}
+
+impl Stored {
+    /// What [`store`] wrote.
+    ///
+    /// # Errors
+    /// The first line is no token.
+    pub fn parse(text: &str) -> Result<Self, NotAToken> {
+        let mut lines = text.lines();
+        let token = Token::parse(lines.next().unwrap_or_default())?;
+        let coordinator = lines.next().map(|line| line.trim().to_owned());
+        Ok(Stored {
+            token,
+            coordinator: coordinator.filter(|line| !line.is_empty()),
+        })
+    }
+
+    /// As [`store`] writes it.
+    pub fn to_text(&self) -> String {
+        let mut text = self.token.to_text() + "\n";
+        if let Some(coordinator) = &self.coordinator {
+            text.push_str(coordinator);
+            text.push('\n');
+        }
+        text
+    }
 }
 
 /// Writes a file that only this user can read, whole or not at all, and the
@@ -70,12 +90,7 @@ pub fn stored(path: &Path) -> Result<Option<Stored>, String> {
 /// # Errors
 /// As the file system says.
 pub fn store(path: &Path, stored: &Stored) -> io::Result<()> {
-    let mut text = stored.token.to_text() + "\n";
-    if let Some(coordinator) = &stored.coordinator {
-        text.push_str(coordinator);
-        text.push('\n');
-    }
-    write_private(path, text.as_bytes())
+    write_private(path, stored.to_text().as_bytes())
 }
 
 /// Keeps the token `text` in place of the one that is stored at `path`, if there is

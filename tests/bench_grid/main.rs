@@ -1,8 +1,11 @@
 //! `cargo run --release -p hg-tests --bin gridbench [--only NAME] [--rounds N]
-//! [--jobs N]`: what the grid bears (`links`), how near a build comes to what
-//! its workers could do at best (`speedup`), what a grid that is no good costs a
-//! build (`never-slower`), and what TLS and tokens cost a compile (`trust`).
+//! [--jobs N] [--attack NAME]`: what the grid bears (`links`), how near a build comes
+//! to what its workers could do at best (`speedup`), what a grid that is no good costs
+//! a build (`never-slower`), what TLS and tokens cost a compile (`trust`), and what
+//! others' attacks cost a build (`attack`).
 
+mod attack;
+mod attackers;
 mod fake;
 mod links;
 mod never_slower;
@@ -23,14 +26,20 @@ struct Options {
     rounds: usize,
     /// Of make; none: as many as there are cores.
     jobs: Option<usize>,
+    /// None: all of them.
+    attack: Option<String>,
 }
+
+/// What there is to ask for.
+const NAMES: [&str; 5] = ["links", "speedup", "never-slower", "trust", "attack"];
 
 fn main() -> ExitCode {
     let options = match read(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(why) => {
             eprintln!(
-                "{why}\ngridbench [--only links|speedup|never-slower|trust] [--rounds N] [--jobs N]"
+                "{why}\ngridbench [--only {}] [--rounds N] [--jobs N] [--attack NAME]",
+                NAMES.join("|")
             );
             return ExitCode::from(2);
         }
@@ -55,6 +64,9 @@ fn main() -> ExitCode {
     if wanted("trust") {
         trust::run(&programs, options.rounds);
     }
+    if wanted("attack") {
+        attack::run_attacks(&programs, options.rounds, options.attack.as_deref());
+    }
     ExitCode::SUCCESS
 }
 
@@ -63,6 +75,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         only: None,
         rounds: ROUNDS_DEFAULT,
         jobs: None,
+        attack: None,
     };
     while let Some(flag) = words.next() {
         let value = words.next().ok_or_else(|| format!("{flag}: no value"))?;
@@ -72,8 +85,9 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                 .map_err(|error| format!("{flag}: {error}"))
         };
         match flag.as_str() {
-            "--only" if ["links", "speedup", "never-slower", "trust"].contains(&value.as_str()) => {
-                options.only = Some(value);
+            "--only" if NAMES.contains(&value.as_str()) => options.only = Some(value),
+            "--attack" if attackers::ATTACKS.iter().any(|one| one.name == value) => {
+                options.attack = Some(value);
             }
             "--rounds" => options.rounds = number()?.max(1),
             "--jobs" => options.jobs = Some(number()?.max(1)),

@@ -2,7 +2,8 @@
 //! dialling end, and the other one for a coordinator that is none.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -11,6 +12,7 @@ use hg_proto::frame::{self, Decoder};
 use hg_proto::tls::{self, ALPN_GRPC, ALPN_WORKER, Dial, Trust};
 use hg_proto::token::Fingerprint;
 use hg_proto::v1::{FromWorker, ToWorker, from_worker, to_worker};
+use nix::sys::socket::{self as connect, AddressFamily, SockFlag, SockType, SockaddrIn};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
@@ -59,6 +61,26 @@ pub fn socket(address: &str) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
+/// A socket to `address`, of IPv4, as one of another machine has it: Linux lets a
+/// process be anybody in 127.0.0.0/8.
+///
+/// # Errors
+/// As the system says.
+pub fn socket_from(source: Ipv4Addr, address: &str) -> io::Result<TcpStream> {
+    let target: SocketAddrV4 = address.parse().map_err(io::Error::other)?;
+    let stream = SockType::Stream;
+    let socket = connect::socket(AddressFamily::Inet, stream, SockFlag::SOCK_CLOEXEC, None)?;
+    connect::bind(
+        socket.as_raw_fd(),
+        &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+    )?;
+    connect::connect(socket.as_raw_fd(), &SockaddrIn::from(target))?;
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
 /// Whether the other end has closed `stream`, read to its end, within the test's
 /// patience.
 pub fn hung_up(stream: &mut impl Read) -> bool {
@@ -73,12 +95,25 @@ impl TlsPeer {
     /// # Errors
     /// It is another one, or it turns us away.
     pub fn dial(address: &str, trust: &Trust, protocols: &[&[u8]]) -> io::Result<TlsPeer> {
+        TlsPeer::over(socket(address)?, address, trust, protocols)
+    }
+
+    /// The same over a connection to `address` that is there.
+    ///
+    /// # Errors
+    /// As [`TlsPeer::dial`].
+    pub fn over(
+        socket: TcpStream,
+        address: &str,
+        trust: &Trust,
+        protocols: &[&[u8]],
+    ) -> io::Result<TlsPeer> {
         let dial = Dial::new(trust, address, ALPN_GRPC).map_err(io::Error::other)?;
         let mut config = (*dial.config).clone();
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let session = ClientConnection::new(Arc::new(config), dial.server_name);
         let socket = Taped {
-            socket: socket(address)?,
+            socket,
             tape: Vec::new(),
         };
         let session = session.map_err(io::Error::other)?;

@@ -428,6 +428,7 @@ impl World<'_> {
         });
         let file = &self.setup.sources[source];
         let demand = Demand {
+            holder: self.buyers[client].name.clone(),
             client: self.buyers[client].name.clone(),
             toolchain: self.toolchain,
             bytes: 500,

@@ -10,7 +10,7 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 46] = [
+const PURE: [&str; 48] = [
     "client/src/answer.rs",
     "client/src/key.rs",
     "client/src/listed.rs",
@@ -26,6 +26,7 @@ const PURE: [&str; 46] = [
     "client/src/lru.rs",
     "coord/src/auth.rs",
     "coord/src/breaker.rs",
+    "coord/src/bucket.rs",
     "coord/src/coordinator.rs",
     "coord/src/h2_frames.rs",
     "coord/src/http_head.rs",
@@ -34,6 +35,7 @@ const PURE: [&str; 46] = [
     "coord/src/coordinator/stragglers.rs",
     "coord/src/id.rs",
     "coord/src/jobs.rs",
+    "coord/src/nuisances.rs",
     "coord/src/pool.rs",
     "coord/src/predictor.rs",
     "coord/src/queue.rs",

@@ -231,6 +231,8 @@ impl Session {
     pub fn next_wake(&self) -> Option<Instant> {
         let state = match &self.state {
             State::Starting | State::Dialling | State::Over => None,
+            // It waits for its jobs alone.
+            State::Waiting { .. } if self.draining => None,
             State::Greeting { until } | State::Waiting { until } => Some(*until),
             State::Linked(linked) => [Some(linked.next_beat), Some(linked.expiry()), linked.anew]
                 .into_iter()
@@ -1168,6 +1170,17 @@ mod tests {
     fn a_signal_without_a_link_ends_it() {
         let mut bench = Bench::new();
         let actions = bench.take(Event::Signal);
+        assert_eq!(actions.last(), Some(&Action::Finish));
+    }
+
+    #[test]
+    fn draining_without_a_link_it_waits_for_its_jobs_and_dials_no_more() {
+        let mut bench = Bench::linked();
+        bench.dispatch(1);
+        bench.hear(to_worker::Kind::Drain(v1::Drain {}));
+        bench.take(Event::LinkLost("closed".into()));
+        assert_eq!(bench.session.next_wake(), None);
+        let actions = bench.end(id(1, 1));
         assert_eq!(actions.last(), Some(&Action::Finish));
     }
 

@@ -122,6 +122,7 @@ impl Step<'_> {
         }
         let ticket = Ticket {
             task,
+            holder: job.demand.holder.clone(),
             client: job.demand.client.clone(),
             toolchain,
             bytes: job.demand.bytes,

@@ -107,6 +107,32 @@ fn frames_of_http2_by_the_thousand() {
     assert_bounded("floods", &grid, rest);
 }
 
+/// Only there can a test come from another address.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_that_floods_again_and_again_is_shut_out() {
+    use hg_proto::tls::{ALPN_GRPC, Trust};
+    use hg_tests::hostile::build_now;
+    use hg_tests::tls_peer::socket_from;
+
+    let grid = Grid::start(programs(), 1, 2);
+    let trust = Trust::Pinned(fingerprint(&grid));
+    let pings = frame(PING, 0, 0, &[7; 8]).repeat(FLOOD);
+    let flood = || {
+        let socket = socket_from([127, 0, 0, 3].into(), &grid.address())?;
+        let mut peer = TlsPeer::over(socket, &grid.address(), &trust, &[ALPN_GRPC])?;
+        peer.write(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &pings].concat());
+        assert!(hung_up(&mut peer.stream));
+        Ok::<_, std::io::Error>(())
+    };
+    let floods = (1..200).find(|_| flood().is_err());
+    eprintln!("shut out at connection {floods:?}");
+    assert!(floods.is_some_and(|floods| floods > 10), "{floods:?}");
+    wait_dropped(&grid, "shut_out", 1);
+    // Nobody else is.
+    build_now(&grid, "beside one that is shut out");
+}
+
 #[test]
 fn headers_that_are_too_large_are_refused_unread() {
     let grid = Grid::start(programs(), 1, 2);

@@ -1,0 +1,49 @@
+//! A token bucket: so many at once, and so many a second. Pure: the time comes with
+//! each question.
+
+/// What may still come.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    left: f64,
+    looked_ms: u64,
+    at_once: f64,
+    per_s: f64,
+}
+
+impl Bucket {
+    /// A full one.
+    pub fn new(at_once: f64, per_s: f64, now_ms: u64) -> Self {
+        Bucket {
+            left: at_once,
+            looked_ms: now_ms,
+            at_once,
+            per_s,
+        }
+    }
+
+    /// `count` came; false: that is more than may.
+    pub fn take(&mut self, count: u32, now_ms: u64) -> bool {
+        let passed_s = now_ms.saturating_sub(self.looked_ms) as f64 / 1e3;
+        self.looked_ms = now_ms;
+        let saved = (self.left + passed_s * self.per_s).min(self.at_once);
+        self.left = saved - f64::from(count);
+        self.left >= 0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_and_then_so_many_a_second() {
+        let mut bucket = Bucket::new(3.0, 2.0, 0);
+        assert!(bucket.take(3, 0));
+        assert!(!bucket.take(1, 0));
+        // What came beyond it counts too.
+        assert!(!bucket.take(1, 500));
+        assert!(bucket.take(1, 1_500));
+        assert!(bucket.take(3, 60_000), "full again, and no more than that");
+        assert!(!bucket.take(1, 60_000));
+    }
+}

@@ -1,0 +1,89 @@
+//! What lies in the files of a coordinator or a client may be anything: it is read
+//! without panicking, and what is taken is written again as it came. And no text
+//! hides a word that changes what it compiles to.
+
+#![no_main]
+
+use hg_coord::predictor::Predictor;
+use hg_coord::trust;
+use hg_proto::credentials::Stored;
+use hg_proto::toolchain::Family;
+use hgbuild::day_log::Event;
+use hgbuild::lru::{Entries, Slots};
+use hgbuild::store::Trail;
+use hgbuild::{hazards, indentation};
+use libfuzzer_sys::fuzz_target;
+use prost::Message;
+
+fn secrets(bytes: &[u8]) {
+    if let Ok(trust) = trust::parse(bytes) {
+        assert!(!trust.keyring.keys.is_empty() && !trust.certificates.is_empty());
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(stored) = Stored::parse(text) {
+        assert_eq!(Stored::parse(&stored.to_text()), Ok(stored));
+    }
+}
+
+fn learned(bytes: &[u8]) {
+    if let Ok(predictor) = Predictor::load(bytes) {
+        let again = predictor.saved().to_bytes();
+        assert!(Predictor::load(&again).is_ok_and(|p| p.saved().to_bytes() == again));
+    }
+}
+
+fn cached(bytes: &[u8]) {
+    let mut entries = Entries::default();
+    entries.fold_index(bytes);
+    entries.fold(bytes);
+    let mut again = Entries::default();
+    assert!(again.fold_index(&entries.index()));
+    assert_eq!(again, entries);
+    let slots = Slots::decode(bytes);
+    assert!(slots.total() >= slots.get(0).map_or(0, |slot| slot.bytes));
+    if let Some(trail) = Trail::read(bytes.to_vec()) {
+        assert_eq!(Trail::read(trail.encode_to_vec()), Some(trail));
+    }
+    if let Ok(line) = std::str::from_utf8(bytes)
+        && let Some(event) = Event::parse(line)
+    {
+        let written = event.line();
+        assert_eq!(Event::parse(&written), Some(event));
+    }
+}
+
+fn text(kind: u8, bytes: &[u8]) {
+    let (before, after) = bytes.split_at(bytes.len() * usize::from(kind) / 256);
+    let dated = [before, b"\n__DATE__\n", after].concat();
+    for family in [Family::Gcc, Family::Clang] {
+        hazards::find(bytes, family);
+        assert!(hazards::find(&dated, family).is_some());
+    }
+    hazards::reads_files(bytes);
+    hazards::lost_pragma(bytes, b"a.c", &dated, kind & 1 == 1);
+    let files = hazards::user_files(bytes);
+    assert!(
+        files
+            .iter()
+            .enumerate()
+            .all(|(at, path)| !files[..at].contains(path))
+    );
+    let user = hazards::user_text(bytes);
+    assert!(user.len() <= bytes.len());
+    indentation::may_mislead(bytes, &user);
+    indentation::may_be_empty(&user);
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&kind, bytes)) = data.split_first() else {
+        return;
+    };
+    match kind % 8 {
+        0 => secrets(bytes),
+        1 => learned(bytes),
+        2 | 3 => cached(bytes),
+        _ => text(kind, bytes),
+    }
+});
