@@ -259,7 +259,7 @@ fn headers_are_found_where_they_would_be_here() {
             "a.c",
             "#include <n.h>\n#if __has_include(<there.h>)\nint there;\n#endif\n#if __has_include(\"not_there.h\")\n#error no\n#endif\n#ifdef NEVER\n#include <no/such/header.h>\n#include NAMED_NOWHERE\n#endif\n#include NAMED\nint x = NEXT + SHADOWED + NAME;\n",
         ),
-        ("one/n.h", "#include_next <n.h>\n#include \"shadowed.h\"\n"),
+        ("one/n.h", "#include_next <n.h>\n#include <shadowed.h>\n"),
         ("two/n.h", "#define NEXT 1\n"),
         ("two/there.h", ""),
         ("one/shadowed.h", "#define SHADOWED 2\n"),
@@ -278,7 +278,7 @@ fn headers_are_found_where_they_would_be_here() {
             &grid,
             "remote tree",
             compiler,
-            "-g -DNAMED=\"named.h\" -I. -Itwo -c a.c",
+            "-g -DNAMED=\"named.h\" -I. -Ione -Itwo -c a.c",
         );
         fs::remove_file(space.folder.join("shadowed.h")).expect("a header");
         let edited = space.ran(space.plain(compiler, "-g -DNAMED=\"named.h\" -Ione -Itwo -c a.c"));
