@@ -691,7 +691,8 @@ mod tests {
     #[test]
     fn a_skeleton_that_is_used_again_has_nothing_of_the_last_task() {
         let bench = Bench::new();
-        let tasks: [(&[(&str, &str)], &[&str]); 6] = [
+        type Task<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let tasks: [Task<'_>; 6] = [
             (
                 &[("/w/in.c", "1"), ("/i/a.h", "a"), ("/i/sub/b.h", "b")],
                 &["/x/y"],
