@@ -263,7 +263,6 @@ enum Step {
     Task,
     Pivot,
     Folder,
-    Hostname,
     User,
     Capabilities,
     Parent,
@@ -272,7 +271,7 @@ enum Step {
     Exec,
 }
 
-const STEPS: [(Step, &str); 15] = [
+const STEPS: [(Step, &str); 14] = [
     (Step::Descriptors, "its descriptors"),
     (Step::Limits, "its limits"),
     (Step::Mounts, "mounts of its own"),
@@ -281,7 +280,6 @@ const STEPS: [(Step, &str); 15] = [
     (Step::Task, "mounting the task's folder"),
     (Step::Pivot, "changing to its root"),
     (Step::Folder, "entering the task's folder"),
-    (Step::Hostname, "its host name"),
     (Step::User, "its user"),
     (Step::Capabilities, "dropping capabilities"),
     (Step::Parent, "its end with the worker's"),
@@ -630,8 +628,9 @@ fn confined(plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> Result<(), Report> {
     // SAFETY: plain system calls on memory that outlives them.
     unsafe {
         check(Step::Folder, libc::chdir(plan.directory.as_ptr()))?;
-        let named = libc::sethostname(HOSTNAME.as_ptr().cast(), HOSTNAME.len());
-        check(Step::Hostname, named)?;
+        // Where a service manager forbids it (systemd's ProtectHostname), a compile
+        // sees what the machine is called, and no more.
+        libc::sethostname(HOSTNAME.as_ptr().cast(), HOSTNAME.len());
     }
     if let Some(user) = plan.user {
         privileges::become_user(user).map_err(|error| failed_of(Step::User, &error))?;
