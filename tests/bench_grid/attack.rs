@@ -1,7 +1,8 @@
 //! What an attack costs others' builds: real compiles on workers in peace, under an
 //! attack, and beside a stand-in that takes as much processor time as the attacker
 //! did and talks to nobody, in turn. The attacker would be another machine, so that
-//! the last is what a build under attack is held against.
+//! the last is what a build under attack is held against; and so would the workers,
+//! so that it is told too what is left without the processor time of the coordinator.
 
 use std::fs;
 use std::path::Path;
@@ -41,6 +42,16 @@ pub fn run_attacks(programs: &Programs, rounds: usize, only: Option<&str>) {
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("room for sockets");
+    for attack in ATTACKS {
+        if only.is_none_or(|only| only == attack.name) {
+            // One that was shut out for another attack would be a stranger again.
+            against(attack, programs, folder.path(), rounds);
+        }
+    }
+}
+
+/// A grid of its own for one attack.
+fn against(attack: Attack, programs: &Programs, home: &Path, rounds: usize) {
     let grid = Grid::start(programs, WORKERS, SLOTS);
     let token = |role| grid.token(&["--role", role, "--name", "attacker"]);
     let client = token("client");
@@ -53,16 +64,12 @@ pub fn run_attacks(programs: &Programs, rounds: usize, only: Option<&str>) {
     let bench = Bench {
         programs,
         grid: &grid,
-        place: &place,
-        home: folder.path(),
+        place: &home.join("zstd"),
+        home,
     };
     // The first build of all finds out about the compilers.
     bench.build();
-    for attack in ATTACKS {
-        if only.is_none_or(|only| only == attack.name) {
-            bench.compare(attack, &target, rounds);
-        }
-    }
+    bench.compare(attack, &target, rounds);
 }
 
 struct Bench<'a> {
@@ -84,6 +91,8 @@ struct Built {
 impl Bench<'_> {
     fn compare(&self, attack: Attack, target: &Target, rounds: usize) {
         let (mut under, mut against_peace, mut peace_s) = (vec![], vec![], vec![]);
+        let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
+        let mut apart = vec![];
         let (mut taken, mut coordinator, mut at_peace) = (vec![], vec![], vec![]);
         let (mut elsewhere, mut tries) = (0, 0);
         for _ in 0..rounds {
@@ -99,6 +108,8 @@ impl Bench<'_> {
             self.grid.wait_for_workers(WORKERS);
             let (control, ()) = beside(|over| stand_in(ration.0, over), || self.build());
             under.push(attacked.wall_s / control.wall_s);
+            let lost_s = attacked.wall_s * attacked.coordinator / cores;
+            apart.push((attacked.wall_s - lost_s) / control.wall_s);
             against_peace.push(attacked.wall_s / peace.wall_s);
             peace_s.push(peace.wall_s);
             taken.push(ration.0);
@@ -110,8 +121,9 @@ impl Bench<'_> {
         let words = spread(&mut under);
         let met = verdict(under[under.len() / 2] <= RATIO_MAX);
         println!(
-            "  {}: {words} ({met}); against peace {}, which takes {} s",
+            "  {}: {words} ({met}), without what the coordinator took of this machine {}; against peace {}, which takes {} s",
             attack.name,
+            spread(&mut apart),
             spread(&mut against_peace),
             spread(&mut peace_s)
         );
