@@ -104,6 +104,9 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
     }
 }
 
+/// The reason of a compile that failed on a worker.
+pub const REMOTE_FAILED: &str = "remote-failed";
+
 /// What a compiler may say on a worker, for it to stand for what it says here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Says {
@@ -125,10 +128,10 @@ pub enum Says {
 pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<(), Reason> {
     let reason = |code, detail: String| Err(Reason { code, detail });
     if result.signal != 0 {
-        return reason("remote-failed", format!("signal {}", result.signal));
+        return reason(REMOTE_FAILED, format!("signal {}", result.signal));
     }
     if result.exit_code != 0 {
-        return reason("remote-failed", format!("exit code {}", result.exit_code));
+        return reason(REMOTE_FAILED, format!("exit code {}", result.exit_code));
     }
     if result.truncated {
         return reason("remote-diagnostics", "too long".into());

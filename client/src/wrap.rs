@@ -246,7 +246,10 @@ impl Wrap<'_> {
             self.memos.note(&memo, &reason.to_string());
             return Err(NotInPlace::Unfit(None));
         }
-        if let Err(Attempt::Unlike(_)) = &sent {
+        // Words that would read otherwise here are no failure.
+        if let Err(Attempt::Unlike(reason)) = &sent
+            && reason.code == attempt::REMOTE_FAILED
+        {
             self.doubted = Some(memo.clone());
         }
         if known == Known::Retry && sent.is_ok() {

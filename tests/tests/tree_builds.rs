@@ -93,9 +93,9 @@ impl Space {
     }
 
     /// Runs `command` and takes away what it made.
-    fn ran(&self, mut command: Command) -> Ran {
+    fn ran(&self, command: &mut Command) -> Ran {
         let before = snapshot(&self.folder).expect("the folder");
-        let outcome = run(&mut command);
+        let outcome = run(command);
         let mut files = snapshot(&self.folder).expect("the folder");
         files.retain(|name, _| !before.contains_key(name));
         for name in files.keys() {
@@ -110,10 +110,15 @@ impl Space {
         }
     }
 
+    fn ran_in(&self, command: &mut Command, locale: &str) -> Ran {
+        command.env("LC_ALL", locale);
+        self.ran(command)
+    }
+
     /// Compiles with and without hgbuild, compares, and says where and how.
     fn same(&self, grid: &Grid, compiler: &str, words: &str) -> String {
-        let plain = self.ran(self.plain(compiler, words));
-        let wrapped = self.ran(self.hgbuild(grid, compiler, words));
+        let plain = self.ran(&mut self.plain(compiler, words));
+        let wrapped = self.ran(&mut self.hgbuild(grid, compiler, words));
         let different = compare(
             (&plain.outcome, &plain.files),
             (&wrapped.outcome, &wrapped.files),
@@ -231,6 +236,10 @@ fn warnings_are_the_same_and_so_are_errors() {
     for compiler in ["gcc", "clang"] {
         let warned = "-g -Wall -Wextra -c w.c";
         space.goes(&grid, "remote tree", compiler, warned);
+        // In another locale gcc's quotes are others: that says nothing of the grid.
+        let mut other = space.hgbuild(&grid, compiler, warned);
+        let outcome = space.ran_in(&mut other, "C.UTF-8");
+        assert!(outcome.outcome.ok(), "{}", outcome.outcome.words());
         space.goes(
             &grid,
             "remote tree",
@@ -281,11 +290,12 @@ fn headers_are_found_where_they_would_be_here() {
             "-g -DNAMED=\"named.h\" -I. -Ione -Itwo -c a.c",
         );
         fs::remove_file(space.folder.join("shadowed.h")).expect("a header");
-        let edited = space.ran(space.plain(compiler, "-g -DNAMED=\"named.h\" -Ione -Itwo -c a.c"));
+        let edited =
+            space.ran(&mut space.plain(compiler, "-g -DNAMED=\"named.h\" -Ione -Itwo -c a.c"));
         space.write("two/n.h", "#define NEXT 100\n");
         let words = "-g -DNAMED=\"named.h\" -Ione -Itwo -c a.c";
         space.goes(&grid, "remote tree", compiler, words);
-        let again = space.ran(space.plain(compiler, words));
+        let again = space.ran(&mut space.plain(compiler, words));
         assert_ne!(edited.files, again.files, "an edit is seen");
         space.write("two/n.h", "#define NEXT 1\n");
     }
@@ -386,7 +396,7 @@ fn a_header_that_changes_meanwhile() {
     let mut states = Vec::new();
     for value in ["1", "2"] {
         space.write("v.h", &format!("#undef VALUE\n#define VALUE {value}\n"));
-        states.push(space.ran(space.plain("gcc", words)).files);
+        states.push(space.ran(&mut space.plain("gcc", words)).files);
     }
     assert_ne!(states[0], states[1]);
     let header = space.folder.join("v.h");
