@@ -404,10 +404,11 @@ fn assert_bound(place: &Place) {
     let stats = stats(&place.home(), &place.cache()).expect("stats");
     assert!(stats.size_bytes <= bytes_max, "{stats:?}");
     assert!(stats.evictions > 0 && stats.evicted_bytes > 0, "{stats:?}");
-    // Its account of what is there.
+    // Its account of what is there. Of those who were killed between a file's end and
+    // its word of it, some shards have not heard yet.
     let apart = stats.size_bytes.abs_diff(bytes);
     assert!(
-        apart <= CROWD_BYTES_MAX / 20,
+        apart <= CROWD_BYTES_MAX / 10,
         "{bytes} bytes, but {stats:?}"
     );
 }
