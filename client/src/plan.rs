@@ -151,11 +151,17 @@ impl Plan {
         self.probe.get_or_init(look).as_ref().map_err(Reason::clone)
     }
 
-    /// Where this compile looks for headers.
+    /// Where this compile looks for headers. `wait` is for a slot, since whoever asks
+    /// a compiler runs one.
     ///
     /// # Errors
     /// The compiler does not say.
-    pub fn folders(&self, found: &Found, config: &Config) -> Result<Folders, Reason> {
+    pub fn folders<S>(
+        &self,
+        found: &Found,
+        config: &Config,
+        wait: impl FnOnce() -> S,
+    ) -> Result<Folders, Reason> {
         let probe = self.probe(found, config)?;
         let toolchain = probe.toolchain(self.compile.language);
         let toolchain = Identity {
@@ -164,6 +170,12 @@ impl Plan {
         };
         let basis = lookup::basis(found, &toolchain);
         let memo = config.run_folder().map(|run| run.join("folders"));
+        let known = |memo: &PathBuf| search::known(&self.compile, &basis, memo);
+        if let Some(known) = memo.as_ref().and_then(known) {
+            return Ok(known);
+        }
+        // Meanwhile another compile of this build may have learnt it.
+        let _slot = wait();
         search::folders(found, &self.compile, &basis, memo.as_deref())
     }
 

@@ -27,6 +27,11 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// A file that clang takes for the mark of a gcc, whose headers it then takes.
 pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
 
+/// What [`folders`] learnt before about such a compile, in the folder `memo`.
+pub fn known(compile: &Compile, basis: &[u8], memo: &Path) -> Option<Folders> {
+    recall(&memo.join(memo_name(basis, &question(compile))))
+}
+
 /// Where `compile` looks for headers. `basis` stands for the compiler and the
 /// environment; `memo` is a folder for what was learnt.
 ///

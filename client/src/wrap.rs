@@ -212,7 +212,8 @@ impl Wrap<'_> {
         if let Known::Bad(_) = known {
             return Err(NotInPlace::Unfit(None));
         }
-        let folders = &plan.folders(found, self.config).map_err(unfit)?;
+        let wait = || self.slots().and_then(Slots::wait);
+        let folders = &plan.folders(found, self.config, wait).map_err(unfit)?;
         let access = self.access()?;
         let tree = std::thread::scope(|scope| {
             let (compile, dialect, responses) = (&plan.compile, plan.dialect, &plan.responses);
