@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 
 use hg_proto::digest::Digest;
 use hg_proto::frame::Decoder;
@@ -50,10 +51,7 @@ impl Chosen {
         let project = Project::of(2);
         project.in_plaintext();
         let mut make = project.hgbuild_make(&grid.address(), &["-j2"]);
-        // With a search path of the environment's, tasks are preprocessed: the
-        // impostor offers no other form, and the other worker would have the task.
-        make.env("HG_QUEUE_MS_MAX", "60000").env("CPATH", "");
-        let make = Running::start(&mut make);
+        let make = Running::start(for_impostors(&mut make));
         let dispatch = impostor.dispatch();
         grid.workers[0].signal(Signal::SIGCONT);
         Chosen {
@@ -64,6 +62,12 @@ impl Chosen {
             dispatch,
         }
     }
+}
+
+/// Lets `build` wait for a worker, and preprocess: impostors offer no other form, and
+/// the real worker would have the task. A search path of the environment's does it.
+pub fn for_impostors(build: &mut Command) -> &mut Command {
+    build.env("HG_QUEUE_MS_MAX", "60000").env("CPATH", "")
 }
 
 impl Impostor {

@@ -7,7 +7,7 @@ use hg_proto::v1::{self, Chunk, Done, Output, TaskResult, from_worker};
 use hg_tests::command::run_within;
 use hg_tests::grid::Grid;
 use hg_tests::hostile::{assert_bounded, build_under, greeting, hello, resident, wait_dropped};
-use hg_tests::impostor::{Chosen, Impostor, announced};
+use hg_tests::impostor::{Chosen, Impostor, announced, for_impostors};
 use hg_tests::programs::programs;
 use hg_tests::project::Project;
 use hg_tests::running::{PATIENCE, Running, until};
@@ -107,7 +107,7 @@ fn nobody_answers_for_a_task_that_another_has() {
     let project = Project::of(1);
     project.in_plaintext();
     let mut make = project.hgbuild_make(&grid.address(), &[]);
-    let make = Running::start(make.env("HG_QUEUE_MS_MAX", "60000"));
+    let make = Running::start(for_impostors(&mut make));
     let dispatch = one.dispatch();
     let task = dispatch.task.expect("a task");
     let (output, travels) = announced(b"\x7fELF of the other", &task.outputs[0]);
