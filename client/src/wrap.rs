@@ -234,18 +234,17 @@ impl Wrap<'_> {
             says: plan.says_of_files(),
         };
         let sent = self.send(grid, load, plan, kept);
-        let refused = |lost: &Lost| {
-            let Lost::Failed(failure) = lost else {
-                return false;
-            };
-            matches!(failure.code(), Code::NoToolchain | Code::Refused)
-        };
-        if let Err(Attempt::Lost(lost)) = &sent
-            && refused(lost)
-        {
-            let (reason, _) = attempt::after_loss(lost);
-            self.memos.note(&memo, &reason.to_string());
-            return Err(NotInPlace::Unfit(None));
+        if let Err(Attempt::Lost(lost @ Lost::Failed(failure))) = &sent {
+            match failure.code() {
+                Code::NoToolchain => {
+                    let (reason, _) = attempt::after_loss(lost);
+                    self.memos.note(&memo, &reason.to_string());
+                    return Err(NotInPlace::Unfit(None));
+                }
+                // This compile's own paths; others may be taken.
+                Code::Refused => return Err(NotInPlace::Unfit(None)),
+                _ => {}
+            }
         }
         // Words that would read otherwise here are no failure.
         if let Err(Attempt::Unlike(reason)) = &sent
