@@ -79,9 +79,11 @@ def certificate(address, token):
 def gcc_for_c(task_pb2, workers):
     for worker in workers:
         for toolchain in worker.toolchains:
-            if (toolchain.family, toolchain.language) == (
+            # The task is one of preprocessed text, not of the tree form.
+            if (toolchain.family, toolchain.language, toolchain.tree) == (
                 task_pb2.FAMILY_GCC,
                 task_pb2.LANGUAGE_C,
+                False,
             ):
                 return toolchain
     raise SystemExit("no worker has gcc for C")
