@@ -79,12 +79,12 @@ def certificate(address, token):
 def gcc_for_c(task_pb2, workers):
     for worker in workers:
         for toolchain in worker.toolchains:
-            # The task is one of preprocessed text, not of the tree form.
-            if (toolchain.family, toolchain.language, toolchain.tree) == (
+            if (toolchain.family, toolchain.language) == (
                 task_pb2.FAMILY_GCC,
                 task_pb2.LANGUAGE_C,
-                False,
             ):
+                # The task is one of preprocessed text, whatever else it takes.
+                toolchain.tree = False
                 return toolchain
     raise SystemExit("no worker has gcc for C")
 
