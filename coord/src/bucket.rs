@@ -23,11 +23,20 @@ impl Bucket {
 
     /// `count` came; false: that is more than may.
     pub fn take(&mut self, count: u32, now_ms: u64) -> bool {
-        let passed_s = now_ms.saturating_sub(self.looked_ms) as f64 / 1e3;
+        self.left = self.left(now_ms) - f64::from(count);
         self.looked_ms = now_ms;
-        let saved = (self.left + passed_s * self.per_s).min(self.at_once);
-        self.left = saved - f64::from(count);
         self.left >= 0.0
+    }
+
+    /// How many may come now.
+    pub fn left(&self, now_ms: u64) -> f64 {
+        let passed_s = now_ms.saturating_sub(self.looked_ms) as f64 / 1e3;
+        (self.left + passed_s * self.per_s).min(self.at_once)
+    }
+
+    /// When some came last, or it was made.
+    pub fn looked_ms(&self) -> u64 {
+        self.looked_ms
     }
 }
 

@@ -8,27 +8,22 @@ use std::collections::HashMap;
 use crate::bounds::{
     NUISANCES_MAX, OFFENCES_AT_ONCE_MAX, OFFENCES_PER_S_MAX, SHUT_OUT_MS_MAX, SHUT_OUT_MS_MIN,
 };
+use crate::bucket::Bucket;
 
 #[derive(Debug, Clone, Copy)]
 struct Record {
-    /// Offences that have not been forgotten.
-    offences: f64,
-    since_ms: u64,
+    /// Offences that are borne still.
+    borne: Bucket,
     shut_until_ms: u64,
     /// How long it was shut out last.
     shut_ms: u64,
 }
 
 impl Record {
-    fn offences(&self, now_ms: u64) -> f64 {
-        let passed_s = now_ms.saturating_sub(self.since_ms) as f64 / 1e3;
-        (self.offences - passed_s * OFFENCES_PER_S_MAX).max(0.0)
-    }
-
     /// Nothing is lost when it is forgotten: it has been quiet for as long as it
     /// could be shut out.
     fn is_past(&self, now_ms: u64) -> bool {
-        now_ms >= self.since_ms.max(self.shut_until_ms) + SHUT_OUT_MS_MAX
+        now_ms >= self.borne.looked_ms().max(self.shut_until_ms) + SHUT_OUT_MS_MAX
     }
 }
 
@@ -64,9 +59,9 @@ impl Nuisances {
                 return None;
             }
         }
+        let borne = Bucket::new(OFFENCES_AT_ONCE_MAX, OFFENCES_PER_S_MAX, now_ms);
         let fresh = Record {
-            offences: 0.0,
-            since_ms: now_ms,
+            borne,
             shut_until_ms: 0,
             shut_ms: 0,
         };
@@ -74,13 +69,11 @@ impl Nuisances {
         if record.is_past(now_ms) {
             *record = fresh;
         }
-        record.offences = record.offences(now_ms) + 1.0;
-        record.since_ms = now_ms;
         // Connections that were there before are still dropped one by one.
-        if record.offences <= OFFENCES_AT_ONCE_MAX || now_ms < record.shut_until_ms {
+        if record.borne.take(1, now_ms) || now_ms < record.shut_until_ms {
             return None;
         }
-        record.offences = 0.0;
+        record.borne = borne;
         record.shut_ms = (record.shut_ms * 2).clamp(SHUT_OUT_MS_MIN, SHUT_OUT_MS_MAX);
         record.shut_until_ms = now_ms + record.shut_ms;
         Some(record.shut_ms)

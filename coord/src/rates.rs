@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::bounds::{CLIENT_SUBMITS_MAX, RATE_CLIENTS_MAX, SUBMIT_BURST_MAX, SUBMITS_PER_S_MAX};
+use crate::bucket::Bucket;
 
 /// Why a task may not come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,21 +17,15 @@ pub enum TooMany {
 
 #[derive(Debug, Clone, Copy)]
 struct Account {
-    /// Tasks that may come at once.
-    left: f64,
-    since_ms: u64,
+    /// Tasks that may come.
+    tasks: Bucket,
     open: usize,
 }
 
 impl Account {
-    fn left(&self, now_ms: u64) -> f64 {
-        let passed_s = now_ms.saturating_sub(self.since_ms) as f64 / 1e3;
-        (self.left + passed_s * SUBMITS_PER_S_MAX).min(SUBMIT_BURST_MAX)
-    }
-
     /// Nothing is lost when it is forgotten.
     fn is_idle(&self, now_ms: u64) -> bool {
-        self.open == 0 && self.left(now_ms) >= SUBMIT_BURST_MAX
+        self.open == 0 && self.tasks.left(now_ms) >= SUBMIT_BURST_MAX
     }
 }
 
@@ -50,8 +45,7 @@ impl Rates {
         if !self.accounts.contains_key(client) {
             self.make_room(now_ms)?;
             let full = Account {
-                left: SUBMIT_BURST_MAX,
-                since_ms: now_ms,
+                tasks: Bucket::new(SUBMIT_BURST_MAX, SUBMITS_PER_S_MAX, now_ms),
                 open: 0,
             };
             self.accounts.insert(client.into(), full);
@@ -62,12 +56,10 @@ impl Rates {
         if account.open >= CLIENT_SUBMITS_MAX {
             return Err(TooMany::Open);
         }
-        let left = account.left(now_ms);
-        if left < 1.0 {
+        if account.tasks.left(now_ms) < 1.0 {
             return Err(TooMany::Fast);
         }
-        account.left = left - 1.0;
-        account.since_ms = now_ms;
+        account.tasks.take(1, now_ms);
         account.open += 1;
         Ok(())
     }
