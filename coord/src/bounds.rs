@@ -134,9 +134,9 @@ pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 pub const H2_FRAME_BYTES_MAX: u32 = 64 << 10;
 /// Bytes of the headers of one request.
 pub const H2_HEADER_BYTES_MAX: u32 = 16 << 10;
-/// Frames a second of an HTTP/2 connection that must be answered and carry nothing (PING, SETTINGS), and
-/// how many at once: far more than any client has use for, its measurements of the
-/// way to us included.
+/// Frames a second of an HTTP/2 connection that must be answered and carry nothing
+/// (PING, SETTINGS), and how many at once: far more than any client has use for, its
+/// measurements of the way to us included.
 pub const H2_IDLE_FRAMES_PER_S_MAX: f64 = 1_000.0;
 /// See [`H2_IDLE_FRAMES_PER_S_MAX`].
 pub const H2_IDLE_FRAMES_AT_ONCE_MAX: f64 = 2_000.0;

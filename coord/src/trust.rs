@@ -124,8 +124,7 @@ pub fn reread(state: &Path) -> Result<Trust, String> {
 /// # Errors
 /// In words: it is damaged.
 pub fn parse(bytes: &[u8]) -> Result<Trust, String> {
-    let written = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    understood(&written)
+    understood(&decoded(bytes)?)
 }
 
 /// Makes new ones beside the old ones.
@@ -217,7 +216,11 @@ fn read(state: &Path) -> Result<Written, String> {
         _ => {}
     }
     let bytes = fs::read(&path).map_err(|error| told(state, &error))?;
-    serde_json::from_slice(&bytes).map_err(|error| told(state, &error))
+    decoded(&bytes).map_err(|why| told(state, &why))
+}
+
+fn decoded(bytes: &[u8]) -> Result<Written, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 fn put(state: &Path, written: &Written) -> Result<(), String> {
