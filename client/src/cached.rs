@@ -56,13 +56,8 @@ pub enum Asked {
 }
 
 /// Asks the cache, and puts a good answer in place.
-/// `wait` is for a slot to preprocess in.
-pub fn ask(
-    config: &Config,
-    found: &Found,
-    plan: &Plan,
-    wait: impl FnOnce() -> Option<Slot>,
-) -> Asked {
+/// `wait` is for a slot, wherever a compiler runs.
+pub fn ask(config: &Config, found: &Found, plan: &Plan, wait: impl Fn() -> Option<Slot>) -> Asked {
     let Some(settings) = &config.cache else {
         return Asked::No;
     };
@@ -83,7 +78,7 @@ pub fn ask(
     let mut keeper = Keeper {
         lookup: Lookup::new(cache, key),
         toolchain,
-        memo: config.run_folder().map(|run| run.join("folders")),
+        memo: search::memos(config),
         settings: settings.clone(),
         base: base(settings),
         began_ns: 0,
@@ -101,7 +96,7 @@ pub fn ask(
         keeper.text =
             preprocessed::read(found, plan, &keeper.toolchain, keeper.base.as_deref()).ok();
         drop(slot);
-        if keeper.textual(found, plan) {
+        if keeper.textual(found, plan, &wait) {
             return Asked::Answered("preprocessed-hit");
         }
     }
@@ -139,13 +134,8 @@ pub fn question(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity
     refuse(found, plan)?;
     plan.check_files()?;
     let probe = plan.probe(found, config)?;
-    let toolchain = probe
-        .toolchain(plan.compile.language)
+    let toolchain = Identity::of(probe, plan.compile.language)
         .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))?;
-    let toolchain = Identity {
-        digest: toolchain.digest,
-        surroundings: probe.surroundings.as_bytes().to_vec(),
-    };
     let key = lookup::key(found, &plan.compile, plan.dialect, &toolchain);
     Ok((toolchain, key))
 }
@@ -231,7 +221,7 @@ impl Keeper {
     }
 
     /// Answers by text, if that can be done.
-    fn textual(&mut self, found: &Found, plan: &Plan) -> bool {
+    fn textual(&mut self, found: &Found, plan: &Plan, wait: impl FnOnce() -> Option<Slot>) -> bool {
         let Some(text) = &self.text else {
             return false;
         };
@@ -261,6 +251,7 @@ impl Keeper {
                     closure: None,
                     compile_ms: answer.compile_ms,
                 },
+                wait,
             );
         }
         true
@@ -298,6 +289,8 @@ impl Keeper {
                         closure: None,
                         compile_ms: began.elapsed().as_millis() as u64,
                     },
+                    // Whoever lets it run has one.
+                    || None,
                 ),
                 (Err(reason), _) | (_, Err(reason)) => {
                     self.lookup.cache.tell(Event::Bypass(reason.code));
@@ -318,12 +311,18 @@ impl Keeper {
         os::claim(&run.join("outputs"), &paths)
     }
 
-    /// Keeps a result.
-    pub fn keep(self, found: &Found, plan: &Plan, result: Compiled) {
+    /// Keeps a result. `wait` is for a slot, should a compiler have to be asked.
+    pub fn keep(
+        self,
+        found: &Found,
+        plan: &Plan,
+        result: Compiled,
+        wait: impl FnOnce() -> Option<Slot>,
+    ) {
         if self.settings.read_only {
             return self.lookup.cache.tell(Event::Bypass("read-only"));
         }
-        match self.store(found, plan, result) {
+        match self.store(found, plan, result, wait) {
             Ok(bytes) => self.lookup.cache.tell(Event::Miss { bytes }),
             Err(Refused::Compile(reason)) if reason.code == COMPUTED_QUESTION => {
                 // Kept by its text, from the second time on.
@@ -337,7 +336,13 @@ impl Keeper {
         }
     }
 
-    fn store(&self, found: &Found, plan: &Plan, result: Compiled) -> Result<u64, Refused> {
+    fn store(
+        &self,
+        found: &Found,
+        plan: &Plan,
+        result: Compiled,
+        wait: impl FnOnce() -> Option<Slot>,
+    ) -> Result<u64, Refused> {
         let text = self.text.as_ref().map(|text| Shared {
             key: &text.key,
             base: self.base.as_deref().filter(|_| text.shared),
@@ -353,7 +358,7 @@ impl Keeper {
         let memo = self.memo.as_deref();
         let folders = match made.result.closure {
             Some(_) => Folders::default(),
-            None => search::folders(found, &plan.compile, &basis, memo)?,
+            None => search::folders(found, &plan.compile, &basis, memo, wait)?,
         };
         store::store(
             &self.lookup,

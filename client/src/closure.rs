@@ -228,6 +228,8 @@ impl<'a> Walk<'a> {
     /// defines can only be errors.
     fn follow_names(&mut self) -> Result<(), Reason> {
         let source = self.question.source;
+        let macros = self.question.macros.iter();
+        let macros: Vec<Vec<u8>> = macros.map(|m| [b"#define ", &m[..]].concat()).collect();
         loop {
             if self.pasted {
                 return Err(reason("computed-include", source));
@@ -236,28 +238,13 @@ impl<'a> Walk<'a> {
             let mut headers = Vec::new();
             for (path, name) in &self.named {
                 let lost = || reason("computed-include", path);
-                let defined = self
-                    .question
-                    .macros
-                    .iter()
-                    .map(|m| [b"#define ", &m[..]].concat());
-                for text in defined {
-                    headers.push((path, scan::headers_named(&text, name).ok_or_else(lost)?));
-                }
-                for (_, text) in &self.read {
-                    headers.push((path, scan::headers_named(text, name).ok_or_else(lost)?));
+                for text in macros.iter().chain(self.read.iter().map(|(_, text)| text)) {
+                    let named = scan::headers_named(text, name).ok_or_else(lost)?;
+                    headers.extend(named.into_iter().map(|header| (path.clone(), header)));
                 }
             }
-            let asked = headers
-                .into_iter()
-                .filter(|(_, headers)| !headers.is_empty());
-            let asked: Vec<(Vec<u8>, Vec<Header>)> = asked
-                .map(|(path, headers)| (path.clone(), headers))
-                .collect();
-            for (path, headers) in asked {
-                for Header { name, quoted } in headers {
-                    self.header(parent(&path), &name, quoted, false)?;
-                }
+            for (path, Header { name, quoted }) in headers {
+                self.header(parent(&path), &name, quoted, false)?;
             }
             while let Some(path) = self.queue.pop_front() {
                 self.file(path)?;

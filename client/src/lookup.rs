@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hg_proto::args::{self, Compile, Dialect};
+use hg_proto::args::{self, Compile, Dialect, Language};
+use hg_proto::probe::Probe;
 
 use crate::answer::Answer;
 use crate::cache::{Cache, Kind, Name};
@@ -42,6 +43,16 @@ pub struct Identity {
     pub digest: Vec<u8>,
     /// Of what it found around itself.
     pub surroundings: Vec<u8>,
+}
+
+impl Identity {
+    /// Of the compiler that was found; `None`: not for this language.
+    pub fn of(probe: &Probe, language: Language) -> Option<Self> {
+        Some(Identity {
+            digest: probe.toolchain(language)?.digest,
+            surroundings: probe.surroundings.as_bytes().to_vec(),
+        })
+    }
 }
 
 /// A question to the cache.

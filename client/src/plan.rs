@@ -25,6 +25,7 @@ use crate::os;
 use crate::output::{self, Style};
 use crate::pace;
 use crate::search;
+use crate::slots::Slot;
 use crate::tree::Tree;
 
 /// Bytes of one response file.
@@ -151,32 +152,22 @@ impl Plan {
         self.probe.get_or_init(look).as_ref().map_err(Reason::clone)
     }
 
-    /// Where this compile looks for headers. `wait` is for a slot, since whoever asks
-    /// a compiler runs one.
+    /// Where this compile looks for headers. `wait` is for a slot, should the compiler
+    /// have to be asked.
     ///
     /// # Errors
     /// The compiler does not say.
-    pub fn folders<S>(
+    pub fn folders(
         &self,
         found: &Found,
         config: &Config,
-        wait: impl FnOnce() -> S,
+        wait: impl FnOnce() -> Option<Slot>,
     ) -> Result<Folders, Reason> {
-        let probe = self.probe(found, config)?;
-        let toolchain = probe.toolchain(self.compile.language);
-        let toolchain = Identity {
-            digest: toolchain.map(|t| t.digest).unwrap_or_default(),
-            surroundings: probe.surroundings.as_bytes().to_vec(),
-        };
+        let toolchain = Identity::of(self.probe(found, config)?, self.compile.language)
+            .ok_or_else(|| reason("unknown-compiler", "not for this language"))?;
         let basis = lookup::basis(found, &toolchain);
-        let memo = config.run_folder().map(|run| run.join("folders"));
-        let known = |memo: &PathBuf| search::known(&self.compile, &basis, memo);
-        if let Some(known) = memo.as_ref().and_then(known) {
-            return Ok(known);
-        }
-        // Meanwhile another compile of this build may have learnt it.
-        let _slot = wait();
-        search::folders(found, &self.compile, &basis, memo.as_deref())
+        let memo = search::memos(config);
+        search::folders(found, &self.compile, &basis, memo.as_deref(), wait)
     }
 
     /// What a worker's compiler may say of the very same files.

@@ -117,13 +117,7 @@ pub fn asked_of(text: &[u8], asker: &[u8]) -> Option<Vec<Header>> {
     let text = plain(text);
     let text = splice(&text);
     let mut asks = Vec::new();
-    for at in memmem::find_iter(&text, asker) {
-        let (before, after) = (&text[..at], &text[at + asker.len()..]);
-        let part_of_a_word = before.last().is_some_and(|byte| is_word(*byte))
-            || after.first().is_some_and(|byte| is_word(*byte));
-        let Some(before) = directive_before(before).filter(|_| !part_of_a_word) else {
-            continue;
-        };
+    for (before, after) in in_directives(&text, asker) {
         if asks_of_compiler(before) {
             continue;
         }
@@ -144,13 +138,7 @@ pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let text = plain(text);
     let text = splice(&text);
     let mut headers = Vec::new();
-    for at in memmem::find_iter(&text, name) {
-        let (before, after) = (&text[..at], &text[at + name.len()..]);
-        let part_of_a_word = before.last().is_some_and(|byte| is_word(*byte))
-            || after.first().is_some_and(|byte| is_word(*byte));
-        let Some(before) = directive_before(before).filter(|_| !part_of_a_word) else {
-            continue;
-        };
+    for (before, after) in in_directives(&text, name) {
         if skip_hash(before).is_none() {
             // After a comment that began lines ago.
             match memmem::find(before, b"define") {
@@ -164,6 +152,19 @@ pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
         }
     }
     Some(headers)
+}
+
+/// Where the whole word `name` stands in a directive: what is before it there, and all
+/// that is after it.
+fn in_directives<'t>(text: &'t [u8], name: &[u8]) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
+    let len = name.len();
+    memmem::find_iter(text, name).filter_map(move |at| {
+        let (before, after) = (&text[..at], &text[at + len..]);
+        let part_of_a_word = before.last().is_some_and(|byte| is_word(*byte))
+            || after.first().is_some_and(|byte| is_word(*byte));
+        let before = directive_before(before).filter(|_| !part_of_a_word)?;
+        Some((before, after))
+    })
 }
 
 /// Names in `#line 12 "name"` and `# 12 "name"`.

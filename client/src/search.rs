@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use hg_proto::arg_table::{File, Role};
@@ -15,9 +15,11 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::closure::Folders;
 use crate::compiler::{Command, Found};
+use crate::config::Config;
 use crate::key::Key;
 use crate::local;
 use crate::os;
+use crate::slots::Slot;
 
 /// Answers that are remembered; then all are forgotten.
 const MEMOS_MAX: usize = 4096;
@@ -27,13 +29,14 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// A file that clang takes for the mark of a gcc, whose headers it then takes.
 pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
 
-/// What [`folders`] learnt before about such a compile, in the folder `memo`.
-pub fn known(compile: &Compile, basis: &[u8], memo: &Path) -> Option<Folders> {
-    recall(&memo.join(memo_name(basis, &question(compile))))
+/// The folder for what [`folders`] learns.
+pub fn memos(config: &Config) -> Option<PathBuf> {
+    config.run_folder().map(|run| run.join("folders"))
 }
 
 /// Where `compile` looks for headers. `basis` stands for the compiler and the
-/// environment; `memo` is a folder for what was learnt.
+/// environment; `memo` is a folder for what was learnt. `wait` is for a slot, since
+/// to ask a compiler is to run one.
 ///
 /// # Errors
 /// The compiler does not say.
@@ -42,10 +45,17 @@ pub fn folders(
     compile: &Compile,
     basis: &[u8],
     memo: Option<&Path>,
+    wait: impl FnOnce() -> Option<Slot>,
 ) -> Result<Folders, Reason> {
     let args = question(compile);
     let memo = memo.map(|folder| folder.join(memo_name(basis, &args)));
-    if let Some(known) = memo.as_deref().and_then(recall) {
+    let known = || memo.as_deref().and_then(recall);
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let _slot = wait();
+    // Meanwhile another compile of this build may have learnt it.
+    if let Some(known) = known() {
         return Ok(known);
     }
     let said = ask(found, args).map_err(|error| Reason {

@@ -440,7 +440,8 @@ impl Wrap<'_> {
         // Nobody may be reading; the compiler would not care either.
         let _ = std::io::stderr().write_all(&result.stderr);
         if let Some(keeper) = keeper {
-            keeper.keep(found, plan, result);
+            let wait = || self.slots().and_then(Slots::wait);
+            keeper.keep(found, plan, result, wait);
         }
         self.tell(Place::Remote, &reason("remote", ""), 0);
         std::process::exit(0)
