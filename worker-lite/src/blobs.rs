@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
+use crate::validate::Input;
 use hg_proto::digest::{Digest, Hasher};
 use hg_proto::limits::{CHUNK_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::v1::Encoding;
@@ -81,6 +82,15 @@ impl<W: Write> Sink<W> {
             ended: false,
             digest,
         })
+    }
+
+    /// Takes `input` as it was announced.
+    ///
+    /// # Errors
+    /// zstd can't be had.
+    pub fn of(file: W, input: &Input) -> io::Result<Self> {
+        let (encoded_size, size) = (input.encoded_size, input.size);
+        Sink::new(file, input.encoding, encoded_size, size, input.digest)
     }
 
     /// Takes the next bytes as they travel.

@@ -188,8 +188,7 @@ impl Layout {
         }
         let free = |at: &Path, entry: &Entry| match entry {
             Entry::Mark => at == path && is_file,
-            Entry::Spare(_) => at != path || !is_file,
-            Entry::Folder => at != path || !is_file,
+            Entry::Spare(_) | Entry::Folder => at != path || !is_file,
             Entry::Link(_) | Entry::File(_) | Entry::Tree(_) | Entry::Device(_) => false,
         };
         let known = |at: &Path| self.entries.get(at).is_none_or(|entry| free(at, entry));

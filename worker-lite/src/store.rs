@@ -216,11 +216,17 @@ impl Store {
 
     /// Gives the old ones up, and lets the young ones be the old ones.
     fn turn(&self, books: &mut Books) -> io::Result<PathBuf> {
+        let gone = self.take_away_old(books)?;
+        fs::rename(&self.young, &self.old)?;
+        make_private(&self.young)?;
+        Ok(gone)
+    }
+
+    /// Where the old ones are now, to be removed.
+    fn take_away_old(&self, books: &mut Books) -> io::Result<PathBuf> {
         books.dropped += 1;
         let gone = self.folder.join(format!("gone-{}", books.dropped));
         fs::rename(&self.old, &gone)?;
-        fs::rename(&self.young, &self.old)?;
-        make_private(&self.young)?;
         Ok(gone)
     }
 
@@ -231,9 +237,7 @@ impl Store {
     pub fn give_room(&self) -> io::Result<()> {
         let gone = {
             let mut books = self.books();
-            books.dropped += 1;
-            let gone = self.folder.join(format!("gone-{}", books.dropped));
-            fs::rename(&self.old, &gone)?;
+            let gone = self.take_away_old(&mut books)?;
             make_private(&self.old)?;
             gone
         };

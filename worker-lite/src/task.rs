@@ -333,14 +333,7 @@ fn prepare(order: &Order, directory: &Path) -> Result<Vec<Option<Sink<File>>>, F
             .write(true)
             .create_new(true)
             .open(directory.join(&input.path))?;
-        Sink::new(
-            file,
-            input.encoding,
-            input.encoded_size,
-            input.size,
-            input.digest,
-        )
-        .map(Some)
+        Sink::of(file, input).map(Some)
     };
     order
         .inputs

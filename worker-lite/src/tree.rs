@@ -425,13 +425,7 @@ impl<'a> Tree<'a> {
         let input = &order.inputs[at];
         let first = self.first.get(&input.digest).copied().unwrap_or(at);
         let file = File::create_new(self.file_of(first, &order.inputs[first]))?;
-        Sink::new(
-            file,
-            input.encoding,
-            input.encoded_size,
-            input.size,
-            input.digest,
-        )
+        Sink::of(file, input)
     }
 
     /// All of the content of input number `at` came, into `file`.
