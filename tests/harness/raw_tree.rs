@@ -20,6 +20,9 @@ use tokio_stream::StreamExt;
 
 use crate::command::{Outcome, run, scrubbed};
 use crate::grid::Grid;
+use crate::programs::programs;
+use crate::running::until;
+use crate::skip;
 
 /// What one task may take.
 const TASK_TIME_MAX: Duration = Duration::from_secs(120);
@@ -43,6 +46,21 @@ pub struct Answer {
     pub needed: usize,
     /// Bytes of them.
     pub sent_bytes: usize,
+}
+
+/// A grid of one worker, with two slots, that takes tasks of the tree form; `None`:
+/// none does here, as is said of `what`.
+pub fn grid(what: &str) -> Option<Grid> {
+    let grid = Grid::start(programs(), 1, 2);
+    let workers = until(&grid.coordinator, "toolchains", || {
+        let list = grid.get("/api/v1/workers").ok()?;
+        list.contains("\"digest\"").then_some(list)
+    });
+    if !workers.contains("\"sandbox\":\"full\"") {
+        skip(what, &grid.workers[0].stderr());
+        return None;
+    }
+    Some(grid)
 }
 
 /// This machine's `driver` for `language`, for tasks of the tree form; `None`: there

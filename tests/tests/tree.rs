@@ -12,9 +12,7 @@ use hg_proto::toolchain::Language;
 use hg_proto::v1::failure::Code;
 use hg_tests::grid::Grid;
 use hg_tests::hostile::resident;
-use hg_tests::programs::programs;
-use hg_tests::raw_tree::{RawClient, TreeTask, toolchain};
-use hg_tests::running::until;
+use hg_tests::raw_tree::{RawClient, TreeTask, grid, toolchain};
 use hg_tests::skip;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -43,20 +41,6 @@ template <typename T> T sum(const std::vector<T> &all) {
 std::string shown(const std::vector<int> &all) { return std::to_string(sum(all)); }
 "#;
 
-/// A grid whose worker takes tasks of the tree form; `None`: none does here.
-fn grid(what: &str) -> Option<Grid> {
-    let grid = Grid::start(programs(), 1, 2);
-    let workers = until(&grid.coordinator, "toolchains", || {
-        let list = grid.get("/api/v1/workers").ok()?;
-        list.contains("\"digest\"").then_some(list)
-    });
-    if !workers.contains("\"sandbox\":\"full\"") {
-        skip(what, &grid.workers[0].stderr());
-        return None;
-    }
-    Some(grid)
-}
-
 /// A project in a folder of its own, at its real path.
 fn project() -> (TempDir, PathBuf) {
     let place = tempfile::tempdir().expect("a folder");
@@ -81,6 +65,43 @@ fn project() -> (TempDir, PathBuf) {
 
 fn driver(name: &str) -> PathBuf {
     Path::new("/usr/bin").join(name)
+}
+
+/// A grid, a client, a project and gcc.
+struct Ready {
+    grid: Grid,
+    client: RawClient,
+    /// Removed at the end.
+    _place: TempDir,
+    folder: PathBuf,
+    driver: PathBuf,
+}
+
+impl Ready {
+    /// `None`: something of it is not to be had here, which `what` needs.
+    fn with_gcc(what: &str) -> Option<Ready> {
+        let grid = grid(what)?;
+        let driver = driver("gcc");
+        if toolchain(&driver, Language::C).is_none() {
+            skip(what, "gcc");
+            return None;
+        }
+        let client = RawClient::new(&grid);
+        let (_place, folder) = project();
+        Some(Ready {
+            grid,
+            client,
+            _place,
+            folder,
+            driver,
+        })
+    }
+
+    /// main.c, compiled where it lies.
+    fn task(&self) -> TreeTask {
+        let cwd = self.folder.join("src");
+        TreeTask::of(&self.driver, Language::C, &cwd, "-g -c main.c", &["main.o"])
+    }
 }
 
 #[test]
@@ -219,17 +240,12 @@ fn assert_held(client: &RawClient, title: &str, task: &TreeTask, secret: &str) {
 
 #[test]
 fn nothing_is_there_but_what_was_sent() {
-    let what = "hostile trees";
-    let Some(grid) = grid(what) else {
+    let Some(ready) = Ready::with_gcc("hostile trees") else {
         return;
     };
-    let client = RawClient::new(&grid);
-    let (_place, folder) = project();
-    let (driver, cwd) = (driver("gcc"), folder.join("src"));
-    if toolchain(&driver, Language::C).is_none() {
-        return skip(what, "gcc");
-    }
-    let make = |arguments: &str| TreeTask::of(&driver, Language::C, &cwd, arguments, &["main.o"]);
+    let Ready { client, driver, .. } = &ready;
+    let (folder, cwd) = (&ready.folder, ready.folder.join("src"));
+    let make = |arguments: &str| TreeTask::of(driver, Language::C, &cwd, arguments, &["main.o"]);
     let good = make("-g -c main.c");
     let at = |name: &str| cwd.join(name).as_os_str().as_encoded_bytes().to_vec();
     let source = at("main.c");
@@ -252,7 +268,7 @@ fn nothing_is_there_but_what_was_sent() {
     ] {
         let mut task = good.clone();
         task.edit(&source, line.replace("FILE", &file).as_bytes());
-        assert_held(&client, line, &task, secret);
+        assert_held(client, line, &task, secret);
     }
     for words in [
         "-include /etc/passwd",
@@ -271,11 +287,11 @@ fn nothing_is_there_but_what_was_sent() {
         let more = words.replace("FILE", &file);
         let more = more.split(' ').map(|word| word.as_bytes().to_vec());
         task.task.arguments.splice(0..0, more);
-        assert_held(&client, words, &task, secret);
+        assert_held(client, words, &task, secret);
     }
     // Files in the place of the worker's own.
     let real = driver.canonicalize().expect("a path");
-    let cc1 = probe::probe(&driver, None).expect("gcc").files;
+    let cc1 = probe::probe(driver, None).expect("gcc").files;
     let cc1 = cc1.iter().find(|path| path.ends_with("cc1")).expect("cc1");
     for path in [
         Path::new("/etc/ld.so.cache"),
@@ -296,7 +312,7 @@ fn nothing_is_there_but_what_was_sent() {
     for output in [source.clone(), cwd.as_os_str().as_encoded_bytes().to_vec()] {
         let mut task = good.clone();
         task.task.outputs = vec![output];
-        assert_held(&client, "an output over an input", &task, secret);
+        assert_held(client, "an output over an input", &task, secret);
     }
     let mut task = good.clone();
     let words = ["-o".into(), beside.as_os_str().as_encoded_bytes().to_vec()];
@@ -308,23 +324,21 @@ fn nothing_is_there_but_what_was_sent() {
     // The worker is well, and its store is what it was.
     let answer = client.submit(&good).expect("a compile");
     assert_eq!(answer.result.exit_code, 0, "{:?}", answer.result);
-    assert_eq!(answer.outputs, good.locally(&driver).1);
+    assert_eq!(answer.outputs, good.locally(driver).1);
 }
 
 #[test]
 fn what_was_kept_outlives_the_worker_and_a_damaged_file_comes_again() {
-    let what = "the store";
-    let Some(mut grid) = grid(what) else {
+    let Some(ready) = Ready::with_gcc("the store") else {
         return;
     };
-    let client = RawClient::new(&grid);
-    let (_place, folder) = project();
-    let driver = driver("gcc");
-    if toolchain(&driver, Language::C).is_none() {
-        return skip(what, "gcc");
-    }
-    let cwd = folder.join("src");
-    let task = TreeTask::of(&driver, Language::C, &cwd, "-g -c main.c", &["main.o"]);
+    let task = ready.task();
+    let Ready {
+        mut grid,
+        client,
+        driver,
+        ..
+    } = ready;
     let (_, expected) = task.locally(&driver);
     let first = client.submit(&task).expect("a compile");
     assert!(first.needed > 10 && first.outputs == expected);
@@ -350,18 +364,11 @@ fn what_was_kept_outlives_the_worker_and_a_damaged_file_comes_again() {
 
 #[test]
 fn a_large_source_costs_the_worker_no_memory() {
-    let what = "a large source";
-    let Some(grid) = grid(what) else {
+    let Some(ready) = Ready::with_gcc("a large source") else {
         return;
     };
-    let client = RawClient::new(&grid);
-    let (_place, folder) = project();
-    let driver = driver("gcc");
-    if toolchain(&driver, Language::C).is_none() {
-        return skip(what, "gcc");
-    }
-    let cwd = folder.join("src");
-    let mut task = TreeTask::of(&driver, Language::C, &cwd, "-g -c main.c", &["main.o"]);
+    let mut task = ready.task();
+    let Ready { grid, client, .. } = &ready;
     client.submit(&task).expect("a compile");
     let rest = resident(&grid.workers[0]);
     // Of blanks, so that the compile is a short one.
@@ -370,7 +377,7 @@ fn a_large_source_costs_the_worker_no_memory() {
         line[line.len() - 1] = b'\n';
     }
     source.extend_from_slice(b"int large;\n");
-    let path = cwd.join("main.c");
+    let path = ready.folder.join("src/main.c");
     task.edit(path.as_os_str().as_encoded_bytes(), &source);
     let answer = client.submit(&task).expect("a compile");
     assert_eq!(answer.result.exit_code, 0, "{:?}", answer.result);

@@ -15,25 +15,11 @@ use hg_tests::event::{self, Event};
 use hg_tests::folder::{Snapshot, compare, snapshot};
 use hg_tests::grid::{Grid, worker};
 use hg_tests::programs::programs;
+use hg_tests::raw_tree::grid;
 use hg_tests::running::until;
-use hg_tests::skip;
 use tempfile::TempDir;
 
 const COMPILERS: [&str; 4] = ["gcc", "g++", "clang", "clang++"];
-
-/// A grid whose worker takes tasks of the tree form; `None`: none does here.
-fn grid(what: &str) -> Option<Grid> {
-    let grid = Grid::start(programs(), 1, 2);
-    let workers = until(&grid.coordinator, "toolchains", || {
-        let list = grid.get("/api/v1/workers").ok()?;
-        list.contains("\"digest\"").then_some(list)
-    });
-    if !workers.contains("\"sandbox\":\"full\"") {
-        skip(what, &grid.workers[0].stderr());
-        return None;
-    }
-    Some(grid)
-}
 
 /// Sources, compiled twice in the same folder: paths are in the objects.
 struct Space {

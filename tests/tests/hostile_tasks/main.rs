@@ -574,15 +574,18 @@ fn in_the_tree_form(ground: &Ground, target: &Target) {
                 assert!(result.unexpected.is_empty(), "{name}: {result:?}");
                 shown.extend(result.stdout);
                 shown.extend(result.stderr);
-                let canary = ground::CANARY.as_bytes();
-                let shows = shown.windows(canary.len()).any(|at| at == canary);
-                assert!(!shows, "{name}: it came out");
+                assert!(!shows_canary(&shown), "{name}: it came out");
                 held += 1;
             }
         }
         assert_eq!(ground.struck(), Vec::<String>::new(), "{name}");
     }
     assert!(refused > 20 && held > 5, "{refused} refused, {held} held");
+}
+
+fn shows_canary(shown: &[u8]) -> bool {
+    let canary = ground::CANARY.as_bytes();
+    shown.windows(canary.len()).any(|at| at == canary)
 }
 
 fn insert(task: &mut v1::Task, row: &Row) {
@@ -620,9 +623,7 @@ fn through_the_grid_every_attack_is_refused_or_held() {
                 assert!(row.in_text, "{name}: it was compiled");
                 shown.extend(result.stdout);
                 shown.extend(result.stderr);
-                let canary = ground::CANARY.as_bytes();
-                let shows = shown.windows(canary.len()).any(|at| at == canary);
-                assert!(!shows, "{name}: it came out");
+                assert!(!shows_canary(&shown), "{name}: it came out");
             }
         }
         assert_eq!(ground.struck(), Vec::<String>::new(), "{name}");
