@@ -118,6 +118,10 @@ impl Door {
             let _ = stream.set_zero_linger();
             return self.drop_it(peer, "shut_out");
         }
+        let Some(wait_ms) = self.hub.greet_after(peer.ip()) else {
+            let _ = stream.set_zero_linger();
+            return self.drop_it(peer, "too_many_handshakes");
+        };
         let Some(room) = self.room().await else {
             return self.drop_it(peer, "too_many_connections");
         };
@@ -125,7 +129,13 @@ impl Door {
         let _ = stream.set_nodelay(true);
         let door = self.clone();
         tokio::spawn(async move {
-            let member = door.silent.enter();
+            let mut member = door.silent.enter();
+            if wait_ms > 0 {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+                    () = member.evicted() => return door.drop_it(peer, "crowded"),
+                }
+            }
             let deadline = Instant::now() + Duration::from_millis(u64::from(HELLO_MS_MAX));
             match &door.tls {
                 Some(tls) => {

@@ -145,6 +145,17 @@ pub const H2_PING_MS: u64 = 10_000;
 /// Milliseconds in which a ping must be answered.
 pub const H2_PONG_MS_MAX: u64 = 10_000;
 
+/// Handshakes a second with one address, and how many at once: what a machine needs
+/// whose build sends hundreds of compiles a second, and a small part of a core of ours.
+pub const ARRIVALS_PER_S_MAX: f64 = 500.0;
+/// See [`ARRIVALS_PER_S_MAX`].
+pub const ARRIVALS_AT_ONCE_MAX: f64 = 1_000.0;
+/// Milliseconds that a connection waits for its handshake at most: less than the
+/// client's patience.
+pub const ARRIVAL_WAIT_MS_MAX: u64 = 500;
+/// Addresses whose handshakes are counted.
+pub const ARRIVAL_ADDRESSES_MAX: usize = 4_096;
+
 /// Connections a second of one address that may break a protocol or end before they
 /// have said who they are, and how many at once: a build that is interrupted leaves
 /// some.

@@ -34,6 +34,11 @@ impl Bucket {
         (self.left + passed_s * self.per_s).min(self.at_once)
     }
 
+    /// Milliseconds until as many may have come as came; 0: no more did than may.
+    pub fn owed_ms(&self, now_ms: u64) -> u64 {
+        (-self.left(now_ms) * 1e3 / self.per_s).max(0.0).ceil() as u64
+    }
+
     /// When some came last, or it was made.
     pub fn looked_ms(&self) -> u64 {
         self.looked_ms
@@ -48,7 +53,9 @@ mod tests {
     fn a_burst_and_then_so_many_a_second() {
         let mut bucket = Bucket::new(3.0, 2.0, 0);
         assert!(bucket.take(3, 0));
+        assert_eq!(bucket.owed_ms(0), 0);
         assert!(!bucket.take(1, 0));
+        assert_eq!((bucket.owed_ms(0), bucket.owed_ms(300)), (500, 200));
         // What came beyond it counts too.
         assert!(!bucket.take(1, 500));
         assert!(bucket.take(1, 1_500));

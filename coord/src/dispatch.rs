@@ -13,6 +13,7 @@ use hg_proto::v1::{self, event, to_worker};
 use hg_proto::{PROTOCOL_VERSION, limits};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::arrivals::Arrivals;
 use crate::bounds::{EVENTS_BEHIND_MAX, TICK_MS};
 use crate::breaker;
 use crate::channel::{Channel, Closed, Fault, Means};
@@ -75,6 +76,7 @@ pub struct Hub {
     alive: Mutex<Option<mpsc::Sender<()>>>,
     saved_ms: AtomicU64,
     nuisances: Mutex<Nuisances>,
+    arrivals: Mutex<Arrivals>,
     started: Instant,
 }
 
@@ -98,6 +100,7 @@ impl Hub {
             alive: Mutex::new(Some(alive)),
             saved_ms: AtomicU64::new(0),
             nuisances: Mutex::default(),
+            arrivals: Mutex::default(),
             started: Instant::now(),
         };
         (Arc::new(hub), ended)
@@ -132,6 +135,13 @@ impl Hub {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         nuisances.is_shut_out(address, self.now_ms())
+    }
+
+    /// Milliseconds after which a new connection of `address` is greeted; `None`: it is
+    /// to be dropped.
+    pub fn greet_after(&self, address: IpAddr) -> Option<u64> {
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals.greet_after(address, self.now_ms())
     }
 
     /// To be held by a task that the end of the process waits for. `None`: it

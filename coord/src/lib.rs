@@ -19,6 +19,7 @@ pub mod auth;
 pub mod bucket;
 pub mod rates;
 pub mod nuisances;
+pub mod arrivals;
 pub mod transfer;
 pub mod h2_frames;
 pub mod config;

@@ -37,7 +37,7 @@ pub struct Nuisances {
 /// By whom an address is known: those of one network of IPv6 are one peer's. `None`:
 /// this machine's own processes, which can do it worse harm, and share one address
 /// with all others here.
-fn known_by(address: IpAddr) -> Option<IpAddr> {
+pub fn known_by(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST) => None,
         IpAddr::V4(address) => Some(IpAddr::V4(address)),

@@ -13,10 +13,10 @@ use std::time::Instant;
 use hg_proto::token::Token;
 use hg_tests::command::{run, scrubbed};
 use hg_tests::grid::Grid;
+use hg_tests::hostile::raise_fds;
 use hg_tests::programs::Programs;
 use hg_tests::workload::ZSTD;
 use hg_tests::{event, skip};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::attackers::{ATTACKS, Attack, Target, stand_in};
 use crate::process::cpu_s;
@@ -40,8 +40,7 @@ pub fn run_attacks(programs: &Programs, rounds: usize, only: Option<&str>) {
     if let Err(why) = ZSTD.unpack(&place) {
         return skip("attack", &why);
     }
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("room for sockets");
+    raise_fds();
     for attack in ATTACKS {
         if only.is_none_or(|only| only == attack.name) {
             // One that was shut out for another attack would be a stranger again.

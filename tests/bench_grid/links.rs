@@ -8,8 +8,8 @@ use hg_proto::digest::Digest;
 use hg_proto::token::Token;
 use hg_proto::v1::{self, SubmitRequest, submit_request, submit_response};
 use hg_tests::grid::Grid;
+use hg_tests::hostile::raise_fds;
 use hg_tests::programs::Programs;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
@@ -43,8 +43,7 @@ const IDLE_BYTES_MAX: u64 = 15 << 20;
 
 /// Prints all of it, with links as they come and with plaintext.
 pub fn run(programs: &Programs) {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("room for sockets");
+    raise_fds();
     println!(
         "\nlinks: {WORKERS} workers, bursts of {TASKS} tasks, {CONNECTIONS} connections of clients"
     );

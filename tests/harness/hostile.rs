@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hg_proto::frame;
 use hg_proto::v1::{self, FromWorker, from_worker};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::command::{Outcome, run_within};
 use crate::daemon::Daemon;
@@ -179,4 +180,14 @@ pub fn framed(body: &[u8]) -> Vec<u8> {
     let mut frame = (body.len() as u32).to_be_bytes().to_vec();
     frame.extend_from_slice(body);
     frame
+}
+
+/// Lets this process open as many files as it may; how many that is.
+///
+/// # Panics
+/// The system does not say.
+pub fn raise_fds() -> usize {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit");
+    usize::try_from(hard).unwrap_or(usize::MAX)
 }

@@ -14,13 +14,13 @@ use hg_tests::daemon::Daemon;
 use hg_tests::grid::Grid;
 use hg_tests::h2;
 use hg_tests::hostile::{
-    assert_bounded, build_under, dropped, encoded, framed, greeting, hello, resident, wait_dropped,
+    assert_bounded, build_under, dropped, encoded, framed, greeting, hello, raise_fds, resident,
+    wait_dropped,
 };
 use hg_tests::impostor::{Chosen, Impostor};
 use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
 use hg_tests::skip;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
 /// Connections that say nothing.
@@ -260,13 +260,6 @@ fn a_worker_that_cheats_costs_an_attempt() {
         );
         grid.workers[0].end(Signal::SIGTERM);
     }
-}
-
-/// Lets this process open many files; how many.
-fn raise_fds() -> usize {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit");
-    usize::try_from(hard).unwrap_or(usize::MAX)
 }
 
 #[test]

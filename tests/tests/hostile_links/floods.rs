@@ -10,7 +10,8 @@ use hg_tests::h2::{
     frame,
 };
 use hg_tests::hostile::{
-    assert_bounded, build_under, dropped, encoded, hello, refused, resident, wait_dropped,
+    assert_bounded, build_under, dropped, encoded, hello, raise_fds, refused, resident,
+    wait_dropped,
 };
 use hg_tests::programs::programs;
 use hg_tests::running::until;
@@ -18,6 +19,8 @@ use hg_tests::tls_peer::{TlsPeer, hung_up};
 
 use super::fingerprint;
 
+/// Connections of an address that comes too fast: so many that it can't be missed.
+const TRIES_MAX: usize = 50_000;
 /// Frames of one flood.
 const FLOOD: usize = 60_000;
 
@@ -131,6 +134,34 @@ fn an_address_that_floods_again_and_again_is_shut_out() {
     wait_dropped(&grid, "shut_out", 1);
     // Nobody else is.
     build_now(&grid, "beside one that is shut out");
+}
+
+/// See above.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_that_comes_too_fast_waits_for_its_turn() {
+    use hg_proto::tls::{ALPN_GRPC, Trust};
+    use hg_tests::hostile::build_now;
+    use hg_tests::tls_peer::socket_from;
+
+    let grid = Grid::start(programs(), 1, 2);
+    let trust = Trust::Pinned(fingerprint(&grid));
+    let open = || socket_from([127, 0, 0, 4].into(), &grid.address());
+    raise_fds();
+    // They stay open, since whoever leaves before a handshake is a nuisance.
+    let mut held = vec![];
+    let reason = "too_many_handshakes";
+    while dropped(&grid, reason) == 0 {
+        assert!(held.len() < TRIES_MAX, "{} connections", held.len());
+        held.extend((0..100).filter_map(|_| open().ok()));
+    }
+    eprintln!("dropped after {} connections", held.len());
+    assert!(held.len() > 1_000, "{}", held.len());
+    build_now(&grid, "beside one that comes too fast");
+    // Its turn comes again.
+    until(&grid.coordinator, "a handshake", || {
+        TlsPeer::over(open().ok()?, &grid.address(), &trust, &[ALPN_GRPC]).ok()
+    });
 }
 
 #[test]

@@ -9,13 +9,12 @@ use hg_proto::v1::from_worker;
 use hg_tests::grid::Grid;
 use hg_tests::h2;
 use hg_tests::hostile::{
-    assert_bounded, build_under, dropped, greeting, hello, resident, wait_dropped,
+    assert_bounded, build_under, dropped, greeting, hello, raise_fds, resident, wait_dropped,
 };
 use hg_tests::programs::programs;
 use hg_tests::running::until;
 use hg_tests::skip;
 use hg_tests::tls_peer::{TlsPeer, hung_up, socket};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::fingerprint;
 
@@ -137,13 +136,6 @@ fn another_time_or_another_language_is_not_spoken() {
     });
     grid.wait_for_workers(2);
     assert_bounded("handshakes", &grid, rest);
-}
-
-/// Lets this process open many files; how many.
-fn raise_fds() -> usize {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit");
-    usize::try_from(hard).unwrap_or(usize::MAX)
 }
 
 /// The first bytes of a good dialler, until the coordinator's first answer.
