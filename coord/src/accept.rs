@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use hg_proto::limits::HELLO_MS_MAX;
 use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -31,6 +33,10 @@ use crate::{link, log};
 
 /// Milliseconds to wait when there are no file descriptors left.
 const EXHAUSTED_MS: u64 = 20;
+/// Connections that are accepted between two looks at other work.
+const BATCH_MAX: usize = 64;
+/// Milliseconds until the next ones are, when some were turned away.
+const BATCH_MS: u64 = 1;
 /// Milliseconds in which a connection that must go has gone.
 const LEAVING_MS_MAX: u64 = 50;
 
@@ -96,32 +102,66 @@ impl Door {
     }
 
     /// Accepts for ever.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+    ///
+    /// # Errors
+    /// The runtime can't wait for the listener.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
+        // The runtime's own accept would hear of each connection first.
+        let listener = listener.into_std()?;
+        // SAFETY: a listener has one descriptor, and keeps it until it is dropped.
+        let listener = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?;
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer).await,
-                Err(error) => {
-                    self.hub.metrics.drop_connection("accept_failed");
-                    log::debug(format_args!("accept: {error}"));
-                    // Most likely no file descriptor: make room, and let those
-                    // who close give theirs back.
-                    self.silent.evict();
-                    tokio::time::sleep(Duration::from_millis(EXHAUSTED_MS)).await;
+            let mut ready = listener.readable().await?;
+            let mut turned_away = false;
+            for _ in 0..BATCH_MAX {
+                match ready.try_io(|listener| listener.get_ref().accept()) {
+                    Ok(Ok((stream, peer))) => turned_away |= !self.admit(stream, peer).await,
+                    Ok(Err(error)) => {
+                        self.hub.metrics.drop_connection("accept_failed");
+                        log::debug(format_args!("accept: {error}"));
+                        // Most likely no file descriptor: make room, and let those
+                        // who close give theirs back.
+                        self.silent.evict();
+                        tokio::time::sleep(Duration::from_millis(EXHAUSTED_MS)).await;
+                    }
+                    Err(_) => break,
                 }
+            }
+            // To wake up for each of them costs as much as to turn it away.
+            match turned_away {
+                true => tokio::time::sleep(Duration::from_millis(BATCH_MS)).await,
+                false => tokio::task::yield_now().await,
             }
         }
     }
 
-    async fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        if self.hub.is_shut_out(peer.ip()) {
+    /// Turns those away who are not to be looked at, before the runtime hears of them;
+    /// false: this one is.
+    async fn admit(self: &Arc<Self>, stream: std::net::TcpStream, peer: SocketAddr) -> bool {
+        let unwelcome = |reason| {
             // Gone at once, instead of waiting for the other end to close too.
-            let _ = stream.set_zero_linger();
-            return self.drop_it(peer, "shut_out");
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            self.drop_it(peer, reason);
+        };
+        if self.hub.is_shut_out(peer.ip()) {
+            unwelcome("shut_out");
+            return false;
         }
         let Some(wait_ms) = self.hub.greet_after(peer.ip()) else {
-            let _ = stream.set_zero_linger();
-            return self.drop_it(peer, "too_many_handshakes");
+            unwelcome("too_many_handshakes");
+            return false;
         };
+        match registered(stream) {
+            Ok(stream) => self.enter(stream, peer, wait_ms).await,
+            Err(error) => {
+                self.hub.metrics.drop_connection("accept_failed");
+                log::debug(format_args!("{peer}: {error}"));
+            }
+        }
+        true
+    }
+
+    async fn enter(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, wait_ms: u64) {
         let Some(room) = self.room().await else {
             return self.drop_it(peer, "too_many_connections");
         };
@@ -284,6 +324,11 @@ impl Door {
         self.hub.metrics.drop_connection(reason);
         log::debug(format_args!("dropped {peer}: {reason}"));
     }
+}
+
+fn registered(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
 
 impl GridStream {

@@ -197,7 +197,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         false => LocalTokens::leave(grid_address, &config.state),
     };
     let door = Door::new(hub.clone(), fds, sender, keeper.clone(), grid_tls);
-    let door = tokio::spawn(door.accept(grid));
+    let mut door = tokio::spawn(door.accept(grid));
     let ticker = tokio::spawn(hub.clone().tick());
     let learner = tokio::spawn(learned::keep(hub.clone(), config.state.clone()));
     let watch = match config.insecure {
@@ -211,6 +211,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         _ = term.recv() => {}
         _ = int.recv() => {}
         result = &mut service => return Err(format!("grpc: {result:?}")),
+        result = &mut door => return Err(format!("the grid port: {result:?}")),
         () = renew(local.as_ref(), &keeper) => {}
     }
     log::info(format_args!("going away"));

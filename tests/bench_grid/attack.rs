@@ -96,13 +96,7 @@ impl Bench<'_> {
         let (mut elsewhere, mut tries) = (0, 0);
         for _ in 0..rounds {
             let peace = self.build();
-            let (attacked, ration) = beside(
-                |over| {
-                    let ration = attack.run(target, over);
-                    (ration.taken(), ration.tries)
-                },
-                || self.build(),
-            );
+            let (attacked, ration) = beside(|over| attack.run(target, over), || self.build());
             // Whoever was let in as a worker goes with its link.
             self.grid.wait_for_workers(WORKERS);
             let (control, ()) = beside(|over| stand_in(ration.0, over), || self.build());

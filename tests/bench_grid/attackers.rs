@@ -1,10 +1,11 @@
-//! Attackers with a thread each: what they say, over and over, until they are told
+//! Attackers: what they say, over and over and in several threads, until they are told
 //! to stop. Each takes at most a share of a core, since it plays another machine.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER, Trust};
@@ -19,6 +20,8 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Share of a core that an attacker takes at most.
 const SHARE_MAX: f64 = 0.5;
+/// Its threads: whoever waits for an answer does not hold up the others.
+const THREADS: usize = 8;
 /// What it rests when it has taken that.
 const REST: Duration = Duration::from_millis(2);
 /// Frames in one write.
@@ -91,7 +94,7 @@ impl<'a> Ration<'a> {
             if self.taken() < self.share {
                 return true;
             }
-            std::thread::sleep(REST);
+            thread::sleep(REST);
         }
         false
     }
@@ -136,17 +139,41 @@ pub const ATTACKS: [Attack; 5] = [
 ];
 
 impl Attack {
-    /// Attacks until it is over.
-    pub fn run<'a>(&self, target: &Target, over: &'a AtomicBool) -> Ration<'a> {
-        let mut ration = Ration::new(over, SHARE_MAX);
+    /// Attacks until it is over. The share of a core that all threads took together,
+    /// and how often they tried.
+    pub fn run(&self, target: &Target, over: &AtomicBool) -> (f64, u64) {
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| scope.spawn(|| self.run_one(target, over)))
+                .collect();
+            let ended = threads.into_iter().map(|thread| {
+                let ration = thread.join().expect("an attacker");
+                (ration.taken, ration.tries)
+            });
+            ended.fold((0.0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+        })
+    }
+
+    fn run_one(&self, target: &Target, over: &AtomicBool) -> Ended {
+        let mut ration = Ration::new(over, SHARE_MAX / THREADS as f64);
         let mut held = Held::new();
         while ration.goes_on() {
             ration.tries += 1;
             // It is dropped again and again: that is what is measured.
             let _ = (self.once)(target, &mut ration, &mut held);
         }
-        ration
+        // By the thread's own clock.
+        Ended {
+            taken: ration.taken(),
+            tries: ration.tries,
+        }
     }
+}
+
+/// What one thread did.
+struct Ended {
+    taken: f64,
+    tries: u64,
 }
 
 /// Takes `share` of a core until it is over, and talks to nobody.
@@ -209,7 +236,7 @@ fn half_open(target: &Target, ration: &mut Ration<'_>, held: &mut Held) -> io::R
             held.push_back(stream);
             ration.tries += 1;
         }
-        while held.len() > HALF_OPEN {
+        while held.len() > HALF_OPEN / THREADS {
             held.pop_front();
         }
     }
