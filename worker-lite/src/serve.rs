@@ -46,6 +46,9 @@ const VITALS_AGE: Duration = Duration::from_millis(250);
 const SHORT_MAX: Duration = Duration::from_secs(5);
 /// How long without work makes a worker idle.
 const TRIM_AFTER: Duration = Duration::from_secs(3);
+/// How long without work until trees are cleared: people edit between two builds, and
+/// some disks are slow to make folders.
+const CLEAR_AFTER: Duration = Duration::from_secs(300);
 
 /// What a worker is to serve with.
 pub struct Serving {
@@ -92,6 +95,7 @@ pub fn serve(serving: Serving) -> io::Result<()> {
         vitals: None,
         meter: Meter::new(serving.nice),
         busy: None,
+        has_trees: None,
         boot: format!("{:08x}", fastrand::u32(..)),
         serving,
     };
@@ -142,6 +146,8 @@ struct Shell {
     meter: Meter,
     /// When the last task ended, until memory was given back after it.
     busy: Option<Instant>,
+    /// The same, until trees are cleared.
+    has_trees: Option<Instant>,
     /// Tells this start's task folders from any other's.
     boot: String,
     serving: Serving,
@@ -242,6 +248,7 @@ impl Shell {
             Notice::JobEnded { id, compiler_gone } => {
                 self.jobs.remove(&id);
                 self.busy = Some(Instant::now());
+                self.has_trees = self.busy;
                 Some(Event::JobEnded { id, compiler_gone })
             }
             Notice::Lacks { id, inputs } => Some(Event::Lacks { id, inputs }),
@@ -267,15 +274,21 @@ impl Shell {
     /// tasks of a build it would be wanted again at once. A heartbeat at the
     /// latest brings us here.
     fn trim_if_idle(&mut self) {
+        if !self.jobs.is_empty() {
+            return;
+        }
         let idle = |at: &mut Instant| at.elapsed() >= TRIM_AFTER;
-        if self.jobs.is_empty() && self.busy.take_if(idle).is_some() {
+        if self.busy.take_if(idle).is_some() {
             machine::trim_memory();
-            self.rest();
+        }
+        let long_idle = |at: &mut Instant| at.elapsed() >= CLEAR_AFTER;
+        if self.has_trees.take_if(long_idle).is_some() {
+            self.clear_trees();
         }
     }
 
     /// Clears what the next task could use again, in a thread: the disk may be slow.
-    fn rest(&self) {
+    fn clear_trees(&self) {
         if let Some(trees) = self.serving.trees.clone() {
             let rest = move || {
                 trees.rest();
