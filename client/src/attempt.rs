@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hg_proto::args::Reason;
 use hg_proto::limits::COMPILE_MS_DEFAULT;
-use hg_proto::v1::{Failure, TaskResult, failure::Code};
+use hg_proto::v1::{Failure, TaskResult, Usage, failure::Code};
 
 /// Connecting, which the kernel at the other end answers.
 pub const CONNECT_MS_MAX: u64 = 500;
@@ -102,6 +102,22 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
             }
         }
     }
+}
+
+/// A compile that took so many times its processor time had to wait for it.
+const STARVED_FACTOR: u64 = 3;
+/// Microseconds of waiting that do not count yet.
+const STARVED_US_MIN: u64 = 200_000;
+
+/// Whether a worker had so little of a processor for a compile that an idle core
+/// here is better: it is throttled, or others use it. One that is slow by itself
+/// says so.
+pub fn was_starved(usage: &Usage) -> bool {
+    let cpu_us = usage.user_us.saturating_add(usage.system_us);
+    let waited_us = usage.wall_us.saturating_sub(cpu_us);
+    cpu_us > 0
+        && waited_us >= STARVED_US_MIN
+        && usage.wall_us >= cpu_us.saturating_mul(STARVED_FACTOR)
 }
 
 /// The reason of a compile that failed on a worker.
@@ -294,5 +310,23 @@ mod tests {
         assert_eq!(after_loss(&failure(Code::NoToolchain)).1, Memo::Toolchain);
         assert_eq!(after_loss(&failure(Code::Queue)).1, Memo::Slow);
         assert_eq!(after_loss(&failure(Code::Refused)).1, Memo::None);
+    }
+
+    #[test]
+    fn a_worker_with_little_time_for_a_compile() {
+        let usage = |wall_ms: u64, user_ms: u64, system_ms: u64| Usage {
+            wall_us: wall_ms * 1_000,
+            user_us: user_ms * 1_000,
+            system_us: system_ms * 1_000,
+            ..Usage::default()
+        };
+        assert!(was_starved(&usage(1_000, 90, 10)));
+        assert!(was_starved(&usage(300, 90, 10)));
+        // Two at once on one core; a short one that waited for the disk; one whose
+        // time nobody measured; one that says nonsense.
+        assert!(!was_starved(&usage(1_000, 490, 10)));
+        assert!(!was_starved(&usage(200, 10, 10)));
+        assert!(!was_starved(&usage(1_000, 0, 0)));
+        assert!(!was_starved(&usage(u64::MAX / 1_000, u64::MAX / 2_000, 0)));
     }
 }

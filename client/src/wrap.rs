@@ -323,8 +323,13 @@ impl Wrap<'_> {
             self.memos.forget(&grid.address);
             self.memos.forget(missing);
         }
-        if grid.was_slow && sent.is_ok() {
-            self.memos.forget(&grid.slow);
+        match &sent {
+            Ok(sent) if sent.starved => {
+                let words = "a worker had little time for a compile";
+                self.memos.note(&grid.slow, words);
+            }
+            Ok(_) if grid.was_slow => self.memos.forget(&grid.slow),
+            _ => {}
         }
         let remember = |lost: &Lost| {
             let (reason, memo) = attempt::after_loss(lost);
@@ -410,6 +415,11 @@ impl Wrap<'_> {
         self.record.queue_ms = returned.queue_ms;
         attempt::accept(&returned.result, load.says, &wanted).map_err(Attempt::Unlike)?;
         let mut sent = Sent {
+            starved: returned
+                .result
+                .usage
+                .as_ref()
+                .is_some_and(attempt::was_starved),
             stderr: returned.result.stderr,
             ..Sent::default()
         };
@@ -536,6 +546,8 @@ struct Load {
 /// What came back, put in place; contents where they are to be kept.
 #[derive(Default)]
 struct Sent {
+    /// The worker had little time for it.
+    starved: bool,
     object: Vec<u8>,
     dependencies: Option<Vec<u8>>,
     stderr: Vec<u8>,
