@@ -324,7 +324,8 @@ impl Wrap<'_> {
             self.memos.forget(missing);
         }
         match &sent {
-            Ok(sent) if sent.starved => {
+            // Where no core is idle there would be no more time for it.
+            Ok(sent) if sent.starved && self.slots().and_then(Slots::spare).is_some() => {
                 let words = "a worker had little time for a compile";
                 self.memos.note(&grid.slow, words);
             }

@@ -7,11 +7,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hg_proto::limits::HELLO_MS_MAX;
 use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER};
+use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
@@ -34,7 +36,7 @@ use crate::{link, log};
 /// Milliseconds to wait when there are no file descriptors left.
 const EXHAUSTED_MS: u64 = 20;
 /// Connections that are accepted between two looks at other work.
-const BATCH_MAX: usize = 64;
+const BATCH_MAX: usize = 256;
 /// Milliseconds until the next ones are, when some were turned away.
 const BATCH_MS: u64 = 1;
 /// Milliseconds in which a connection that must go has gone.
@@ -50,6 +52,25 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Who, as its certificate says.
     pub certified: Option<Holder>,
+    /// It made a request with a good token.
+    pub is_known: Arc<AtomicBool>,
+}
+
+/// Whoever is at the door.
+#[derive(Debug, Clone, Copy)]
+struct Visitor {
+    peer: SocketAddr,
+    /// Its address had to be paced.
+    waited: bool,
+}
+
+/// A connection before its handshake.
+struct Guest {
+    stream: TcpStream,
+    visitor: Visitor,
+    room: OwnedSemaphorePermit,
+    member: Member,
+    deadline: Instant,
 }
 
 enum Wire {
@@ -65,7 +86,23 @@ pub struct GridStream {
     hub: Arc<Hub>,
     watch: Watch,
     is_counted: bool,
+    place: Place,
+}
+
+/// What a connection has among all.
+struct Place {
     _room: OwnedSemaphorePermit,
+    /// Among those that have not shown a good token yet.
+    member: Option<Member>,
+}
+
+impl Place {
+    fn new(room: OwnedSemaphorePermit, member: Member) -> Self {
+        Place {
+            _room: room,
+            member: Some(member),
+        }
+    }
 }
 
 /// Accepts until dropped.
@@ -119,10 +156,11 @@ impl Door {
                     Ok(Err(error)) => {
                         self.hub.metrics.drop_connection("accept_failed");
                         log::debug(format_args!("accept: {error}"));
-                        // Most likely no file descriptor: make room, and let those
-                        // who close give theirs back.
-                        self.silent.evict();
-                        tokio::time::sleep(Duration::from_millis(EXHAUSTED_MS)).await;
+                        if is_exhausted(&error) {
+                            // Make room, and let those who close give theirs back.
+                            self.silent.evict();
+                            tokio::time::sleep(Duration::from_millis(EXHAUSTED_MS)).await;
+                        }
                     }
                     Err(_) => break,
                 }
@@ -138,21 +176,22 @@ impl Door {
     /// Turns those away who are not to be looked at, before the runtime hears of them;
     /// false: this one is.
     async fn admit(self: &Arc<Self>, stream: std::net::TcpStream, peer: SocketAddr) -> bool {
-        let unwelcome = |reason| {
-            // Gone at once, instead of waiting for the other end to close too.
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-            self.drop_it(peer, reason);
+        let wait_ms = match self.hub.greet_after(peer.ip()) {
+            Ok(wait_ms) => wait_ms,
+            Err(reason) => {
+                // Gone at once, instead of waiting for the other end to close too.
+                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                let waited = false;
+                self.drop_it(Visitor { peer, waited }, reason);
+                return false;
+            }
         };
-        if self.hub.is_shut_out(peer.ip()) {
-            unwelcome("shut_out");
-            return false;
-        }
-        let Some(wait_ms) = self.hub.greet_after(peer.ip()) else {
-            unwelcome("too_many_handshakes");
-            return false;
+        let visitor = Visitor {
+            peer,
+            waited: wait_ms > 0,
         };
         match registered(stream) {
-            Ok(stream) => self.enter(stream, peer, wait_ms).await,
+            Ok(stream) => self.enter(stream, visitor, wait_ms).await,
             Err(error) => {
                 self.hub.metrics.drop_connection("accept_failed");
                 log::debug(format_args!("{peer}: {error}"));
@@ -161,9 +200,9 @@ impl Door {
         true
     }
 
-    async fn enter(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, wait_ms: u64) {
+    async fn enter(self: &Arc<Self>, stream: TcpStream, visitor: Visitor, wait_ms: u64) {
         let Some(room) = self.room().await else {
-            return self.drop_it(peer, "too_many_connections");
+            return self.drop_it(visitor, "too_many_connections");
         };
         // Without it only latency suffers.
         let _ = stream.set_nodelay(true);
@@ -173,15 +212,19 @@ impl Door {
             if wait_ms > 0 {
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-                    () = member.evicted() => return door.drop_it(peer, "crowded"),
+                    () = member.evicted() => return door.drop_it(visitor, "crowded"),
                 }
             }
-            let deadline = Instant::now() + Duration::from_millis(u64::from(HELLO_MS_MAX));
+            let guest = Guest {
+                stream,
+                visitor,
+                room,
+                member,
+                deadline: Instant::now() + Duration::from_millis(u64::from(HELLO_MS_MAX)),
+            };
             match &door.tls {
-                Some(tls) => {
-                    door.greet(tls, stream, peer, room, member, deadline).await;
-                }
-                None => door.sort(stream, peer, room, member, deadline).await,
+                Some(tls) => door.greet(tls, guest).await,
+                None => door.sort(guest).await,
             }
         });
     }
@@ -198,15 +241,15 @@ impl Door {
     }
 
     /// Shakes hands and hands the connection on by what it wants to speak.
-    async fn greet(
-        &self,
-        tls: &TlsAcceptor,
-        stream: TcpStream,
-        peer: SocketAddr,
-        room: OwnedSemaphorePermit,
-        mut member: Member,
-        deadline: Instant,
-    ) {
+    async fn greet(&self, tls: &TlsAcceptor, guest: Guest) {
+        let Guest {
+            stream,
+            visitor,
+            room,
+            mut member,
+            deadline,
+        } = guest;
+        let peer = visitor.peer;
         let mut first = [0];
         let handshake = async {
             match stream.peek(&mut first).await {
@@ -227,14 +270,14 @@ impl Door {
         };
         let stream = match shaken {
             Ok(stream) => stream,
-            Err(reason) => return self.drop_it(peer, reason),
+            Err(reason) => return self.drop_it(visitor, reason),
         };
         let (_, session) = stream.get_ref();
         let certified = certified(session.peer_certificates());
         match session.alpn_protocol() {
             Some(ALPN_GRPC) => {
-                drop(member);
-                self.hand_over(Wire::Tls(Box::new(stream)), peer, certified, room)
+                let place = Place::new(room, member);
+                self.hand_over(Wire::Tls(Box::new(stream)), peer, certified, place)
                     .await;
             }
             Some(ALPN_WORKER) => {
@@ -245,30 +288,31 @@ impl Door {
                 };
                 link::serve(stream, &[], caller, self.hub.clone(), member, deadline).await;
             }
-            _ => self.drop_it(peer, "unknown_protocol"),
+            _ => self.drop_it(visitor, "unknown_protocol"),
         }
     }
 
     /// Reads the first bytes and hands the connection on.
-    async fn sort(
-        &self,
-        mut stream: TcpStream,
-        peer: SocketAddr,
-        room: OwnedSemaphorePermit,
-        mut member: Member,
-        deadline: Instant,
-    ) {
+    async fn sort(&self, guest: Guest) {
+        let Guest {
+            mut stream,
+            visitor,
+            room,
+            mut member,
+            deadline,
+        } = guest;
+        let peer = visitor.peer;
         let mut first = [0; PREFACE.len()];
         let mut len = 0;
         while len < PREFACE.len() {
             let read = tokio::select! {
                 read = stream.read(&mut first[len..]) => read,
-                () = tokio::time::sleep_until(deadline) => return self.drop_it(peer, "silent"),
-                () = member.evicted() => return self.drop_it(peer, "crowded"),
+                () = tokio::time::sleep_until(deadline) => return self.drop_it(visitor, "silent"),
+                () = member.evicted() => return self.drop_it(visitor, "crowded"),
             };
             match read {
                 Ok(read) if read > 0 => len += read,
-                _ => return self.drop_it(peer, "closed_before_hello"),
+                _ => return self.drop_it(visitor, "closed_before_hello"),
             }
             // No frame of a worker is so long that its first byte is not zero.
             if first[0] == 0 {
@@ -281,11 +325,11 @@ impl Door {
                 return link::serve(stream, &first[..len], caller, hub, member, deadline).await;
             }
             if !PREFACE.starts_with(&first[..len]) {
-                return self.drop_it(peer, "unknown_protocol");
+                return self.drop_it(visitor, "unknown_protocol");
             }
         }
-        drop(member);
-        self.hand_over(Wire::Plain(PREFACE, stream), peer, None, room)
+        let place = Place::new(room, member);
+        self.hand_over(Wire::Plain(PREFACE, stream), peer, None, place)
             .await;
     }
 
@@ -294,36 +338,47 @@ impl Door {
         wire: Wire,
         address: SocketAddr,
         certified: Option<Holder>,
-        room: OwnedSemaphorePermit,
+        place: Place,
     ) {
         let stream = GridStream {
             wire,
-            peer: Peer { address, certified },
+            peer: Peer {
+                address,
+                certified,
+                is_known: Arc::default(),
+            },
             watch: Watch::new(self.hub.now_ms()),
             hub: self.hub.clone(),
             is_counted: false,
-            _room: room,
+            place,
         };
         // The server is gone only when the process ends.
         let _ = self.grpc.send(Ok(stream)).await;
     }
 
-    fn drop_it(&self, peer: SocketAddr, reason: &str) {
+    fn drop_it(&self, visitor: Visitor, reason: &str) {
+        let peer = visitor.peer;
         // The others are no fault of its own, or known already.
-        if [
-            "tls_failed",
-            "plaintext",
-            "unknown_protocol",
-            "closed_before_hello",
-            "silent",
-        ]
-        .contains(&reason)
-        {
+        let offends = match reason {
+            "plaintext" | "unknown_protocol" | "silent" => true,
+            // Whoever had to wait may have gone for that.
+            "tls_failed" | "closed_before_hello" => !visitor.waited,
+            _ => false,
+        };
+        if offends {
             self.hub.offended(peer.ip());
         }
         self.hub.metrics.drop_connection(reason);
         log::debug(format_args!("dropped {peer}: {reason}"));
     }
+}
+
+/// There are no file descriptors, or no memory.
+fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    exhausted
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
 fn registered(stream: std::net::TcpStream) -> io::Result<TcpStream> {
@@ -340,6 +395,15 @@ impl GridStream {
             self.hub.offended(peer.ip());
             log::debug(format_args!("dropped {peer}: {reason}"));
         }
+    }
+
+    /// Whether it has no token to show, and others want its place.
+    fn must_go(&mut self, context: &mut Context<'_>) -> bool {
+        if self.peer.is_known.load(Ordering::Relaxed) {
+            self.place.member = None;
+        }
+        let member = self.place.member.as_mut();
+        member.is_some_and(|member| member.poll_evicted(context).is_ready())
     }
 
     fn read_some(
@@ -390,6 +454,10 @@ impl AsyncRead for GridStream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let stream = &mut *self;
+        if stream.must_go(context) {
+            stream.hub.metrics.drop_connection("crowded");
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let read = stream.read_some(context, buffer);
         let bytes = &buffer.filled()[before..];
         if let Some(reason) = stream.watch.read(bytes, stream.hub.now_ms()) {

@@ -123,11 +123,21 @@ pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>, gua
                 continue;
             }
         };
+        let wait_ms = match hub.greet_after(peer.ip()) {
+            Ok(wait_ms) => wait_ms,
+            Err(reason) => {
+                // Gone at once, instead of waiting for the other end to close too.
+                let _ = stream.set_zero_linger();
+                hub.metrics.drop_connection(reason);
+                continue;
+            }
+        };
         let mut member = crowd.enter();
         let (hub, inner, guard) = (hub.clone(), inner.clone(), guard.clone());
         tokio::spawn(async move {
             let time = Duration::from_millis(HTTP_MS_MAX);
             let exchange = async {
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                 match guard {
                     // One that is meant for this machine alone answers no page of
                     // elsewhere that was led here by a name.

@@ -145,14 +145,16 @@ pub const H2_PING_MS: u64 = 10_000;
 /// Milliseconds in which a ping must be answered.
 pub const H2_PONG_MS_MAX: u64 = 10_000;
 
-/// Handshakes a second with one address, and how many at once: what a machine needs
-/// whose build sends hundreds of compiles a second, and a small part of a core of ours.
-pub const ARRIVALS_PER_S_MAX: f64 = 500.0;
+/// Handshakes a second with one address, and how many at once. Each is a compile, so
+/// that it is more than one machine's build has use for; with a certificate of our own
+/// it is about a quarter of a fast core.
+pub const ARRIVALS_PER_S_MAX: f64 = 1_000.0;
 /// See [`ARRIVALS_PER_S_MAX`].
-pub const ARRIVALS_AT_ONCE_MAX: f64 = 1_000.0;
+pub const ARRIVALS_AT_ONCE_MAX: f64 = 2_000.0;
 /// Milliseconds that a connection waits for its handshake at most: less than the
-/// client's patience.
-pub const ARRIVAL_WAIT_MS_MAX: u64 = 500;
+/// client's patience, and enough for as many as several of the largest builds have
+/// open at once.
+pub const ARRIVAL_WAIT_MS_MAX: u64 = 1_500;
 /// Addresses whose handshakes are counted.
 pub const ARRIVAL_ADDRESSES_MAX: usize = 4_096;
 

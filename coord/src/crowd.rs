@@ -2,7 +2,10 @@
 //! one more comes, the oldest goes.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
@@ -74,8 +77,13 @@ impl State {
 impl Member {
     /// Returns when this one must go.
     pub async fn evicted(&mut self) {
+        poll_fn(|context| self.poll_evicted(context)).await;
+    }
+
+    /// Whether this one must go.
+    pub fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // The sender is dropped only after it has sent, or with the crowd.
-        let _ = (&mut self.evicted).await;
+        Pin::new(&mut self.evicted).poll(context).map(drop)
     }
 }
 

@@ -128,20 +128,22 @@ impl Hub {
         }
     }
 
-    /// Whether a new connection of `address` is not to be looked at.
-    pub fn is_shut_out(&self, address: IpAddr) -> bool {
-        let nuisances = self
-            .nuisances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        nuisances.is_shut_out(address, self.now_ms())
-    }
-
-    /// Milliseconds after which a new connection of `address` is greeted; `None`: it is
-    /// to be dropped.
-    pub fn greet_after(&self, address: IpAddr) -> Option<u64> {
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        arrivals.greet_after(address, self.now_ms())
+    /// Milliseconds after which a new connection of `address` is greeted.
+    ///
+    /// # Errors
+    /// Why it is to be dropped unseen.
+    pub fn greet_after(&self, address: IpAddr) -> Result<u64, &'static str> {
+        let now_ms = self.now_ms();
+        let nuisances = self.nuisances.lock();
+        let nuisances = nuisances.unwrap_or_else(PoisonError::into_inner);
+        if nuisances.is_shut_out(address, now_ms) {
+            return Err("shut_out");
+        }
+        drop(nuisances);
+        let arrivals = self.arrivals.lock();
+        let mut arrivals = arrivals.unwrap_or_else(PoisonError::into_inner);
+        let wait_ms = arrivals.greet_after(address, now_ms);
+        wait_ms.ok_or("too_many_handshakes")
     }
 
     /// To be held by a task that the end of the process waits for. `None`: it

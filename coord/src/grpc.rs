@@ -2,6 +2,7 @@
 //! may call what. Unaware of how connections are accepted.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -199,6 +200,7 @@ impl Interceptor for Gate {
             doorkeeper::turn_away(&self.hub, peer.address.ip(), "a request", why);
             Status::unauthenticated(why.to_string())
         })?;
+        peer.is_known.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(admitted);
         Ok(request)
     }

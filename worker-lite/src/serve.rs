@@ -19,7 +19,7 @@ use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
 use crate::access::Access;
-use crate::admission::{Bears, Vitals};
+use crate::admission::{Bears, DISK_FLOOR_BYTES, Vitals};
 use crate::control::Control;
 use crate::gate::Gate;
 use crate::link::{self, Inbound, Link, Wire};
@@ -281,8 +281,13 @@ impl Shell {
         if self.busy.take_if(idle).is_some() {
             machine::trim_memory();
         }
-        let long_idle = |at: &mut Instant| at.elapsed() >= CLEAR_AFTER;
-        if self.has_trees.take_if(long_idle).is_some() {
+        let Some(since) = self.has_trees else {
+            return;
+        };
+        let free_bytes = self.vitals().disk_free_bytes;
+        let is_full = free_bytes.is_some_and(|bytes| bytes < DISK_FLOOR_BYTES);
+        if is_full || since.elapsed() >= CLEAR_AFTER {
+            self.has_trees = None;
             self.clear_trees();
         }
     }

@@ -26,7 +26,6 @@ use crate::gate::Gate;
 use crate::machine;
 use crate::root::Layout;
 use crate::sandbox::{self, Confines, Folder, Launch, Sandbox};
-use crate::store::Store;
 use crate::toolchains::Compiler;
 use crate::tree::{Tree, TreeError, Trees};
 use crate::validate::{Input, Order, failure};
@@ -253,7 +252,7 @@ fn gather<'a>(setting: &'a Setting, folder: &Folder) -> Result<Tree<'a>, Failure
     let lacking = lacking.map_err(|error| ours("an input's file", &error))?;
     (setting.lacks)(lacking.len());
     send(setting, Kind::Need(need(setting, lacking.iter().copied())))?;
-    receive_lacking(setting, &mut tree, trees.store(), lacking)?;
+    receive_lacking(setting, &mut tree, trees, lacking)?;
     let complete = tree.complete(order);
     complete.map_err(|error| ours("an input's file", &error))?;
     Ok(tree)
@@ -264,7 +263,7 @@ fn gather<'a>(setting: &'a Setting, folder: &Folder) -> Result<Tree<'a>, Failure
 fn receive_lacking(
     setting: &Setting,
     tree: &mut Tree<'_>,
-    store: &Store,
+    trees: &Trees,
     lacking: Vec<usize>,
 ) -> Result<(), Failure> {
     let order = &setting.order;
@@ -276,7 +275,9 @@ fn receive_lacking(
         let io = |error: io::Error| {
             if error.kind() == io::ErrorKind::StorageFull {
                 // For the next one.
-                let _ = store.give_room();
+                let _ = trees.store().give_room();
+                // They hold on to what the store gave up.
+                trees.rest();
             }
             ours("an input's file", &error)
         };
