@@ -147,8 +147,8 @@ pub const H2_PONG_MS_MAX: u64 = 10_000;
 
 /// Handshakes a second with one address, and how many at once. Each is a compile, so
 /// that it is more than one machine's build has use for; with a certificate of our own
-/// it is about a quarter of a fast core.
-pub const ARRIVALS_PER_S_MAX: f64 = 1_000.0;
+/// it is about a sixth of a fast core.
+pub const ARRIVALS_PER_S_MAX: f64 = 750.0;
 /// See [`ARRIVALS_PER_S_MAX`].
 pub const ARRIVALS_AT_ONCE_MAX: f64 = 2_000.0;
 /// Milliseconds that a connection waits for its handshake at most: less than the

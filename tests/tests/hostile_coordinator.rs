@@ -355,3 +355,40 @@ fn a_new_token_is_kept_only_if_it_is_for_the_same_holder() {
         assert_eq!(joined.offered(what, &renewal), joined.token, "{what}");
     }
 }
+
+/// What it says of a worker's time moves compiles to cores that are idle here, and
+/// nothing else.
+#[test]
+fn a_compile_that_waited_for_a_processor_leaves_the_next_one_here() {
+    for (wall_ms, next) in [(1_000, "local"), (110, "remote")] {
+        let project = Project::of(2);
+        project.in_plaintext();
+        let listener = Listener::start(move |mut ear| {
+            let task = answer(&mut ear)?;
+            let asked = task.outputs.first().cloned().unwrap_or_default();
+            let (good, travels) = announced(b"\x7fELF of a coordinator", &asked);
+            let result = TaskResult {
+                outputs: vec![good],
+                usage: Some(v1::Usage {
+                    wall_us: wall_ms * 1_000,
+                    user_us: 100_000,
+                    ..v1::Usage::default()
+                }),
+                ..TaskResult::default()
+            };
+            finish(&mut ear, "starved", result, &travels)
+        });
+        // The right to compile here what could travel is taken, and a core is idle.
+        let run_folder = project.home().join(".hybridgrid/run");
+        fs::create_dir_all(&run_folder).expect("a folder");
+        let travel = fs::File::create(run_folder.join("travel.0")).expect("a slot");
+        travel.lock().expect("a lock");
+        for source in ["f00.c", "f01.c"] {
+            let mut gcc = project.hgbuild(&listener.address, &["gcc", "-c", source]);
+            let outcome = run_within(gcc.env("HG_LOCAL_SLOTS", "1"), PATIENCE);
+            assert!(outcome.ok(), "{}", outcome.words());
+        }
+        let places: Vec<String> = project.events().into_iter().map(|e| e.place).collect();
+        assert_eq!(places, ["remote", next], "{wall_ms} ms: {}", project.told());
+    }
+}
