@@ -2,7 +2,7 @@
 //! dialling end, and the other one for a coordinator that is none.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -230,6 +230,15 @@ pub struct Ear {
     socket: TcpStream,
     number: usize,
     caught: Arc<Mutex<Caught>>,
+}
+
+impl Drop for Ear {
+    /// To close it with something unread would take back what was said last.
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+        let mut rest = [0; 4096];
+        while matches!(self.socket.read(&mut rest), Ok(1..)) {}
+    }
 }
 
 impl Read for Ear {
