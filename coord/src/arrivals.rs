@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::bounds::{
     ARRIVAL_ADDRESSES_MAX, ARRIVAL_WAIT_MS_MAX, ARRIVALS_AT_ONCE_MAX, ARRIVALS_PER_S_MAX,
 };
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, has_room};
 use crate::nuisances::known_by;
 
 /// See the top of the file.
@@ -26,12 +26,9 @@ impl Arrivals {
         let Some(key) = known_by(address) else {
             return Some(0);
         };
-        if !self.known.contains_key(&key) && self.known.len() >= ARRIVAL_ADDRESSES_MAX {
-            let is_past = |bucket: &Bucket| bucket.left(now_ms) >= ARRIVALS_AT_ONCE_MAX;
-            self.known.retain(|_, bucket| !is_past(bucket));
-            if self.known.len() >= ARRIVAL_ADDRESSES_MAX {
-                return Some(0);
-            }
+        let is_past = |bucket: &Bucket| bucket.left(now_ms) >= ARRIVALS_AT_ONCE_MAX;
+        if !has_room(&mut self.known, &key, ARRIVAL_ADDRESSES_MAX, is_past) {
+            return Some(0);
         }
         let fresh = || Bucket::new(ARRIVALS_AT_ONCE_MAX, ARRIVALS_PER_S_MAX, now_ms);
         let bucket = self.known.entry(key).or_insert_with(fresh);

@@ -1,5 +1,9 @@
-//! A token bucket: so many at once, and so many a second. Pure: the time comes with
-//! each question.
+//! A token bucket: so many at once, and so many a second; and room in a table of them,
+//! one for each peer. Pure: the time comes with each question.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
 
 /// What may still come.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,26 @@ impl Bucket {
     pub fn looked_ms(&self) -> u64 {
         self.looked_ms
     }
+}
+
+/// Whether `key` is in `table` or may come in; at `max` whatever `is_past` goes first.
+pub fn has_room<K, Q, V>(
+    table: &mut HashMap<K, V>,
+    key: &Q,
+    max: usize,
+    is_past: impl Fn(&V) -> bool,
+) -> bool
+where
+    K: Eq + Hash + Borrow<Q>,
+    Q: Eq + Hash + ?Sized,
+{
+    if table.contains_key(key) {
+        return true;
+    }
+    if table.len() >= max {
+        table.retain(|_, value| !is_past(value));
+    }
+    table.len() < max
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::bounds::{
     NUISANCES_MAX, OFFENCES_AT_ONCE_MAX, OFFENCES_PER_S_MAX, SHUT_OUT_MS_MAX, SHUT_OUT_MS_MIN,
 };
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, has_room};
 
 #[derive(Debug, Clone, Copy)]
 struct Record {
@@ -53,11 +53,9 @@ impl Nuisances {
     /// is shut out, if it is from now on.
     pub fn note(&mut self, address: IpAddr, now_ms: u64) -> Option<u64> {
         let key = known_by(address)?;
-        if !self.known.contains_key(&key) && self.known.len() >= NUISANCES_MAX {
-            self.known.retain(|_, record| !record.is_past(now_ms));
-            if self.known.len() >= NUISANCES_MAX {
-                return None;
-            }
+        let is_past = |record: &Record| record.is_past(now_ms);
+        if !has_room(&mut self.known, &key, NUISANCES_MAX, is_past) {
+            return None;
         }
         let borne = Bucket::new(OFFENCES_AT_ONCE_MAX, OFFENCES_PER_S_MAX, now_ms);
         let fresh = Record {

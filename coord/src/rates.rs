@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::bounds::{CLIENT_SUBMITS_MAX, RATE_CLIENTS_MAX, SUBMIT_BURST_MAX, SUBMITS_PER_S_MAX};
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, has_room};
 
 /// Why a task may not come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,11 @@ impl Rates {
     /// # Errors
     /// Why it may not.
     pub fn enter(&mut self, client: &str, now_ms: u64) -> Result<(), TooMany> {
+        let is_idle = |account: &Account| account.is_idle(now_ms);
+        if !has_room(&mut self.accounts, client, RATE_CLIENTS_MAX, is_idle) {
+            return Err(TooMany::Open);
+        }
         if !self.accounts.contains_key(client) {
-            self.make_room(now_ms)?;
             let full = Account {
                 tasks: Bucket::new(SUBMIT_BURST_MAX, SUBMITS_PER_S_MAX, now_ms),
                 open: 0,
@@ -68,16 +71,6 @@ impl Rates {
     pub fn leave(&mut self, client: &str) {
         if let Some(account) = self.accounts.get_mut(client) {
             account.open = account.open.saturating_sub(1);
-        }
-    }
-
-    fn make_room(&mut self, now_ms: u64) -> Result<(), TooMany> {
-        if self.accounts.len() >= RATE_CLIENTS_MAX {
-            self.accounts.retain(|_, account| !account.is_idle(now_ms));
-        }
-        match self.accounts.len() < RATE_CLIENTS_MAX {
-            true => Ok(()),
-            false => Err(TooMany::Open),
         }
     }
 }
