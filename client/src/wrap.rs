@@ -118,6 +118,11 @@ impl Wrap<'_> {
         slots.as_ref()
     }
 
+    /// Waits for a slot of this machine.
+    fn wait(&self) -> Option<Slot> {
+        self.slots().and_then(Slots::wait)
+    }
+
     /// What is to be done.
     fn plan(&mut self, found: &Found) -> Result<Plan, Stay> {
         if self.config.disabled {
@@ -133,7 +138,7 @@ impl Wrap<'_> {
 
     /// Ends this process if the cache has the answer; else says who keeps it.
     fn cached(&self, found: &Found, plan: &Plan) -> Option<Box<Keeper>> {
-        let wait = || self.slots().and_then(Slots::wait);
+        let wait = || self.wait();
         match cached::ask(self.config, found, plan, wait) {
             Asked::No => None,
             Asked::Unknown(keeper) => Some(keeper),
@@ -212,7 +217,7 @@ impl Wrap<'_> {
         if let Known::Bad(_) = known {
             return Err(NotInPlace::Unfit(None));
         }
-        let wait = || self.slots().and_then(Slots::wait);
+        let wait = || self.wait();
         let folders = &plan.folders(found, self.config, wait).map_err(unfit)?;
         let access = self.access()?;
         let tree = std::thread::scope(|scope| {
@@ -352,7 +357,7 @@ impl Wrap<'_> {
     /// Preprocesses and dials at the same time.
     fn gather(&self, grid: &mut Grid, found: &Found, plan: &Plan) -> Result<Gathered, Stay> {
         let access = self.access()?;
-        let slot = self.slots().and_then(Slots::wait);
+        let slot = self.wait();
         let mut preprocessing =
             Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Travelling)?;
         grid.dial(access);
@@ -451,7 +456,7 @@ impl Wrap<'_> {
         // Nobody may be reading; the compiler would not care either.
         let _ = std::io::stderr().write_all(&result.stderr);
         if let Some(keeper) = keeper {
-            let wait = || self.slots().and_then(Slots::wait);
+            let wait = || self.wait();
             keeper.keep(found, plan, result, wait);
         }
         self.tell(Place::Remote, &reason("remote", ""), 0);
@@ -470,7 +475,7 @@ impl Wrap<'_> {
             Stay::Idle(reason, slot) => (reason, Some(slot)),
             Stay::Here(reason) | Stay::GridFailed(reason) => {
                 let slot = match takes_a_slot(found, self.config) {
-                    true => self.slots().and_then(Slots::wait),
+                    true => self.wait(),
                     false => None,
                 };
                 (reason, slot)
