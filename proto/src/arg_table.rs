@@ -165,11 +165,11 @@ pub enum Value {
 const GCC: u8 = 1;
 const CLANG: u8 = 2;
 
-/// One option.
+/// One option. `T` is how its texts are held.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub struct Row<T = &'static str> {
     /// As typed, up to where the value begins.
-    pub spelling: &'static str,
+    pub spelling: T,
     /// How it takes its value.
     pub shape: Shape,
     families: u8,
@@ -188,7 +188,50 @@ pub struct Row {
     /// Which values are known.
     pub value: Value,
     /// A value for the tests; empty where there is none to give.
-    pub sample: &'static str,
+    pub sample: T,
+}
+
+/// A part of `TEXT`.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    at: u16,
+    len: u8,
+}
+
+impl Span {
+    fn text(self) -> &'static str {
+        let at = usize::from(self.at);
+        &TEXT[at..at + usize::from(self.len)]
+    }
+
+    fn bytes(self) -> &'static [u8] {
+        self.text().as_bytes()
+    }
+}
+
+impl<T> Row<T> {
+    /// Does `family` have it?
+    pub fn has(&self, family: Family) -> bool {
+        self.families & bit(family) != 0
+    }
+}
+
+impl Row<Span> {
+    fn unpacked(&self) -> Row {
+        Row {
+            spelling: self.spelling.text(),
+            shape: self.shape,
+            families: self.families,
+            role: self.role,
+            travel: self.travel,
+            tree: self.tree,
+            cache: self.cache,
+            key: self.key,
+            file: self.file,
+            value: self.value,
+            sample: self.sample.text(),
+        }
+    }
 }
 
 impl Row {
@@ -287,9 +330,30 @@ impl Row {
         self
     }
 
-    /// Does `family` have it?
-    pub fn has(&self, family: Family) -> bool {
-        self.families & bit(family) != 0
+    // With its texts as parts of `TEXT`, where they begin at `at`.
+    const fn packed(&self, at: usize) -> Row<Span> {
+        let sample = at + self.spelling.len();
+        assert!(sample + self.sample.len() <= u16::MAX as usize);
+        assert!(self.spelling.len() <= u8::MAX as usize && self.sample.len() <= u8::MAX as usize);
+        Row {
+            spelling: Span {
+                at: at as u16,
+                len: self.spelling.len() as u8,
+            },
+            shape: self.shape,
+            families: self.families,
+            role: self.role,
+            travel: self.travel,
+            tree: self.tree,
+            cache: self.cache,
+            key: self.key,
+            file: self.file,
+            value: self.value,
+            sample: Span {
+                at: sample as u16,
+                len: self.sample.len() as u8,
+            },
+        }
     }
 
     /// The words of an example.
@@ -376,9 +440,57 @@ const COUNT: usize = {
     count
 };
 
-/// Every row, sorted by spelling while this is compiled.
 #[allow(long_running_const_eval)]
-static ROWS: [Row; COUNT] = sorted(joined_tables());
+const SORTED: [Row; COUNT] = sorted(joined_tables());
+
+/// Every row, sorted by spelling while this is compiled. Without pointers: each of
+/// thousands would have to be set, in memory of its own, whenever a program starts.
+static ROWS: [Row<Span>; COUNT] = {
+    let mut rows = [SORTED[0].packed(0); COUNT];
+    let (mut row, mut at) = (0, 0);
+    while row < COUNT {
+        rows[row] = SORTED[row].packed(at);
+        at += SORTED[row].spelling.len() + SORTED[row].sample.len();
+        row += 1;
+    }
+    rows
+};
+
+/// The texts of all rows, one behind the other.
+static TEXT: &str = match str::from_utf8(&BYTES) {
+    Ok(text) => text,
+    Err(_) => panic!("a row is no UTF-8"),
+};
+
+const BYTES: [u8; LEN] = {
+    let mut bytes = [0; LEN];
+    let (mut row, mut at) = (0, 0);
+    while row < COUNT {
+        at = put(&mut bytes, at, SORTED[row].spelling.as_bytes());
+        at = put(&mut bytes, at, SORTED[row].sample.as_bytes());
+        row += 1;
+    }
+    bytes
+};
+
+const LEN: usize = {
+    let (mut row, mut len) = (0, 0);
+    while row < COUNT {
+        len += SORTED[row].spelling.len() + SORTED[row].sample.len();
+        row += 1;
+    }
+    len
+};
+
+// Copies `text` to `at` and says where it ends.
+const fn put(bytes: &mut [u8; LEN], at: usize, text: &[u8]) -> usize {
+    let mut byte = 0;
+    while byte < text.len() {
+        bytes[at + byte] = text[byte];
+        byte += 1;
+    }
+    at + text.len()
+}
 
 const fn joined_tables() -> [Row; COUNT] {
     let mut rows = [flag(""); COUNT];
@@ -434,13 +546,13 @@ const fn before(a: &Row, b: &Row) -> bool {
 }
 
 /// Every row, sorted by spelling.
-pub fn rows() -> &'static [Row] {
-    &ROWS
+pub fn rows() -> impl Iterator<Item = Row> {
+    ROWS.iter().map(Row::unpacked)
 }
 
 /// The row that `word` belongs to, and where its value begins in `word`: the
 /// longest spelling that fits. `None`: nothing is known of it.
-pub fn find(family: Family, word: &[u8]) -> Option<(&'static Row, usize)> {
+pub fn find(family: Family, word: &[u8]) -> Option<(Row, usize)> {
     let direct = longest(family, word, false).map(|row| (row, row.spelling.len()));
     let negated = || {
         let (letter, rest) = word.split_first_chunk::<2>()?;
@@ -462,31 +574,32 @@ pub fn find(family: Family, word: &[u8]) -> Option<(&'static Row, usize)> {
 }
 
 /// The row for a `Separate` option with one known value.
-pub fn find_pair(family: Family, option: &[u8], value: &[u8]) -> Option<&'static Row> {
+pub fn find_pair(family: Family, option: &[u8], value: &[u8]) -> Option<Row> {
     let spelling = [option, b" ", value].concat();
-    let start = ROWS.partition_point(|row| row.spelling.as_bytes() < spelling.as_slice());
+    let start = ROWS.partition_point(|row| row.spelling.bytes() < spelling.as_slice());
     ROWS[start..]
         .iter()
-        .take_while(|row| row.spelling.as_bytes() == spelling)
+        .take_while(|row| row.spelling.bytes() == spelling)
         .find(|row| row.has(family) && row.shape == Shape::Pair)
+        .map(Row::unpacked)
 }
 
 // Where the greatest spelling that is not beyond `key` is no prefix of it, no
 // prefix longer than what the two have in common can be in the table.
-fn longest(family: Family, word: &[u8], negated: bool) -> Option<&'static Row> {
+fn longest(family: Family, word: &[u8], negated: bool) -> Option<Row> {
     let mut key = word;
     loop {
-        let end = ROWS.partition_point(|row| row.spelling.as_bytes() <= key);
-        let nearest = ROWS[..end].last()?.spelling.as_bytes();
+        let end = ROWS.partition_point(|row| row.spelling.bytes() <= key);
+        let nearest = ROWS[..end].last()?.spelling.bytes();
         let common = nearest.iter().zip(key).take_while(|(a, b)| a == b).count();
         if common == nearest.len() {
             let fits = ROWS[..end]
                 .iter()
                 .rev()
-                .take_while(|row| row.spelling.as_bytes() == nearest)
+                .take_while(|row| row.spelling.bytes() == nearest)
                 .find(|row| row.has(family) && accepts(row.shape, word, common, negated));
             if fits.is_some() || common == 0 {
-                return fits;
+                return fits.map(Row::unpacked);
             }
             key = &key[..common - 1];
         } else {
@@ -515,7 +628,7 @@ mod tests {
     #[test]
     fn each_row_is_found_by_its_example() {
         for family in FAMILIES {
-            for row in rows().iter().filter(|row| row.has(family)) {
+            for row in rows().filter(|row| row.has(family)) {
                 let example = row.example();
                 let word = example[0].as_bytes();
                 let found = if row.shape == Shape::Pair {
@@ -537,8 +650,8 @@ mod tests {
     #[test]
     fn each_toggle_has_its_other_form() {
         for family in FAMILIES {
-            let toggles = |row: &&Row| matches!(row.shape, Shape::Toggle | Shape::JoinedToggle);
-            for row in rows().iter().filter(|row| row.has(family)).filter(toggles) {
+            let toggles = |row: &Row| matches!(row.shape, Shape::Toggle | Shape::JoinedToggle);
+            for row in rows().filter(|row| row.has(family)).filter(toggles) {
                 let word = row.example().remove(0);
                 let other = format!("{}no-{}", &word[..2], &word[2..]);
                 let (found, at) = find(family, other.as_bytes()).expect(&other);
@@ -554,7 +667,7 @@ mod tests {
     #[test]
     fn no_option_has_two_rows_in_a_family() {
         for family in FAMILIES {
-            let own: Vec<&Row> = rows().iter().filter(|row| row.has(family)).collect();
+            let own: Vec<Row> = rows().filter(|row| row.has(family)).collect();
             for two in own.windows(2) {
                 assert!(two[0].spelling < two[1].spelling, "{}", two[1].spelling);
             }
@@ -581,7 +694,7 @@ mod tests {
         ]
         .concat();
         let others = ["-finstrument-functions-exclude-file-list="];
-        for row in rows().iter().filter(|row| row.travel == Permit::Yes) {
+        for row in rows().filter(|row| row.travel == Permit::Yes) {
             if !matches!(row.role, Role::Compile | Role::Debug | Role::Driver) {
                 continue;
             }
@@ -596,7 +709,7 @@ mod tests {
     // `-Wa,--good,-a=FILE` would write a file.
     #[test]
     fn what_travels_to_another_program_is_exact() {
-        for row in rows().iter().filter(|row| row.travel == Permit::Yes) {
+        for row in rows().filter(|row| row.travel == Permit::Yes) {
             let passed_on = row.spelling.starts_with("-Wa,") || row.spelling.starts_with("-X");
             let exact = matches!(row.shape, Shape::Flag | Shape::Pair);
             assert!(

@@ -137,7 +137,7 @@ pub fn parse(dialect: Dialect, args: &[Vec<u8>]) -> Result<Compile, Reason> {
 
 // An option and its words, or a source (`row` is `None`).
 struct Item<'a> {
-    row: Option<&'static Row>,
+    row: Option<Row>,
     words: &'a [Vec<u8>],
     value_at: usize,
 }
@@ -236,8 +236,8 @@ impl Parser {
             Role::Stage => self.stage(&item)?,
             Role::Output => self.output(&item)?,
             Role::Language => self.language(&item)?,
-            Role::Dependency => self.dependency(dialect, row, &item)?,
-            Role::Debug => self.debug = debug_after(row).then(|| item.reason("debug-info")),
+            Role::Dependency => self.dependency(dialect, &row, &item)?,
+            Role::Debug => self.debug = debug_after(&row).then(|| item.reason("debug-info")),
             _ => {}
         }
         self.push(item, row.role, row.file, row.spelling);
@@ -721,7 +721,7 @@ pub fn check_travelled(
             return Err(item.reason("does-not-travel"));
         }
         if row.role == Role::Debug {
-            debug = if debug_after(row) {
+            debug = if debug_after(&row) {
                 Err(item.reason("debug-info"))
             } else {
                 Ok(())
@@ -1197,7 +1197,7 @@ mod tests {
     /// Whatever is thrown at it: no panic, and the two ends agree.
     #[test]
     fn a_worker_takes_all_that_travels() {
-        let rows = crate::arg_table::rows();
+        let rows: Vec<_> = crate::arg_table::rows().collect();
         let mut seed = 7_u64;
         let mut below = |bound: usize| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -459,8 +459,8 @@ const ALONE: &[&str] = &[
 fn batches(compiler: Compiler) -> Vec<Batch> {
     let mut like: [Batch; 3] = Default::default();
     let mut found = Vec::new();
-    for row in rows().iter().filter(|row| travels(compiler, row)) {
-        for (at, option) in examples(row).into_iter().enumerate() {
+    for row in rows().filter(|row| travels(compiler, row)) {
+        for (at, option) in examples(&row).into_iter().enumerate() {
             match row.role {
                 Role::Preprocess => found.push(vec![option]),
                 // What the processor can do, and what the compiler makes of it.

@@ -79,7 +79,10 @@ fn memory_pressure_centi() -> Option<u32> {
     let text = fs::read_to_string("/proc/pressure/memory").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("some "))?;
     let share = line.split(' ').find_map(|w| w.strip_prefix("avg10="))?;
-    Some((share.parse::<f32>().ok()?.clamp(0.0, 100.0) * 100.0) as u32)
+    // Always two digits after the point.
+    let (whole, hundredths) = share.split_once('.')?;
+    let centi = whole.parse::<u32>().ok()?.saturating_mul(100) + hundredths.parse::<u32>().ok()?;
+    Some(centi.min(10_000))
 }
 
 /// Where a Raspberry Pi's firmware says how it is, in hexadecimal; the lowest four
