@@ -58,6 +58,8 @@ pub enum Lost {
     Failed(Failure),
     /// An output did not arrive as announced.
     Corrupt(String),
+    /// An input is not what it was when the task was made.
+    Changed(String),
     /// A local slot came free while the task was still waiting.
     Overtaken,
     /// A local slot came free, and the worker was slow or took too long.
@@ -88,6 +90,7 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
         Lost::Refused(why) => (reason("grid-refused", why), Memo::Coordinator),
         Lost::Broken(why) => (reason("grid-broken", why), Memo::Coordinator),
         Lost::Corrupt(why) => (reason("result-corrupt", why), Memo::None),
+        Lost::Changed(why) => (reason("input-changed", why), Memo::None),
         Lost::Overtaken => (reason("local-slot", "free before a worker was"), Memo::None),
         Lost::Outrun => (reason("slow-worker", "a core here was idle"), Memo::Slow),
         Lost::Failed(failure) => {

@@ -19,6 +19,7 @@ use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
 use crate::day_log::Event;
 use crate::facts;
+use crate::headers;
 use crate::inputs::{descriptor_path, scratch};
 use crate::key::Key;
 use crate::listed;
@@ -38,6 +39,7 @@ pub struct Keeper {
     toolchain: Identity,
     /// Where the compiler's folders for headers are remembered.
     memo: Option<PathBuf>,
+    headers: Option<PathBuf>,
     settings: CacheSettings,
     base: Option<Vec<u8>>,
     began_ns: i64,
@@ -79,6 +81,7 @@ pub fn ask(config: &Config, found: &Found, plan: &Plan, wait: impl Fn() -> Optio
         lookup: Lookup::new(cache, key),
         toolchain,
         memo: search::memos(config),
+        headers: headers::file(config),
         settings: settings.clone(),
         base: base(settings),
         began_ns: 0,
@@ -352,6 +355,7 @@ impl Keeper {
             responses: &plan.responses,
             began_ns: self.began_ns,
             watch: &self.watch,
+            headers: self.headers.as_deref(),
             text: text.as_ref(),
         };
         let basis = lookup::basis(found, &self.toolchain);

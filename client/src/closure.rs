@@ -2,18 +2,22 @@
 //! in vain: found by following the include directives of the source after the
 //! compile. Refuses when anything changed since the compile began.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::path::Path;
 
 use bytes::Bytes;
+use foldhash::{HashMap, HashSet};
 use hg_proto::args::Reason;
+use hg_proto::digest::Digest;
 use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
 use crate::hazards;
+use crate::headers::{Ask, Headers, Known};
 use crate::manifest::{FileFact, FolderFact, join, state_of};
 use crate::os;
-use crate::scan::{self, Header};
+use crate::scan::{self, Header, Scan};
 use crate::watch::Watch;
 
 /// Files of one compile.
@@ -81,6 +85,8 @@ pub struct Question<'a> {
     pub began_ns: i64,
     /// Folders that were watched since.
     pub watch: &'a Watch,
+    /// The file in which the system's headers are remembered.
+    pub headers: Option<&'a Path>,
 }
 
 /// The facts under which a compile's result holds.
@@ -92,15 +98,47 @@ pub struct Closure {
     pub folders: Vec<FolderFact>,
 }
 
-/// A file as it was read.
+/// A file that could have been read.
 #[derive(Debug)]
-pub struct Text {
+pub struct Part {
     /// As the compiler would spell it.
     pub path: Vec<u8>,
-    /// What it holds.
-    pub text: Vec<u8>,
-    /// Taken after reading.
-    pub stat: Stat,
+    /// What it holds; `None`: nothing was to be learnt from reading it, since it is
+    /// `known`.
+    pub text: Option<Vec<u8>>,
+    /// What it says. The stat is of the time of reading.
+    pub known: Known,
+    /// More was learnt of it than is remembered.
+    learnt: bool,
+}
+
+impl Part {
+    /// What it says about the macro `word`.
+    fn ask(&mut self, ask: Ask, word: &[u8]) -> Result<Option<Vec<Header>>, Reason> {
+        if let Some(known) = self.known.answer(ask, word) {
+            return Ok(known);
+        }
+        let text = match self.text.take() {
+            Some(text) => text,
+            None => self.read()?,
+        };
+        let said = ask.of(&text, word);
+        self.text = Some(text);
+        if hazards::is_system(&self.path) {
+            self.known.learn(ask, word, &said);
+            self.learnt = true;
+        }
+        Ok(said)
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Reason> {
+        let changed = || reason("input-changed", &self.path);
+        let (text, content) = facts::read(&self.path).map_err(|_| changed())?;
+        match Some(content) == self.known.content() {
+            true => Ok(text),
+            false => Err(changed()),
+        }
+    }
 }
 
 fn reason(code: &'static str, detail: &[u8]) -> Reason {
@@ -112,16 +150,18 @@ fn reason(code: &'static str, detail: &[u8]) -> Reason {
 /// # Errors
 /// Why the result can't be kept.
 pub fn gather(question: &Question<'_>) -> Result<Closure, Reason> {
-    gather_with_texts(question).map(|(closure, _)| closure)
+    gather_parts(question).map(|(closure, _)| closure)
 }
 
 /// Follows the source, and says what was read, each file once.
 ///
 /// # Errors
 /// Why the result can't be kept.
-pub fn gather_with_texts(question: &Question<'_>) -> Result<(Closure, Vec<Text>), Reason> {
+pub fn gather_parts(question: &Question<'_>) -> Result<(Closure, Vec<Part>), Reason> {
     let mut walk = Walk::new(question)?;
-    walk.follow()?;
+    let followed = walk.follow();
+    walk.remember();
+    followed?;
     walk.finish()
 }
 
@@ -152,8 +192,9 @@ struct Walk<'a> {
     /// There, by a name that was looked for, but not read; and their bytes.
     unread: Vec<(Vec<u8>, u64)>,
     askers: Vec<Vec<u8>>,
-    /// All texts, for a second look.
-    read: Vec<(Vec<u8>, Vec<u8>)>,
+    /// All files that were followed, for a second look.
+    read: Vec<Part>,
+    headers: Headers,
     texts: hazards::Texts,
     devices: Devices,
 }
@@ -161,7 +202,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(question: &'a Question<'a>) -> Result<Self, Reason> {
         let mut looks = Looks::default();
-        let mut listed = HashMap::new();
+        let mut listed = HashMap::default();
         for path in &question.listed.paths {
             match looks.at(path) {
                 Seen::File(stat) => listed.insert((stat.device, stat.inode), &path[..]),
@@ -173,13 +214,13 @@ impl<'a> Walk<'a> {
             looks,
             listed,
             queue: VecDeque::from([question.source.to_vec()]),
-            visited: HashSet::new(),
+            visited: HashSet::default(),
             files: BTreeMap::new(),
             order: Vec::new(),
-            reached: HashSet::new(),
+            reached: HashSet::default(),
             names: BTreeMap::new(),
             names_count: 0,
-            linked: HashSet::new(),
+            linked: HashSet::default(),
             bytes: 0,
             computed: false,
             named: Vec::new(),
@@ -189,6 +230,7 @@ impl<'a> Walk<'a> {
             unread: Vec::new(),
             askers: Vec::new(),
             read: Vec::new(),
+            headers: Headers::open(question.headers),
             texts: hazards::Texts::new(question.plain_assembler),
             devices: Devices::default(),
         })
@@ -237,9 +279,10 @@ impl<'a> Walk<'a> {
             let known = self.read.len();
             let mut headers = Vec::new();
             for (path, name) in &self.named {
-                let lost = || reason("computed-include", path);
-                for text in macros.iter().chain(self.read.iter().map(|(_, text)| text)) {
-                    let named = scan::headers_named(text, name).ok_or_else(lost)?;
+                let macros = macros.iter().map(|text| Ok(Ask::Named.of(text, name)));
+                let read = self.read.iter_mut().map(|part| part.ask(Ask::Named, name));
+                for named in macros.chain(read) {
+                    let named = named?.ok_or_else(|| reason("computed-include", path))?;
                     headers.extend(named.into_iter().map(|header| (path.clone(), header)));
                 }
             }
@@ -258,19 +301,11 @@ impl<'a> Walk<'a> {
     /// Macros that ask for a header, wherever they are used.
     fn follow_askers(&mut self) -> Result<(), Reason> {
         let askers = std::mem::take(&mut self.askers);
-        let texts = std::mem::take(&mut self.read);
-        for asker in &askers {
-            for (path, text) in &texts {
-                let Some(asks) = scan::asked_of(text, asker) else {
-                    self.opaque = Some(path.clone());
-                    continue;
-                };
-                for Header { name, quoted } in asks {
-                    self.header(parent(path), &name, quoted, false)?;
-                }
-            }
-        }
-        self.read = texts;
+        let mut parts = std::mem::take(&mut self.read);
+        let asked = self.ask_all(&askers, &mut parts);
+        // With what was learnt up to an error.
+        self.read = parts;
+        asked?;
         // One that was not read so far could use those macros too.
         while let Some(path) = self.queue.pop_front() {
             let known = self.visited.len();
@@ -280,6 +315,55 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
+    }
+
+    fn ask_all(&mut self, askers: &[Vec<u8>], parts: &mut [Part]) -> Result<(), Reason> {
+        for asker in askers {
+            for part in &mut *parts {
+                let Some(asks) = part.ask(Ask::Asked, asker)? else {
+                    self.opaque = Some(part.path.clone());
+                    continue;
+                };
+                for Header { name, quoted } in asks {
+                    self.header(parent(&part.path), &name, quoted, false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what was learnt of the system's headers.
+    fn remember(&mut self) {
+        let now_ns = facts::now_ns();
+        for part in self.read.iter().filter(|part| part.learnt) {
+            let known = &part.known;
+            if self.devices.kept(&part.path, known.stat, now_ns) == known.stat {
+                self.headers.add(known);
+            }
+        }
+        self.headers.save();
+    }
+
+    /// What the file at `path` says. `stat`: it is there. A header of the system is
+    /// remembered where nothing is wrong with it.
+    fn part(&mut self, path: Vec<u8>, stat: Stat) -> Result<Part, Reason> {
+        let system = hazards::is_system(&path);
+        if system && let Some(known) = self.headers.of(stat) {
+            return Ok(Part {
+                path,
+                text: None,
+                known,
+                learnt: false,
+            });
+        }
+        let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
+        Ok(Part {
+            path,
+            known: Known::new(content, Scan::default(), false),
+            text: Some(text),
+            // Something may be wrong with it that is none today.
+            learnt: system && !self.question.plain_assembler,
+        })
     }
 
     /// Refuses what may only be read where we can't follow.
@@ -304,51 +388,61 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         self.reached.insert((stat.device, stat.inode));
-        let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
-        self.check_age(&path, content.stat)?;
-        self.bytes += text.len() as u64;
-        if self.question.shortened && has_shorter_path(&path) {
-            return Err(reason("linked-header", &path));
+        let folder = folder.to_vec();
+        let mut part = self.part(path, stat)?;
+        let changed = || reason("input-changed", &part.path);
+        let content = part.known.content().ok_or_else(changed)?;
+        self.check_age(&part.path, content.stat)?;
+        self.bytes += content.stat.size;
+        if self.question.shortened && has_shorter_path(&part.path) {
+            return Err(reason("linked-header", &part.path));
         }
         if self.files.len() >= FILES_MAX || self.bytes > BYTES_MAX {
-            return Err(reason("too-many-inputs", &path));
+            return Err(reason("too-many-inputs", &part.path));
         }
-        if self.files.insert(path.clone(), content).is_none() {
-            self.order.push(path.clone());
+        if self.files.insert(part.path.clone(), content).is_none() {
+            self.order.push(part.path.clone());
         }
         if visited {
             // The same file by another path: that path may come to lead elsewhere.
             return Ok(());
         }
-        if let Some(hazard) = self.texts.add(&path, &text) {
-            return Err(hazard);
+        if let Some(text) = &part.text {
+            if let Some(hazard) = self.texts.add(&part.path, text) {
+                return Err(hazard);
+            }
+            part.known.scan = scan::scan(text);
+            part.known.once = once(text);
+            if part.learnt {
+                part.known.digest = Digest::of(text).as_bytes().to_vec();
+            }
         }
-        let found = scan::scan(&text);
+        let found = &part.known.scan;
         if found.dated {
-            return Err(reason("pragma-dependency", &path));
+            return Err(reason("pragma-dependency", &part.path));
         }
         for name in &found.quoted {
             self.extra(name)?;
         }
         self.imports |= found.imports;
-        self.askers.extend(found.askers);
+        self.askers.extend(found.askers.iter().cloned());
         // The system's headers put other names together.
-        let pieces = found.pieces && !hazards::is_system(&path);
+        let pieces = found.pieces && !hazards::is_system(&part.path);
         if (found.opaque || pieces) && self.opaque.is_none() {
-            self.opaque = Some(path.clone());
+            self.opaque = Some(part.path.clone());
         }
         self.computed |= found.computed;
         self.pasted |= found.pasted;
-        let macros = found.macros.into_iter();
-        self.named.extend(macros.map(|name| (path.clone(), name)));
-        let folder = folder.to_vec();
+        let macros = found.macros.iter().cloned();
+        self.named
+            .extend(macros.map(|name| (part.path.clone(), name)));
         for Header { name, quoted } in &found.includes {
             self.header(&folder, name, *quoted, true)?;
         }
         for Header { name, quoted } in &found.asks {
             self.header(&folder, name, *quoted, false)?;
         }
-        self.read.push((path, text));
+        self.read.push(part);
         Ok(())
     }
 
@@ -531,7 +625,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Closure, Vec<Text>), Reason> {
+    fn finish(mut self) -> Result<(Closure, Vec<Part>), Reason> {
         let texts = std::mem::take(&mut self.texts);
         if let Some(hazard) = texts.finish(&self.question.macros) {
             return Err(hazard);
@@ -581,25 +675,19 @@ impl<'a> Walk<'a> {
                 precompiled: self.question.precompiled,
             });
         }
-        let texts = std::mem::take(&mut self.read).into_iter();
-        let texts = texts.map(|(path, text)| Text {
-            stat: self.files[&path].stat,
-            path,
-            text,
-        });
-        Ok((Closure { files, folders }, texts.collect()))
+        Ok((Closure { files, folders }, self.read))
     }
 
     /// `#pragma once` takes files for one by content, time or inode.
     fn check_doubles(&self) -> Result<(), Reason> {
-        let mut sizes = HashSet::new();
-        let mut contents = HashSet::new();
-        for (path, text) in &self.read {
-            let content = &self.files[path];
-            if self.imports || once(text) {
+        let mut sizes = HashSet::default();
+        let mut contents = HashSet::default();
+        for part in &self.read {
+            let content = &self.files[&part.path];
+            if self.imports || part.known.once {
                 sizes.insert(content.stat.size);
                 if !contents.insert(content.digest) {
-                    return Err(reason("double-header", path));
+                    return Err(reason("double-header", &part.path));
                 }
             }
         }
@@ -614,7 +702,7 @@ impl<'a> Walk<'a> {
     /// paths lead elsewhere now.
     fn check_folders(&mut self) -> Result<(), Reason> {
         let quiet = self.question.watch.is_quiet();
-        let mut checked: HashSet<Vec<u8>> = HashSet::new();
+        let mut checked: HashSet<Vec<u8>> = HashSet::default();
         let mut folders: Vec<Vec<u8>> = self.names.keys().cloned().collect();
         while let Some(folder) = folders.pop() {
             for at in ancestors(&folder) {
@@ -719,7 +807,7 @@ fn name_in<'p>(folder: &[u8], path: &'p [u8]) -> Option<&'p [u8]> {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     struct Space {
         folder: PathBuf,
@@ -765,6 +853,7 @@ mod tests {
                 in_place: false,
                 began_ns,
                 watch: &Watch::default(),
+                headers: None,
             })
         }
 

@@ -1,7 +1,6 @@
 //! What is true of files while an answer holds: their content, and which names
 //! in a folder stand for nothing. Looks at the disk, each path once.
 
-use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -11,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use foldhash::{HashMap, HashSet};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};

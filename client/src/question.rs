@@ -33,6 +33,7 @@ pub fn question<'a>(
         in_place: false,
         began_ns: i64::MAX,
         watch,
+        headers: None,
     }
 }
 

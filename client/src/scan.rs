@@ -9,40 +9,53 @@ use memchr::memmem;
 use crate::hazards::{is_word, splice};
 
 /// A header as a directive names it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
 pub struct Header {
     /// Between the quotes or the angle brackets.
+    #[prost(bytes = "vec", tag = "1")]
     pub name: Vec<u8>,
     /// `"name"`: looked for beside the file first.
+    #[prost(bool, tag = "2")]
     pub quoted: bool,
 }
 
 /// What was found in one file.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Scan {
     /// Of `#include` and `#import`: the first one found is taken.
+    #[prost(message, repeated, tag = "1")]
     pub includes: Vec<Header>,
     /// Of `__has_include` and its like, and of `#include_next`, which passes by
     /// some that are there.
+    #[prost(message, repeated, tag = "2")]
     pub asks: Vec<Header>,
     /// Macros that ask for the header that they are given:
     /// `#define HAS(x) __has_include(x)`.
+    #[prost(bytes = "vec", repeated, tag = "3")]
     pub askers: Vec<Vec<u8>>,
     /// Files that `#line` names: compilers quote their lines.
+    #[prost(bytes = "vec", repeated, tag = "4")]
     pub quoted: Vec<Vec<u8>>,
     /// An `#include` whose header is made by a macro.
+    #[prost(bool, tag = "5")]
     pub computed: bool,
     /// Such macros, where each stands alone: `#include HEADER`.
+    #[prost(bytes = "vec", repeated, tag = "6")]
     pub macros: Vec<Vec<u8>>,
     /// One that is made otherwise: `#include NAME(x)`.
+    #[prost(bool, tag = "7")]
     pub pasted: bool,
     /// A question whose header can't be read here, or an `#embed`.
+    #[prost(bool, tag = "8")]
     pub opaque: bool,
     /// What a question's name could be put together from.
+    #[prost(bool, tag = "9")]
     pub pieces: bool,
     /// `#import` is there: files are taken for one by what they are.
+    #[prost(bool, tag = "10")]
     pub imports: bool,
     /// `#pragma GCC dependency` compares the times of files.
+    #[prost(bool, tag = "11")]
     pub dated: bool,
 }
 

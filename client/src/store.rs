@@ -47,6 +47,8 @@ pub struct Made<'a> {
     pub began_ns: i64,
     /// Folders that were watched since.
     pub watch: &'a Watch,
+    /// The file in which the system's headers are remembered.
+    pub headers: Option<&'a Path>,
     /// The text that it was made of, where that is known.
     pub text: Option<&'a Shared<'a>>,
 }
@@ -162,6 +164,7 @@ fn follow(
     let (responses, listed) = (made.responses, &made.result.listed);
     let mut question = question(compile, dialect, responses, folders, listed, made.watch);
     question.began_ns = made.began_ns;
+    question.headers = made.headers;
     let closure = closure::gather(&question);
     if matches!(&closure, Err(reason) if reason.code == ASM_FILE_DIRECTIVE) && reads_no_files() {
         question.plain_assembler = true;

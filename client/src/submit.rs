@@ -17,6 +17,7 @@ use smol::future;
 
 use crate::attempt::{ACCEPT_MS_MAX, Lost, QUEUE_GRACE_MS, RUN_MS_MAX, SILENCE_MS_MAX};
 use crate::grpc::{Connection, GrpcError, Messages, Stream, within};
+use crate::payload::Payload;
 use crate::slots::{Slot, Slots};
 
 /// Requests for inputs that wait while others are answered.
@@ -80,7 +81,7 @@ impl Sink for std::fs::File {
 pub async fn submit(
     connection: &mut Connection,
     task: Task,
-    contents: &[Bytes],
+    contents: &[Payload],
     sinks: Vec<&mut dyn Sink>,
     slots: Option<&Slots>,
     cost: &mut Cost,
@@ -106,9 +107,10 @@ pub async fn submit(
     let upload = async {
         while let Ok(Needed { attempt, inputs }) = needed.recv().await {
             for input in inputs {
-                let content = &contents[input as usize];
+                let content = contents[input as usize].bytes();
+                let content = content.map_err(|error| Lost::Changed(error.to_string()))?;
                 // A call that is over shows on the receiving side.
-                if let Ok(bytes) = send_input(&messages, attempt, input, content).await {
+                if let Ok(bytes) = send_input(&messages, attempt, input, &content).await {
                     sent.set(sent.get() + bytes);
                 }
             }

@@ -6,21 +6,24 @@
 //! followed, or could mean something else in another place, is refused, and the
 //! compile goes another way.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::path::Path;
 
-use bytes::Bytes;
+use foldhash::HashMap;
 use hg_proto::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX};
 use hg_proto::plain_path::{is_plain, plain};
 use hg_proto::v1::{Encoding, Input};
 
-use crate::closure::{self, Closure, Folders, Listed, Text, ancestors};
-use crate::facts::{self, Seen};
+use crate::closure::{self, Closure, Folders, Listed, Part, ancestors};
+use crate::facts::{self, Seen, Stat};
 use crate::os;
+use crate::payload::Payload;
 use crate::question::question;
 use crate::search::{self, INSTALLATION_MARK};
+
 use crate::watch::Watch;
 
 /// Variables that change what a compiler reads or writes down, and do not travel.
@@ -41,7 +44,7 @@ pub struct Tree {
     /// In order of their paths.
     pub inputs: Vec<Input>,
     /// What each of them holds.
-    pub contents: Vec<Bytes>,
+    pub contents: Vec<Payload>,
     /// Those that no input or output is in.
     pub folders: Vec<Vec<u8>>,
     /// The facts under which the result holds.
@@ -64,7 +67,8 @@ pub fn may_be(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
     search::refuse(compile, dialect)
 }
 
-/// Gathers what `compile` could read; `folders` is where it looks for headers.
+/// Gathers what `compile` could read; `folders` is where it looks for headers, and
+/// `headers` the file in which those of the system are remembered.
 ///
 /// # Errors
 /// Why it can't travel in this form.
@@ -73,8 +77,10 @@ pub fn gather(
     dialect: Dialect,
     responses: &[Vec<u8>],
     folders: &Folders,
+    headers: Option<&Path>,
 ) -> Result<Tree, Reason> {
-    gather_in(working_folder()?, compile, dialect, responses, folders)
+    let folder = working_folder()?;
+    gather_in(folder, compile, dialect, responses, folders, headers)
 }
 
 fn gather_in(
@@ -83,20 +89,22 @@ fn gather_in(
     dialect: Dialect,
     responses: &[Vec<u8>],
     folders: &Folders,
+    headers: Option<&Path>,
 ) -> Result<Tree, Reason> {
     let (listed, watch) = (Listed::default(), Watch::default());
     let mut question = question(compile, dialect, responses, folders, &listed, &watch);
     question.in_place = true;
-    let (closure, texts) = closure::gather_with_texts(&question)?;
+    question.headers = headers;
+    let (closure, parts) = closure::gather_parts(&question)?;
     let mut tree = Gathering {
         folder,
         files: BTreeMap::new(),
         folders: BTreeSet::new(),
-        places: HashMap::new(),
+        places: HashMap::default(),
         bytes: 0,
     };
-    for text in texts {
-        tree.file(text)?;
+    for part in parts {
+        tree.part(part)?;
     }
     for fact in &closure.files {
         // Another name of one that was read, in the same folder.
@@ -141,7 +149,7 @@ fn working_folder() -> Result<Vec<u8>, Reason> {
 
 struct Gathering {
     folder: Vec<u8>,
-    files: BTreeMap<Vec<u8>, (Digest, Bytes)>,
+    files: BTreeMap<Vec<u8>, (Digest, Payload)>,
     folders: BTreeSet<Vec<u8>>,
     /// Device and inode: two paths to one are two there.
     places: HashMap<(u64, u64), Vec<u8>>,
@@ -169,15 +177,38 @@ impl Gathering {
         }
     }
 
-    fn file(&mut self, text: Text) -> Result<(), Reason> {
-        let path = self.plain(&text.path)?;
-        self.claim((text.stat.device, text.stat.inode), &path)?;
-        self.bytes += text.text.len() as u64;
+    fn part(&mut self, part: Part) -> Result<(), Reason> {
+        let (path, known) = (part.path, part.known);
+        let digest = match &part.text {
+            // What was learnt just now has it already.
+            Some(text) if known.digest.is_empty() => Digest::of(text),
+            _ => Digest::try_from(&known.digest[..]).map_err(|_| reason("tree", &path))?,
+        };
+        let content = match part.text {
+            Some(text) => Payload::Held(text.into()),
+            None => Payload::File {
+                path: os::from_bytes(path.clone()).into(),
+                size: known.stat.size,
+                digest,
+            },
+        };
+        self.file(&path, known.stat, digest, content)
+    }
+
+    fn file(
+        &mut self,
+        path: &[u8],
+        stat: Stat,
+        digest: Digest,
+        content: Payload,
+    ) -> Result<(), Reason> {
+        let plain = self.plain(path)?;
+        self.claim((stat.device, stat.inode), &plain)?;
+        self.bytes += content.size();
         if self.files.len() >= TREE_INPUTS_MAX || self.bytes > TREE_BYTES_MAX {
-            return Err(reason("too-many-inputs", &text.path));
+            return Err(reason("too-many-inputs", path));
         }
-        let digest = Digest::of(&text.text);
-        self.files.insert(path, (digest, text.text.into()));
+        self.files.insert(plain, (digest, content));
         Ok(())
     }
 
@@ -231,11 +262,8 @@ impl Gathering {
         self.not_linked(path)?;
         self.through(path);
         let (text, content) = facts::read(path).map_err(|_| reason("input-changed", path))?;
-        self.file(Text {
-            path: path.to_vec(),
-            text,
-            stat: content.stat,
-        })
+        let digest = Digest::of(&text);
+        self.file(path, content.stat, digest, Payload::Held(text.into()))
     }
 
     /// What is written, and perhaps by a path that leads out of a folder again.
@@ -273,7 +301,7 @@ impl Gathering {
         let mut inputs = Vec::with_capacity(self.files.len());
         let mut contents = Vec::with_capacity(self.files.len());
         for (path, (digest, content)) in self.files {
-            let size = content.len() as u64;
+            let size = content.size();
             inputs.push(Input {
                 path,
                 digest: digest.as_bytes().to_vec(),
@@ -337,7 +365,7 @@ mod tests {
                 ..Folders::default()
             };
             let folder = self.path("work");
-            gather_in(folder, &compile, GCC, &[], &folders)
+            gather_in(folder, &compile, GCC, &[], &folders, None)
         }
 
         fn shown(&self, paths: impl Iterator<Item = Vec<u8>>) -> Vec<String> {
@@ -380,7 +408,8 @@ mod tests {
         let folders = tree.folders.iter().cloned();
         assert_eq!(space.shown(folders), ["empty", "inc/way"]);
         for (input, content) in tree.inputs.iter().zip(&tree.contents) {
-            assert_eq!(input.digest, Digest::of(content).as_bytes());
+            let content = content.bytes().unwrap();
+            assert_eq!(input.digest, Digest::of(&content).as_bytes());
             assert_eq!(input.size, content.len() as u64);
         }
         assert!(tree.inputs.iter().all(|input| is_plain(&input.path)));

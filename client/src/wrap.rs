@@ -8,7 +8,6 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::time::Instant;
 
-use bytes::Bytes;
 use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
 use hg_proto::v1::{Task, failure::Code};
@@ -23,11 +22,13 @@ use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::events::{self, Place, Record};
 use crate::grpc::{Connection, GrpcError, Tasks};
+use crate::headers;
 use crate::inputs::{self, Gathered, Preprocessing, Wanted};
 use crate::local::{self, Ended};
 use crate::memo::{Known, Memos};
 use crate::os;
 use crate::output::{self, Pending, Style};
+use crate::payload::Payload;
 use crate::plan::Plan;
 use crate::report;
 use crate::signals;
@@ -220,9 +221,12 @@ impl Wrap<'_> {
         let wait = || self.wait();
         let folders = &plan.folders(found, self.config, wait).map_err(unfit)?;
         let access = self.access()?;
+        let headers = headers::file(self.config);
         let tree = std::thread::scope(|scope| {
             let (compile, dialect, responses) = (&plan.compile, plan.dialect, &plan.responses);
-            let walk = scope.spawn(move || tree::gather(compile, dialect, responses, folders));
+            let headers = headers.as_deref();
+            let walk =
+                scope.spawn(move || tree::gather(compile, dialect, responses, folders, headers));
             grid.dial(access);
             walk.join()
         });
@@ -289,7 +293,7 @@ impl Wrap<'_> {
         }
         let load = Load {
             task: plan.task(probe, toolchain, &gathered, self.config)?,
-            contents: vec![gathered.encoded],
+            contents: vec![Payload::Held(gathered.encoded)],
             dependencies: gathered.dependencies,
             says: match plan.dialect.family {
                 // It quotes source lines from files, which the worker has not got.
@@ -543,7 +547,7 @@ impl Grid {
 /// What a worker is to be given.
 struct Load {
     task: Task,
-    contents: Vec<Bytes>,
+    contents: Vec<Payload>,
     /// The dependency file, where it is known before.
     dependencies: Option<Vec<u8>>,
     says: Says,
