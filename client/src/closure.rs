@@ -180,6 +180,8 @@ struct Walk<'a> {
     names: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, u8>>,
     names_count: usize,
     linked: HashSet<Vec<u8>>,
+    /// Where and how a header was looked for.
+    searched: HashSet<Vec<u8>>,
     bytes: u64,
     computed: bool,
     /// Files that include what a macro stands for, and the macro.
@@ -221,6 +223,7 @@ impl<'a> Walk<'a> {
             names: BTreeMap::new(),
             names_count: 0,
             linked: HashSet::default(),
+            searched: HashSet::default(),
             bytes: 0,
             computed: false,
             named: Vec::new(),
@@ -484,6 +487,11 @@ impl<'a> Walk<'a> {
         }
         if name.starts_with(b"/") {
             return self.candidate(name.to_vec()).map(|_| ());
+        }
+        let beside = if quoted { folder } else { b"" };
+        let search = [beside, name, &[0, quoted.into(), first.into()]].join(&0);
+        if !self.searched.insert(search) {
+            return Ok(());
         }
         let question = self.question;
         let Folders {

@@ -312,3 +312,40 @@ fn preprocess(compiler: &str, option: &str, language: &str, source: &str) -> Opt
     let output = child.wait_with_output().ok()?;
     output.status.success().then_some(output.stdout)
 }
+
+/// Line by line, as the standard has it.
+fn spliced_by_lines(text: &[u8]) -> Vec<u8> {
+    let mut spliced = Vec::new();
+    let mut lines = text.split(|byte| *byte == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        let joined = match line.trim_ascii_end() {
+            [kept @ .., b'?', b'?', b'/'] | [kept @ .., b'\\'] => Some(kept),
+            _ => None,
+        };
+        match joined.filter(|_| lines.peek().is_some()) {
+            Some(kept) => spliced.extend_from_slice(kept),
+            None => {
+                spliced.extend_from_slice(line);
+                spliced.extend(lines.peek().map(|_| b'\n'));
+            }
+        }
+    }
+    spliced
+}
+
+#[test]
+fn continued_lines_are_joined() {
+    let alphabet = b"\\\\\n\n ?/x\t\r\x0c\x0b";
+    let mut seed = 3_u64;
+    for round in 0..200_000 {
+        let text: Vec<u8> = (0..round % 12)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                alphabet[(seed >> 33) as usize % alphabet.len()]
+            })
+            .collect();
+        let text = [&text[..], &b"??/\n"[..round % 5]].concat();
+        let shown = text.escape_ascii();
+        assert_eq!(*splice(&text), spliced_by_lines(&text), "{shown}");
+    }
+}

@@ -21,15 +21,26 @@ pub(super) fn stands_alone(text: &[u8], at: usize, len: usize) -> bool {
 pub(crate) fn splice(text: &[u8]) -> Cow<'_, [u8]> {
     let mut spliced = Vec::new();
     let mut from = 0;
-    for newline in memchr::memchr_iter(b'\n', text) {
-        let line = text[from.min(newline)..newline].trim_ascii_end();
-        let kept = match line {
-            [kept @ .., b'?', b'?', b'/'] | [kept @ .., b'\\'] => kept.len(),
-            _ => continue,
-        };
-        let start = from.min(newline);
-        spliced.extend_from_slice(&text[start..start + kept]);
-        from = newline + 1;
+    let mut cut = |at: usize, len: usize| {
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\x0c');
+        let blanks = text[at + len..].iter().take_while(blank).count();
+        let newline = at + len + blanks;
+        if text.get(newline) == Some(&b'\n') {
+            spliced.extend_from_slice(&text[from..at]);
+            from = newline + 1;
+        }
+    };
+    // Trigraphs are rare, slashes are not.
+    if memmem::find(text, b"??/").is_none() {
+        memchr::memchr_iter(b'\\', text).for_each(|at| cut(at, 1));
+    } else {
+        for at in memchr::memchr2_iter(b'\\', b'/', text) {
+            match &text[..at] {
+                _ if text[at] == b'\\' => cut(at, 1),
+                [.., b'?', b'?'] => cut(at - 2, 3),
+                _ => {}
+            }
+        }
     }
     if from == 0 {
         return Cow::Borrowed(text);
