@@ -288,11 +288,15 @@ impl Gathering {
             return Err(reason("output", path));
         }
         let mut there = BTreeSet::from([b"/".to_vec()]);
-        for path in self.files.keys().chain(outputs).chain([&self.folder]) {
-            there.extend(ancestors(path).map(<[u8]>::to_vec));
-        }
-        for folder in &self.folders {
-            there.extend(ancestors(folder).skip(1).map(<[u8]>::to_vec));
+        let paths = self.files.keys().chain(outputs).chain([&self.folder]);
+        let above = self.folders.iter().map(|folder| closure::parent(folder));
+        for path in paths.map(Vec::as_slice).chain(above) {
+            for at in ancestors(path) {
+                // With all that is above it.
+                if !there.insert(at.to_vec()) {
+                    break;
+                }
+            }
         }
         self.folders.retain(|folder| !there.contains(folder));
         if self.folders.len() > TREE_FOLDERS_MAX {
