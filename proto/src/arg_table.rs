@@ -440,7 +440,8 @@ const COUNT: usize = {
     count
 };
 
-#[allow(long_running_const_eval)]
+// These two are nowhere in a program.
+#[allow(long_running_const_eval, clippy::large_const_arrays)]
 const SORTED: [Row; COUNT] = sorted(joined_tables());
 
 /// Every row, sorted by spelling while this is compiled. Without pointers: each of
@@ -462,6 +463,7 @@ static TEXT: &str = match str::from_utf8(&BYTES) {
     Err(_) => panic!("a row is no UTF-8"),
 };
 
+#[allow(clippy::large_const_arrays)]
 const BYTES: [u8; LEN] = {
     let mut bytes = [0; LEN];
     let (mut row, mut at) = (0, 0);

@@ -540,7 +540,8 @@ async fn listen(mut signals: Async<UnixStream>, notices: Sender<Notice>) {
 /// A task's thread. The slot is free before the coordinator hears of the end, so
 /// that its next task for this slot is never one too many.
 fn carry_out(id: JobId, setting: Setting, notices: &Sender<Notice>, metrics: &Metrics) {
-    // A bug of ours costs this task, and neither its slot nor the worker.
+    // A bug of ours costs this task, and neither its slot nor the worker (but all of it
+    // where panics abort, as in the small profile).
     let end = panic::catch_unwind(AssertUnwindSafe(|| task::run(&setting)))
         .unwrap_or_else(|_| task::End::broken(id.dispatch_id));
     match (end.failed, &end.last.kind) {
