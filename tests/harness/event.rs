@@ -31,6 +31,9 @@ pub struct Event {
     /// Exit code.
     #[serde(default, deserialize_with = "or_default")]
     pub exit: i64,
+    /// Payload sent.
+    #[serde(default, deserialize_with = "or_default")]
+    pub bytes_up: u64,
     /// From start to end.
     #[serde(default, deserialize_with = "or_default")]
     pub wall_ms: f64,

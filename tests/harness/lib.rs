@@ -29,3 +29,9 @@ pub fn skip(what: &str, why: &str) {
     // Whoever closed stderr wants to know nothing.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {why}");
 }
+
+/// Whether there is a `program` to run.
+pub fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -17,7 +17,7 @@ use hg_tests::event;
 use hg_tests::folder::copy;
 use hg_tests::programs::programs;
 use hg_tests::running::Running;
-use hg_tests::skip;
+use hg_tests::{in_path, skip};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -630,11 +630,6 @@ fn a_full_disk_costs_the_hit_and_nothing_else() {
             }
         }
     }
-}
-
-fn in_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 #[test]

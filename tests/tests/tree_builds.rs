@@ -4,19 +4,24 @@
 //! another way.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hg_proto::v1::{self, submit_response::Kind};
 use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::daemon::Daemon;
 use hg_tests::event::{self, Event};
+use hg_tests::fake_grid::{accepted, answer, say, started};
 use hg_tests::folder::{Snapshot, compare, snapshot};
 use hg_tests::grid::{Grid, worker};
 use hg_tests::programs::programs;
 use hg_tests::raw_tree::grid;
 use hg_tests::running::until;
+use hg_tests::tls_peer::Listener;
+use hg_tests::{in_path, skip};
 use tempfile::TempDir;
 
 const COMPILERS: [&str; 4] = ["gcc", "g++", "clang", "clang++"];
@@ -76,6 +81,11 @@ impl Space {
             .env("HG_LOCAL_SLOTS", "0")
             .env("HG_EVENT_LOG", self.log());
         command
+    }
+
+    /// What is remembered of the system's headers.
+    fn memo(&self) -> PathBuf {
+        self.home().join(".hybridgrid/run/headers-1")
     }
 
     /// Runs `command` and takes away what it made.
@@ -429,4 +439,145 @@ fn a_header_that_changes_meanwhile() {
     let events = event::read(&space.log());
     let places = |place: &str| events.iter().filter(|e| e.place == place).count();
     assert!(places("remote") > 0 && places("cache") > 0, "{events:?}");
+}
+
+/// Headers of the system are not read again, and sent all the same to a worker that
+/// has not got them; whatever lies in the file costs nothing but time.
+#[test]
+fn headers_of_the_system_are_remembered() {
+    let Some(first) = grid("remembered") else {
+        return;
+    };
+    let space = project();
+    for compiler in COMPILERS {
+        let words = &format!("-g -Ibuild -c src/{} -o o.o", source(compiler));
+        space.goes(&first, "remote tree", compiler, words);
+        space.goes(&first, "remote tree", compiler, words);
+    }
+    let known = fs::read(space.memo()).expect("what is remembered");
+    assert!(known.len() > 1000, "{}", known.len());
+    let Some(other) = grid("remembered") else {
+        return;
+    };
+    for compiler in COMPILERS {
+        let words = &format!("-g -Ibuild -c src/{} -o o.o", source(compiler));
+        let ran = space.ran(&mut space.hgbuild(&other, compiler, words));
+        assert!(ran.outcome.ok(), "{}", ran.outcome.words());
+        let plain = space.ran(&mut space.plain(compiler, words));
+        assert_eq!(ran.files, plain.files);
+        let event = &ran.events[0];
+        let went = (&event.place[..], &event.form[..]);
+        assert_eq!(went, ("remote", "tree"), "{event:?}");
+        if compiler == COMPILERS[0] {
+            assert!(event.bytes_up > 50_000, "{event:?}");
+        }
+    }
+    // Nothing was left to learn.
+    assert!(fs::read(space.memo()).expect("the same") == known);
+    let step = known.len() / 12;
+    for (at, byte) in known.iter().enumerate().skip(20).step_by(step) {
+        let mut damaged = known.clone();
+        damaged[at] = !byte;
+        fs::write(space.memo(), &damaged).expect("damage");
+        let words = "-g -Ibuild -c src/main.c -o o.o";
+        space.goes(&first, "remote tree", "gcc", words);
+        damaged.truncate(at);
+        fs::write(space.memo(), &damaged).expect("damage");
+        space.goes(&first, "remote tree", "gcc", words);
+    }
+}
+
+/// A header that is the system's to us is written in its place, as long as it was and
+/// with its old time, also while a worker waits for it; and one that was looked for in
+/// vain appears.
+#[test]
+fn a_header_of_the_system_that_changes() {
+    let tools = ["unshare", "mount", "touch", "cmp"];
+    if !tools.iter().all(|tool| in_path(tool)) {
+        skip("a header of the system", "no unshare, mount, touch or cmp");
+        return;
+    }
+    let Some(grid) = grid("system") else {
+        return;
+    };
+    let space = Space::new(&[
+        ("a.c", "#include <hg_test_value.h>\nint x = VALUE;\n"),
+        ("upper/keep", ""),
+        ("work/keep", ""),
+        ("one.h", "#define VALUE 1\n#include <hg_test_a.h>\n"),
+        ("two.h", "#define VALUE 2\n#include <hg_test_b.h>\n"),
+    ]);
+    let mount = "rm -f work/keep; mount -t overlay overlay \
+        -o lowerdir=/usr/include,upperdir=upper,workdir=work /usr/include";
+    let unshare = ["-m", "-rm"].into_iter().find(|flags| {
+        let mut command = scrubbed("unshare", &space.folder, space.home());
+        run(command.args([flags, "sh", "-c", mount])).ok()
+    });
+    let Some(unshare) = unshare else {
+        skip("a header of the system", "no overlay can be mounted here");
+        return;
+    };
+    let text = format!(
+        "{mount} || exit 99
+        system=/usr/include/hg_test
+        : >${{system}}_a.h; : >${{system}}_b.h
+        cp one.h ${{system}}_value.h
+        both() {{
+            gcc -g -c a.c -o plain.o || exit 98
+            for round in 1 2 3; do
+                \"$HG\" gcc -g -c a.c -o a.o || exit 97
+                cmp plain.o a.o || exit 96
+            done
+        }}
+        both
+        touch -r ${{system}}_value.h time
+        cat two.h >${{system}}_value.h
+        touch -r time ${{system}}_value.h
+        both
+        printf '#undef VALUE\n#define VALUE 3\n' >${{system}}_b.h
+        gcc -g -c a.c -o plain.o; \"$HG\" gcc -g -c a.c -o a.o; cmp plain.o a.o || exit 95
+        mkdir x; mount -t tmpfs tmpfs /usr/local/include || exit 94
+        both
+        echo '#define VALUE 4' >/usr/local/include/hg_test_value.h
+        both
+        umount /usr/local/include
+        both
+        (until test -e asked; do :; done; cat one.h >${{system}}_value.h; : >changed) &
+        HG_INSECURE=1 HG_COORDINATOR=\"$WAITS\" \"$HG\" gcc -g -c a.c -o a.o || exit 93
+        gcc -g -c a.c -o plain.o; cmp plain.o a.o || exit 92"
+    );
+    let folder = space.folder.clone();
+    let waits = Listener::start(move |mut ear| {
+        let task = answer(&mut ear)?;
+        say(&mut ear, accepted())?;
+        say(&mut ear, started(1, "late"))?;
+        fs::write(folder.join("asked"), "")?;
+        while !folder.join("changed").exists() {
+            std::thread::yield_now();
+        }
+        let digests = task.inputs.into_iter().map(|input| input.digest);
+        let needed = v1::InputsNeeded {
+            attempt: 1,
+            digests: digests.collect(),
+        };
+        say(&mut ear, Kind::Need(needed))?;
+        io::copy(&mut ear, &mut io::sink()).map(drop)
+    });
+    let mut command = scrubbed("unshare", &space.folder, space.home());
+    grid.lead(&mut command)
+        .args([unshare, "sh", "-c", &text])
+        .env("HG", &programs().client)
+        .env("WAITS", &waits.address)
+        .env("LC_ALL", "C")
+        .env("HG_LOCAL_SLOTS", "0")
+        .env("HG_EVENT_LOG", space.log());
+    let outcome = run(&mut command);
+    assert!(outcome.ok(), "{}", outcome.words());
+    let mut events = event::read(&space.log());
+    let last = events.pop().expect("an event");
+    let why = "input-changed: /usr/include/hg_test_value.h: it was written meanwhile";
+    assert_eq!((&last.place[..], &last.reason[..]), ("local", why));
+    let trees = events.iter().filter(|event| event.form == "tree").count();
+    assert_eq!((trees, events.len()), (16, 16), "{events:?}");
+    assert!(space.memo().exists());
 }
