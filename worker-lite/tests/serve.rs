@@ -854,7 +854,9 @@ fn what_is_killed_wanted_memory() {
     let toolchain = hello.toolchains.iter().find(|offered| {
         let system = hg_proto::probe::probe(Path::new("/usr/bin/gcc"), None).unwrap();
         let system = system.toolchain(Language::C).unwrap();
-        offered.digest != system.digest && offered.language == system.language
+        // There may be gccs for other targets beside it.
+        let alike = (offered.language, &offered.target) == (system.language, &system.target);
+        alike && offered.digest != system.digest
     });
     let toolchain = toolchain.unwrap().clone();
     for (number, source) in [(1, "int driver;\n"), (2, "int itself;\n")] {
