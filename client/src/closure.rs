@@ -14,7 +14,7 @@ use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
 use crate::hazards;
-use crate::headers::{Ask, Headers, Known};
+use crate::headers::{self, Ask, Headers, Known};
 use crate::manifest::{FileFact, FolderFact, join, state_of};
 use crate::os;
 use crate::scan::{self, Header, Scan};
@@ -108,6 +108,8 @@ pub struct Part {
     pub text: Option<Vec<u8>>,
     /// What it says. The stat is of the time of reading.
     pub known: Known,
+    /// It is the system's, and nothing is wrong with it.
+    lasting: bool,
     /// More was learnt of it than is remembered.
     learnt: bool,
 }
@@ -124,10 +126,7 @@ impl Part {
         };
         let said = ask.of(&text, word);
         self.text = Some(text);
-        if hazards::is_system(&self.path) {
-            self.known.learn(ask, word, &said);
-            self.learnt = true;
-        }
+        self.learnt |= self.lasting && self.known.learn(ask, word, &said);
         Ok(said)
     }
 
@@ -197,6 +196,9 @@ struct Walk<'a> {
     /// All files that were followed, for a second look.
     read: Vec<Part>,
     headers: Headers,
+    /// When the walk began, nanoseconds since 1970: a stat that was old enough by then
+    /// is no other file's.
+    walked_ns: i64,
     texts: hazards::Texts,
     devices: Devices,
 }
@@ -234,6 +236,7 @@ impl<'a> Walk<'a> {
             askers: Vec::new(),
             read: Vec::new(),
             headers: Headers::open(question.headers),
+            walked_ns: facts::now_ns(),
             texts: hazards::Texts::new(question.plain_assembler),
             devices: Devices::default(),
         })
@@ -337,11 +340,12 @@ impl<'a> Walk<'a> {
 
     /// Writes down what was learnt of the system's headers.
     fn remember(&mut self) {
-        let now_ns = facts::now_ns();
         for part in self.read.iter().filter(|part| part.learnt) {
-            let known = &part.known;
-            if self.devices.kept(&part.path, known.stat, now_ns) == known.stat {
-                self.headers.add(known);
+            let (path, stat) = (&part.path, part.known.stat);
+            let kept = self.devices.kept(path, stat, self.walked_ns) == stat;
+            let layered = self.devices.is_layered(path, stat);
+            if kept && headers::may_last(stat, layered, self.walked_ns) {
+                self.headers.add(&part.known);
             }
         }
         self.headers.save();
@@ -356,16 +360,19 @@ impl<'a> Walk<'a> {
                 path,
                 text: None,
                 known,
+                lasting: true,
                 learnt: false,
             });
         }
         let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
+        // What is wrong with it may be none today.
+        let lasting = system && !self.question.plain_assembler;
         Ok(Part {
             path,
             known: Known::new(content, Scan::default(), false),
             text: Some(text),
-            // Something may be wrong with it that is none today.
-            learnt: system && !self.question.plain_assembler,
+            lasting,
+            learnt: lasting,
         })
     }
 
@@ -416,7 +423,7 @@ impl<'a> Walk<'a> {
             }
             part.known.scan = scan::scan(text);
             part.known.once = once(text);
-            if part.learnt {
+            if part.lasting {
                 part.known.digest = Digest::of(text).as_bytes().to_vec();
             }
         }
@@ -652,7 +659,7 @@ impl<'a> Walk<'a> {
         if let Some(path) = &self.opaque {
             return Err(reason(COMPUTED_QUESTION, path));
         }
-        let now_ns = facts::now_ns();
+        let now_ns = self.walked_ns;
         let mut files = Vec::new();
         for path in &self.order {
             let content = &self.files[path];
@@ -974,6 +981,27 @@ mod tests {
         space.write("p.h", "");
         space.write("p.h.gch", "");
         assert_eq!(code("#include \"p.h\""), "pch");
+    }
+
+    #[test]
+    fn what_may_be_wrong_with_a_header_is_not_remembered() {
+        let space = Space::new("lasting");
+        space.write("h.h", "#if HAS(<a.h>)\n#endif\n");
+        let (text, content) = facts::read(&space.path("h.h")).unwrap();
+        for lasting in [true, false] {
+            let mut part = Part {
+                path: space.path("h.h"),
+                text: Some(text.clone()),
+                known: Known::new(content, scan::scan(&text), false),
+                lasting,
+                learnt: false,
+            };
+            let said = part.ask(Ask::Asked, b"HAS").unwrap();
+            assert_eq!(said.map(|headers| headers.len()), Some(1));
+            assert_eq!(part.learnt, lasting);
+            let known = part.known.answer(Ask::Asked, b"HAS").is_some();
+            assert_eq!(known, lasting);
+        }
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Stat {
     }
 
     /// Its file system counts whole seconds.
-    fn is_coarse(&self) -> bool {
+    pub fn is_coarse(&self) -> bool {
         let whole = |ns: u64| ns.is_multiple_of(1_000_000_000);
         whole(self.mtime_ns) && whole(self.ctime_ns)
     }
@@ -275,19 +275,39 @@ impl Looks {
 /// Nanoseconds by which another machine's clock may be behind ours.
 const SKEW_NS: i64 = 3_600_000_000_000;
 
+/// Whose a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// This machine's.
+    Ours,
+    /// The same, and made of folders of others.
+    Layers,
+    /// Another machine's, or an image's whose files all have one time.
+    Others,
+}
+
 /// Which devices are this machine's own: on others, clocks differ and stats are
 /// remembered by the network for a while.
 #[derive(Debug, Default)]
 pub struct Devices {
-    own: HashMap<u64, bool>,
+    owners: HashMap<u64, Owner>,
 }
 
 impl Devices {
-    fn is_own(&mut self, path: &[u8], device: u64) -> bool {
+    fn owner(&mut self, path: &[u8], device: u64) -> Owner {
         *self
-            .own
+            .owners
             .entry(device)
-            .or_insert_with(|| is_on_own_device(as_path(path)))
+            .or_insert_with(|| owner(as_path(path)))
+    }
+
+    fn is_own(&mut self, path: &[u8], device: u64) -> bool {
+        self.owner(path, device) != Owner::Others
+    }
+
+    /// Whether `path` may lie in a folder of another device than its stat says.
+    pub fn is_layered(&mut self, path: &[u8], stat: Stat) -> bool {
+        self.owner(path, stat.device) == Owner::Layers
     }
 
     /// What may stand for `path` later; all zero if nothing may.
@@ -308,8 +328,13 @@ impl Devices {
 }
 
 #[cfg(target_os = "linux")]
-fn is_on_own_device(path: &Path) -> bool {
-    nix::sys::statfs::statfs(path).is_ok_and(|fs| is_own(&fs))
+fn owner(path: &Path) -> Owner {
+    use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+    match statfs(path) {
+        Ok(fs) if fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC => Owner::Layers,
+        Ok(fs) if is_own(&fs) => Owner::Ours,
+        _ => Owner::Others,
+    }
 }
 
 /// Whether the file lies on a device of this machine's own.
@@ -325,12 +350,14 @@ pub fn is_on_nfs(folder: &Path) -> bool {
     statfs(folder).is_ok_and(|fs| fs.filesystem_type() == NFS_SUPER_MAGIC)
 }
 
-/// File systems that are known to be this machine's own (statfs(2)).
+/// File systems that are known to be this machine's own, and to stamp each file when it
+/// is written (statfs(2)): not images such as squashfs, whose next edition may have
+/// all numbers and times of this one.
 #[cfg(target_os = "linux")]
 #[allow(clippy::unnecessary_cast)] // Their widths differ between machines.
 fn is_own(fs: &nix::sys::statfs::Statfs) -> bool {
     use nix::libc;
-    const OWN: [i64; 13] = [
+    const OWN: [i64; 11] = [
         libc::EXT4_SUPER_MAGIC as i64,
         libc::XFS_SUPER_MAGIC as i64,
         libc::BTRFS_SUPER_MAGIC as i64,
@@ -342,16 +369,14 @@ fn is_own(fs: &nix::sys::statfs::Statfs) -> bool {
         0xca45_1a4e, // bcachefs
         0x3153_464a, // JFS
         0x8584_58f6, // ramfs
-        0x7371_7368, // squashfs
-        0xe0f5_e1e2, // EROFS
     ];
     OWN.contains(&(fs.filesystem_type().0 as i64 & 0xffff_ffff))
 }
 
 /// A network file system can't be told here.
 #[cfg(not(target_os = "linux"))]
-fn is_on_own_device(_path: &Path) -> bool {
-    true
+fn owner(_path: &Path) -> Owner {
+    Owner::Ours
 }
 
 /// A network file system can't be told here.

@@ -1,16 +1,20 @@
 //! What the system's headers say, remembered from compile to compile: they are most
-//! of what a compile may read, and hardly ever change. Each is known by its stat, as
-//! long as a later write could not leave that as it is. One file of records that is
-//! only added to; whatever is wrong with it is passed over, and learnt again.
+//! of what a compile may read, and hardly ever change. Each is known by its stat, where
+//! no other content could come to have that. One file of records that is only added
+//! to; whatever is wrong with it is passed over, and learnt again.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use foldhash::HashMap;
+use hg_proto::digest::Digest;
 use nix::fcntl::{Flock, FlockArg};
 use prost::Message;
+use xxhash_rust::const_xxh3;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::Config;
@@ -22,8 +26,39 @@ use crate::scan::{self, Header, Scan};
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Bytes before a record: its length, device and inode, and the XXH3-64 of it.
 const FRONT_BYTES: usize = 28;
-/// Answers that are remembered of a header; beyond, all are forgotten.
-const ANSWERS_MAX: usize = 32;
+/// Answers that are remembered of a header.
+const ANSWERS_MAX: usize = 64;
+/// Devices that are files (Linux, Documentation/admin-guide/devices.txt).
+const LOOP: u64 = 7;
+/// How the file's name begins.
+const NAME: &[u8] = b"headers-";
+/// After which another version's file goes.
+const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Nanoseconds for which a header has to have been left alone: a page that is written
+/// through a mapping of memory changes no time until it goes to the disk.
+const SETTLED_NS: i64 = 60_000_000_000;
+
+/// Stands for the code that decides what is found in a text: what another version found
+/// is not what this one would.
+const RULES: u64 = {
+    let mut rules = 0;
+    let sources: [&[u8]; 8] = [
+        include_bytes!("headers.rs"),
+        include_bytes!("closure.rs"),
+        include_bytes!("scan.rs"),
+        include_bytes!("hazards/mod.rs"),
+        include_bytes!("hazards/tokens.rs"),
+        include_bytes!("hazards/markers.rs"),
+        include_bytes!("hazards/pragmas.rs"),
+        include_bytes!("hazards/assembler.rs"),
+    ];
+    let mut source = 0;
+    while source < sources.len() {
+        rules = const_xxh3::xxh3_64_with_seed(sources[source], rules);
+        source += 1;
+    }
+    rules
+};
 
 /// What may be asked of a text about a macro.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +115,9 @@ pub struct Known {
     pub once: bool,
     #[prost(message, repeated, tag = "6")]
     answers: Vec<Answer>,
+    /// The boot that it was learnt in, where the stat says too little.
+    #[prost(bytes = "vec", tag = "7")]
+    boot: Vec<u8>,
 }
 
 impl Known {
@@ -92,6 +130,7 @@ impl Known {
             scan,
             once,
             answers: Vec::new(),
+            boot: Vec::new(),
         }
     }
 
@@ -111,10 +150,10 @@ impl Known {
         Some((!answer.lost).then(|| answer.headers.clone()))
     }
 
-    /// Adds what the file said about `word`.
-    pub fn learn(&mut self, ask: Ask, word: &[u8], said: &Option<Vec<Header>>) {
+    /// Adds what the file said about `word`; `false`: there are too many answers.
+    pub fn learn(&mut self, ask: Ask, word: &[u8], said: &Option<Vec<Header>>) -> bool {
         if self.answers.len() >= ANSWERS_MAX {
-            self.answers.clear();
+            return false;
         }
         self.answers.push(Answer {
             named: ask == Ask::Named,
@@ -122,7 +161,34 @@ impl Known {
             headers: said.clone().unwrap_or_default(),
             lost: said.is_none(),
         });
+        true
     }
+}
+
+/// Whether `stat`, taken at `now_ns` or later, will not be another content's, at least
+/// until the machine starts again. `layered`: an image may be below. What not everybody
+/// may read, this user may not tomorrow.
+pub fn may_last(stat: Stat, layered: bool, now_ns: i64) -> bool {
+    let readable = stat.mode & 0o004 != 0;
+    let settled = stat.youngest_ns().saturating_add(SETTLED_NS) < now_ns;
+    let replaced = layered || major(stat.device) == LOOP;
+    readable && settled && !(replaced && is_of_an_image(stat))
+}
+
+/// Whether its times may be those of a file system that was made in one go: the next
+/// one may have the same, and the same numbers.
+fn is_of_an_image(stat: Stat) -> bool {
+    stat.mtime_ns == stat.ctime_ns || stat.is_coarse()
+}
+
+#[allow(clippy::unnecessary_cast)] // Their widths differ between systems.
+fn major(device: u64) -> u64 {
+    nix::libc::major(device as nix::libc::dev_t) as u64
+}
+
+/// Stands for the time from one start of the machine to the next.
+fn boot() -> Option<Vec<u8>> {
+    std::fs::read("/proc/sys/kernel/random/boot_id").ok()
 }
 
 /// The file, as it was when this was opened.
@@ -136,11 +202,16 @@ pub struct Headers {
     sound: usize,
     /// Records to be added.
     more: Vec<u8>,
+    boot: OnceCell<Option<Vec<u8>>>,
 }
 
 /// Where they are remembered.
 pub fn file(config: &Config) -> Option<PathBuf> {
-    config.run_folder().map(|run| run.join("headers-1"))
+    let rules = format!("{RULES:016x}");
+    let name = [NAME, rules.as_bytes()].concat();
+    config
+        .run_folder()
+        .map(|run| run.join(os::from_bytes(name)))
 }
 
 impl Headers {
@@ -172,14 +243,22 @@ impl Headers {
             return None;
         }
         let known = Known::decode(body).ok()?;
-        (known.stat == stat && known.content().is_some()).then_some(known)
+        let whole = known.content().is_some() && Digest::try_from(&known.digest[..]).is_ok();
+        let holds = !is_of_an_image(stat) || self.boot() == Some(&known.boot);
+        (known.stat == stat && whole && holds).then_some(known)
     }
 
-    /// Has `known` remembered, in place of what was known before. Its stat has to be
-    /// settled.
+    /// Has `known` remembered, in place of what was known before. Its stat is one that
+    /// [`may_last`].
     pub fn add(&mut self, known: &Known) {
-        if self.file.is_none() || known.stat == Stat::default() {
+        if self.file.is_none() {
             return;
+        }
+        let mut known = known.clone();
+        match self.boot() {
+            _ if !is_of_an_image(known.stat) => {}
+            Some(boot) => known.boot = boot.to_vec(),
+            None => return,
         }
         let body = known.encode_to_vec();
         let Ok(len) = u32::try_from(body.len()) else {
@@ -192,11 +271,16 @@ impl Headers {
         self.more.extend(body);
     }
 
+    fn boot(&self) -> Option<&[u8]> {
+        self.boot.get_or_init(boot).as_deref()
+    }
+
     /// Writes down what was added. Not to remember costs time, nothing else.
     pub fn save(&mut self) {
         let more = std::mem::take(&mut self.more);
+        let fits = (1..=FILE_BYTES_MAX).contains(&(more.len() as u64));
         // Writing beyond such a limit would end us.
-        if more.is_empty() || os::file_size_limit() {
+        if !fits || os::file_size_limit() {
             return;
         }
         if let Some(file) = &self.file {
@@ -205,18 +289,21 @@ impl Headers {
     }
 
     fn append(&self, path: &Path, more: &[u8]) -> io::Result<()> {
-        std::fs::create_dir_all(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
-        let file = File::options().append(true).create(true).open(path)?;
+        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        std::fs::create_dir_all(folder)?;
+        let file = os::open_plain(File::options().append(true).create(true), path)?;
         let busy = |(_, errno)| io::Error::from(errno);
         let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(busy)?;
         let len = file.metadata()?.len();
-        if len != self.bytes.len() as u64 {
-            // Another compile of this build has learnt the same meanwhile.
-            return Ok(());
+        if len == 0 {
+            forget_others(folder, path);
         }
         let sound = self.sound as u64;
-        if sound + more.len() as u64 > FILE_BYTES_MAX {
+        if sound.max(len) + more.len() as u64 > FILE_BYTES_MAX {
             file.set_len(0)?;
+        } else if len != self.bytes.len() as u64 {
+            // Another compile of this build has learnt the same meanwhile.
+            return Ok(());
         } else if sound < len {
             // Somebody was ended in the middle.
             file.set_len(sound)?;
@@ -235,15 +322,29 @@ fn record_at(bytes: &[u8], at: usize) -> Option<((u64, u64), Range<usize>)> {
     (end <= bytes.len()).then_some(((number(4)?, number(12)?), start..end))
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::ErrorKind::Unsupported.into());
+/// What other versions left, and did not use for long.
+fn forget_others(folder: &Path, own: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let ours = entry.file_name().as_encoded_bytes().starts_with(NAME);
+        let modified = entry.metadata().and_then(|meta| meta.modified());
+        let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > FORGOTTEN));
+        if ours && old && entry.path() != own {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
-    // A record may be under way beyond the bound.
-    let mut bytes = Vec::with_capacity(meta.len().min(FILE_BYTES_MAX) as usize + 1);
-    file.take(2 * FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = os::open_plain(File::options().read(true), path)?;
+    let len = file.metadata()?.len();
+    if len > FILE_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::with_capacity(len as usize + 1);
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -261,7 +362,9 @@ mod tests {
             mode: 6,
         };
         let scan = scan::scan(b"#include <a.h>\n#if __has_include(\"b.h\")\n#endif\n");
-        Known::new(Content { digest, stat }, scan, inode == 7)
+        let mut known = Known::new(Content { digest, stat }, scan, inode == 7);
+        known.digest = vec![7; Digest::LEN];
+        known
     }
 
     fn file(name: &str) -> PathBuf {
@@ -269,6 +372,85 @@ mod tests {
         let folder = std::env::temp_dir().join(name);
         let _ = std::fs::remove_dir_all(&folder);
         folder.join("headers")
+    }
+
+    #[test]
+    fn answers_are_bounded_and_the_first_stay() {
+        let mut known = known(7, 1);
+        let words: Vec<[u8; 2]> = (0..1000_u16).map(u16::to_be_bytes).collect();
+        let learnt = words
+            .iter()
+            .filter(|word| known.learn(Ask::Named, *word, &None));
+        assert_eq!(learnt.count(), ANSWERS_MAX);
+        assert_eq!(known.answer(Ask::Named, &words[0]), Some(None));
+        assert_eq!(known.answer(Ask::Named, &words[ANSWERS_MAX]), None);
+    }
+
+    #[test]
+    fn what_may_last() {
+        const SECOND: u64 = 1_000_000_000;
+        let stat = Stat {
+            mtime_ns: 100 * SECOND + 1,
+            ctime_ns: 200 * SECOND + 2,
+            mode: 0o100644,
+            ..Stat::default()
+        };
+        let minute = 60 * SECOND;
+        let late = (stat.ctime_ns + minute + 1).cast_signed();
+        assert!(may_last(stat, false, late) && may_last(stat, true, late));
+        assert!(!may_last(stat, false, late - 1), "too young");
+        let private = Stat {
+            mode: 0o100640,
+            ..stat
+        };
+        assert!(!may_last(private, false, late));
+        let made = Stat {
+            mtime_ns: stat.ctime_ns,
+            ..stat
+        };
+        let coarse = Stat {
+            mtime_ns: 100 * SECOND,
+            ctime_ns: 200 * SECOND,
+            ..stat
+        };
+        for image in [made, coarse] {
+            assert!(may_last(image, false, late), "{image:?}");
+            assert!(!may_last(image, true, late), "{image:?}");
+            let loop_device = Stat {
+                device: 0x705,
+                ..image
+            };
+            assert!(!may_last(loop_device, false, late), "{image:?}");
+        }
+    }
+
+    #[test]
+    fn times_of_an_image_hold_until_the_machine_starts_again() {
+        let file = file("boot");
+        let mut made = known(7, 1);
+        made.stat.mtime_ns = made.stat.ctime_ns;
+        added(&file, std::slice::from_ref(&made));
+        let remembered = |boot: &str| {
+            let headers = Headers::open(Some(&file));
+            headers.boot.set(Some(boot.into())).unwrap();
+            headers.of(made.stat).is_some()
+        };
+        assert_eq!(
+            Headers::open(Some(&file)).of(made.stat).is_some(),
+            boot().is_some()
+        );
+        assert!(!remembered("another"));
+        std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_is_passed_over() {
+        let file = file("pipe");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        added(&file, &[known(7, 1)]);
+        assert_eq!(Headers::open(Some(&file)).of(known(7, 1).stat), None);
+        std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     }
 
     fn added(file: &Path, all: &[Known]) {
@@ -369,11 +551,17 @@ mod tests {
         let file = file("full");
         let mut large = known(7, 1);
         large.learn(Ask::Asked, &vec![b'x'; 1 << 20], &None);
+        let remembered = |large: &Known| Headers::open(Some(&file)).of(large.stat).is_some();
         for _ in 0..10 {
             added(&file, std::slice::from_ref(&large));
             assert!(std::fs::metadata(&file).unwrap().len() <= FILE_BYTES_MAX);
-            assert!(Headers::open(Some(&file)).of(large.stat).is_some());
+            assert!(remembered(&large));
         }
+        let huge = File::options().write(true).open(&file).unwrap();
+        huge.set_len(100 * FILE_BYTES_MAX).unwrap();
+        assert!(!remembered(&large));
+        added(&file, std::slice::from_ref(&large));
+        assert!(remembered(&large), "healed");
         std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     }
 }

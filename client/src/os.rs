@@ -1,10 +1,10 @@
 //! Bytes and the operating system's strings.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-#[cfg(target_os = "linux")]
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// On Unix an argument is bytes.
@@ -15,6 +15,19 @@ pub fn from_bytes(bytes: Vec<u8>) -> OsString {
 /// On Unix an argument is bytes.
 pub fn bytes(text: &OsStr) -> &[u8] {
     text.as_bytes()
+}
+
+/// Opens what is a plain file at `path` itself, and waits for nobody.
+pub fn open_plain(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+    let file = options
+        .clone()
+        .custom_flags(O_NONBLOCK | O_NOFOLLOW)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// Starts a child that can write no file of more than `bytes`; no other thread

@@ -352,6 +352,8 @@ impl Wrap<'_> {
             reason
         };
         sent.map_err(|lost| match lost {
+            // Not the grid's doing.
+            Attempt::Lost(lost @ Lost::Changed(_)) => Stay::Here(remember(&lost)),
             Attempt::Lost(lost) => Stay::GridFailed(remember(&lost)),
             Attempt::TakenBack(slot, lost) => Stay::Idle(remember(&lost), slot),
             Attempt::Unlike(reason) | Attempt::Stay(reason) => Stay::Here(reason),

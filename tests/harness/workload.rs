@@ -66,12 +66,20 @@ impl Workload {
     /// # Errors
     /// Words: the registry can't be had, or the disk.
     pub fn unpack(&self, folder: &Path) -> Result<(), String> {
-        let from = self.package_folder()?.join(self.folder);
+        let from = self.sources()?;
         let makefile = pins().join(self.name).join("Makefile");
         copy(&from, &folder.join("src"))
             .and_then(|()| fs::copy(&makefile, folder.join("Makefile")))
             .map_err(|error| format!("{}: {error}", folder.display()))?;
         Ok(())
+    }
+
+    /// Where cargo keeps the sources, which it fetches if need be.
+    ///
+    /// # Errors
+    /// Words: the registry can't be had.
+    pub fn sources(&self) -> Result<PathBuf, String> {
+        Ok(self.package_folder()?.join(self.folder))
     }
 
     /// Where cargo keeps the package, which it fetches if need be.
