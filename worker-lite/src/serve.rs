@@ -99,7 +99,9 @@ pub fn serve(serving: Serving) -> io::Result<()> {
         boot: format!("{:08x}", fastrand::u32(..)),
         serving,
     };
-    smol::block_on(executor.run(shell.run(noticed, signals)))
+    // `smol::block_on` would wait for sockets here, and async-io's own thread wake up again
+    // and again to see whether it should: a sixth of what a task costs.
+    future::block_on(executor.run(shell.run(noticed, signals)))
 }
 
 /// What the other tasks and threads tell the loop.
