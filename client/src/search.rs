@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hg_proto::arg_table::{File, Role};
 use hg_proto::args::{Compile, Dialect, Reason};
@@ -25,6 +27,10 @@ use crate::slots::Slot;
 const MEMOS_MAX: usize = 4096;
 /// Bytes of one answer.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// How long to wait while another process asks, and between two looks.
+const TURN_MAX: Duration = Duration::from_millis(500);
+const TURN_PAUSE: Duration = Duration::from_millis(2);
 
 /// A file that clang takes for the mark of a gcc, whose headers it then takes.
 pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
@@ -53,6 +59,10 @@ pub fn folders(
     if let Some(known) = known() {
         return Ok(known);
     }
+    let _turn = memo.as_deref().and_then(|memo| turn(memo, known));
+    if let Some(known) = known() {
+        return Ok(known);
+    }
     let _slot = wait();
     // Meanwhile another compile of this build may have learnt it.
     if let Some(known) = known() {
@@ -76,6 +86,21 @@ pub fn folders(
         let _ = remember(&file, &folders);
     }
     Ok(folders)
+}
+
+/// The right to ask for what `memo` is to hold: a build starts many compiles at once, and
+/// each would ask the same. `None`: it is `known` now, or whoever asks takes too long.
+fn turn(memo: &Path, known: impl Fn() -> Option<Folders>) -> Option<fs::File> {
+    let locks = memo.parent()?.with_file_name("turns");
+    let deadline = Instant::now() + TURN_MAX;
+    let memo = [memo.to_path_buf()];
+    loop {
+        let turn = os::claim(&locks, &memo);
+        if turn.is_some() || known().is_some() || Instant::now() > deadline {
+            return turn;
+        }
+        thread::sleep(TURN_PAUSE);
+    }
 }
 
 /// Refuses what makes a compiler look where it does not say.
@@ -255,6 +280,7 @@ fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn lists() {
@@ -271,6 +297,28 @@ mod tests {
             parse(b"#include <...> search starts here:\n /F (framework directory)\nEnd of search list.\n"),
             None
         );
+    }
+
+    #[test]
+    fn one_asks_and_the_others_wait_for_what_it_learns() {
+        let folder = std::env::temp_dir().join(format!("hg-turn-{}", std::process::id()));
+        let file = folder.join("folders").join("m");
+        let learnt = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    // Without it, it was too long for this one, on a busy machine.
+                    let turn = turn(&file, || recall(&file));
+                    if turn.is_some() && recall(&file).is_none() {
+                        learnt.fetch_add(1, Ordering::Relaxed);
+                        remember(&file, &Folders::default()).unwrap();
+                    }
+                    drop(turn);
+                });
+            }
+        });
+        assert_eq!(learnt.into_inner(), 1);
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

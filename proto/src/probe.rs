@@ -10,8 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
-use std::{env, fmt, process};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{env, fmt, process, thread};
 
 use prost::Message;
 
@@ -23,6 +23,12 @@ use crate::v1;
 const MEMOS_MAX: usize = 256;
 /// Nanoseconds in which a second write of a file may leave its stat unchanged.
 const RACY_NS: i128 = 2_000_000_000;
+/// The file in a memo folder that is locked by whoever looks at a compiler.
+const TURN: &str = ".turn";
+/// How long to wait for that, and between two looks: to read a compiler takes some
+/// tens of milliseconds.
+const TURN_MAX: Duration = Duration::from_millis(500);
+const TURN_PAUSE: Duration = Duration::from_millis(2);
 /// Variables that change what a driver runs or loads.
 const STEERING: [&str; 5] = [
     "PATH",
@@ -128,8 +134,16 @@ impl Probe {
 /// # Errors
 /// The driver can't be run, or is no compiler whose files are known.
 pub fn probe(driver: &Path, memo: Option<&Path>) -> Result<Probe, ProbeError> {
+    let folder = memo;
     let memo = memo.map(|folder| folder.join(memo_name(driver)));
-    if let Some(known) = memo.as_deref().and_then(|file| recall(file, driver)) {
+    let known = || memo.as_deref().and_then(|file| recall(file, driver));
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let turn = folder.and_then(turn);
+    if turn.is_some()
+        && let Some(known) = known()
+    {
         return Ok(known);
     }
     let mut look = Look::default();
@@ -139,6 +153,23 @@ pub fn probe(driver: &Path, memo: Option<&Path>) -> Result<Probe, ProbeError> {
         let _ = remember(&file, &probe, &look);
     }
     Ok(probe)
+}
+
+/// The right to look at compilers, in the name of all who keep results in `folder`: a
+/// build starts many at once, and each would read the same hundred megabytes. `None`:
+/// whoever has it takes too long.
+fn turn(folder: &Path) -> Option<File> {
+    fs::create_dir_all(folder).ok()?;
+    // Where nothing can be kept there is nothing to wait for.
+    let lock = File::create(folder.join(TURN)).ok()?;
+    let deadline = Instant::now() + TURN_MAX;
+    while lock.try_lock().is_err() {
+        if Instant::now() > deadline {
+            return None;
+        }
+        thread::sleep(TURN_PAUSE);
+    }
+    Some(lock)
 }
 
 /// One look at a compiler: the files seen, and where a file must stay absent.
@@ -632,6 +663,26 @@ fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn one_looks_and_the_others_wait() {
+        let folder = env::temp_dir().join(format!("hg-probe-turn-{}", process::id()));
+        let inside = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    // It was too long for this one, on a busy machine.
+                    let Some(turn) = turn(&folder) else { return };
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                    thread::yield_now();
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    drop(turn);
+                });
+            }
+        });
+        fs::remove_dir_all(folder).expect("the folder");
+    }
 
     #[test]
     fn banners() {
