@@ -52,6 +52,9 @@ pub fn file_size_limit() -> bool {
     getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(soft, _)| soft != RLIM_INFINITY)
 }
 
+/// The file in a run folder for [`claim`]s of what one process learns for all.
+pub const TURNS: &str = "turns";
+
 /// Takes `paths` for this process, until the file is dropped: bytes of the file
 /// `locks` are locked that stand for them. `None`: another process has one.
 #[cfg(target_os = "linux")]

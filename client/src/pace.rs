@@ -6,8 +6,10 @@ use std::path::Path;
 
 use hg_proto::speed;
 
+use crate::os;
+
 /// Thousandths of a reference core; 0: there is no folder to remember it in, and
-/// measuring takes longer than it is worth each time.
+/// measuring takes longer than it is worth each time, or another process measures it.
 pub fn own_milli(run: Option<&Path>) -> u32 {
     let Some(run) = run else {
         return 0;
@@ -18,8 +20,14 @@ pub fn own_milli(run: Option<&Path>) -> u32 {
         "speed-{}",
         host.to_string_lossy().replace('/', "_")
     ));
-    let known = fs::read_to_string(&path).ok();
-    if let Some(milli) = known.and_then(|text| text.trim().parse().ok()) {
+    let known = || fs::read_to_string(&path).ok()?.trim().parse().ok();
+    if let Some(milli) = known() {
+        return milli;
+    }
+    let Some(_turn) = os::claim(&run.join(os::TURNS), std::slice::from_ref(&path)) else {
+        return 0;
+    };
+    if let Some(milli) = known() {
         return milli;
     }
     let milli = speed::measure_milli();
@@ -40,10 +48,19 @@ mod tests {
         let milli = own_milli(Some(&run));
         assert!(milli > 0);
         assert_eq!(own_milli(Some(&run)), milli);
-        let files: Vec<_> = fs::read_dir(&run).unwrap().flatten().collect();
-        assert_eq!(files.len(), 1);
-        fs::write(files[0].path(), "17").unwrap();
+        let files = fs::read_dir(&run).unwrap().flatten();
+        let mut files: Vec<_> = files.filter(|file| file.file_name() != os::TURNS).collect();
+        let file = files.pop().unwrap().path();
+        assert!(files.is_empty());
+        fs::write(&file, "17").unwrap();
         assert_eq!(own_milli(Some(&run)), 17);
+        fs::remove_file(&file).unwrap();
+        let measures = os::claim(&run.join(os::TURNS), &[file]).unwrap();
+        if cfg!(target_os = "linux") {
+            assert_eq!(own_milli(Some(&run)), 0, "another one measures");
+        }
+        drop(measures);
+        assert!(own_milli(Some(&run)) > 0);
         fs::remove_dir_all(&run).unwrap();
         assert_eq!(own_milli(None), 0);
     }

@@ -91,7 +91,7 @@ pub fn folders(
 /// The right to ask for what `memo` is to hold: a build starts many compiles at once, and
 /// each would ask the same. `None`: it is `known` now, or whoever asks takes too long.
 fn turn(memo: &Path, known: impl Fn() -> Option<Folders>) -> Option<fs::File> {
-    let locks = memo.parent()?.with_file_name("turns");
+    let locks = memo.parent()?.with_file_name(os::TURNS);
     let deadline = Instant::now() + TURN_MAX;
     let memo = [memo.to_path_buf()];
     loop {
