@@ -4,8 +4,10 @@
 use std::io;
 use std::thread;
 
+use hg_proto::turn::LOOK;
+
 use crate::lru::{SHARDS, share};
-use crate::shard::{LOOK, LOOKS_MAX, Shards, Shrunk};
+use crate::shard::{LOOKS_MAX, Shards, Shrunk};
 
 /// Part of the bound that the leading process frees beyond what is needed, so
 /// that the next ones find room: 1/25, 4%.

@@ -7,12 +7,11 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use hg_proto::arg_table::{File, Role};
 use hg_proto::args::{Compile, Dialect, Reason};
 use hg_proto::toolchain::Family;
+use hg_proto::turn;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::closure::Folders;
@@ -28,9 +27,8 @@ const MEMOS_MAX: usize = 4096;
 /// Bytes of one answer.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// How long to wait while another process asks, and between two looks.
-const TURN_MAX: Duration = Duration::from_millis(500);
-const TURN_PAUSE: Duration = Duration::from_millis(2);
+/// Looks at the turn of another process that asks.
+const TURN_LOOKS: u32 = 500;
 
 /// A file that clang takes for the mark of a gcc, whose headers it then takes.
 pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
@@ -92,15 +90,11 @@ pub fn folders(
 /// each would ask the same. `None`: it is `known` now, or whoever asks takes too long.
 fn turn(memo: &Path, known: impl Fn() -> Option<Folders>) -> Option<fs::File> {
     let locks = memo.parent()?.with_file_name(os::TURNS);
-    let deadline = Instant::now() + TURN_MAX;
     let memo = [memo.to_path_buf()];
-    loop {
-        let turn = os::claim(&locks, &memo);
-        if turn.is_some() || known().is_some() || Instant::now() > deadline {
-            return turn;
-        }
-        thread::sleep(TURN_PAUSE);
-    }
+    turn::wait(TURN_LOOKS, || match os::claim(&locks, &memo) {
+        None => known().map(|_| None),
+        turn => Some(turn),
+    })?
 }
 
 /// Refuses what makes a compiler look where it does not say.

@@ -11,16 +11,14 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, SystemTime};
+
+use hg_proto::turn;
 
 use crate::lru::{Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk};
 
-/// Looks at a lock that is taken, before it is left: its holder may be stopped
-/// for good. Looks, not time: where all wait long for a core, the holder does too.
+/// Looks at a lock that is taken, before it is left.
 pub const LOOKS_MAX: u32 = 250;
-/// Between two looks.
-pub const LOOK: Duration = Duration::from_millis(1);
 /// A journal of more bytes is packed into the index: 512 changes.
 const JOURNAL_BYTES_MAX: u64 = 16 << 10;
 /// The files of a shard are counted again after so many seconds.
@@ -107,17 +105,12 @@ impl Shards {
             }
             other => other?,
         };
-        let mut left = looks;
-        loop {
-            match journal.try_lock() {
-                Ok(()) => break,
-                Err(fs::TryLockError::Error(error)) => return Err(error),
-                Err(fs::TryLockError::WouldBlock) if left == 0 => return Ok(None),
-                Err(fs::TryLockError::WouldBlock) => thread::sleep(LOOK),
-            }
-            left -= 1;
-        }
-        Ok(Some(Shard {
+        let taken = turn::wait(looks, || match journal.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => None,
+            Err(fs::TryLockError::Error(error)) => Some(Err(error)),
+            Ok(()) => Some(Ok(())),
+        });
+        Ok(taken.transpose()?.map(|()| Shard {
             shards: self,
             number,
             dir,
@@ -580,7 +573,7 @@ mod tests {
         let held = shards.lock(3, LOOKS).unwrap().unwrap();
         let begun = Instant::now();
         assert!(shards.lock(3, LOOKS_MAX).unwrap().is_none());
-        assert!(begun.elapsed() < 40 * LOOKS_MAX * LOOK);
+        assert!(begun.elapsed() < 40 * LOOKS_MAX * turn::LOOK);
         assert!(shards.lock(4, LOOKS).unwrap().is_some());
         drop(held);
         assert!(shards.lock(3, LOOKS).unwrap().is_some());

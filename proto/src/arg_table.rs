@@ -199,6 +199,14 @@ struct Span {
 }
 
 impl Span {
+    const fn new(at: usize, text: &str) -> Span {
+        assert!(at <= u16::MAX as usize && text.len() <= u8::MAX as usize);
+        Span {
+            at: at as u16,
+            len: text.len() as u8,
+        }
+    }
+
     fn text(self) -> &'static str {
         let at = usize::from(self.at);
         &TEXT[at..at + usize::from(self.len)]
@@ -214,12 +222,11 @@ impl<T> Row<T> {
     pub fn has(&self, family: Family) -> bool {
         self.families & bit(family) != 0
     }
-}
 
-impl Row<Span> {
-    fn unpacked(&self) -> Row {
+    /// The same option, its texts held otherwise.
+    const fn holding<U>(&self, spelling: U, sample: U) -> Row<U> {
         Row {
-            spelling: self.spelling.text(),
+            spelling,
             shape: self.shape,
             families: self.families,
             role: self.role,
@@ -229,8 +236,14 @@ impl Row<Span> {
             key: self.key,
             file: self.file,
             value: self.value,
-            sample: self.sample.text(),
+            sample,
         }
+    }
+}
+
+impl Row<Span> {
+    fn unpacked(&self) -> Row {
+        self.holding(self.spelling.text(), self.sample.text())
     }
 }
 
@@ -332,28 +345,9 @@ impl Row {
 
     // With its texts as parts of `TEXT`, where they begin at `at`.
     const fn packed(&self, at: usize) -> Row<Span> {
-        let sample = at + self.spelling.len();
-        assert!(sample + self.sample.len() <= u16::MAX as usize);
-        assert!(self.spelling.len() <= u8::MAX as usize && self.sample.len() <= u8::MAX as usize);
-        Row {
-            spelling: Span {
-                at: at as u16,
-                len: self.spelling.len() as u8,
-            },
-            shape: self.shape,
-            families: self.families,
-            role: self.role,
-            travel: self.travel,
-            tree: self.tree,
-            cache: self.cache,
-            key: self.key,
-            file: self.file,
-            value: self.value,
-            sample: Span {
-                at: sample as u16,
-                len: self.sample.len() as u8,
-            },
-        }
+        let spelling = Span::new(at, self.spelling);
+        let sample = Span::new(at + self.spelling.len(), self.sample);
+        self.holding(spelling, sample)
     }
 
     /// The words of an example.

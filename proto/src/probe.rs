@@ -10,13 +10,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{env, fmt, process, thread};
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{env, fmt, process};
 
 use prost::Message;
 
 use crate::digest::{Digest, Hasher};
 use crate::toolchain::{self, Component, Family, Language};
+use crate::turn::wait;
 use crate::v1;
 
 /// Files in a memo folder before it is emptied.
@@ -25,10 +26,8 @@ const MEMOS_MAX: usize = 256;
 const RACY_NS: i128 = 2_000_000_000;
 /// The file in a memo folder that is locked by whoever looks at a compiler.
 const TURN: &str = ".turn";
-/// How long to wait for that, and between two looks: to read a compiler takes some
-/// tens of milliseconds.
-const TURN_MAX: Duration = Duration::from_millis(500);
-const TURN_PAUSE: Duration = Duration::from_millis(2);
+/// Looks at that lock: to read a compiler takes some tens of milliseconds.
+const TURN_LOOKS: u32 = 500;
 /// Variables that change what a driver runs or loads.
 const STEERING: [&str; 5] = [
     "PATH",
@@ -162,13 +161,7 @@ fn turn(folder: &Path) -> Option<File> {
     fs::create_dir_all(folder).ok()?;
     // Where nothing can be kept there is nothing to wait for.
     let lock = File::create(folder.join(TURN)).ok()?;
-    let deadline = Instant::now() + TURN_MAX;
-    while lock.try_lock().is_err() {
-        if Instant::now() > deadline {
-            return None;
-        }
-        thread::sleep(TURN_PAUSE);
-    }
+    wait(TURN_LOOKS, || lock.try_lock().ok())?;
     Some(lock)
 }
 
@@ -664,6 +657,7 @@ fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
 
     #[test]
     fn one_looks_and_the_others_wait() {

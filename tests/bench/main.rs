@@ -7,7 +7,7 @@
 mod cpu;
 mod peers;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -194,12 +194,4 @@ fn spread(values: &mut [f64], unit: &str) -> String {
             values[values.len() - 1]
         ),
     }
-}
-
-/// A program in PATH.
-fn in_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|candidate| candidate.is_file())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::in_path;
+use hg_tests::in_path;
 
 /// What distccd may take to listen.
 const START_TIME_MAX: Duration = Duration::from_secs(5);

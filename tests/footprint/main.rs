@@ -4,14 +4,14 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use hg_tests::grid::Grid;
 use hg_tests::hostile::resident;
-use hg_tests::programs::{self, cargo, checkout};
+use hg_tests::programs::{self, Programs, cargo};
 
 /// What a worker may be.
 const BINARY_BYTES_MAX: u64 = 2 << 20;
@@ -35,15 +35,15 @@ fn main() -> ExitCode {
 
 /// Whether all is as small as it should be.
 fn measure() -> Result<bool, String> {
+    let mut programs = programs::build(true)?;
     let worker = match env::args_os().nth(1) {
         Some(worker) => PathBuf::from(worker),
-        None => small()?,
+        None => small(&programs)?,
     };
     let worker = worker
         .canonicalize()
         .map_err(|error| format!("{}: {error}", worker.display()))?;
     let binary = fs::metadata(&worker).map_err(|error| error.to_string())?;
-    let mut programs = programs::build(true)?;
     programs.worker = worker.clone();
     let mut idle: Vec<u64> = Vec::new();
     for _ in 0..ROUNDS {
@@ -68,13 +68,19 @@ fn measure() -> Result<bool, String> {
     Ok(binary.len() <= BINARY_BYTES_MAX && middle <= IDLE_BYTES_MAX)
 }
 
-fn small() -> Result<PathBuf, String> {
+/// Builds one beside `programs`.
+fn small(programs: &Programs) -> Result<PathBuf, String> {
+    let profile = programs.worker.parent();
+    let target = profile
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("target"));
     let mut command = cargo();
     command.args(["build", "--profile", "small", "-p", "hg-worker-lite"]);
     let status = command
+        .arg("--target-dir")
+        .arg(target)
         .status()
         .map_err(|error| format!("cargo can't be run: {error}"))?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or(checkout().join("target"), PathBuf::from);
     match status.success() {
         true => Ok(target.join("small/hg-worker-lite")),
         false => Err("cargo build --profile small failed".into()),

@@ -22,6 +22,8 @@ pub mod running;
 pub mod tls_peer;
 pub mod workload;
 
+use std::path::PathBuf;
+
 /// Says loudly that something was not tested, and why: past the test runner,
 /// which keeps to itself what a passing test says.
 pub fn skip(what: &str, why: &str) {
@@ -30,8 +32,10 @@ pub fn skip(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {why}");
 }
 
-/// Whether there is a `program` to run.
-pub fn in_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+/// Where the first `program` of PATH is.
+pub fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
 }

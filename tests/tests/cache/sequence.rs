@@ -17,7 +17,7 @@ use hg_tests::command::{Outcome, run_within, scrubbed};
 use hg_tests::event::{self, Event};
 use hg_tests::folder::{Entry, Snapshot, compare, snapshot};
 use hg_tests::programs::programs;
-use hg_tests::skip;
+use hg_tests::{in_path, skip};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
@@ -88,12 +88,11 @@ fn wanted(case: &Case) -> bool {
 }
 
 fn is_here(case: &Case, compiler: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_missing =
-        |program: &str| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let mut programs: Vec<&str> = vec![compiler];
     case.programs().for_each(|program| programs.push(program));
-    let missing = programs.into_iter().find(|program| is_missing(program));
+    let missing = programs
+        .into_iter()
+        .find(|program| in_path(program).is_none());
     if let Some(program) = missing {
         skip(case.name, &format!("{program} not installed"));
     }

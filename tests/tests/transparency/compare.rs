@@ -12,7 +12,7 @@ use hg_tests::command::{Outcome, run_within, scrubbed};
 use hg_tests::event::{self, Event};
 use hg_tests::folder::{Entry, Snapshot, compare, snapshot};
 use hg_tests::programs::programs;
-use hg_tests::skip;
+use hg_tests::{in_path, skip};
 
 use crate::case::{Case, FILES};
 use crate::shared::Shared;
@@ -92,10 +92,7 @@ fn wanted(case: &Case) -> bool {
 
 /// Whether the programs that a case needs are installed.
 fn is_here(case: &Case, compiler: &str) -> bool {
-    let there = |program: &str| {
-        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-            .any(|folder| folder.join(program).is_file())
-    };
+    let there = |program: &str| in_path(program).is_some();
     let tools = [
         "ccache", "make", "ninja", "cmake", "clang", "clang++", "g++",
     ];
