@@ -130,20 +130,28 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Sizes of all entries' files, temporary ones included.
-fn sizes(folder: &Path) -> Vec<u64> {
+/// Names and sizes of all files in shards, temporary ones included.
+fn files(folder: &Path) -> Vec<(String, u64)> {
     let shards = fs::read_dir(folder).expect("a folder").flatten();
     let shards = shards.filter(|item| item.path().is_dir() && item.file_name().len() == 2);
     let files = shards.flat_map(|item| fs::read_dir(item.path()).expect("a shard").flatten());
-    let entries = files.filter(|item| {
-        !["journal", "index"]
-            .map(Into::into)
-            .contains(&item.file_name())
+    let files = files.map(|item| {
+        let name = item.file_name().into_string().expect("a name of ours");
+        // One that goes meanwhile has no size.
+        (name, item.metadata().map_or(0, |meta| meta.len()))
     });
-    // One that goes meanwhile has no size.
-    entries
-        .map(|item| item.metadata().map_or(0, |meta| meta.len()))
+    files
+        .filter(|(name, _)| name != "journal" && name != "index")
         .collect()
+}
+
+/// Sizes of entries, and how many other files lie beside them.
+fn entries(folder: &Path) -> (Vec<u64>, u64) {
+    let (entries, others): (Vec<_>, Vec<_>) = files(folder)
+        .into_iter()
+        .partition(|(name, _)| shard::id_of(name).is_some());
+    let sizes = entries.into_iter().map(|(_, size)| size).collect();
+    (sizes, others.len() as u64)
 }
 
 fn total(sizes: &[u64]) -> u64 {
@@ -151,7 +159,7 @@ fn total(sizes: &[u64]) -> u64 {
 }
 
 fn within_bound(folder: &Path) {
-    let size = total(&sizes(folder));
+    let size: u64 = files(folder).iter().map(|(_, size)| size).sum();
     assert!(size <= BOUND + BOUND / 20, "{size} bytes of {BOUND}");
 }
 
@@ -190,9 +198,13 @@ fn processes_that_die_anywhere_leave_a_sound_cache() {
     within_bound(&folder);
     assert_eq!(verify(&folder), 0, "nothing is wrong");
     let counted = shard::sizes(&folder).expect("a table");
-    let files = sizes(&folder);
-    assert_eq!(counted.entries(), files.len() as u64);
-    let blocks: Vec<u64> = files.iter().map(|len| on_disk(*len)).collect();
+    let (sizes, others) = entries(&folder);
+    assert_eq!(counted.entries(), sizes.len() as u64);
+    assert!(
+        others <= killed,
+        "{others} left by {killed} that were killed"
+    );
+    let blocks: Vec<u64> = sizes.iter().map(|len| on_disk(*len)).collect();
     assert_eq!(counted.total(), total(&blocks));
     assert!(counted.total() > BOUND / 2, "it is in use");
     let cache = open(&folder);
@@ -200,16 +212,16 @@ fn processes_that_die_anywhere_leave_a_sound_cache() {
     let right = found
         .filter(|(number, body)| is_right(*number, body))
         .count();
-    assert_eq!(right, files.len());
+    assert_eq!(right, sizes.len());
     let told = tally(&folder);
     assert!(told.evictions > 0 && told.miss >= ended * WRITES);
     let left_out: u64 = told.error.values().sum();
     assert!(left_out < told.miss / 20, "{:?}", told.error);
 
     assert_eq!(prune(&folder, BOUND, Some(BOUND / 4)), 0);
-    assert!(total(&sizes(&folder)) <= BOUND / 4);
+    assert!(total(&entries(&folder).0) <= BOUND / 4);
     assert_eq!(clear(&folder), 0);
-    assert!(sizes(&folder).is_empty());
+    assert!(entries(&folder).0.is_empty());
     assert_eq!(tally(&folder).miss, told.miss, "statistics stay");
     fs::remove_dir_all(folder).expect("a folder");
 }
