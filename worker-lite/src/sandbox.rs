@@ -469,7 +469,7 @@ impl Sandbox {
                     Some(_) => self.roots.in_place_of(launch.files),
                     None => self.roots.of(launch.files),
                 };
-                sandbox_linux::start(&root?, launch)
+                sandbox_linux::start(&root?, self.roots.network(), launch)
             }
             _ if launch.tree.is_some() => Err(io::ErrorKind::Unsupported.into()),
             Level::Landlock => sandbox_portable::start(launch, true),

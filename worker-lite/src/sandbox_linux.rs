@@ -5,19 +5,21 @@
 //! the new namespaces. Init builds the root, gives up what it may do and forks the
 //! *compiler*, process 2, which so has the signals of an ordinary process. Init
 //! waits for it, reports how it ended and ends too; with it the kernel ends all
-//! that is left in there. Worker and init are several-threaded and forked: between
-//! clone and exec only system calls are made.
+//! that is left in there. The worker has several threads: between clone and exec only
+//! system calls are made.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-use nix::libc::{self, c_char, c_int, c_ulong};
+use nix::libc::{self, c_char, c_int, c_ulong, c_void};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::wait::waitpid;
@@ -35,7 +37,6 @@ use crate::tree::Tree;
 const NAMESPACES: c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS;
 /// The first Linux that counts a user's processes by user namespace.
@@ -50,6 +51,10 @@ const INIT_FDS: usize = 5;
 const FDS_MAX: RawFd = 4096;
 /// What the machine is called in there.
 const HOSTNAME: &[u8] = b"worker";
+/// The network of the thread that looks.
+const NETWORK: &str = "/proc/thread-self/ns/net";
+/// For what process 2 does before it becomes the compiler.
+const STACK_BYTES: usize = 16 << 10;
 
 /// A root that is ready to be mounted, for any number of compiles.
 #[derive(Debug)]
@@ -177,10 +182,63 @@ fn counts_by_namespace() -> bool {
     }
 }
 
+/// A network with nothing in it. The kernel takes longer to make one, and to take it
+/// down, than for all the other namespaces together, one at a time on the whole
+/// machine: who may make it beforehand shares it among compiles. It belongs to the
+/// worker's users, so that no compile may change it, and the filter has no sockets.
+#[derive(Debug)]
+pub struct Network {
+    nowhere: fs::File,
+    here: fs::File,
+}
+
+impl Network {
+    /// `None`: each compile needs one of its own.
+    fn empty() -> Option<Self> {
+        let make = || -> io::Result<Self> {
+            let here = fs::File::open(NETWORK)?;
+            // SAFETY: a plain system call; the thread does nothing else.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let nowhere = fs::File::open(NETWORK)?;
+            // Who may make one may not always enter it.
+            enter(&here)?;
+            enter(&nowhere)?;
+            Ok(Network { nowhere, here })
+        };
+        let made = thread::Builder::new().name("network".into()).spawn(make);
+        made.ok()?.join().ok()?.ok()
+    }
+
+    /// As [`clone_init`], from in there.
+    fn clone_init(&self, plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> io::Result<Pid> {
+        enter(&self.nowhere)?;
+        let cloned = clone_init(plan, fds, NAMESPACES);
+        if let Err(error) = enter(&self.here) {
+            if let Ok(pid) = cloned {
+                abandon(pid);
+            }
+            return Err(error);
+        }
+        cloned
+    }
+}
+
+/// Moves this thread to `network`.
+fn enter(network: &fs::File) -> io::Result<()> {
+    // SAFETY: a plain system call on a descriptor that is ours.
+    match unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Roots by what is in them, each written once.
 pub struct Roots {
     place: PathBuf,
     known: Mutex<Known>,
+    network: Option<Network>,
 }
 
 #[derive(Default)]
@@ -203,7 +261,13 @@ impl Roots {
         Ok(Roots {
             place,
             known: Mutex::default(),
+            network: Network::empty(),
         })
+    }
+
+    /// The network of all compiles, if they have one.
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
     }
 
     /// The root that shows `files`.
@@ -310,6 +374,7 @@ const REPORT_BYTES: usize = size_of::<Report>();
 /// Everything that the child needs, in the form in which the kernel takes it.
 struct Plan<'a> {
     root: &'a Arc<Root>,
+    network: Option<&'a Network>,
     /// Where the root is mounted, and what.
     place: CString,
     skeleton: CString,
@@ -328,12 +393,16 @@ struct Plan<'a> {
     escape: Option<&'a Targets>,
 }
 
-/// Starts `launch` in `root`. What goes wrong in there is told by
-/// [`Init::ended`].
+/// Starts `launch` in `root` and `network`; without that, in one of its own. What goes
+/// wrong in there is told by [`Init::ended`].
 ///
 /// # Errors
 /// There are no namespaces, or no descriptors and processes.
-pub fn start(root: &Arc<Root>, launch: &Launch<'_>) -> io::Result<Started> {
+pub fn start(
+    root: &Arc<Root>,
+    network: Option<&Network>,
+    launch: &Launch<'_>,
+) -> io::Result<Started> {
     let (words, variables) = (words(launch)?, variables(launch)?);
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         let texts = texts.iter().map(|text| text.as_ptr());
@@ -345,6 +414,7 @@ pub fn start(root: &Arc<Root>, launch: &Launch<'_>) -> io::Result<Started> {
     };
     let plan = Plan {
         root,
+        network,
         place: c(ground.place.as_os_str().as_bytes())?,
         skeleton: c(ground.skeleton.as_os_str().as_bytes())?,
         skeleton_flags: kept_flags(&ground.skeleton)?,
@@ -455,32 +525,16 @@ fn spawn(plan: &Plan<'_>) -> io::Result<Started> {
         Some(&SigSet::all()),
         Some(&mut before),
     )?;
-    let flags = NAMESPACES | libc::SIGCHLD;
-    // SAFETY: as fork: no memory is shared, and the child makes system calls only.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone,
-            flags as c_ulong,
-            0usize,
-            0usize,
-            0usize,
-            0usize,
-        )
-    };
-    if pid == 0 {
-        init(plan, fds);
-    }
-    let cloned = match pid {
-        1.. => Ok(Pid::from_raw(pid as i32)),
-        _ => Err(io::Error::last_os_error()),
+    let cloned = match plan.network {
+        None => clone_init(plan, fds, NAMESPACES | libc::CLONE_NEWNET),
+        Some(network) => network.clone_init(plan, fds),
     };
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     let pid = cloned.map_err(|error| said("no namespaces for us", error))?;
     // The child does the same: whoever is first.
     let _ = setpgid(pid, pid);
     if let Err(error) = admit(pid, plan, &go) {
-        let _ = kill(pid, Signal::SIGKILL);
-        let _ = waitpid(pid, None);
+        abandon(pid);
         return Err(error);
     }
     Ok(Started {
@@ -493,6 +547,32 @@ fn spawn(plan: &Plan<'_>) -> io::Result<Started> {
             root: plan.root.clone(),
         }),
     })
+}
+
+/// Starts init in new namespaces, as `flags` has them.
+fn clone_init(plan: &Plan<'_>, fds: [RawFd; INIT_FDS], flags: c_int) -> io::Result<Pid> {
+    // SAFETY: as fork: no memory is shared, and the child makes system calls only.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            (flags | libc::SIGCHLD) as c_ulong,
+            0usize,
+            0usize,
+            0usize,
+            0usize,
+        )
+    };
+    match pid {
+        0 => init(plan, fds),
+        1.. => Ok(Pid::from_raw(pid as i32)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends an init that nobody will hear of.
+fn abandon(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
 }
 
 /// What init waits for, and lets it go on.
@@ -766,23 +846,25 @@ fn worker_is_gone() -> bool {
     unsafe { libc::poll(&mut report, 1, 0) > 0 && report.revents & libc::POLLERR != 0 }
 }
 
+/// As stacks have to lie.
+#[repr(align(16))]
+struct Stack([MaybeUninit<u8>; STACK_BYTES]);
+
 /// Starts the compiler and waits for its end.
 fn compiler(plan: &Plan<'_>) -> Report {
-    // SAFETY: as fork; this process has one thread.
+    let mut stack = Stack([MaybeUninit::uninit(); STACK_BYTES]);
+    // SAFETY: init stands still until the child, which has a stack of its own, ended or
+    // has memory of its own; what it writes before is nothing that init reads later.
     let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone,
-            libc::SIGCHLD as c_ulong,
-            0usize,
-            0usize,
-            0usize,
-            0usize,
+        libc::clone(
+            run,
+            stack.0.as_mut_ptr_range().end.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw const *plan).cast_mut().cast(),
         )
     };
-    match pid {
-        0 => run(plan),
-        1.. => {}
-        _ => return failed(Step::Fork),
+    if pid < 0 {
+        return failed(Step::Fork);
     }
     // SAFETY: plain system calls; the places are ours for the calls.
     unsafe {
@@ -794,7 +876,7 @@ fn compiler(plan: &Plan<'_>) -> Report {
             let mut status = 0;
             let mut usage: libc::rusage = std::mem::zeroed();
             let ended = libc::wait4(-1, &mut status, 0, &mut usage);
-            if i64::from(ended) == pid as i64 {
+            if ended == pid {
                 return ended_as(status, &usage);
             }
             if ended < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
@@ -820,9 +902,11 @@ fn ended_as(status: c_int, usage: &libc::rusage) -> Report {
 }
 
 /// Process 2: becomes the compiler, or tries to break out in its stead.
-fn run(plan: &Plan<'_>) -> ! {
-    // SAFETY: plain system calls; the arrays end with a null each.
+extern "C" fn run(plan: *mut c_void) -> c_int {
+    // SAFETY: `compiler` gives its plan. Plain system calls; the arrays end with a null
+    // each.
     unsafe {
+        let plan = &*plan.cast::<Plan<'_>>();
         if let Some(targets) = plan.escape {
             let reached = escape::attempt(targets).to_ne_bytes();
             libc::write(1, reached.as_ptr().cast(), reached.len());
@@ -868,6 +952,29 @@ pub fn hints() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_network_of_all_compiles_is_empty_and_not_ours() {
+        let of_thread = || fs::read_link(NETWORK).unwrap();
+        let ours = of_thread();
+        let Some(network) = Network::empty() else {
+            eprintln!("skipped: this user may not make a network beforehand");
+            return;
+        };
+        assert_eq!(of_thread(), ours);
+        let look = move || {
+            enter(&network.nowhere).unwrap();
+            let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+            let theirs = of_thread();
+            enter(&network.here).unwrap();
+            (links, theirs, of_thread())
+        };
+        let (links, theirs, back) = thread::spawn(look).join().unwrap();
+        assert_ne!(theirs, ours);
+        assert_eq!(back, ours);
+        let links: Vec<_> = links.lines().skip(2).map(str::trim).collect();
+        assert!(links[0].starts_with("lo:") && links.len() == 1, "{links:?}");
+    }
 
     #[test]
     fn every_step_has_its_words() {
