@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -98,6 +98,8 @@ impl Tasks {
 
     /// Runs until `work` is done.
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        // Some kilobytes, which each layer would move to a place of its own.
+        let work = pin!(work);
         smol::block_on(self.0.run(work))
     }
 }
