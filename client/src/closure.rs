@@ -196,6 +196,10 @@ struct Walk<'a> {
     /// All files that were followed, for a second look.
     read: Vec<Part>,
     headers: Headers,
+    /// Whether nothing in a folder is named as a precompiled header.
+    plain: HashMap<Vec<u8>, bool>,
+    /// Such folders that were not remembered.
+    learnt: Vec<(Vec<u8>, Stat)>,
     /// When the walk began, nanoseconds since 1970: a stat that was old enough by then
     /// is no other file's.
     walked_ns: i64,
@@ -236,6 +240,8 @@ impl<'a> Walk<'a> {
             askers: Vec::new(),
             read: Vec::new(),
             headers: Headers::open(question.headers),
+            plain: HashMap::default(),
+            learnt: Vec::new(),
             walked_ns: facts::now_ns(),
             texts: hazards::Texts::new(question.plain_assembler),
             devices: Devices::default(),
@@ -338,14 +344,23 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Writes down what was learnt of the system's headers.
+    /// Writes down what was learnt of the system's headers, and of folders.
     fn remember(&mut self) {
+        let (devices, now_ns) = (&mut self.devices, self.walked_ns);
         for part in self.read.iter().filter(|part| part.learnt) {
             let (path, stat) = (&part.path, part.known.stat);
-            let kept = self.devices.kept(path, stat, self.walked_ns) == stat;
-            let layered = self.devices.is_layered(path, stat);
-            if kept && headers::may_last(stat, layered, self.walked_ns) {
+            let kept = devices.kept(path, stat, now_ns) == stat;
+            let layered = devices.is_layered(path, stat);
+            if kept && headers::may_last(stat, layered, now_ns) {
                 self.headers.add(&part.known);
+            }
+        }
+        for (folder, stat) in self.learnt.drain(..) {
+            let kept = devices.kept(&folder, stat, now_ns) == stat;
+            // The stat of one that is merged says nothing of what is below.
+            let layered = devices.is_layered(&folder, stat);
+            if kept && !layered && headers::may_last(stat, layered, now_ns) {
+                self.headers.add(&Known::plain(stat));
             }
         }
         self.headers.save();
@@ -537,9 +552,9 @@ impl<'a> Walk<'a> {
         } else {
             self.unread.push((path, stat.size));
         }
-        // Only what was surely read ends the search: `#include_next` and
-        // conditions make the compiler pass by a file that is there.
-        Ok(was_read)
+        // Of a compile that is over, what it read says where its search ended. One that
+        // is to come takes what is there, since all else is refused.
+        Ok(was_read || self.question.in_place)
     }
 
     /// Notes the state of `path` in its folder, or that its folder is not there.
@@ -590,12 +605,33 @@ impl<'a> Walk<'a> {
             self.linked.insert(folder.to_vec());
         }
         if self.question.precompiled
-            && (few || self.looks.may_be_precompiled(folder))
+            && !self.is_plain(folder, few)
             && facts::see_itself(&[&path[..], b".gch"].concat()) != Seen::Absent
         {
             return Err(reason("pch", &path));
         }
         Ok(())
+    }
+
+    /// Whether nothing in `folder` is named as a precompiled header. `few`: all of it
+    /// is not looked at for that.
+    fn is_plain(&mut self, folder: &[u8], few: bool) -> bool {
+        if let Some(plain) = self.plain.get(folder) {
+            return *plain;
+        }
+        let Seen::Folder(stat) = self.looks.at(folder) else {
+            return false;
+        };
+        let known = self.headers.is_plain(stat);
+        if few && !known {
+            return false;
+        }
+        let plain = known || !facts::may_be_precompiled(folder);
+        self.plain.insert(folder.to_vec(), plain);
+        if plain && !known {
+            self.learnt.push((folder.to_vec(), stat));
+        }
+        plain
     }
 
     /// Headers that were read although no directive names them: their names
@@ -852,24 +888,33 @@ mod tests {
                 angled: angled.iter().map(|name| self.path(name)).collect(),
                 ..Folders::default()
             };
-            let source = self.path("a.c");
-            // Files of a test are as young as can be.
-            let began_ns = facts::now_ns() + 1_000_000_000_000;
-            gather(&Question {
-                source: &source,
+            let (source, watch) = (self.path("a.c"), Watch::default());
+            gather(&self.question(&source, &folders, &listed, &watch))
+        }
+
+        fn question<'q>(
+            &self,
+            source: &'q [u8],
+            folders: &'q Folders,
+            listed: &'q Listed,
+            watch: &'q Watch,
+        ) -> Question<'q> {
+            Question {
+                source,
                 forced: Vec::new(),
                 responses: &[],
-                folders: &folders,
-                listed: &listed,
+                folders,
+                listed,
                 macros: Vec::new(),
                 precompiled: true,
                 shortened: false,
                 plain_assembler: false,
                 in_place: false,
-                began_ns,
-                watch: &Watch::default(),
+                // Files of a test are as young as can be.
+                began_ns: facts::now_ns() + 1_000_000_000_000,
+                watch,
                 headers: None,
-            })
+            }
         }
 
         fn short(&self, path: &[u8]) -> String {
@@ -941,6 +986,75 @@ mod tests {
             .gather(&[], listed(true, &["a.c", "gone.h"]))
             .unwrap_err();
         assert_eq!(gone.code, "input-changed");
+    }
+
+    #[test]
+    fn a_compile_to_come_reads_the_first() {
+        let space = Space::new("first");
+        space.write("a.c", "#include <h.h>\n#include <n.h>\n");
+        space.write("one/h.h", "");
+        space.write("one/n.h", "#include_next <n.h>\n");
+        for name in ["h.h", "n.h"] {
+            space.write(&format!("two/{name}"), "");
+        }
+        let gather = |in_place| {
+            let folders = Folders {
+                angled: vec![space.path("one"), space.path("two")],
+                ..Folders::default()
+            };
+            let (source, listed, watch) = (space.path("a.c"), Listed::default(), Watch::default());
+            let question = space.question(&source, &folders, &listed, &watch);
+            let closure = gather(&Question {
+                in_place,
+                ..question
+            });
+            space.files(&closure.unwrap())
+        };
+        let first = ["a.c", "one/h.h", "one/n.h", "two/n.h"];
+        assert_eq!(gather(true), first);
+        let all = ["a.c", "one/h.h", "two/h.h", "one/n.h", "two/n.h"];
+        assert_eq!(gather(false), all);
+    }
+
+    #[test]
+    fn a_folder_without_precompiled_headers_is_remembered() {
+        let space = Space::new("plain");
+        let names = ["b.h", "c.h", "d.h", "e.h"];
+        let includes = names.map(|name| format!("#include \"{name}\"\n"));
+        space.write("d/a.c", &includes.concat());
+        for name in names {
+            space.write(&format!("d/{name}"), "");
+        }
+        let (source, file) = (space.path("d/a.c"), space.folder.join("run/headers"));
+        let (folders, listed) = (Folders::default(), Listed::default());
+        let watch = Watch::default();
+        let walk = |later_ns: i64| {
+            let question = Question {
+                headers: Some(&file),
+                ..space.question(&source, &folders, &listed, &watch)
+            };
+            let mut walk = Walk::new(&question).unwrap();
+            walk.walked_ns += later_ns;
+            let followed = walk.follow().map_err(|reason| reason.code);
+            walk.remember();
+            let learnt = walk.plain.contains_key(&space.path("d"));
+            let Seen::Folder(stat) = walk.looks.at(&space.path("d")) else {
+                panic!("a folder");
+            };
+            let known = Headers::open(Some(&file)).is_plain(stat);
+            (followed, learnt, known)
+        };
+        assert_eq!(walk(0), (Ok(()), true, false), "too young");
+        let Seen::Folder(stat) = facts::see(&space.path("d")) else {
+            panic!("a folder");
+        };
+        let mut devices = Devices::default();
+        let now_ns = facts::now_ns() + 3_600_000_000_000;
+        let lasts = !devices.is_layered(&source, stat)
+            && devices.kept(&source, stat, now_ns) != Stat::default();
+        assert_eq!(walk(3_600_000_000_000), (Ok(()), true, lasts));
+        space.write("d/e.h.gch", "");
+        assert_eq!(walk(0), (Err("pch"), true, false));
     }
 
     #[test]

@@ -165,7 +165,6 @@ pub struct Looks {
     seen: HashMap<Vec<u8>, Seen>,
     /// Those that are links, wherever they lead.
     links: HashSet<Vec<u8>>,
-    precompiled: HashMap<Vec<u8>, bool>,
     /// Folders that are looked into more than once: from there, a file is found
     /// without walking its whole path again.
     folders: HashMap<Vec<u8>, Option<OwnedFd>>,
@@ -198,21 +197,6 @@ impl Looks {
     pub fn is_link(&mut self, path: &[u8]) -> bool {
         let _ = self.at(path);
         self.links.contains(path)
-    }
-
-    /// Whether any header in `folder` may have a precompiled form beside it.
-    pub fn may_be_precompiled(&mut self, folder: &[u8]) -> bool {
-        if let Some(known) = self.precompiled.get(folder) {
-            return *known;
-        }
-        let precompiled = |name: &Vec<u8>| {
-            let end = name.len().checked_sub(b".gch".len()).map(|at| &name[at..]);
-            end.is_some_and(|end| end.eq_ignore_ascii_case(b".gch"))
-        };
-        let names = self.names(folder);
-        let may_be = names.is_none_or(|names| names.iter().any(precompiled));
-        self.precompiled.insert(folder.to_vec(), may_be);
-        may_be
     }
 
     /// Many names are looked for in folders that are not there.
@@ -388,6 +372,20 @@ pub fn is_own_file(_file: &File) -> bool {
 /// `path` as the system takes it.
 pub fn as_path(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
+}
+
+/// Whether a name in `folder` may be a precompiled header's.
+pub fn may_be_precompiled(folder: &[u8]) -> bool {
+    const SUFFIX: &[u8] = b".gch";
+    let is_one = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            let end = name.as_bytes().last_chunk::<{ SUFFIX.len() }>();
+            // Some file systems find it in other spellings too.
+            end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX))
+        })
+    };
+    fs::read_dir(as_path(folder)).map_or(true, |mut entries| entries.any(is_one))
 }
 
 fn list(folder: &[u8]) -> io::Result<Vec<Vec<u8>>> {

@@ -100,7 +100,8 @@ impl Tasks {
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         // Some kilobytes, which each layer would move to a place of its own.
         let work = pin!(work);
-        smol::block_on(self.0.run(work))
+        // The reactor has a thread of its own, which would wake up beside one here.
+        smol::future::block_on(self.0.run(work))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the system's headers say, remembered from compile to compile: they are most
-//! of what a compile may read, and hardly ever change. Each is known by its stat, where
-//! no other content could come to have that. One file of records that is only added
+//! of what a compile may read, and hardly ever change; and which folders hold no
+//! precompiled headers. Each is known by its stat, where no other content could come to
+//! have that. One file of records that is only added
 //! to; whatever is wrong with it is passed over, and learnt again.
 
 use std::cell::OnceCell;
@@ -118,6 +119,9 @@ pub struct Known {
     /// The boot that it was learnt in, where the stat says too little.
     #[prost(bytes = "vec", tag = "7")]
     boot: Vec<u8>,
+    /// It is a folder in which nothing is named as a precompiled header.
+    #[prost(bool, tag = "8")]
+    plain: bool,
 }
 
 impl Known {
@@ -131,6 +135,16 @@ impl Known {
             once,
             answers: Vec::new(),
             boot: Vec::new(),
+            plain: false,
+        }
+    }
+
+    /// Of a folder in which nothing is named as a precompiled header.
+    pub fn plain(stat: Stat) -> Known {
+        Known {
+            stat,
+            plain: true,
+            ..Known::default()
         }
     }
 
@@ -237,15 +251,26 @@ impl Headers {
 
     /// What is known of the file that `stat` is of.
     pub fn of(&self, stat: Stat) -> Option<Known> {
+        let known = self.record(stat)?;
+        let whole = known.content().is_some() && Digest::try_from(&known.digest[..]).is_ok();
+        whole.then_some(known)
+    }
+
+    /// Whether `stat` is known to be of a folder in which nothing is named as a
+    /// precompiled header.
+    pub fn is_plain(&self, stat: Stat) -> bool {
+        self.record(stat).is_some_and(|known| known.plain)
+    }
+
+    fn record(&self, stat: Stat) -> Option<Known> {
         let record = self.records.get(&(stat.device, stat.inode))?;
         let (front, body) = self.bytes[..record.end].split_at(record.start);
         if !front.ends_with(&xxh3_64(body).to_be_bytes()) {
             return None;
         }
         let known = Known::decode(body).ok()?;
-        let whole = known.content().is_some() && Digest::try_from(&known.digest[..]).is_ok();
         let holds = !is_of_an_image(stat) || self.boot() == Some(&known.boot);
-        (known.stat == stat && whole && holds).then_some(known)
+        (known.stat == stat && holds).then_some(known)
     }
 
     /// Has `known` remembered, in place of what was known before. Its stat is one that
@@ -514,6 +539,22 @@ mod tests {
         ] {
             assert_eq!(headers.of(changed), None, "{at}");
         }
+        std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_no_file() {
+        let file = file("folder");
+        let (folder, header) = (known(7, 1).stat, known(8, 2));
+        added(&file, &[Known::plain(folder), header.clone()]);
+        let headers = Headers::open(Some(&file));
+        assert!(headers.is_plain(folder) && headers.of(folder).is_none());
+        assert!(!headers.is_plain(header.stat) && headers.of(header.stat).is_some());
+        let changed = Stat {
+            mtime_ns: folder.mtime_ns + 1,
+            ..folder
+        };
+        assert!(!headers.is_plain(changed));
         std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     }
 

@@ -14,24 +14,22 @@ pub fn is_plain(path: &[u8]) -> bool {
 
 /// The plain path of `path` as seen from `folder`, which is plain or `/`.
 pub fn plain(folder: &[u8], path: &[u8]) -> Vec<u8> {
-    let mut parts: Vec<&[u8]> = Vec::new();
     let from = if path.starts_with(b"/") { b"" } else { folder };
+    let mut plain = Vec::with_capacity(from.len() + path.len() + 2);
     for part in from.split(|b| *b == b'/').chain(path.split(|b| *b == b'/')) {
         match part {
             b"" | b"." => {}
-            b".." => {
-                parts.pop();
+            b".." => plain.truncate(plain.iter().rposition(|b| *b == b'/').unwrap_or(0)),
+            part => {
+                plain.push(b'/');
+                plain.extend_from_slice(part);
             }
-            part => parts.push(part),
         }
     }
-    if parts.is_empty() {
-        return b"/".to_vec();
+    if plain.is_empty() {
+        plain.push(b'/');
     }
-    parts
-        .iter()
-        .flat_map(|part| [b"/", *part].concat())
-        .collect()
+    plain
 }
 
 #[cfg(test)]

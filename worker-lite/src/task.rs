@@ -157,7 +157,6 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
     let slot = setting
         .gate
         .enter(&setting.control, setting.expected_bytes, available_bytes)?;
-    check_compiler(setting, compiler_gone)?;
     send(
         setting,
         Kind::Begun(Begun {
@@ -167,8 +166,8 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
     let ran = compile(setting, &folder, tree.as_ref());
     // The next compile may run while this one's outputs leave.
     drop(slot);
-    // An upgrade in between leaves what neither of the two would have made, or
-    // nothing.
+    // After an upgrade, this is what neither of the two would have made, or nothing. It
+    // is looked at once, and now: what is unchanged now was so all the time.
     check_compiler(setting, compiler_gone)?;
     let ran = ran?;
     let unexpected = match &tree {

@@ -7,6 +7,7 @@
 //! link.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -25,6 +26,10 @@ use crate::validate::{Input, Order};
 
 /// Folders of one task, those that lead to others too.
 const FOLDERS_MAX: usize = 8192;
+
+/// Each spelled in one way: compared as bytes, in a fraction of the time. Folders come
+/// before what is in them.
+type Paths = BTreeSet<OsString>;
 
 /// Where trees are made, and what they are made of.
 #[derive(Debug)]
@@ -112,8 +117,8 @@ struct Skeleton {
     layout: Arc<Layout>,
     taken: Vec<PathBuf>,
     /// Those that are not the toolchain's too.
-    folders: BTreeSet<PathBuf>,
-    files: BTreeMap<PathBuf, Placed>,
+    folders: Paths,
+    files: BTreeMap<OsString, Placed>,
 }
 
 impl Skeleton {
@@ -150,26 +155,29 @@ impl Skeleton {
     /// Leaves what is in `files`, and makes exactly these `folders`.
     fn become_of(
         &mut self,
-        files: &BTreeMap<PathBuf, Placed>,
-        mut folders: BTreeSet<PathBuf>,
+        files: &BTreeMap<OsString, Placed>,
+        mut folders: Paths,
     ) -> io::Result<()> {
         let root = self.root();
         for entry in fs::read_dir(self.inbox())? {
             fs::remove_file(entry?.path())?;
         }
         let layout = &self.layout;
-        let is_its_own = |path: &PathBuf| !layout.has_folder(path) || self.taken.contains(path);
+        let is_its_own = |path: &OsString| {
+            let path = Path::new(path);
+            !layout.has_folder(path) || self.taken.iter().any(|taken| taken == path)
+        };
         folders.retain(is_its_own);
-        let is_stale = |path: &PathBuf, placed: &mut Placed| files.get(path) != Some(placed);
+        let is_stale = |path: &OsString, placed: &mut Placed| files.get(path) != Some(placed);
         for (path, _) in self.files.extract_if(.., is_stale) {
-            fs::remove_file(below(&root, &path))?;
+            fs::remove_file(below(&root, Path::new(&path)))?;
         }
-        let empty: Vec<&PathBuf> = self.folders.difference(&folders).collect();
+        let empty: Vec<&OsString> = self.folders.difference(&folders).collect();
         for path in empty.into_iter().rev() {
-            fs::remove_dir(below(&root, path))?;
+            fs::remove_dir(below(&root, Path::new(path)))?;
         }
         for path in folders.difference(&self.folders) {
-            open_folder(&below(&root, path))?;
+            open_folder(&below(&root, Path::new(path)))?;
         }
         self.folders = folders;
         Ok(())
@@ -238,7 +246,7 @@ pub struct Tree<'a> {
     writable: Vec<PathBuf>,
     binds: Vec<Bind>,
     /// Inputs in writable folders.
-    copied: BTreeSet<PathBuf>,
+    copied: Paths,
     /// By content: the first input that has it.
     first: HashMap<Digest, usize>,
 }
@@ -263,7 +271,7 @@ impl<'a> Tree<'a> {
             skeleton: Some(trees.skeleton(layout, taken.collect())?),
             whole: false,
             scratch: scratch.to_path_buf(),
-            writable: writable.into_iter().collect(),
+            writable: writable.into_iter().map(PathBuf::from).collect(),
             binds: Vec::new(),
             copied: BTreeSet::new(),
             first: HashMap::new(),
@@ -272,13 +280,13 @@ impl<'a> Tree<'a> {
         for (at, input) in order.inputs.iter().enumerate() {
             let first = *tree.first.entry(input.digest).or_insert(at);
             if tree.writable_of(&input.path).is_some() {
-                tree.copied.insert(input.path.clone());
+                tree.copied.insert(input.path.clone().into());
             } else {
                 let placed = Placed {
                     digest: input.digest,
                     alone: first != at,
                 };
-                files.insert(input.path.clone(), placed);
+                files.insert(input.path.clone().into(), placed);
             }
         }
         tree.bind(&folders, layout)?;
@@ -287,16 +295,17 @@ impl<'a> Tree<'a> {
     }
 
     /// Makes the writable folders, with places in them for the folders below.
-    fn bind(&mut self, folders: &BTreeSet<PathBuf>, layout: &Layout) -> io::Result<()> {
+    fn bind(&mut self, folders: &Paths, layout: &Layout) -> io::Result<()> {
         let leading = |(path, entry)| matches!(entry, &Entry::Folder).then_some(path);
-        let all = folders.iter().map(PathBuf::as_path);
-        let all: BTreeSet<&Path> = all.chain(layout.entries().filter_map(leading)).collect();
+        let all = || folders.iter().map(Path::new);
+        let all = || all().chain(layout.entries().filter_map(leading));
         let (skeleton, mut binds) = (self.skeleton(), Vec::new());
         for (at, folder) in self.writable.iter().enumerate() {
             let source = self.scratch.join(at.to_string());
             fs::create_dir(&source)?;
-            let inner = all.iter().filter(|path| path.parent() == Some(folder));
-            for path in inner.clone() {
+            // Some are the task's and the toolchain's.
+            let inner: BTreeSet<&Path> = all().filter(|p| p.parent() == Some(folder)).collect();
+            for path in &inner {
                 fs::create_dir(source.join(path.file_name().unwrap_or_default()))?;
             }
             binds.push(Bind {
@@ -305,7 +314,8 @@ impl<'a> Tree<'a> {
                 writable: true,
             });
             // What is in those can be read, and is the same file for all.
-            let read = inner.filter(|path| self.writable.iter().all(|other| other != *path));
+            let read = inner.into_iter();
+            let read = read.filter(|path| self.writable.iter().all(|other| other != path));
             binds.extend(read.map(|path| Bind {
                 source: below(&skeleton, path),
                 target: path.to_path_buf(),
@@ -347,7 +357,9 @@ impl<'a> Tree<'a> {
     /// Where a path of a writable folder lies on this machine; `None`: it is in none.
     pub fn writable_of(&self, path: &Path) -> Option<PathBuf> {
         let folder = path.parent()?;
-        let at = self.writable.binary_search_by(|w| w.as_path().cmp(folder));
+        let at = self
+            .writable
+            .binary_search_by(|w| w.as_os_str().cmp(folder.as_os_str()));
         let at = at.ok()?;
         Some(self.scratch.join(at.to_string()).join(path.file_name()?))
     }
@@ -364,13 +376,13 @@ impl<'a> Tree<'a> {
 
     /// Whether an input is at `path`, in a writable folder.
     pub fn is_copied(&self, path: &Path) -> bool {
-        self.copied.contains(path)
+        self.copied.contains(path.as_os_str())
     }
 
     /// Where a content that is wanted by input number `at` first of all is put: in
     /// its own place if that can only be read.
     fn file_of(&self, at: usize, input: &Input) -> PathBuf {
-        match self.copied.contains(&input.path) {
+        match self.copied.contains(input.path.as_os_str()) {
             true => self.own().inbox().join(at.to_string()),
             false => below(&self.skeleton(), &input.path),
         }
@@ -385,7 +397,7 @@ impl<'a> Tree<'a> {
         let mut lacking = Vec::new();
         for (at, input) in order.inputs.iter().enumerate() {
             if self.first.get(&input.digest) != Some(&at)
-                || self.own().files.contains_key(&input.path)
+                || self.own().files.contains_key(input.path.as_os_str())
             {
                 continue;
             }
@@ -403,12 +415,14 @@ impl<'a> Tree<'a> {
 
     /// An input is in the skeleton now, if its place is there.
     fn placed(&mut self, at: usize, input: &Input) {
-        if !self.copied.contains(&input.path) {
+        if !self.copied.contains(input.path.as_os_str()) {
             let placed = Placed {
                 digest: input.digest,
                 alone: self.first.get(&input.digest) != Some(&at),
             };
-            self.own_mut().files.insert(input.path.clone(), placed);
+            self.own_mut()
+                .files
+                .insert(input.path.clone().into(), placed);
         }
     }
 
@@ -453,7 +467,7 @@ impl<'a> Tree<'a> {
             let from = self.file_of(first, &order.inputs[first]);
             match self.writable_of(&input.path) {
                 Some(to) => store::copy(&from, &to)?,
-                None if self.own().files.contains_key(&input.path) => {}
+                None if self.own().files.contains_key(input.path.as_os_str()) => {}
                 None => {
                     store::copy(&from, &below(&self.skeleton(), &input.path))?;
                     self.placed(at, input);
@@ -475,12 +489,12 @@ impl Drop for Tree<'_> {
 }
 
 /// All folders that `order` needs, and those of them that outputs are written in.
-fn plan(order: &Order, layout: &Layout) -> Result<(BTreeSet<PathBuf>, BTreeSet<PathBuf>), String> {
-    let mut folders = BTreeSet::new();
+fn plan(order: &Order, layout: &Layout) -> Result<(Paths, Paths), String> {
+    let mut folders = Paths::new();
     let mut add = |folder: &Path| {
         for above in folder.ancestors() {
             // What leads to a folder that is known is known.
-            if above.parent().is_none() || !folders.insert(above.to_path_buf()) {
+            if above.parent().is_none() || !folders.insert(above.into()) {
                 break;
             }
         }
@@ -491,7 +505,7 @@ fn plan(order: &Order, layout: &Layout) -> Result<(BTreeSet<PathBuf>, BTreeSet<P
     };
     let ours = |path: &Path| format!("{path:?} is a place of the worker's own");
     let inputs = order.inputs.iter().map(|input| &input.path);
-    let mut writable = BTreeSet::new();
+    let mut writable = Paths::new();
     for path in inputs.chain(&order.outputs) {
         if !layout.takes(path, true) {
             return Err(ours(path));
@@ -509,7 +523,7 @@ fn plan(order: &Order, layout: &Layout) -> Result<(BTreeSet<PathBuf>, BTreeSet<P
         if folder == Path::new("/") || layout.occupies(folder) {
             return Err(ours(path));
         }
-        writable.insert(folder.to_path_buf());
+        writable.insert(folder.into());
     }
     Ok((folders, writable))
 }
