@@ -377,15 +377,15 @@ pub fn as_path(path: &[u8]) -> &Path {
 /// Whether a name in `folder` may be a precompiled header's.
 pub fn may_be_precompiled(folder: &[u8]) -> bool {
     const SUFFIX: &[u8] = b".gch";
-    let is_one = |entry: io::Result<fs::DirEntry>| {
-        entry.is_ok_and(|entry| {
-            let name = entry.file_name();
-            let end = name.as_bytes().last_chunk::<{ SUFFIX.len() }>();
-            // Some file systems find it in other spellings too.
-            end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX))
-        })
+    let is_one = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let end = name.as_bytes().last_chunk::<{ SUFFIX.len() }>();
+        // Some file systems find it in other spellings too.
+        end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX))
     };
-    fs::read_dir(as_path(folder)).map_or(true, |mut entries| entries.any(is_one))
+    let entries = fs::read_dir(as_path(folder));
+    // What can't be read may be one.
+    entries.map_or(true, |mut all| all.any(|entry| entry.map_or(true, is_one)))
 }
 
 fn list(folder: &[u8]) -> io::Result<Vec<Vec<u8>>> {

@@ -1,8 +1,8 @@
 //! What the system's headers say, remembered from compile to compile: they are most
 //! of what a compile may read, and hardly ever change; and which folders hold no
 //! precompiled headers. Each is known by its stat, where no other content could come to
-//! have that. One file of records that is only added
-//! to; whatever is wrong with it is passed over, and learnt again.
+//! have that. One file of records that is only added to; whatever is wrong with it is
+//! passed over, and learnt again.
 
 use std::cell::OnceCell;
 use std::fs::File;

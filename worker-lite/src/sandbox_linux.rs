@@ -213,7 +213,9 @@ impl Network {
 
     /// As [`clone_init`], from in there.
     fn clone_init(&self, plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> io::Result<Pid> {
-        enter(&self.nowhere)?;
+        if enter(&self.nowhere).is_err() {
+            return clone_init(plan, fds, NAMESPACES | libc::CLONE_NEWNET);
+        }
         let cloned = clone_init(plan, fds, NAMESPACES);
         if let Err(error) = enter(&self.here) {
             if let Ok(pid) = cloned {
