@@ -35,6 +35,13 @@ pub mod seccomp;
 
 pub mod tree;
 
+#[cfg(target_os = "linux")]
+mod network;
+#[cfg(target_os = "linux")]
+mod roots;
+#[cfg(target_os = "linux")]
+mod init;
+
 pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod sandbox_linux;

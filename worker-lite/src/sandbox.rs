@@ -24,8 +24,10 @@ use crate::tree::Tree;
 #[cfg(target_os = "linux")]
 use crate::{
     escape::{Reached, Targets},
+    network::Network,
     privileges,
-    sandbox_linux::{self, Init, Roots},
+    roots::Roots,
+    sandbox_linux::{self, Init},
 };
 
 /// Where a compiler finds its helpers.
@@ -291,6 +293,9 @@ pub struct Sandbox {
     groups: Option<Groups>,
     #[cfg(target_os = "linux")]
     roots: Roots,
+    /// Of all compiles; `None`: each has one of its own.
+    #[cfg(target_os = "linux")]
+    network: Option<Network>,
 }
 
 impl fmt::Debug for Sandbox {
@@ -402,6 +407,7 @@ impl Sandbox {
             lacks: String::new(),
             groups: None,
             roots: Roots::in_place(state.join("roots")).map_err(place)?,
+            network: Network::empty(),
         };
         let reached = sandbox
             .escape(state, tasks)
@@ -469,7 +475,7 @@ impl Sandbox {
                     Some(_) => self.roots.in_place_of(launch.files),
                     None => self.roots.of(launch.files),
                 };
-                sandbox_linux::start(&root?, self.roots.network(), launch)
+                sandbox_linux::start(&root?, self.network.as_ref(), launch)
             }
             _ if launch.tree.is_some() => Err(io::ErrorKind::Unsupported.into()),
             Level::Landlock => sandbox_portable::start(launch, true),

@@ -1,0 +1,396 @@
+//! The inside of the full sandbox: what process 1 of its namespaces does from its
+//! first instruction to its last, and process 2 until it is the compiler. Linux. The
+//! worker that it is a copy of has several threads: only system calls are made.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+
+use nix::libc::{self, c_char, c_int, c_ulong, c_void};
+
+use crate::escape::{self, Targets};
+use crate::privileges::{self, Confines};
+use crate::roots::{Mount, Root};
+
+/// What init has open: the compiler's three, and its own two.
+const REPORT: RawFd = 3;
+const GO: RawFd = 4;
+/// How many those are.
+pub const INIT_FDS: usize = 5;
+/// Descriptors that are closed one by one where the kernel can't close a range.
+const FDS_MAX: RawFd = 4096;
+/// What the machine is called in there.
+const HOSTNAME: &[u8] = b"worker";
+/// For what process 2 does before it becomes the compiler.
+const STACK_BYTES: usize = 16 << 10;
+
+/// What went wrong in the child, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Step {
+    Descriptors,
+    Limits,
+    Mounts,
+    Root,
+    File,
+    Task,
+    Pivot,
+    Folder,
+    User,
+    Capabilities,
+    Parent,
+    Filter,
+    Fork,
+    Exec,
+}
+
+/// What each step is called.
+pub const STEPS: [(Step, &str); 14] = [
+    (Step::Descriptors, "its descriptors"),
+    (Step::Limits, "its limits"),
+    (Step::Mounts, "mounts of its own"),
+    (Step::Root, "mounting its root"),
+    (Step::File, "mounting"),
+    (Step::Task, "mounting the task's folder"),
+    (Step::Pivot, "changing to its root"),
+    (Step::Folder, "entering the task's folder"),
+    (Step::User, "its user"),
+    (Step::Capabilities, "dropping capabilities"),
+    (Step::Parent, "its end with the worker's"),
+    (Step::Filter, "the filter of system calls"),
+    (Step::Fork, "forking"),
+    (Step::Exec, "running the compiler"),
+];
+
+/// What init tells the worker, once.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Report {
+    /// 1: `value` is a wait status; 2: it is a [`Step`], and `errno` why.
+    pub kind: i32,
+    /// See `kind`.
+    pub value: i32,
+    /// As errno(3).
+    pub errno: i32,
+    /// Which of the mounts.
+    pub mount: i32,
+    /// Microseconds of the compiler in its own code.
+    pub user_us: u64,
+    /// Microseconds of the compiler in the kernel's.
+    pub system_us: u64,
+    /// Bytes of memory that its largest process had.
+    pub peak_bytes: u64,
+}
+
+/// [`Report::kind`]: it ended.
+pub const ENDED: i32 = 1;
+/// [`Report::kind`]: it was not started.
+const FAILED: i32 = 2;
+/// Bytes of a report.
+pub const REPORT_BYTES: usize = size_of::<Report>();
+
+/// Everything that the child needs, in the form in which the kernel takes it.
+pub struct Plan<'a> {
+    /// What is mounted.
+    pub root: &'a Root,
+    /// Where.
+    pub place: CString,
+    /// On what.
+    pub skeleton: CString,
+    /// Flags that it has already.
+    pub skeleton_flags: c_ulong,
+    /// What is the task's own in it.
+    pub own: Vec<Mount>,
+    /// Which of the root's mounts the task has in its own way.
+    pub without: Vec<bool>,
+    /// Where the compiler runs.
+    pub directory: CString,
+    /// The compiler.
+    pub program: CString,
+    /// Ends with a null.
+    pub arguments: Vec<*const c_char>,
+    /// Ends with a null.
+    pub environment: Vec<*const c_char>,
+    /// What bounds it.
+    pub confines: Confines,
+    /// As whom it runs, if not as the worker.
+    pub user: Option<u32>,
+    /// It tries to break out in the compiler's stead.
+    pub escape: Option<&'a Targets>,
+}
+
+/// Process 1: builds the root, starts the compiler, waits, reports, ends.
+pub fn run(plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> ! {
+    let report = match confined(plan, fds) {
+        Ok(()) => compiler(plan),
+        Err(report) => report,
+    };
+    tell(report);
+    // SAFETY: ends this process without the worker's own clearing up.
+    unsafe { libc::_exit(0) }
+}
+
+fn tell(report: Report) {
+    // SAFETY: a plain system call; a pipe takes so little at once.
+    unsafe {
+        libc::write(REPORT, (&raw const report).cast(), REPORT_BYTES);
+    }
+}
+
+fn failed(step: Step) -> Report {
+    failed_of(step, &io::Error::last_os_error())
+}
+
+fn failed_of(step: Step, error: &io::Error) -> Report {
+    Report {
+        kind: FAILED,
+        value: step as i32,
+        errno: error.raw_os_error().unwrap_or(0),
+        ..Report::default()
+    }
+}
+
+/// `0` is good, as most system calls mean it.
+fn check(step: Step, result: c_int) -> Result<(), Report> {
+    match result {
+        0 => Ok(()),
+        _ => Err(failed(step)),
+    }
+}
+
+fn confined(plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> Result<(), Report> {
+    descriptors(fds).ok_or_else(|| failed(Step::Descriptors))?;
+    forget_signals();
+    let limits = plan.confines.apply(plan.root.processes_max);
+    limits.map_err(|error| failed_of(Step::Limits, &error))?;
+    mounts(plan)?;
+    // SAFETY: plain system calls on memory that outlives them.
+    unsafe {
+        check(Step::Folder, libc::chdir(plan.directory.as_ptr()))?;
+        // Where a service manager forbids it (systemd's ProtectHostname), a compile
+        // sees what the machine is called, and no more.
+        libc::sethostname(HOSTNAME.as_ptr().cast(), HOSTNAME.len());
+    }
+    if let Some(user) = plan.user {
+        privileges::become_user(user).map_err(|error| failed_of(Step::User, &error))?;
+    }
+    let dropped = privileges::drop_capabilities();
+    dropped.map_err(|error| failed_of(Step::Capabilities, &error))?;
+    // After the last change of user, which would undo it.
+    privileges::die_with_parent().map_err(|error| failed_of(Step::Parent, &error))?;
+    if worker_is_gone() {
+        // SAFETY: nobody is left to hear of it.
+        unsafe { libc::_exit(127) }
+    }
+    // SAFETY: a plain system call. This memory is a copy of the worker's: nobody is
+    // to look into it. A program that is started here gets memory of its own.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as c_ulong, 0, 0, 0) };
+    let filtered = plan.root.filter.install();
+    filtered.map_err(|error| failed_of(Step::Filter, &error))
+}
+
+/// Puts what init needs where it is looked for, waits until its user is mapped and
+/// closes all else: pipes of other compiles would stay open here.
+fn descriptors(fds: [RawFd; INIT_FDS]) -> Option<()> {
+    // SAFETY: plain system calls on numbers; `byte` is ours.
+    unsafe {
+        libc::setpgid(0, 0);
+        let mut high = [0; INIT_FDS];
+        for (place, fd) in high.iter_mut().zip(fds) {
+            // Out of the way of those that are about to be taken.
+            *place = libc::fcntl(fd, libc::F_DUPFD, 16);
+            if *place < 0 {
+                return None;
+            }
+        }
+        for (at, fd) in (0..).zip(high) {
+            if libc::dup2(fd, at) < 0 {
+                return None;
+            }
+        }
+        // The compiler has neither: they close as it starts.
+        libc::fcntl(REPORT, libc::F_SETFD, libc::FD_CLOEXEC);
+        libc::fcntl(GO, libc::F_SETFD, libc::FD_CLOEXEC);
+        let first = INIT_FDS as c_int;
+        if libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) != 0 {
+            for fd in first..FDS_MAX {
+                libc::close(fd);
+            }
+        }
+        let mut byte = 0u8;
+        (libc::read(GO, (&raw mut byte).cast(), 1) == 1).then_some(())
+    }
+}
+
+/// Handlers and blocked signals are the worker's.
+fn forget_signals() {
+    // SAFETY: all zeros is the default action and the empty set.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=64 {
+            // Some can't be changed.
+            libc::sigaction(signal, &default, std::ptr::null_mut());
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// Builds the root, moves into it and lets go of the old one.
+fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
+    let null = std::ptr::null();
+    let place = plan.place.as_ptr();
+    let here = c".".as_ptr();
+    let again = libc::MS_REMOUNT | libc::MS_BIND;
+    // SAFETY: plain system calls on memory that outlives them.
+    unsafe {
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        check(
+            Step::Mounts,
+            libc::mount(null, c"/".as_ptr(), null, private, null.cast()),
+        )?;
+        let skeleton = plan.skeleton.as_ptr();
+        check(
+            Step::Root,
+            libc::mount(skeleton, place, null, libc::MS_BIND, null.cast()),
+        )?;
+        check(Step::Root, libc::chdir(place))?;
+        // Outer folders first; the toolchain's files may lie in one of the task's.
+        for mount in &plan.own {
+            bind(mount).map_err(|()| failed(Step::Task))?;
+        }
+        let mounts = plan.root.mounts.iter().zip(&plan.without);
+        for (at, (mount, _)) in mounts.enumerate().filter(|(_, (_, without))| !**without) {
+            bind(mount).map_err(|()| Report {
+                mount: at as i32,
+                ..failed(Step::File)
+            })?;
+        }
+        let flags =
+            again | plan.skeleton_flags | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
+        check(
+            Step::Root,
+            libc::mount(null, here, null, flags, null.cast()),
+        )?;
+        // The old root comes to lie over the new one, and is taken away.
+        let pivoted = libc::syscall(libc::SYS_pivot_root, here, here);
+        check(Step::Pivot, pivoted as c_int)?;
+        check(Step::Pivot, libc::umount2(here, libc::MNT_DETACH))
+    }
+}
+
+/// Mounts it where we are; errno says why not.
+fn bind(mount: &Mount) -> Result<(), ()> {
+    let null = std::ptr::null();
+    let (source, target) = (mount.source.as_ptr(), mount.target.as_ptr());
+    let flags = libc::MS_REMOUNT | libc::MS_BIND | mount.flags;
+    // SAFETY: plain system calls on memory that outlives them.
+    let bound = unsafe {
+        libc::mount(source, target, null, mount.bind, null.cast()) == 0
+            && libc::mount(null, target, null, flags, null.cast()) == 0
+    };
+    bound.then_some(()).ok_or(())
+}
+
+/// Whether the report has no reader: the worker ended before we asked to end with
+/// it.
+fn worker_is_gone() -> bool {
+    let mut report = libc::pollfd {
+        fd: REPORT,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one descriptor is asked about, and no time is waited.
+    unsafe { libc::poll(&mut report, 1, 0) > 0 && report.revents & libc::POLLERR != 0 }
+}
+
+/// As stacks have to lie.
+#[repr(align(16))]
+struct Stack([MaybeUninit<u8>; STACK_BYTES]);
+
+/// Starts the compiler and waits for its end.
+fn compiler(plan: &Plan<'_>) -> Report {
+    let mut stack = Stack([MaybeUninit::uninit(); STACK_BYTES]);
+    // SAFETY: init stands still until the child, which has a stack of its own, ended or
+    // has memory of its own; what it writes before is nothing that init reads later.
+    let pid = unsafe {
+        libc::clone(
+            become_compiler,
+            stack.0.as_mut_ptr_range().end.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw const *plan).cast_mut().cast(),
+        )
+    };
+    if pid < 0 {
+        return failed(Step::Fork);
+    }
+    // SAFETY: plain system calls; the places are ours for the calls.
+    unsafe {
+        // A pipe is at its end when those who compile are.
+        for fd in 0..REPORT {
+            libc::close(fd);
+        }
+        loop {
+            let mut status = 0;
+            let mut usage: libc::rusage = std::mem::zeroed();
+            let ended = libc::wait4(-1, &mut status, 0, &mut usage);
+            if ended == pid {
+                return ended_as(status, &usage);
+            }
+            if ended < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return failed(Step::Fork);
+            }
+        }
+    }
+}
+
+fn ended_as(status: c_int, usage: &libc::rusage) -> Report {
+    // The fields' widths differ between systems.
+    #[allow(clippy::unnecessary_cast)]
+    let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    Report {
+        kind: ENDED,
+        value: status,
+        user_us: us(usage.ru_utime),
+        system_us: us(usage.ru_stime),
+        #[allow(clippy::unnecessary_cast)]
+        peak_bytes: usage.ru_maxrss as u64 * 1024,
+        ..Report::default()
+    }
+}
+
+/// Process 2: becomes the compiler, or tries to break out in its stead.
+extern "C" fn become_compiler(plan: *mut c_void) -> c_int {
+    // SAFETY: `compiler` gives its plan. Plain system calls; the arrays end with a null
+    // each.
+    unsafe {
+        let plan = &*plan.cast::<Plan<'_>>();
+        if let Some(targets) = plan.escape {
+            let reached = escape::attempt(targets).to_ne_bytes();
+            libc::write(1, reached.as_ptr().cast(), reached.len());
+            libc::_exit(0);
+        }
+        libc::execve(
+            plan.program.as_ptr(),
+            plan.arguments.as_ptr(),
+            plan.environment.as_ptr(),
+        );
+        tell(failed(Step::Exec));
+        libc::_exit(127)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_has_its_words() {
+        for (at, (step, words)) in STEPS.iter().enumerate() {
+            assert_eq!(*step as usize, at);
+            assert!(!words.is_empty());
+        }
+    }
+}
