@@ -29,6 +29,13 @@ const FEW_NAMES: usize = 4;
 /// Names that were looked for.
 const NAMES_MAX: usize = 200_000;
 
+/// Macros of the compilers' own whose names are anybody's (gcc and clang with GNU's
+/// dialects, on any machine); all others start with an underscore.
+const PREDEFINED: [&[u8]; 14] = [
+    b"linux", b"unix", b"i386", b"arm", b"mips", b"sparc", b"PPC", b"sun", b"vax", b"hpux",
+    b"m68k", b"WIN32", b"WIN64", b"WINNT",
+];
+
 /// The reason of a compile that asks for headers in a way that can't be
 /// followed, and that nothing else is wrong with.
 pub const COMPUTED_QUESTION: &str = "computed-question";
@@ -187,6 +194,8 @@ struct Walk<'a> {
     named: Vec<(Vec<u8>, Vec<u8>)>,
     /// Something is included whose name is put together.
     pasted: bool,
+    /// Words in the names of headers that must not be macros, and where.
+    spelled: BTreeMap<Vec<u8>, Vec<u8>>,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
     imports: bool,
@@ -234,6 +243,7 @@ impl<'a> Walk<'a> {
             computed: false,
             named: Vec::new(),
             pasted: false,
+            spelled: BTreeMap::new(),
             opaque: None,
             imports: false,
             unread: Vec::new(),
@@ -298,8 +308,9 @@ impl<'a> Walk<'a> {
                     headers.extend(named.into_iter().map(|header| (path.clone(), header)));
                 }
             }
-            for (path, Header { name, quoted }) in headers {
-                self.header(parent(&path), &name, quoted, false)?;
+            for (path, header) in headers {
+                self.spell(&path, &header);
+                self.header(parent(&path), &header.name, header.quoted, false)?;
             }
             while let Some(path) = self.queue.pop_front() {
                 self.file(path)?;
@@ -326,19 +337,53 @@ impl<'a> Walk<'a> {
                 self.opaque = Some(path);
             }
         }
-        Ok(())
+        self.check_spelled()
     }
 
     fn ask_all(&mut self, askers: &[Vec<u8>], parts: &mut [Part]) -> Result<(), Reason> {
         for asker in askers {
+            let on_line = |word: &Vec<u8>| memmem::find(word, asker).is_some();
+            if self.question.macros.iter().any(on_line) {
+                self.opaque = Some(b"-D".to_vec());
+            }
             for part in &mut *parts {
                 let Some(asks) = part.ask(Ask::Asked, asker)? else {
                     self.opaque = Some(part.path.clone());
                     continue;
                 };
-                for Header { name, quoted } in asks {
-                    self.header(parent(&part.path), &name, quoted, false)?;
+                for header in asks {
+                    self.spell(&part.path, &header);
+                    self.header(parent(&part.path), &header.name, header.quoted, false)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What `path` has in brackets goes through a macro: so do its words.
+    fn spell(&mut self, path: &[u8], header: &Header) {
+        if !header.quoted {
+            for word in scan::words_of(&header.name) {
+                self.spelled.insert(word.to_vec(), path.to_vec());
+            }
+        }
+    }
+
+    /// Words in brackets that a macro may stand for: another header is meant.
+    fn check_spelled(&mut self) -> Result<(), Reason> {
+        for (word, path) in std::mem::take(&mut self.spelled) {
+            let is_defined = |macros: &Vec<u8>| {
+                let text = [b"#define ", &macros[..]].concat();
+                scan::may_define(&text, &word)
+            };
+            let mut defined = word.starts_with(b"_")
+                || PREDEFINED.contains(&&word[..])
+                || self.question.macros.iter().any(is_defined);
+            for part in &mut self.read {
+                defined = defined || part.ask(Ask::Defined, &word)?.is_none();
+            }
+            if defined {
+                self.opaque = Some(path);
             }
         }
         Ok(())
@@ -451,6 +496,9 @@ impl<'a> Walk<'a> {
         }
         self.imports |= found.imports;
         self.askers.extend(found.askers.iter().cloned());
+        for word in &found.spelled {
+            self.spelled.insert(word.clone(), part.path.clone());
+        }
         // The system's headers put other names together.
         let pieces = found.pieces && !hazards::is_system(&part.path);
         if (found.opaque || pieces) && self.opaque.is_none() {

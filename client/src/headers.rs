@@ -68,6 +68,8 @@ pub enum Ask {
     Asked,
     /// [`scan::headers_named`].
     Named,
+    /// [`scan::may_define`]: nothing can be said if it does, and no header is named.
+    Defined,
 }
 
 impl Ask {
@@ -76,6 +78,7 @@ impl Ask {
         match self {
             Ask::Asked => scan::asked_of(text, word),
             Ask::Named => scan::headers_named(text, word),
+            Ask::Defined => (!scan::may_define(text, word)).then(Vec::new),
         }
     }
 }
@@ -83,9 +86,9 @@ impl Ask {
 /// What a text said about a macro.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Answer {
-    /// It was [`Ask::Named`].
-    #[prost(bool, tag = "1")]
-    named: bool,
+    /// Which [`Ask`].
+    #[prost(uint32, tag = "1")]
+    ask: u32,
     /// The macro.
     #[prost(bytes = "vec", tag = "2")]
     word: Vec<u8>,
@@ -158,9 +161,9 @@ impl Known {
 
     /// What the file is known to say about `word`.
     pub fn answer(&self, ask: Ask, word: &[u8]) -> Option<Option<Vec<Header>>> {
-        let named = ask == Ask::Named;
+        let ask = ask as u32;
         let mut answers = self.answers.iter();
-        let answer = answers.find(|answer| answer.named == named && answer.word == word)?;
+        let answer = answers.find(|answer| answer.ask == ask && answer.word == word)?;
         Some((!answer.lost).then(|| answer.headers.clone()))
     }
 
@@ -170,7 +173,7 @@ impl Known {
             return false;
         }
         self.answers.push(Answer {
-            named: ask == Ask::Named,
+            ask: ask as u32,
             word: word.to_vec(),
             headers: said.clone().unwrap_or_default(),
             lost: said.is_none(),

@@ -26,7 +26,7 @@ pub struct Scan {
     #[prost(message, repeated, tag = "1")]
     pub includes: Vec<Header>,
     /// Of `__has_include` and its like, and of `#include_next`, which passes by
-    /// some that are there.
+    /// some that are there, and goes on in the folders for quotes whatever its own.
     #[prost(message, repeated, tag = "2")]
     pub asks: Vec<Header>,
     /// Macros that ask for the header that they are given:
@@ -57,6 +57,10 @@ pub struct Scan {
     /// `#pragma GCC dependency` compares the times of files.
     #[prost(bool, tag = "11")]
     pub dated: bool,
+    /// Words in the names of headers that would be replaced if they were macros:
+    /// `#define HAS_IT __has_include(<lib/it.h>)`.
+    #[prost(bytes = "vec", repeated, tag = "12")]
+    pub spelled: Vec<Vec<u8>>,
 }
 
 /// `text` with one kind of newline and blank: compilers take a carriage return
@@ -107,17 +111,21 @@ pub fn scan(text: &[u8]) -> Scan {
     // A trigraph may stand for another letter, or not.
     let doubtful = |header: &Header| memmem::find(&header.name, b"??").is_some();
     found.opaque |= found.asks.iter().chain(&found.includes).any(doubtful);
+    // clang takes one header for another then.
+    found.opaque |= memmem::find(&text, b"include_alias").is_some();
     found.includes.sort();
     found.includes.dedup();
     found.asks.sort();
     found.asks.dedup();
+    found.spelled.sort();
+    found.spelled.dedup();
     found
 }
 
 /// `CAT(__has_, include)`: a question whose name is put together.
 fn has_pieces(text: &[u8]) -> bool {
     let whole = &b"__has_include"[..];
-    memmem::find_iter(text, b"__ha").any(|at| {
+    memmem::find_iter(text, b"__h").any(|at| {
         let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
         let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
         starts && len < whole.len() && whole.starts_with(&text[at..at + len])
@@ -167,6 +175,26 @@ pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     Some(headers)
 }
 
+/// Words of a header's name that a macro may stand for.
+pub fn words_of(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let words = name.split(|byte| !is_word(*byte));
+    words.filter(|word| word.first().is_some_and(|byte| !byte.is_ascii_digit()))
+}
+
+/// Whether `text` may define the macro `name`.
+pub fn may_define(text: &[u8], name: &[u8]) -> bool {
+    if memmem::find(text, name).is_none() && !text.contains(&b'\\') {
+        return false;
+    }
+    let text = plain(text);
+    let text = splice(&text);
+    memmem::find_iter(&text, b"define").any(|at| {
+        let defined = skip_blank(&text[at + b"define".len()..]);
+        let rest = defined.strip_prefix(name);
+        rest.is_some_and(|rest| !rest.first().is_some_and(|byte| is_word(*byte)))
+    })
+}
+
 /// Where the whole word `name` stands in a directive: what is before it there, and all
 /// that is after it.
 fn in_directives<'t>(text: &'t [u8], name: &[u8]) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
@@ -214,8 +242,13 @@ impl Scan {
             b"include" | b"include_next" | b"import" => match after_hash(&text[..start]) {
                 Hash::None => {}
                 hash => match header(after).inspect(|_| self.imports |= word == b"import") {
-                    Some(header) if word == b"include_next" => self.asks.push(header),
+                    Some(header) if word == b"include_next" => self.asks.push(anywhere(header)),
                     Some(header) => self.includes.push(header),
+                    // Where it is looked for is not where others are.
+                    None if word == b"include_next" => {
+                        self.computed |= hash == Hash::First;
+                        self.pasted |= hash == Hash::First;
+                    }
                     None if hash == Hash::First => self.made_by_macro(after),
                     None => {}
                 },
@@ -249,22 +282,49 @@ impl Scan {
         }
     }
 
+    /// A macro asks for `header` where it is used: beside that file, and what the
+    /// brackets hold is replaced by then.
+    fn asked_later(&mut self, before: &[u8], header: &Header) {
+        let Header { name, quoted } = header;
+        // With its parameters, a word of which may be in the name.
+        let macro_of = skip_hash(before).and_then(|words| words.strip_prefix(b"define"));
+        let macro_of = skip_blank(macro_of.unwrap_or_default());
+        let named = macro_of.iter().take_while(|byte| is_word(**byte)).count();
+        self.opaque |= *quoted || macro_of[named..].starts_with(b"(");
+        self.spelled.extend(words_of(name).map(<[u8]>::to_vec));
+    }
+
     fn question(&mut self, text: &[u8], start: usize, after: &[u8]) {
         let Some(before) = directive_before(&text[..start]) else {
             return;
         };
-        let embed = memmem::find(&text[start..text.len() - after.len()], b"embed").is_some();
+        let word = &text[start..text.len() - after.len()];
+        let embed = memmem::find(word, b"embed").is_some();
+        let next = word.ends_with(b"_next");
         match skip_blank(after).strip_prefix(b"(").map(header) {
-            Some(Some(header)) if !embed => self.asks.push(header),
+            Some(Some(header)) if !embed => {
+                if defined_by(before).is_some() {
+                    self.asked_later(before, &header);
+                }
+                self.asks.push(if next { anywhere(header) } else { header });
+            }
             // `#define __has_include(x) 0`: for compilers that have none.
             Some(_) if is_defined(before) => {}
             // `#ifdef __has_include` asks of the compiler, not of a header.
             None if asks_of_compiler(before) => {}
-            _ => match defined_by(before).filter(|_| !embed) {
+            _ => match defined_by(before).filter(|_| !embed && !next) {
                 Some(asker) => self.askers.push(asker.to_vec()),
                 None => self.opaque = true,
             },
         }
+    }
+}
+
+/// A header that is looked for in all folders, whatever its brackets.
+fn anywhere(header: Header) -> Header {
+    Header {
+        quoted: true,
+        ..header
     }
 }
 
@@ -341,10 +401,13 @@ fn after_hash(before: &[u8]) -> Hash {
         if !rest.ends_with(b"*/") {
             break;
         }
-        match memmem::rfind(&rest[..rest.len() - 2], b"/*") {
-            Some(open) => rest = &rest[..open],
-            // Never opened here: whatever it is, it may be a directive.
-            None => return Hash::First,
+        let body = &rest[..rest.len() - 2];
+        let from = memmem::rfind(body, b"*/").map_or(0, |end| end + 2);
+        let mut opens = memmem::find_iter(&body[from..], b"/*");
+        match (opens.next(), opens.next()) {
+            (Some(open), None) => rest = &rest[..from + open],
+            // Never opened here, or nobody can say where: it may be a directive.
+            _ => return Hash::First,
         }
     }
     let hashes = [&b"#"[..], b"%:", b"??="];
@@ -488,9 +551,12 @@ mod tests {
         let plain = |name: &str| (vec![name.to_owned()], false);
         assert_eq!(asks("#if __has_include(<a.h>)"), plain("<a.h"));
         assert_eq!(asks("#if __has_include ( \"a.h\" )"), plain("\"a.h"));
-        assert_eq!(asks("#include_next <a.h>"), plain("<a.h"));
-        assert_eq!(asks("#elif X && __has_include_next(<a.h>)"), plain("<a.h"));
+        assert_eq!(asks("#include_next <a.h>"), plain("\"a.h"));
+        assert_eq!(asks("#elif X && __has_include_next(<a.h>)"), plain("\"a.h"));
         assert_eq!(asks("#define H __has_include(<a.h>)"), plain("<a.h"));
+        let later = scan(b"#define H __has_include(<lib/2/a_b.h>)");
+        assert_eq!(later.spelled, [&b"a_b"[..], b"h", b"lib"]);
+        assert!(scan(b"#if __has_include(<lib/2/a.h>)").spelled.is_empty());
         for harmless in [
             "#ifdef __has_include\n",
             "#if defined __has_include && X",
@@ -506,7 +572,7 @@ mod tests {
         for (asker, text) in [
             ("HAS", "#define HAS(x) __has_include(x)"),
             ("HAS", "#  define HAS __has_include"),
-            ("H_1", "#define H_1(x) (X && __has_include_next(x))"),
+            ("H_1", "#define H_1(x) (X && __has_include(x))"),
         ] {
             let found = scan(text.as_bytes());
             assert_eq!(found.askers, [asker.as_bytes()], "{text}");
@@ -523,9 +589,28 @@ mod tests {
             "#if __has_embed(\"a\")",
             "#embed \"a\"",
             "/*\n*/ #if __has_include(X)",
+            "#define H __has_include(\"a.h\")",
+            "#define H(x) __has_include(<dir/x>)",
+            "#define H(x) __has_include_next(x)",
+            "#pragma include_alias(\"a.h\", \"b.h\")",
         ] {
             assert!(asks(opaque).1, "{opaque}");
         }
+    }
+
+    #[test]
+    fn macros_that_may_be_defined() {
+        for (text, may_be) in [
+            ("#define lib 1", true),
+            ("# /* x */ define /* y */ lib(x) 1", true),
+            ("#de\\\nfine l\\\nib", true),
+            ("#define library lib", false),
+            ("#undef lib\nint lib;", false),
+        ] {
+            assert_eq!(may_define(text.as_bytes(), b"lib"), may_be, "{text}");
+        }
+        let words: Vec<&[u8]> = words_of(b"lib/2/a-b_c.h9").collect();
+        assert_eq!(words, [&b"lib"[..], b"a", b"b_c", b"h9"]);
     }
 
     #[test]

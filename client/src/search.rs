@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use hg_proto::arg_table::{File, Role};
-use hg_proto::args::{Compile, Dialect, Reason};
+use hg_proto::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::toolchain::Family;
 use hg_proto::turn;
+use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::closure::Folders;
@@ -103,6 +104,18 @@ fn turn(memo: &Path, known: impl Fn() -> Option<Folders>) -> Option<fs::File> {
 /// The option that does.
 pub fn refuse(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
     let clang = dialect.family == Family::Clang;
+    let target = compile.arguments.iter().filter(|a| is_target(a));
+    for word in target.flat_map(|a| &a.words) {
+        // There too, if it is one of Microsoft's systems.
+        let named = |name: &&[u8]| memmem::find(&word.to_ascii_lowercase(), name).is_some();
+        if clang
+            && [&b"msvc"[..], b"windows", b"win32", b"uefi"]
+                .iter()
+                .any(named)
+        {
+            return Err(Reason::new("search-path", word));
+        }
+    }
     for word in compile.arguments.iter().flat_map(|a| &a.words) {
         // Includes are looked for beside all files above, too.
         let ms = word.starts_with(b"-fms-compat") || word.starts_with(b"-fmsc-version");
@@ -121,8 +134,13 @@ pub fn refuse(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
     Ok(())
 }
 
+fn is_target(argument: &Argument) -> bool {
+    let option = &argument.words[0];
+    option.starts_with(b"-target") || option.starts_with(b"--target")
+}
+
 /// Whether it names a folder where headers are looked for.
-pub fn names_folder(argument: &hg_proto::args::Argument) -> bool {
+pub fn names_folder(argument: &Argument) -> bool {
     argument.role == Role::Preprocess && argument.file == File::InputDir
 }
 

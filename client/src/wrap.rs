@@ -225,14 +225,20 @@ impl Wrap<'_> {
         let tree = std::thread::scope(|scope| {
             let (compile, dialect, responses) = (&plan.compile, plan.dialect, &plan.responses);
             let headers = headers.as_deref();
-            let walk =
-                scope.spawn(move || tree::gather(compile, dialect, responses, folders, headers));
+            let walk = std::thread::Builder::new().spawn_scoped(scope, move || {
+                tree::gather(compile, dialect, responses, folders, headers)
+            });
+            let walk = walk.map_err(|error| Stay::GridFailed(reason("no-thread", error)))?;
             grid.dial(access);
-            walk.join()
-        });
+            Ok::<_, Stay>(walk.join())
+        })?;
         self.check_dialled(grid)?;
         let tree = tree.map_err(|_| unfit(reason("tree", "the walk ended early")))?;
-        let tree = tree.map_err(unfit)?;
+        let tree = tree.map_err(|why| match why.code {
+            // Made by this compiler, for itself.
+            "pch" => NotInPlace::Stay(Stay::Here(why)),
+            _ => unfit(why),
+        })?;
         let task = plan
             .tree_task(toolchain, &tree, self.config)
             .map_err(unfit)?;

@@ -260,6 +260,141 @@ fn warnings_are_the_same_and_so_are_errors() {
     }
 }
 
+/// Files, the source last, and words besides it.
+type Search = (&'static [(&'static str, &'static str)], &'static str);
+
+/// What is found twice has two values: the object says which one was read.
+const SEARCHES: [Search; 9] = [
+    // The next one lies in a folder for quotes.
+    (
+        &[
+            ("q1/h.h", "#include_next <h.h>\n"),
+            ("q2/h.h", "#define V 2\n"),
+            ("i/h.h", "#define V 3\n"),
+            ("a.c", "#include \"h.h\"\nint v = V;\n"),
+        ],
+        "-iquote q1 -iquote q2 -Ii",
+    ),
+    (
+        &[
+            ("h.h", "#include_next <h.h>\n"),
+            ("q2/h.h", "#define V 2\n"),
+            ("i/h.h", "#define V 3\n"),
+            ("a.c", "#include \"h.h\"\nint v = V;\n"),
+        ],
+        "-iquote q2 -Ii",
+    ),
+    // It is there, and can't be had by an include in brackets: an error.
+    (
+        &[
+            (
+                "q1/h.h",
+                "#if __has_include_next(<o.h>)\n#include <o.h>\n#endif\n",
+            ),
+            ("q2/o.h", ""),
+            ("a.c", "#include \"h.h\"\nint v;\n"),
+        ],
+        "-iquote q1 -iquote q2",
+    ),
+    // Words between brackets that are macros.
+    (
+        &[
+            ("i1/lib/2/h.h", "#define V 1\n"),
+            ("i2/lib/2/h.h", "#define V 2\n"),
+            (
+                "i2/a.c",
+                "#if 0\n#include \"lib/2/h.h\"\n#endif\n#define VER 2\n#define H <lib/VER/h.h>\n#include H\nint v = V;\n",
+            ),
+        ],
+        "-Ii1 -Ii2",
+    ),
+    (
+        &[
+            ("dir/h.h", ""),
+            (
+                "a.c",
+                "#define HAS(x) __has_include(<dir/x>)\n#if HAS(h.h)\nint v = 1;\n#else\nint v = 2;\n#endif\n",
+            ),
+        ],
+        "-I.",
+    ),
+    (
+        &[
+            ("lib/2/h.h", ""),
+            (
+                "a.c",
+                "#define HAS(x) __has_include(x)\n#define VER 2\n#if HAS(<lib/VER/h.h>)\nint v = 1;\n#else\nint v = 2;\n#endif\n",
+            ),
+        ],
+        "-I.",
+    ),
+    // Asked for where the macro is used.
+    (
+        &[
+            ("inc/def.h", "#define H __has_include(\"q.h\")\n"),
+            ("q.h", ""),
+            (
+                "a.c",
+                "#include <def.h>\n#if H\nint v = 1;\n#else\nint v = 2;\n#endif\n",
+            ),
+        ],
+        "-Iinc",
+    ),
+    (
+        &[
+            ("h.h", ""),
+            (
+                "a.c",
+                "#define HAS(x) __has_include(x)\n#if X\nint v = 1;\n#else\nint v = 2;\n#endif\n",
+            ),
+        ],
+        "-DX=HAS(\"h.h\")",
+    ),
+    // A comment that seems to begin twice.
+    (
+        &[
+            ("p.h", "#define V 1\n"),
+            ("inc/p.h", "#define V 2\n"),
+            (
+                "a.c",
+                "#if 0\n#include <p.h>\n#endif\n# /* a /* b */ include \"p.h\"\nint v = V;\n",
+            ),
+        ],
+        "-Iinc",
+    ),
+];
+
+#[test]
+fn the_header_that_is_meant_is_read() {
+    let Some(grid) = grid("meant") else {
+        return;
+    };
+    for (files, words) in SEARCHES {
+        let space = Space::new(files);
+        let source = files.last().expect("a source").0;
+        for compiler in ["gcc", "clang"] {
+            space.same(&grid, compiler, &format!("{words} -c {source}"));
+        }
+    }
+}
+
+/// gcc takes one even where there is no header beside it.
+#[test]
+fn a_precompiled_header_stays_here() {
+    let Some(grid) = grid("pch") else {
+        return;
+    };
+    let space = Space::new(&[
+        ("d/f.h", "#define V 1\n"),
+        ("f.h", "#define V 7\n"),
+        ("a.c", "#include \"f.h\"\nint v = V;\n"),
+    ]);
+    let made = run(&mut space.plain("gcc", "-c f.h -o f.h.gch"));
+    assert!(made.ok(), "{}", made.words());
+    fs::remove_file(space.folder.join("f.h")).expect("a header");
+    space.goes(&grid, "pch", "gcc", "-Id -c a.c");
+}
+
 #[test]
 fn headers_are_found_where_they_would_be_here() {
     let Some(grid) = grid("headers") else {

@@ -145,7 +145,7 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
     let order = &setting.order;
     let directory = folder.root().join(&order.working_directory);
     let tree = match order.tree {
-        true => Some(gather(setting, &folder)?),
+        true => Some(gather(setting, &folder, compiler_gone)?),
         false => {
             let mut files = prepare(order, &directory)?;
             send(setting, Kind::Need(need(setting, 0..order.inputs.len())))?;
@@ -157,17 +157,18 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
     let slot = setting
         .gate
         .enter(&setting.control, setting.expected_bytes, available_bytes)?;
+    check_compiler(setting, compiler_gone)?;
     send(
         setting,
         Kind::Begun(Begun {
             dispatch_id: setting.dispatch_id,
         }),
     )?;
-    let ran = compile(setting, &folder, tree.as_ref());
+    let ran = compile(setting, &folder, tree.as_ref(), compiler_gone);
     // The next compile may run while this one's outputs leave.
     drop(slot);
-    // After an upgrade, this is what neither of the two would have made, or nothing. It
-    // is looked at once, and now: what is unchanged now was so all the time.
+    // An upgrade in between leaves what neither of the two would have made, or
+    // nothing.
     check_compiler(setting, compiler_gone)?;
     let ran = ran?;
     let unexpected = match &tree {
@@ -235,14 +236,21 @@ fn need(setting: &Setting, inputs: impl IntoIterator<Item = usize>) -> Need {
 }
 
 /// Makes the tree of a task: of what is here, and of the rest once it came.
-fn gather<'a>(setting: &'a Setting, folder: &Folder) -> Result<Tree<'a>, Failure> {
+fn gather<'a>(
+    setting: &'a Setting,
+    folder: &Folder,
+    compiler_gone: &mut bool,
+) -> Result<Tree<'a>, Failure> {
     let (order, compiler) = (&setting.order, &setting.compiler);
     let Some(trees) = setting.trees.as_deref() else {
         return Err(failure(Code::Refused, "the tree form"));
     };
     let make = |layout: &Arc<Layout>| Tree::make(trees, order, layout, &folder.root());
     let made = setting.sandbox.in_place(&compiler.files, make);
-    let made = made.map_err(|error| ours("the toolchain's files", &error))?;
+    let made = made.map_err(|error| {
+        *compiler_gone |= error.kind() == io::ErrorKind::NotFound;
+        ours("the toolchain's files", &error)
+    })?;
     let mut tree = made.map_err(|error| match error {
         TreeError::Refused(why) => failure(Code::Refused, why),
         TreeError::Io(error) => ours("the task's tree", &error),
@@ -366,7 +374,12 @@ fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Fa
     Ok(())
 }
 
-fn compile(setting: &Setting, folder: &Folder, tree: Option<&Tree<'_>>) -> Result<Ran, Failure> {
+fn compile(
+    setting: &Setting,
+    folder: &Folder,
+    tree: Option<&Tree<'_>>,
+    compiler_gone: &mut bool,
+) -> Result<Ran, Failure> {
     let order = &setting.order;
     let memory_bytes = match setting.memory_bytes {
         0 => u64::MAX,
@@ -410,6 +423,7 @@ fn compile(setting: &Setting, folder: &Folder, tree: Option<&Tree<'_>>) -> Resul
         CompileError::Spawn(error) => {
             // What its files were may be over, as after an upgrade.
             sandbox.forget(&compiler.files);
+            *compiler_gone |= error.kind() == io::ErrorKind::NotFound;
             let driver = setting.compiler.driver.display();
             ours(&format!("starting {driver}"), &error)
         }
