@@ -861,8 +861,12 @@ fn has_shorter_path(path: &[u8]) -> bool {
     real.is_ok_and(|real| real.as_os_str().len() < path.len())
 }
 
+/// Whether it may have a `#pragma once`, or a `_Pragma("once")`.
 fn once(text: &[u8]) -> bool {
-    memmem::find_iter(text, b"once").any(|at| text[..at].trim_ascii_end().ends_with(b"pragma"))
+    const NEAR_BYTES: usize = 256;
+    let text = hazards::splice(text);
+    memmem::find_iter(&text, b"once")
+        .any(|at| memmem::find(&text[at.saturating_sub(NEAR_BYTES)..at], b"ragma").is_some())
 }
 
 fn base_len(path: &[u8]) -> usize {

@@ -73,13 +73,23 @@ fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
 /// `NAME VALUE` for each macro of the command line.
 fn macros(compile: &Compile) -> Vec<Vec<u8>> {
     let defined = compile.arguments.iter().filter(|a| a.role == Role::Define);
-    defined
-        .map(|argument| {
-            let mut words = argument.value().to_vec();
-            if let Some(equals) = words.iter().position(|byte| *byte == b'=') {
-                words[equals] = b' ';
-            }
-            words
-        })
-        .collect()
+    let spelled = |word: &[u8]| {
+        let mut words = word.to_vec();
+        if let Some(equals) = words.iter().position(|byte| *byte == b'=') {
+            words[equals] = b' ';
+        }
+        words
+    };
+    let mut macros = Vec::new();
+    for argument in defined {
+        let value = argument.value();
+        // `-Wp,-DA=1,-UB,-DC`: commas are between options there, always.
+        let passed = argument.words[0].starts_with(b"-Wp,");
+        for word in value.split(|byte| passed && *byte == b',') {
+            let option = [&b"-D"[..], b"-U"];
+            let name = option.iter().find_map(|option| word.strip_prefix(*option));
+            macros.push(spelled(name.filter(|_| passed).unwrap_or(word)));
+        }
+    }
+    macros
 }

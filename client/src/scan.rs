@@ -144,7 +144,7 @@ pub fn asked_of(text: &[u8], asker: &[u8]) -> Option<Vec<Header>> {
         }
         let condition = skip_hash(before)
             .is_some_and(|words| words.starts_with(b"if") || words.starts_with(b"elif"));
-        let given = skip_blank(after).strip_prefix(b"(").and_then(header);
+        let given = skip_blank(after).strip_prefix(b"(").and_then(header_alone);
         asks.push(given.filter(|_| condition)?);
     }
     Some(asks)
@@ -189,6 +189,9 @@ pub fn may_define(text: &[u8], name: &[u8]) -> bool {
     let text = plain(text);
     let text = splice(&text);
     memmem::find_iter(&text, b"define").any(|at| {
+        if directive_before(&text[..at]).is_none() {
+            return false;
+        }
         let defined = skip_blank(&text[at + b"define".len()..]);
         let rest = defined.strip_prefix(name);
         rest.is_some_and(|rest| !rest.first().is_some_and(|byte| is_word(*byte)))
@@ -305,6 +308,9 @@ impl Scan {
             Some(Some(header)) if !embed => {
                 if defined_by(before).is_some() {
                     self.asked_later(before, &header);
+                } else if !header.quoted && is_argument(before) {
+                    self.spelled
+                        .extend(words_of(&header.name).map(<[u8]>::to_vec));
                 }
                 self.asks.push(if next { anywhere(header) } else { header });
             }
@@ -312,7 +318,7 @@ impl Scan {
             Some(_) if is_defined(before) => {}
             // `#ifdef __has_include` asks of the compiler, not of a header.
             None if asks_of_compiler(before) => {}
-            _ => match defined_by(before).filter(|_| !embed && !next) {
+            _ => match asker(before, after).filter(|_| !embed && !next) {
                 Some(asker) => self.askers.push(asker.to_vec()),
                 None => self.opaque = true,
             },
@@ -354,6 +360,53 @@ fn defined_by(before: &[u8]) -> Option<&[u8]> {
     (len > 0).then(|| &words[..len])
 }
 
+/// The macro that `before` has come to the body of, if it asks for the header that it
+/// is given and for no other: `#define HAS(x) __has_include(x)`, `#define HAS
+/// __has_include`.
+fn asker<'t>(before: &'t [u8], after: &[u8]) -> Option<&'t [u8]> {
+    let name = defined_by(before)?;
+    let words = skip_blank(skip_hash(before)?.strip_prefix(b"define")?);
+    let Some(parameters) = words[name.len()..].strip_prefix(b"(") else {
+        let line = after.split(|byte| *byte == b'\n').next()?;
+        let rest = skip_blank(line);
+        return (rest.is_empty() || rest.starts_with(b"//")).then_some(name);
+    };
+    let close = memchr::memchr(b')', parameters)?;
+    let parameter = match parameters[..close].trim_ascii() {
+        b"..." => b"__VA_ARGS__",
+        parameter => parameter,
+    };
+    if parameter.is_empty() || !parameter.iter().all(|byte| is_word(*byte)) {
+        return None;
+    }
+    let asked = skip_blank(after).strip_prefix(b"(")?;
+    let rest = skip_blank(asked).strip_prefix(parameter)?;
+    skip_blank(rest).starts_with(b")").then_some(name)
+}
+
+/// Whether what follows `before` in a condition is given to a macro, which replaces
+/// the words between brackets.
+fn is_argument(before: &[u8]) -> bool {
+    let mut open = Vec::new();
+    for (at, byte) in before.iter().enumerate() {
+        match byte {
+            b'(' => open.push(!matches!(
+                last_word(&before[..at]),
+                b"" | b"if" | b"elif" | b"defined"
+            )),
+            b')' => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.contains(&true)
+}
+
+/// The word that `text` ends with, but for blanks.
+fn last_word(text: &[u8]) -> &[u8] {
+    let text = text.trim_ascii_end();
+    &text[text.len() - count_back(text, is_word)..]
+}
+
 fn asks_of_compiler(before: &[u8]) -> bool {
     let Some(words) = skip_hash(before) else {
         return false;
@@ -363,8 +416,7 @@ fn asks_of_compiler(before: &[u8]) -> bool {
         b"ifdef" | b"ifndef" | b"undef" | b"elifdef" | b"elifndef" => true,
         b"if" | b"elif" => {
             let before = words.trim_ascii_end();
-            let before = before.strip_suffix(b"(").unwrap_or(before);
-            before.trim_ascii_end().ends_with(b"defined")
+            last_word(before.strip_suffix(b"(").unwrap_or(before)) == b"defined"
         }
         b"define" => is_defined(before),
         // Prose after `#error`, options after `#pragma`, a comment after `#endif`.
@@ -453,6 +505,13 @@ fn header(text: &[u8]) -> Option<Header> {
         name: line[..end].to_vec(),
         quoted,
     })
+}
+
+/// The same, and nothing else before the `)`.
+fn header_alone(text: &[u8]) -> Option<Header> {
+    let header = header(text)?;
+    let rest = &skip_blank(text)[header.name.len() + 2..];
+    skip_blank(rest).starts_with(b")").then_some(header)
 }
 
 /// `text` with the names in its include directives blotted out, so that they
@@ -556,7 +615,16 @@ mod tests {
         assert_eq!(asks("#define H __has_include(<a.h>)"), plain("<a.h"));
         let later = scan(b"#define H __has_include(<lib/2/a_b.h>)");
         assert_eq!(later.spelled, [&b"a_b"[..], b"h", b"lib"]);
-        assert!(scan(b"#if __has_include(<lib/2/a.h>)").spelled.is_empty());
+        for text in [
+            "#if __has_include(<lib/a.h>)",
+            "#elif defined(X) && (__has_include(<a.h>))",
+        ] {
+            assert!(scan(text.as_bytes()).spelled.is_empty(), "{text}");
+        }
+        assert_eq!(
+            scan(b"#if NOT( X(1) || __has_include(<a/>))").spelled,
+            [b"a"]
+        );
         for harmless in [
             "#ifdef __has_include\n",
             "#if defined __has_include && X",
@@ -572,7 +640,9 @@ mod tests {
         for (asker, text) in [
             ("HAS", "#define HAS(x) __has_include(x)"),
             ("HAS", "#  define HAS __has_include"),
-            ("H_1", "#define H_1(x) (X && __has_include(x))"),
+            ("H_1", "#define H_1(x) (X && __has_include( x ))"),
+            ("HAS", "#define HAS(...) __has_include(__VA_ARGS__)"),
+            ("HAS", "#define HAS __has_include // of the compiler"),
         ] {
             let found = scan(text.as_bytes());
             assert_eq!(found.askers, [asker.as_bytes()], "{text}");
@@ -592,6 +662,11 @@ mod tests {
             "#define H __has_include(\"a.h\")",
             "#define H(x) __has_include(<dir/x>)",
             "#define H(x) __has_include_next(x)",
+            "#define H(a, b) (__has_include(a) || __has_include(b))",
+            "#define H(a, ...) __has_include(__VA_ARGS__)",
+            "#define H(x) __has_include(OTHER)",
+            "#define H __has_include (X)",
+            "#if my_defined(__has_include)",
             "#pragma include_alias(\"a.h\", \"b.h\")",
         ] {
             assert!(asks(opaque).1, "{opaque}");
@@ -606,6 +681,8 @@ mod tests {
             ("#de\\\nfine l\\\nib", true),
             ("#define library lib", false),
             ("#undef lib\nint lib;", false),
+            ("// let us define lib\n", false),
+            ("/*\n*/ #define lib", true),
         ] {
             assert_eq!(may_define(text.as_bytes(), b"lib"), may_be, "{text}");
         }
@@ -632,6 +709,7 @@ mod tests {
             "#define OTHER(x) HAS(x)",
             "#if HAS",
             "#include HAS(<a>)",
+            "#if HAS(<a.h>, <b.h>)",
         ] {
             assert_eq!(asked(lost), None, "{lost}");
         }

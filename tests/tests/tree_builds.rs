@@ -264,7 +264,7 @@ fn warnings_are_the_same_and_so_are_errors() {
 type Search = (&'static [(&'static str, &'static str)], &'static str);
 
 /// What is found twice has two values: the object says which one was read.
-const SEARCHES: [Search; 9] = [
+const SEARCHES: [Search; 12] = [
     // The next one lies in a folder for quotes.
     (
         &[
@@ -350,6 +350,36 @@ const SEARCHES: [Search; 9] = [
         ],
         "-DX=HAS(\"h.h\")",
     ),
+    (
+        &[
+            ("inc/y.h", ""),
+            (
+                "a.c",
+                "#define ANY(a, b) (__has_include(a) || __has_include(b))\n#if ANY(<nope.h>, <y.h>)\nint v = 1;\n#else\nint v = 2;\n#endif\n",
+            ),
+        ],
+        "-Iinc",
+    ),
+    (
+        &[
+            ("inc/1/y.h", ""),
+            (
+                "a.c",
+                "#define NOT(x) !(x)\n#define lib 1\n#if NOT(__has_include(<lib/y.h>))\nint v = 1;\n#else\nint v = 2;\n#endif\n",
+            ),
+        ],
+        "-Iinc",
+    ),
+    (
+        &[
+            ("lib/2/h.h", ""),
+            (
+                "a.c",
+                "#define HV __has_include(<lib/VER/h.h>)\n#if HV\nint v = 1;\n#else\nint v = 2;\n#endif\n",
+            ),
+        ],
+        "-I. -Wp,-DA=1,-DVER=2",
+    ),
     // A comment that seems to begin twice.
     (
         &[
@@ -375,6 +405,30 @@ fn the_header_that_is_meant_is_read() {
         for compiler in ["gcc", "clang"] {
             space.same(&grid, compiler, &format!("{words} -c {source}"));
         }
+    }
+}
+
+/// gcc takes files for one by their times too, which are others on a worker.
+#[test]
+fn twins_that_are_read_once() {
+    let Some(grid) = grid("twins") else {
+        return;
+    };
+    let twin = "_Pragma(\"once\")\nint N = 1;\n";
+    let space = Space::new(&[
+        ("i1/h.h", twin),
+        ("i2/h.h", twin),
+        (
+            "a.c",
+            "#define N a\n#include \"i1/h.h\"\n#undef N\n#define N b\n#include \"i2/h.h\"\n",
+        ),
+    ]);
+    let older = fs::File::open(space.folder.join("i1/h.h")).expect("a header");
+    let hour = std::time::Duration::from_secs(3600);
+    let time = std::time::SystemTime::now() - hour;
+    older.set_modified(time).expect("a time");
+    for compiler in ["gcc", "clang"] {
+        space.same(&grid, compiler, "-c a.c");
     }
 }
 

@@ -85,7 +85,9 @@ pub(super) fn pragma(user: &[u8], family: Family) -> Option<Reason> {
         let mut words = Words::at(user, at + 5);
         let first = words.next().unwrap_or_default();
         let second = words.next().unwrap_or_default();
-        if let Some(code) = bad_pragma(first, second, family) {
+        // The directive is carried out here; this one is again there, of one file.
+        let code = (operator && first == b"once").then_some("pragma-once");
+        if let Some(code) = code.or_else(|| bad_pragma(first, second, family)) {
             return reason(code, &[first, b" ", second].concat());
         }
     }

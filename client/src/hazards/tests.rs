@@ -133,6 +133,11 @@ fn pragmas() {
         ],
     );
     is(
+        Some("pragma-once"),
+        &["_Pragma(\"once\")", "#define ONCE _Pragma (\"once\")"],
+    );
+    is(None, &["#pragma once"]);
+    is(
         None,
         &[
             "#pragma pack(1)\n#pragma GCC diagnostic push\n#pragma once",
