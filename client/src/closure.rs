@@ -292,8 +292,7 @@ impl<'a> Walk<'a> {
     /// defines can only be errors.
     fn follow_names(&mut self) -> Result<(), Reason> {
         let source = self.question.source;
-        let macros = self.question.macros.iter();
-        let macros: Vec<Vec<u8>> = macros.map(|m| [b"#define ", &m[..]].concat()).collect();
+        let macros = self.command_line();
         loop {
             if self.pasted {
                 return Err(reason("computed-include", source));
@@ -360,6 +359,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Macros of the command line, as a text would define them.
+    fn command_line(&self) -> Vec<Vec<u8>> {
+        let macros = self.question.macros.iter();
+        macros.map(|m| [b"#define ", &m[..]].concat()).collect()
+    }
+
     /// What `path` has in brackets goes through a macro: so do its words.
     fn spell(&mut self, path: &[u8], header: &Header) {
         if !header.quoted {
@@ -371,14 +376,11 @@ impl<'a> Walk<'a> {
 
     /// Words in brackets that a macro may stand for: another header is meant.
     fn check_spelled(&mut self) -> Result<(), Reason> {
+        let macros = self.command_line();
         for (word, path) in std::mem::take(&mut self.spelled) {
-            let is_defined = |macros: &Vec<u8>| {
-                let text = [b"#define ", &macros[..]].concat();
-                scan::may_define(&text, &word)
-            };
             let mut defined = word.starts_with(b"_")
                 || PREDEFINED.contains(&&word[..])
-                || self.question.macros.iter().any(is_defined);
+                || macros.iter().any(|text| scan::may_define(text, &word));
             for part in &mut self.read {
                 defined = defined || part.ask(Ask::Defined, &word)?.is_none();
             }
@@ -392,19 +394,20 @@ impl<'a> Walk<'a> {
     /// Writes down what was learnt of the system's headers, and of folders.
     fn remember(&mut self) {
         let (devices, now_ns) = (&mut self.devices, self.walked_ns);
-        for part in self.read.iter().filter(|part| part.learnt) {
-            let (path, stat) = (&part.path, part.known.stat);
-            let kept = devices.kept(path, stat, now_ns) == stat;
+        let mut lasts = |path: &[u8], stat, in_layers| {
             let layered = devices.is_layered(path, stat);
-            if kept && headers::may_last(stat, layered, now_ns) {
+            devices.kept(path, stat, now_ns) == stat
+                && (in_layers || !layered)
+                && headers::may_last(stat, layered, now_ns)
+        };
+        for part in self.read.iter().filter(|part| part.learnt) {
+            if lasts(&part.path, part.known.stat, true) {
                 self.headers.add(&part.known);
             }
         }
         for (folder, stat) in self.learnt.drain(..) {
-            let kept = devices.kept(&folder, stat, now_ns) == stat;
             // The stat of one that is merged says nothing of what is below.
-            let layered = devices.is_layered(&folder, stat);
-            if kept && !layered && headers::may_last(stat, layered, now_ns) {
+            if lasts(&folder, stat, false) {
                 self.headers.add(&Known::plain(stat));
             }
         }

@@ -285,18 +285,6 @@ impl Scan {
         }
     }
 
-    /// A macro asks for `header` where it is used: beside that file, and what the
-    /// brackets hold is replaced by then.
-    fn asked_later(&mut self, before: &[u8], header: &Header) {
-        let Header { name, quoted } = header;
-        // With its parameters, a word of which may be in the name.
-        let macro_of = skip_hash(before).and_then(|words| words.strip_prefix(b"define"));
-        let macro_of = skip_blank(macro_of.unwrap_or_default());
-        let named = macro_of.iter().take_while(|byte| is_word(**byte)).count();
-        self.opaque |= *quoted || macro_of[named..].starts_with(b"(");
-        self.spelled.extend(words_of(name).map(<[u8]>::to_vec));
-    }
-
     fn question(&mut self, text: &[u8], start: usize, after: &[u8]) {
         let Some(before) = directive_before(&text[..start]) else {
             return;
@@ -306,11 +294,15 @@ impl Scan {
         let next = word.ends_with(b"_next");
         match skip_blank(after).strip_prefix(b"(").map(header) {
             Some(Some(header)) if !embed => {
-                if defined_by(before).is_some() {
-                    self.asked_later(before, &header);
-                } else if !header.quoted && is_argument(before) {
-                    self.spelled
-                        .extend(words_of(&header.name).map(<[u8]>::to_vec));
+                let defined = definition(before);
+                // A macro asks where it is used: beside that file, and for what it is
+                // given, a word of which may be in the name.
+                self.opaque |=
+                    defined.is_some_and(|(_, body)| header.quoted || body.starts_with(b"("));
+                // Between brackets, words are replaced by then.
+                if defined.is_some() || !header.quoted && is_argument(before) {
+                    let words = words_of(&header.name);
+                    self.spelled.extend(words.map(<[u8]>::to_vec));
                 }
                 self.asks.push(if next { anywhere(header) } else { header });
             }
@@ -353,20 +345,19 @@ fn is_defined(before: &[u8]) -> bool {
     skip_hash(before).is_some_and(|words| words.trim_ascii() == b"define")
 }
 
-/// The macro whose body `before` has come to.
-fn defined_by(before: &[u8]) -> Option<&[u8]> {
+/// The macro whose body `before` has come to, and all after its name.
+fn definition(before: &[u8]) -> Option<(&[u8], &[u8])> {
     let words = skip_blank(skip_hash(before)?.strip_prefix(b"define")?);
     let len = words.iter().take_while(|byte| is_word(**byte)).count();
-    (len > 0).then(|| &words[..len])
+    (len > 0).then(|| words.split_at(len))
 }
 
 /// The macro that `before` has come to the body of, if it asks for the header that it
 /// is given and for no other: `#define HAS(x) __has_include(x)`, `#define HAS
 /// __has_include`.
 fn asker<'t>(before: &'t [u8], after: &[u8]) -> Option<&'t [u8]> {
-    let name = defined_by(before)?;
-    let words = skip_blank(skip_hash(before)?.strip_prefix(b"define")?);
-    let Some(parameters) = words[name.len()..].strip_prefix(b"(") else {
+    let (name, body) = definition(before)?;
+    let Some(parameters) = body.strip_prefix(b"(") else {
         let line = after.split(|byte| *byte == b'\n').next()?;
         let rest = skip_blank(line);
         return (rest.is_empty() || rest.starts_with(b"//")).then_some(name);
