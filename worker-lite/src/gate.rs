@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hg_proto::v1::{Failure, failure::Code};
 use nix::unistd::Pid;
+use prometheus::IntGauge;
 
 use crate::admission::{self, Bears, Entry, MEMORY_EXPECTED_DEFAULT_BYTES, MEMORY_GROWTH, Room};
 use crate::control::Control;
@@ -23,6 +24,8 @@ pub struct Gate {
     state: Mutex<State>,
     changed: Condvar,
     patience: Duration,
+    /// Compiles that have a slot, for others to see.
+    gauge: IntGauge,
 }
 
 #[derive(Debug)]
@@ -58,8 +61,8 @@ pub struct Pass<'a> {
 
 impl Gate {
     /// Lets `slots` compiles run at once. A task that needs more than a slot waits
-    /// for that as long as `patience`.
-    pub fn new(slots: u32, patience: Duration) -> Self {
+    /// for that as long as `patience`. `gauge` shows the compiles that have a slot.
+    pub fn new(slots: u32, patience: Duration, gauge: IntGauge) -> Self {
         Gate {
             state: Mutex::new(State {
                 bears: Bears { slots, why: "" },
@@ -69,6 +72,7 @@ impl Gate {
             }),
             changed: Condvar::new(),
             patience,
+            gauge,
         }
     }
 
@@ -129,6 +133,7 @@ impl Gate {
                         since: now,
                         expected_bytes,
                     });
+                    self.gauge.inc();
                     break Ok(Pass { gate: self, ticket });
                 }
                 Entry::WhenFree => {}
@@ -215,6 +220,7 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let ticket = self.ticket;
         self.gate.lock().running.retain(|r| r.ticket != ticket);
+        self.gate.gauge.dec();
         self.gate.changed.notify_all();
     }
 }
@@ -225,6 +231,11 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
+    fn gate(slots: u32, patience: Duration) -> Gate {
+        let gauge = IntGauge::new("running", "Compiles that have a slot.").unwrap();
+        Gate::new(slots, patience, gauge)
+    }
+
     /// Waits until `count` tasks wait at the gate.
     fn until_waiting(gate: &Gate, count: usize) {
         while gate.lock().waiting.len() != count {
@@ -234,7 +245,7 @@ mod tests {
 
     #[test]
     fn first_come_first_served() {
-        let gate = Gate::new(1, Duration::MAX);
+        let gate = gate(1, Duration::MAX);
         let control = Arc::new(Control::new(0).unwrap());
         let (entered, order) = mpsc::channel();
         let (gate, control) = (&gate, &control);
@@ -245,6 +256,7 @@ mod tests {
                 scope.spawn(move || {
                     let _pass = gate.enter(control, 0, || None).unwrap();
                     assert_eq!(gate.running(), 1);
+                    assert_eq!(gate.gauge.get(), 1);
                     entered.send(number).unwrap();
                 });
                 until_waiting(gate, number + 1);
@@ -254,11 +266,12 @@ mod tests {
         });
         assert_eq!(order.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(gate.running(), 0);
+        assert_eq!(gate.gauge.get(), 0);
     }
 
     #[test]
     fn who_is_cancelled_waits_no_more_and_blocks_nobody() {
-        let gate = Gate::new(1, Duration::MAX);
+        let gate = gate(1, Duration::MAX);
         let [stays, goes] = [(); 2].map(|()| Arc::new(Control::new(0).unwrap()));
         let why = Failure {
             detail: "cancelled".into(),
@@ -281,7 +294,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_waits_and_lets_others_pass() {
         const AVAILABLE: fn() -> Option<u64> = || Some(512 << 20);
-        let gate = Gate::new(3, Duration::MAX);
+        let gate = gate(3, Duration::MAX);
         let control = Arc::new(Control::new(0).unwrap());
         let (gate, control) = (&gate, &control);
         // The first one has no process yet: all its memory is still to come.
@@ -304,7 +317,7 @@ mod tests {
 
     #[test]
     fn patience_has_an_end() {
-        let gate = Gate::new(2, Duration::ZERO);
+        let gate = gate(2, Duration::ZERO);
         let control = Arc::new(Control::new(0).unwrap());
         let pass = gate.enter(&control, 0, || None).unwrap();
         let refused = gate.enter(&control, 400 << 20, || Some(100 << 20));
@@ -315,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_alone_goes_elsewhere() {
-        let gate = Gate::new(3, Duration::MAX);
+        let gate = gate(3, Duration::MAX);
         let control = Arc::new(Control::new(0).unwrap());
         let refused = gate.enter(&control, 400 << 20, || Some(100 << 20));
         let refused = refused.map(drop).unwrap_err();

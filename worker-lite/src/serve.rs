@@ -91,7 +91,11 @@ pub fn serve(serving: Serving) -> io::Result<()> {
         link: None,
         links: 0,
         jobs: HashMap::new(),
-        gate: Arc::new(Gate::new(serving.hello.slots, SHORT_MAX)),
+        gate: Arc::new(Gate::new(
+            serving.hello.slots,
+            SHORT_MAX,
+            serving.metrics.running.clone(),
+        )),
         vitals: None,
         meter: Meter::new(serving.nice),
         busy: None,
@@ -380,7 +384,6 @@ impl Shell {
             // What it took to start and to link is not needed soon.
             machine::trim_memory();
         }
-        metrics.running.set(self.gate.running().into());
         metrics.toolchains.set(self.session.toolchains() as i64);
         metrics.connected.set(self.session.is_linked().into());
         let draining = self.session.is_draining();
