@@ -18,6 +18,7 @@ use crate::local::Ended;
 use crate::masquerade;
 use crate::os;
 use crate::report;
+use crate::say;
 use crate::signals::{self, Forwarding};
 use crate::slots::Slots;
 use crate::summary;
@@ -31,7 +32,7 @@ const JOBS_MAX: usize = 512;
 /// Runs `words`; ends this process as the command ends.
 pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     if let Some(trouble) = &config.trouble {
-        eprintln!("hgbuild: {trouble}: building without the grid");
+        say::warn(format_args!("{trouble}: building without the grid"));
     }
     if let Some(jobs) = Jobs::wanted(&words) {
         jobs.put(&mut words, jobs_for(config));
@@ -49,7 +50,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
             } else {
                 126
             };
-            eprintln!("hgbuild: {}: {error}", words[0].to_string_lossy());
+            say::warn(format_args!("{}: {error}", words[0].to_string_lossy()));
             drop(log);
             std::process::exit(code);
         }
@@ -58,7 +59,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     let ended = match child.wait() {
         Ok(status) => Ended::of(status),
         Err(error) => {
-            eprintln!("hgbuild: {error}");
+            say::warn(error);
             Ended::Exit(1)
         }
     };
@@ -82,11 +83,13 @@ fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
     let folder = match config.home.as_deref().map(masquerade::prepare) {
         Some(Ok(folder)) => folder,
         Some(Err(error)) => {
-            eprintln!("hgbuild: no masquerade folder ({error}): building plainly");
+            say::warn(format_args!(
+                "no masquerade folder ({error}): building plainly"
+            ));
             return;
         }
         None => {
-            eprintln!("hgbuild: no home folder: building plainly");
+            say::warn(format_args!("no home folder: building plainly"));
             return;
         }
     };

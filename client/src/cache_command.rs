@@ -11,6 +11,7 @@ use crate::cli::CacheCommand;
 use crate::config::Config;
 use crate::day_log::DayLogs;
 use crate::evict;
+use crate::say;
 use crate::shard::{self, LOOKS_MAX, Shards, Shrunk};
 use crate::size;
 use crate::tally::{Event, Tally, tally};
@@ -31,7 +32,7 @@ pub fn run(config: &Config, command: CacheCommand) -> i32 {
             None => prune(folder, size_bytes_max, None),
             Some(Ok(to)) => prune(folder, size_bytes_max, Some(to)),
             Some(Err(why)) => {
-                eprintln!("hgbuild: --max-size: {why}");
+                say::warn(format_args!("--max-size: {why}"));
                 2
             }
         },
@@ -51,12 +52,11 @@ pub fn stats(folder: &Path, size_bytes_max: u64, json: bool) -> i32 {
     let tally = tally(folder);
     if json {
         let stats = stats_json(folder, size_bytes, size_bytes_max, entries, &tally);
-        println!("{stats}");
+        say::answer(format_args!("{stats}\n"))
     } else {
         let of = of_bound(size_bytes, size_bytes_max);
-        print!("{}", stats_text(folder, &of, entries, &tally));
+        say::answer(stats_text(folder, &of, entries, &tally))
     }
-    0
 }
 
 /// Statistics start again; entries stay. Gives an exit code.
@@ -145,7 +145,7 @@ pub fn verify(folder: &Path) -> i32 {
     let good: u64 = walk.done.iter().map(|shard| shard.good).sum();
     let wrong: Vec<&String> = walk.done.iter().flat_map(|shard| &shard.wrong).collect();
     for words in &wrong {
-        println!("{words}");
+        say::answer(format_args!("{words}\n"));
     }
     let leftovers: u64 = recount.done.iter().sum();
     let code = recount.end(&format!(
@@ -260,12 +260,11 @@ fn words(folder: &Path, error: &io::Error) -> String {
 }
 
 fn done(words: &str) -> i32 {
-    println!("{words}");
-    0
+    say::answer(format_args!("{words}\n"))
 }
 
 fn failed(why: &str) -> i32 {
-    eprintln!("hgbuild: cache: {why}");
+    say::warn(format_args!("cache: {why}"));
     1
 }
 

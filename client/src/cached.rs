@@ -28,6 +28,7 @@ use crate::os;
 use crate::output::{self, Pending, Style};
 use crate::plan::Plan;
 use crate::preprocessed::{self, Text};
+use crate::say;
 use crate::search;
 use crate::slots::Slot;
 use crate::store::{self, Compiled, Made, Refused, Shared};
@@ -379,7 +380,7 @@ impl Keeper {
 pub fn warn(trouble: &Trouble, settings: &CacheSettings) {
     // A home that is not there was not meant to hold one.
     if !settings.warned && (settings.chosen || settings.folder.exists()) {
-        eprintln!("hgbuild: the cache is not used: {}", trouble.words);
+        say::warn(format_args!("the cache is not used: {}", trouble.words));
     }
 }
 

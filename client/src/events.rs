@@ -10,6 +10,7 @@ use hg_proto::args::Reason;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Level};
+use crate::say;
 
 /// Version of the line.
 pub const VERSION: u32 = 1;
@@ -146,16 +147,16 @@ pub fn record(
             if let Err(error) = append(log, &line)
                 && config.level >= Level::Warn
             {
-                eprintln!("hgbuild: {}: {error}", log.display());
+                say::warn(format_args!("{}: {error}", log.display()));
             }
         }
     }
     if config.level >= Level::Info {
-        say(&event);
+        show(&event);
     }
 }
 
-fn say(event: &Event<'_>) {
+fn show(event: &Event<'_>) {
     let what = if event.source.is_empty() {
         &event.compiler
     } else {
@@ -172,8 +173,7 @@ fn say(event: &Event<'_>) {
             event.reason, event.wall_ms
         ),
     };
-    // One write, so that lines of parallel compiles do not mix.
-    let _ = io::stderr().write_all((printable(&line) + "\n").as_bytes());
+    say::aside(printable(&line) + "\n");
 }
 
 /// Control characters are shown, not sent to the terminal: what a worker or a

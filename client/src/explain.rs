@@ -13,6 +13,7 @@ use crate::lookup::{Lookup, trail_name};
 use crate::manifest::{ABSENT, FILE, Facts, Manifest, join, state_of};
 use crate::plan::Plan;
 use crate::preprocessed;
+use crate::say;
 use crate::size;
 use crate::store::Trail;
 
@@ -20,12 +21,9 @@ use crate::store::Trail;
 /// Returns the exit code.
 pub fn explain(config: &Config, words: &[OsString], last: bool) -> i32 {
     match text(config, words, last) {
-        Ok(text) => {
-            print!("{text}");
-            0
-        }
+        Ok(text) => say::answer(text),
         Err(why) => {
-            eprintln!("hgbuild: {why}");
+            say::warn(why);
             1
         }
     }

@@ -10,6 +10,7 @@ use crate::cli::Join;
 use crate::config::Config;
 use crate::grpc::{Connection, Tasks};
 use crate::memo::Memos;
+use crate::say;
 
 /// Milliseconds that an answer may take.
 const ANSWER_MS_MAX: u64 = 3_000;
@@ -19,12 +20,9 @@ const PATIENCE: u64 = 10;
 /// Joins. Gives an exit code.
 pub fn join(config: &Config, join: &Join) -> i32 {
     match try_and_keep(config, join) {
-        Ok(said) => {
-            println!("{said}");
-            0
-        }
+        Ok(said) => say::answer(format_args!("{said}\n")),
         Err(why) => {
-            eprintln!("hgbuild: {why}");
+            say::warn(why);
             1
         }
     }

@@ -3,6 +3,7 @@
 //! Modules in the order in which a compile goes through them.
 
 pub mod cli;
+pub mod say;
 pub mod size;
 pub mod config;
 pub mod os;
@@ -51,6 +52,7 @@ pub mod cache_command;
 pub mod report;
 pub mod explain;
 pub mod events;
+pub mod shield;
 pub mod wrap;
 pub mod masquerade;
 pub mod summary;
@@ -74,11 +76,10 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
     let (flags, request) = match cli::parse(argv.collect()) {
         Ok(parsed) => parsed,
         Err(usage) if usage.asked_for => {
-            print!("{}", usage.text);
-            std::process::exit(0);
+            std::process::exit(say::answer(usage.text));
         }
         Err(usage) => {
-            eprint!("{}", usage.text);
+            say::aside(usage.text);
             std::process::exit(2);
         }
     };
@@ -98,10 +99,7 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         // The words of the compile come with it.
         Request::Own(Subcommand::Explain(_)) => 2,
         Request::Explain(words, last) => explain::explain(&config, &words, last),
-        Request::Version => {
-            println!("hgbuild {}", env!("CARGO_PKG_VERSION"));
-            0
-        }
+        Request::Version => say::answer(concat!("hgbuild ", env!("CARGO_PKG_VERSION"), "\n")),
     };
     std::process::exit(code)
 }

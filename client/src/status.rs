@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::events::printable;
 use crate::grpc::Tasks;
 use crate::report;
+use crate::say;
 use crate::wrap;
 
 /// Milliseconds that an answer may take.
@@ -22,16 +23,13 @@ pub fn status(config: &Config, as_json: bool) -> i32 {
     report::report_alone(config);
     let answer: Result<GetStatusResponse, String> = ask(config, "GetStatus", &GetStatusRequest {});
     if as_json {
-        println!("{}", status_json(config, &answer));
-        return i32::from(answer.is_err());
+        let written = say::answer(format_args!("{}\n", status_json(config, &answer)));
+        return i32::from(answer.is_err()).max(written);
     }
     match answer {
-        Ok(status) => {
-            print!("{}", status_text(config, &status));
-            0
-        }
+        Ok(status) => say::answer(status_text(config, &status)),
         Err(why) => {
-            eprintln!("hgbuild: {why}");
+            say::warn(why);
             1
         }
     }
@@ -44,15 +42,11 @@ pub fn workers(config: &Config, as_json: bool) -> i32 {
     match answer {
         Ok(list) if as_json => {
             let all: Vec<Value> = list.workers.iter().map(worker_json).collect();
-            println!("{}", Value::Array(all));
-            0
+            say::answer(format_args!("{}\n", Value::Array(all)))
         }
-        Ok(list) => {
-            print!("{}", workers_text(&list.workers));
-            0
-        }
+        Ok(list) => say::answer(workers_text(&list.workers)),
         Err(why) => {
-            eprintln!("hgbuild: {why}");
+            say::warn(why);
             1
         }
     }

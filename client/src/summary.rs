@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use crate::events::{Event, Place};
+use crate::say;
 
 /// Reasons that are named.
 const REASONS_MAX: usize = 5;
@@ -78,7 +79,7 @@ pub fn print(log: &Path) {
             counts.add(&event);
         }
     }
-    eprint!("{}", counts.text());
+    say::aside(counts.text());
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ use crate::output::{self, Pending, Style};
 use crate::payload::Payload;
 use crate::plan::Plan;
 use crate::report;
+use crate::say;
+use crate::shield::shielded;
 use crate::signals;
 use crate::slots::{Slot, Slots};
 use crate::store::Compiled;
@@ -63,6 +65,14 @@ fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
     }
 }
 
+/// What became of a compile without the user's own compiler.
+enum Away {
+    /// A good result, in its place; who keeps it.
+    Finished(Plan, Compiled, Option<Box<Keeper>>),
+    /// Nothing; who keeps what the own one makes.
+    Stays(Stay, Option<(Box<Keeper>, Plan)>),
+}
+
 /// One invocation.
 struct Wrap<'a> {
     config: &'a Config,
@@ -79,7 +89,7 @@ struct Wrap<'a> {
 pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
     let began = Instant::now();
     let Some(found) = compiler::find(&name, &args, config) else {
-        eprintln!("hgbuild: {}: no such program", name.to_string_lossy());
+        say::warn(format_args!("{}: no such program", name.to_string_lossy()));
         std::process::exit(127);
     };
     let run = config.run_folder();
@@ -94,15 +104,10 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
         memos: Memos::new(run.as_deref()),
         doubted: None,
     };
-    let (stay, keep) = match wrap.plan(&found) {
-        Err(stay) => (stay, None),
-        Ok(plan) => {
-            let keeper = wrap.cached(&found, &plan);
-            match wrap.elsewhere(&found, &plan, keeper.is_some()) {
-                Ok(result) => wrap.finish(&found, &plan, result, keeper),
-                Err(stay) => (stay, keeper.map(|keeper| (keeper, plan))),
-            }
-        }
+    let (stay, keep) = match shielded(|| wrap.away(&found)) {
+        Ok(Away::Finished(plan, result, keeper)) => wrap.finish(&found, &plan, result, keeper),
+        Ok(Away::Stays(stay, keep)) => (stay, keep),
+        Err(reason) => (Stay::GridFailed(reason), None),
     };
     if let Some(signal) = signals::seen() {
         Ended::Signal(signal as i32).now();
@@ -122,6 +127,23 @@ impl Wrap<'_> {
     /// Waits for a slot of this machine.
     fn wait(&self) -> Option<Slot> {
         self.slots().and_then(Slots::wait)
+    }
+
+    /// Everything up to the user's own compiler.
+    fn away(&mut self, found: &Found) -> Away {
+        let plan = match self.plan(found) {
+            Ok(plan) => plan,
+            Err(stay) => return Away::Stays(stay, None),
+        };
+        let keeper = self.cached(found, &plan);
+        if signals::seen().is_some() {
+            // Came while the preprocessor ran for the cache.
+            return Away::Stays(reason("interrupted", "").into(), None);
+        }
+        match self.elsewhere(found, &plan, keeper.is_some()) {
+            Ok(result) => Away::Finished(plan, result, keeper),
+            Err(stay) => Away::Stays(stay, keeper.map(|keeper| (keeper, plan))),
+        }
     }
 
     /// What is to be done.
@@ -467,11 +489,14 @@ impl Wrap<'_> {
         use std::io::Write;
         // Nobody may be reading; the compiler would not care either.
         let _ = std::io::stderr().write_all(&result.stderr);
-        if let Some(keeper) = keeper {
-            let wait = || self.wait();
-            keeper.keep(found, plan, result, wait);
-        }
-        self.tell(Place::Remote, &reason("remote", ""), 0);
+        let kept = shielded(|| {
+            if let Some(keeper) = keeper {
+                let wait = || self.wait();
+                keeper.keep(found, plan, result, wait);
+            }
+        });
+        let not_kept = kept.map_or_else(|why| format!("not kept: {why}"), |()| String::new());
+        self.tell(Place::Remote, &reason("remote", not_kept), 0);
         std::process::exit(0)
     }
 
@@ -480,7 +505,9 @@ impl Wrap<'_> {
         let (reason, slot) = match stay {
             Stay::GridFailed(reason) if !self.config.fallback => {
                 let why = events::printable(&reason.to_string());
-                eprintln!("hgbuild: the grid failed and --no-fallback is set: {why}");
+                say::warn(format_args!(
+                    "the grid failed and --no-fallback is set: {why}"
+                ));
                 self.tell(Place::Local, &reason, NO_FALLBACK_EXIT);
                 std::process::exit(NO_FALLBACK_EXIT);
             }
@@ -495,7 +522,7 @@ impl Wrap<'_> {
         };
         if let Some((keeper, plan)) = keep {
             // Where this fails nothing ran, and the plain way is left.
-            if let Ok(said) = keeper.compile(found, &plan) {
+            if let Ok(Ok(said)) = shielded(|| keeper.compile(found, &plan)) {
                 drop(slot);
                 self.end(&reason, said.ended)
             }
@@ -612,7 +639,7 @@ fn millis(since: Instant) -> u64 {
 }
 
 fn cannot_run(found: &Found, error: &std::io::Error) -> ! {
-    eprintln!("hgbuild: {}: {error}", found.command.program.display());
+    say::warn(format_args!("{}: {error}", found.command.program.display()));
     std::process::exit(126)
 }
 

@@ -39,6 +39,13 @@ pub fn until<T>(daemon: &Daemon, what: &str, mut look: impl FnMut() -> Option<T>
     }
 }
 
+/// Whoever started the tests may have had it ignored.
+fn hear_sigint() -> std::io::Result<()> {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    Ok(())
+}
+
 /// A command in a process group of its own; killed when this is dropped.
 pub struct Running {
     child: Child,
@@ -61,6 +68,8 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
+        // SAFETY: a system call that may be made between fork and exec.
+        unsafe { command.pre_exec(hear_sigint) };
         Running::spawn(command, None)
     }
 
@@ -75,11 +84,10 @@ impl Running {
             .stdin(pty.slave)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // SAFETY: two system calls that may be made between fork and exec.
+        // SAFETY: system calls that may be made between fork and exec.
         unsafe {
             command.pre_exec(|| {
-                // Whoever started the tests may have had it ignored.
-                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                hear_sigint()?;
                 nix::unistd::setsid()?;
                 match libc::ioctl(0, libc::TIOCSCTTY, 0) {
                     0 => Ok(()),

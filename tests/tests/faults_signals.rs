@@ -1,12 +1,14 @@
 //! Builds that are interrupted: afterwards no process of ours or of a compiler
 //! is left, here or on a worker, no temporary file and no half-written output,
 //! and the build command ends as it does without us. And compilers that run
-//! here are never more than there are slots, whoever dies.
+//! here are never more than there are slots, whoever dies. Nor does it matter
+//! whether somebody still reads.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -355,4 +357,28 @@ fn a_slot_is_free_when_its_holder_is_killed() {
     // The drivers' own children stay, as they do without us.
     drop(hogs);
     end_compilers(&project.there());
+}
+
+/// The writing end of a pipe that nobody reads.
+fn unread() -> io::PipeWriter {
+    io::pipe().expect("a pipe").1
+}
+
+#[test]
+fn nobody_reads_what_it_says() {
+    let project = Project::of(1);
+    let help = |stdout: Stdio| {
+        let mut help = project.hgbuild(NO_GRID, &["--help"]);
+        help.stdout(stdout).output().expect("hgbuild --help")
+    };
+    let cut_off = help(unread().into());
+    assert_eq!((cut_off.status.code(), cut_off.stderr), (Some(0), vec![]));
+    let full = help(File::create("/dev/full").expect("a full disk").into());
+    assert_eq!(full.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert!(said.starts_with("hgbuild: stdout: "), "{said}");
+    // Its summary goes where the build's words go.
+    let mut make = project.hgbuild_make(NO_GRID, &[]);
+    let built = make.stdout(Stdio::null()).stderr(unread()).status();
+    assert_eq!(built.expect("a build").code(), Some(0));
 }
