@@ -341,8 +341,10 @@ impl<'a> Walk<'a> {
 
     fn ask_all(&mut self, askers: &[Vec<u8>], parts: &mut [Part]) -> Result<(), Reason> {
         for asker in askers {
-            let on_line = |word: &Vec<u8>| memmem::find(word, asker).is_some();
-            if self.question.macros.iter().any(on_line) {
+            let on_line = |line: &Vec<u8>| {
+                memmem::find(line, asker).is_some() || scan::has_beginning(line, asker)
+            };
+            if self.command_line().iter().any(on_line) {
                 self.opaque = Some(b"-D".to_vec());
             }
             for part in &mut *parts {

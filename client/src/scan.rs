@@ -132,11 +132,32 @@ fn has_pieces(text: &[u8]) -> bool {
     })
 }
 
+/// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
+/// be put together from. The first of them is what it begins with.
+pub fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
+    let Some(first) = asker.first() else {
+        return false;
+    };
+    memchr::memchr_iter(*first, text).any(|at| {
+        let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
+        let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
+        let word = &text[at..at + len];
+        starts
+            && len < asker.len()
+            && asker.starts_with(word)
+            && !is_question(word)
+            && directive_before(&text[..at]).is_some()
+    })
+}
+
 /// What the macro `asker` is asked for in `text`. `None`: it is used in a way
 /// that can't be followed.
 pub fn asked_of(text: &[u8], asker: &[u8]) -> Option<Vec<Header>> {
     let text = plain(text);
     let text = splice(&text);
+    if has_beginning(&text, asker) {
+        return None;
+    }
     let mut asks = Vec::new();
     for (before, after) in in_directives(&text, asker) {
         if asks_of_compiler(before) {
@@ -701,9 +722,17 @@ mod tests {
             "#if HAS",
             "#include HAS(<a>)",
             "#if HAS(<a.h>, <b.h>)",
+            "#if CAT(HA, S)(<a.h>)",
+            "#define P H\n",
         ] {
             assert_eq!(asked(lost), None, "{lost}");
         }
+        assert_eq!(asked("int H; // HA\n#ifdef AS\n#if SHA\n"), none);
+        let question = "#if __has_include(<a.h>)\n";
+        assert_eq!(
+            asked_of(question.as_bytes(), b"__has_include_it"),
+            Some(vec![])
+        );
     }
 
     #[test]

@@ -264,7 +264,7 @@ fn warnings_are_the_same_and_so_are_errors() {
 type Search = (&'static [(&'static str, &'static str)], &'static str);
 
 /// What is found twice has two values: the object says which one was read.
-const SEARCHES: [Search; 12] = [
+const SEARCHES: [Search; 13] = [
     // The next one lies in a folder for quotes.
     (
         &[
@@ -379,6 +379,17 @@ const SEARCHES: [Search; 12] = [
             ),
         ],
         "-I. -Wp,-DA=1,-DVER=2",
+    ),
+    // The name of the macro that asks is put together.
+    (
+        &[
+            ("h.h", ""),
+            (
+                "a.c",
+                "#define HAS(x) __has_include(x)\n#define CAT(a, b) a##b\n#if CAT(HA, S)(\"h.h\")\nint v = 1;\n#else\nint v = 2;\n#endif\n",
+            ),
+        ],
+        "-DP",
     ),
     // A comment that seems to begin twice.
     (
