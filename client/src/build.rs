@@ -89,7 +89,7 @@ fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
             return;
         }
         None => {
-            say::warn(format_args!("no home folder: building plainly"));
+            say::warn("no home folder: building plainly");
             return;
         }
     };

@@ -340,11 +340,12 @@ impl<'a> Walk<'a> {
     }
 
     fn ask_all(&mut self, askers: &[Vec<u8>], parts: &mut [Part]) -> Result<(), Reason> {
+        let macros = self.command_line();
         for asker in askers {
             let on_line = |line: &Vec<u8>| {
                 memmem::find(line, asker).is_some() || scan::has_beginning(line, asker)
             };
-            if self.command_line().iter().any(on_line) {
+            if macros.iter().any(on_line) {
                 self.opaque = Some(b"-D".to_vec());
             }
             for part in &mut *parts {

@@ -81,6 +81,10 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn show(&self, state: &State) {
+        self.gauge.set(state.running.len() as i64);
+    }
+
     /// Lets that many compiles run at once from now on; those that run stay.
     pub fn bear(&self, bears: Bears) {
         self.lock().bears = bears;
@@ -133,7 +137,7 @@ impl Gate {
                         since: now,
                         expected_bytes,
                     });
-                    self.gauge.inc();
+                    self.show(&state);
                     break Ok(Pass { gate: self, ticket });
                 }
                 Entry::WhenFree => {}
@@ -219,8 +223,10 @@ impl Running {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let ticket = self.ticket;
-        self.gate.lock().running.retain(|r| r.ticket != ticket);
-        self.gate.gauge.dec();
+        let mut state = self.gate.lock();
+        state.running.retain(|r| r.ticket != ticket);
+        self.gate.show(&state);
+        drop(state);
         self.gate.changed.notify_all();
     }
 }
