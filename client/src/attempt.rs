@@ -39,6 +39,56 @@ pub fn tree_memo(times: u32) -> Duration {
     Duration::from_secs(10 << times.clamp(1, 3) >> 1)
 }
 
+/// How long a source that was refused, or failed on a worker alone, is not looked at
+/// again while it is the same: a header that was edited since may have changed that.
+pub fn source_memo(_times: u32) -> Duration {
+    Duration::from_secs(600)
+}
+
+/// Reasons that come after work, and come again for the same source: found in the files
+/// or in the preprocessed text, or in what a worker's compiler said.
+const LASTING: [&str; 24] = [
+    "asm-file-directive",
+    "base-file-macro",
+    "computed-include",
+    "computed-question",
+    "counter-in-condition",
+    "double-header",
+    "embed",
+    "empty-body",
+    "indentation",
+    "linked-header",
+    "lost-pragma",
+    "module",
+    "odd-path",
+    "open-end",
+    "pragma-dependency",
+    "pragma-file",
+    "pragma-once",
+    "pragma-target",
+    "preprocessor-diagnostics",
+    "remote-diagnostics",
+    "time-macro",
+    "too-large",
+    "too-many-inputs",
+    "working-directory",
+];
+
+/// Whether a compile that stays here for `reason` is remembered.
+pub fn lasts(reason: &Reason) -> bool {
+    LASTING.contains(&reason.code)
+}
+
+/// The reason that was remembered as `words`.
+pub fn remembered(words: &str) -> Option<Reason> {
+    let (code, detail) = words.split_once(": ").unwrap_or((words, ""));
+    let code = LASTING.into_iter().find(|lasting| *lasting == code)?;
+    Some(Reason {
+        code,
+        detail: detail.to_owned(),
+    })
+}
+
 /// How long compiles run on idle cores here, all of them, when the grid was no
 /// faster so many times in a row.
 pub fn slow_memo(times: u32) -> Duration {

@@ -2,7 +2,7 @@
 //! in vain: found by following the include directives of the source after the
 //! compile. Refuses when anything changed since the compile began.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
 
@@ -10,10 +10,11 @@ use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
 use hg_proto::args::Reason;
 use hg_proto::digest::Digest;
+use hg_proto::plain_path::plain;
 use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
-use crate::hazards;
+use crate::hazards::{self, Assembler};
 use crate::headers::{self, Ask, Headers, Known};
 use crate::manifest::{FileFact, FolderFact, join, state_of};
 use crate::os;
@@ -192,8 +193,8 @@ struct Walk<'a> {
     computed: bool,
     /// Files that include what a macro stands for, and the macro.
     named: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Something is included whose name is put together.
-    pasted: bool,
+    /// Files that include something whose name is put together.
+    pasted: Vec<Vec<u8>>,
     /// Words in the names of headers that must not be macros, and where.
     spelled: BTreeMap<Vec<u8>, Vec<u8>>,
     /// A file that asks for headers in a way that can't be followed.
@@ -242,7 +243,7 @@ impl<'a> Walk<'a> {
             bytes: 0,
             computed: false,
             named: Vec::new(),
-            pasted: false,
+            pasted: Vec::new(),
             spelled: BTreeMap::new(),
             opaque: None,
             imports: false,
@@ -253,7 +254,14 @@ impl<'a> Walk<'a> {
             plain: HashMap::default(),
             learnt: Vec::new(),
             walked_ns: facts::now_ns(),
-            texts: hazards::Texts::new(question.plain_assembler),
+            texts: hazards::Texts::new(match question {
+                Question { in_place: true, .. } => Assembler::SeesInputsOnly,
+                Question {
+                    plain_assembler: true,
+                    ..
+                } => Assembler::ReadsNothing,
+                _ => Assembler::Unknown,
+            }),
             devices: Devices::default(),
         })
     }
@@ -291,25 +299,30 @@ impl<'a> Walk<'a> {
     /// Headers that macros name, whatever defines these: those that nothing
     /// defines can only be errors.
     fn follow_names(&mut self) -> Result<(), Reason> {
-        let source = self.question.source;
         let macros = self.command_line();
         loop {
-            if self.pasted {
-                return Err(reason("computed-include", source));
-            }
             let known = self.read.len();
             let mut headers = Vec::new();
             for (path, name) in &self.named {
                 let macros = macros.iter().map(|text| Ok(Ask::Named.of(text, name)));
                 let read = self.read.iter_mut().map(|part| part.ask(Ask::Named, name));
                 for named in macros.chain(read) {
-                    let named = named?.ok_or_else(|| reason("computed-include", path))?;
-                    headers.extend(named.into_iter().map(|header| (path.clone(), header)));
+                    match named? {
+                        None => self.pasted.push(path.clone()),
+                        Some(named) => {
+                            headers.extend(named.into_iter().map(|header| (path.clone(), header)));
+                        }
+                    }
                 }
             }
             for (path, header) in headers {
                 self.spell(&path, &header);
                 self.header(parent(&path), &header.name, header.quoted, false)?;
+            }
+            self.pasted.sort();
+            self.pasted.dedup();
+            for path in self.pasted.clone() {
+                self.follow_pasted(parent(&path))?;
             }
             while let Some(path) = self.queue.pop_front() {
                 self.file(path)?;
@@ -318,6 +331,28 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// An include in `folder` whose name is put together. It means one of the inputs, or
+    /// is an error where nothing else is: so all that have the name of an input, in
+    /// whatever folder they would be found, are inputs too.
+    fn follow_pasted(&mut self, folder: &[u8]) -> Result<(), Reason> {
+        let here = std::env::current_dir().map_err(|_| reason("working-directory", b""))?;
+        // No link is among them, so that a path can be made shorter without a look.
+        let shorter = |path: &[u8]| plain(os::bytes(here.as_os_str()), path);
+        let paths: Vec<Vec<u8>> = self.files.keys().map(|path| shorter(path)).collect();
+        let all = self.question.folders;
+        let searched = all.quoted.iter().chain(&all.angled).map(Vec::as_slice);
+        let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
+        for from in searched.chain([folder]) {
+            let from = shorter(from);
+            let found = paths.iter().filter_map(|path| name_in(&from, path));
+            names.extend(found.map(<[u8]>::to_vec));
+        }
+        for name in names {
+            self.header(folder, &name, true, false)?;
+        }
+        Ok(())
     }
 
     /// Macros that ask for a header, wherever they are used.
@@ -511,7 +546,9 @@ impl<'a> Walk<'a> {
             self.opaque = Some(part.path.clone());
         }
         self.computed |= found.computed;
-        self.pasted |= found.pasted;
+        if found.pasted {
+            self.pasted.push(part.path.clone());
+        }
         let macros = found.macros.iter().cloned();
         self.named
             .extend(macros.map(|name| (part.path.clone(), name)));
@@ -731,8 +768,7 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self) -> Result<(Closure, Vec<Part>), Reason> {
-        let texts = std::mem::take(&mut self.texts);
-        if let Some(hazard) = texts.finish(&self.question.macros) {
+        if let Some(hazard) = self.texts.finish(&self.question.macros) {
             return Err(hazard);
         }
         let asks = |words: &Vec<u8>| memmem::find(words, b"__has_").is_some();

@@ -13,6 +13,7 @@ use hg_proto::toolchain::Family;
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::Config;
+use crate::os;
 
 /// Wrappers that stand in front of a compiler.
 const WRAPPERS: [&str; 7] = [
@@ -197,12 +198,6 @@ pub struct Search {
     masquerade: Option<PathBuf>,
 }
 
-/// Device and inode of what is at `path`, links followed.
-pub fn place(path: &Path) -> Option<(u64, u64)> {
-    let meta = fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
-}
-
 impl Default for Search {
     fn default() -> Self {
         Search::new()
@@ -214,7 +209,7 @@ impl Search {
     pub fn new() -> Self {
         Search {
             path: env::var_os("PATH").unwrap_or_default(),
-            own: env::current_exe().ok().and_then(|own| place(&own)),
+            own: env::current_exe().ok().and_then(|own| os::place(&own)),
             masquerade: env::var_os("HG_MASQUERADE").map(PathBuf::from),
         }
     }
@@ -247,7 +242,7 @@ impl Search {
     }
 
     fn is_ourselves(&self, candidate: &Path) -> bool {
-        self.own.is_some() && place(candidate) == self.own
+        self.own.is_some() && os::place(candidate) == self.own
     }
 
     /// PATH without the masquerade folder, if that is in it.

@@ -43,7 +43,7 @@ const SETTLED_NS: i64 = 60_000_000_000;
 /// is not what this one would.
 const RULES: u64 = {
     let mut rules = 0;
-    let sources: [&[u8]; 8] = [
+    let sources: [&[u8]; 10] = [
         include_bytes!("headers.rs"),
         include_bytes!("closure.rs"),
         include_bytes!("scan.rs"),
@@ -52,6 +52,8 @@ const RULES: u64 = {
         include_bytes!("hazards/markers.rs"),
         include_bytes!("hazards/pragmas.rs"),
         include_bytes!("hazards/assembler.rs"),
+        include_bytes!("hazards/code.rs"),
+        include_bytes!("hazards/pieces.rs"),
     ];
     let mut source = 0;
     while source < sources.len() {

@@ -12,7 +12,7 @@ use hg_proto::probe::Probe;
 use crate::answer::Answer;
 use crate::cache::{Cache, Kind, Name};
 use crate::capture;
-use crate::compiler::{Found, place};
+use crate::compiler::Found;
 use crate::facts::{self, Looks};
 use crate::key::Key;
 use crate::manifest::{Facts, Manifest};
@@ -104,17 +104,15 @@ pub fn compiler(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &
     key
 }
 
-/// Adds where it runs; as a shell spells it is what compilers write down.
+/// Adds where it runs, and how compilers write that down: by what they believe of
+/// `$PWD`, so that a build below `make -C` finds what one in its folder kept.
 pub fn directory(key: &mut Key) {
     let folder = env::current_dir().unwrap_or_default();
     key.add("directory", os::bytes(folder.as_os_str()));
-    let pwd = env::var_os("PWD").unwrap_or_default();
-    key.add("environment PWD", os::bytes(&pwd));
-    if pwd != folder {
-        // Compilers believe it only while it leads here.
-        let there = place(Path::new(&pwd));
-        let here = there.is_some() && there == place(&folder);
-        key.add("PWD leads here", &[u8::from(here)]);
+    if env::var_os("PWD").is_some_and(|pwd| pwd != folder)
+        && let Some(pwd) = os::pwd()
+    {
+        key.add("environment PWD", os::bytes(&pwd));
     }
 }
 

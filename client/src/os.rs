@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// On Unix an argument is bytes.
@@ -15,6 +15,20 @@ pub fn from_bytes(bytes: Vec<u8>) -> OsString {
 /// On Unix an argument is bytes.
 pub fn bytes(text: &OsStr) -> &[u8] {
     text.as_bytes()
+}
+
+/// Device and inode of what `path` leads to.
+pub fn place(path: &Path) -> Option<(u64, u64)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
+/// `$PWD` as gcc and clang believe it: an absolute path that leads to the working
+/// directory. They ignore any other, such as the one that `make -C` leaves behind.
+pub fn pwd() -> Option<OsString> {
+    let pwd = std::env::var_os("PWD").filter(|pwd| bytes(pwd).starts_with(b"/"))?;
+    let there = place(Path::new(&pwd))?;
+    (place(Path::new(".")) == Some(there)).then_some(pwd)
 }
 
 /// Opens what is a plain file at `path` itself, and waits for nobody.

@@ -83,6 +83,7 @@ impl Plan {
         let (mut words, mut responses) = (Vec::new(), Vec::new());
         expand(&found.args, 0, &mut words, &mut responses)?;
         let compile = args::parse(dialect, &words)?;
+        refuse_probe(&compile.source)?;
         let path = |bytes: Vec<u8>| PathBuf::from(os::from_bytes(bytes));
         Ok(Plan {
             dialect,
@@ -288,6 +289,30 @@ pub fn client_name() -> String {
     {
         Some(build) => format!("{user}/{build}"),
         None => user,
+    }
+}
+
+/// Folders that configuring makes for the programs that it tries: CMake, Meson, FFmpeg.
+const PROBE_FOLDERS: [&[u8]; 4] = [
+    b"CMakeFiles/CMakeTmp",
+    b"CMakeFiles/CMakeScratch",
+    b"meson-private/tmp",
+    b"/ffconf.",
+];
+
+/// Refuses what a configure script tries out: small, never the same again, and often
+/// meant to fail, which would be done twice.
+fn refuse_probe(source: &[u8]) -> Result<(), Reason> {
+    let folder = env::current_dir().unwrap_or_default();
+    let named = |folder: &[u8]| memchr::memmem::find(source, folder).is_some();
+    let base = source.rsplit(|byte| *byte == b'/').next();
+    let autoconf = base.is_some_and(|base| base.starts_with(b"conftest."));
+    let in_folder = |name: &&[u8]| {
+        named(name) || memchr::memmem::find(os::bytes(folder.as_os_str()), name).is_some()
+    };
+    match autoconf || PROBE_FOLDERS.iter().any(in_folder) {
+        true => Err(Reason::new("configure-probe", source)),
+        false => Ok(()),
     }
 }
 

@@ -136,12 +136,12 @@ fn gather_in(
     tree.finish(closure, &outputs)
 }
 
-/// As the compiler will call it: `$PWD` if that leads here, else as the system does.
+/// As the compiler will call it.
 fn working_folder() -> Result<Vec<u8>, Reason> {
     let folder = env::current_dir().map_err(|_| reason("working-directory", b""))?;
     let folder = os::bytes(folder.as_os_str());
-    let pwd = env::var_os("PWD");
-    if pwd.is_some_and(|pwd| os::bytes(&pwd) != folder) || !is_plain(folder) {
+    // What leads here by another name is believed, and a worker would not have it.
+    if os::pwd().is_some_and(|pwd| os::bytes(&pwd) != folder) || !is_plain(folder) {
         return Err(reason("working-directory", folder));
     }
     Ok(folder.to_vec())
@@ -420,6 +420,25 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_put_together_means_the_first_of_its_name() {
+        let space = Space::new(
+            "pasted",
+            &[
+                ("src/a.c", "#include \"../two/h.h\"\n#include STR(h.h)\n"),
+                ("one/h.h", "1"),
+                ("one/other.h", ""),
+                ("two/h.h", "2"),
+                ("work/keep", ""),
+            ],
+        );
+        let tree = space
+            .gather("-c @/src/a.c -o @/work/a.o", &["one", "two"])
+            .unwrap();
+        let paths = tree.inputs.iter().map(|input| input.path.clone());
+        assert_eq!(space.shown(paths), ["one/h.h", "src/a.c", "two/h.h"]);
+    }
+
+    #[test]
     fn what_would_be_another_thing_there() {
         let space = Space::new(
             "refused",
@@ -452,7 +471,7 @@ mod tests {
         assert_eq!(code("-c @/d.c", &["dir"]), "linked-header");
         assert_eq!(code("-c @/d.c", &["folder"]), "gathered");
         assert_eq!(code("-c @/d.c", &["folder", "real.h"]), "odd-path");
-        assert_eq!(code("-c @/e.c", &[]), "computed-include");
+        assert_eq!(code("-c @/e.c", &[]), "gathered");
         assert_eq!(code("-c @/f.c", &["."]), "odd-path");
         assert_eq!(
             code("-c @/d.c -o @/dir/../d.o", &["folder"]),

@@ -81,8 +81,18 @@ struct Wrap<'a> {
     // Counting the cores takes longer than a cached answer.
     slots: OnceCell<Option<Slots>>,
     memos: Memos,
-    /// The memo of a tree form that failed where a local compile may not.
-    doubted: Option<Vec<u8>>,
+    /// What is known of sources.
+    sources: Memos,
+    /// Of a tree form that failed where a local compile may not.
+    doubted: Option<Doubted>,
+}
+
+/// A compile that failed on a worker.
+struct Doubted {
+    /// The memo of its toolchain.
+    toolchain: Vec<u8>,
+    /// The memo of the source.
+    source: Vec<u8>,
 }
 
 /// Runs `name` with `args` as a compile; ends this process as the compiler would.
@@ -102,6 +112,7 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
         },
         slots: OnceCell::new(),
         memos: Memos::new(run.as_deref()),
+        sources: Memos::new(run.map(|run| run.join("sources")).as_deref()),
         doubted: None,
     };
     let (stay, keep) = match shielded(|| wrap.away(&found)) {
@@ -142,7 +153,15 @@ impl Wrap<'_> {
         }
         match self.elsewhere(found, &plan, keeper.is_some()) {
             Ok(result) => Away::Finished(plan, result, keeper),
-            Err(stay) => Away::Stays(stay, keeper.map(|keeper| (keeper, plan))),
+            Err(stay) => {
+                if let Stay::Here(reason) = &stay
+                    && attempt::lasts(reason)
+                {
+                    let words = events::printable(&reason.to_string());
+                    self.sources.note(&subject(found, &plan), &words);
+                }
+                Away::Stays(stay, keeper.map(|keeper| (keeper, plan)))
+            }
         }
     }
 
@@ -186,6 +205,14 @@ impl Wrap<'_> {
             plan.compile.travel.clone()?;
         }
         plan.check_files()?;
+        let known = self
+            .sources
+            .recall(&subject(found, plan), attempt::source_memo);
+        if let Known::Bad(words) = known
+            && let Some(reason) = attempt::remembered(&words)
+        {
+            return Err(reason.into());
+        }
         let slow = [address.as_bytes(), b"slow"].concat();
         let was_slow = self.memos.recall(&slow, attempt::slow_memo);
         let idle = match was_slow {
@@ -237,7 +264,9 @@ impl Wrap<'_> {
         let toolchain = toolchain.ok_or(NotInPlace::Unfit(None))?;
         let memo = [&grid.address[..], &toolchain.digest].concat();
         let known = self.memos.recall(&memo, attempt::tree_memo);
-        if let Known::Bad(_) = known {
+        let source = [&subject(found, plan)[..], b"tree"].concat();
+        let failed = self.sources.recall(&source, attempt::source_memo);
+        if matches!(known, Known::Bad(_)) || matches!(failed, Known::Bad(_)) {
             return Err(NotInPlace::Unfit(None));
         }
         let wait = || self.wait();
@@ -287,7 +316,13 @@ impl Wrap<'_> {
         if let Err(Attempt::Unlike(reason)) = &sent
             && reason.code == attempt::REMOTE_FAILED
         {
-            self.doubted = Some(memo.clone());
+            self.doubted = Some(Doubted {
+                toolchain: memo.clone(),
+                source,
+            });
+        }
+        if sent.is_ok() {
+            self.memos.forget(&suspicion(&memo));
         }
         if known == Known::Retry && sent.is_ok() {
             self.memos.forget(&memo);
@@ -544,9 +579,16 @@ impl Wrap<'_> {
 
     /// The user's own compiler has ended.
     fn end(&self, reason: &Reason, ended: Ended) -> ! {
-        if let (Some(memo), 0) = (&self.doubted, ended.code()) {
-            // Compiling everything twice helps nobody.
-            self.memos.note(memo, "failed there, and not here");
+        if let (Some(Doubted { toolchain, source }), 0) = (&self.doubted, ended.code()) {
+            let words = "failed there, and not here";
+            self.sources.note(source, words);
+            // One may read what is not sent; after two in a row, compiling everything
+            // twice helps nobody.
+            let suspicion = suspicion(toolchain);
+            match self.memos.recall(&suspicion, attempt::tree_memo) {
+                Known::Nothing => self.memos.note(&suspicion, words),
+                Known::Bad(_) | Known::Retry => self.memos.note(toolchain, words),
+            }
         }
         self.tell(Place::Local, reason, ended.code());
         ended.now()
@@ -556,6 +598,29 @@ impl Wrap<'_> {
         let wall_ms = millis(self.began);
         events::record(self.config, &self.record, place, reason, exit, wall_ms);
     }
+}
+
+/// What a source's memo is about: the command, where it runs, and the file as it is.
+fn subject(found: &Found, plan: &Plan) -> Vec<u8> {
+    use std::os::unix::fs::MetadataExt;
+    let folder = std::env::current_dir().unwrap_or_default();
+    let mut subject = os::bytes(folder.as_os_str()).to_vec();
+    let driver = os::bytes(found.driver.as_os_str());
+    let words = plan.compile.arguments.iter().flat_map(|a| &a.words);
+    for word in words.map(Vec::as_slice).chain([driver]) {
+        subject.push(0);
+        subject.extend_from_slice(word);
+    }
+    if let Ok(meta) = std::fs::metadata(os::from_bytes(plan.compile.source.clone())) {
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.size().cast_signed()];
+        subject.extend(times.iter().flat_map(|number| number.to_be_bytes()));
+    }
+    subject
+}
+
+/// The memo that says that the last tree of a toolchain failed on its worker.
+fn suspicion(toolchain: &[u8]) -> Vec<u8> {
+    [toolchain, b"suspicion"].concat()
 }
 
 /// A grid on the way to a result.

@@ -5,13 +5,95 @@ use hg_proto::args::Reason;
 use memchr::memmem;
 
 use super::reason;
-use super::tokens::{decode, hash_word, is_word, raw_string, skip_blank, stands_alone, string};
+use super::tokens::{
+    Kind, Tokens, decode, hash_word, is_word, raw_string, skip_blank, stands_alone, string,
+};
 
 /// The assembler's directives that read files, without their dot.
 const FILE_DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
 
 /// Bytes of an `asm` that are read exactly; a longer one counts as opaque.
 const TEMPLATE_BYTES_MAX: usize = 256 << 10;
+
+/// `asm()` that may make the assembler read a file, in text without comments.
+pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
+    let mut opaque = false;
+    for token in Tokens::of(code) {
+        if !matches!(token.text, b"asm" | b"__asm" | b"__asm__") {
+            continue;
+        }
+        match template(&code[token.at + token.text.len()..]) {
+            Template::Text(text) => {
+                if let Some(word) = bad_template(&text) {
+                    return reason("asm-file-directive", word);
+                }
+                opaque |= makes_directives(&text);
+            }
+            Template::Opaque => opaque = true,
+            Template::None => {}
+        }
+    }
+    if opaque { made_template(code) } else { None }
+}
+
+/// A directive that reads a file, spelled in a string or in tokens that may become one;
+/// in text without comments.
+pub(super) fn names_file_in(code: &[u8]) -> Option<Reason> {
+    let mut joined = Vec::new();
+    let mut after_dot = false;
+    for token in Tokens::of(code) {
+        match token.kind {
+            Kind::Text => {
+                let body = &token.text[1..];
+                decode(body.strip_suffix(b"\"").unwrap_or(body), &mut joined);
+                continue;
+            }
+            _ if token.text == b"\n" => continue,
+            _ => {}
+        }
+        // Strings beside each other are one.
+        let text = std::mem::take(&mut joined).to_ascii_lowercase();
+        if let Some(word) = file_word(&text) {
+            return reason("asm-file-directive", word);
+        }
+        if after_dot && token.text.eq_ignore_ascii_case(b"include") {
+            return reason("asm-file-directive", b".include");
+        }
+        after_dot = token.text == b".";
+    }
+    file_word(&joined.to_ascii_lowercase()).and_then(|word| reason("asm-file-directive", word))
+}
+
+/// The same, in any text.
+pub(super) fn names_file(text: &[u8]) -> Option<Reason> {
+    file_word(&text.to_ascii_lowercase()).and_then(|word| reason("asm-file-directive", word))
+}
+
+/// A whole directive that reads a file, in lower-case text.
+fn file_word(lower: &[u8]) -> Option<&'static [u8]> {
+    if memmem::find(lower, b"incbin").is_some() {
+        return Some(b"incbin");
+    }
+    let include = &b".include"[..];
+    // `.include_dirs` is a member of something.
+    let ends = |at: usize| {
+        !lower
+            .get(at + include.len())
+            .is_some_and(|byte| is_word(*byte))
+    };
+    memmem::find_iter(lower, include)
+        .any(ends)
+        .then_some(include)
+}
+
+/// Directives whose arguments may be put together to another one.
+fn makes_directives(text: &[u8]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let makers = [&b".macro"[..], b".irp", b".altmacro", b".mri"];
+    makers
+        .iter()
+        .any(|word| memmem::find(&lower, word).is_some())
+}
 
 /// `asm()` that may make the assembler read a file.
 pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
@@ -36,6 +118,7 @@ pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
                 if let Some(word) = bad_template(&text) {
                     return reason("asm-file-directive", word);
                 }
+                opaque |= makes_directives(&text);
             }
             Template::Opaque => opaque = true,
             Template::None => {}
@@ -126,23 +209,15 @@ fn bad_template(text: &[u8]) -> Option<&'static [u8]> {
 
 /// The first word of lower-case assembler text that may lead to a file.
 fn asm_word(lower: &[u8]) -> Option<&'static [u8]> {
-    const WORDS: [&[u8]; 7] = [
-        b"incbin",
-        b".include",
-        b".macro",
-        b".irp",
-        b".altmacro",
-        b".mri",
-        b".secure_log",
-    ];
-    WORDS
-        .into_iter()
-        .find(|word| memmem::find(lower, word).is_some())
+    let log = || memmem::find(lower, b".secure_log").map(|_| &b".secure_log"[..]);
+    file_word(lower).or_else(log)
 }
 
 /// Assembler text made by macros: looks at all user text, squeezed, and at the
 /// pieces that are there to be put together.
 fn made_template(user: &[u8]) -> Option<Reason> {
+    // Arguments of the assembler's own macros join words within strings too.
+    let makers = makes_directives(user);
     let mut squeezed = Vec::with_capacity(user.len());
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     let mut rest = user;
@@ -178,7 +253,12 @@ fn made_template(user: &[u8]) -> Option<Reason> {
             if let Some(word) = bad_template(body) {
                 return reason("asm-file-directive", word);
             }
-            add_edges(body, &mut pieces);
+            match makers {
+                true => body
+                    .split(|byte| !is_word(*byte))
+                    .for_each(|word| add_piece(word, &mut pieces)),
+                false => add_edges(body, &mut pieces),
+            }
             squeeze(body, &mut squeezed);
             rest = after;
         } else if is_word(*first) {

@@ -7,7 +7,9 @@
 //! the system's own header folders. When in doubt, a text is a hazard.
 
 mod assembler;
+mod code;
 mod markers;
+mod pieces;
 mod pragmas;
 mod tokens;
 
@@ -18,10 +20,12 @@ use hg_proto::toolchain::Family;
 use memchr::memmem;
 
 use crate::scan;
-use assembler::assembler;
+use assembler::{assembler, assembler_in, names_file, names_file_in};
+use code::without_comments;
 pub(crate) use markers::is_system;
 pub use markers::user_text;
 use markers::{Markers, open_end, unescape};
+use pieces::Pieces;
 use pragmas::{directive, pasted_macro, pragma};
 use tokens::{Words, hash_word, stands_alone};
 pub(crate) use tokens::{is_word, splice};
@@ -30,7 +34,7 @@ pub(crate) use tokens::{is_word, splice};
 const CLOCK_MACROS: usize = 3;
 
 /// Macros whose value is not in the text.
-const MACROS: [(&[u8], &str); 5] = [
+static MACROS: [(&[u8], &str); 5] = [
     (b"__DATE__", "time-macro"),
     (b"__TIME__", "time-macro"),
     (b"__TIMESTAMP__", "time-macro"),
@@ -54,66 +58,129 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
     {
         return Some(reason);
     }
-    pasted_macro(&spliced)
+    let code = without_comments(&spliced);
+    let pasted = match &code {
+        None => pasted_macro(&spliced),
+        Some(code) => {
+            let mut pieces = Pieces::of(&MACROS);
+            pieces.add(code);
+            pieces.reason()
+        }
+    };
+    pasted
         .or_else(|| pragma(&spliced, family))
         .or_else(|| directive(&spliced, family))
-        .or_else(|| assembler(&spliced))
+        .or_else(|| match &code {
+            None => assembler(&spliced),
+            Some(code) => assembler_in(code),
+        })
 }
 
 /// The files of a compile as they lie on disk, searched for what its result
 /// depends on beside their content: the clock, and files that the assembler reads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Texts {
-    user: Vec<u8>,
-    plain_assembler: bool,
+    /// Of the user's files, without comments.
+    code: Vec<u8>,
+    /// Of those whose comments can't be told.
+    doubtful: Vec<u8>,
+    pieces: Pieces,
+    assembler: Assembler,
+}
+
+/// What the assembler may be made to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assembler {
+    /// Nothing is known of it.
+    Unknown,
+    /// [`reads_files`] has said no.
+    ReadsNothing,
+    /// It runs where there is nothing but the inputs, so that it fails for all else.
+    SeesInputsOnly,
 }
 
 impl Texts {
-    /// None yet. `plain_assembler`: [`reads_files`] has said no.
-    pub fn new(plain_assembler: bool) -> Self {
+    /// None yet.
+    pub fn new(assembler: Assembler) -> Self {
         Texts {
-            user: Vec::new(),
-            plain_assembler,
+            code: Vec::new(),
+            doubtful: Vec::new(),
+            pieces: Pieces::of(&MACROS[..CLOCK_MACROS]),
+            assembler,
         }
     }
 
     /// Adds the file at `path`.
     pub fn add(&mut self, path: &[u8], text: &[u8]) -> Option<Reason> {
-        if let Some(reason) = self.words(text) {
+        let user = !is_system(path);
+        let named = self.words(text);
+        if !user && named.is_none() {
+            return None;
+        }
+        let spliced = splice(text);
+        let Some(code) = without_comments(&spliced) else {
+            let named = named.or_else(|| self.words(&spliced));
+            self.doubtful
+                .extend_from_slice(&scan::without_includes(&spliced));
+            self.doubtful.push(b'\n');
+            return named;
+        };
+        if let Some(reason) = self.words(&code) {
             return Some(reason);
         }
-        if !is_system(path) {
-            let spliced = splice(text);
-            self.user
-                .extend_from_slice(&scan::without_includes(&spliced));
-            self.user.push(b'\n');
+        if user {
+            let code = scan::without_includes(&code);
+            self.pieces.add(&code);
+            self.code.extend_from_slice(&code);
+            self.code.push(b'\n');
         }
         None
     }
 
     /// What the files say together, and with `macros` of the command line.
-    pub fn finish(mut self, macros: &[Vec<u8>]) -> Option<Reason> {
+    pub fn finish(&mut self, macros: &[Vec<u8>]) -> Option<Reason> {
         for word in macros {
-            self.user.extend_from_slice(b"#define ");
-            self.user.extend_from_slice(word);
-            self.user.push(b'\n');
+            let line = [b"#define ", &word[..], b"\n"].concat();
+            match without_comments(&line) {
+                Some(code) => {
+                    self.pieces.add(&code);
+                    self.code.extend_from_slice(&code);
+                }
+                None => self.doubtful.extend_from_slice(&line),
+            }
         }
-        let asm = || match self.plain_assembler {
-            true => None,
-            // Whoever may paste `asm` in front of it.
-            false => memmem::find(&self.user, b".include")
-                .and_then(|_| reason(ASM_FILE_DIRECTIVE, b".include"))
-                .or_else(|| assembler(&self.user)),
-        };
-        self.words(&self.user)
-            .or_else(|| pasted_macro(&self.user))
-            .or_else(asm)
+        let words = self
+            .words(&self.code)
+            .or_else(|| self.words(&self.doubtful));
+        words.or_else(|| self.assembled()).or_else(|| {
+            let all = [&self.code[..], &self.doubtful].concat();
+            let doubtful = !self.doubtful.is_empty();
+            let pasted = doubtful.then(|| pasted_macro(&all)).flatten();
+            pasted.or_else(|| self.pieces.reason())
+        })
+    }
+
+    fn assembled(&self) -> Option<Reason> {
+        let (code, doubtful) = (&self.code, &self.doubtful);
+        if self.assembler == Assembler::ReadsNothing {
+            return None;
+        }
+        let named = names_file_in(code).or_else(|| names_file(doubtful));
+        if self.assembler == Assembler::SeesInputsOnly {
+            return named;
+        }
+        // Where one has `asm`, another may have what it is given.
+        named.or_else(|| match doubtful.is_empty() {
+            true => assembler_in(code),
+            false => assembler(&[&code[..], doubtful].concat()),
+        })
     }
 
     /// A source's own name, and how deep it is included, are in the key.
     fn words(&self, text: &[u8]) -> Option<Reason> {
         let found = words_among(text, &MACROS[..CLOCK_MACROS]);
-        found.filter(|reason| !self.plain_assembler || reason.code != ASM_FILE_DIRECTIVE)
+        let plain = self.assembler == Assembler::ReadsNothing;
+        found.filter(|reason| !plain || reason.code != ASM_FILE_DIRECTIVE)
     }
 }
 
@@ -216,10 +283,15 @@ fn reason(code: &'static str, detail: &[u8]) -> Option<Reason> {
 }
 
 fn whole_words(text: &[u8]) -> Option<Reason> {
-    words_among(text, &MACROS)
+    let found = words_among(text, &MACROS)?;
+    // In a comment it is nothing; rare enough to look twice.
+    match without_comments(&splice(text)) {
+        Some(code) => words_among(&code, &MACROS),
+        None => Some(found),
+    }
 }
 
-fn words_among(text: &[u8], macros: &[(&[u8], &'static str)]) -> Option<Reason> {
+fn words_among(text: &[u8], macros: &[(&'static [u8], &'static str)]) -> Option<Reason> {
     for (name, code) in macros {
         // The part after the underscores is rarer, so that the search is faster.
         let rare = &name[2..];

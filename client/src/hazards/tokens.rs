@@ -194,3 +194,97 @@ fn number(text: &[u8], radix: u32, digits_max: usize) -> (u32, usize) {
     };
     (value, used)
 }
+
+/// What a [`Token`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A name, a keyword or a number.
+    Word,
+    /// A string, quotes and all.
+    Text,
+    /// Anything else, newlines too.
+    Mark,
+}
+
+/// A piece of C text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Token<'t> {
+    pub(super) kind: Kind,
+    /// `%:%:` is `##` here.
+    pub(super) text: &'t [u8],
+    /// Where it stands.
+    pub(super) at: usize,
+    /// The first in its line.
+    pub(super) starts_line: bool,
+}
+
+/// The tokens of a text without comments, one for each newline.
+pub(super) struct Tokens<'t> {
+    text: &'t [u8],
+    at: usize,
+    starts_line: bool,
+}
+
+impl<'t> Tokens<'t> {
+    pub(super) fn of(text: &'t [u8]) -> Self {
+        Tokens {
+            text,
+            at: 0,
+            starts_line: true,
+        }
+    }
+}
+
+impl<'t> Iterator for Tokens<'t> {
+    type Item = Token<'t>;
+
+    fn next(&mut self) -> Option<Token<'t>> {
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
+        self.at += self.text[self.at..].iter().take_while(blank).count();
+        let rest = &self.text[self.at..];
+        let (kind, text, len) = match rest {
+            [] => return None,
+            [b'#', b'#', ..] => (Kind::Mark, &b"##"[..], 2),
+            [b'%', b':', b'%', b':', ..] => (Kind::Mark, &b"##"[..], 4),
+            [b'%', b':', ..] => (Kind::Mark, &rest[..2], 2),
+            [quote @ (b'"' | b'\''), ..] => {
+                let len = quoted_len(rest, *quote);
+                let kind = if *quote == b'"' {
+                    Kind::Text
+                } else {
+                    Kind::Mark
+                };
+                (kind, &rest[..len], len)
+            }
+            [first, ..] if is_word(*first) => {
+                let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+                (Kind::Word, &rest[..len], len)
+            }
+            _ => (Kind::Mark, &rest[..1], 1),
+        };
+        let token = Token {
+            kind,
+            text,
+            at: self.at,
+            starts_line: self.starts_line,
+        };
+        self.starts_line = text == b"\n";
+        self.at += len;
+        Some(token)
+    }
+}
+
+/// Bytes up to the closing quote, or to the end of the line.
+fn quoted_len(rest: &[u8], quote: u8) -> usize {
+    let mut at = 1;
+    while let Some(byte) = rest.get(at) {
+        match byte {
+            b'\n' => return at,
+            b'\\' => at += 1,
+            byte if *byte == quote => return at + 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    rest.len()
+}
