@@ -185,6 +185,8 @@ pub enum Says {
     Anything,
     /// What it says of the files; the driver and the assembler have other names there.
     OfFiles,
+    /// The same, in a locale that not every worker has.
+    OfFilesInUtf8,
 }
 
 /// Whether `result` may stand for what the local compiler would have given.
@@ -209,6 +211,7 @@ pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<()
         Says::Nothing => result.stderr.is_empty(),
         Says::Anything => true,
         Says::OfFiles => result.stderr.is_empty() || is_of_files(&result.stderr),
+        Says::OfFilesInUtf8 => is_of_files(&result.stderr) && is_in_utf8(&result.stderr),
     };
     if !result.stdout.is_empty() || !said {
         return reason("remote-diagnostics", String::new());
@@ -221,6 +224,12 @@ pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<()
         return reason("missing-output", String::new());
     }
     Ok(())
+}
+
+/// Whether what is quoted is so in UTF-8, if anything is.
+fn is_in_utf8(stderr: &[u8]) -> bool {
+    let has = |mark: &str| memchr::memmem::find(stderr, mark.as_bytes()).is_some();
+    has("\u{2018}") || !has("'")
 }
 
 /// Whether nobody speaks in its own name: `gcc: warning: ...` is `cc: ...` where it was
@@ -338,6 +347,23 @@ mod tests {
         ] {
             assert!(!taken(other), "{other}");
         }
+    }
+
+    #[test]
+    fn quotes_of_a_worker_without_the_locale_are_not_taken() {
+        let taken = |stderr: &str| {
+            let result = TaskResult {
+                stderr: stderr.into(),
+                ..good()
+            };
+            accept(&result, Says::OfFilesInUtf8, &object()).is_ok()
+        };
+        assert!(taken("") && taken("a.c:1:1: warning: no quotes\n"));
+        assert!(taken(
+            "a.c:1:1: warning: unused \u{2018}x\u{2019}\n 1 | 'x'\n"
+        ));
+        assert!(!taken("a.c:1:1: warning: unused 'x'\n"));
+        assert!(!taken("gcc: warning: \u{2018}x\u{2019}\n"));
     }
 
     #[test]

@@ -357,21 +357,27 @@ impl<'a> Walk<'a> {
 
     /// Macros that ask for a header, wherever they are used.
     fn follow_askers(&mut self) -> Result<(), Reason> {
-        let askers = std::mem::take(&mut self.askers);
-        let mut parts = std::mem::take(&mut self.read);
-        let asked = self.ask_all(&askers, &mut parts);
-        // With what was learnt up to an error.
-        self.read = parts;
-        asked?;
-        // One that was not read so far could use those macros too.
-        while let Some(path) = self.queue.pop_front() {
-            let known = self.visited.len();
-            self.file(path.clone())?;
-            if self.visited.len() > known && !askers.is_empty() {
-                self.opaque = Some(path);
+        let mut askers = Vec::new();
+        loop {
+            askers.append(&mut self.askers);
+            let mut parts = std::mem::take(&mut self.read);
+            let asked = self.ask_all(&askers, &mut parts);
+            // With what was learnt up to an error.
+            self.read = parts;
+            asked?;
+            let known = self.read.len();
+            while let Some(path) = self.queue.pop_front() {
+                self.file(path.clone())?;
+                // It could use those macros too, and include what they name.
+                if self.read.len() > known && !askers.is_empty() && !self.question.in_place {
+                    self.opaque = Some(path);
+                }
             }
+            if self.read.len() == known || !self.question.in_place {
+                return self.check_spelled();
+            }
+            self.follow_names()?;
         }
-        self.check_spelled()
     }
 
     fn ask_all(&mut self, askers: &[Vec<u8>], parts: &mut [Part]) -> Result<(), Reason> {

@@ -7,6 +7,7 @@ use std::env;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use hg_proto::args::{self, Compile, Dialect, Reason};
 use hg_proto::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX, GRPC_MESSAGE_BYTES_MAX};
@@ -14,13 +15,15 @@ use hg_proto::probe::{self, Probe};
 use hg_proto::toolchain::Family;
 use hg_proto::v1::{Encoding, EnvironmentVariable, Input, Task};
 
-use crate::attempt::{RUN_MS_MAX, Says};
+use crate::attempt::{self, RUN_MS_MAX, Says};
 use crate::capture;
 use crate::closure::Folders;
 use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::inputs::{self, Gathered};
+use crate::local;
 use crate::lookup::{self, Identity};
+use crate::memo::{Known, Memos};
 use crate::os;
 use crate::output::{self, Style};
 use crate::pace;
@@ -171,28 +174,58 @@ impl Plan {
         search::folders(found, &self.compile, &basis, memo.as_deref(), wait)
     }
 
-    /// What a worker's compiler may say of the very same files.
-    pub fn says_of_files(&self) -> Says {
-        let terminal = !capture::terminal().is_empty();
-        // gcc quotes as its locale does, and a worker's root has none.
-        let gcc = self.dialect.family == Family::Gcc;
-        match terminal || (gcc && !self.speaks_plainly()) {
-            true => Says::Nothing,
-            false => Says::OfFiles,
+    /// What a worker's compiler may say of the very same files. `memos` keeps how this
+    /// one quotes.
+    pub fn says_of_files(&self, found: &Found, memos: &Memos) -> Says {
+        if !capture::terminal().is_empty() {
+            return Says::Nothing;
+        }
+        match self.quotes(found, memos) {
+            Quotes::Unknown => Says::Nothing,
+            Quotes::Plain => Says::OfFiles,
+            Quotes::Utf8 => Says::OfFilesInUtf8,
         }
     }
 
-    fn speaks_plainly(&self) -> bool {
+    /// How gcc quotes, which it does as its locale does; clang has one way.
+    fn quotes(&self, found: &Found, memos: &Memos) -> Quotes {
+        if self.dialect.family != Family::Gcc {
+            return Quotes::Plain;
+        }
         let value = |name: &str| {
             let named = self.environment.iter().find(|v| v.name == name.as_bytes());
             named.map_or(&b""[..], |variable| &variable.value)
         };
-        let plain = |category| {
+        let chosen = |category| {
             let names = ["LC_ALL", category, "LANG"];
             let set = names.into_iter().map(value).find(|value| !value.is_empty());
-            matches!(set.unwrap_or(b"C"), b"C" | b"POSIX")
+            set.unwrap_or(b"C")
         };
-        plain("LC_MESSAGES") && plain("LC_CTYPE")
+        let (messages, characters) = (chosen("LC_MESSAGES"), chosen("LC_CTYPE"));
+        let plain = |locale: &[u8]| matches!(locale, b"C" | b"POSIX");
+        if plain(messages) && plain(characters) {
+            return Quotes::Plain;
+        }
+        // Some words of these are spelled otherwise.
+        let dialect = messages.starts_with(b"en_") && !messages.starts_with(b"en_US");
+        if dialect || !value("LANGUAGE").is_empty() {
+            return Quotes::Unknown;
+        }
+        let driver = os::bytes(found.driver.as_os_str());
+        let subject = [b"quotes", driver, messages, characters].join(&0);
+        let known = match memos.recall(&subject, attempt::source_memo) {
+            Known::Bad(words) => words,
+            Known::Nothing | Known::Retry => {
+                let words = ask_for_quotes(found);
+                memos.note(&subject, words);
+                words.to_owned()
+            }
+        };
+        match &known[..] {
+            PLAIN => Quotes::Plain,
+            UTF8 => Quotes::Utf8,
+            _ => Quotes::Unknown,
+        }
     }
 
     /// The task for a worker.
@@ -241,8 +274,25 @@ impl Plan {
         &self,
         toolchain: hg_proto::v1::Toolchain,
         tree: &Tree,
+        says: Says,
         config: &Config,
     ) -> Result<Task, Reason> {
+        let mut task = self.any_task(config);
+        // A worker has no other locales than these.
+        let locale = match says {
+            Says::OfFilesInUtf8 => Some(&b"C.UTF-8"[..]),
+            Says::OfFiles if self.dialect.family == Family::Gcc => Some(&b"C"[..]),
+            _ => None,
+        };
+        if let Some(locale) = locale {
+            task.environment
+                .retain(|variable| variable.name != b"LC_ALL");
+            task.environment.push(EnvironmentVariable {
+                name: b"LC_ALL".to_vec(),
+                value: locale.to_vec(),
+            });
+            task.environment.sort_by(|a, b| a.name.cmp(&b.name));
+        }
         let task = Task {
             toolchain: Some(toolchain),
             arguments: self.compile.tree_args(),
@@ -251,7 +301,7 @@ impl Plan {
             outputs: self.compile.tree_outputs(&tree.folder),
             tree: true,
             folders: tree.folders.clone(),
-            ..self.any_task(config)
+            ..task
         };
         match prost::Message::encoded_len(&task) > TASK_BYTES_MAX {
             true => Err(reason("too-many-inputs", "for one message")),
@@ -269,6 +319,38 @@ impl Plan {
             client_speed_milli: pace::own_milli(config.run_folder().as_deref()),
             ..Task::default()
         }
+    }
+}
+
+/// How a compiler quotes words in what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    /// `'so'`.
+    Plain,
+    /// With the two marks that UTF-8 has for it.
+    Utf8,
+    /// In another way, or in another language.
+    Unknown,
+}
+
+const PLAIN: &str = "plain";
+const UTF8: &str = "utf8";
+
+/// Has gcc quote something, in English if it will: an option that it does not know.
+fn ask_for_quotes(found: &Found) -> &'static str {
+    let command = compiler::Command {
+        program: found.driver.clone(),
+        arg0: found.driver_name(),
+        args: vec!["-fhgbuild-asks".into()],
+        path: found.command.path.clone(),
+    };
+    let said = local::process(&command).stdin(Stdio::null()).output();
+    let said = said.map(|output| output.stderr).unwrap_or_default();
+    let has = |words: &str| memchr::memmem::find(&said, words.as_bytes()).is_some();
+    match has("unrecognized command-line option") {
+        true if has("\u{2018}-fhgbuild-asks\u{2019}") => UTF8,
+        true if has("'-fhgbuild-asks'") => PLAIN,
+        _ => "unknown",
     }
 }
 

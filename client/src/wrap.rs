@@ -290,14 +290,15 @@ impl Wrap<'_> {
             "pch" => NotInPlace::Stay(Stay::Here(why)),
             _ => unfit(why),
         })?;
+        let says = plan.says_of_files(found, &self.memos);
         let task = plan
-            .tree_task(toolchain, &tree, self.config)
+            .tree_task(toolchain, &tree, says, self.config)
             .map_err(unfit)?;
         let load = Load {
             task,
             contents: tree.contents,
             dependencies: None,
-            says: plan.says_of_files(),
+            says,
         };
         let sent = self.send(grid, load, plan, kept);
         if let Err(Attempt::Lost(lost @ Lost::Failed(failure))) = &sent {

@@ -238,10 +238,15 @@ fn warnings_are_the_same_and_so_are_errors() {
     for compiler in ["gcc", "clang"] {
         let warned = "-g -Wall -Wextra -c w.c";
         space.goes(&grid, "remote tree", compiler, warned);
-        // In another locale gcc's quotes are others: that says nothing of the grid.
-        let mut other = space.hgbuild(&grid, compiler, warned);
-        let outcome = space.ran_in(&mut other, "C.UTF-8");
-        assert!(outcome.outcome.ok(), "{}", outcome.outcome.words());
+        // In another locale gcc's quotes are others, there as here.
+        for locale in ["C.UTF-8", "none.UTF-8"] {
+            let plain = space.ran_in(&mut space.plain(compiler, warned), locale);
+            let away = space.ran_in(&mut space.hgbuild(&grid, compiler, warned), locale);
+            let different = compare((&plain.outcome, &plain.files), (&away.outcome, &away.files));
+            assert!(different.is_empty(), "{locale}: {}", different.join("\n"));
+            let form = &away.events[0].form;
+            assert_eq!(form, "tree", "{locale}: {:?}", away.events);
+        }
         space.goes(
             &grid,
             "remote tree",
@@ -519,10 +524,6 @@ fn what_can_not_be_the_same_there_goes_another_way() {
             "#define NAME <stdio.h>\n#if __has_include(NAME)\nint x;\n#endif\n",
         ),
         (
-            "m.c",
-            "#define STR(x) #x\n#define HEADER(x) STR(x.h)\n#include HEADER(real)\nint x = REAL;\n",
-        ),
-        (
             "o.c",
             "#include \"one/once.h\"\n#include \"two/once.h\"\nint x = ONCE;\n",
         ),
@@ -538,7 +539,6 @@ fn what_can_not_be_the_same_there_goes_another_way() {
         ("l.c", "linked-header"),
         ("f.c", "linked-header"),
         ("q.c", "computed-question"),
-        ("m.c", "computed-include"),
         ("o.c", "double-header"),
         ("t.c", "time-macro"),
     ] {
@@ -553,6 +553,105 @@ fn what_can_not_be_the_same_there_goes_another_way() {
     let made = run(&mut space.plain("gcc", "-g -c p.h -o p.h.gch"));
     assert!(made.ok(), "{}", made.words());
     space.goes(&grid, "pch", "gcc", "-g -c p.c");
+}
+
+/// Text that only looks as if it hung on the clock, on files that an assembler reads, on
+/// headers that nobody can name or on another folder.
+#[test]
+fn what_only_looks_like_a_hazard_travels() {
+    let Some(grid) = grid("no hazards") else {
+        return;
+    };
+    let space = Space::new(&[
+        (
+            "time.c",
+            "/* Built at __DATE__, __TIME__: DATE, TIME. */\n#ifdef _\n#undef _\n#endif\n\
+             #define MODE(t) DATE_##t\n#define GLUE(a, b) a##_##b\n\
+             enum { DATE_SHORT, TIME };\nint x = MODE(SHORT), GLUE(y, z), t = (TIME); // __TIMESTAMP__\n",
+        ),
+        (
+            "asm.c",
+            "/* the asm of it: incbin, .include \"x\" */\nstruct s { int include_dirs; };\n\
+             #define A(x) __asm__(x)\nint f(struct s *s) { A(\"nop\"); return s\n->include_dirs; }\n\
+             struct s s = { .include_dirs = 1 };\nconst char *bin = \"%d.%d\", *in = \"inc\";\n",
+        ),
+        (
+            "macro.c",
+            "__asm__(\".macro hg_m x\\n.endm\\nhg_m 1\\n.purgem hg_m\");\nint x;\n",
+        ),
+        (
+            "skipped.c",
+            "#define STR(x) #x\n#ifdef NEVER\n#include STR(x)\n#endif\nint x;\n",
+        ),
+        (
+            "made.c",
+            "#define STR(x) #x\n#define HEADER(x) STR(x.h)\n#include \"two/real.h\"\n#include HEADER(real)\nint x = REAL;\n",
+        ),
+        ("one/real.h", "#define REAL 1\n"),
+        ("two/real.h", "int two;\n"),
+        (
+            "asks.c",
+            "#ifdef __has_include\n#define HAS(x) __has_include(x)\n#else\n#define HAS(x) 0\n#endif\n\
+             #if HAS(<stdio.h>) && HAS(\"one/real.h\")\n#include <stdio.h>\nint x;\n#endif\n",
+        ),
+    ]);
+    for source in ["time", "asm", "macro", "skipped", "made", "asks"] {
+        for compiler in ["gcc", "clang"] {
+            let words = format!("-g -Ione -Itwo -c {source}.c");
+            space.goes(&grid, "remote tree", compiler, &words);
+        }
+    }
+    for pwd in ["/", ".", "/nowhere"] {
+        let words = "-g -c time.c";
+        let plain = space.ran(space.plain("gcc", words).env("PWD", pwd));
+        let away = space.ran(space.hgbuild(&grid, "gcc", words).env("PWD", pwd));
+        let (plain, words) = ((&plain.outcome, &plain.files), (&away.outcome, &away.files));
+        assert_eq!(compare(plain, words), [""; 0], "{pwd}");
+        assert_eq!(away.events[0].form, "tree", "{pwd}: {:?}", away.events);
+    }
+}
+
+/// The same, where it does: the object is the local one, which a worker can't make.
+#[test]
+fn what_is_a_hazard_stays_or_comes_back() {
+    let Some(grid) = grid("hazards") else {
+        return;
+    };
+    let space = Space::new(&[
+        ("data", "0123456789"),
+        ("whole.c", "__asm__(\".incbin \\\"data\\\"\");\n"),
+        (
+            "joined.c",
+            "__asm__(\"\\t.InC\" /* c */ \"BiN \\\"data\\\"\");\n",
+        ),
+        (
+            "pieces.c",
+            "#define BIN \"bin\"\n__asm__(\".inc\" BIN \" \\\"data\\\"\");\n",
+        ),
+        (
+            "date.c",
+            "#define J(a, b) a##b\nconst char *d = J(__DA, TE__);\n",
+        ),
+        (
+            "glued.c",
+            "#define U _\n#define J(a, b) a##b\n#define K(a, b) J(a, b)\n\
+             const char *d = K(U, K(U, K(DATE, K(U, U))));\n",
+        ),
+    ]);
+    for (source, reason) in [
+        ("whole", "asm-file-directive"),
+        ("joined", "asm-file-directive"),
+        // Found by the compile that fails there, and then remembered.
+        ("pieces", "remote-failed"),
+        ("pieces", "asm-file-directive"),
+        ("date", "time-macro"),
+        ("glued", "time-macro"),
+    ] {
+        space.goes(&grid, reason, "gcc", &format!("-O1 -c {source}.c"));
+    }
+    // That one failed is no reason to send others as text.
+    space.write("after.c", "int x;\n");
+    space.goes(&grid, "remote tree", "gcc", "-g -c after.c");
 }
 
 /// No worker of the grid takes the tree form.
