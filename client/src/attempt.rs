@@ -34,6 +34,10 @@ pub fn toolchain_memo(_times: u32) -> Duration {
     Duration::from_secs(5)
 }
 
+/// Sources that fail in the tree form, one after another, and compile here: then it is
+/// not they who are odd.
+pub const TREES_LOST_MAX: u32 = 8;
+
 /// How long the tree form is left alone on a grid where no worker takes it.
 pub fn tree_memo(times: u32) -> Duration {
     Duration::from_secs(10 << times.clamp(1, 3) >> 1)

@@ -583,12 +583,17 @@ impl Wrap<'_> {
         if let (Some(Doubted { toolchain, source }), 0) = (&self.doubted, ended.code()) {
             let words = "failed there, and not here";
             self.sources.note(source, words);
-            // One may read what is not sent; after two in a row, compiling everything
+            // One may read what is not sent; after some in a row, compiling everything
             // twice helps nobody.
             let suspicion = suspicion(toolchain);
-            match self.memos.recall(&suspicion, attempt::tree_memo) {
-                Known::Nothing => self.memos.note(&suspicion, words),
-                Known::Bad(_) | Known::Retry => self.memos.note(toolchain, words),
+            let before = match self.memos.recall(&suspicion, attempt::tree_memo) {
+                Known::Bad(count) => count.parse().unwrap_or(0),
+                Known::Nothing | Known::Retry => 0,
+            };
+            self.memos.forget(&suspicion);
+            match before + 1 >= attempt::TREES_LOST_MAX {
+                true => self.memos.note(toolchain, words),
+                false => self.memos.note(&suspicion, &(before + 1).to_string()),
             }
         }
         self.tell(Place::Local, reason, ended.code());
@@ -619,7 +624,7 @@ fn subject(found: &Found, plan: &Plan) -> Vec<u8> {
     subject
 }
 
-/// The memo that says that the last tree of a toolchain failed on its worker.
+/// The memo that says how many trees of a toolchain failed on workers in a row.
 fn suspicion(toolchain: &[u8]) -> Vec<u8> {
     [toolchain, b"suspicion"].concat()
 }
