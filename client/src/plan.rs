@@ -206,9 +206,12 @@ impl Plan {
         if plain(messages) && plain(characters) {
             return Quotes::Plain;
         }
-        // Some words of these are spelled otherwise.
-        let dialect = messages.starts_with(b"en_") && !messages.starts_with(b"en_US");
-        if dialect || !value("LANGUAGE").is_empty() {
+        // No catalogue is for these; another may have some of the words.
+        let english = plain(messages)
+            || [&b"C."[..], b"en_US"]
+                .iter()
+                .any(|name| messages.starts_with(name));
+        if !english || !value("LANGUAGE").is_empty() {
             return Quotes::Unknown;
         }
         let driver = os::bytes(found.driver.as_os_str());

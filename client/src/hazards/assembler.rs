@@ -27,7 +27,6 @@ pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
                 if let Some(word) = bad_template(&text) {
                     return reason("asm-file-directive", word);
                 }
-                opaque |= makes_directives(&text);
             }
             Template::Opaque => opaque = true,
             Template::None => {}
@@ -86,15 +85,6 @@ fn file_word(lower: &[u8]) -> Option<&'static [u8]> {
         .then_some(include)
 }
 
-/// Directives whose arguments may be put together to another one.
-fn makes_directives(text: &[u8]) -> bool {
-    let lower = text.to_ascii_lowercase();
-    let makers = [&b".macro"[..], b".irp", b".altmacro", b".mri"];
-    makers
-        .iter()
-        .any(|word| memmem::find(&lower, word).is_some())
-}
-
 /// `asm()` that may make the assembler read a file.
 pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
     let mut opaque = false;
@@ -118,7 +108,6 @@ pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
                 if let Some(word) = bad_template(&text) {
                     return reason("asm-file-directive", word);
                 }
-                opaque |= makes_directives(&text);
             }
             Template::Opaque => opaque = true,
             Template::None => {}
@@ -209,15 +198,19 @@ fn bad_template(text: &[u8]) -> Option<&'static [u8]> {
 
 /// The first word of lower-case assembler text that may lead to a file.
 fn asm_word(lower: &[u8]) -> Option<&'static [u8]> {
-    let log = || memmem::find(lower, b".secure_log").map(|_| &b".secure_log"[..]);
-    file_word(lower).or_else(log)
+    // Macros of its own put directives together.
+    const WORDS: [&[u8]; 5] = [b".macro", b".irp", b".altmacro", b".mri", b".secure_log"];
+    let made = || {
+        WORDS
+            .into_iter()
+            .find(|word| memmem::find(lower, word).is_some())
+    };
+    file_word(lower).or_else(made)
 }
 
 /// Assembler text made by macros: looks at all user text, squeezed, and at the
 /// pieces that are there to be put together.
 fn made_template(user: &[u8]) -> Option<Reason> {
-    // Arguments of the assembler's own macros join words within strings too.
-    let makers = makes_directives(user);
     let mut squeezed = Vec::with_capacity(user.len());
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     let mut rest = user;
@@ -253,12 +246,7 @@ fn made_template(user: &[u8]) -> Option<Reason> {
             if let Some(word) = bad_template(body) {
                 return reason("asm-file-directive", word);
             }
-            match makers {
-                true => body
-                    .split(|byte| !is_word(*byte))
-                    .for_each(|word| add_piece(word, &mut pieces)),
-                false => add_edges(body, &mut pieces),
-            }
+            add_edges(body, &mut pieces);
             squeeze(body, &mut squeezed);
             rest = after;
         } else if is_word(*first) {

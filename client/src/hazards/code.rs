@@ -32,7 +32,9 @@ pub(super) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
             }
             [b'/', b'/', ..] => {
                 let line = line_of(rest);
-                if memmem::find(line, b"/*").is_some() {
+                // C90 would read on; there it hardly ever means anything.
+                let words = [&b"/*"[..], b"__D", b"__T", b"incbin"];
+                if words.iter().any(|word| memmem::find(line, word).is_some()) {
                     return None;
                 }
                 code.push(b' ');
@@ -138,6 +140,7 @@ mod tests {
             "u8R\"(/*)\" x",
             "1'000 /* ' */",
             "a //* b */ c",
+            "a // __DATE__",
             "#error don't /* x\n*/",
             "// a\rb",
             "a ??' b /* ' */",

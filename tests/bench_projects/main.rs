@@ -1,0 +1,130 @@
+//! `cargo run --release -p hg-tests --bin projects [NAME ...] [--list] [--warm]`: how
+//! much of real projects leaves the machine, why the rest does not, whether the objects
+//! are the plain build's, and what it costs. Plainly with two jobs, then through a fresh
+//! grid of two slots on this machine, where nothing that can travel stays: twice with
+//! the cache off and, with `--warm`, once out of the cache. `--list` says what there is;
+//! the large ones are built only by name.
+
+mod archive;
+#[path = "../bench/cpu.rs"]
+mod cpu;
+mod interrupt;
+mod measure;
+mod objects;
+mod project;
+mod row;
+mod step;
+mod tally;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use hg_tests::{in_path, programs};
+
+use archive::Archive;
+use project::{Language, PROJECTS, Project};
+
+/// Exit code after Ctrl-C, as a shell reports it.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// What was typed.
+struct Options {
+    projects: Vec<Project>,
+    list: bool,
+    warm: bool,
+}
+
+fn main() -> ExitCode {
+    let options = match read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}\nprojects [NAME ...] [--list] [--warm]");
+            return ExitCode::from(2);
+        }
+    };
+    if options.list {
+        list();
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = interrupt::catch() {
+        eprintln!("signals: {error}");
+    }
+    let programs = match programs::build(true) {
+        Ok(programs) => programs,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // The programs are in a profile's folder.
+    let target = programs.client.ancestors().nth(2).unwrap_or(Path::new("."));
+    let archive = Archive::new(target.join("projects"));
+    row::print_head();
+    for project in &options.projects {
+        if let Err(why) = run(project, &archive, &programs, options.warm) {
+            hg_tests::skip(project.name, &why);
+        }
+        if interrupt::seen() {
+            return ExitCode::from(EXIT_INTERRUPTED);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(
+    project: &Project,
+    archive: &Archive,
+    programs: &programs::Programs,
+    warm: bool,
+) -> Result<(), String> {
+    let compiler = compiler(project);
+    if in_path(compiler).is_none() {
+        return Err(format!("no {compiler} here"));
+    }
+    let tarball = archive.tarball(project.package)?;
+    let builds = measure::measure(project, &tarball, programs, warm)?;
+    row::print(project, &builds);
+    Ok(())
+}
+
+fn compiler(project: &Project) -> &'static str {
+    let (c, cxx) = project.compiler.names();
+    match project.language {
+        Language::C => c,
+        Language::Cxx => cxx,
+    }
+}
+
+fn list() {
+    for project in PROJECTS {
+        let large = if project.large { "only by name" } else { "" };
+        let compiler = compiler(&project);
+        println!(
+            "{:<13} {:<11} {compiler:<8} {large}",
+            project.name, project.package
+        );
+    }
+}
+
+fn read(words: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options {
+        projects: Vec::new(),
+        list: false,
+        warm: false,
+    };
+    for word in words {
+        match word.as_str() {
+            "--list" => options.list = true,
+            "--warm" => options.warm = true,
+            name => {
+                let named = PROJECTS.iter().find(|project| project.name == name);
+                let project = named.ok_or_else(|| format!("{name}: no such project"))?;
+                options.projects.push(*project);
+            }
+        }
+    }
+    if options.projects.is_empty() {
+        options.projects = PROJECTS.iter().filter(|one| !one.large).copied().collect();
+    }
+    Ok(options)
+}
