@@ -10,7 +10,7 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 49] = [
+const PURE: [&str; 51] = [
     "client/src/answer.rs",
     "client/src/key.rs",
     "client/src/listed.rs",
@@ -18,7 +18,9 @@ const PURE: [&str; 49] = [
     "client/src/size.rs",
     "client/src/attempt.rs",
     "client/src/hazards/assembler.rs",
+    "client/src/hazards/code.rs",
     "client/src/hazards/markers.rs",
+    "client/src/hazards/pieces.rs",
     "client/src/hazards/mod.rs",
     "client/src/hazards/pragmas.rs",
     "client/src/hazards/tokens.rs",
