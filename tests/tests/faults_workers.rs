@@ -361,7 +361,7 @@ fn its_compiler_is_gone() {
     let project = Project::of(8);
     let mut make = project.hgbuild_make(&grid.address(), &["-j4"]);
     // As text: only then is a compiler in another place the same.
-    make.env("PWD", "/");
+    make.env("CPATH", "/nowhere");
     project.assert_same("gone", &mut project.plain_make(&["-j4"]), &mut make);
     let events = project.events();
     assert!(
