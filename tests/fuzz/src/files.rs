@@ -57,9 +57,12 @@ fn cached(bytes: &[u8]) {
 fn text(kind: u8, bytes: &[u8]) {
     let (before, after) = bytes.split_at(bytes.len() * usize::from(kind) / 256);
     let dated = [before, b"\n__DATE__\n", after].concat();
+    // In a comment, or as the rest of another word, it is nothing.
+    let alone =
+        !before.contains(&b'\\') && !before.windows(2).any(|two| matches!(two, b"/*" | b"??"));
     for family in [Family::Gcc, Family::Clang] {
         hazards::find(bytes, family);
-        assert!(hazards::find(&dated, family).is_some());
+        assert!(!alone || hazards::find(&dated, family).is_some());
     }
     hazards::reads_files(bytes);
     hazards::lost_pragma(bytes, b"a.c", &dated, kind & 1 == 1);

@@ -166,7 +166,12 @@ fn result(answer: &v1::TaskResult) {
         assert_eq!(places.len(), answer.outputs.len());
         assert!(places.is_sorted_by(|one, next| one < next));
     }
-    for says in [Says::Nothing, Says::Anything, Says::OfFiles] {
+    for says in [
+        Says::Nothing,
+        Says::Anything,
+        Says::OfFiles,
+        Says::OfFilesInUtf8,
+    ] {
         for outputs in [&asked.outputs[..1], &asked.outputs] {
             if attempt::accept(answer, says, outputs).is_ok() {
                 let names: Vec<&Vec<u8>> = answer.outputs.iter().map(|one| &one.path).collect();
