@@ -230,10 +230,12 @@ pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<()
     Ok(())
 }
 
-/// Whether what is quoted is so in UTF-8, if anything is.
+/// Whether nothing is quoted as where there is no UTF-8, but for lines of files, which
+/// gcc puts after a blank.
 fn is_in_utf8(stderr: &[u8]) -> bool {
-    let has = |mark: &str| memchr::memmem::find(stderr, mark.as_bytes()).is_some();
-    has("\u{2018}") || !has("'")
+    let own = |line: &&[u8]| !line.starts_with(b" ");
+    let mut lines = stderr.split(|byte| *byte == b'\n').filter(own);
+    lines.all(|line| !line.contains(&b'\''))
 }
 
 /// Whether nobody speaks in its own name: `gcc: warning: ...` is `cc: ...` where it was
@@ -367,6 +369,9 @@ mod tests {
             "a.c:1:1: warning: unused \u{2018}x\u{2019}\n 1 | 'x'\n"
         ));
         assert!(!taken("a.c:1:1: warning: unused 'x'\n"));
+        assert!(!taken(
+            "a.c:1:1: warning: unused 'x'\n 1 | // \u{2018}x\u{2019}\n"
+        ));
         assert!(!taken("gcc: warning: \u{2018}x\u{2019}\n"));
     }
 

@@ -2,7 +2,7 @@
 //! in vain: found by following the include directives of the source after the
 //! compile. Refuses when anything changed since the compile began.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::Path;
 
@@ -10,7 +10,6 @@ use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
 use hg_proto::args::Reason;
 use hg_proto::digest::Digest;
-use hg_proto::plain_path::plain;
 use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
@@ -193,8 +192,8 @@ struct Walk<'a> {
     computed: bool,
     /// Files that include what a macro stands for, and the macro.
     named: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Files that include something whose name is put together.
-    pasted: Vec<Vec<u8>>,
+    /// A file that includes something whose name is put together.
+    pasted: Option<Vec<u8>>,
     /// Words in the names of headers that must not be macros, and where.
     spelled: BTreeMap<Vec<u8>, Vec<u8>>,
     /// A file that asks for headers in a way that can't be followed.
@@ -243,7 +242,7 @@ impl<'a> Walk<'a> {
             bytes: 0,
             computed: false,
             named: Vec::new(),
-            pasted: Vec::new(),
+            pasted: None,
             spelled: BTreeMap::new(),
             opaque: None,
             imports: false,
@@ -254,13 +253,9 @@ impl<'a> Walk<'a> {
             plain: HashMap::default(),
             learnt: Vec::new(),
             walked_ns: facts::now_ns(),
-            texts: hazards::Texts::new(match question {
-                Question { in_place: true, .. } => Assembler::SeesInputsOnly,
-                Question {
-                    plain_assembler: true,
-                    ..
-                } => Assembler::ReadsNothing,
-                _ => Assembler::Unknown,
+            texts: hazards::Texts::new(match question.plain_assembler {
+                true => Assembler::ReadsNothing,
+                false => Assembler::Unknown,
             }),
             devices: Devices::default(),
         })
@@ -301,28 +296,23 @@ impl<'a> Walk<'a> {
     fn follow_names(&mut self) -> Result<(), Reason> {
         let macros = self.command_line();
         loop {
+            // Where the header that is meant is no input, another of that name may be.
+            if let Some(path) = &self.pasted {
+                return Err(reason("computed-include", path));
+            }
             let known = self.read.len();
             let mut headers = Vec::new();
             for (path, name) in &self.named {
                 let macros = macros.iter().map(|text| Ok(Ask::Named.of(text, name)));
                 let read = self.read.iter_mut().map(|part| part.ask(Ask::Named, name));
                 for named in macros.chain(read) {
-                    match named? {
-                        None => self.pasted.push(path.clone()),
-                        Some(named) => {
-                            headers.extend(named.into_iter().map(|header| (path.clone(), header)));
-                        }
-                    }
+                    let named = named?.ok_or_else(|| reason("computed-include", path))?;
+                    headers.extend(named.into_iter().map(|header| (path.clone(), header)));
                 }
             }
             for (path, header) in headers {
                 self.spell(&path, &header);
                 self.header(parent(&path), &header.name, header.quoted, false)?;
-            }
-            self.pasted.sort();
-            self.pasted.dedup();
-            for path in self.pasted.clone() {
-                self.follow_pasted(parent(&path))?;
             }
             while let Some(path) = self.queue.pop_front() {
                 self.file(path)?;
@@ -331,28 +321,6 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         }
-    }
-
-    /// An include in `folder` whose name is put together. It means one of the inputs, or
-    /// is an error where nothing else is: so all that have the name of an input, in
-    /// whatever folder they would be found, are inputs too.
-    fn follow_pasted(&mut self, folder: &[u8]) -> Result<(), Reason> {
-        let here = std::env::current_dir().map_err(|_| reason("working-directory", b""))?;
-        // No link is among them, so that a path can be made shorter without a look.
-        let shorter = |path: &[u8]| plain(os::bytes(here.as_os_str()), path);
-        let paths: Vec<Vec<u8>> = self.files.keys().map(|path| shorter(path)).collect();
-        let all = self.question.folders;
-        let searched = all.quoted.iter().chain(&all.angled).map(Vec::as_slice);
-        let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
-        for from in searched.chain([folder]) {
-            let from = shorter(from);
-            let found = paths.iter().filter_map(|path| name_in(&from, path));
-            names.extend(found.map(<[u8]>::to_vec));
-        }
-        for name in names {
-            self.header(folder, &name, true, false)?;
-        }
-        Ok(())
     }
 
     /// Macros that ask for a header, wherever they are used.
@@ -553,7 +521,7 @@ impl<'a> Walk<'a> {
         }
         self.computed |= found.computed;
         if found.pasted {
-            self.pasted.push(part.path.clone());
+            self.pasted.get_or_insert(part.path.clone());
         }
         let macros = found.macros.iter().cloned();
         self.named

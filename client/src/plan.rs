@@ -211,7 +211,10 @@ impl Plan {
             || [&b"C."[..], b"en_US"]
                 .iter()
                 .any(|name| messages.starts_with(name));
-        if !english || !value("LANGUAGE").is_empty() {
+        // In another character set other letters are spelled out.
+        let name = characters.to_ascii_lowercase();
+        let utf8 = name.ends_with(b".utf-8") || name.ends_with(b".utf8");
+        if !english || !(utf8 || plain(characters)) || !value("LANGUAGE").is_empty() {
             return Quotes::Unknown;
         }
         let driver = os::bytes(found.driver.as_os_str());

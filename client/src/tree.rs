@@ -420,25 +420,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_put_together_means_the_first_of_its_name() {
-        let space = Space::new(
-            "pasted",
-            &[
-                ("src/a.c", "#include \"../two/h.h\"\n#include STR(h.h)\n"),
-                ("one/h.h", "1"),
-                ("one/other.h", ""),
-                ("two/h.h", "2"),
-                ("work/keep", ""),
-            ],
-        );
-        let tree = space
-            .gather("-c @/src/a.c -o @/work/a.o", &["one", "two"])
-            .unwrap();
-        let paths = tree.inputs.iter().map(|input| input.path.clone());
-        assert_eq!(space.shown(paths), ["one/h.h", "src/a.c", "two/h.h"]);
-    }
-
-    #[test]
     fn what_would_be_another_thing_there() {
         let space = Space::new(
             "refused",
@@ -471,7 +452,7 @@ mod tests {
         assert_eq!(code("-c @/d.c", &["dir"]), "linked-header");
         assert_eq!(code("-c @/d.c", &["folder"]), "gathered");
         assert_eq!(code("-c @/d.c", &["folder", "real.h"]), "odd-path");
-        assert_eq!(code("-c @/e.c", &[]), "gathered");
+        assert_eq!(code("-c @/e.c", &[]), "computed-include");
         assert_eq!(code("-c @/f.c", &["."]), "odd-path");
         assert_eq!(
             code("-c @/d.c -o @/dir/../d.o", &["folder"]),

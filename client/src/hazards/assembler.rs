@@ -28,8 +28,8 @@ pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
                     return reason("asm-file-directive", word);
                 }
             }
-            Template::Opaque => opaque = true,
-            Template::None => {}
+            // There is no prose in code: `F(asm, "...")`.
+            Template::Opaque | Template::None => opaque = true,
         }
     }
     if opaque { made_template(code) } else { None }

@@ -14,7 +14,7 @@ pub(super) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
         .any(|mark| memmem::find(text, mark).is_some())
         || memchr::memchr(0, text).is_some()
         || memchr::memchr_iter(b'\r', text).any(|at| text.get(at + 1) != Some(&b'\n'));
-    if odd {
+    if odd || text.starts_with(b"\xef\xbb\xbf") || has_odd_header(text) {
         return None;
     }
     let mut code = Vec::with_capacity(text.len());
@@ -24,7 +24,6 @@ pub(super) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
         code.extend_from_slice(&text[from..at]);
         let rest = &text[at..];
         let used = match rest {
-            [b'/', b'*' | b'/', ..] if in_header_name(&code) => header_name(rest),
             [b'/', b'*', body @ ..] => {
                 code.push(b' ');
                 from = at + 2 + memmem::find(body, b"*/")? + 2;
@@ -56,7 +55,8 @@ pub(super) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
 fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
     let word = before.iter().rev().take_while(|byte| is_word(**byte));
     let word = &before[before.len() - word.count()..];
-    let separator = rest[0] == b'\'' && word.first().is_some_and(u8::is_ascii_digit);
+    let prefix = matches!(word, b"" | b"L" | b"u" | b"U" | b"u8");
+    let separator = rest[0] == b'\'' && !prefix;
     let raw = rest[0] == b'"' && word.ends_with(b"R");
     if separator || raw {
         return None;
@@ -88,19 +88,30 @@ fn character(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether `before` has come into the brackets of `#include <a//b.h>`.
-fn in_header_name(before: &[u8]) -> bool {
-    let line = memchr::memrchr(b'\n', before).map_or(before, |at| &before[at + 1..]);
-    let Some(open) = memchr::memchr(b'<', line) else {
-        return false;
-    };
-    let word = line[..open].trim_ascii();
-    let includes = [&b"include"[..], b"include_next", b"import"];
-    includes.iter().any(|name| word.ends_with(name)) && memchr::memchr(b'>', line).is_none()
+/// Whether a header's name, in which there are no comments, strings or escapes, has
+/// something that looks like one.
+fn has_odd_header(text: &[u8]) -> bool {
+    let words = [&b"include"[..], b"import", b"embed"];
+    words
+        .iter()
+        .flat_map(|word| memmem::find_iter(text, word).map(|at| at + word.len()))
+        .any(|at| is_odd_header(line_of(&text[at..])))
 }
 
-fn header_name(rest: &[u8]) -> usize {
-    memchr::memchr(b'>', line_of(rest)).map_or(2, |close| close + 1)
+fn is_odd_header(line: &[u8]) -> bool {
+    let next = line
+        .iter()
+        .position(|byte| !is_word(*byte) && !matches!(byte, b' ' | b'\t' | b'('));
+    let Some((open, rest)) = next.and_then(|at| line[at..].split_first()) else {
+        return false;
+    };
+    let (close, marks) = match open {
+        b'<' => (b'>', &[&b"'"[..], b"\"", b"\\", b"/*", b"//"][..]),
+        b'"' => (b'"', &[&b"\\"[..]][..]),
+        _ => return false,
+    };
+    let name = &rest[..memchr::memchr(close, rest).unwrap_or(rest.len())];
+    marks.iter().any(|mark| memmem::find(name, mark).is_some())
 }
 
 fn line_of(text: &[u8]) -> &[u8] {
@@ -125,9 +136,9 @@ mod tests {
                 "\"/* a */\" '\"'   \"//\"",
             ),
             ("'\\'' /* \" */ \"\\\"/*\"", "'\\''   \"\\\"/*\""),
-            ("#error don't\n/* x */", "#error don't\n "),
-            ("#include <a//b.h> // c\n", "#include <a//b.h>  \n"),
-            ("#include <a/*b.h>\n/* c */", "#include <a/*b.h>\n "),
+            ("#error 'don t\n/* x */", "#error 'don t\n "),
+            ("#include <a/b.h> // c\n", "#include <a/b.h>  \n"),
+            ("#include \"a/*b.h\" /* c */", "#include \"a/*b.h\"  "),
             ("a / b", "a / b"),
             ("L'x' /* */", "L'x'  "),
         ] {
@@ -139,8 +150,16 @@ mod tests {
             "R\"(/*)\" x",
             "u8R\"(/*)\" x",
             "1'000 /* ' */",
+            "#error don't",
             "a //* b */ c",
             "a // __DATE__",
+            "#include <a//b.h>",
+            "#if !__has_include(<a/*b>)\n__DATE__ // */",
+            "#if __has_include(<a'b>) // don't /*\n",
+            "include < /* > \" */ 1",
+            "#if !__has_include(\"d\\\") && '\"/*'\n",
+            "0x1.a'0p0; '/*'",
+            "\u{feff}#define P",
             "#error don't /* x\n*/",
             "// a\rb",
             "a ??' b /* ' */",

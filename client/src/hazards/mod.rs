@@ -95,8 +95,6 @@ pub enum Assembler {
     Unknown,
     /// [`reads_files`] has said no.
     ReadsNothing,
-    /// It runs where there is nothing but the inputs, so that it fails for all else.
-    SeesInputsOnly,
 }
 
 impl Texts {
@@ -129,8 +127,8 @@ impl Texts {
             return Some(reason);
         }
         if user {
-            let code = scan::without_includes(&code);
             self.pieces.add(&code);
+            let code = scan::without_includes(&code);
             self.code.extend_from_slice(&code);
             self.code.push(b'\n');
         }
@@ -166,9 +164,6 @@ impl Texts {
             return None;
         }
         let named = names_file_in(code).or_else(|| names_file(doubtful));
-        if self.assembler == Assembler::SeesInputsOnly {
-            return named;
-        }
         // Where one has `asm`, another may have what it is given.
         named.or_else(|| match doubtful.is_empty() {
             true => assembler_in(code),

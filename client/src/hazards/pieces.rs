@@ -6,9 +6,6 @@ use memchr::memmem;
 
 use super::tokens::{Kind, Tokens};
 
-/// Underscores that one `##_##` after another is taken to add: two, in `A(B(DATE_))`.
-const GLUED_MAX: usize = 2;
-
 /// What the texts of a compile have of some macros' names in pieces.
 #[derive(Debug)]
 pub(super) struct Pieces {
@@ -18,10 +15,8 @@ pub(super) struct Pieces {
     beginning: Option<Reason>,
     /// Underscores alone, where they may be pasted to anything.
     bare: bool,
-    /// One between two `##`.
-    glue: bool,
-    /// `DATE`, `TIME__`: words without all their underscores, and how many are missing.
-    stems: Vec<(Reason, usize)>,
+    /// `DATE`, `TIME__`: a word without all its underscores.
+    stem: Option<Reason>,
 }
 
 impl Pieces {
@@ -31,8 +26,7 @@ impl Pieces {
             macros,
             beginning: None,
             bare: false,
-            glue: false,
-            stems: Vec::new(),
+            stem: None,
         }
     }
 
@@ -44,20 +38,17 @@ impl Pieces {
             let next = tokens.peek().map_or(&b""[..], |next| next.text);
             let joined = next == b"##" || place.before == b"##";
             if token.kind == Kind::Word && (joined || place.may_be_pasted()) {
-                let glue = next == b"##" && place.before == b"##";
                 // `_("words")`: it is called, and goes nowhere.
                 let called = next == b"(" && !joined;
-                self.word(token.text, glue, called);
+                self.word(token.text, called);
             }
             place.pass(&token);
         }
     }
 
-    fn word(&mut self, word: &[u8], glue: bool, called: bool) {
+    fn word(&mut self, word: &[u8], called: bool) {
         if word == b"_" || word == b"__" {
-            let glue = glue && word == b"_";
-            self.glue |= glue;
-            self.bare |= !(called || glue);
+            self.bare |= !called;
             return;
         }
         if word.len() < 3 {
@@ -68,18 +59,15 @@ impl Pieces {
             if word.len() < name.len() && name.starts_with(word) {
                 self.beginning.get_or_insert(Reason::new(code, word));
             } else if memmem::find(word, stem).is_some() && memmem::find(name, word).is_some() {
-                let missing = name.len() - word.len();
-                self.stems.push((Reason::new(code, word), missing));
+                self.stem.get_or_insert(Reason::new(code, word));
             }
         }
     }
 
     /// Why one of the names could be put together.
     pub(super) fn reason(&self) -> Option<Reason> {
-        let (bare, glue) = (self.bare, self.glue);
-        let pasted = |(_, missing): &&(Reason, usize)| bare || glue && *missing <= GLUED_MAX;
-        let stem = || self.stems.iter().find(pasted).map(|(reason, _)| reason);
-        self.beginning.as_ref().or_else(stem).cloned()
+        let stem = self.stem.as_ref().filter(|_| self.bare);
+        self.beginning.as_ref().or(stem).cloned()
     }
 }
 
@@ -88,8 +76,8 @@ impl Pieces {
 struct Place<'t> {
     /// The directive, if its line is one.
     directive: &'t [u8],
-    /// Parentheses that are open.
-    depth: usize,
+    /// The name of the directive was the last token.
+    named: bool,
     before: &'t [u8],
     before_that: &'t [u8],
 }
@@ -98,24 +86,25 @@ impl<'t> Place<'t> {
     /// Whether a word here may become a macro's argument, or is what one stands for.
     fn may_be_pasted(&self) -> bool {
         match self.directive {
-            b"" => self.depth > 0,
-            b"define" => self.before != b"define",
+            b"define" => !self.named,
+            b"ifdef" | b"ifndef" | b"elifdef" | b"elifndef" | b"undef" => false,
             b"if" | b"elif" => {
                 let asked = self.before == b"(" && self.before_that == b"defined";
                 !(self.before == b"defined" || asked)
             }
-            b"include" | b"include_next" | b"import" | b"line" | b"embed" => true,
-            _ => false,
+            _ => true,
         }
     }
 
     fn pass(&mut self, token: &super::tokens::Token<'t>) {
+        self.named = false;
         match token.text {
             b"\n" => self.directive = b"",
-            b"(" if self.directive.is_empty() => self.depth += 1,
-            b")" if self.directive.is_empty() => self.depth = self.depth.saturating_sub(1),
             b"#" | b"%:" if token.starts_line => self.directive = b"#",
-            word if self.directive == b"#" => self.directive = word,
+            word if self.directive == b"#" => {
+                self.directive = word;
+                self.named = true;
+            }
             _ => {}
         }
         self.before_that = self.before;
@@ -145,6 +134,13 @@ mod tests {
             "#define A(x, y) x##_##y\nx = A(, B(DATE__));",
             "%: define W(x) __ %:%: x\nx = W(DATE__);",
             "#define U(x) _##x\nx = U(_TIME__);",
+            "#define OPEN CAT(\nx = OPEN __DA, TE__);",
+            "x = CAT(\n#if 0\n)\n#endif\n__DA, TE__);",
+            "#ident CAT(__DA, TE__)",
+            "# 3 CAT(__DA, TE__)",
+            "#pragma message CAT(__TI, ME__)",
+            "#define A(x, y) x##_##y\nx = B(B(B(,B(,DATE)),),);",
+            "#define define __DA\nx = CAT(define, TE__);",
         ] {
             assert!(found(text), "{text}");
         }
@@ -156,9 +152,7 @@ mod tests {
             "#ifdef _\n#undef _\n#define _(x) x\n#endif\n#define M(t) (DATE_##t)",
             "#if defined(_) || defined _\n#endif\nf(TIME);",
             "puts(_(\"DATE\")); f(DATE);",
-            "#define N(x) a##_##x\nenum { DATE, TIME };",
-            "#define N(x) a##_##x\nf(DATE, TIME);",
-            "auto _ = f(TIME);",
+            "#define N(x) a##_##x\nf(MY_DATE);",
             "f(MY_DATE, DATES, __TIMEZONE, x__DATE__);",
         ] {
             assert!(!found(text), "{text}");

@@ -323,7 +323,9 @@ fn spliced_by_lines(text: &[u8]) -> Vec<u8> {
     let mut spliced = Vec::new();
     let mut lines = text.split(|byte| *byte == b'\n').peekable();
     while let Some(line) = lines.next() {
-        let joined = match line.trim_ascii_end() {
+        let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+        let end = line.iter().rposition(|byte| !blank(byte));
+        let joined = match &line[..end.map_or(0, |at| at + 1)] {
             [kept @ .., b'?', b'?', b'/'] | [kept @ .., b'\\'] => Some(kept),
             _ => None,
         };

@@ -22,7 +22,7 @@ pub(crate) fn splice(text: &[u8]) -> Cow<'_, [u8]> {
     let mut spliced = Vec::new();
     let mut from = 0;
     let mut cut = |at: usize, len: usize| {
-        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\x0c');
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
         let blanks = text[at + len..].iter().take_while(blank).count();
         let newline = at + len + blanks;
         if text.get(newline) == Some(&b'\n') {
