@@ -577,7 +577,7 @@ fn what_only_looks_like_a_hazard_travels() {
         (
             "asm.c",
             "/* the asm of it: incbin, .include \"x\" */\nstruct s { int include_dirs; };\n\
-             #define A(x) __asm__(x)\nint f(struct s *s) { A(\"nop\"); return s\n->include_dirs; }\n\
+             int f(struct s *s) { __asm__(\"nop\"); return s\n->include_dirs; }\n\
              struct s s = { .include_dirs = 1 };\nconst char *format = \"%d.%d\";\n",
         ),
         ("one/real.h", "#define REAL 1\n"),
@@ -619,6 +619,36 @@ fn what_is_a_hazard_stays_or_comes_back() {
         (
             "pieces.c",
             "#define BIN \"bin\"\n__asm__(\".inc\" BIN \" \\\"data\\\"\");\n",
+        ),
+        (
+            "prose.c",
+            "#define S2(x) #x\n#define S(x) S2(x)\n#define F(k, t) k(t)\n\
+             F(asm, \".inc\" S(bin) \" \\\"data\\\"\");\n",
+        ),
+        // The worker would have the second of that name alone.
+        ("h.h", "first"),
+        ("inc/h.h", "int second;\n"),
+        (
+            "first.c",
+            "#include <h.h>\n#define S2(x) #x\n#define S(x) S2(x)\n\
+             __asm__(\".section .rodata\\n.inc\" S(bin) \" \\\"h.h\\\"\\n.text\");\n",
+        ),
+        ("one/b/h.h", "int v = 1;\n"),
+        ("one/inc/keep", ""),
+        ("two/b/h.h", "int v = 2;\n"),
+        ("two/inc/keep", ""),
+        (
+            "named.c",
+            "#if 0\n#include \"two/b/h.h\"\n#endif\n#define STR(x) #x\n#define INC(x) STR(x)\n\
+             #include INC(../b/h.h)\n",
+        ),
+        (
+            "comment.c",
+            "#if !__has_include(<a/*b>)\nconst char *d = __DATE__; // */\n#endif\n",
+        ),
+        (
+            "opened.c",
+            "#define J(a, b) a##b\n#define OPEN J(\nconst char *d = OPEN __DA, TE__);\n",
         ),
         (
             "date.c",
