@@ -13,7 +13,7 @@ use hg_proto::digest::Digest;
 use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
-use crate::hazards::{self, Assembler};
+use crate::hazards;
 use crate::headers::{self, Ask, Headers, Known};
 use crate::manifest::{FileFact, FolderFact, join, state_of};
 use crate::os;
@@ -253,10 +253,7 @@ impl<'a> Walk<'a> {
             plain: HashMap::default(),
             learnt: Vec::new(),
             walked_ns: facts::now_ns(),
-            texts: hazards::Texts::new(match question.plain_assembler {
-                true => Assembler::ReadsNothing,
-                false => Assembler::Unknown,
-            }),
+            texts: hazards::Texts::new(question.plain_assembler),
             devices: Devices::default(),
         })
     }

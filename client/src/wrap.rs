@@ -81,8 +81,9 @@ struct Wrap<'a> {
     // Counting the cores takes longer than a cached answer.
     slots: OnceCell<Option<Slots>>,
     memos: Memos,
-    /// What is known of sources.
+    /// What is known of sources, and what this one is called there.
     sources: Memos,
+    subject: OnceCell<Vec<u8>>,
     /// Of a tree form that failed where a local compile may not.
     doubted: Option<Doubted>,
 }
@@ -113,6 +114,7 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
         slots: OnceCell::new(),
         memos: Memos::new(run.as_deref()),
         sources: Memos::new(run.map(|run| run.join("sources")).as_deref()),
+        subject: OnceCell::new(),
         doubted: None,
     };
     let (stay, keep) = match shielded(|| wrap.away(&found)) {
@@ -140,6 +142,10 @@ impl Wrap<'_> {
         self.slots().and_then(Slots::wait)
     }
 
+    fn subject(&self, found: &Found, plan: &Plan) -> &[u8] {
+        self.subject.get_or_init(|| subject(found, plan))
+    }
+
     /// Everything up to the user's own compiler.
     fn away(&mut self, found: &Found) -> Away {
         let plan = match self.plan(found) {
@@ -158,7 +164,7 @@ impl Wrap<'_> {
                     && attempt::lasts(reason)
                 {
                     let words = events::printable(&reason.to_string());
-                    self.sources.note(&subject(found, &plan), &words);
+                    self.sources.note(self.subject(found, &plan), &words);
                 }
                 Away::Stays(stay, keeper.map(|keeper| (keeper, plan)))
             }
@@ -205,9 +211,8 @@ impl Wrap<'_> {
             plan.compile.travel.clone()?;
         }
         plan.check_files()?;
-        let known = self
-            .sources
-            .recall(&subject(found, plan), attempt::source_memo);
+        let subject = self.subject(found, plan);
+        let known = self.sources.recall(subject, attempt::source_memo);
         if let Known::Bad(words) = known
             && let Some(reason) = attempt::remembered(&words)
         {
@@ -264,7 +269,7 @@ impl Wrap<'_> {
         let toolchain = toolchain.ok_or(NotInPlace::Unfit(None))?;
         let memo = [&grid.address[..], &toolchain.digest].concat();
         let known = self.memos.recall(&memo, attempt::tree_memo);
-        let source = [&subject(found, plan)[..], b"tree"].concat();
+        let source = [self.subject(found, plan), b"tree"].concat();
         let failed = self.sources.recall(&source, attempt::source_memo);
         if matches!(known, Known::Bad(_)) || matches!(failed, Known::Bad(_)) {
             return Err(NotInPlace::Unfit(None));

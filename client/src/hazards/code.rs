@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::tokens::{is_word, string};
+use super::tokens::{is_word, line_of, quoted_len};
 
 /// `text`, continued lines joined, with a blank in place of each comment. `None`:
 /// dialects disagree on where its comments or strings end (trigraphs, raw strings,
@@ -61,12 +61,8 @@ fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
     if separator || raw {
         return None;
     }
-    let closed = match rest[0] {
-        b'"' => string(&rest[1..]).map(|(body, _)| body.len() + 2),
-        _ => character(rest),
-    };
-    if closed.is_some() {
-        return closed;
+    if let Some(len) = quoted_len(rest) {
+        return Some(len);
     }
     let line = line_of(rest);
     let comment = [&b"/*"[..], b"*/", b"//"];
@@ -74,18 +70,6 @@ fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
         .iter()
         .any(|mark| memmem::find(line, mark).is_some());
     (!doubtful).then_some(line.len())
-}
-
-fn character(rest: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    loop {
-        match rest.get(at)? {
-            b'\'' => return Some(at + 1),
-            b'\\' => at += 2,
-            b'\n' => return None,
-            _ => at += 1,
-        }
-    }
 }
 
 /// Whether a header's name, in which there are no comments, strings or escapes, has
@@ -112,10 +96,6 @@ fn is_odd_header(line: &[u8]) -> bool {
     };
     let name = &rest[..memchr::memchr(close, rest).unwrap_or(rest.len())];
     marks.iter().any(|mark| memmem::find(name, mark).is_some())
-}
-
-fn line_of(text: &[u8]) -> &[u8] {
-    memchr::memchr(b'\n', text).map_or(text, |newline| &text[..newline])
 }
 
 #[cfg(test)]

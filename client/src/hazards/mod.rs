@@ -85,26 +85,17 @@ pub struct Texts {
     /// Of those whose comments can't be told.
     doubtful: Vec<u8>,
     pieces: Pieces,
-    assembler: Assembler,
-}
-
-/// What the assembler may be made to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Assembler {
-    /// Nothing is known of it.
-    Unknown,
-    /// [`reads_files`] has said no.
-    ReadsNothing,
+    plain_assembler: bool,
 }
 
 impl Texts {
-    /// None yet.
-    pub fn new(assembler: Assembler) -> Self {
+    /// None yet. `plain_assembler`: [`reads_files`] has said no.
+    pub fn new(plain_assembler: bool) -> Self {
         Texts {
             code: Vec::new(),
             doubtful: Vec::new(),
             pieces: Pieces::of(&MACROS[..CLOCK_MACROS]),
-            assembler,
+            plain_assembler,
         }
     }
 
@@ -139,7 +130,11 @@ impl Texts {
     pub fn finish(&mut self, macros: &[Vec<u8>]) -> Option<Reason> {
         for word in macros {
             let line = [b"#define ", &word[..], b"\n"].concat();
-            match without_comments(&line) {
+            let code = without_comments(&line);
+            if let Some(reason) = self.words(code.as_deref().unwrap_or(&line)) {
+                return Some(reason);
+            }
+            match code {
                 Some(code) => {
                     self.pieces.add(&code);
                     self.code.extend_from_slice(&code);
@@ -147,35 +142,29 @@ impl Texts {
                 None => self.doubtful.extend_from_slice(&line),
             }
         }
-        let words = self
-            .words(&self.code)
-            .or_else(|| self.words(&self.doubtful));
-        words.or_else(|| self.assembled()).or_else(|| {
-            let all = [&self.code[..], &self.doubtful].concat();
-            let doubtful = !self.doubtful.is_empty();
-            let pasted = doubtful.then(|| pasted_macro(&all)).flatten();
-            pasted.or_else(|| self.pieces.reason())
-        })
+        if self.doubtful.is_empty() {
+            let named = || names_file_in(&self.code).or_else(|| assembler_in(&self.code));
+            return self.assembled(named).or_else(|| self.pieces.reason());
+        }
+        // Where one has `asm`, or a piece, another may have what belongs to it.
+        let all = [&self.code[..], &self.doubtful].concat();
+        let named = || {
+            names_file_in(&self.code)
+                .or_else(|| names_file(&self.doubtful))
+                .or_else(|| assembler(&all))
+        };
+        let pasted = || pasted_macro(&all).or_else(|| self.pieces.reason());
+        self.assembled(named).or_else(pasted)
     }
 
-    fn assembled(&self) -> Option<Reason> {
-        let (code, doubtful) = (&self.code, &self.doubtful);
-        if self.assembler == Assembler::ReadsNothing {
-            return None;
-        }
-        let named = names_file_in(code).or_else(|| names_file(doubtful));
-        // Where one has `asm`, another may have what it is given.
-        named.or_else(|| match doubtful.is_empty() {
-            true => assembler_in(code),
-            false => assembler(&[&code[..], doubtful].concat()),
-        })
+    fn assembled(&self, look: impl FnOnce() -> Option<Reason>) -> Option<Reason> {
+        (!self.plain_assembler).then(look).flatten()
     }
 
     /// A source's own name, and how deep it is included, are in the key.
     fn words(&self, text: &[u8]) -> Option<Reason> {
         let found = words_among(text, &MACROS[..CLOCK_MACROS]);
-        let plain = self.assembler == Assembler::ReadsNothing;
-        found.filter(|reason| !plain || reason.code != ASM_FILE_DIRECTIVE)
+        found.filter(|reason| !self.plain_assembler || reason.code != ASM_FILE_DIRECTIVE)
     }
 }
 

@@ -4,7 +4,7 @@
 use hg_proto::args::Reason;
 use memchr::memmem;
 
-use super::tokens::{Kind, Tokens};
+use super::tokens::{Kind, Token, Tokens};
 
 /// What the texts of a compile have of some macros' names in pieces.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl<'t> Place<'t> {
         }
     }
 
-    fn pass(&mut self, token: &super::tokens::Token<'t>) {
+    fn pass(&mut self, token: &Token<'t>) {
         self.named = false;
         match token.text {
             b"\n" => self.directive = b"",

@@ -248,7 +248,7 @@ impl<'t> Iterator for Tokens<'t> {
             [b'%', b':', b'%', b':', ..] => (Kind::Mark, &b"##"[..], 4),
             [b'%', b':', ..] => (Kind::Mark, &rest[..2], 2),
             [quote @ (b'"' | b'\''), ..] => {
-                let len = quoted_len(rest, *quote);
+                let len = quoted_len(rest).unwrap_or(line_of(rest).len());
                 let kind = if *quote == b'"' {
                     Kind::Text
                 } else {
@@ -274,17 +274,22 @@ impl<'t> Iterator for Tokens<'t> {
     }
 }
 
-/// Bytes up to the closing quote, or to the end of the line.
-fn quoted_len(rest: &[u8], quote: u8) -> usize {
+/// Bytes of the string or character that `rest` starts with; `None`: its line does not
+/// end it.
+pub(super) fn quoted_len(rest: &[u8]) -> Option<usize> {
+    let quote = rest.first()?;
     let mut at = 1;
-    while let Some(byte) = rest.get(at) {
-        match byte {
-            b'\n' => return at,
-            b'\\' => at += 1,
-            byte if *byte == quote => return at + 1,
-            _ => {}
+    loop {
+        match rest.get(at)? {
+            b'\n' => return None,
+            b'\\' => at += 2,
+            byte if byte == quote => return Some(at + 1),
+            _ => at += 1,
         }
-        at += 1;
     }
-    rest.len()
+}
+
+/// Up to the end of the line.
+pub(super) fn line_of(text: &[u8]) -> &[u8] {
+    memchr::memchr(b'\n', text).map_or(text, |newline| &text[..newline])
 }
