@@ -71,7 +71,7 @@ const LASTING: [&str; 24] = [
     "pragma-once",
     "pragma-target",
     "preprocessor-diagnostics",
-    "remote-diagnostics",
+    REMOTE_DIAGNOSTICS,
     "time-macro",
     "too-large",
     "too-many-inputs",
@@ -81,6 +81,11 @@ const LASTING: [&str; 24] = [
 /// Whether a compile that stays here for `reason` is remembered.
 pub fn lasts(reason: &Reason) -> bool {
     LASTING.contains(&reason.code)
+}
+
+/// Whether `reason` was found in a preprocessed text, or on the way to it.
+pub fn is_of_text(reason: &Reason) -> bool {
+    lasts(reason) && reason.code != REMOTE_DIAGNOSTICS
 }
 
 /// The reason that was remembered as `words`.
@@ -177,6 +182,9 @@ pub fn was_starved(usage: &Usage) -> bool {
         && usage.wall_us >= cpu_us.saturating_mul(STARVED_FACTOR)
 }
 
+/// The reason of a compile whose words may not stand for the local compiler's.
+const REMOTE_DIAGNOSTICS: &str = "remote-diagnostics";
+
 /// The reason of a compile that failed on a worker.
 pub const REMOTE_FAILED: &str = "remote-failed";
 
@@ -209,7 +217,7 @@ pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<()
         return reason(REMOTE_FAILED, format!("exit code {}", result.exit_code));
     }
     if result.truncated {
-        return reason("remote-diagnostics", "too long".into());
+        return reason(REMOTE_DIAGNOSTICS, "too long".into());
     }
     let said = match says {
         Says::Nothing => result.stderr.is_empty(),
@@ -218,7 +226,7 @@ pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<()
         Says::OfFilesInUtf8 => is_of_files(&result.stderr) && is_in_utf8(&result.stderr),
     };
     if !result.stdout.is_empty() || !said {
-        return reason("remote-diagnostics", String::new());
+        return reason(REMOTE_DIAGNOSTICS, String::new());
     }
     if let Some(name) = result.unexpected.first() {
         let name = String::from_utf8_lossy(name).into_owned();

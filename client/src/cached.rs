@@ -371,7 +371,7 @@ impl Keeper {
             plan.dialect,
             &folders,
             &made,
-            || preprocessed::reads_no_files(found, plan),
+            || plan.settle(found, || None).cloned(),
         )
     }
 }

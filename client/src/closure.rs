@@ -26,11 +26,13 @@ const FILES_MAX: usize = 20_000;
 const BYTES_MAX: u64 = 512 << 20;
 /// Names that are looked for in a folder one by one before all of it is listed.
 const FEW_NAMES: usize = 4;
+/// Names of headers that macros may be in, with those that they may stand for.
+const SPELLED_MAX: usize = 200;
 /// Names that were looked for.
 const NAMES_MAX: usize = 200_000;
 
 /// Macros of the compilers' own whose names are anybody's (gcc and clang with GNU's
-/// dialects, on any machine); all others start with an underscore.
+/// dialects, on any machine), and which are 1; all others start with an underscore.
 const PREDEFINED: [&[u8]; 14] = [
     b"linux", b"unix", b"i386", b"arm", b"mips", b"sparc", b"PPC", b"sun", b"vax", b"hpux",
     b"m68k", b"WIN32", b"WIN64", b"WINNT",
@@ -39,6 +41,9 @@ const PREDEFINED: [&[u8]; 14] = [
 /// The reason of a compile that asks for headers in a way that can't be
 /// followed, and that nothing else is wrong with.
 pub const COMPUTED_QUESTION: &str = "computed-question";
+
+/// The reason of an include whose name can't be told.
+const COMPUTED_INCLUDE: &str = "computed-include";
 
 /// Where headers are looked for, in the compiler's order.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -62,6 +67,29 @@ pub struct Listed {
     pub complete: bool,
 }
 
+/// What a preprocessor has shown: neither what changes with time nor assembler text
+/// that may read a file is in what the compiler sees.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// When it began: of what is younger nothing is known.
+    pub before_ns: i64,
+    /// What it read.
+    pub listed: Listed,
+}
+
+/// Reasons found in the files, of which the compiler may see nothing: in a group that
+/// is skipped, in a macro that nobody uses, in words that never come together.
+const DOUBTS: [&str; 3] = [
+    hazards::TIME_MACRO,
+    hazards::ASM_FILE_DIRECTIVE,
+    COMPUTED_INCLUDE,
+];
+
+/// Whether a preprocessor can say more about `reason`.
+pub fn is_doubt(reason: &Reason) -> bool {
+    DOUBTS.contains(&reason.code)
+}
+
 /// What to look at.
 #[derive(Debug)]
 pub struct Question<'a> {
@@ -82,8 +110,8 @@ pub struct Question<'a> {
     /// Folders are named as the system's: gcc shortens the paths of headers that
     /// it finds there, and looks beside the shorter one.
     pub shortened: bool,
-    /// Its assembler text was looked at, and reads no file.
-    pub plain_assembler: bool,
+    /// What the preprocessor said where the files left it in doubt.
+    pub settled: Option<&'a Settled>,
     /// Another machine compiles, which has the files that are found, each at its own
     /// path, and nothing else: what can't be the same there is refused, and what the
     /// files hold is kept.
@@ -194,7 +222,7 @@ struct Walk<'a> {
     named: Vec<(Vec<u8>, Vec<u8>)>,
     /// A file that includes something whose name is put together.
     pasted: Option<Vec<u8>>,
-    /// Words in the names of headers that must not be macros, and where.
+    /// Names of headers whose words may be macros, and where they are asked for.
     spelled: BTreeMap<Vec<u8>, Vec<u8>>,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
@@ -253,7 +281,7 @@ impl<'a> Walk<'a> {
             plain: HashMap::default(),
             learnt: Vec::new(),
             walked_ns: facts::now_ns(),
-            texts: hazards::Texts::new(question.plain_assembler),
+            texts: hazards::Texts::default(),
             devices: Devices::default(),
         })
     }
@@ -295,7 +323,7 @@ impl<'a> Walk<'a> {
         loop {
             // Where the header that is meant is no input, another of that name may be.
             if let Some(path) = &self.pasted {
-                return Err(reason("computed-include", path));
+                return Err(reason(COMPUTED_INCLUDE, path));
             }
             let known = self.read.len();
             let mut headers = Vec::new();
@@ -303,7 +331,7 @@ impl<'a> Walk<'a> {
                 let macros = macros.iter().map(|text| Ok(Ask::Named.of(text, name)));
                 let read = self.read.iter_mut().map(|part| part.ask(Ask::Named, name));
                 for named in macros.chain(read) {
-                    let named = named?.ok_or_else(|| reason("computed-include", path))?;
+                    let named = named?.ok_or_else(|| reason(COMPUTED_INCLUDE, path))?;
                     headers.extend(named.into_iter().map(|header| (path.clone(), header)));
                 }
             }
@@ -326,32 +354,35 @@ impl<'a> Walk<'a> {
         loop {
             askers.append(&mut self.askers);
             let mut parts = std::mem::take(&mut self.read);
-            let asked = self.ask_all(&askers, &mut parts);
+            let asked = self
+                .ask_all(&askers, &mut parts)
+                .and_then(|()| self.ask_spelled(&mut parts));
             // With what was learnt up to an error.
             self.read = parts;
             asked?;
             let known = self.read.len();
+            let asks = !askers.is_empty() || !self.spelled.is_empty();
             while let Some(path) = self.queue.pop_front() {
                 self.file(path.clone())?;
                 // It could use those macros too, and include what they name.
-                if self.read.len() > known && !askers.is_empty() && !self.question.in_place {
+                if self.read.len() > known && asks && !self.question.in_place {
                     self.opaque = Some(path);
                 }
             }
             if self.read.len() == known || !self.question.in_place {
-                return self.check_spelled();
+                return Ok(());
             }
-            self.follow_names()?;
+            if self.question.listed.paths.is_empty() {
+                self.follow_names()?;
+            }
         }
     }
 
     fn ask_all(&mut self, askers: &[Vec<u8>], parts: &mut [Part]) -> Result<(), Reason> {
         let macros = self.command_line();
         for asker in askers {
-            let on_line = |line: &Vec<u8>| {
-                memmem::find(line, asker).is_some() || scan::has_beginning(line, asker)
-            };
-            if macros.iter().any(on_line) {
+            let unclear = |line: &Vec<u8>| Ask::Asked.of(line, asker).is_none();
+            if macros.iter().any(unclear) {
                 self.opaque = Some(b"-D".to_vec());
             }
             for part in &mut *parts {
@@ -377,24 +408,35 @@ impl<'a> Walk<'a> {
     /// What `path` has in brackets goes through a macro: so do its words.
     fn spell(&mut self, path: &[u8], header: &Header) {
         if !header.quoted {
-            for word in scan::words_of(&header.name) {
-                self.spelled.insert(word.to_vec(), path.to_vec());
-            }
+            self.spelled.insert(header.name.clone(), path.to_vec());
         }
     }
 
-    /// Words in brackets that a macro may stand for: another header is meant.
-    fn check_spelled(&mut self) -> Result<(), Reason> {
+    /// Words in brackets that a macro may stand for: another header may be meant.
+    fn ask_spelled(&mut self, parts: &mut [Part]) -> Result<(), Reason> {
         let macros = self.command_line();
-        for (word, path) in std::mem::take(&mut self.spelled) {
-            let mut defined = word.starts_with(b"_")
-                || PREDEFINED.contains(&&word[..])
-                || macros.iter().any(|text| scan::may_define(text, &word));
-            for part in &mut self.read {
-                defined = defined || part.ask(Ask::Defined, &word)?.is_none();
-            }
-            if defined {
-                self.opaque = Some(path);
+        let mut names: Vec<_> = self.spelled.clone().into_iter().collect();
+        let mut values: HashMap<Vec<u8>, Option<Vec<Header>>> = HashMap::default();
+        while let Some((name, path)) = names.pop() {
+            for word in scan::words_of(&name) {
+                if !values.contains_key(word) {
+                    let found = values_of(word, &macros, parts)?;
+                    values.insert(word.to_vec(), found);
+                }
+                let Some(found) = &values[word] else {
+                    self.opaque = Some(path.clone());
+                    continue;
+                };
+                for value in found {
+                    let meant = scan::replaced(&name, word, &value.name);
+                    if self.spelled.len() >= SPELLED_MAX {
+                        self.opaque = Some(path.clone());
+                    } else if !self.spelled.contains_key(&meant) {
+                        self.header(b"", &meant, false, false)?;
+                        self.spelled.insert(meant.clone(), path.clone());
+                        names.push((meant, path.clone()));
+                    }
+                }
             }
         }
         Ok(())
@@ -438,7 +480,7 @@ impl<'a> Walk<'a> {
         }
         let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
         // What is wrong with it may be none today.
-        let lasting = system && !self.question.plain_assembler;
+        let lasting = system && self.question.settled.is_none();
         Ok(Part {
             path,
             known: Known::new(content, Scan::default(), false),
@@ -490,7 +532,9 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         if let Some(text) = &part.text {
-            if let Some(hazard) = self.texts.add(&part.path, text) {
+            if self.question.settled.is_none()
+                && let Some(hazard) = self.texts.add(&part.path, text)
+            {
                 return Err(hazard);
             }
             part.known.scan = scan::scan(text);
@@ -508,8 +552,8 @@ impl<'a> Walk<'a> {
         }
         self.imports |= found.imports;
         self.askers.extend(found.askers.iter().cloned());
-        for word in &found.spelled {
-            self.spelled.insert(word.clone(), part.path.clone());
+        for name in &found.spelled {
+            self.spelled.insert(name.clone(), part.path.clone());
         }
         // The system's headers put other names together.
         let pieces = found.pieces && !hazards::is_system(&part.path);
@@ -537,7 +581,8 @@ impl<'a> Walk<'a> {
     /// can't tell: what it read is not known.
     fn check_age(&mut self, path: &[u8], stat: Stat) -> Result<(), Reason> {
         let skew_ns = self.devices.skew_ns(path, stat);
-        match stat.is_newer(self.question.began_ns, skew_ns) {
+        let before_ns = self.question.settled.map_or(i64::MAX, |s| s.before_ns);
+        match stat.is_newer(self.question.began_ns.min(before_ns), skew_ns) {
             true => Err(reason("too-new", path)),
             false => Ok(()),
         }
@@ -609,7 +654,8 @@ impl<'a> Walk<'a> {
         self.check_age(&path, stat)?;
         let listed = &self.question.listed;
         let was_read = self.listed.contains_key(&(stat.device, stat.inode));
-        if was_read || !listed.complete {
+        // A compile that is to come may only ask whether it is there.
+        if was_read || !listed.complete || self.question.in_place {
             self.queue.push_back(path);
         } else {
             self.unread.push((path, stat.size));
@@ -708,7 +754,7 @@ impl<'a> Walk<'a> {
             .collect();
         if listed.is_empty() {
             return match self.computed && !self.question.listed.complete {
-                true => Err(reason("computed-include", self.question.source)),
+                true => Err(reason(COMPUTED_INCLUDE, self.question.source)),
                 false => Ok(()),
             };
         }
@@ -739,7 +785,9 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self) -> Result<(Closure, Vec<Part>), Reason> {
-        if let Some(hazard) = self.texts.finish(&self.question.macros) {
+        if self.question.settled.is_none()
+            && let Some(hazard) = self.texts.finish(&self.question.macros)
+        {
             return Err(hazard);
         }
         let asks = |words: &Vec<u8>| memmem::find(words, b"__has_").is_some();
@@ -748,7 +796,7 @@ impl<'a> Walk<'a> {
         }
         let unreached = self.listed.iter().find(|(p, _)| !self.reached.contains(*p));
         if let Some((_, path)) = unreached {
-            return Err(reason("computed-include", path));
+            return Err(reason(COMPUTED_INCLUDE, path));
         }
         self.check_doubles()?;
         self.check_folders()?;
@@ -869,6 +917,42 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// What the macro `word` may stand for. `None`: nobody can say.
+fn values_of(
+    word: &[u8],
+    macros: &[Vec<u8>],
+    parts: &mut [Part],
+) -> Result<Option<Vec<Header>>, Reason> {
+    let mut values = Vec::new();
+    // The compiler's own; and `-DNAME`, which is 1 too.
+    let one = || Header {
+        name: b"1".to_vec(),
+        quoted: false,
+    };
+    if word.starts_with(b"_") {
+        return Ok(None);
+    }
+    if PREDEFINED.contains(&word) {
+        values.push(one());
+    }
+    for text in macros {
+        let Some(found) = Ask::Values.of(text, word) else {
+            return Ok(None);
+        };
+        if !found.is_empty() {
+            values.push(one());
+        }
+        values.extend(found);
+    }
+    for part in parts {
+        let Some(found) = part.ask(Ask::Values, word)? else {
+            return Ok(None);
+        };
+        values.extend(found);
+    }
+    Ok(Some(values))
+}
+
 fn has_shorter_path(path: &[u8]) -> bool {
     let real = fs::canonicalize(facts::as_path(path));
     real.is_ok_and(|real| real.as_os_str().len() < path.len())
@@ -973,7 +1057,7 @@ mod tests {
                 macros: Vec::new(),
                 precompiled: true,
                 shortened: false,
-                plain_assembler: false,
+                settled: None,
                 in_place: false,
                 // Files of a test are as young as can be.
                 began_ns: facts::now_ns() + 1_000_000_000_000,

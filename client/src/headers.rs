@@ -70,8 +70,8 @@ pub enum Ask {
     Asked,
     /// [`scan::headers_named`].
     Named,
-    /// [`scan::may_define`]: nothing can be said if it does, and no header is named.
-    Defined,
+    /// [`scan::values_of`].
+    Values,
 }
 
 impl Ask {
@@ -80,7 +80,7 @@ impl Ask {
         match self {
             Ask::Asked => scan::asked_of(text, word),
             Ask::Named => scan::headers_named(text, word),
-            Ask::Defined => (!scan::may_define(text, word)).then(Vec::new),
+            Ask::Values => scan::values_of(text, word),
         }
     }
 }

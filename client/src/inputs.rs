@@ -14,8 +14,9 @@ use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::toolchain::Family;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::closure::Listed;
+use crate::closure::{Listed, Settled};
 use crate::compiler::{Command, Found};
+use crate::facts;
 use crate::hazards;
 use crate::indentation;
 use crate::listed;
@@ -55,7 +56,7 @@ pub struct Gathered {
 pub enum Wanted {
     /// Macros kept, for another machine to compile.
     Travelling,
-    /// Macros expanded, to be compared with another such text.
+    /// Macros expanded, to be searched for what the files leave in doubt.
     Expanded,
 }
 
@@ -91,12 +92,13 @@ impl Preprocessing {
         let failed = |error: io::Error| reason("preprocessor-failed", error);
         let dependencies = scratch().map_err(failed)?;
         let target = descriptor_path(&dependencies);
-        let target_bytes = Some(target.as_bytes());
         let mut args = match text {
-            Wanted::Travelling => compile.preprocess_args(dialect, target_bytes),
-            Wanted::Expanded => compile.expand_args(dialect, target_bytes),
+            Wanted::Travelling => compile.preprocess_args(dialect, Some(target.as_bytes())),
+            Wanted::Expanded => compile.expand_args(dialect, target.as_bytes()),
         };
-        if compile.dependencies.is_none() {
+        let asked = compile.dependencies.as_ref();
+        let asked = asked.filter(|_| text == Wanted::Travelling);
+        if text == Wanted::Travelling && asked.is_none() {
             // For us: what the text is made of.
             args.extend(["-MD", "-MF", &target].map(|word| word.as_bytes().to_vec()));
         }
@@ -123,8 +125,8 @@ impl Preprocessing {
             text,
             errors,
             dependencies,
-            wanted: compile.dependencies.is_some(),
-            complete: (compile.dependencies.as_ref()).is_none_or(|asked| asked.system_headers),
+            wanted: asked.is_some(),
+            complete: asked.is_none_or(|asked| asked.system_headers),
             forwarding,
         })
     }
@@ -180,6 +182,21 @@ impl Drop for Preprocessing {
             self.stop();
         }
         let _ = &self.forwarding;
+    }
+}
+
+/// Has the preprocessor say what the files leave in doubt, see [`crate::closure::is_doubt`].
+///
+/// # Errors
+/// What is wrong with what it says.
+pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Settled, Reason> {
+    let before_ns = facts::now_ns();
+    let mut preprocessing = Preprocessing::start(found, compile, dialect, Wanted::Expanded)?;
+    let text = preprocessing.text()?;
+    let (_, listed) = preprocessing.dependencies()?;
+    match hazards::find_expanded(&text) {
+        Some(hazard) => Err(hazard),
+        None => Ok(Settled { before_ns, listed }),
     }
 }
 

@@ -17,7 +17,7 @@ use hg_proto::v1::{Encoding, EnvironmentVariable, Input, Task};
 
 use crate::attempt::{self, RUN_MS_MAX, Says};
 use crate::capture;
-use crate::closure::Folders;
+use crate::closure::{Folders, Settled};
 use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::inputs::{self, Gathered};
@@ -62,6 +62,7 @@ pub struct Plan {
     environment: Vec<EnvironmentVariable>,
     // The cache asks for it, and the grid again.
     probe: OnceCell<Result<Probe, Reason>>,
+    settled: OnceCell<Result<Settled, Reason>>,
 }
 
 impl Plan {
@@ -96,6 +97,7 @@ impl Plan {
             responses,
             environment,
             probe: OnceCell::new(),
+            settled: OnceCell::new(),
         })
     }
 
@@ -172,6 +174,26 @@ impl Plan {
         let basis = lookup::basis(found, &toolchain);
         let memo = search::memos(config);
         search::folders(found, &self.compile, &basis, memo.as_deref(), wait)
+    }
+
+    /// What the preprocessor says where the files leave it in doubt; it runs once.
+    /// `wait` is for a slot.
+    ///
+    /// # Errors
+    /// It is as they look, or the preprocessor has trouble with them.
+    pub fn settle(
+        &self,
+        found: &Found,
+        wait: impl FnOnce() -> Option<Slot>,
+    ) -> Result<&Settled, Reason> {
+        let look = || {
+            let _slot = wait();
+            inputs::settle(found, &self.compile, self.dialect)
+        };
+        self.settled
+            .get_or_init(look)
+            .as_ref()
+            .map_err(Reason::clone)
     }
 
     /// What a worker's compiler may say of the very same files. `memos` keeps how this

@@ -43,7 +43,7 @@ pub fn read(
     if let Some(word) = words().find(|word| word.starts_with(b"-fsanitize")) {
         return Err(Reason::new("columns", word));
     }
-    let (text, (dependencies, listed)) = preprocess(found, plan, Wanted::Travelling)?;
+    let (text, (dependencies, listed)) = preprocess(found, plan)?;
     inputs::check_files(&text, &plan.compile, plan.dialect)?;
     if let Some(hazard) = hazards::find(&text, plan.dialect.family) {
         return Err(hazard);
@@ -70,16 +70,11 @@ pub fn read(
     })
 }
 
-/// Whether the assembler text that the compiler sees surely reads no file.
-pub fn reads_no_files(found: &Found, plan: &Plan) -> bool {
-    let text = preprocess(found, plan, Wanted::Expanded);
-    text.is_ok_and(|(text, _)| !hazards::reads_files(&text))
-}
-
 type Rule = (Option<Vec<u8>>, Listed);
 
-fn preprocess(found: &Found, plan: &Plan, text: Wanted) -> Result<(Vec<u8>, Rule), Reason> {
-    let mut preprocessing = Preprocessing::start(found, &plan.compile, plan.dialect, text)?;
+fn preprocess(found: &Found, plan: &Plan) -> Result<(Vec<u8>, Rule), Reason> {
+    let mut preprocessing =
+        Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Travelling)?;
     let text = preprocessing.text()?;
     Ok((text, preprocessing.dependencies()?))
 }

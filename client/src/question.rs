@@ -29,7 +29,7 @@ pub fn question<'a>(
         macros: macros(compile),
         precompiled: gcc,
         shortened: gcc && names_system_folders(compile),
-        plain_assembler: false,
+        settled: None,
         in_place: false,
         began_ns: i64::MAX,
         watch,

@@ -57,7 +57,7 @@ pub struct Scan {
     /// `#pragma GCC dependency` compares the times of files.
     #[prost(bool, tag = "11")]
     pub dated: bool,
-    /// Words in the names of headers that would be replaced if they were macros:
+    /// Names of headers whose words would be replaced if they were macros:
     /// `#define HAS_IT __has_include(<lib/it.h>)`.
     #[prost(bytes = "vec", repeated, tag = "12")]
     pub spelled: Vec<Vec<u8>>,
@@ -134,7 +134,7 @@ fn has_pieces(text: &[u8]) -> bool {
 
 /// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
 /// be put together from. The first of them is what it begins with.
-pub fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
+fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
     let Some(first) = asker.first() else {
         return false;
     };
@@ -202,21 +202,54 @@ pub fn words_of(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     words.filter(|word| word.first().is_some_and(|byte| !byte.is_ascii_digit()))
 }
 
-/// Whether `text` may define the macro `name`.
-pub fn may_define(text: &[u8], name: &[u8]) -> bool {
+/// Words that `text` may define the macro `name` to be, as names of headers. `None`: it
+/// is, or may be, more than a word.
+pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
+    let mut values = Vec::new();
     if memmem::find(text, name).is_none() && !text.contains(&b'\\') {
-        return false;
+        return Some(values);
     }
     let text = plain(text);
     let text = splice(&text);
-    memmem::find_iter(&text, b"define").any(|at| {
-        if directive_before(&text[..at]).is_none() {
-            return false;
-        }
+    for at in memmem::find_iter(&text, b"define") {
         let defined = skip_blank(&text[at + b"define".len()..]);
-        let rest = defined.strip_prefix(name);
-        rest.is_some_and(|rest| !rest.first().is_some_and(|byte| is_word(*byte)))
-    })
+        let Some(rest) = defined.strip_prefix(name) else {
+            continue;
+        };
+        // Another name goes on; one that takes arguments is given none here.
+        if rest
+            .first()
+            .is_some_and(|byte| is_word(*byte) || b"(\\".contains(byte))
+            || directive_before(&text[..at]).is_none()
+        {
+            continue;
+        }
+        let value = rest.split(|byte| *byte == b'\n').next()?;
+        let comment = memmem::find(value, b"//").or_else(|| memmem::find(value, b"/*"));
+        let value = value[..comment.unwrap_or(value.len())].trim_ascii();
+        let word = value.iter().all(|byte| is_word(*byte)) && comment.is_none();
+        values.push(Header {
+            name: word.then(|| value.to_vec())?,
+            quoted: false,
+        });
+    }
+    Some(values)
+}
+
+/// `name` with the macro `word` replaced by `value`.
+pub fn replaced(name: &[u8], word: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut made = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(byte) = rest.first() {
+        let len = match is_word(*byte) {
+            true => rest.iter().take_while(|byte| is_word(**byte)).count(),
+            false => 1,
+        };
+        let whole = &rest[..len];
+        made.extend_from_slice(if whole == word { value } else { whole });
+        rest = &rest[len..];
+    }
+    made
 }
 
 /// Where the whole word `name` stands in a directive: what is before it there, and all
@@ -322,8 +355,7 @@ impl Scan {
                     defined.is_some_and(|(_, body)| header.quoted || body.starts_with(b"("));
                 // Between brackets, words are replaced by then.
                 if defined.is_some() || !header.quoted && is_argument(before) {
-                    let words = words_of(&header.name);
-                    self.spelled.extend(words.map(<[u8]>::to_vec));
+                    self.spelled.push(header.name.clone());
                 }
                 self.asks.push(if next { anywhere(header) } else { header });
             }
@@ -626,7 +658,7 @@ mod tests {
         assert_eq!(asks("#elif X && __has_include_next(<a.h>)"), plain("\"a.h"));
         assert_eq!(asks("#define H __has_include(<a.h>)"), plain("<a.h"));
         let later = scan(b"#define H __has_include(<lib/2/a_b.h>)");
-        assert_eq!(later.spelled, [&b"a_b"[..], b"h", b"lib"]);
+        assert_eq!(later.spelled, [b"lib/2/a_b.h"]);
         for text in [
             "#if __has_include(<lib/a.h>)",
             "#elif defined(X) && (__has_include(<a.h>))",
@@ -635,7 +667,7 @@ mod tests {
         }
         assert_eq!(
             scan(b"#if NOT( X(1) || __has_include(<a/>))").spelled,
-            [b"a"]
+            [b"a/"]
         );
         for harmless in [
             "#ifdef __has_include\n",
@@ -687,17 +719,32 @@ mod tests {
 
     #[test]
     fn macros_that_may_be_defined() {
-        for (text, may_be) in [
-            ("#define lib 1", true),
-            ("# /* x */ define /* y */ lib(x) 1", true),
-            ("#de\\\nfine l\\\nib", true),
-            ("#define library lib", false),
-            ("#undef lib\nint lib;", false),
-            ("// let us define lib\n", false),
-            ("/*\n*/ #define lib", true),
+        for (text, values) in [
+            ("#define lib 1", Some("1")),
+            (
+                "# /* x */ define /* y */ lib lib64\n#define lib\n",
+                Some("lib64,"),
+            ),
+            ("#define lib(x) 1", Some("none")),
+            ("#de\\\nfine l\\\nib", Some("")),
+            ("#define library lib", Some("none")),
+            ("#undef lib\nint lib;", Some("none")),
+            ("// let us define lib\n", Some("none")),
+            ("/*\n*/ #define lib", Some("")),
+            ("#define lib a b", None),
+            ("#define lib a/b", None),
+            ("#define lib /* a */", None),
         ] {
-            assert_eq!(may_define(text.as_bytes(), b"lib"), may_be, "{text}");
+            let found = values_of(text.as_bytes(), b"lib").map(|found| match found.len() {
+                0 => "none".to_owned(),
+                _ => {
+                    let text = |value: &Header| String::from_utf8_lossy(&value.name).into_owned();
+                    found.iter().map(text).collect::<Vec<_>>().join(",")
+                }
+            });
+            assert_eq!(found.as_deref(), values, "{text}");
         }
+        assert_eq!(replaced(b"sys/lib.lib1", b"lib", b"64"), b"sys/64.lib1");
         let words: Vec<&[u8]> = words_of(b"lib/2/a-b_c.h9").collect();
         assert_eq!(words, [&b"lib"[..], b"a", b"b_c", b"h9"]);
     }

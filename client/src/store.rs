@@ -9,9 +9,8 @@ use prost::Message;
 
 use crate::answer::{Answer, Output};
 use crate::cache::{Cache, Name, Trouble};
-use crate::closure::{self, COMPUTED_QUESTION, Closure, Folders, Listed};
+use crate::closure::{self, COMPUTED_QUESTION, Closure, Folders, Listed, Settled, is_doubt};
 use crate::facts;
-use crate::hazards::ASM_FILE_DIRECTIVE;
 use crate::key::{Key, Part};
 use crate::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::manifest::{Facts, Manifest};
@@ -103,8 +102,8 @@ impl From<Trouble> for Refused {
     }
 }
 
-/// Keeps `made`. Returns the bytes of its outputs. `reads_no_files` looks at the
-/// assembler text that the compiler sees, where the files leave it in doubt.
+/// Keeps `made`. Returns the bytes of its outputs. `settle` has the preprocessor say
+/// what the files leave in doubt.
 ///
 /// # Errors
 /// Why not.
@@ -114,11 +113,11 @@ pub fn store(
     dialect: Dialect,
     folders: &Folders,
     made: &Made<'_>,
-    reads_no_files: impl FnOnce() -> bool,
+    settle: impl FnOnce() -> Result<Settled, Reason>,
 ) -> Result<u64, Refused> {
     let closure = match made.result.closure.clone() {
         Some(closure) => Ok(closure),
-        None => follow(compile, dialect, folders, made, reads_no_files),
+        None => follow(compile, dialect, folders, made, settle),
     };
     let textual = matches!(&closure, Err(reason) if reason.code == COMPUTED_QUESTION);
     if let (Some(text), true) = (made.text, textual || closure.is_ok()) {
@@ -159,18 +158,20 @@ fn follow(
     dialect: Dialect,
     folders: &Folders,
     made: &Made<'_>,
-    reads_no_files: impl FnOnce() -> bool,
+    settle: impl FnOnce() -> Result<Settled, Reason>,
 ) -> Result<Closure, Reason> {
     let (responses, listed) = (made.responses, &made.result.listed);
     let mut question = question(compile, dialect, responses, folders, listed, made.watch);
     question.began_ns = made.began_ns;
     question.headers = made.headers;
-    let closure = closure::gather(&question);
-    if matches!(&closure, Err(reason) if reason.code == ASM_FILE_DIRECTIVE) && reads_no_files() {
-        question.plain_assembler = true;
-        return closure::gather(&question);
+    match closure::gather(&question) {
+        Err(reason) if is_doubt(&reason) => {
+            let settled = settle()?;
+            question.settled = Some(&settled);
+            closure::gather(&question)
+        }
+        closure => closure,
     }
-    closure
 }
 
 /// Keeps an object under its text. What was said quotes lines of files, and is

@@ -17,7 +17,7 @@ use hg_proto::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_IN
 use hg_proto::plain_path::{is_plain, plain};
 use hg_proto::v1::{Encoding, Input};
 
-use crate::closure::{self, Closure, Folders, Listed, Part, ancestors};
+use crate::closure::{self, Closure, Folders, Listed, Part, Settled, ancestors};
 use crate::facts::{self, Seen, Stat};
 use crate::os;
 use crate::payload::Payload;
@@ -67,8 +67,9 @@ pub fn may_be(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
     search::refuse(compile, dialect)
 }
 
-/// Gathers what `compile` could read; `folders` is where it looks for headers, and
-/// `headers` the file in which those of the system are remembered.
+/// Gathers what `compile` could read; `folders` is where it looks for headers,
+/// `headers` the file in which those of the system are remembered, and `settled` what
+/// the preprocessor said, if it was asked.
 ///
 /// # Errors
 /// Why it can't travel in this form.
@@ -78,9 +79,18 @@ pub fn gather(
     responses: &[Vec<u8>],
     folders: &Folders,
     headers: Option<&Path>,
+    settled: Option<&Settled>,
 ) -> Result<Tree, Reason> {
     let folder = working_folder()?;
-    gather_in(folder, compile, dialect, responses, folders, headers)
+    let known = Remembered { headers, settled };
+    gather_in(folder, compile, dialect, responses, folders, known)
+}
+
+/// What need not be found out.
+#[derive(Default)]
+struct Remembered<'a> {
+    headers: Option<&'a Path>,
+    settled: Option<&'a Settled>,
 }
 
 fn gather_in(
@@ -89,12 +99,14 @@ fn gather_in(
     dialect: Dialect,
     responses: &[Vec<u8>],
     folders: &Folders,
-    headers: Option<&Path>,
+    known: Remembered<'_>,
 ) -> Result<Tree, Reason> {
-    let (listed, watch) = (Listed::default(), Watch::default());
-    let mut question = question(compile, dialect, responses, folders, &listed, &watch);
+    let (none, watch) = (Listed::default(), Watch::default());
+    let listed = known.settled.map_or(&none, |settled| &settled.listed);
+    let mut question = question(compile, dialect, responses, folders, listed, &watch);
     question.in_place = true;
-    question.headers = headers;
+    question.headers = known.headers;
+    question.settled = known.settled;
     let (closure, parts) = closure::gather_parts(&question)?;
     let mut tree = Gathering {
         folder,
@@ -369,7 +381,7 @@ mod tests {
                 ..Folders::default()
             };
             let folder = self.path("work");
-            gather_in(folder, &compile, GCC, &[], &folders, None)
+            gather_in(folder, &compile, GCC, &[], &folders, Remembered::default())
         }
 
         fn shown(&self, paths: impl Iterator<Item = Vec<u8>>) -> Vec<String> {

@@ -17,7 +17,7 @@ use crate::access::Access;
 use crate::answer::Output;
 use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo, Says};
 use crate::cached::{self, Asked, Keeper};
-use crate::closure::{Closure, Listed};
+use crate::closure::{self, Closure, Listed};
 use crate::compiler::{self, Found};
 use crate::config::Config;
 use crate::events::{self, Place, Record};
@@ -246,8 +246,9 @@ impl Wrap<'_> {
             Err(NotInPlace::Unfit(why)) => {
                 // Why neither form would do: the last word on the first one.
                 let travel = plan.compile.travel.clone();
-                travel.map_err(|reason| why.unwrap_or(reason))?;
-                self.by_text(&mut grid, found, plan, kept)
+                travel.map_err(|reason| why.clone().unwrap_or(reason))?;
+                let sent = self.by_text(&mut grid, found, plan, kept);
+                sent.map_err(|stay| in_neither_form(stay, why))
             }
         }
     }
@@ -278,18 +279,22 @@ impl Wrap<'_> {
         let folders = &plan.folders(found, self.config, wait).map_err(unfit)?;
         let access = self.access()?;
         let headers = headers::file(self.config);
+        let (compile, dialect, responses) = (&plan.compile, plan.dialect, &plan.responses);
+        let headers = headers.as_deref();
+        let gather = |settled| tree::gather(compile, dialect, responses, folders, headers, settled);
         let tree = std::thread::scope(|scope| {
-            let (compile, dialect, responses) = (&plan.compile, plan.dialect, &plan.responses);
-            let headers = headers.as_deref();
-            let walk = std::thread::Builder::new().spawn_scoped(scope, move || {
-                tree::gather(compile, dialect, responses, folders, headers)
-            });
+            let walk = std::thread::Builder::new().spawn_scoped(scope, move || gather(None));
             let walk = walk.map_err(|error| Stay::GridFailed(reason("no-thread", error)))?;
             grid.dial(access);
             Ok::<_, Stay>(walk.join())
         })?;
         self.check_dialled(grid)?;
-        let tree = tree.map_err(|_| unfit(reason("tree", "the walk ended early")))?;
+        let mut tree = tree.map_err(|_| unfit(reason("tree", "the walk ended early")))?;
+        if tree.as_ref().is_err_and(closure::is_doubt) {
+            // What the preprocessor can't settle is as bad in a text.
+            let settled = plan.settle(found, wait).map_err(Stay::Here)?;
+            tree = gather(Some(settled));
+        }
         let tree = tree.map_err(|why| match why.code {
             // Made by this compiler, for itself.
             "pch" => NotInPlace::Stay(Stay::Here(why)),
@@ -608,6 +613,18 @@ impl Wrap<'_> {
     fn tell(&self, place: Place, reason: &Reason, exit: i32) {
         let wall_ms = millis(self.began);
         events::record(self.config, &self.record, place, reason, exit, wall_ms);
+    }
+}
+
+/// What kept the text here matters less than why the tree form, which takes nearly
+/// everything, was not for it.
+fn in_neither_form(stay: Stay, tree: Option<Reason>) -> Stay {
+    match (stay, tree) {
+        (Stay::Here(text), Some(tree)) if attempt::is_of_text(&text) => {
+            let detail = format!("{} (as a text: {text})", tree.detail);
+            Stay::Here(reason(tree.code, detail.trim_start()))
+        }
+        (stay, _) => stay,
     }
 }
 

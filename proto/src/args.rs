@@ -8,6 +8,14 @@ use crate::arg_table::{File, Permit, Role, Row, Shape, find, find_pair};
 use crate::plain_path::plain;
 pub use crate::toolchain::{Family, Language};
 
+/// Options that have a preprocessor leave these macros as they are, put together from
+/// pieces or not, and still defined.
+const KEPT_MACROS: [&str; 3] = [
+    "-D__DATE__=__DATE__",
+    "-D__TIME__=__TIME__",
+    "-D__TIMESTAMP__=__TIMESTAMP__",
+];
+
 /// Bytes of a reason's detail.
 const DETAIL_BYTES_MAX: usize = 200;
 
@@ -541,31 +549,19 @@ impl Compile {
         }
     }
 
-    /// The command that preprocesses to stdout as a compile does, macros
-    /// expanded: what it writes is all that the compile would see, comments
-    /// too where they matter. `dependency_file` as in
-    /// [`Compile::preprocess_args`].
-    pub fn expand_args(&self, dialect: Dialect, dependency_file: Option<&[u8]>) -> Vec<Vec<u8>> {
-        let mut how = Vec::new();
+    /// The command that writes to stdout what a compile sees once its macros are
+    /// expanded, those in [`KEPT_MACROS`] as their names; and to `dependency_file` a
+    /// rule with every file that was read.
+    pub fn expand_args(&self, dialect: Dialect, dependency_file: &[u8]) -> Vec<Vec<u8>> {
+        // No markers: they would stand in the middle of what a macro makes.
+        let mut how = vec!["-P", "-w"];
         if dialect.family == Family::Clang {
             how.push("-Qunused-arguments");
         }
-        if self.warns_of_comments() {
-            how.push("-CC");
-        }
-        self.preprocess(&how, dependency_file)
-    }
-
-    // `/* fall through */` and the like.
-    fn warns_of_comments(&self) -> bool {
-        let silent = self.arguments.iter().any(|a| a.words[0] == b"-w");
-        let warns = |word: &[u8]| {
-            let passed = [&b"-Wno-"[..], b"-Wl,", b"-Wa,", b"-Wp,"];
-            word.starts_with(b"-W") && !passed.iter().any(|start| word.starts_with(start))
-                || word.starts_with(b"-pedantic")
-                || word.starts_with(b"--pedantic")
-        };
-        !silent && self.arguments.iter().any(|a| warns(&a.words[0]))
+        how.extend(KEPT_MACROS);
+        let mut args = self.preprocess(&how, None);
+        args.extend([&b"-MD"[..], b"-MF", dependency_file].map(<[u8]>::to_vec));
+        args
     }
 
     fn preprocess(&self, how: &[&str], dependency_file: Option<&[u8]>) -> Vec<Vec<u8>> {

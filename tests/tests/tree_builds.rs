@@ -586,10 +586,50 @@ fn what_only_looks_like_a_hazard_travels() {
             "#ifdef __has_include\n#define HAS(x) __has_include(x)\n#else\n#define HAS(x) 0\n#endif\n\
              #if HAS(<stdio.h>) && HAS(\"one/real.h\")\n#include <stdio.h>\nint x;\n#endif\n",
         ),
+        // What only the preprocessor can tell.
+        (
+            "unused.c",
+            "#define BUILT \"at \" __TIME__\n#define J(a, b) a##b\n#ifdef NEVER\n\
+             const char *d = J(__DA, TE__), *b = BUILT;\n#endif\nint x = J(1, 2);\n",
+        ),
+        (
+            "made.c",
+            "#define BIN \"bin\"\n#define S2(x) #x\n#define S(x) S2(x)\n\
+             #define ALIAS(a, b) __asm__(\".globl \" S(a) \"\\n.set \" S(a) \",\" S(b))\n\
+             const char *inc = \"inc\", *bin = BIN, *format = \"%d.%d\";\nint f(void) { return 1; }\n\
+             ALIAS(g, f);\n",
+        ),
+        (
+            "macros.c",
+            "__asm__(\".macro twice a:req, b\\n.set .Lseen\\\\@, 1\\n.irp rs,1,2\\n.ifc \\\\b, \\\\rs\\n\\\\a:\\n\"\n\
+             \"  .long \\\\b + 1\\n.endif\\n.endr\\n.endm\\n.data\\ntwice here, 2\\n.text\\n.purgem twice\");\n",
+        ),
+        ("two/inc/keep", ""),
+        ("one/inc/keep", ""),
+        ("one/b/h.h", "int v = 1;\n"),
+        ("two/b/h.h", "int v = 2;\n"),
+        (
+            "named.c",
+            "#if 0\n#include \"two/b/h.h\"\n#include NO(x)\n#endif\n#define STR(x) #x\n\
+             #define INC(x) STR(x)\n#include INC(../b/h.h)\n",
+        ),
+        ("one/real64.h", ""),
+        (
+            "other.c",
+            "#define HAS(x) __has_include(x)\n#define real real64\n#define none2 real\n\
+             int a = HAS_A, b = HAS_B;\n#if HAS(<real.h>)\nint c;\n#else\nint d;\n#endif\n\
+             #if HAS(<none2.h>)\nint e;\n#endif\n#undef real\n#if HAS(<real.h>)\nint f;\n#endif\n\
+             #if HAS(<linux.h>)\nint g;\n#endif\n",
+        ),
+        ("two/1.h", ""),
     ]);
-    for source in ["time", "asm", "asks"] {
+    let sources = [
+        "time", "asm", "asks", "unused", "made", "macros", "named", "other",
+    ];
+    for source in sources {
         for compiler in ["gcc", "clang"] {
-            let words = format!("-g -Ione -Itwo -c {source}.c");
+            let folders = "-Ione/inc -Itwo/inc -Ione -Itwo";
+            let words = format!("-g {folders} -DHAS_A=1 -DHAS_B -c {source}.c");
             space.goes(&grid, "remote tree", compiler, &words);
         }
     }
@@ -633,14 +673,18 @@ fn what_is_a_hazard_stays_or_comes_back() {
             "#include <h.h>\n#define S2(x) #x\n#define S(x) S2(x)\n\
              __asm__(\".section .rodata\\n.inc\" S(bin) \" \\\"h.h\\\"\\n.text\");\n",
         ),
-        ("one/b/h.h", "int v = 1;\n"),
-        ("one/inc/keep", ""),
-        ("two/b/h.h", "int v = 2;\n"),
-        ("two/inc/keep", ""),
         (
-            "named.c",
-            "#if 0\n#include \"two/b/h.h\"\n#endif\n#define STR(x) #x\n#define INC(x) STR(x)\n\
-             #include INC(../b/h.h)\n",
+            "macros.c",
+            "__asm__(\".data\\n.macro rd a, b\\n\\\\a\\\\b \\\"data\\\"\\n.endm\\nrd .inc, bin\\n.text\");\n",
+        ),
+        (
+            "begun.c",
+            "__asm__(\".data\\n.macro rd a\\n.inc\\\\a \\\"data\\\"\\n.endm\\nrd bin\\n.text\");\n",
+        ),
+        (
+            "section.c",
+            "#define BIN \"bin\"\n#define ODD \".data.x,\\\"aw\\\"\\n.inc\" BIN \" \\\"data\\\"\\n#\"\n\
+             __asm__(\"nop\");\n__attribute__((section(ODD))) int v = 1;\n",
         ),
         (
             "comment.c",
@@ -666,14 +710,15 @@ fn what_is_a_hazard_stays_or_comes_back() {
         ("pieces", "asm-file-directive"),
         ("prose", "asm-file-directive"),
         ("first", "asm-file-directive"),
-        ("named", "computed-include"),
+        ("macros", "asm-file-directive"),
+        ("begun", "asm-file-directive"),
+        ("section", "asm-file-directive"),
         ("comment", "time-macro"),
         ("opened", "time-macro"),
         ("date", "time-macro"),
         ("glued", "time-macro"),
     ] {
-        let folders = "-Iinc -Ione/inc -Itwo/inc";
-        let words = format!("-O1 -g {folders} -c {source}.c");
+        let words = format!("-O1 -g -Iinc -c {source}.c");
         space.goes(&grid, reason, "gcc", &words);
     }
 }

@@ -15,24 +15,119 @@ const FILE_DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
 /// Bytes of an `asm` that are read exactly; a longer one counts as opaque.
 const TEMPLATE_BYTES_MAX: usize = 256 << 10;
 
+/// Attributes whose text goes to the assembler as it is, underscores aside.
+const ATTRIBUTES: [&[u8]; 5] = [b"section", b"symver", b"alias", b"weakref", b"ifunc"];
+
 /// `asm()` that may make the assembler read a file, in text without comments.
 pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
     let mut opaque = false;
+    for token in Tokens::of(code) {
+        let after = &code[token.at + token.text.len()..];
+        let template = match token.text {
+            // There is no prose in code: `F(asm, "...")`.
+            b"asm" | b"__asm" | b"__asm__" => match template(after) {
+                Template::None => Template::Opaque,
+                template => template,
+            },
+            name if is_attribute(name) => attribute(after),
+            _ => continue,
+        };
+        match template {
+            Template::Text(text) => {
+                if let Some(word) = bad_template(&text) {
+                    return reason("asm-file-directive", word);
+                }
+            }
+            Template::Opaque => opaque = true,
+            Template::None => {}
+        }
+    }
+    if opaque { made_template(code) } else { None }
+}
+
+fn is_attribute(name: &[u8]) -> bool {
+    let bare = name.strip_prefix(b"__").unwrap_or(name);
+    let bare = bare.strip_suffix(b"__").unwrap_or(bare);
+    ATTRIBUTES.contains(&bare)
+}
+
+/// What is given to an attribute; a mere word otherwise, unless a macro follows.
+fn attribute(after: &[u8]) -> Template {
+    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let blanks = after.iter().take_while(blank).count();
+    match after[blanks..].first() {
+        Some(b'(') => template(after),
+        Some(b'\n') => Template::Opaque,
+        Some(byte) if is_word(*byte) => Template::Opaque,
+        _ => Template::None,
+    }
+}
+
+/// The same, in text whose macros are expanded too: what `asm` says can be read as the
+/// assembler will, its own macros included.
+pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
+    let mut all = Vec::new();
     for token in Tokens::of(code) {
         if !matches!(token.text, b"asm" | b"__asm" | b"__asm__") {
             continue;
         }
         match template(&code[token.at + token.text.len()..]) {
             Template::Text(text) => {
-                if let Some(word) = bad_template(&text) {
-                    return reason("asm-file-directive", word);
-                }
+                all.extend(text.to_ascii_lowercase());
+                all.push(b'\n');
             }
-            // There is no prose in code: `F(asm, "...")`.
-            Template::Opaque | Template::None => opaque = true,
+            Template::Opaque | Template::None => return assembler_in(code),
         }
     }
-    if opaque { made_template(code) } else { None }
+    let found = file_word(&all).or_else(|| cut_word(&all));
+    let made = || macro_word(&all).and_then(|word| made_by_macros(&all, word));
+    found
+        .or_else(made)
+        .and_then(|word| reason("asm-file-directive", word))
+}
+
+/// A macro of lower-case assembler text, where `all` of it leaves open that one puts
+/// the name of a directive together.
+fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
+    // Whose words are more than what is spelled.
+    const OTHERS: [&[u8]; 3] = [b".altmacro", b".mri", b".secure_log"];
+    if OTHERS
+        .iter()
+        .any(|other| memmem::find(all, other).is_some())
+    {
+        return Some(word);
+    }
+    let in_word = |byte: &u8| is_word(*byte) || matches!(byte, b'.' | b'\\' | b'@' | b'(' | b')');
+    let may_begin = |rest: &[u8]| {
+        let len = rest
+            .iter()
+            .take_while(|byte| byte.is_ascii_lowercase())
+            .count();
+        let cut = FILE_DIRECTIVES
+            .iter()
+            .any(|name| name.starts_with(&rest[..len]));
+        (cut, rest.get(len).copied())
+    };
+    for at in memchr::memchr_iter(b'.', all) {
+        match may_begin(&all[at + 1..]) {
+            // `.inc\x`, or `.inc` for a macro that goes on.
+            (true, Some(b'\\')) => return Some(word),
+            (true, end) if all[at + 1..].starts_with(b"i") && !end.is_some_and(is_word) => {
+                return Some(word);
+            }
+            _ => {}
+        }
+    }
+    for at in memchr::memchr_iter(b'\\', all) {
+        let starts = at == 0 || !in_word(&all[at - 1]);
+        let rest = &all[at + 1..];
+        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        // `\x\y` and `\x()bin`; `\x` alone is a word that stands somewhere whole.
+        if starts && matches!(rest.get(len), Some(b'\\' | b'.')) {
+            return Some(word);
+        }
+    }
+    None
 }
 
 /// A directive that reads a file, spelled in a string or in tokens that may become one;
@@ -172,11 +267,13 @@ fn template(after: &[u8]) -> Template {
 /// (gas takes `.INCBIN`), also ones that operands or macros complete.
 fn bad_template(text: &[u8]) -> Option<&'static [u8]> {
     let lower = text.to_ascii_lowercase();
-    if let Some(word) = asm_word(&lower) {
-        return Some(word);
-    }
+    asm_word(&lower).or_else(|| cut_word(&lower))
+}
+
+/// A directive of lower-case text that reads a file once something else goes on with it.
+fn cut_word(lower: &[u8]) -> Option<&'static [u8]> {
     // ".inc%c0" and ".inc{bin|}": the rest of the word comes from elsewhere.
-    for at in memchr::memchr_iter(b'.', &lower) {
+    for at in memchr::memchr_iter(b'.', lower) {
         let rest = &lower[at + 1..];
         let len = rest
             .iter()
@@ -198,14 +295,15 @@ fn bad_template(text: &[u8]) -> Option<&'static [u8]> {
 
 /// The first word of lower-case assembler text that may lead to a file.
 fn asm_word(lower: &[u8]) -> Option<&'static [u8]> {
-    // Macros of its own put directives together.
+    file_word(lower).or_else(|| macro_word(lower))
+}
+
+/// Macros of its own put directives together.
+fn macro_word(lower: &[u8]) -> Option<&'static [u8]> {
     const WORDS: [&[u8]; 5] = [b".macro", b".irp", b".altmacro", b".mri", b".secure_log"];
-    let made = || {
-        WORDS
-            .into_iter()
-            .find(|word| memmem::find(lower, word).is_some())
-    };
-    file_word(lower).or_else(made)
+    WORDS
+        .into_iter()
+        .find(|word| memmem::find(lower, word).is_some())
 }
 
 /// Assembler text made by macros: looks at all user text, squeezed, and at the

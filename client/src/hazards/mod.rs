@@ -20,7 +20,7 @@ use hg_proto::toolchain::Family;
 use memchr::memmem;
 
 use crate::scan;
-use assembler::{assembler, assembler_in, names_file, names_file_in};
+use assembler::{assembler, assembler_expanded, assembler_in, names_file, names_file_in};
 use code::without_comments;
 pub(crate) use markers::is_system;
 pub use markers::user_text;
@@ -35,9 +35,9 @@ const CLOCK_MACROS: usize = 3;
 
 /// Macros whose value is not in the text.
 static MACROS: [(&[u8], &str); 5] = [
-    (b"__DATE__", "time-macro"),
-    (b"__TIME__", "time-macro"),
-    (b"__TIMESTAMP__", "time-macro"),
+    (b"__DATE__", TIME_MACRO),
+    (b"__TIME__", TIME_MACRO),
+    (b"__TIMESTAMP__", TIME_MACRO),
     (b"__BASE_FILE__", "base-file-macro"),
     (b"__INCLUDE_LEVEL__", "base-file-macro"),
 ];
@@ -85,36 +85,35 @@ pub struct Texts {
     /// Of those whose comments can't be told.
     doubtful: Vec<u8>,
     pieces: Pieces,
-    plain_assembler: bool,
 }
 
-impl Texts {
-    /// None yet. `plain_assembler`: [`reads_files`] has said no.
-    pub fn new(plain_assembler: bool) -> Self {
+impl Default for Texts {
+    fn default() -> Self {
         Texts {
             code: Vec::new(),
             doubtful: Vec::new(),
             pieces: Pieces::of(&MACROS[..CLOCK_MACROS]),
-            plain_assembler,
         }
     }
+}
 
+impl Texts {
     /// Adds the file at `path`.
     pub fn add(&mut self, path: &[u8], text: &[u8]) -> Option<Reason> {
         let user = !is_system(path);
-        let named = self.words(text);
+        let named = clock_or_file(text);
         if !user && named.is_none() {
             return None;
         }
         let spliced = splice(text);
         let Some(code) = without_comments(&spliced) else {
-            let named = named.or_else(|| self.words(&spliced));
+            let named = named.or_else(|| clock_or_file(&spliced));
             self.doubtful
                 .extend_from_slice(&scan::without_includes(&spliced));
             self.doubtful.push(b'\n');
             return named;
         };
-        if let Some(reason) = self.words(&code) {
+        if let Some(reason) = clock_or_file(&code) {
             return Some(reason);
         }
         if user {
@@ -131,7 +130,7 @@ impl Texts {
         for word in macros {
             let line = [b"#define ", &word[..], b"\n"].concat();
             let code = without_comments(&line);
-            if let Some(reason) = self.words(code.as_deref().unwrap_or(&line)) {
+            if let Some(reason) = clock_or_file(code.as_deref().unwrap_or(&line)) {
                 return Some(reason);
             }
             match code {
@@ -143,38 +142,42 @@ impl Texts {
             }
         }
         if self.doubtful.is_empty() {
-            let named = || names_file_in(&self.code).or_else(|| assembler_in(&self.code));
-            return self.assembled(named).or_else(|| self.pieces.reason());
+            return names_file_in(&self.code)
+                .or_else(|| assembler_in(&self.code))
+                .or_else(|| self.pieces.reason());
         }
         // Where one has `asm`, or a piece, another may have what belongs to it.
         let all = [&self.code[..], &self.doubtful].concat();
-        let named = || {
-            names_file_in(&self.code)
-                .or_else(|| names_file(&self.doubtful))
-                .or_else(|| assembler(&all))
-        };
-        let pasted = || pasted_macro(&all).or_else(|| self.pieces.reason());
-        self.assembled(named).or_else(pasted)
-    }
-
-    fn assembled(&self, look: impl FnOnce() -> Option<Reason>) -> Option<Reason> {
-        (!self.plain_assembler).then(look).flatten()
-    }
-
-    /// A source's own name, and how deep it is included, are in the key.
-    fn words(&self, text: &[u8]) -> Option<Reason> {
-        let found = words_among(text, &MACROS[..CLOCK_MACROS]);
-        found.filter(|reason| !self.plain_assembler || reason.code != ASM_FILE_DIRECTIVE)
+        names_file_in(&self.code)
+            .or_else(|| names_file(&self.doubtful))
+            .or_else(|| assembler(&all))
+            .or_else(|| pasted_macro(&all))
+            .or_else(|| self.pieces.reason())
     }
 }
+
+/// A clock, or a file that the assembler may read, by its whole name. A source's own
+/// name, and how deep it is included, are in the key.
+fn clock_or_file(text: &[u8]) -> Option<Reason> {
+    words_among(text, &MACROS[..CLOCK_MACROS])
+}
+
+/// The reason of what changes with time.
+pub const TIME_MACRO: &str = "time-macro";
 
 /// The reason of assembler text that may read a file.
 pub const ASM_FILE_DIRECTIVE: &str = "asm-file-directive";
 
-/// Whether the assembler may be made to read a file by `text`, preprocessed and
-/// its macros expanded.
-pub fn reads_files(text: &[u8]) -> bool {
-    words_among(text, &[]).is_some() || assembler(text).is_some()
+/// What a compile sees that changes with time, or may make the assembler read a file:
+/// `text` is preprocessed, its macros expanded but for those of the clock.
+pub fn find_expanded(text: &[u8]) -> Option<Reason> {
+    if let Some(reason) = clock_or_file(text) {
+        return Some(reason);
+    }
+    match without_comments(text) {
+        None => names_file(text).or_else(|| assembler(text)),
+        Some(code) => names_file_in(&code).or_else(|| assembler_expanded(&code)),
+    }
 }
 
 /// What gcc 12 writes for a pragma that it has carried out and leaves out.
