@@ -13,8 +13,8 @@ use hg_proto::digest::Digest;
 use memchr::{memmem, memrchr};
 
 use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
-use crate::hazards;
-use crate::headers::{self, Ask, Headers, Known};
+use crate::hazards::{self, Signs};
+use crate::headers::{self, Ask, Headers, Known, SETTLED_NS};
 use crate::manifest::{FileFact, FolderFact, join, state_of};
 use crate::os;
 use crate::scan::{self, Header, Scan};
@@ -56,6 +56,8 @@ pub struct Folders {
     pub left_out: Vec<Vec<u8>>,
     /// Of gccs, whose headers clang takes.
     pub installations: Vec<Vec<u8>>,
+    /// Macros of the compiler's own that look like anybody's, see [`looks_common`].
+    pub macros: Vec<Vec<u8>>,
 }
 
 /// Headers that the compiler itself says it read.
@@ -232,7 +234,9 @@ struct Walk<'a> {
     askers: Vec<Vec<u8>>,
     /// All files that were followed, for a second look.
     read: Vec<Part>,
+    /// Of the system, and of the project.
     headers: Headers,
+    own: Headers,
     /// Whether nothing in a folder is named as a precompiled header.
     plain: HashMap<Vec<u8>, bool>,
     /// Such folders that were not remembered.
@@ -240,7 +244,6 @@ struct Walk<'a> {
     /// When the walk began, nanoseconds since 1970: a stat that was old enough by then
     /// is no other file's.
     walked_ns: i64,
-    texts: hazards::Texts,
     devices: Devices,
 }
 
@@ -254,6 +257,9 @@ impl<'a> Walk<'a> {
                 _ => return Err(reason("input-changed", path)),
             };
         }
+        let folder = std::env::current_dir().ok();
+        let own = question.headers.zip(folder.as_deref());
+        let own = own.map(|(file, folder)| headers::of_project(file, folder));
         Ok(Walk {
             question,
             looks,
@@ -278,10 +284,10 @@ impl<'a> Walk<'a> {
             askers: Vec::new(),
             read: Vec::new(),
             headers: Headers::open(question.headers),
+            own: Headers::open(own.as_deref()),
             plain: HashMap::default(),
             learnt: Vec::new(),
             walked_ns: facts::now_ns(),
-            texts: hazards::Texts::default(),
             devices: Devices::default(),
         })
     }
@@ -415,12 +421,13 @@ impl<'a> Walk<'a> {
     /// Words in brackets that a macro may stand for: another header may be meant.
     fn ask_spelled(&mut self, parts: &mut [Part]) -> Result<(), Reason> {
         let macros = self.command_line();
+        let own = &self.question.folders.macros;
         let mut names: Vec<_> = self.spelled.clone().into_iter().collect();
         let mut values: HashMap<Vec<u8>, Option<Vec<Header>>> = HashMap::default();
         while let Some((name, path)) = names.pop() {
             for word in scan::words_of(&name) {
                 if !values.contains_key(word) {
-                    let found = values_of(word, &macros, parts)?;
+                    let found = values_of(word, own, &macros, parts)?;
                     values.insert(word.to_vec(), found);
                 }
                 let Some(found) = &values[word] else {
@@ -445,31 +452,42 @@ impl<'a> Walk<'a> {
     /// Writes down what was learnt of the system's headers, and of folders.
     fn remember(&mut self) {
         let (devices, now_ns) = (&mut self.devices, self.walked_ns);
-        let mut lasts = |path: &[u8], stat, in_layers| {
+        let mut lasts = |path: &[u8], stat, in_layers, settled_ns| {
             let layered = devices.is_layered(path, stat);
             devices.kept(path, stat, now_ns) == stat
                 && (in_layers || !layered)
-                && headers::may_last(stat, layered, now_ns)
+                && headers::may_last(stat, layered, settled_ns, now_ns)
         };
         for part in self.read.iter().filter(|part| part.learnt) {
-            if lasts(&part.path, part.known.stat, true) {
-                self.headers.add(&part.known);
+            let system = hazards::is_system(&part.path);
+            let (headers, settled_ns) = match system {
+                true => (&mut self.headers, SETTLED_NS),
+                // As an answer of the cache that has it among its facts.
+                false => (&mut self.own, 0),
+            };
+            if lasts(&part.path, part.known.stat, system, settled_ns) {
+                headers.add(&part.known);
             }
         }
         for (folder, stat) in self.learnt.drain(..) {
             // The stat of one that is merged says nothing of what is below.
-            if lasts(&folder, stat, false) {
+            if lasts(&folder, stat, false, SETTLED_NS) {
                 self.headers.add(&Known::plain(stat));
             }
         }
         self.headers.save();
+        self.own.save();
     }
 
-    /// What the file at `path` says. `stat`: it is there. A header of the system is
-    /// remembered where nothing is wrong with it.
+    /// What the file at `path` says. `stat`: it is there.
     fn part(&mut self, path: Vec<u8>, stat: Stat) -> Result<Part, Reason> {
-        let system = hazards::is_system(&path);
-        if system && let Some(known) = self.headers.of(stat) {
+        let headers = match hazards::is_system(&path) {
+            true => &self.headers,
+            false => &self.own,
+        };
+        // A source is compiled again once it is another.
+        let lasting = path != self.question.source;
+        if lasting && let Some(known) = headers.of(stat) {
             return Ok(Part {
                 path,
                 text: None,
@@ -479,8 +497,6 @@ impl<'a> Walk<'a> {
             });
         }
         let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
-        // What is wrong with it may be none today.
-        let lasting = system && self.question.settled.is_none();
         Ok(Part {
             path,
             known: Known::new(content, Scan::default(), false),
@@ -532,16 +548,23 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         if let Some(text) = &part.text {
-            if self.question.settled.is_none()
-                && let Some(hazard) = self.texts.add(&part.path, text)
-            {
-                return Err(hazard);
-            }
             part.known.scan = scan::scan(text);
             part.known.once = once(text);
+            if part.lasting || self.question.settled.is_none() {
+                part.known.signs = Signs::of(&part.path, text);
+            }
             if part.lasting {
+                part.known.signs.complete(&part.path, text);
                 part.known.digest = Digest::of(text).as_bytes().to_vec();
             }
+        }
+        let doubt = part.known.signs.hazard();
+        if self.question.settled.is_none()
+            && let Some(hazard) = doubt
+        {
+            // With what was learnt of it.
+            self.read.push(part);
+            return Err(hazard);
         }
         let found = &part.known.scan;
         if found.dated {
@@ -785,10 +808,8 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self) -> Result<(Closure, Vec<Part>), Reason> {
-        if self.question.settled.is_none()
-            && let Some(hazard) = self.texts.finish(&self.question.macros)
-        {
-            return Err(hazard);
+        if self.question.settled.is_none() {
+            self.check_signs()?;
         }
         let asks = |words: &Vec<u8>| memmem::find(words, b"__has_").is_some();
         if self.question.macros.iter().any(asks) {
@@ -836,6 +857,28 @@ impl<'a> Walk<'a> {
             });
         }
         Ok((Closure { files, folders }, self.read))
+    }
+
+    /// What the files come to together, and with the macros of the command line.
+    fn check_signs(&mut self) -> Result<(), Reason> {
+        let mut all = Signs::default();
+        for part in &self.read {
+            all.add(&part.known.signs);
+        }
+        let line = self.command_line().join(&b"\n"[..]);
+        let mut macros = Signs::of(b"", &[&line[..], b"\n"].concat());
+        macros.complete(b"", &line);
+        all.add(&macros);
+        if all.is_opaque() {
+            for part in &self.read {
+                let mut signs = part.known.signs.clone();
+                if let Some(text) = part.text.as_ref().filter(|_| !signs.is_complete()) {
+                    signs.complete(&part.path, text);
+                    all.add(&signs);
+                }
+            }
+        }
+        all.reason().map_or(Ok(()), Err)
     }
 
     /// `#pragma once` takes files for one by content, time or inode.
@@ -917,9 +960,17 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Whether `name` starts as `__x` does: few macros of compilers do, and which those are
+/// hangs on the target alone. `__X` may be one that an option brings.
+pub fn looks_common(name: &[u8]) -> bool {
+    let underscores = name.iter().take_while(|byte| **byte == b'_').count();
+    underscores > 0 && name.get(underscores).is_some_and(u8::is_ascii_lowercase)
+}
+
 /// What the macro `word` may stand for. `None`: nobody can say.
 fn values_of(
     word: &[u8],
+    own: &[Vec<u8>],
     macros: &[Vec<u8>],
     parts: &mut [Part],
 ) -> Result<Option<Vec<Header>>, Reason> {
@@ -929,7 +980,7 @@ fn values_of(
         name: b"1".to_vec(),
         quoted: false,
     };
-    if word.starts_with(b"_") {
+    if word.starts_with(b"_") && (!looks_common(word) || own.iter().any(|name| name == word)) {
         return Ok(None);
     }
     if PREDEFINED.contains(&word) {

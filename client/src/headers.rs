@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::Config;
 use crate::facts::{Content, Stat};
+use crate::hazards::Signs;
 use crate::os;
 use crate::scan::{self, Header, Scan};
 
@@ -35,15 +36,15 @@ const LOOP: u64 = 7;
 const NAME: &[u8] = b"headers-";
 /// After which another version's file goes.
 const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Nanoseconds for which a header has to have been left alone: a page that is written
-/// through a mapping of memory changes no time until it goes to the disk.
-const SETTLED_NS: i64 = 60_000_000_000;
+/// Nanoseconds for which a header of the system has to have been left alone: a page that
+/// is written through a mapping of memory changes no time until it goes to the disk.
+pub const SETTLED_NS: i64 = 60_000_000_000;
 
 /// Stands for the code that decides what is found in a text: what another version found
 /// is not what this one would.
 const RULES: u64 = {
     let mut rules = 0;
-    let sources: [&[u8]; 10] = [
+    let sources: [&[u8]; 11] = [
         include_bytes!("headers.rs"),
         include_bytes!("closure.rs"),
         include_bytes!("scan.rs"),
@@ -54,6 +55,7 @@ const RULES: u64 = {
         include_bytes!("hazards/assembler.rs"),
         include_bytes!("hazards/code.rs"),
         include_bytes!("hazards/pieces.rs"),
+        include_bytes!("hazards/signs.rs"),
     ];
     let mut source = 0;
     while source < sources.len() {
@@ -127,6 +129,9 @@ pub struct Known {
     /// It is a folder in which nothing is named as a precompiled header.
     #[prost(bool, tag = "8")]
     plain: bool,
+    /// Of hazards in it.
+    #[prost(message, required, tag = "9")]
+    pub signs: Signs,
 }
 
 impl Known {
@@ -141,6 +146,7 @@ impl Known {
             answers: Vec::new(),
             boot: Vec::new(),
             plain: false,
+            signs: Signs::default(),
         }
     }
 
@@ -185,11 +191,11 @@ impl Known {
 }
 
 /// Whether `stat`, taken at `now_ns` or later, will not be another content's, at least
-/// until the machine starts again. `layered`: an image may be below. What not everybody
-/// may read, this user may not tomorrow.
-pub fn may_last(stat: Stat, layered: bool, now_ns: i64) -> bool {
+/// until the machine starts again, where it was left alone for `settled_ns`. `layered`:
+/// an image may be below. What not everybody may read, this user may not tomorrow.
+pub fn may_last(stat: Stat, layered: bool, settled_ns: i64, now_ns: i64) -> bool {
     let readable = stat.mode & 0o004 != 0;
-    let settled = stat.youngest_ns().saturating_add(SETTLED_NS) < now_ns;
+    let settled = stat.youngest_ns().saturating_add(settled_ns) < now_ns;
     let replaced = layered || major(stat.device) == LOOP;
     readable && settled && !(replaced && is_of_an_image(stat))
 }
@@ -224,7 +230,15 @@ pub struct Headers {
     boot: OnceCell<Option<Vec<u8>>>,
 }
 
-/// Where they are remembered.
+/// Where those of a project are remembered, who are built in `folder`; those of the
+/// system are in `file`.
+pub fn of_project(file: &Path, folder: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!("-{:016x}", xxh3_64(os::bytes(folder.as_os_str()))));
+    name.into()
+}
+
+/// Where those of the system are remembered.
 pub fn file(config: &Config) -> Option<PathBuf> {
     let rules = format!("{RULES:016x}");
     let name = [NAME, rules.as_bytes()].concat();
@@ -427,13 +441,13 @@ mod tests {
         };
         let minute = 60 * SECOND;
         let late = (stat.ctime_ns + minute + 1).cast_signed();
-        assert!(may_last(stat, false, late) && may_last(stat, true, late));
-        assert!(!may_last(stat, false, late - 1), "too young");
+        assert!(may_last(stat, false, SETTLED_NS, late) && may_last(stat, true, SETTLED_NS, late));
+        assert!(!may_last(stat, false, SETTLED_NS, late - 1), "too young");
         let private = Stat {
             mode: 0o100640,
             ..stat
         };
-        assert!(!may_last(private, false, late));
+        assert!(!may_last(private, false, SETTLED_NS, late));
         let made = Stat {
             mtime_ns: stat.ctime_ns,
             ..stat
@@ -444,13 +458,13 @@ mod tests {
             ..stat
         };
         for image in [made, coarse] {
-            assert!(may_last(image, false, late), "{image:?}");
-            assert!(!may_last(image, true, late), "{image:?}");
+            assert!(may_last(image, false, SETTLED_NS, late), "{image:?}");
+            assert!(!may_last(image, true, SETTLED_NS, late), "{image:?}");
             let loop_device = Stat {
                 device: 0x705,
                 ..image
             };
-            assert!(!may_last(loop_device, false, late), "{image:?}");
+            assert!(!may_last(loop_device, false, SETTLED_NS, late), "{image:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use hg_proto::turn;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::closure::Folders;
+use crate::closure::{Folders, looks_common};
 use crate::compiler::{Command, Found};
 use crate::config::Config;
 use crate::key::Key;
@@ -67,11 +67,12 @@ pub fn folders(
     if let Some(known) = known() {
         return Ok(known);
     }
-    let said = ask(found, args).map_err(|error| Reason {
+    let (said, macros) = ask(found, args).map_err(|error| Reason {
         code: "search-path",
         detail: error.to_string(),
     })?;
     let mut folders = parse(&said).ok_or_else(|| Reason::new("search-path", b""))?;
+    folders.macros = own_macros(&macros);
     // Those too that the compiler passes over in silence.
     for argument in compile.arguments.iter().filter(|a| names_folder(a)) {
         let value = argument.value().to_vec();
@@ -160,13 +161,21 @@ fn question(compile: &Compile) -> Vec<Vec<u8>> {
             args.extend(argument.words.iter().cloned());
         }
     }
-    for word in ["-E", "-v", "-x", compile.language.name(), "/dev/null"] {
+    for word in [
+        "-E",
+        "-dM",
+        "-v",
+        "-x",
+        compile.language.name(),
+        "/dev/null",
+    ] {
         args.push(word.as_bytes().to_vec());
     }
     args
 }
 
-fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<Vec<u8>> {
+/// What it says of folders, and its macros.
+fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let command = Command {
         program: found.driver.clone(),
         arg0: found.driver_name(),
@@ -181,7 +190,7 @@ fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<Vec<u8>> {
         .stdin(Stdio::null())
         .output()?;
     match output.status.success() {
-        true => Ok(output.stderr),
+        true => Ok((output.stderr, output.stdout)),
         false => Err(io::Error::other(output.status.to_string())),
     }
 }
@@ -228,9 +237,23 @@ fn parse(said: &[u8]) -> Option<Folders> {
     ended.then_some(folders)
 }
 
+/// Names that `-dM` tells of, an underscore and a small letter in front: others are known
+/// to be the compiler's by how they look.
+fn own_macros(said: &[u8]) -> Vec<Vec<u8>> {
+    let lines = said.split(|byte| *byte == b'\n');
+    let names = lines.filter_map(|line| {
+        let rest = line.strip_prefix(b"#define ")?;
+        rest.split(|byte| matches!(byte, b' ' | b'(')).next()
+    });
+    names
+        .filter(|name| looks_common(name))
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
 fn memo_name(basis: &[u8], args: &[Vec<u8>]) -> String {
     let mut key = Key::default();
-    key.add("folders 2", basis);
+    key.add("folders 3", basis);
     for word in args {
         key.add("argument", word);
     }
@@ -256,6 +279,7 @@ fn recall(file: &Path) -> Option<Folders> {
             b'a' => folders.angled.push(folder.to_vec()),
             b'l' => folders.left_out.push(folder.to_vec()),
             b'i' => folders.installations.push(folder.to_vec()),
+            b'm' => folders.macros.push(folder.to_vec()),
             _ => return None,
         }
     }
@@ -276,6 +300,7 @@ fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
         (b'a', &folders.angled),
         (b'l', &folders.left_out),
         (b'i', &folders.installations),
+        (b'm', &folders.macros),
     ] {
         for folder in list {
             body.push(kind);
@@ -305,6 +330,9 @@ mod tests {
         assert_eq!(folders.angled, [&b". "[..], b"/usr/include"]);
         assert_eq!(folders.left_out, [&b"none"[..], b"/usr/include"]);
         assert_eq!(parse(b"#include <...> search starts here:\n a\n"), None);
+        let macros =
+            b"#define __x86_64 1\n#define __OPTIMIZE__ 1\n#define linux 1\n#define __has(x) x\n";
+        assert_eq!(own_macros(macros), [&b"__x86_64"[..], b"__has"]);
         assert_eq!(
             parse(b"#include <...> search starts here:\n /F (framework directory)\nEnd of search list.\n"),
             None
@@ -342,6 +370,7 @@ mod tests {
             angled: vec![b"/c\n".to_vec(), b"d".to_vec()],
             left_out: Vec::new(),
             installations: vec![b"/lib/gcc".to_vec()],
+            macros: vec![b"__x86_64".to_vec()],
         };
         assert_eq!(recall(&file), None);
         remember(&file, &folders).unwrap();

@@ -156,6 +156,8 @@ pub enum File {
 pub enum Value {
     /// Letters, digits and `_+=.,:*-`: names and numbers, never a path.
     Token,
+    /// The same without commas, after which another option could follow.
+    Word,
     /// Anything.
     Any,
     /// Macros after `-Wp,-D` or `-Wp,-U`: `NAME=1,-DOTHER,-UTHIRD`.
@@ -303,6 +305,12 @@ impl Row {
         self
     }
 
+    /// The value has no comma: what follows `-Wa,` is a list of options.
+    pub(crate) const fn word(mut self) -> Row {
+        self.value = Value::Word;
+        self
+    }
+
     /// The value is a list of macros.
     pub(crate) const fn macros(mut self) -> Row {
         self.value = Value::Macros;
@@ -365,9 +373,10 @@ impl Row {
     pub fn knows(&self, value: &[u8]) -> bool {
         match self.value {
             Value::Any => true,
-            Value::Token => value
+            Value::Token => value.iter().all(is_of_a_token),
+            Value::Word => value
                 .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_+=.,:*-".contains(byte)),
+                .all(|byte| is_of_a_token(byte) && *byte != b','),
             Value::Macros => value
                 .split(|byte| *byte == b',')
                 .enumerate()
@@ -379,6 +388,10 @@ impl Row {
                 }),
         }
     }
+}
+
+fn is_of_a_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_+=.,:*-".contains(byte)
 }
 
 pub(crate) const fn flag(spelling: &'static str) -> Row {
@@ -707,7 +720,8 @@ mod tests {
     fn what_travels_to_another_program_is_exact() {
         for row in rows().filter(|row| row.travel == Permit::Yes) {
             let passed_on = row.spelling.starts_with("-Wa,") || row.spelling.starts_with("-X");
-            let exact = matches!(row.shape, Shape::Flag | Shape::Pair);
+            let exact = matches!(row.shape, Shape::Flag | Shape::Pair)
+                || (row.shape == Shape::Joined && row.value == Value::Word);
             assert!(
                 exact || !passed_on || row.role == Role::Link,
                 "{}",

@@ -939,6 +939,12 @@ mod tests {
             ("-c -Wa,--noexecstack,-a=x a.c", "assembler-option"),
             ("-c -Wa,--noexecstack a.c", "travels"),
             (
+                "-c -Wa,-mtune=generic32 -Wa,-march=i686+sse2 a.c",
+                "travels",
+            ),
+            ("-c -Wa,-mtune=generic32,-a=x a.c", "unknown-option"),
+            ("-c -Wa,-mtune=generic32,@x a.c", "unknown-option"),
+            (
                 "-c -Wa,-mrelax-relocations=yes,-a=x a.c",
                 "assembler-option",
             ),

@@ -20,6 +20,13 @@ const ATTRIBUTES: [&[u8]; 5] = [b"section", b"symver", b"alias", b"weakref", b"i
 
 /// `asm()` that may make the assembler read a file, in text without comments.
 pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
+    let (found, opaque) = templates_in(code);
+    found.or_else(|| opaque.then(|| made_template(code)).flatten())
+}
+
+/// An `asm()` of a text without comments that makes the assembler read a file, and
+/// whether macros take part in one.
+pub(super) fn templates_in(code: &[u8]) -> (Option<Reason>, bool) {
     let mut opaque = false;
     for token in Tokens::of(code) {
         let after = &code[token.at + token.text.len()..];
@@ -35,14 +42,14 @@ pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
         match template {
             Template::Text(text) => {
                 if let Some(word) = bad_template(&text) {
-                    return reason("asm-file-directive", word);
+                    return (reason("asm-file-directive", word), opaque);
                 }
             }
             Template::Opaque => opaque = true,
             Template::None => {}
         }
     }
-    if opaque { made_template(code) } else { None }
+    (None, opaque)
 }
 
 fn is_attribute(name: &[u8]) -> bool {
@@ -182,6 +189,12 @@ fn file_word(lower: &[u8]) -> Option<&'static [u8]> {
 
 /// `asm()` that may make the assembler read a file.
 pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
+    let (found, opaque) = templates(user);
+    found.or_else(|| opaque.then(|| made_template(user)).flatten())
+}
+
+/// As [`templates_in`], in any text.
+pub(super) fn templates(user: &[u8]) -> (Option<Reason>, bool) {
     let mut opaque = false;
     for at in memmem::find_iter(user, b"asm") {
         let start = if user[..at].ends_with(b"__") {
@@ -201,14 +214,14 @@ pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
         match template(&user[start + len..]) {
             Template::Text(text) => {
                 if let Some(word) = bad_template(&text) {
-                    return reason("asm-file-directive", word);
+                    return (reason("asm-file-directive", word), opaque);
                 }
             }
             Template::Opaque => opaque = true,
             Template::None => {}
         }
     }
-    if opaque { made_template(user) } else { None }
+    (None, opaque)
 }
 
 /// The first operand of an `asm`.
@@ -309,10 +322,35 @@ fn macro_word(lower: &[u8]) -> Option<&'static [u8]> {
 /// Assembler text made by macros: looks at all user text, squeezed, and at the
 /// pieces that are there to be put together.
 fn made_template(user: &[u8]) -> Option<Reason> {
+    let Made { word, parts } = made_of(user);
+    if let Some(word) = word {
+        return reason("asm-file-directive", word);
+    }
+    let name = composed(&parts)?;
+    reason("asm-file-directive", &[b"pieces of ", name].concat())
+}
+
+/// What a text has for assembler text that macros make.
+pub(super) struct Made {
+    /// What makes any such text suspicious.
+    pub(super) word: Option<&'static [u8]>,
+    /// Parts of the directives' names.
+    pub(super) parts: Vec<Vec<u8>>,
+}
+
+/// The directive that reads a file, if one can be put together from `parts`.
+pub(super) fn composed(parts: &[Vec<u8>]) -> Option<&'static [u8]> {
+    FILE_DIRECTIVES
+        .into_iter()
+        .find(|name| composable(name, parts))
+}
+
+pub(super) fn made_of(user: &[u8]) -> Made {
     let mut squeezed = Vec::with_capacity(user.len());
-    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let mut parts: Vec<Vec<u8>> = Vec::new();
     let mut rest = user;
     let mut line_starts = true;
+    let mut found = None;
     while let Some(first) = rest.first() {
         let blank = skip_blank(rest);
         if blank.len() < rest.len() {
@@ -330,7 +368,8 @@ fn made_template(user: &[u8]) -> Option<Reason> {
         }
         let raw = rest.starts_with(b"R\"").then(|| raw_string(rest));
         if let Some(None) = raw {
-            return reason("asm-file-directive", b"unclosed raw string beside asm");
+            found = found.or(Some(&b"unclosed raw string beside asm"[..]));
+            break;
         }
         let plain = if *first == b'"' {
             string(&rest[1..])
@@ -339,17 +378,15 @@ fn made_template(user: &[u8]) -> Option<Reason> {
         };
         if let Some((body, after)) = raw.flatten().or(plain) {
             if plain.is_some() && hides_a_letter(body) {
-                return reason("asm-file-directive", b"escaped letters beside asm");
+                found = found.or(Some(b"escaped letters beside asm"));
             }
-            if let Some(word) = bad_template(body) {
-                return reason("asm-file-directive", word);
-            }
-            add_edges(body, &mut pieces);
+            found = found.or_else(|| bad_template(body));
+            add_edges(body, &mut parts);
             squeeze(body, &mut squeezed);
             rest = after;
         } else if is_word(*first) {
             let len = rest.iter().take_while(|byte| is_word(**byte)).count();
-            add_piece(&rest[..len], &mut pieces);
+            add_piece(&rest[..len], &mut parts);
             squeeze(&rest[..len], &mut squeezed);
             rest = &rest[len..];
         } else {
@@ -357,15 +394,10 @@ fn made_template(user: &[u8]) -> Option<Reason> {
             rest = &rest[1..];
         }
     }
-    if let Some(word) = asm_word(&squeezed) {
-        return reason("asm-file-directive", word);
+    Made {
+        word: found.or_else(|| asm_word(&squeezed)),
+        parts,
     }
-    for word in FILE_DIRECTIVES {
-        if composable(word, &pieces) {
-            return reason("asm-file-directive", &[b"pieces of ", word].concat());
-        }
-    }
-    None
 }
 
 fn squeeze(text: &[u8], out: &mut Vec<u8>) {

@@ -11,6 +11,7 @@ mod code;
 mod markers;
 mod pieces;
 mod pragmas;
+mod signs;
 mod tokens;
 
 use std::borrow::Cow;
@@ -19,7 +20,6 @@ use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
 use memchr::memmem;
 
-use crate::scan;
 use assembler::{assembler, assembler_expanded, assembler_in, names_file, names_file_in};
 use code::without_comments;
 pub(crate) use markers::is_system;
@@ -27,6 +27,7 @@ pub use markers::user_text;
 use markers::{Markers, open_end, unescape};
 use pieces::Pieces;
 use pragmas::{directive, pasted_macro, pragma};
+pub use signs::Signs;
 use tokens::{Words, hash_word, stands_alone};
 pub(crate) use tokens::{is_word, splice};
 
@@ -74,86 +75,6 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
             None => assembler(&spliced),
             Some(code) => assembler_in(code),
         })
-}
-
-/// The files of a compile as they lie on disk, searched for what its result
-/// depends on beside their content: the clock, and files that the assembler reads.
-#[derive(Debug)]
-pub struct Texts {
-    /// Of the user's files, without comments.
-    code: Vec<u8>,
-    /// Of those whose comments can't be told.
-    doubtful: Vec<u8>,
-    pieces: Pieces,
-}
-
-impl Default for Texts {
-    fn default() -> Self {
-        Texts {
-            code: Vec::new(),
-            doubtful: Vec::new(),
-            pieces: Pieces::of(&MACROS[..CLOCK_MACROS]),
-        }
-    }
-}
-
-impl Texts {
-    /// Adds the file at `path`.
-    pub fn add(&mut self, path: &[u8], text: &[u8]) -> Option<Reason> {
-        let user = !is_system(path);
-        let named = clock_or_file(text);
-        if !user && named.is_none() {
-            return None;
-        }
-        let spliced = splice(text);
-        let Some(code) = without_comments(&spliced) else {
-            let named = named.or_else(|| clock_or_file(&spliced));
-            self.doubtful
-                .extend_from_slice(&scan::without_includes(&spliced));
-            self.doubtful.push(b'\n');
-            return named;
-        };
-        if let Some(reason) = clock_or_file(&code) {
-            return Some(reason);
-        }
-        if user {
-            self.pieces.add(&code);
-            let code = scan::without_includes(&code);
-            self.code.extend_from_slice(&code);
-            self.code.push(b'\n');
-        }
-        None
-    }
-
-    /// What the files say together, and with `macros` of the command line.
-    pub fn finish(&mut self, macros: &[Vec<u8>]) -> Option<Reason> {
-        for word in macros {
-            let line = [b"#define ", &word[..], b"\n"].concat();
-            let code = without_comments(&line);
-            if let Some(reason) = clock_or_file(code.as_deref().unwrap_or(&line)) {
-                return Some(reason);
-            }
-            match code {
-                Some(code) => {
-                    self.pieces.add(&code);
-                    self.code.extend_from_slice(&code);
-                }
-                None => self.doubtful.extend_from_slice(&line),
-            }
-        }
-        if self.doubtful.is_empty() {
-            return names_file_in(&self.code)
-                .or_else(|| assembler_in(&self.code))
-                .or_else(|| self.pieces.reason());
-        }
-        // Where one has `asm`, or a piece, another may have what belongs to it.
-        let all = [&self.code[..], &self.doubtful].concat();
-        names_file_in(&self.code)
-            .or_else(|| names_file(&self.doubtful))
-            .or_else(|| assembler(&all))
-            .or_else(|| pasted_macro(&all))
-            .or_else(|| self.pieces.reason())
-    }
 }
 
 /// A clock, or a file that the assembler may read, by its whole name. A source's own

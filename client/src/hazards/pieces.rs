@@ -4,7 +4,7 @@
 use hg_proto::args::Reason;
 use memchr::memmem;
 
-use super::tokens::{Kind, Token, Tokens};
+use super::tokens::{Kind, Token, Tokens, is_word};
 
 /// What the texts of a compile have of some macros' names in pieces.
 #[derive(Debug)]
@@ -12,11 +12,11 @@ pub(super) struct Pieces {
     /// Names with their underscores, and the codes of their reasons.
     macros: &'static [(&'static [u8], &'static str)],
     /// `__DA`: what such a name begins with.
-    beginning: Option<Reason>,
+    pub(super) beginning: Option<Reason>,
     /// Underscores alone, where they may be pasted to anything.
-    bare: bool,
+    pub(super) bare: bool,
     /// `DATE`, `TIME__`: a word without all its underscores.
-    stem: Option<Reason>,
+    pub(super) stem: Option<Reason>,
 }
 
 impl Pieces {
@@ -43,6 +43,17 @@ impl Pieces {
                 self.word(token.text, called);
             }
             place.pass(&token);
+        }
+    }
+
+    /// Adds all words of a text whose comments can't be told.
+    pub(super) fn add_words(&mut self, text: &[u8]) {
+        let mut rest = text;
+        while let Some(at) = rest.iter().position(|byte| is_word(*byte)) {
+            let len = rest[at..].iter().take_while(|byte| is_word(**byte)).count();
+            let (word, after) = rest[at..].split_at(len);
+            rest = after;
+            self.word(word, after.trim_ascii_start().starts_with(b"("));
         }
     }
 

@@ -1,0 +1,190 @@
+//! Signs in one file of what changes with time, or of assembler text that reads a file:
+//! whole, or in pieces that those of other files may complete. Pure.
+
+use hg_proto::args::Reason;
+
+use super::assembler::{
+    Made, composed, made_of, names_file, names_file_in, templates, templates_in,
+};
+use super::code::without_comments;
+use super::pieces::Pieces;
+use super::tokens::splice;
+use super::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file, is_system};
+use crate::scan;
+
+/// What one file has, or several together. Details of reasons; empty: none.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Signs {
+    /// The clock, by its whole name.
+    #[prost(string, tag = "1")]
+    clock: String,
+    /// Assembler text that reads a file, or words that may be such.
+    #[prost(string, tag = "2")]
+    assembler: String,
+    /// Assembler text that macros take part in.
+    #[prost(bool, tag = "3")]
+    opaque: bool,
+    /// The fields after this one are known.
+    #[prost(bool, tag = "4")]
+    made_known: bool,
+    /// What makes any opaque text suspicious.
+    #[prost(string, tag = "5")]
+    made: String,
+    /// Parts of directives' names, for such a text.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    parts: Vec<Vec<u8>>,
+    /// What the name of a clock begins with.
+    #[prost(string, tag = "7")]
+    beginning: String,
+    /// The most of such a name.
+    #[prost(string, tag = "8")]
+    stem: String,
+    /// Underscores, for the rest of it.
+    #[prost(bool, tag = "9")]
+    bare: bool,
+}
+
+impl Signs {
+    /// Those of the file at `path`, which is on disk as `text`; but for what only matters
+    /// beside opaque text, see [`Signs::complete`].
+    pub fn of(path: &[u8], text: &[u8]) -> Signs {
+        let mut signs = Signs::default();
+        let user = !is_system(path);
+        let named = clock_or_file(text);
+        if !user && named.is_none() {
+            return signs;
+        }
+        let spliced = splice(text);
+        let mut pieces = Pieces::of(&MACROS[..CLOCK_MACROS]);
+        let Some(code) = without_comments(&spliced) else {
+            signs.whole(named.or_else(|| clock_or_file(&spliced)));
+            if user {
+                pieces.add_words(&spliced);
+                signs.pieces(&pieces);
+                let text = scan::without_includes(&spliced);
+                signs.whole(names_file(&text));
+                signs.templates(templates(&text));
+            }
+            return signs;
+        };
+        signs.whole(clock_or_file(&code));
+        if user {
+            pieces.add(&code);
+            signs.pieces(&pieces);
+            let code = scan::without_includes(&code);
+            signs.whole(names_file_in(&code));
+            signs.templates(templates_in(&code));
+        }
+        signs
+    }
+
+    /// Adds what [`Signs::of`] the same file has left out.
+    pub fn complete(&mut self, path: &[u8], text: &[u8]) {
+        if self.made_known {
+            return;
+        }
+        self.made_known = true;
+        if is_system(path) {
+            return;
+        }
+        let spliced = splice(text);
+        let code = without_comments(&spliced);
+        let text = scan::without_includes(code.as_deref().unwrap_or(&spliced));
+        let Made { word, parts } = made_of(&text);
+        self.made = word.map(shown).unwrap_or_default();
+        self.parts = parts;
+    }
+
+    /// Whether the rest was found too.
+    pub fn is_complete(&self) -> bool {
+        self.made_known
+    }
+
+    /// Whether assembler text is made by macros.
+    pub fn is_opaque(&self) -> bool {
+        self.opaque
+    }
+
+    /// Adds those of another file.
+    pub fn add(&mut self, other: &Signs) {
+        let texts = [
+            (&mut self.clock, &other.clock),
+            (&mut self.assembler, &other.assembler),
+            (&mut self.made, &other.made),
+            (&mut self.beginning, &other.beginning),
+            (&mut self.stem, &other.stem),
+        ];
+        for (own, other) in texts {
+            if own.is_empty() {
+                own.clone_from(other);
+            }
+        }
+        self.opaque |= other.opaque;
+        self.bare |= other.bare;
+        for part in &other.parts {
+            if !self.parts.contains(part) {
+                self.parts.push(part.clone());
+            }
+        }
+    }
+
+    /// What needs nothing else to be one.
+    pub fn hazard(&self) -> Option<Reason> {
+        let found = |code, detail: &str| {
+            (!detail.is_empty()).then(|| Reason {
+                code,
+                detail: detail.to_owned(),
+            })
+        };
+        found(TIME_MACRO, &self.clock).or_else(|| found(ASM_FILE_DIRECTIVE, &self.assembler))
+    }
+
+    /// What all of them come to.
+    pub fn reason(&self) -> Option<Reason> {
+        let mut all = Signs::default();
+        all.clone_from(self);
+        if self.opaque {
+            all.assembler.push_str(&self.made);
+            let parts = composed(&self.parts).map(|name| format!("pieces of {}", shown(name)));
+            if all.assembler.is_empty() {
+                all.assembler = parts.unwrap_or_default();
+            }
+        }
+        if self.clock.is_empty() {
+            all.clock.clone_from(&self.beginning);
+        }
+        if all.clock.is_empty() && self.bare {
+            all.clock.clone_from(&self.stem);
+        }
+        all.hazard()
+    }
+
+    fn whole(&mut self, found: Option<Reason>) {
+        let Some(Reason { code, detail }) = found else {
+            return;
+        };
+        let sign = match code {
+            TIME_MACRO => &mut self.clock,
+            _ => &mut self.assembler,
+        };
+        if sign.is_empty() {
+            *sign = detail;
+        }
+    }
+
+    fn templates(&mut self, (found, opaque): (Option<Reason>, bool)) {
+        self.whole(found);
+        self.opaque |= opaque;
+    }
+
+    fn pieces(&mut self, pieces: &Pieces) {
+        let detail = |reason: &Option<Reason>| reason.as_ref().map(|reason| reason.detail.clone());
+        self.beginning = detail(&pieces.beginning).unwrap_or_default();
+        self.stem = detail(&pieces.stem).unwrap_or_default();
+        self.bare = pieces.bare;
+    }
+}
+
+fn shown(word: &[u8]) -> String {
+    String::from_utf8_lossy(word).into_owned()
+}
