@@ -217,8 +217,8 @@ pub(super) fn templates(user: &[u8]) -> (Option<Reason>, bool) {
                     return (reason("asm-file-directive", word), opaque);
                 }
             }
-            Template::Opaque => opaque = true,
-            Template::None => {}
+            // `F(asm, "...")`, or prose of a comment.
+            Template::Opaque | Template::None => opaque = true,
         }
     }
     (None, opaque)

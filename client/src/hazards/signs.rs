@@ -188,3 +188,69 @@ impl Signs {
 fn shown(word: &[u8]) -> String {
     String::from_utf8_lossy(word).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(texts: &[&str]) -> Option<&'static str> {
+        let mut all = Signs::default();
+        for text in texts {
+            let mut signs = Signs::of(b"a.h", text.as_bytes());
+            signs.complete(b"a.h", text.as_bytes());
+            all.add(&signs);
+        }
+        all.reason().map(|reason| reason.code)
+    }
+
+    #[test]
+    fn files_complete_each_other() {
+        let digits = "x = 1'000;\n";
+        for (one, other, code) in [
+            (
+                "asm(\".inc\" X \" \\\"x\\\"\");",
+                "#define X \"bin\"",
+                ASM_FILE_DIRECTIVE,
+            ),
+            (
+                "F(asm, Y X)",
+                "#define X bin\n#define Y inc",
+                ASM_FILE_DIRECTIVE,
+            ),
+            ("x = CAT(_, X);", "#define X _DATE__", TIME_MACRO),
+        ] {
+            assert_eq!(found(&[one]), None, "{one}");
+            assert_eq!(found(&[other]), None, "{other}");
+            assert_eq!(found(&[one, other]), Some(code));
+            assert_eq!(found(&[other, one]), Some(code));
+            // One whose comments can't be told.
+            let odd = |text: &str| format!("{digits}{text}\n");
+            assert_eq!(found(&[&odd(one), other]), Some(code), "{one}");
+            assert_eq!(found(&[one, &odd(other)]), Some(code), "{other}");
+            assert_eq!(found(&[&odd(other), &odd(one)]), Some(code));
+        }
+        for whole in ["char *d = __DATE__;", "asm(\".incbin \\\"x\\\"\");"] {
+            assert!(found(&["int x;", whole]).is_some(), "{whole}");
+            assert!(Signs::of(b"a.h", whole.as_bytes()).hazard().is_some());
+        }
+    }
+
+    #[test]
+    fn of_the_systems_headers_only_whole_names_count() {
+        let of = |text: &str| Signs::of(b"/usr/include/a.h", text.as_bytes());
+        let pieces = "#define X _DATE__\nx = CAT(_, __DA);\nasm(\".inc\" BIN);";
+        assert_eq!(of(pieces), Signs::default());
+        assert!(of("x = __TIME__;").hazard().is_some());
+        assert_eq!(of("/* __TIME__ */"), Signs::default());
+    }
+
+    #[test]
+    fn what_was_left_out_is_known_to_be() {
+        let text = b"#define BIN \"bin\"\n";
+        let mut signs = Signs::of(b"a.h", text);
+        assert!(!signs.is_complete() && signs.parts.is_empty());
+        signs.complete(b"a.h", text);
+        assert!(signs.is_complete());
+        assert_eq!(signs.parts, [b"bin"]);
+    }
+}
