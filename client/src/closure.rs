@@ -869,6 +869,17 @@ impl<'a> Walk<'a> {
         let mut macros = Signs::of(b"", &[&line[..], b"\n"].concat());
         macros.complete(b"", &line);
         all.add(&macros);
+        let lines = self.command_line();
+        let mut broken = None;
+        all.resolve(|word| {
+            strings_of(word, &lines, &mut self.read).unwrap_or_else(|why| {
+                broken = Some(why);
+                None
+            })
+        });
+        if let Some(why) = broken {
+            return Err(why);
+        }
         if all.is_opaque() {
             for part in &self.read {
                 let mut signs = part.known.signs.clone();
@@ -958,6 +969,27 @@ impl<'a> Walk<'a> {
             _ => true,
         }
     }
+}
+
+/// Which strings the macro `word` may stand for. `None`: it may be anything.
+fn strings_of(
+    word: &[u8],
+    macros: &[Vec<u8>],
+    parts: &mut [Part],
+) -> Result<Option<Vec<Vec<u8>>>, Reason> {
+    let mut values = Vec::new();
+    // What nobody defines is the compiler's, or no macro.
+    let own = word.starts_with(b"_") || PREDEFINED.contains(&word);
+    if own || macros.iter().any(|text| memmem::find(text, word).is_some()) {
+        return Ok(None);
+    }
+    for part in parts {
+        let Some(found) = part.ask(Ask::Strings, word)? else {
+            return Ok(None);
+        };
+        values.extend(found.into_iter().map(|value| value.name));
+    }
+    Ok(Some(values))
 }
 
 /// Whether `name` starts as `__x` does: few macros of compilers do, and which those are

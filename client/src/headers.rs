@@ -74,6 +74,8 @@ pub enum Ask {
     Named,
     /// [`scan::values_of`].
     Values,
+    /// [`scan::strings_of`]; they are no names of headers.
+    Strings,
 }
 
 impl Ask {
@@ -83,6 +85,7 @@ impl Ask {
             Ask::Asked => scan::asked_of(text, word),
             Ask::Named => scan::headers_named(text, word),
             Ask::Values => scan::values_of(text, word),
+            Ask::Strings => scan::strings_of(text, word),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use crate::hazards::{is_word, splice};
+use crate::hazards::{decode, is_word, splice, string};
 
 /// A header as a directive names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
@@ -206,8 +206,27 @@ pub fn words_of(name: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// is, or may be, more than a word.
 pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let mut values = Vec::new();
+    for body in definitions(text, name)? {
+        // One that takes arguments is given none here.
+        if body.starts_with(b"(") {
+            continue;
+        }
+        let comment = memmem::find(&body, b"//").or_else(|| memmem::find(&body, b"/*"));
+        let value = body[..comment.unwrap_or(body.len())].trim_ascii();
+        let word = value.iter().all(|byte| is_word(*byte)) && comment.is_none();
+        values.push(Header {
+            name: word.then(|| value.to_vec())?,
+            quoted: false,
+        });
+    }
+    Some(values)
+}
+
+/// What `text` has in its lines after `#define name`, and after what may be one.
+fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut bodies = Vec::new();
     if memmem::find(text, name).is_none() && !text.contains(&b'\\') {
-        return Some(values);
+        return Some(bodies);
     }
     let text = plain(text);
     let text = splice(&text);
@@ -216,21 +235,34 @@ pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
         let Some(rest) = defined.strip_prefix(name) else {
             continue;
         };
-        // Another name goes on; one that takes arguments is given none here.
+        // Another name goes on.
         if rest
             .first()
-            .is_some_and(|byte| is_word(*byte) || b"(\\".contains(byte))
+            .is_some_and(|byte| is_word(*byte) || *byte == b'\\')
             || directive_before(&text[..at]).is_none()
         {
             continue;
         }
-        let value = rest.split(|byte| *byte == b'\n').next()?;
-        let comment = memmem::find(value, b"//").or_else(|| memmem::find(value, b"/*"));
-        let value = value[..comment.unwrap_or(value.len())].trim_ascii();
-        let word = value.iter().all(|byte| is_word(*byte)) && comment.is_none();
+        bodies.push(rest.split(|byte| *byte == b'\n').next()?.to_vec());
+    }
+    Some(bodies)
+}
+
+/// Strings that `text` may define the macro `name` to be, escapes decoded. `None`: it is,
+/// or may be, something else.
+pub fn strings_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
+    let mut values = Vec::new();
+    for body in definitions(text, name)? {
+        let mut value = Vec::new();
+        let mut rest = body.trim_ascii();
+        while let Some(quoted) = rest.strip_prefix(b"\"") {
+            let (body, after) = string(quoted)?;
+            decode(body, &mut value);
+            rest = skip_blank(after);
+        }
         values.push(Header {
-            name: word.then(|| value.to_vec())?,
-            quoted: false,
+            name: rest.is_empty().then_some(value)?,
+            quoted: true,
         });
     }
     Some(values)
@@ -743,6 +775,17 @@ mod tests {
                 }
             });
             assert_eq!(found.as_deref(), values, "{text}");
+        }
+        for (text, value) in [
+            ("#define lib \"lock;\" \"\\n\"", Some("lock;\n")),
+            ("#define lib\n", Some("")),
+            ("#define lib L\"x\"", None),
+            ("#define lib(x) \"x\"", None),
+            ("#define lib \"x\" // y", None),
+            ("#define lib OTHER", None),
+        ] {
+            let found = strings_of(text.as_bytes(), b"lib").map(|mut found| found.remove(0).name);
+            assert_eq!(found.as_deref(), value.map(str::as_bytes), "{text}");
         }
         assert_eq!(replaced(b"sys/lib.lib1", b"lib", b"64"), b"sys/64.lib1");
         let words: Vec<&[u8]> = words_of(b"lib/2/a-b_c.h9").collect();

@@ -6,7 +6,8 @@ use memchr::memmem;
 
 use super::reason;
 use super::tokens::{
-    Kind, Tokens, decode, hash_word, is_word, raw_string, skip_blank, stands_alone, string,
+    Kind, Tokens, decode, hash_word, is_word, line_start, raw_string, skip_blank, stands_alone,
+    string,
 };
 
 /// The assembler's directives that read files, without their dot.
@@ -20,14 +21,32 @@ const ATTRIBUTES: [&[u8]; 5] = [b"section", b"symver", b"alias", b"weakref", b"i
 
 /// `asm()` that may make the assembler read a file, in text without comments.
 pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
-    let (found, opaque) = templates_in(code);
-    found.or_else(|| opaque.then(|| made_template(code)).flatten())
+    let Templates {
+        found,
+        opaque,
+        named,
+    } = templates_in(code);
+    found.or_else(|| {
+        (opaque || !named.is_empty())
+            .then(|| made_template(code))
+            .flatten()
+    })
 }
 
-/// An `asm()` of a text without comments that makes the assembler read a file, and
-/// whether macros take part in one.
-pub(super) fn templates_in(code: &[u8]) -> (Option<Reason>, bool) {
-    let mut opaque = false;
+/// What the `asm()` of a text are like.
+#[derive(Default)]
+pub(super) struct Templates {
+    /// One makes the assembler read a file.
+    pub(super) found: Option<Reason>,
+    /// Macros take part in one, nobody knows how.
+    pub(super) opaque: bool,
+    /// They do in these.
+    pub(super) named: Vec<Named>,
+}
+
+/// The `asm()` of a text without comments.
+pub(super) fn templates_in(code: &[u8]) -> Templates {
+    let mut all = Templates::default();
     for token in Tokens::of(code) {
         let after = &code[token.at + token.text.len()..];
         let template = match token.text {
@@ -36,20 +55,40 @@ pub(super) fn templates_in(code: &[u8]) -> (Option<Reason>, bool) {
                 Template::None => Template::Opaque,
                 template => template,
             },
-            name if is_attribute(name) => attribute(after),
+            name if is_attribute(name) => attribute(code, token.at + token.text.len()),
             _ => continue,
         };
         match template {
             Template::Text(text) => {
                 if let Some(word) = bad_template(&text) {
-                    return (reason("asm-file-directive", word), opaque);
+                    all.found = reason("asm-file-directive", word);
+                    return all;
                 }
             }
-            Template::Opaque => opaque = true,
+            // In a macro's body a word may be what that is given.
+            Template::Named(named) if !in_directive(code, token.at) => {
+                if all.named.len() >= NAMED_MAX {
+                    all.opaque = true;
+                } else if !all.named.contains(&named) {
+                    all.named.push(named);
+                }
+            }
+            Template::Named(_) | Template::Opaque => all.opaque = true,
             Template::None => {}
         }
     }
-    (None, opaque)
+    all
+}
+
+/// Templates of one text that are looked at one by one.
+const NAMED_MAX: usize = 64;
+
+/// Whether the line of `at` is, or may be, a directive.
+fn in_directive(code: &[u8], at: usize) -> bool {
+    line_start(code, at).is_none_or(|start| {
+        let line = code[start..].trim_ascii_start();
+        line.starts_with(b"#") || line.starts_with(b"%:") || line.starts_with(b"??=")
+    })
 }
 
 fn is_attribute(name: &[u8]) -> bool {
@@ -58,14 +97,20 @@ fn is_attribute(name: &[u8]) -> bool {
     ATTRIBUTES.contains(&bare)
 }
 
-/// What is given to an attribute; a mere word otherwise, unless a macro follows.
-fn attribute(after: &[u8]) -> Template {
+/// What is given to the attribute that ends at `end`; a mere word otherwise, unless it is
+/// one that a macro stands for.
+fn attribute(code: &[u8], end: usize) -> Template {
+    let after = &code[end..];
     let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
     let blanks = after.iter().take_while(blank).count();
     match after[blanks..].first() {
         Some(b'(') => template(after),
-        Some(b'\n') => Template::Opaque,
-        Some(byte) if is_word(*byte) => Template::Opaque,
+        Some(byte) if *byte == b'\n' || is_word(*byte) => {
+            match line_start(code, end).is_none_or(|at| hash_word(&code[at..end]) == b"define") {
+                true => Template::Opaque,
+                false => Template::None,
+            }
+        }
         _ => Template::None,
     }
 }
@@ -83,7 +128,7 @@ pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
                 all.extend(text.to_ascii_lowercase());
                 all.push(b'\n');
             }
-            Template::Opaque | Template::None => return assembler_in(code),
+            Template::Named(_) | Template::Opaque | Template::None => return assembler_in(code),
         }
     }
     let found = file_word(&all).or_else(|| cut_word(&all));
@@ -189,13 +234,13 @@ fn file_word(lower: &[u8]) -> Option<&'static [u8]> {
 
 /// `asm()` that may make the assembler read a file.
 pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
-    let (found, opaque) = templates(user);
+    let Templates { found, opaque, .. } = templates(user);
     found.or_else(|| opaque.then(|| made_template(user)).flatten())
 }
 
 /// As [`templates_in`], in any text.
-pub(super) fn templates(user: &[u8]) -> (Option<Reason>, bool) {
-    let mut opaque = false;
+pub(super) fn templates(user: &[u8]) -> Templates {
+    let mut all = Templates::default();
     for at in memmem::find_iter(user, b"asm") {
         let start = if user[..at].ends_with(b"__") {
             at - 2
@@ -214,14 +259,15 @@ pub(super) fn templates(user: &[u8]) -> (Option<Reason>, bool) {
         match template(&user[start + len..]) {
             Template::Text(text) => {
                 if let Some(word) = bad_template(&text) {
-                    return (reason("asm-file-directive", word), opaque);
+                    all.found = reason("asm-file-directive", word);
+                    return all;
                 }
             }
             // `F(asm, "...")`, or prose of a comment.
-            Template::Opaque | Template::None => opaque = true,
+            Template::Named(_) | Template::Opaque | Template::None => all.opaque = true,
         }
     }
-    (None, opaque)
+    all
 }
 
 /// The first operand of an `asm`.
@@ -230,8 +276,60 @@ enum Template {
     None,
     /// Made of strings alone; escapes decoded.
     Text(Vec<u8>),
-    /// Macros take part.
+    /// Made of strings and of words that may be macros.
+    Named(Named),
+    /// Macros take part in another way.
     Opaque,
+}
+
+/// Assembler text in which words stand for more of it: a text, a word, a text and so on.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Named {
+    /// One more than there are words; escapes decoded.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    texts: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub words: Vec<Vec<u8>>,
+}
+
+/// Ways to put a [`Named`] together that are looked at.
+const WAYS_MAX: usize = 64;
+
+impl Named {
+    /// What the assembler may be made to read a file by, where each word is one of its
+    /// `values`. `None` in the outer one: there are too many ways.
+    fn bad(&self, values: &[Vec<Vec<u8>>]) -> Option<Option<&'static [u8]>> {
+        let mut all = vec![self.texts.first().cloned().unwrap_or_default()];
+        for (values, text) in values.iter().zip(self.texts.iter().skip(1)) {
+            if values.is_empty() || all.len() * values.len() > WAYS_MAX {
+                return None;
+            }
+            let longer = |start: &Vec<u8>| {
+                let add = |value: &Vec<u8>| [&start[..], value, text].concat();
+                values.iter().map(add).collect::<Vec<_>>()
+            };
+            all = all.iter().flat_map(longer).collect();
+        }
+        Some(all.iter().find_map(|text| bad_template(text)))
+    }
+}
+
+/// Whether one of `templates` may make the assembler read a file. `values_of` says which
+/// strings a word may stand for; `None`: it may be anything.
+///
+/// # Errors
+/// As `values_of`, and the templates may be anything too.
+pub(super) fn named_template(
+    templates: &[Named],
+    mut values_of: impl FnMut(&[u8]) -> Option<Vec<Vec<u8>>>,
+) -> Result<Option<Reason>, ()> {
+    for template in templates {
+        let values: Option<Vec<_>> = template.words.iter().map(|w| values_of(w)).collect();
+        if let Some(word) = values.and_then(|values| template.bad(&values)).ok_or(())? {
+            return Ok(reason("asm-file-directive", word));
+        }
+    }
+    Ok(None)
 }
 
 fn template(after: &[u8]) -> Template {
@@ -252,6 +350,7 @@ fn template(after: &[u8]) -> Template {
         Some(b'.' | b',' | b';' | b'-' | b'\'' | b'`') => return Template::None,
         _ => return Template::Opaque,
     }
+    let mut named = Named::default();
     let mut text = Vec::new();
     loop {
         rest = skip_blank(rest);
@@ -263,14 +362,29 @@ fn template(after: &[u8]) -> Template {
                 }
                 None => return Template::Opaque,
             },
-            Some(b'R') => match raw_string(rest) {
+            Some(b'R') if rest.starts_with(b"R\"") => match raw_string(rest) {
                 Some((body, after)) => {
                     text.extend_from_slice(body);
                     rest = after;
                 }
                 None => return Template::Opaque,
             },
-            Some(b')' | b':') => return Template::Text(text),
+            Some(b')' | b':') if named.words.is_empty() => return Template::Text(text),
+            Some(b')' | b':') => {
+                named.texts.push(text);
+                return Template::Named(named);
+            }
+            Some(byte) if is_word(*byte) => {
+                let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+                let (word, after) = rest.split_at(len);
+                rest = skip_blank(after);
+                // It is the prefix of a string, or takes arguments.
+                if after.starts_with(b"\"") || rest.starts_with(b"(") {
+                    return Template::Opaque;
+                }
+                named.texts.push(std::mem::take(&mut text));
+                named.words.push(word.to_vec());
+            }
             _ => return Template::Opaque,
         }
     }

@@ -29,7 +29,7 @@ use pieces::Pieces;
 use pragmas::{directive, pasted_macro, pragma};
 pub use signs::Signs;
 use tokens::{Words, hash_word, stands_alone};
-pub(crate) use tokens::{is_word, splice};
+pub(crate) use tokens::{decode, is_word, splice, string};
 
 /// How many of [`MACROS`] change with time.
 const CLOCK_MACROS: usize = 3;

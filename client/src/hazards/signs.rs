@@ -4,7 +4,8 @@
 use hg_proto::args::Reason;
 
 use super::assembler::{
-    Made, composed, made_of, names_file, names_file_in, templates, templates_in,
+    Made, Named, Templates, composed, made_of, named_template, names_file, names_file_in,
+    templates, templates_in,
 };
 use super::code::without_comments;
 use super::pieces::Pieces;
@@ -24,6 +25,9 @@ pub struct Signs {
     /// Assembler text that macros take part in.
     #[prost(bool, tag = "3")]
     opaque: bool,
+    /// The same, where it is known how.
+    #[prost(message, repeated, tag = "10")]
+    named: Vec<Named>,
     /// The fields after this one are known.
     #[prost(bool, tag = "4")]
     made_known: bool,
@@ -100,9 +104,18 @@ impl Signs {
         self.made_known
     }
 
-    /// Whether assembler text is made by macros.
+    /// Whether assembler text is made by macros, nobody knows how.
     pub fn is_opaque(&self) -> bool {
         self.opaque
+    }
+
+    /// Looks at the assembler text that macros take part in. `values_of` says which
+    /// strings a word may stand for; `None`: it may be anything.
+    pub fn resolve(&mut self, values_of: impl FnMut(&[u8]) -> Option<Vec<Vec<u8>>>) {
+        match named_template(&self.named, values_of) {
+            Ok(found) => self.whole(found),
+            Err(()) => self.opaque = true,
+        }
     }
 
     /// Adds those of another file.
@@ -121,6 +134,11 @@ impl Signs {
         }
         self.opaque |= other.opaque;
         self.bare |= other.bare;
+        for named in &other.named {
+            if !self.named.contains(named) {
+                self.named.push(named.clone());
+            }
+        }
         for part in &other.parts {
             if !self.parts.contains(part) {
                 self.parts.push(part.clone());
@@ -172,9 +190,10 @@ impl Signs {
         }
     }
 
-    fn templates(&mut self, (found, opaque): (Option<Reason>, bool)) {
-        self.whole(found);
-        self.opaque |= opaque;
+    fn templates(&mut self, templates: Templates) {
+        self.whole(templates.found);
+        self.opaque |= templates.opaque;
+        self.named = templates.named;
     }
 
     fn pieces(&mut self, pieces: &Pieces) {
@@ -200,6 +219,7 @@ mod tests {
             signs.complete(b"a.h", text.as_bytes());
             all.add(&signs);
         }
+        all.resolve(|word| (word == b"TEXT").then(|| vec![b"bin".to_vec(), b"".to_vec()]));
         all.reason().map(|reason| reason.code)
     }
 
@@ -232,6 +252,32 @@ mod tests {
         for whole in ["char *d = __DATE__;", "asm(\".incbin \\\"x\\\"\");"] {
             assert!(found(&["int x;", whole]).is_some(), "{whole}");
             assert!(Signs::of(b"a.h", whole.as_bytes()).hazard().is_some());
+        }
+    }
+
+    #[test]
+    fn assembler_text_with_names_in_it() {
+        let pieces = "const char *a = \"inc\", *b = \"bin\";\n";
+        let plain = "asm(\"lock; \" TEXT\n\"xchg %0, %1\" : \"=m\"(x));";
+        assert_eq!(found(&[pieces, plain]), None);
+        for opaque in [
+            "asm(\"lock; \" OTHER \"xchg\");",
+            "asm(TEXT(x) \"xchg\");",
+            "asm(\"\" TEXT\"x\");",
+            "#define F(TEXT) asm(\"\" TEXT)",
+        ] {
+            assert_eq!(found(&[opaque]), None, "{opaque}");
+            assert_eq!(
+                found(&[pieces, opaque]),
+                Some(ASM_FILE_DIRECTIVE),
+                "{opaque}"
+            );
+        }
+        for bad in [
+            "asm(\".inc\" TEXT \" x\");",
+            "__attribute__((section(\"a\\n.inc\" TEXT))) int x;",
+        ] {
+            assert_eq!(found(&[bad]), Some(ASM_FILE_DIRECTIVE), "{bad}");
         }
     }
 

@@ -121,7 +121,7 @@ pub(super) fn skip_blank(mut text: &[u8]) -> &[u8] {
 }
 
 /// The body of a string whose opening quote is behind us, and what follows it.
-pub(super) fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     loop {
         at += memchr::memchr3(b'"', b'\\', b'\n', text.get(at..)?)?;
@@ -145,7 +145,7 @@ pub(super) fn raw_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Appends the bytes that the body of a string stands for. Only what is ASCII
 /// matters; everything else may come out as anything that is not.
-pub(super) fn decode(body: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn decode(body: &[u8], out: &mut Vec<u8>) {
     let mut rest = body;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         out.extend_from_slice(&rest[..at]);
