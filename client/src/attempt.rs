@@ -51,9 +51,10 @@ pub fn source_memo(_times: u32) -> Duration {
 
 /// Reasons that come after work, and come again for the same source: found in the files
 /// or in the preprocessed text, or in what a worker's compiler said.
-const LASTING: [&str; 24] = [
+const LASTING: [&str; 25] = [
     "asm-file-directive",
     "base-file-macro",
+    "builtin-question",
     "computed-include",
     "computed-question",
     "counter-in-condition",

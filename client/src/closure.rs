@@ -251,7 +251,13 @@ impl<'a> Walk<'a> {
     fn new(question: &'a Question<'a>) -> Result<Self, Reason> {
         let mut looks = Looks::default();
         let mut listed = HashMap::default();
-        for path in &question.listed.paths {
+        let settled = question.settled.map(|settled| &settled.listed.paths);
+        for path in question
+            .listed
+            .paths
+            .iter()
+            .chain(settled.into_iter().flatten())
+        {
             match looks.at(path) {
                 Seen::File(stat) => listed.insert((stat.device, stat.inode), &path[..]),
                 _ => return Err(reason("input-changed", path)),
@@ -342,6 +348,9 @@ impl<'a> Walk<'a> {
                 }
             }
             for (path, header) in headers {
+                if !header.quoted && !scan::is_clean(&header.name) {
+                    return Err(reason(COMPUTED_INCLUDE, &path));
+                }
                 self.spell(&path, &header);
                 self.header(parent(&path), &header.name, header.quoted, false)?;
             }
@@ -425,6 +434,10 @@ impl<'a> Walk<'a> {
         let mut names: Vec<_> = self.spelled.clone().into_iter().collect();
         let mut values: HashMap<Vec<u8>, Option<Vec<Header>>> = HashMap::default();
         while let Some((name, path)) = names.pop() {
+            if !scan::is_clean(&name) {
+                self.opaque = Some(path);
+                continue;
+            }
             for word in scan::words_of(&name) {
                 if !values.contains_key(word) {
                     let found = values_of(word, own, &macros, parts)?;
@@ -550,9 +563,7 @@ impl<'a> Walk<'a> {
         if let Some(text) = &part.text {
             part.known.scan = scan::scan(text);
             part.known.once = once(text);
-            if part.lasting || self.question.settled.is_none() {
-                part.known.signs = Signs::of(&part.path, text);
-            }
+            part.known.signs = Signs::of(&part.path, text);
             if part.lasting {
                 part.known.signs.complete(&part.path, text);
                 part.known.digest = Digest::of(text).as_bytes().to_vec();
@@ -768,6 +779,10 @@ impl<'a> Walk<'a> {
     /// Headers that were read although no directive names them: their names
     /// come from macros, and may have been looked for anywhere.
     fn unexplained(&mut self) -> Result<(), Reason> {
+        // gcc does not list what it took from a precompiled header.
+        if self.computed && self.question.precompiled && self.question.settled.is_none() {
+            return Err(reason(COMPUTED_INCLUDE, self.question.source));
+        }
         let listed: Vec<Vec<u8>> = self
             .listed
             .iter()
@@ -808,8 +823,15 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self) -> Result<(Closure, Vec<Part>), Reason> {
-        if self.question.settled.is_none() {
-            self.check_signs()?;
+        let asks = |part: &Part| part.known.signs.asks_of_compile();
+        match self.question.settled {
+            None => self.check_signs()?,
+            Some(_) if self.question.precompiled => {
+                if let Some(part) = self.read.iter().find(|part| asks(part)) {
+                    return Err(reason("builtin-question", &part.path));
+                }
+            }
+            Some(_) => {}
         }
         let asks = |words: &Vec<u8>| memmem::find(words, b"__has_").is_some();
         if self.question.macros.iter().any(asks) {
@@ -1299,7 +1321,19 @@ mod tests {
             paths: vec![space.path("a.c"), space.path("two/sub/h.h")],
             complete: true,
         };
-        let closure = space.gather(&["one", "two"], listed).unwrap();
+        let folders = Folders {
+            angled: vec![space.path("one"), space.path("two")],
+            ..Folders::default()
+        };
+        let (source, watch) = (space.path("a.c"), Watch::default());
+        let question = space.question(&source, &folders, &listed, &watch);
+        // gcc may have taken a precompiled header, and not have said so.
+        assert_eq!(gather(&question).unwrap_err().code, COMPUTED_INCLUDE);
+        let closure = gather(&Question {
+            precompiled: false,
+            ..question
+        });
+        let closure = closure.unwrap();
         assert_eq!(space.files(&closure), ["a.c", "two/sub/h.h"]);
         assert_eq!(names(&closure, &space.path("one")), "-a.c -h.h -sub -two ");
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use bytes::Bytes;
-use hg_proto::args::{Compile, Dialect, Reason};
+use hg_proto::args::{CLOCKS, Compile, Dialect, Reason};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::toolchain::Family;
@@ -190,11 +190,20 @@ impl Drop for Preprocessing {
 /// # Errors
 /// What is wrong with what it says.
 pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Settled, Reason> {
+    // One that the command line takes away would be there.
+    let mut words = compile.arguments.iter().flat_map(|a| &a.words);
+    let names = |word: &&Vec<u8>| {
+        let named = |name: &&str| memchr::memmem::find(word, name.as_bytes()).is_some();
+        CLOCKS.iter().any(&named)
+    };
+    if let Some(word) = words.find(names) {
+        return Err(Reason::new(hazards::TIME_MACRO, word));
+    }
     let before_ns = facts::now_ns();
     let mut preprocessing = Preprocessing::start(found, compile, dialect, Wanted::Expanded)?;
     let text = preprocessing.text()?;
     let (_, listed) = preprocessing.dependencies()?;
-    match hazards::find_expanded(&text) {
+    match hazards::find_expanded(&text, dialect.family) {
         Some(hazard) => Err(hazard),
         None => Ok(Settled { before_ns, listed }),
     }

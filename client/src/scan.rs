@@ -174,7 +174,7 @@ pub fn asked_of(text: &[u8], asker: &[u8]) -> Option<Vec<Header>> {
 /// Headers that the macro `name` may stand for by what `text` says. `None`: it is
 /// defined in a way that can't be followed.
 pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
-    if memmem::find(text, name).is_none() && !text.contains(&b'\\') {
+    if !may_name(text, name) {
         return Some(Vec::new());
     }
     let text = plain(text);
@@ -207,7 +207,7 @@ pub fn words_of(name: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let mut values = Vec::new();
     for body in definitions(text, name)? {
-        // One that takes arguments is given none here.
+        // It takes arguments, and no bracket follows in a clean name.
         if body.starts_with(b"(") {
             continue;
         }
@@ -222,10 +222,16 @@ pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     Some(values)
 }
 
+/// Whether `name` is in `text`, perhaps on two lines.
+fn may_name(text: &[u8], name: &[u8]) -> bool {
+    let continued = || text.contains(&b'\\') || memmem::find(text, b"??/").is_some();
+    memmem::find(text, name).is_some() || continued()
+}
+
 /// What `text` has in its lines after `#define name`, and after what may be one.
 fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut bodies = Vec::new();
-    if memmem::find(text, name).is_none() && !text.contains(&b'\\') {
+    if !may_name(text, name) {
         return Some(bodies);
     }
     let text = plain(text);
@@ -386,7 +392,7 @@ impl Scan {
                 self.opaque |=
                     defined.is_some_and(|(_, body)| header.quoted || body.starts_with(b"("));
                 // Between brackets, words are replaced by then.
-                if defined.is_some() || !header.quoted && is_argument(before) {
+                if defined.is_some() || !header.quoted && !is_plain_condition(before) {
                     self.spelled.push(header.name.clone());
                 }
                 self.asks.push(if next { anywhere(header) } else { header });
@@ -460,21 +466,44 @@ fn asker<'t>(before: &'t [u8], after: &[u8]) -> Option<&'t [u8]> {
     skip_blank(rest).starts_with(b")").then_some(name)
 }
 
-/// Whether what follows `before` in a condition is given to a macro, which replaces
-/// the words between brackets.
-fn is_argument(before: &[u8]) -> bool {
-    let mut open = Vec::new();
-    for (at, byte) in before.iter().enumerate() {
-        match byte {
-            b'(' => open.push(!matches!(
-                last_word(&before[..at]),
-                b"" | b"if" | b"elif" | b"defined"
-            )),
-            b')' => drop(open.pop()),
-            _ => {}
+/// Whether `before` is a condition up to here in which no macro can have its hands: it
+/// would replace the words between brackets that follow.
+fn is_plain_condition(before: &[u8]) -> bool {
+    let words = skip_hash(before).unwrap_or_default();
+    let rest = words.strip_prefix(b"el").unwrap_or(words);
+    let Some(mut rest) = rest.strip_prefix(b"if") else {
+        return false;
+    };
+    if rest.first().is_some_and(|byte| is_word(*byte)) {
+        return false;
+    }
+    loop {
+        rest = rest.trim_ascii_start();
+        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        match rest {
+            [] => return true,
+            [b'!' | b'(' | b')', ..] => rest = &rest[1..],
+            [b'&', b'&', ..] | [b'|', b'|', ..] => rest = &rest[2..],
+            _ if &rest[..len] == b"defined" => {
+                let name = rest[len..].trim_ascii_start();
+                let name = name.strip_prefix(b"(").unwrap_or(name).trim_ascii_start();
+                let len = name.iter().take_while(|byte| is_word(**byte)).count();
+                if len == 0 {
+                    return false;
+                }
+                rest = &name[len..];
+            }
+            _ if len > 0 && rest[..len].iter().all(u8::is_ascii_digit) => rest = &rest[len..],
+            _ => return false,
         }
     }
-    open.contains(&true)
+}
+
+/// Whether a macro that is given `name` between brackets can only replace whole words of
+/// it: blanks, comments, `##` and calls come out otherwise.
+pub fn is_clean(name: &[u8]) -> bool {
+    name.iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_./-+".contains(byte))
 }
 
 /// The word that `text` ends with, but for blanks.
@@ -694,6 +723,7 @@ mod tests {
         for text in [
             "#if __has_include(<lib/a.h>)",
             "#elif defined(X) && (__has_include(<a.h>))",
+            "# if !defined X || 1 && __has_include(<a.h>)",
         ] {
             assert!(scan(text.as_bytes()).spelled.is_empty(), "{text}");
         }
@@ -701,6 +731,22 @@ mod tests {
             scan(b"#if NOT( X(1) || __has_include(<a/>))").spelled,
             [b"a/"]
         );
+        for spelled in [
+            "#if NOT( /*\n*/ __has_include(<a.h>))",
+            "#if ID/*c*/(__has_include(<a.h>))",
+            "#if ID( ')' && __has_include(<a.h>))",
+            "#if OPEN __has_include(<a.h>))",
+            "#if if(__has_include(<a.h>))",
+            "#if X && __has_include(<a.h>)",
+        ] {
+            assert_eq!(scan(spelled.as_bytes()).spelled, [b"a.h"], "{spelled}");
+        }
+        for name in [
+            "a  b.h", "a/**/b.h", "a.h ", "a##b.h", "f(a).h", "\u{e9}.h", "a\\b",
+        ] {
+            assert!(!is_clean(name.as_bytes()), "{name}");
+        }
+        assert!(is_clean(b"sys/a-b_c++.h"));
         for harmless in [
             "#ifdef __has_include\n",
             "#if defined __has_include && X",

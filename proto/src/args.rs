@@ -8,13 +8,11 @@ use crate::arg_table::{File, Permit, Role, Row, Shape, find, find_pair};
 use crate::plain_path::plain;
 pub use crate::toolchain::{Family, Language};
 
-/// Options that have a preprocessor leave these macros as they are, put together from
-/// pieces or not, and still defined.
-const KEPT_MACROS: [&str; 3] = [
-    "-D__DATE__=__DATE__",
-    "-D__TIME__=__TIME__",
-    "-D__TIMESTAMP__=__TIMESTAMP__",
-];
+/// What [`Compile::expand_args`] has in place of the time.
+pub const CLOCK_MARK: &str = "the clock of hybrid-grid";
+
+/// Macros that change with time.
+pub const CLOCKS: [&str; 3] = ["__DATE__", "__TIME__", "__TIMESTAMP__"];
 
 /// Bytes of a reason's detail.
 const DETAIL_BYTES_MAX: usize = 200;
@@ -550,16 +548,18 @@ impl Compile {
     }
 
     /// The command that writes to stdout what a compile sees once its macros are
-    /// expanded, those in [`KEPT_MACROS`] as their names; and to `dependency_file` a
-    /// rule with every file that was read.
+    /// expanded, with [`CLOCK_MARK`] in the strings that [`CLOCKS`] are; and to
+    /// `dependency_file` a rule with every file that was read.
     pub fn expand_args(&self, dialect: Dialect, dependency_file: &[u8]) -> Vec<Vec<u8>> {
         // No markers: they would stand in the middle of what a macro makes.
         let mut how = vec!["-P", "-w"];
         if dialect.family == Family::Clang {
             how.push("-Qunused-arguments");
         }
-        how.extend(KEPT_MACROS);
         let mut args = self.preprocess(&how, None);
+        // Strings, as they are: they are glued to prefixes and suffixes.
+        let marked = CLOCKS.map(|name| format!("-D{name}=\"{CLOCK_MARK}\"").into_bytes());
+        args.extend(marked);
         args.extend([&b"-MD"[..], b"-MF", dependency_file].map(<[u8]>::to_vec));
         args
     }

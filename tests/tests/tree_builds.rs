@@ -609,6 +609,21 @@ fn what_only_looks_like_a_hazard_travels() {
             "#if 0\n#include \"two/b/h.h\"\n#include NO(x)\n#endif\n#define STR(x) #x\n\
              #define INC(x) STR(x)\n#include INC(../b/h.h)\n",
         ),
+        ("one/inc/x y.h", "int blank = 1;\n"),
+        ("two/inc/x y.h", "int blank = 2;\n"),
+        (
+            "blank.c",
+            "#if 0\n#include \"two/inc/x y.h\"\n#endif\n#define NAME <x  y.h>\n#include NAME\n",
+        ),
+        (
+            "lock.c",
+            "#include \"lock.h\"\nconst char *inc = \"inc\", *bin = \"bin\";\n\
+             void f(int *x) { __asm__(LOCK\n\"incl %0\" : \"+m\"(*x)); }\n",
+        ),
+        (
+            "lock.h",
+            "#if SMP\n#define LOCK \"lock; \"\n#else\n#define LOCK\n#endif\n",
+        ),
         ("one/real64.h", ""),
         (
             "other.c",
@@ -620,7 +635,7 @@ fn what_only_looks_like_a_hazard_travels() {
         ("two/1.h", ""),
     ]);
     let sources = [
-        "time", "asm", "asks", "unused", "made", "macros", "named", "other",
+        "time", "asm", "asks", "unused", "made", "macros", "named", "other", "blank", "lock",
     ];
     for source in sources {
         for compiler in ["gcc", "clang"] {
@@ -674,6 +689,41 @@ fn what_is_a_hazard_stays_or_comes_back() {
             "__asm__(\".data\\n.macro rd a, b\\n\\\\a\\\\b \\\"data\\\"\\n.endm\\nrd .inc, bin\\n.text\");\n",
         ),
         (
+            "glue.c",
+            "__asm__(\".data\\n.macro rd a, b, c\\n\\\\()\\\\a\\\\b\\\\c \\\"data\\\"\\n.endm\\nrd ., inc, bin\\n.text\");\n",
+        ),
+        (
+            "operand.c",
+            "extern int x __asm__(\".inc\");\nvoid f(void) { __asm__(\"%c0bin \\\"data\\\"\" : : \"i\"(&x)); }\n",
+        ),
+        (
+            "wide.c",
+            "#include <stddef.h>\n#define W_(x) L##x\n#define W(x) W_(x)\nconst wchar_t t[] = W(__DATE__);\n",
+        ),
+        (
+            "three.c",
+            "#define X(a, b, c) a##b##c\nconst char *t = X(__,DA,TE__);\n",
+        ),
+        (
+            "target.c",
+            "#pragma GCC target(\"avx2\")\n#ifdef __AVX2__\nconst char t[] = __DATE__;\n#endif\nint x;\n",
+        ),
+        (
+            "builtin.c",
+            "static double cbrt(int x) { return x; }\n#if !__has_builtin(cbrt)\nconst char t[] = __DATE__;\n#endif\n\
+             double g(int z) { return cbrt(z); }\n",
+        ),
+        ("inc/a b.h", ""),
+        (
+            "asks.c",
+            "#define H __has_include(<a  b.h>)\n#if H\nint yes;\n#else\nint no;\n#endif\n",
+        ),
+        ("inc/fcntlx.h", ""),
+        (
+            "glued_name.c",
+            "#define H __has_include(<fc##ntlx.h>)\n#if H\nint yes;\n#else\nint no;\n#endif\n",
+        ),
+        (
             "begun.c",
             "__asm__(\".data\\n.macro rd a\\n.inc\\\\a \\\"data\\\"\\n.endm\\nrd bin\\n.text\");\n",
         ),
@@ -708,13 +758,21 @@ fn what_is_a_hazard_stays_or_comes_back() {
         ("first", "asm-file-directive"),
         ("macros", "asm-file-directive"),
         ("begun", "asm-file-directive"),
+        ("glue", "asm-file-directive"),
+        ("operand", "asm-file-directive"),
+        ("wide", "time-macro"),
+        ("three", "time-macro"),
+        ("target", "pragma-target"),
+        ("builtin", "builtin-question"),
+        ("asks", "computed-question"),
+        ("glued_name", "computed-question"),
         ("section", "asm-file-directive"),
         ("comment", "time-macro"),
         ("opened", "time-macro"),
         ("date", "time-macro"),
         ("glued", "time-macro"),
     ] {
-        let words = format!("-O1 -g -Iinc -c {source}.c");
+        let words = format!("-O1 -g -w -Iinc -c {source}.c");
         space.goes(&grid, reason, "gcc", &words);
     }
 }

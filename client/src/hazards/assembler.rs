@@ -120,15 +120,25 @@ fn attribute(code: &[u8], end: usize) -> Template {
 pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
     let mut all = Vec::new();
     for token in Tokens::of(code) {
-        if !matches!(token.text, b"asm" | b"__asm" | b"__asm__") {
-            continue;
-        }
-        match template(&code[token.at + token.text.len()..]) {
+        let end = token.at + token.text.len();
+        let template = match token.text {
+            b"asm" | b"__asm" | b"__asm__" => match template(&code[end..]) {
+                Template::None => Template::Opaque,
+                template => template,
+            },
+            name if is_attribute(name) => attribute(code, end),
+            _ => continue,
+        };
+        match template {
             Template::Text(text) => {
+                if let Some(word) = bad_end(&text) {
+                    return reason("asm-file-directive", word);
+                }
                 all.extend(text.to_ascii_lowercase());
                 all.push(b'\n');
             }
-            Template::Named(_) | Template::Opaque | Template::None => return assembler_in(code),
+            Template::None => {}
+            Template::Named(_) | Template::Opaque => return assembler_in(code),
         }
     }
     let found = file_word(&all).or_else(|| cut_word(&all));
@@ -136,6 +146,22 @@ pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
     found
         .or_else(made)
         .and_then(|word| reason("asm-file-directive", word))
+}
+
+/// Whether `text` has a word that may be an attribute whose text the assembler gets.
+pub(super) fn has_attribute(text: &[u8]) -> bool {
+    ATTRIBUTES
+        .iter()
+        .any(|name| memmem::find(text, name).is_some())
+}
+
+/// The name of a symbol, or the end of a template, which another one's operand may go on
+/// with: `asm(".inc")` and `asm("%c0bin ...")`.
+fn bad_end(text: &[u8]) -> Option<&'static [u8]> {
+    let at = memchr::memrchr(b'.', text)?;
+    let last = text[at + 1..].to_ascii_lowercase();
+    let begins = FILE_DIRECTIVES.iter().any(|name| name.starts_with(&last));
+    begins.then_some(b".inc%")
 }
 
 /// A macro of lower-case assembler text, where `all` of it leaves open that one puts
@@ -149,7 +175,7 @@ fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
     {
         return Some(word);
     }
-    let in_word = |byte: &u8| is_word(*byte) || matches!(byte, b'.' | b'\\' | b'@' | b'(' | b')');
+    let in_word = |byte: &u8| is_word(*byte) || matches!(byte, b'.' | b'\\' | b'@');
     let may_begin = |rest: &[u8]| {
         let len = rest
             .iter()
@@ -174,8 +200,8 @@ fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
         let starts = at == 0 || !in_word(&all[at - 1]);
         let rest = &all[at + 1..];
         let len = rest.iter().take_while(|byte| is_word(**byte)).count();
-        // `\x\y` and `\x()bin`; `\x` alone is a word that stands somewhere whole.
-        if starts && matches!(rest.get(len), Some(b'\\' | b'.')) {
+        // `\x\y`, `\x()bin` and `\()\x`; `\x` alone is a word that stands somewhere whole.
+        if starts && (len == 0 || matches!(rest.get(len), Some(b'\\' | b'.' | b'@'))) {
             return Some(word);
         }
     }
@@ -188,7 +214,14 @@ pub(super) fn names_file_in(code: &[u8]) -> Option<Reason> {
     let mut joined = Vec::new();
     let mut after_dot = false;
     for token in Tokens::of(code) {
+        let after = code.get(token.at + token.text.len());
         match token.kind {
+            // `u8"x"` goes on with the string before it.
+            Kind::Word
+                if after == Some(&b'"') && matches!(token.text, b"L" | b"u" | b"U" | b"u8") =>
+            {
+                continue;
+            }
             Kind::Text => {
                 let body = &token.text[1..];
                 decode(body.strip_suffix(b"\"").unwrap_or(body), &mut joined);
@@ -393,6 +426,11 @@ fn template(after: &[u8]) -> Template {
 /// What makes a complete template suspicious. Directives are found in any case
 /// (gas takes `.INCBIN`), also ones that operands or macros complete.
 fn bad_template(text: &[u8]) -> Option<&'static [u8]> {
+    bad_string(text).or_else(|| bad_end(text))
+}
+
+/// The same of a string that may become a part of one.
+fn bad_string(text: &[u8]) -> Option<&'static [u8]> {
     let lower = text.to_ascii_lowercase();
     asm_word(&lower).or_else(|| cut_word(&lower))
 }
@@ -494,7 +532,7 @@ pub(super) fn made_of(user: &[u8]) -> Made {
             if plain.is_some() && hides_a_letter(body) {
                 found = found.or(Some(b"escaped letters beside asm"));
             }
-            found = found.or_else(|| bad_template(body));
+            found = found.or_else(|| bad_string(body));
             add_edges(body, &mut parts);
             squeeze(body, &mut squeezed);
             rest = after;

@@ -1,8 +1,10 @@
 //! C text without its comments, where every dialect agrees on what is one. Pure.
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 
-use super::tokens::{is_word, line_of, quoted_len};
+use super::tokens::{is_word, line_of, quoted_len, raw_string};
 
 /// `text`, continued lines joined, with a blank in place of each comment. `None`:
 /// dialects disagree on where its comments or strings end (trigraphs, raw strings,
@@ -48,6 +50,69 @@ pub(super) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
     }
     code.extend_from_slice(&text[from..]);
     Some(code)
+}
+
+/// Preprocessed `text` with a plain string for each raw one, and numbers without
+/// separators.
+pub(super) fn without_raw_strings(text: &[u8]) -> Cow<'_, [u8]> {
+    if memmem::find(text, b"R\"").is_none() && memchr::memchr(b'\'', text).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.first() {
+        let len = match rest {
+            [byte, ..] if is_word(*byte) => {
+                let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+                let word = &rest[..len];
+                let raw = matches!(word, b"R" | b"LR" | b"uR" | b"UR" | b"u8R");
+                if raw && let Some((body, after)) = raw_string(&rest[len - 1..]) {
+                    plain.extend_from_slice(&word[..len - 1]);
+                    plain.push(b'"');
+                    for byte in body {
+                        match byte {
+                            b'\n' => plain.extend_from_slice(b"\\n"),
+                            b'\\' | b'"' => plain.extend_from_slice(&[b'\\', *byte]),
+                            byte => plain.push(*byte),
+                        }
+                    }
+                    plain.push(b'"');
+                    rest = after;
+                    continue;
+                }
+                let separates = first.is_ascii_digit()
+                    && rest.get(len) == Some(&b'\'')
+                    && rest.get(len + 1).is_some_and(|byte| is_word(*byte));
+                plain.extend_from_slice(word);
+                if separates {
+                    rest = &rest[len + 1..];
+                    // The next digits are of the same number.
+                    while rest
+                        .first()
+                        .is_some_and(|byte| is_word(*byte) || *byte == b'\'')
+                    {
+                        let (byte, after) = (rest[0], &rest[1..]);
+                        let ends = byte == b'\'' && !after.first().is_some_and(|b| is_word(*b));
+                        if ends {
+                            break;
+                        }
+                        if byte != b'\'' {
+                            plain.push(byte);
+                        }
+                        rest = after;
+                    }
+                    continue;
+                }
+                rest = &rest[len..];
+                continue;
+            }
+            [b'"' | b'\'', ..] => quoted_len(rest).unwrap_or(1),
+            _ => 1,
+        };
+        plain.extend_from_slice(&rest[..len]);
+        rest = &rest[len..];
+    }
+    Cow::Owned(plain)
 }
 
 /// Bytes of the string or character that `rest` starts with. One that its line does
@@ -101,6 +166,24 @@ fn is_odd_header(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn raw_strings_and_separators() {
+        for (text, plain) in [
+            (
+                "x = R\"a(\\.inc\"\n)a\" \"b\";",
+                "x = \"\\\\.inc\\\"\\n\" \"b\";",
+            ),
+            ("u8R\"(')\"", "u8\"'\""),
+            ("1'000'0 'x' 0x1'ap1", "10000 'x' 0x1ap1"),
+            ("'\"' R \"R(\"", "'\"' R \"R(\""),
+            ("u'a' + 1", "u'a' + 1"),
+            ("\"R\" \"1'0\"", "\"R\" \"1'0\""),
+        ] {
+            let found = without_raw_strings(text.as_bytes()).into_owned();
+            assert_eq!(String::from_utf8(found).unwrap(), plain, "{text}");
+        }
+    }
 
     #[test]
     fn comments_go_and_strings_stay() {

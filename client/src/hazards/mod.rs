@@ -16,12 +16,14 @@ mod tokens;
 
 use std::borrow::Cow;
 
-use hg_proto::args::Reason;
+use hg_proto::args::{CLOCK_MARK, Reason};
 use hg_proto::toolchain::Family;
 use memchr::memmem;
 
-use assembler::{assembler, assembler_expanded, assembler_in, names_file, names_file_in};
-use code::without_comments;
+use assembler::{
+    assembler, assembler_expanded, assembler_in, has_attribute, names_file, names_file_in,
+};
+use code::{without_comments, without_raw_strings};
 pub(crate) use markers::is_system;
 pub use markers::user_text;
 use markers::{Markers, open_end, unescape};
@@ -90,15 +92,45 @@ pub const TIME_MACRO: &str = "time-macro";
 pub const ASM_FILE_DIRECTIVE: &str = "asm-file-directive";
 
 /// What a compile sees that changes with time, or may make the assembler read a file:
-/// `text` is preprocessed, its macros expanded but for those of the clock.
-pub fn find_expanded(text: &[u8]) -> Option<Reason> {
+/// `text` is preprocessed by a compiler of `family`, its macros expanded, with
+/// [`CLOCK_MARK`] where the time would be.
+pub fn find_expanded(text: &[u8], family: Family) -> Option<Reason> {
+    if memmem::find(text, CLOCK_MARK.as_bytes()).is_some() {
+        return reason(TIME_MACRO, b"when preprocessed");
+    }
+    // gcc's macros follow these while it compiles, not while it preprocesses.
+    if family == Family::Gcc
+        && let Some(why) = carried_out_late(text)
+    {
+        return Some(why);
+    }
     if let Some(reason) = clock_or_file(text) {
         return Some(reason);
     }
-    match without_comments(text) {
-        None => names_file(text).or_else(|| assembler(text)),
+    let text = without_raw_strings(text);
+    match without_comments(&text) {
+        None => names_file(&text)
+            .or_else(|| assembler(&text))
+            .or_else(|| has_attribute(&text).then(|| reason(ASM_FILE_DIRECTIVE, b"odd text"))?),
         Some(code) => names_file_in(&code).or_else(|| assembler_expanded(&code)),
     }
+}
+
+/// A pragma of gcc that changes which macros there are, in preprocessed text.
+fn carried_out_late(text: &[u8]) -> Option<Reason> {
+    let options = [
+        &b"target"[..],
+        b"optimize",
+        b"push_options",
+        b"pop_options",
+        b"reset_options",
+    ];
+    memmem::find_iter(text, b"pragma").find_map(|at| {
+        let mut words = Words::at(text, at + b"pragma".len());
+        let gcc = words.next() == Some(b"GCC");
+        let option = words.next().filter(|word| gcc && options.contains(word))?;
+        reason("pragma-target", option)
+    })
 }
 
 /// What gcc 12 writes for a pragma that it has carried out and leaves out.

@@ -15,8 +15,8 @@ pub(super) struct Pieces {
     pub(super) beginning: Option<Reason>,
     /// Underscores alone, where they may be pasted to anything.
     pub(super) bare: bool,
-    /// `DATE`, `TIME__`: a word without all its underscores.
-    pub(super) stem: Option<Reason>,
+    /// `DATE`, `TI`, `ME__`: parts of such names.
+    pub(super) parts: Vec<Vec<u8>>,
 }
 
 impl Pieces {
@@ -26,7 +26,7 @@ impl Pieces {
             macros,
             beginning: None,
             bare: false,
-            stem: None,
+            parts: Vec::new(),
         }
     }
 
@@ -62,24 +62,65 @@ impl Pieces {
             self.bare |= !called;
             return;
         }
-        if word.len() < 3 {
-            return;
-        }
         for (name, code) in self.macros {
-            let stem = &name[2..name.len() - 2];
-            if word.len() < name.len() && name.starts_with(word) {
+            if (3..name.len()).contains(&word.len()) && name.starts_with(word) {
                 self.beginning.get_or_insert(Reason::new(code, word));
-            } else if memmem::find(word, stem).is_some() && memmem::find(name, word).is_some() {
-                self.stem.get_or_insert(Reason::new(code, word));
+            } else if word.len() < name.len() && memmem::find(name, word).is_some() {
+                if !self.parts.iter().any(|part| part == word) {
+                    self.parts.push(word.to_vec());
+                }
+                break;
             }
         }
     }
 
     /// Why one of the names could be put together.
     pub(super) fn reason(&self) -> Option<Reason> {
-        let stem = self.stem.as_ref().filter(|_| self.bare);
-        self.beginning.as_ref().or(stem).cloned()
+        let composed = || {
+            let name = composed(self.macros, &self.parts, self.bare)?;
+            let (_, code) = self
+                .macros
+                .iter()
+                .find(|(all, _)| *all == name.as_bytes())?;
+            Some(Reason::new(code, format!("pieces of {name}").as_bytes()))
+        };
+        self.beginning.clone().or_else(composed)
     }
+}
+
+/// The name that `parts` could be pasted to; `bare`: with underscores alone, which every
+/// one needs that has no part of its own to begin with.
+pub(super) fn composed(
+    macros: &[(&'static [u8], &'static str)],
+    parts: &[Vec<u8>],
+    bare: bool,
+) -> Option<&'static str> {
+    if !bare {
+        return None;
+    }
+    // Single letters are everywhere: they count beside a longer part.
+    let long = parts.iter().any(|part| letters(part) >= 3);
+    let usable = |part: &&Vec<u8>| long || letters(part) >= 2;
+    let parts: Vec<&[u8]> = parts.iter().filter(usable).map(Vec::as_slice).collect();
+    let names = macros.iter().map(|(name, _)| *name);
+    let name = names.into_iter().find(|name| {
+        let mut reached = vec![false; name.len() + 1];
+        reached[0] = true;
+        for at in 0..name.len() {
+            let pieces = parts.iter().copied().chain([&b"_"[..], b"__"]);
+            for piece in pieces.filter(|_| reached[at]).collect::<Vec<_>>() {
+                if name[at..].starts_with(piece) {
+                    reached[at + piece.len()] = true;
+                }
+            }
+        }
+        reached[name.len()]
+    })?;
+    std::str::from_utf8(name).ok()
+}
+
+fn letters(part: &[u8]) -> usize {
+    part.iter().filter(|byte| **byte != b'_').count()
 }
 
 /// Where in a text a token stands.
@@ -138,6 +179,9 @@ mod tests {
         for text in [
             "x = CAT(__DA, TE__);",
             "x = CAT(__TIME, STAMP__);",
+            "x = CAT3(__, TI, ME__);",
+            "x = CAT3(_, _TI, ME__);",
+            "x = CAT4(__, TIM, E, __);",
             "#define W(x) __##x##__\nx = W(DATE);",
             "x = CAT(__, TIME__);",
             "x = CAT(_, _DATE__);",
@@ -163,6 +207,7 @@ mod tests {
             "#ifdef _\n#undef _\n#define _(x) x\n#endif\n#define M(t) (DATE_##t)",
             "#if defined(_) || defined _\n#endif\nf(TIME);",
             "puts(_(\"DATE\")); f(DATE);",
+            "#define F(T, E) T##_##E\nint TI, A, D;",
             "#define N(x) a##_##x\nf(MY_DATE);",
             "f(MY_DATE, DATES, __TIMEZONE, x__DATE__);",
         ] {

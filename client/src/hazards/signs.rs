@@ -2,14 +2,15 @@
 //! whole, or in pieces that those of other files may complete. Pure.
 
 use hg_proto::args::Reason;
+use memchr::memmem;
 
 use super::assembler::{
-    Made, Named, Templates, composed, made_of, named_template, names_file, names_file_in,
-    templates, templates_in,
+    Made, Named, Templates, composed, has_attribute, made_of, named_template, names_file,
+    names_file_in, templates, templates_in,
 };
 use super::code::without_comments;
-use super::pieces::Pieces;
-use super::tokens::splice;
+use super::pieces::{self, Pieces};
+use super::tokens::{Tokens, hash_word, is_word, line_start, splice};
 use super::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file, is_system};
 use crate::scan;
 
@@ -40,12 +41,16 @@ pub struct Signs {
     /// What the name of a clock begins with.
     #[prost(string, tag = "7")]
     beginning: String,
-    /// The most of such a name.
-    #[prost(string, tag = "8")]
-    stem: String,
-    /// Underscores, for the rest of it.
+    /// Parts of such names.
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    clock_parts: Vec<Vec<u8>>,
+    /// Underscores, to begin one with.
     #[prost(bool, tag = "9")]
     bare: bool,
+    /// It asks for a function of the library by `__has_builtin`, which gcc answers by what
+    /// is declared: a preprocessor knows nothing of that.
+    #[prost(bool, tag = "11")]
+    asks_of_compile: bool,
 }
 
 impl Signs {
@@ -63,16 +68,19 @@ impl Signs {
         let Some(code) = without_comments(&spliced) else {
             signs.whole(named.or_else(|| clock_or_file(&spliced)));
             if user {
+                signs.asks_of_compile = asks_of_compile(&spliced);
                 pieces.add_words(&spliced);
                 signs.pieces(&pieces);
                 let text = scan::without_includes(&spliced);
                 signs.whole(names_file(&text));
                 signs.templates(templates(&text));
+                signs.opaque |= has_attribute(&text);
             }
             return signs;
         };
         signs.whole(clock_or_file(&code));
         if user {
+            signs.asks_of_compile = asks_of_compile(&code);
             pieces.add(&code);
             signs.pieces(&pieces);
             let code = scan::without_includes(&code);
@@ -125,7 +133,6 @@ impl Signs {
             (&mut self.assembler, &other.assembler),
             (&mut self.made, &other.made),
             (&mut self.beginning, &other.beginning),
-            (&mut self.stem, &other.stem),
         ];
         for (own, other) in texts {
             if own.is_empty() {
@@ -134,6 +141,12 @@ impl Signs {
         }
         self.opaque |= other.opaque;
         self.bare |= other.bare;
+        self.asks_of_compile |= other.asks_of_compile;
+        for part in &other.clock_parts {
+            if !self.clock_parts.contains(part) {
+                self.clock_parts.push(part.clone());
+            }
+        }
         for named in &other.named {
             if !self.named.contains(named) {
                 self.named.push(named.clone());
@@ -144,6 +157,11 @@ impl Signs {
                 self.parts.push(part.clone());
             }
         }
+    }
+
+    /// Whether the preprocessor's word may not be the compile's, with gcc.
+    pub fn asks_of_compile(&self) -> bool {
+        self.asks_of_compile
     }
 
     /// What needs nothing else to be one.
@@ -171,8 +189,12 @@ impl Signs {
         if self.clock.is_empty() {
             all.clock.clone_from(&self.beginning);
         }
-        if all.clock.is_empty() && self.bare {
-            all.clock.clone_from(&self.stem);
+        if all.clock.is_empty() {
+            let names = &MACROS[..CLOCK_MACROS];
+            let name = pieces::composed(names, &self.clock_parts, self.bare);
+            all.clock = name
+                .map(|name| format!("pieces of {name}"))
+                .unwrap_or_default();
         }
         all.hazard()
     }
@@ -199,9 +221,58 @@ impl Signs {
     fn pieces(&mut self, pieces: &Pieces) {
         let detail = |reason: &Option<Reason>| reason.as_ref().map(|reason| reason.detail.clone());
         self.beginning = detail(&pieces.beginning).unwrap_or_default();
-        self.stem = detail(&pieces.stem).unwrap_or_default();
+        self.clock_parts.clone_from(&pieces.parts);
         self.bare = pieces.bare;
     }
+}
+
+/// `__has_builtin` of what has no underscores in front, or of what a macro is given that
+/// does not say what it is about: see [`Signs::asks_of_compile`].
+fn asks_of_compile(text: &[u8]) -> bool {
+    let asks = |word: &[u8]| memmem::find(&word.to_ascii_lowercase(), b"has_builtin").is_some();
+    let mut done = 0;
+    while let Some(found) = find_either(&text[done..], b"has_builtin", b"HAS_BUILTIN") {
+        let at = done + found;
+        let start = at
+            - text[..at]
+                .iter()
+                .rev()
+                .take_while(|byte| is_word(**byte))
+                .count();
+        let len = text[start..]
+            .iter()
+            .take_while(|byte| is_word(**byte))
+            .count();
+        done = start + len;
+        let rest = text[done..].trim_ascii_start();
+        let given = rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start);
+        let given = given.map(|given| {
+            let len = given.iter().take_while(|byte| is_word(**byte)).count();
+            &given[..len]
+        });
+        let line = line_start(text, start).unwrap_or(0);
+        let defined = hash_word(&text[line..start]) == b"define";
+        let name = Tokens::of(&text[line..done])
+            .nth(2)
+            .map_or(&b""[..], |token| token.text);
+        let bad = match given {
+            // `#ifdef __has_builtin`, or another name for it.
+            None => defined && !asks(name),
+            Some(given) if given.starts_with(b"__") => false,
+            // What the macro is given, where it is used.
+            Some(_) if defined => !asks(name),
+            Some(given) => !given.is_empty() && hash_word(&text[line..start]) != b"",
+        };
+        if bad {
+            return true;
+        }
+    }
+    false
+}
+
+fn find_either(text: &[u8], one: &[u8], other: &[u8]) -> Option<usize> {
+    let (one, other) = (memmem::find(text, one), memmem::find(text, other));
+    one.into_iter().chain(other).min()
 }
 
 fn shown(word: &[u8]) -> String {
