@@ -154,6 +154,10 @@ pub struct Part {
 impl Part {
     /// What it says about the macro `word`.
     fn ask(&mut self, ask: Ask, word: &[u8]) -> Result<Option<Vec<Header>>, Reason> {
+        let of_definitions = matches!(ask, Ask::Values | Ask::Strings);
+        if of_definitions && !scan::may_be_among(&self.known.defined, word) {
+            return Ok(Some(Vec::new()));
+        }
         if let Some(known) = self.known.answer(ask, word) {
             return Ok(known);
         }
@@ -195,7 +199,7 @@ pub fn gather(question: &Question<'_>) -> Result<Closure, Reason> {
 /// Why the result can't be kept.
 pub fn gather_parts(question: &Question<'_>) -> Result<(Closure, Vec<Part>), Reason> {
     let mut walk = Walk::new(question)?;
-    let followed = walk.follow();
+    let followed = walk.follow().and_then(|()| walk.check_signs());
     walk.remember();
     followed?;
     walk.finish()
@@ -562,6 +566,7 @@ impl<'a> Walk<'a> {
         }
         if let Some(text) = &part.text {
             part.known.scan = scan::scan(text);
+            part.known.defined = scan::defined_names(text);
             part.known.once = once(text);
             part.known.signs = Signs::of(&part.path, text);
             if part.lasting {
@@ -823,16 +828,6 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self) -> Result<(Closure, Vec<Part>), Reason> {
-        let asks = |part: &Part| part.known.signs.asks_of_compile();
-        match self.question.settled {
-            None => self.check_signs()?,
-            Some(_) if self.question.precompiled => {
-                if let Some(part) = self.read.iter().find(|part| asks(part)) {
-                    return Err(reason("builtin-question", &part.path));
-                }
-            }
-            Some(_) => {}
-        }
         let asks = |words: &Vec<u8>| memmem::find(words, b"__has_").is_some();
         if self.question.macros.iter().any(asks) {
             self.opaque.get_or_insert(b"-D".to_vec());
@@ -883,6 +878,14 @@ impl<'a> Walk<'a> {
 
     /// What the files come to together, and with the macros of the command line.
     fn check_signs(&mut self) -> Result<(), Reason> {
+        if self.question.settled.is_some() {
+            let gcc = self.question.precompiled;
+            let asks = |part: &&Part| gcc && part.known.signs.asks_of_compile();
+            return match self.read.iter().find(asks) {
+                Some(part) => Err(reason("builtin-question", &part.path)),
+                None => Ok(()),
+            };
+        }
         let mut all = Signs::default();
         for part in &self.read {
             all.add(&part.known.signs);
@@ -999,19 +1002,32 @@ fn strings_of(
     macros: &[Vec<u8>],
     parts: &mut [Part],
 ) -> Result<Option<Vec<Vec<u8>>>, Reason> {
-    let mut values = Vec::new();
-    // What nobody defines is the compiler's, or no macro.
-    let own = word.starts_with(b"_") || PREDEFINED.contains(&word);
-    if own || macros.iter().any(|text| memmem::find(text, word).is_some()) {
-        return Ok(None);
-    }
-    for part in parts {
-        let Some(found) = part.ask(Ask::Strings, word)? else {
+    let mut strings = Vec::new();
+    let mut words = vec![word.to_vec()];
+    let mut next = 0;
+    while let Some(word) = words.get(next).cloned() {
+        next += 1;
+        // What nobody defines is the compiler's, or no macro; some letters have two
+        // spellings.
+        let own = word.starts_with(b"_") || PREDEFINED.contains(&&word[..]) || !word.is_ascii();
+        let on_line = |text: &Vec<u8>| memmem::find(text, &word).is_some();
+        if own || words.len() > SPELLED_MAX || macros.iter().any(on_line) {
             return Ok(None);
-        };
-        values.extend(found.into_iter().map(|value| value.name));
+        }
+        for part in &mut *parts {
+            let Some(found) = part.ask(Ask::Strings, &word)? else {
+                return Ok(None);
+            };
+            for Header { name, quoted } in found {
+                // No macro in turn, and it is an error in that place.
+                let list = if quoted { &mut strings } else { &mut words };
+                if !list.contains(&name) {
+                    list.push(name);
+                }
+            }
+        }
     }
-    Ok(Some(values))
+    Ok(Some(strings))
 }
 
 /// Whether `name` starts as `__x` does: few macros of compilers do, and which those are

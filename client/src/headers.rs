@@ -135,6 +135,9 @@ pub struct Known {
     /// Of hazards in it.
     #[prost(message, required, tag = "9")]
     pub signs: Signs,
+    /// [`scan::defined_names`].
+    #[prost(bytes = "vec", tag = "10")]
+    pub defined: Vec<u8>,
 }
 
 impl Known {
@@ -150,6 +153,7 @@ impl Known {
             boot: Vec::new(),
             plain: false,
             signs: Signs::default(),
+            defined: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use memchr::memmem;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::hazards::{decode, is_word, splice, string};
 
@@ -222,6 +223,35 @@ pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     Some(values)
 }
 
+/// Stands for all names that `text` may define as macros: two bytes of the XXH3-64 of each,
+/// in order.
+pub fn defined_names(text: &[u8]) -> Vec<u8> {
+    let text = plain(text);
+    let text = splice(&text);
+    let mut names: Vec<[u8; 2]> = memmem::find_iter(&text, b"define")
+        .filter(|at| directive_before(&text[..*at]).is_some())
+        .map(|at| {
+            let defined = skip_blank(&text[at + b"define".len()..]);
+            let len = defined.iter().take_while(|byte| is_word(**byte)).count();
+            hashed(&defined[..len])
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names.concat()
+}
+
+/// Whether `name` may be one of `names`, see [`defined_names`].
+pub fn may_be_among(names: &[u8], name: &[u8]) -> bool {
+    let name = hashed(name);
+    names.as_chunks::<2>().0.binary_search(&name).is_ok()
+}
+
+fn hashed(name: &[u8]) -> [u8; 2] {
+    let [.., high, low] = xxh3_64(name).to_be_bytes();
+    [high, low]
+}
+
 /// Whether `name` is in `text`, perhaps on two lines.
 fn may_name(text: &[u8], name: &[u8]) -> bool {
     let continued = || text.contains(&b'\\') || memmem::find(text, b"??/").is_some();
@@ -254,13 +284,20 @@ fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(bodies)
 }
 
-/// Strings that `text` may define the macro `name` to be, escapes decoded. `None`: it is,
-/// or may be, something else.
+/// Strings that `text` may define the macro `name` to be, escapes decoded, or single words
+/// (not `quoted`). `None`: it is, or may be, something else.
 pub fn strings_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let mut values = Vec::new();
     for body in definitions(text, name)? {
         let mut value = Vec::new();
         let mut rest = body.trim_ascii();
+        if rest.first().is_some_and(u8::is_ascii_alphabetic) && rest.iter().all(|b| is_word(*b)) {
+            values.push(Header {
+                name: rest.to_vec(),
+                quoted: false,
+            });
+            continue;
+        }
         while let Some(quoted) = rest.strip_prefix(b"\"") {
             let (body, after) = string(quoted)?;
             decode(body, &mut value);
@@ -828,10 +865,23 @@ mod tests {
             ("#define lib L\"x\"", None),
             ("#define lib(x) \"x\"", None),
             ("#define lib \"x\" // y", None),
-            ("#define lib OTHER", None),
+            ("#define lib OTHER", Some("OTHER")),
+            ("#define lib __OTHER", None),
+            ("#define lib OTHER(x)", None),
         ] {
             let found = strings_of(text.as_bytes(), b"lib").map(|mut found| found.remove(0).name);
             assert_eq!(found.as_deref(), value.map(str::as_bytes), "{text}");
+        }
+        let names =
+            defined_names(b"#define lib x\n# def\\\nine li\\\nb2(x) y\n/*\n*/#define lib3\n");
+        for (name, there) in [
+            ("lib", true),
+            ("lib2", true),
+            ("lib3", true),
+            ("li", false),
+            ("x", false),
+        ] {
+            assert_eq!(may_be_among(&names, name.as_bytes()), there, "{name}");
         }
         assert_eq!(replaced(b"sys/lib.lib1", b"lib", b"64"), b"sys/64.lib1");
         let words: Vec<&[u8]> = words_of(b"lib/2/a-b_c.h9").collect();
