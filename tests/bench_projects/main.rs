@@ -1,11 +1,14 @@
-//! `cargo run --release -p hg-tests --bin projects [NAME ...] [--list] [--warm]`: how
+//! `cargo run --release -p hg-tests --bin projects [NAME ...] [--list] [--warm]
+//! [--goals]`: how
 //! much of real projects leaves the machine, why the rest does not, whether the objects
 //! are the plain build's, and what it costs. Plainly with two jobs, then through a fresh
 //! grid of two slots on this machine, where nothing that can travel stays: twice with
 //! the cache off and, with `--warm`, once out of the cache. `--list` says what there is;
-//! the large ones are built only by name.
+//! the large ones are built only by name. With `--goals` a project that is not as it
+//! should be, time aside, is an error.
 
 mod archive;
+mod goals;
 #[path = "../bench/cpu.rs"]
 mod cpu;
 mod interrupt;
@@ -22,6 +25,7 @@ use std::process::ExitCode;
 use hg_tests::{in_path, programs};
 
 use archive::Archive;
+use measure::Builds;
 use project::{Language, PROJECTS, Project};
 
 /// Exit code after Ctrl-C, as a shell reports it.
@@ -32,13 +36,14 @@ struct Options {
     projects: Vec<Project>,
     list: bool,
     warm: bool,
+    goals: bool,
 }
 
 fn main() -> ExitCode {
     let options = match read(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(why) => {
-            eprintln!("{why}\nprojects [NAME ...] [--list] [--warm]");
+            eprintln!("{why}\nprojects [NAME ...] [--list] [--warm] [--goals]");
             return ExitCode::from(2);
         }
     };
@@ -60,15 +65,21 @@ fn main() -> ExitCode {
     let target = programs.client.ancestors().nth(2).unwrap_or(Path::new("."));
     let archive = Archive::new(target.join("projects"));
     row::print_head();
+    let mut missed = false;
     for project in &options.projects {
-        if let Err(why) = run(project, &archive, &programs, options.warm) {
-            hg_tests::skip(project.name, &why);
+        match run(project, &archive, &programs, options.warm) {
+            Ok(builds) if options.goals => missed |= goals::missed(project, &builds),
+            Ok(_) => {}
+            Err(why) => hg_tests::skip(project.name, &why),
         }
         if interrupt::seen() {
             return ExitCode::from(EXIT_INTERRUPTED);
         }
     }
-    ExitCode::SUCCESS
+    match missed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
 }
 
 fn run(
@@ -76,7 +87,7 @@ fn run(
     archive: &Archive,
     programs: &programs::Programs,
     warm: bool,
-) -> Result<(), String> {
+) -> Result<Builds, String> {
     let compiler = compiler(project);
     if in_path(compiler).is_none() {
         return Err(format!("no {compiler} here"));
@@ -84,7 +95,7 @@ fn run(
     let tarball = archive.tarball(project.package)?;
     let builds = measure::measure(project, &tarball, programs, warm)?;
     row::print(project, &builds);
-    Ok(())
+    Ok(builds)
 }
 
 fn compiler(project: &Project) -> &'static str {
@@ -111,11 +122,13 @@ fn read(words: impl Iterator<Item = String>) -> Result<Options, String> {
         projects: Vec::new(),
         list: false,
         warm: false,
+        goals: false,
     };
     for word in words {
         match word.as_str() {
             "--list" => options.list = true,
             "--warm" => options.warm = true,
+            "--goals" => options.goals = true,
             name => {
                 let named = PROJECTS.iter().find(|project| project.name == name);
                 let project = named.ok_or_else(|| format!("{name}: no such project"))?;
