@@ -410,6 +410,9 @@ const PROBE_FOLDERS: [&[u8]; 4] = [
     b"/ffconf.",
 ];
 
+/// The reason of what a configure script tries out.
+pub const CONFIGURE_PROBE: &str = "configure-probe";
+
 /// Refuses what a configure script tries out: small, never the same again, and often
 /// meant to fail, which would be done twice.
 fn refuse_probe(source: &[u8]) -> Result<(), Reason> {
@@ -420,8 +423,8 @@ fn refuse_probe(source: &[u8]) -> Result<(), Reason> {
     let in_folder = |name: &&[u8]| {
         named(name) || memchr::memmem::find(os::bytes(folder.as_os_str()), name).is_some()
     };
-    match autoconf || PROBE_FOLDERS.iter().any(in_folder) {
-        true => Err(Reason::new("configure-probe", source)),
+    match autoconf || source == b"/dev/null" || PROBE_FOLDERS.iter().any(in_folder) {
+        true => Err(Reason::new(CONFIGURE_PROBE, source)),
         false => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::time::Instant;
 
-use hg_proto::args::Reason;
+use hg_proto::args::{self, Reason};
 use hg_proto::toolchain::Family;
 use hg_proto::v1::{Task, failure::Code};
 use smol::future;
@@ -29,7 +29,7 @@ use crate::memo::{Known, Memos};
 use crate::os;
 use crate::output::{self, Pending, Style};
 use crate::payload::Payload;
-use crate::plan::Plan;
+use crate::plan::{CONFIGURE_PROBE, Plan};
 use crate::report;
 use crate::say;
 use crate::shield::shielded;
@@ -178,7 +178,15 @@ impl Wrap<'_> {
         }
         let name = found.name.ok_or_else(|| reason("not-a-compiler", ""));
         let plan = name.and_then(|name| Plan::read(found, name));
-        let plan = plan.inspect_err(|reason| cached::bypassed(self.config, reason))?;
+        let plan = plan.inspect_err(|reason| {
+            cached::bypassed(self.config, reason);
+            if found.name.is_some() && reason.code != CONFIGURE_PROBE {
+                let words: Vec<Vec<u8>> =
+                    found.args.iter().map(|a| os::bytes(a).to_vec()).collect();
+                let source = args::likely_source(&words);
+                self.record.source = source.map(<[u8]>::to_vec).unwrap_or_default();
+            }
+        })?;
         self.record.source = plan.compile.source.clone();
         self.record.output = plan.compile.output_path();
         Ok(plan)

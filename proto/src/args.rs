@@ -468,6 +468,24 @@ fn base_name(path: &[u8]) -> &[u8] {
 }
 
 // After the last dot of the base name; empty if there is none.
+/// The one source that `words` seem to compile: for counting commands of which the table
+/// knows too little.
+pub fn likely_source(words: &[Vec<u8>]) -> Option<&[u8]> {
+    let compiles = |word: &Vec<u8>| matches!(&word[..], b"-c" | b"-S");
+    if !words.iter().any(compiles) {
+        return None;
+    }
+    let named = |word: &&Vec<u8>| {
+        let known: [&[u8]; 13] = [
+            b"c", b"i", b"C", b"cc", b"cp", b"cpp", b"cxx", b"c++", b"ii", b"s", b"S", b"m", b"mm",
+        ];
+        !word.starts_with(b"-") && known.contains(&suffix(word))
+    };
+    let mut sources = words.iter().filter(named);
+    let source = sources.next()?;
+    sources.next().is_none().then_some(source)
+}
+
 fn suffix(path: &[u8]) -> &[u8] {
     let base = base_name(path);
     match base.iter().rposition(|byte| *byte == b'.') {
@@ -889,6 +907,22 @@ mod tests {
             Ok(compile) => compile
                 .travel
                 .map_or_else(|reason| reason.code, |()| "travels"),
+        }
+    }
+
+    #[test]
+    fn sources_of_commands_that_are_not_understood() {
+        for (typed, source) in [
+            ("-fnope -c a.c -o a.o", Some("a.c")),
+            ("-S -Wa,-a x/b.cpp", Some("x/b.cpp")),
+            ("-fnope a.c", None),
+            ("-c a.c b.c", None),
+            ("-c -x c -", None),
+            ("-v", None),
+        ] {
+            let words: Vec<Vec<u8>> = typed.split(' ').map(|word| word.into()).collect();
+            let found = likely_source(&words).map(String::from_utf8_lossy);
+            assert_eq!(found.as_deref(), source, "{typed}");
         }
     }
 
