@@ -880,11 +880,15 @@ impl<'a> Walk<'a> {
     fn check_signs(&mut self) -> Result<(), Reason> {
         if self.question.settled.is_some() {
             let gcc = self.question.precompiled;
-            let asks = |part: &&Part| gcc && part.known.signs.asks_of_compile();
-            return match self.read.iter().find(asks) {
-                Some(part) => Err(reason("builtin-question", &part.path)),
-                None => Ok(()),
-            };
+            for part in &self.read {
+                if part.known.signs.asks_of_compile(gcc) {
+                    return Err(reason("builtin-question", &part.path));
+                }
+                if part.known.scan.lines_made {
+                    return Err(reason(hazards::TIME_MACRO, &part.path));
+                }
+            }
+            return Ok(());
         }
         let mut all = Signs::default();
         for part in &self.read {

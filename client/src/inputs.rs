@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hg_proto::args::{CLOCKS, Compile, Dialect, Reason};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
-use hg_proto::toolchain::Family;
+use hg_proto::toolchain::{Family, Language};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::closure::{Listed, Settled};
@@ -203,7 +203,14 @@ pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Sett
     let mut preprocessing = Preprocessing::start(found, compile, dialect, Wanted::Expanded)?;
     let text = preprocessing.text()?;
     let (_, listed) = preprocessing.dependencies()?;
-    match hazards::find_expanded(&text, dialect.family) {
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
+    let old = |word: &Vec<u8>| {
+        let years = [&b"98"[..], b"03", b"0x", b"11"];
+        let named = |year: &&[u8]| memchr::memmem::find(word, year).is_some();
+        word == b"-ansi" || word.starts_with(b"-std") && years.iter().any(named)
+    };
+    let modern = compile.language == Language::Cxx && !words().any(old);
+    match hazards::find_expanded(&text, dialect.family, modern) {
         Some(hazard) => Err(hazard),
         None => Ok(Settled { before_ns, listed }),
     }

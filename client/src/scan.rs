@@ -58,6 +58,9 @@ pub struct Scan {
     /// `#pragma GCC dependency` compares the times of files.
     #[prost(bool, tag = "11")]
     pub dated: bool,
+    /// A `#line` whose name is made by a macro: a preprocessor need not show it.
+    #[prost(bool, tag = "13")]
+    pub lines_made: bool,
     /// Names of headers whose words would be replaced if they were macros:
     /// `#define HAS_IT __has_include(<lib/it.h>)`.
     #[prost(bytes = "vec", repeated, tag = "12")]
@@ -107,7 +110,7 @@ pub fn scan(text: &[u8]) -> Scan {
         let line = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
         memmem::find(&text[line..at], b"GCC").is_some()
     });
-    found.quoted = line_files(&text);
+    found.quoted = line_files(&text, &mut found.lines_made);
     found.pieces = has_pieces(&text);
     // A trigraph may stand for another letter, or not.
     let doubtful = |header: &Header| memmem::find(&header.name, b"??").is_some();
@@ -289,6 +292,10 @@ fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
 pub fn strings_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let mut values = Vec::new();
     for body in definitions(text, name)? {
+        // It may go on below a comment.
+        if memmem::find(&body, b"/*").is_some() {
+            return None;
+        }
         let mut value = Vec::new();
         let mut rest = body.trim_ascii();
         if rest.first().is_some_and(u8::is_ascii_alphabetic) && rest.iter().all(|b| is_word(*b)) {
@@ -341,7 +348,8 @@ fn in_directives<'t>(text: &'t [u8], name: &[u8]) -> impl Iterator<Item = (&'t [
 }
 
 /// Names in `#line 12 "name"` and `# 12 "name"`.
-fn line_files(text: &[u8]) -> Vec<Vec<u8>> {
+/// `made`: there is one whose name a macro makes.
+fn line_files(text: &[u8], made: &mut bool) -> Vec<Vec<u8>> {
     let mut files: Vec<Vec<u8>> = Vec::new();
     for at in memchr::memchr_iter(b'#', text) {
         if directive_before(&text[..at + 1]).is_none() {
@@ -350,9 +358,14 @@ fn line_files(text: &[u8]) -> Vec<Vec<u8>> {
         let rest = skip_blank(&text[at + 1..]);
         let rest = skip_blank(rest.strip_prefix(b"line").unwrap_or(rest));
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        // `# LINE NAME` is no directive's name that anybody knows.
+        let named = skip_blank(&text[at + 1..]).starts_with(b"line");
         if digits == 0 {
+            *made |= named;
             continue;
         }
+        let next = skip_blank(&rest[digits..]).first();
+        *made |= next.is_some_and(|byte| !matches!(byte, b'"' | b'\n'));
         if let Some(Header { name, quoted: true }) = header(&rest[digits..])
             && !files.contains(&name)
         {
@@ -865,6 +878,7 @@ mod tests {
             ("#define lib L\"x\"", None),
             ("#define lib(x) \"x\"", None),
             ("#define lib \"x\" // y", None),
+            ("#define lib \"x\" /*\n*/ \"y\"", None),
             ("#define lib OTHER", Some("OTHER")),
             ("#define lib __OTHER", None),
             ("#define lib OTHER(x)", None),

@@ -574,6 +574,8 @@ impl Wrap<'_> {
                 (reason, slot)
             }
         };
+        // With these files alone a worker failed: there is one that nobody knows of.
+        let keep = keep.filter(|_| reason.code != attempt::REMOTE_FAILED);
         if let Some((keeper, plan)) = keep {
             // Where this fails nothing ran, and the plain way is left.
             if let Ok(Ok(said)) = shielded(|| keeper.compile(found, &plan)) {

@@ -575,6 +575,14 @@ impl Compile {
             how.push("-Qunused-arguments");
         }
         let mut args = self.preprocess(&how, None);
+        // Level 3 has all macros written down, ours too.
+        if self
+            .arguments
+            .iter()
+            .any(|a| a.words[0].starts_with(b"-g") && a.words[0].ends_with(b"3"))
+        {
+            args.push(b"-g2".to_vec());
+        }
         // Strings, as they are: they are glued to prefixes and suffixes.
         let marked = CLOCKS.map(|name| format!("-D{name}=\"{CLOCK_MARK}\"").into_bytes());
         args.extend(marked);

@@ -410,6 +410,13 @@ fn template(after: &[u8]) -> Template {
             Some(byte) if is_word(*byte) => {
                 let len = rest.iter().take_while(|byte| is_word(**byte)).count();
                 let (word, after) = rest.split_at(len);
+                // Other letters have two spellings.
+                if !word
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+                {
+                    return Template::Opaque;
+                }
                 rest = skip_blank(after);
                 // It is the prefix of a string, or takes arguments.
                 if after.starts_with(b"\"") || rest.starts_with(b"(") {
@@ -486,7 +493,8 @@ fn made_template(user: &[u8]) -> Option<Reason> {
 pub(super) struct Made {
     /// What makes any such text suspicious.
     pub(super) word: Option<&'static [u8]>,
-    /// Parts of the directives' names.
+    /// Parts of the directives' names; single letters are those of strings, and all
+    /// where `#x` makes strings of them.
     pub(super) parts: Vec<Vec<u8>>,
 }
 
@@ -503,6 +511,7 @@ pub(super) fn made_of(user: &[u8]) -> Made {
     let mut rest = user;
     let mut line_starts = true;
     let mut found = None;
+    let made_strings = makes_strings(user);
     while let Some(first) = rest.first() {
         let blank = skip_blank(rest);
         if blank.len() < rest.len() {
@@ -538,7 +547,8 @@ pub(super) fn made_of(user: &[u8]) -> Made {
             rest = after;
         } else if is_word(*first) {
             let len = rest.iter().take_while(|byte| is_word(**byte)).count();
-            add_piece(&rest[..len], &mut parts);
+            let letters = len > 1 || made_strings;
+            add_piece(&rest[..if letters { len } else { 0 }], &mut parts);
             squeeze(&rest[..len], &mut squeezed);
             rest = &rest[len..];
         } else {
@@ -550,6 +560,18 @@ pub(super) fn made_of(user: &[u8]) -> Made {
         word: found.or_else(|| asm_word(&squeezed)),
         parts,
     }
+}
+
+/// Whether a macro here, or one of the system's whose name says so, makes a string of
+/// what it is given.
+fn makes_strings(text: &[u8]) -> bool {
+    let one = |at: usize| {
+        let start = line_start(text, at);
+        let defined = start.is_none_or(|start| hash_word(&text[start..at]) == b"define");
+        let rest = text[at + 1..].trim_ascii_start();
+        defined && text[..at].last() != Some(&b'#') && rest.first().is_some_and(|b| is_word(*b))
+    };
+    memmem::find(text, b"STRING").is_some() || memchr::memchr_iter(b'#', text).any(one)
 }
 
 fn squeeze(text: &[u8], out: &mut Vec<u8>) {
@@ -601,12 +623,23 @@ fn add_edges(text: &[u8], pieces: &mut Vec<Vec<u8>>) {
     let tail = text.iter().rev().take_while(|byte| is_word(**byte)).count();
     add_piece(&text[..head], pieces);
     add_piece(&text[text.len() - tail..], pieces);
+    // `%c0bin`, `%[x]bin`: an operand goes before.
+    for at in memchr::memchr_iter(b'%', text) {
+        let rest = &text[at + 1..];
+        let named = rest.iter().position(|byte| !byte.is_ascii_alphabetic());
+        let rest = &rest[named.unwrap_or(rest.len())..];
+        let operand = match rest.first() {
+            Some(b'[') => memchr::memchr(b']', rest).map_or(rest.len(), |end| end + 1),
+            _ => rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+        };
+        let rest = &rest[operand..];
+        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        add_piece(&rest[..len], pieces);
+    }
 }
 
-/// Whether `word` can be put together from `pieces` of two letters or more, or
-/// from a long one and single letters.
+/// Whether `word` can be put together from `pieces`.
 fn composable(word: &[u8], pieces: &[Vec<u8>]) -> bool {
-    let long = pieces.iter().any(|piece| piece.len() >= 4);
     let mut reached = vec![false; word.len() + 1];
     reached[0] = true;
     for at in 0..word.len() {
@@ -614,8 +647,7 @@ fn composable(word: &[u8], pieces: &[Vec<u8>]) -> bool {
             continue;
         }
         for piece in pieces {
-            let usable = piece.len() >= 2 || long;
-            if usable && word[at..].starts_with(piece) {
+            if word[at..].starts_with(piece) {
                 reached[at + piece.len()] = true;
             }
         }

@@ -53,10 +53,11 @@ pub(super) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Preprocessed `text` with a plain string for each raw one, and numbers without
-/// separators.
-pub(super) fn without_raw_strings(text: &[u8]) -> Cow<'_, [u8]> {
+/// separators. `None`: one is where its dialect, not a `modern` one, or a directive, may
+/// have none.
+pub(super) fn without_raw_strings(text: &[u8], modern: bool) -> Option<Cow<'_, [u8]>> {
     if memmem::find(text, b"R\"").is_none() && memchr::memchr(b'\'', text).is_none() {
-        return Cow::Borrowed(text);
+        return Some(Cow::Borrowed(text));
     }
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -66,6 +67,12 @@ pub(super) fn without_raw_strings(text: &[u8]) -> Cow<'_, [u8]> {
                 let len = rest.iter().take_while(|byte| is_word(**byte)).count();
                 let word = &rest[..len];
                 let raw = matches!(word, b"R" | b"LR" | b"uR" | b"UR" | b"u8R");
+                let raw = raw && rest.get(len) == Some(&b'"');
+                let line = plain.rsplit(|byte| *byte == b'\n').next();
+                let directive = line.is_some_and(|line| line.trim_ascii_start().starts_with(b"#"));
+                if raw && (directive || !modern) {
+                    return None;
+                }
                 if raw && let Some((body, after)) = raw_string(&rest[len - 1..]) {
                     plain.extend_from_slice(&word[..len - 1]);
                     plain.push(b'"');
@@ -84,6 +91,9 @@ pub(super) fn without_raw_strings(text: &[u8]) -> Cow<'_, [u8]> {
                     && rest.get(len) == Some(&b'\'')
                     && rest.get(len + 1).is_some_and(|byte| is_word(*byte));
                 plain.extend_from_slice(word);
+                if separates && (directive || !modern) {
+                    return None;
+                }
                 if separates {
                     rest = &rest[len + 1..];
                     // The next digits are of the same number.
@@ -112,7 +122,7 @@ pub(super) fn without_raw_strings(text: &[u8]) -> Cow<'_, [u8]> {
         plain.extend_from_slice(&rest[..len]);
         rest = &rest[len..];
     }
-    Cow::Owned(plain)
+    Some(Cow::Owned(plain))
 }
 
 /// Bytes of the string or character that `rest` starts with. One that its line does
@@ -180,8 +190,21 @@ mod tests {
             ("u'a' + 1", "u'a' + 1"),
             ("\"R\" \"1'0\"", "\"R\" \"1'0\""),
         ] {
-            let found = without_raw_strings(text.as_bytes()).into_owned();
+            let found = without_raw_strings(text.as_bytes(), true)
+                .unwrap()
+                .into_owned();
             assert_eq!(String::from_utf8(found).unwrap(), plain, "{text}");
+        }
+        for text in ["x = R\"(y)\";", "1'000"] {
+            assert!(
+                without_raw_strings(text.as_bytes(), false).is_none(),
+                "{text}"
+            );
+            let pragma = format!("#pragma {text}\n");
+            assert!(
+                without_raw_strings(pragma.as_bytes(), true).is_none(),
+                "{text}"
+            );
         }
     }
 

@@ -93,8 +93,9 @@ pub const ASM_FILE_DIRECTIVE: &str = "asm-file-directive";
 
 /// What a compile sees that changes with time, or may make the assembler read a file:
 /// `text` is preprocessed by a compiler of `family`, its macros expanded, with
-/// [`CLOCK_MARK`] where the time would be.
-pub fn find_expanded(text: &[u8], family: Family) -> Option<Reason> {
+/// [`CLOCK_MARK`] where the time would be. `modern`: its dialect has raw strings and
+/// separators of digits.
+pub fn find_expanded(text: &[u8], family: Family, modern: bool) -> Option<Reason> {
     if memmem::find(text, CLOCK_MARK.as_bytes()).is_some() {
         return reason(TIME_MACRO, b"when preprocessed");
     }
@@ -107,7 +108,9 @@ pub fn find_expanded(text: &[u8], family: Family) -> Option<Reason> {
     if let Some(reason) = clock_or_file(text) {
         return Some(reason);
     }
-    let text = without_raw_strings(text);
+    let Some(text) = without_raw_strings(text, modern) else {
+        return reason(ASM_FILE_DIRECTIVE, b"odd text");
+    };
     match without_comments(&text) {
         None => names_file(&text)
             .or_else(|| assembler(&text))

@@ -98,16 +98,12 @@ pub(super) fn composed(
     if !bare {
         return None;
     }
-    // Single letters are everywhere: they count beside a longer part.
-    let long = parts.iter().any(|part| letters(part) >= 3);
-    let usable = |part: &&Vec<u8>| long || letters(part) >= 2;
-    let parts: Vec<&[u8]> = parts.iter().filter(usable).map(Vec::as_slice).collect();
     let names = macros.iter().map(|(name, _)| *name);
     let name = names.into_iter().find(|name| {
         let mut reached = vec![false; name.len() + 1];
         reached[0] = true;
         for at in 0..name.len() {
-            let pieces = parts.iter().copied().chain([&b"_"[..], b"__"]);
+            let pieces = parts.iter().map(Vec::as_slice).chain([&b"_"[..], b"__"]);
             for piece in pieces.filter(|_| reached[at]).collect::<Vec<_>>() {
                 if name[at..].starts_with(piece) {
                     reached[at + piece.len()] = true;
@@ -117,10 +113,6 @@ pub(super) fn composed(
         reached[name.len()]
     })?;
     std::str::from_utf8(name).ok()
-}
-
-fn letters(part: &[u8]) -> usize {
-    part.iter().filter(|byte| **byte != b'_').count()
 }
 
 /// Where in a text a token stands.
@@ -181,6 +173,7 @@ mod tests {
             "x = CAT(__TIME, STAMP__);",
             "x = CAT3(__, TI, ME__);",
             "x = CAT3(_, _TI, ME__);",
+            "x = CAT8(_, _, T, I, M, E, _, _);",
             "x = CAT4(__, TIM, E, __);",
             "#define W(x) __##x##__\nx = W(DATE);",
             "x = CAT(__, TIME__);",
@@ -207,7 +200,7 @@ mod tests {
             "#ifdef _\n#undef _\n#define _(x) x\n#endif\n#define M(t) (DATE_##t)",
             "#if defined(_) || defined _\n#endif\nf(TIME);",
             "puts(_(\"DATE\")); f(DATE);",
-            "#define F(T, E) T##_##E\nint TI, A, D;",
+            "#define F(T, E) T##_##E\nint TI, D;",
             "#define N(x) a##_##x\nf(MY_DATE);",
             "f(MY_DATE, DATES, __TIMEZONE, x__DATE__);",
         ] {

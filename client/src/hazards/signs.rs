@@ -10,7 +10,7 @@ use super::assembler::{
 };
 use super::code::without_comments;
 use super::pieces::{self, Pieces};
-use super::tokens::{Tokens, hash_word, is_word, line_start, splice};
+use super::tokens::{Kind, Tokens, hash_word, is_word, line_start, splice};
 use super::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file, is_system};
 use crate::scan;
 
@@ -47,10 +47,13 @@ pub struct Signs {
     /// Underscores, to begin one with.
     #[prost(bool, tag = "9")]
     bare: bool,
-    /// It asks for a function of the library by `__has_builtin`, which gcc answers by what
-    /// is declared: a preprocessor knows nothing of that.
+    /// It asks by `__has_builtin`, which gcc answers by what is declared: a preprocessor
+    /// knows nothing of that.
     #[prost(bool, tag = "11")]
     asks_of_compile: bool,
+    /// It has what clang's preprocessor takes otherwise than its compiler.
+    #[prost(bool, tag = "12")]
+    asks_of_clang: bool,
 }
 
 impl Signs {
@@ -69,23 +72,26 @@ impl Signs {
             signs.whole(named.or_else(|| clock_or_file(&spliced)));
             if user {
                 signs.asks_of_compile = asks_of_compile(&spliced);
+                signs.asks_of_clang = asks_of_clang(&spliced);
                 pieces.add_words(&spliced);
                 signs.pieces(&pieces);
                 let text = scan::without_includes(&spliced);
                 signs.whole(names_file(&text));
                 signs.templates(templates(&text));
-                signs.opaque |= has_attribute(&text);
+                signs.opaque |= has_attribute(&text) || may_paste(&text);
             }
             return signs;
         };
         signs.whole(clock_or_file(&code));
         if user {
             signs.asks_of_compile = asks_of_compile(&code);
+            signs.asks_of_clang = asks_of_clang(&code);
             pieces.add(&code);
             signs.pieces(&pieces);
             let code = scan::without_includes(&code);
             signs.whole(names_file_in(&code));
             signs.templates(templates_in(&code));
+            signs.opaque |= may_paste(&code);
         }
         signs
     }
@@ -142,6 +148,7 @@ impl Signs {
         self.opaque |= other.opaque;
         self.bare |= other.bare;
         self.asks_of_compile |= other.asks_of_compile;
+        self.asks_of_clang |= other.asks_of_clang;
         for part in &other.clock_parts {
             if !self.clock_parts.contains(part) {
                 self.clock_parts.push(part.clone());
@@ -159,9 +166,12 @@ impl Signs {
         }
     }
 
-    /// Whether the preprocessor's word may not be the compile's, with gcc.
-    pub fn asks_of_compile(&self) -> bool {
-        self.asks_of_compile
+    /// Whether the preprocessor's word may not be the compile's.
+    pub fn asks_of_compile(&self, gcc: bool) -> bool {
+        match gcc {
+            true => self.asks_of_compile,
+            false => self.asks_of_clang,
+        }
     }
 
     /// What needs nothing else to be one.
@@ -226,10 +236,14 @@ impl Signs {
     }
 }
 
-/// `__has_builtin` of what has no underscores in front, or of what a macro is given that
-/// does not say what it is about: see [`Signs::asks_of_compile`].
+/// See [`Signs::asks_of_compile`]: `__has_builtin` of anything but `__builtin_x`, or of
+/// what a macro is given whose name does not say so.
 fn asks_of_compile(text: &[u8]) -> bool {
-    let asks = |word: &[u8]| memmem::find(&word.to_ascii_lowercase(), b"has_builtin").is_some();
+    let says = |word: &[u8]| memmem::find(&word.to_ascii_lowercase(), b"has_builtin").is_some();
+    // In pieces.
+    let pieces = memmem::find_iter(text, b"__has_b").any(|at| {
+        !text[at..].starts_with(b"__has_builtin") || memmem::find(&text[at..], b"##") == Some(13)
+    });
     let mut done = 0;
     while let Some(found) = find_either(&text[done..], b"has_builtin", b"HAS_BUILTIN") {
         let at = done + found;
@@ -239,35 +253,69 @@ fn asks_of_compile(text: &[u8]) -> bool {
                 .rev()
                 .take_while(|byte| is_word(**byte))
                 .count();
-        let len = text[start..]
-            .iter()
-            .take_while(|byte| is_word(**byte))
-            .count();
-        done = start + len;
+        done = start + word_len(&text[start..]);
         let rest = text[done..].trim_ascii_start();
-        let given = rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start);
-        let given = given.map(|given| {
-            let len = given.iter().take_while(|byte| is_word(**byte)).count();
-            &given[..len]
-        });
         let line = line_start(text, start).unwrap_or(0);
-        let defined = hash_word(&text[line..start]) == b"define";
-        let name = Tokens::of(&text[line..done])
-            .nth(2)
+        let mut tokens = Tokens::of(&text[line..]).skip(1);
+        let defines = hash_word(&text[line..]) == b"define";
+        let name = tokens.nth(1).map_or(&b""[..], |token| token.text);
+        let parameter = (tokens.next().filter(|token| token.text == b"("))
+            .and_then(|_| tokens.next())
             .map_or(&b""[..], |token| token.text);
-        let bad = match given {
+        let alone = tokens.next().is_some_and(|token| token.text == b")");
+        // The definition itself: what it is given is looked at where it is used.
+        if defines && start < line + text[line..].len() && text[start..done] == *name {
+            continue;
+        }
+        let Some(given) = rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start) else {
             // `#ifdef __has_builtin`, or another name for it.
-            None => defined && !asks(name),
-            Some(given) if given.starts_with(b"__") => false,
-            // What the macro is given, where it is used.
-            Some(_) if defined => !asks(name),
-            Some(given) => !given.is_empty() && hash_word(&text[line..start]) != b"",
+            if defines {
+                return true;
+            }
+            continue;
         };
-        if bad {
+        let given = &given[..word_len(given)];
+        let passed_on = defines && says(name) && alone && given == parameter;
+        if !(given.starts_with(b"__builtin_") || passed_on) {
             return true;
         }
     }
-    false
+    pieces
+}
+
+/// The same with clang: what became of a keyword, and how many counts pragmas have used.
+fn asks_of_clang(text: &[u8]) -> bool {
+    let words = [&b"__is_identifier"[..], b"__is_id", b"COUNTER"];
+    words.iter().any(|word| memmem::find(text, word).is_some())
+}
+
+/// Whether `__asm__` or `section` could be pasted from words that are here.
+fn may_paste(text: &[u8]) -> bool {
+    if memmem::find(text, b"##").is_none() && memmem::find(text, b"%:%:").is_none() {
+        return false;
+    }
+    const NAMES: [(&[u8], &str); 4] = [
+        (b"__asm__", ""),
+        (b"asm", ""),
+        (b"__section__", ""),
+        (b"section", ""),
+    ];
+    let mut parts = Vec::new();
+    for token in Tokens::of(text) {
+        let part = |(name, _): &(&[u8], &str)| {
+            token.text.len() < name.len() && memmem::find(name, token.text).is_some()
+        };
+        let word = token.kind == Kind::Word && token.text.len() > 1;
+        if word && NAMES.iter().any(part) && !parts.contains(&token.text.to_vec()) {
+            parts.push(token.text.to_vec());
+        }
+    }
+    let letters = |part: &Vec<u8>| part.iter().any(|byte| *byte != b'_');
+    parts.iter().any(letters) && pieces::composed(&NAMES, &parts, true).is_some()
+}
+
+fn word_len(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| is_word(**byte)).count()
 }
 
 fn find_either(text: &[u8], one: &[u8], other: &[u8]) -> Option<usize> {
@@ -350,6 +398,64 @@ mod tests {
         ] {
             assert_eq!(found(&[bad]), Some(ASM_FILE_DIRECTIVE), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_only_a_compile_knows() {
+        for asks in [
+            "#if __has_builtin(cbrt)",
+            "#if !__has_builtin ( __memcpy_chk )",
+            "#define HAS_BUILTIN_CBRT __has_builtin(cbrt)",
+            "#define has_builtin_(x, y) __has_builtin(y)",
+            "#define HB __has_builtin",
+            "#define HB(x) __has_builtin(x)",
+            "#define has_builtin(x) __has_builtin(x)\n#if has_builtin(cbrt)",
+            "??=if !__has_builtin(cbrt)",
+            "#if CAT(__has_b,uiltin)(cbrt)",
+        ] {
+            assert!(
+                Signs::of(b"a.h", asks.as_bytes()).asks_of_compile(true),
+                "{asks}"
+            );
+        }
+        for plain in [
+            "#ifdef __has_builtin\n#endif",
+            "#if defined(__has_builtin) && __has_builtin(__builtin_expect)",
+            "#define has_builtin(x) __has_builtin(x)\n#if has_builtin(__builtin_trap)",
+            "#define has_builtin(x) 0",
+        ] {
+            assert!(
+                !Signs::of(b"a.h", plain.as_bytes()).asks_of_compile(true),
+                "{plain}"
+            );
+        }
+        for asks in ["#if __is_identifier(x)", "int a[__COUNTER__];"] {
+            assert!(
+                Signs::of(b"a.h", asks.as_bytes()).asks_of_compile(false),
+                "{asks}"
+            );
+        }
+    }
+
+    #[test]
+    fn words_that_are_pasted() {
+        let pieces = "#define K(a, b) a##b\nK(__a, sm__)(\".inc\" T);\n";
+        assert_eq!(
+            found(&[pieces, "#define T \"bin x\""]),
+            Some(ASM_FILE_DIRECTIVE)
+        );
+        assert_eq!(
+            found(&[
+                "#define K(a, b) a##b\nint asmx;",
+                "#define T \"bin x\" \".inc\""
+            ]),
+            None
+        );
+        let letters = "#define Q(x) #x\n__asm__(\".\" Q(i) Q(n) Q(c) Q(b) Q(i) Q(n));";
+        assert_eq!(found(&[letters]), Some(ASM_FILE_DIRECTIVE));
+        let named =
+            "extern int x __asm__(S(.inc));\nvoid f(void) { __asm__(\"%c0bin\" :: \"i\"(&x)); }";
+        assert_eq!(found(&[named]), Some(ASM_FILE_DIRECTIVE));
     }
 
     #[test]
