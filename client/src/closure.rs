@@ -405,7 +405,11 @@ impl<'a> Walk<'a> {
                 self.opaque = Some(b"-D".to_vec());
             }
             for part in &mut *parts {
-                let Some(asks) = part.ask(Ask::Asked, asker)? else {
+                let ask = match hazards::is_system(&part.path) {
+                    true => Ask::AskedWhole,
+                    false => Ask::Asked,
+                };
+                let Some(asks) = part.ask(ask, asker)? else {
                     self.opaque = Some(part.path.clone());
                     continue;
                 };

@@ -70,6 +70,8 @@ const RULES: u64 = {
 pub enum Ask {
     /// [`scan::asked_of`].
     Asked,
+    /// The same of a header of the system, which puts no user's name together.
+    AskedWhole,
     /// [`scan::headers_named`].
     Named,
     /// [`scan::values_of`].
@@ -82,7 +84,8 @@ impl Ask {
     /// Asks `text`.
     pub fn of(self, text: &[u8], word: &[u8]) -> Option<Vec<Header>> {
         match self {
-            Ask::Asked => scan::asked_of(text, word),
+            Ask::Asked => scan::asked_of(text, word, false),
+            Ask::AskedWhole => scan::asked_of(text, word, true),
             Ask::Named => scan::headers_named(text, word),
             Ask::Values => scan::values_of(text, word),
             Ask::Strings => scan::strings_of(text, word),

@@ -137,7 +137,7 @@ fn has_pieces(text: &[u8]) -> bool {
 }
 
 /// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
-/// be put together from. The first of them is what it begins with.
+/// be put together from. The first of them is what it begins with, and no parameter.
 fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
     let Some(first) = asker.first() else {
         return false;
@@ -149,17 +149,31 @@ fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
         starts
             && len < asker.len()
             && asker.starts_with(word)
+            && !is_parameter(text, at, word)
             && !is_question(word)
             && directive_before(&text[..at]).is_some()
     })
 }
 
+/// Whether the `word` at `at` is a parameter of the macro that its line defines.
+fn is_parameter(text: &[u8], at: usize, word: &[u8]) -> bool {
+    let start = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
+    let line = text[start..].split(|byte| *byte == b'\n').next();
+    let parameters = || {
+        let (_, body) = definition(line?)?;
+        let parameters = body.strip_prefix(b"(")?;
+        let close = memchr::memchr(b')', parameters)?;
+        Some(parameters[..close].split(|byte| *byte == b','))
+    };
+    parameters().is_some_and(|mut names| names.any(|name| name.trim_ascii() == word))
+}
+
 /// What the macro `asker` is asked for in `text`. `None`: it is used in a way
-/// that can't be followed.
-pub fn asked_of(text: &[u8], asker: &[u8]) -> Option<Vec<Header>> {
+/// that can't be followed. `whole`: its name is not put together there.
+pub fn asked_of(text: &[u8], asker: &[u8], whole: bool) -> Option<Vec<Header>> {
     let text = plain(text);
     let text = splice(&text);
-    if has_beginning(&text, asker) {
+    if !whole && has_beginning(&text, asker) {
         return None;
     }
     let mut asks = Vec::new();
@@ -904,7 +918,7 @@ mod tests {
 
     #[test]
     fn macros_that_ask() {
-        let asked = |text: &str| asked_of(text.as_bytes(), b"HAS").map(|asks| names(&asks));
+        let asked = |text: &str| asked_of(text.as_bytes(), b"HAS", false).map(|asks| names(&asks));
         let none = Some(vec![]);
         assert_eq!(
             asked("#if HAS(<a.h>) && HAS( \"b.h\" )"),
@@ -928,9 +942,11 @@ mod tests {
             assert_eq!(asked(lost), None, "{lost}");
         }
         assert_eq!(asked("int H; // HA\n#ifdef AS\n#if SHA\n"), none);
+        assert_eq!(asked("#define GLUE(H, S) H ## S\n"), none);
+        assert_eq!(asked("#define GLUE(S) H ## S\n"), None);
         let question = "#if __has_include(<a.h>)\n";
         assert_eq!(
-            asked_of(question.as_bytes(), b"__has_include_it"),
+            asked_of(question.as_bytes(), b"__has_include_it", false),
             Some(vec![])
         );
     }

@@ -90,7 +90,11 @@ impl Space {
         let run_folder = self.home().join(".hybridgrid/run");
         let entries = fs::read_dir(run_folder).expect("a folder");
         let mut names = entries.map(|entry| entry.expect("a name").path());
-        let ours = |path: &PathBuf| path.to_string_lossy().contains("/headers-");
+        let ours = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // Those of a project have its folder's digest behind.
+            name.starts_with("headers-") && name.matches('-').count() == 1
+        };
         names.find(ours).expect("what is remembered")
     }
 
@@ -578,7 +582,7 @@ fn what_only_looks_like_a_hazard_travels() {
         ("one/real.h", "#define REAL 1\n"),
         (
             "asks.c",
-            "#ifdef __has_include\n#define HAS(x) __has_include(x)\n#else\n#define HAS(x) 0\n#endif\n\
+            "#define GLUE(F, H) F ## H\n#ifdef __has_include\n#define HAS(x) __has_include(x)\n#else\n#define HAS(x) 0\n#endif\n\
              #include <fcntl.h>\n\
              #if HAS(<fcntl.h>) && HAS(<stdio.h>) && HAS(\"one/real.h\")\n#include <stdio.h>\nint x;\n#endif\n",
         ),
@@ -713,6 +717,36 @@ fn what_is_a_hazard_stays_or_comes_back() {
             "static double cbrt(int x) { return x; }\n#if !__has_builtin(cbrt)\nconst char t[] = __DATE__;\n#endif\n\
              double g(int z) { return cbrt(z); }\n",
         ),
+        (
+            "line.c",
+            "#define STAMP __TIMESTAMP__\n#line 10 STAMP\nint f(int a) { return a; }\n",
+        ),
+        (
+            "builtin_named.c",
+            "static double cbrt(int x) { return x; }\n#define HAS_BUILTIN_CBRT __has_builtin(cbrt)\n\
+             #if !HAS_BUILTIN_CBRT\nconst char t[] = __DATE__;\n#endif\ndouble g(int z) { return cbrt(z); }\n",
+        ),
+        (
+            "letters.c",
+            "#define X(a, b, c, d, e, f, g, h) a##b##c##d##e##f##g##h\nconst char t[] = X(_,_,D,A,T,E,_,_);\n",
+        ),
+        (
+            "letters_asm.c",
+            "#define Q(x) #x\n__asm__(\".data\\n.\" Q(i) Q(n) Q(c) Q(b) Q(i) Q(n) \" \\\"data\\\"\\n.text\\n\");\n",
+        ),
+        (
+            "comment_asm.c",
+            "#define LOCK \"\" /*\n*/ \"inc\"\n__asm__(\".data\\n.\" LOCK \"bin \\\"data\\\"\\n.text\\n\");\n",
+        ),
+        (
+            "keyword.cc",
+            "struct __is_pod {};\nextern const char t[];\n#if __is_identifier(__is_pod)\nconst char t[] = __DATE__;\n#endif\n",
+        ),
+        (
+            "counter.c",
+            "#define C __COUNTER__\n#pragma omp parallel C\n#if __COUNTER__ == 1\nint x;\n#else\n\
+             const char t[] = __DATE__;\n#endif\n",
+        ),
         ("inc/a b.h", ""),
         (
             "asks.c",
@@ -764,6 +798,11 @@ fn what_is_a_hazard_stays_or_comes_back() {
         ("three", "time-macro"),
         ("target", "pragma-target"),
         ("builtin", "builtin-question"),
+        ("line", "time-macro"),
+        ("builtin_named", "builtin-question"),
+        ("letters", "time-macro"),
+        ("letters_asm", "asm-file-directive"),
+        ("comment_asm", "asm-file-directive"),
         ("asks", "computed-question"),
         ("glued_name", "computed-question"),
         ("section", "asm-file-directive"),
@@ -774,6 +813,10 @@ fn what_is_a_hazard_stays_or_comes_back() {
     ] {
         let words = format!("-O1 -g -w -Iinc -c {source}.c");
         space.goes(&grid, reason, "gcc", &words);
+    }
+    for (compiler, source) in [("clang++", "keyword.cc"), ("clang", "counter.c")] {
+        let words = format!("-O1 -g -w -c {source}");
+        space.goes(&grid, "builtin-question", compiler, &words);
     }
 }
 
