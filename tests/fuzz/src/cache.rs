@@ -51,5 +51,14 @@ fn includes(kind: u8, bytes: &[u8]) {
             .any(|header| header.name == b"hidden.h")
     );
     scan::without_includes(&text);
-    scan::asked_of(&text, b"HAS");
+    scan::asked_of(&text, b"HAS", false);
+    let names = scan::defined_names(&text);
+    let defined = [
+        scan::values_of(&text, b"HAS"),
+        scan::strings_of(&text, b"HAS"),
+    ];
+    for values in defined {
+        let may_be = values.is_none_or(|values| !values.is_empty());
+        assert!(!may_be || scan::may_be_among(&names, b"HAS"));
+    }
 }

@@ -63,8 +63,16 @@ fn text(kind: u8, bytes: &[u8]) {
     for family in [Family::Gcc, Family::Clang] {
         hazards::find(bytes, family);
         assert!(!alone || hazards::find(&dated, family).is_some());
+        hazards::find_expanded(bytes, family, kind & 1 == 1);
     }
-    hazards::reads_files(bytes);
+    let mut signs = hazards::Signs::of(b"a.c", &dated);
+    assert!(!alone || signs.hazard().is_some());
+    signs.complete(b"a.c", &dated);
+    let mut all = hazards::Signs::of(b"b.h", bytes);
+    all.complete(b"b.h", bytes);
+    all.add(&signs);
+    all.resolve(|_| Some(vec![b"inc".to_vec()]));
+    assert!(!alone || all.reason().is_some());
     hazards::lost_pragma(bytes, b"a.c", &dated, kind & 1 == 1);
     let files = hazards::user_files(bytes);
     assert!(
