@@ -888,7 +888,7 @@ impl<'a> Walk<'a> {
                 if part.known.signs.asks_of_compile(gcc) {
                     return Err(reason("builtin-question", &part.path));
                 }
-                if part.known.scan.lines_made {
+                if part.known.scan.lines_made && !hazards::is_system(&part.path) {
                     return Err(reason(hazards::TIME_MACRO, &part.path));
                 }
             }

@@ -372,14 +372,18 @@ fn line_files(text: &[u8], made: &mut bool) -> Vec<Vec<u8>> {
         let rest = skip_blank(&text[at + 1..]);
         let rest = skip_blank(rest.strip_prefix(b"line").unwrap_or(rest));
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        // `# LINE NAME` is no directive's name that anybody knows.
-        let named = skip_blank(&text[at + 1..]).starts_with(b"line");
+        // Not in the middle of a line with a comment: `"ldr r4, [%1, #4]" /* x */`.
+        let before = text[..at].rsplit(|byte| *byte == b'\n').next();
+        let before = before.unwrap_or_default().trim_ascii();
+        let first = before.is_empty() || before.ends_with(b"*/");
         if digits == 0 {
-            *made |= named;
+            let word = skip_blank(&text[at + 1..]).strip_prefix(b"line");
+            let next = word.and_then(<[u8]>::first);
+            *made |= first && next.is_some_and(|byte| !is_word(*byte));
             continue;
         }
         let next = skip_blank(&rest[digits..]).first();
-        *made |= next.is_some_and(|byte| !matches!(byte, b'"' | b'\n'));
+        *made |= first && next.is_some_and(|byte| is_word(*byte));
         if let Some(Header { name, quoted: true }) = header(&rest[digits..])
             && !files.contains(&name)
         {
