@@ -578,9 +578,8 @@ impl<'a> Walk<'a> {
                 part.known.digest = Digest::of(text).as_bytes().to_vec();
             }
         }
-        let doubt = part.known.signs.hazard();
         if self.question.settled.is_none()
-            && let Some(hazard) = doubt
+            && let Some(hazard) = part.known.signs.hazard()
         {
             // With what was learnt of it.
             self.read.push(part);
@@ -898,11 +897,11 @@ impl<'a> Walk<'a> {
         for part in &self.read {
             all.add(&part.known.signs);
         }
-        let line = self.command_line().join(&b"\n"[..]);
-        let mut macros = Signs::of(b"", &[&line[..], b"\n"].concat());
-        macros.complete(b"", &line);
-        all.add(&macros);
         let lines = self.command_line();
+        let text = [&lines.join(&b"\n"[..])[..], b"\n"].concat();
+        let mut macros = Signs::of(b"", &text);
+        macros.complete(b"", &text);
+        all.add(&macros);
         let mut broken = None;
         all.resolve(|word| {
             strings_of(word, &lines, &mut self.read).unwrap_or_else(|why| {

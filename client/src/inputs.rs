@@ -191,19 +191,18 @@ impl Drop for Preprocessing {
 /// What is wrong with what it says.
 pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Settled, Reason> {
     // One that the command line takes away would be there.
-    let mut words = compile.arguments.iter().flat_map(|a| &a.words);
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
     let names = |word: &&Vec<u8>| {
         let named = |name: &&str| memchr::memmem::find(word, name.as_bytes()).is_some();
         CLOCKS.iter().any(&named)
     };
-    if let Some(word) = words.find(names) {
+    if let Some(word) = words().find(names) {
         return Err(Reason::new(hazards::TIME_MACRO, word));
     }
     let before_ns = facts::now_ns();
     let mut preprocessing = Preprocessing::start(found, compile, dialect, Wanted::Expanded)?;
     let text = preprocessing.text()?;
     let (_, listed) = preprocessing.dependencies()?;
-    let words = || compile.arguments.iter().flat_map(|a| &a.words);
     let old = |word: &Vec<u8>| {
         let years = [&b"98"[..], b"03", b"0x", b"11"];
         let named = |year: &&[u8]| memchr::memmem::find(word, year).is_some();

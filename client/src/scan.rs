@@ -229,9 +229,8 @@ pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
         if body.starts_with(b"(") {
             continue;
         }
-        let comment = memmem::find(&body, b"//").or_else(|| memmem::find(&body, b"/*"));
-        let value = body[..comment.unwrap_or(body.len())].trim_ascii();
-        let word = value.iter().all(|byte| is_word(*byte)) && comment.is_none();
+        let value = body.trim_ascii();
+        let word = value.iter().all(|byte| is_word(*byte));
         values.push(Header {
             name: word.then(|| value.to_vec())?,
             quoted: false,

@@ -4,10 +4,11 @@
 use hg_proto::args::Reason;
 use memchr::memmem;
 
+use super::pieces::composable;
 use super::reason;
 use super::tokens::{
-    Kind, Tokens, decode, hash_word, is_word, line_start, raw_string, skip_blank, stands_alone,
-    string,
+    Kind, Token, Tokens, decode, hash_word, is_word, line_start, raw_string, skip_blank,
+    stands_alone, string,
 };
 
 /// The assembler's directives that read files, without their dot.
@@ -48,17 +49,7 @@ pub(super) struct Templates {
 pub(super) fn templates_in(code: &[u8]) -> Templates {
     let mut all = Templates::default();
     for token in Tokens::of(code) {
-        let after = &code[token.at + token.text.len()..];
-        let template = match token.text {
-            // There is no prose in code: `F(asm, "...")`.
-            b"asm" | b"__asm" | b"__asm__" => match template(after) {
-                Template::None => Template::Opaque,
-                template => template,
-            },
-            name if is_attribute(name) => attribute(code, token.at + token.text.len()),
-            _ => continue,
-        };
-        match template {
+        match template_of(code, &token) {
             Template::Text(text) => {
                 if let Some(word) = bad_template(&text) {
                     all.found = reason("asm-file-directive", word);
@@ -91,6 +82,20 @@ fn in_directive(code: &[u8], at: usize) -> bool {
     })
 }
 
+/// What the assembler gets by `token` of a text without comments.
+fn template_of(code: &[u8], token: &Token<'_>) -> Template {
+    let end = token.at + token.text.len();
+    match token.text {
+        // There is no prose in code: `F(asm, "...")`.
+        b"asm" | b"__asm" | b"__asm__" => match template(&code[end..]) {
+            Template::None => Template::Opaque,
+            template => template,
+        },
+        name if is_attribute(name) => attribute(code, end),
+        _ => Template::None,
+    }
+}
+
 fn is_attribute(name: &[u8]) -> bool {
     let bare = name.strip_prefix(b"__").unwrap_or(name);
     let bare = bare.strip_suffix(b"__").unwrap_or(bare);
@@ -120,16 +125,7 @@ fn attribute(code: &[u8], end: usize) -> Template {
 pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
     let mut all = Vec::new();
     for token in Tokens::of(code) {
-        let end = token.at + token.text.len();
-        let template = match token.text {
-            b"asm" | b"__asm" | b"__asm__" => match template(&code[end..]) {
-                Template::None => Template::Opaque,
-                template => template,
-            },
-            name if is_attribute(name) => attribute(code, end),
-            _ => continue,
-        };
-        match template {
+        match template_of(code, &token) {
             Template::Text(text) => {
                 if let Some(word) = bad_end(&text) {
                     return reason("asm-file-directive", word);
@@ -160,8 +156,7 @@ pub(super) fn has_attribute(text: &[u8]) -> bool {
 fn bad_end(text: &[u8]) -> Option<&'static [u8]> {
     let at = memchr::memrchr(b'.', text)?;
     let last = text[at + 1..].to_ascii_lowercase();
-    let begins = FILE_DIRECTIVES.iter().any(|name| name.starts_with(&last));
-    begins.then_some(b".inc%")
+    begins_directive(&last).then_some(b".inc%")
 }
 
 /// A macro of lower-case assembler text, where `all` of it leaves open that one puts
@@ -181,10 +176,7 @@ fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
             .iter()
             .take_while(|byte| byte.is_ascii_lowercase())
             .count();
-        let cut = FILE_DIRECTIVES
-            .iter()
-            .any(|name| name.starts_with(&rest[..len]));
-        (cut, rest.get(len).copied())
+        (begins_directive(&rest[..len]), rest.get(len).copied())
     };
     for at in memchr::memchr_iter(b'.', all) {
         match may_begin(&all[at + 1..]) {
@@ -322,7 +314,7 @@ pub struct Named {
     #[prost(bytes = "vec", repeated, tag = "1")]
     texts: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "2")]
-    pub words: Vec<Vec<u8>>,
+    words: Vec<Vec<u8>>,
 }
 
 /// Ways to put a [`Named`] together that are looked at.
@@ -453,16 +445,16 @@ fn cut_word(lower: &[u8]) -> Option<&'static [u8]> {
             .count();
         let cut = matches!(rest.get(len), Some(b'%' | b'{' | b'|' | b'}'));
         let counter = rest[len..].starts_with(b"%=") || rest[len..].starts_with(b"%%");
-        if cut
-            && !counter
-            && FILE_DIRECTIVES
-                .iter()
-                .any(|word| word.starts_with(&rest[..len]))
-        {
+        if cut && !counter && begins_directive(&rest[..len]) {
             return Some(b".inc%");
         }
     }
     None
+}
+
+/// Whether a directive that reads a file begins with these small letters, or is them.
+fn begins_directive(letters: &[u8]) -> bool {
+    FILE_DIRECTIVES.iter().any(|name| name.starts_with(letters))
 }
 
 /// The first word of lower-case assembler text that may lead to a file.
@@ -502,7 +494,7 @@ pub(super) struct Made {
 pub(super) fn composed(parts: &[Vec<u8>]) -> Option<&'static [u8]> {
     FILE_DIRECTIVES
         .into_iter()
-        .find(|name| composable(name, parts))
+        .find(|name| composable(name, parts.iter().map(Vec::as_slice)))
 }
 
 pub(super) fn made_of(user: &[u8]) -> Made {
@@ -636,21 +628,4 @@ fn add_edges(text: &[u8], pieces: &mut Vec<Vec<u8>>) {
         let len = rest.iter().take_while(|byte| is_word(**byte)).count();
         add_piece(&rest[..len], pieces);
     }
-}
-
-/// Whether `word` can be put together from `pieces`.
-fn composable(word: &[u8], pieces: &[Vec<u8>]) -> bool {
-    let mut reached = vec![false; word.len() + 1];
-    reached[0] = true;
-    for at in 0..word.len() {
-        if !reached[at] {
-            continue;
-        }
-        for piece in pieces {
-            if word[at..].starts_with(piece) {
-                reached[at + piece.len()] = true;
-            }
-        }
-    }
-    reached[word.len()]
 }

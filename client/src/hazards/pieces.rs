@@ -98,21 +98,27 @@ pub(super) fn composed(
     if !bare {
         return None;
     }
-    let names = macros.iter().map(|(name, _)| *name);
-    let name = names.into_iter().find(|name| {
-        let mut reached = vec![false; name.len() + 1];
-        reached[0] = true;
-        for at in 0..name.len() {
-            let pieces = parts.iter().map(Vec::as_slice).chain([&b"_"[..], b"__"]);
-            for piece in pieces.filter(|_| reached[at]).collect::<Vec<_>>() {
-                if name[at..].starts_with(piece) {
-                    reached[at + piece.len()] = true;
-                }
+    let all = parts.iter().map(Vec::as_slice).chain([&b"_"[..], b"__"]);
+    let mut names = macros.iter().map(|(name, _)| *name);
+    let name = names.find(|name| composable(name, all.clone()))?;
+    std::str::from_utf8(name).ok()
+}
+
+/// Whether `word` can be put together from `pieces`.
+pub(super) fn composable<'p>(word: &[u8], pieces: impl Iterator<Item = &'p [u8]> + Clone) -> bool {
+    let mut reached = vec![false; word.len() + 1];
+    reached[0] = true;
+    for at in 0..word.len() {
+        if !reached[at] {
+            continue;
+        }
+        for piece in pieces.clone() {
+            if word[at..].starts_with(piece) {
+                reached[at + piece.len()] = true;
             }
         }
-        reached[name.len()]
-    })?;
-    std::str::from_utf8(name).ok()
+    }
+    reached[word.len()]
 }
 
 /// Where in a text a token stands.

@@ -176,37 +176,23 @@ impl Signs {
 
     /// What needs nothing else to be one.
     pub fn hazard(&self) -> Option<Reason> {
-        let found = |code, detail: &str| {
-            (!detail.is_empty()).then(|| Reason {
-                code,
-                detail: detail.to_owned(),
-            })
-        };
-        found(TIME_MACRO, &self.clock).or_else(|| found(ASM_FILE_DIRECTIVE, &self.assembler))
+        one_of(&self.clock, &self.assembler)
     }
 
     /// What all of them come to.
     pub fn reason(&self) -> Option<Reason> {
-        let mut all = Signs::default();
-        all.clone_from(self);
-        if self.opaque {
-            all.assembler.push_str(&self.made);
-            let parts = composed(&self.parts).map(|name| format!("pieces of {}", shown(name)));
-            if all.assembler.is_empty() {
-                all.assembler = parts.unwrap_or_default();
-            }
-        }
-        if self.clock.is_empty() {
-            all.clock.clone_from(&self.beginning);
-        }
-        if all.clock.is_empty() {
+        let pieces = |name: &str| format!("pieces of {name}");
+        let pasted = || {
             let names = &MACROS[..CLOCK_MACROS];
-            let name = pieces::composed(names, &self.clock_parts, self.bare);
-            all.clock = name
-                .map(|name| format!("pieces of {name}"))
-                .unwrap_or_default();
-        }
-        all.hazard()
+            pieces::composed(names, &self.clock_parts, self.bare).map(pieces)
+        };
+        let directive = || composed(&self.parts).map(|name| pieces(&shown(name)));
+        let clock = first([&self.clock, &self.beginning]).or_else(pasted);
+        let assembler = match self.opaque {
+            true => first([&self.assembler, &self.made]).or_else(directive),
+            false => first([&self.assembler]),
+        };
+        one_of(&clock.unwrap_or_default(), &assembler.unwrap_or_default())
     }
 
     fn whole(&mut self, found: Option<Reason>) {
@@ -236,13 +222,32 @@ impl Signs {
     }
 }
 
+/// The first of `details` that is one.
+fn first<const N: usize>(details: [&String; N]) -> Option<String> {
+    details
+        .into_iter()
+        .find(|detail| !detail.is_empty())
+        .cloned()
+}
+
+/// The reason with one of these details, if there is one.
+fn one_of(clock: &str, assembler: &str) -> Option<Reason> {
+    let reasons = [(TIME_MACRO, clock), (ASM_FILE_DIRECTIVE, assembler)];
+    let (code, detail) = reasons.into_iter().find(|(_, detail)| !detail.is_empty())?;
+    Some(Reason {
+        code,
+        detail: detail.to_owned(),
+    })
+}
+
 /// See [`Signs::asks_of_compile`]: `__has_builtin` of anything but `__builtin_x`, or of
 /// what a macro is given whose name does not say so.
 fn asks_of_compile(text: &[u8]) -> bool {
     let says = |word: &[u8]| memmem::find(&word.to_ascii_lowercase(), b"has_builtin").is_some();
     // In pieces.
     let pieces = memmem::find_iter(text, b"__has_b").any(|at| {
-        !text[at..].starts_with(b"__has_builtin") || memmem::find(&text[at..], b"##") == Some(13)
+        let rest = text[at..].strip_prefix(b"__has_builtin");
+        rest.is_none_or(|rest| rest.starts_with(b"##"))
     });
     let mut done = 0;
     while let Some(found) = find_either(&text[done..], b"has_builtin", b"HAS_BUILTIN") {
@@ -264,7 +269,7 @@ fn asks_of_compile(text: &[u8]) -> bool {
             .map_or(&b""[..], |token| token.text);
         let alone = tokens.next().is_some_and(|token| token.text == b")");
         // The definition itself: what it is given is looked at where it is used.
-        if defines && start < line + text[line..].len() && text[start..done] == *name {
+        if defines && text[start..done] == *name {
             continue;
         }
         let Some(given) = rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start) else {
