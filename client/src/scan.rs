@@ -863,6 +863,22 @@ mod tests {
     }
 
     #[test]
+    fn lines_whose_name_a_macro_makes() {
+        for (text, made) in [
+            ("#line 3 NAME", true),
+            ("# 3 NAME\n", true),
+            ("#line NAME", true),
+            ("/*\n*/ #line 3 NAME", true),
+            ("#line 3 \"a.c\"\n# 4\n", false),
+            ("#linear x\n", false),
+            ("\"[r1, #4] x\" /* y */\n", false),
+            ("/* x */ \"mov r1, #4 x\"\n", false),
+        ] {
+            assert_eq!(scan(text.as_bytes()).lines_made, made, "{text}");
+        }
+    }
+
+    #[test]
     fn macros_that_may_be_defined() {
         for (text, values) in [
             ("#define lib 1", Some("1")),
