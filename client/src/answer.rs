@@ -69,6 +69,16 @@ impl Output {
         }
     }
 
+    /// Keeps content of `size` bytes as the zstd `frame` that it came as, if that pays.
+    pub fn keep_frame(frame: Vec<u8>, size: u64) -> Option<Output> {
+        let pays = size > PLAIN_BYTES_MAX as u64 && (frame.len() as u64) < size / 4 * 3;
+        pays.then(|| Output {
+            stored: frame.into(),
+            size,
+            compressed: true,
+        })
+    }
+
     /// The content.
     ///
     /// # Errors
@@ -131,6 +141,16 @@ mod tests {
             })
             .collect();
         assert!(!Output::keep(noise).compressed);
+    }
+
+    #[test]
+    fn a_frame_is_kept_where_it_pays() {
+        let long: Vec<u8> = (0..200_000u32).map(|n| (n / 64) as u8).collect();
+        let frame = zstd::bulk::compress(&long, 3).unwrap();
+        let kept = Output::keep_frame(frame.clone(), 200_000).unwrap();
+        assert_eq!(kept.content().unwrap(), long);
+        assert_eq!(Output::keep_frame(frame.clone(), frame.len() as u64), None);
+        assert_eq!(Output::keep_frame(Vec::new(), 5), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use crate::answer::{Answer, Output};
 use crate::cache::{Cache, Trouble};
 use crate::capture::{self, Said};
-use crate::closure::{self, COMPUTED_QUESTION, Folders, Listed};
+use crate::closure::{COMPUTED_QUESTION, Folders, Listed};
 use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
 use crate::day_log::Event;
@@ -185,7 +185,7 @@ fn folders(compile: &Compile) -> impl Iterator<Item = &[u8]> {
     named
         .map(Argument::value)
         .filter(|folder| !folder.is_empty())
-        .chain([closure::parent(&compile.source)])
+        .chain([facts::parent(&compile.source)])
 }
 
 impl Keeper {

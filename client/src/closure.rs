@@ -10,12 +10,14 @@ use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
 use hg_proto::args::Reason;
 use hg_proto::digest::Digest;
-use memchr::{memmem, memrchr};
+use memchr::memmem;
 
-use crate::facts::{self, Content, Devices, Looks, Seen, Stat};
+use crate::facts::{
+    self, Content, Devices, FolderId, Look, Looks, Seen, Stat, join, parent, split,
+};
 use crate::hazards::{self, Signs};
 use crate::headers::{self, Ask, Headers, Known, SETTLED_NS};
-use crate::manifest::{FileFact, FolderFact, join, state_of};
+use crate::manifest::{FileFact, FolderFact, state_of};
 use crate::os;
 use crate::scan::{self, Header, Scan};
 use crate::watch::Watch;
@@ -205,6 +207,18 @@ pub fn gather_parts(question: &Question<'_>) -> Result<(Closure, Vec<Part>), Rea
     walk.finish()
 }
 
+/// What is known of a folder in which names were looked for.
+#[derive(Debug, Default)]
+struct Place {
+    names: usize,
+    /// One of them is a link.
+    linked: bool,
+    /// Whether nothing in it is named as a precompiled header.
+    plain: Option<bool>,
+    /// It is not there, which was noted.
+    absent: bool,
+}
+
 /// A file to be read: how it is spelled, which says what is beside it.
 struct Walk<'a> {
     question: &'a Question<'a>,
@@ -214,12 +228,15 @@ struct Walk<'a> {
     queue: VecDeque<Vec<u8>>,
     /// A file, and the folder beside which it includes: either spelling will do.
     visited: HashSet<[u64; 4]>,
-    files: BTreeMap<Vec<u8>, Content>,
+    files: HashMap<Vec<u8>, Content>,
     order: Vec<Vec<u8>>,
     reached: HashSet<(u64, u64)>,
-    names: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, u8>>,
+    /// The folders of the question, in the order of [`Folders`]: `left_out`, `quoted`,
+    /// `angled`.
+    search: Vec<FolderId>,
+    /// Of folders in which names were looked for.
+    places: HashMap<FolderId, Place>,
     names_count: usize,
-    linked: HashSet<Vec<u8>>,
     /// Where and how a header was looked for.
     searched: HashSet<Vec<u8>>,
     bytes: u64,
@@ -241,8 +258,6 @@ struct Walk<'a> {
     /// Of the system, and of the project.
     headers: Headers,
     own: Headers,
-    /// Whether nothing in a folder is named as a precompiled header.
-    plain: HashMap<Vec<u8>, bool>,
     /// Such folders that were not remembered.
     learnt: Vec<(Vec<u8>, Stat)>,
     /// When the walk began, nanoseconds since 1970: a stat that was old enough by then
@@ -267,6 +282,15 @@ impl<'a> Walk<'a> {
                 _ => return Err(reason("input-changed", path)),
             };
         }
+        let Folders {
+            quoted,
+            angled,
+            left_out,
+            ..
+        } = question.folders;
+        let search = left_out.iter().chain(quoted).chain(angled);
+        let search = search.map(|folder| looks.folder(without_slash(folder)));
+        let search = search.collect();
         let folder = std::env::current_dir().ok();
         let own = question.headers.zip(folder.as_deref());
         let own = own.map(|(file, folder)| headers::of_project(file, folder));
@@ -276,12 +300,12 @@ impl<'a> Walk<'a> {
             listed,
             queue: VecDeque::from([question.source.to_vec()]),
             visited: HashSet::default(),
-            files: BTreeMap::new(),
+            files: HashMap::default(),
             order: Vec::new(),
             reached: HashSet::default(),
-            names: BTreeMap::new(),
+            search,
+            places: HashMap::default(),
             names_count: 0,
-            linked: HashSet::default(),
             searched: HashSet::default(),
             bytes: 0,
             computed: false,
@@ -295,7 +319,6 @@ impl<'a> Walk<'a> {
             read: Vec::new(),
             headers: Headers::open(question.headers),
             own: Headers::open(own.as_deref()),
-            plain: HashMap::default(),
             learnt: Vec::new(),
             walked_ns: facts::now_ns(),
             devices: Devices::default(),
@@ -304,9 +327,7 @@ impl<'a> Walk<'a> {
 
     fn follow(&mut self) -> Result<(), Reason> {
         if self.question.in_place {
-            let source = self.question.source;
-            let seen = self.looks.at(source);
-            self.note(source, seen)?;
+            self.note(self.question.source)?;
         }
         for Header { name, quoted } in &self.question.forced {
             // Looked for in the working directory, then like any other.
@@ -530,7 +551,7 @@ impl<'a> Walk<'a> {
     /// Refuses what may only be read where we can't follow.
     fn absent(&mut self, path: Vec<u8>) -> Result<(), Reason> {
         match self.looks.at(&path) {
-            Seen::Absent => self.note(&path, Seen::Absent),
+            Seen::Absent => self.note(&path),
             _ => Err(reason("pch", &path)),
         }
     }
@@ -636,9 +657,8 @@ impl<'a> Walk<'a> {
         if name.is_empty() || name.contains(&0) || name.starts_with(b"<") {
             return Ok(());
         }
-        let seen = self.looks.at(name);
-        self.note(name, seen)?;
-        if matches!(seen, Seen::File(_)) {
+        self.note(name)?;
+        if matches!(self.looks.at(name), Seen::File(_)) {
             self.queue.push_back(name.to_vec());
         }
         Ok(())
@@ -671,28 +691,67 @@ impl<'a> Walk<'a> {
             left_out,
             ..
         } = question.folders;
-        for left_out in left_out {
-            self.candidate(join(left_out, name))?;
+        let mut search = self.search.clone().into_iter();
+        for (folder, id) in left_out.iter().zip(&mut search) {
+            self.candidate_in(id, folder, name)?;
         }
-        let beside = quoted.then_some(folder).into_iter();
-        let quoted_folders = quoted_folders.iter().filter(|_| quoted).map(Vec::as_slice);
-        let angled = angled.iter().map(Vec::as_slice);
-        for folder in beside.chain(quoted_folders).chain(angled) {
-            if self.candidate(join(folder, name))? && first {
+        if quoted {
+            let id = self.looks.folder(without_slash(folder));
+            if self.candidate_in(id, folder, name)? && first {
+                return Ok(());
+            }
+        }
+        for (folder, id) in quoted_folders.iter().zip(&mut search) {
+            if quoted && self.candidate_in(id, folder, name)? && first {
+                return Ok(());
+            }
+        }
+        for (folder, id) in angled.iter().zip(search) {
+            if self.candidate_in(id, folder, name)? && first {
                 break;
             }
         }
         Ok(())
     }
 
+    /// As [`Walk::candidate`], of `name` in `folder`, which is `id` but for its spelling.
+    fn candidate_in(&mut self, id: FolderId, folder: &[u8], name: &[u8]) -> Result<bool, Reason> {
+        let Some((below, base)) = split(name) else {
+            return self.candidate(join(folder, name));
+        };
+        let id = match below {
+            b"." => id,
+            _ => {
+                let path = join(self.looks.path_of(id), below);
+                self.looks.folder(&path)
+            }
+        };
+        if !matches!(self.looks.seen_of(id), Seen::Folder(_)) {
+            let place = self.places.entry(id).or_default();
+            if !std::mem::replace(&mut place.absent, true) {
+                self.note(&join(folder, name))?;
+            }
+            return Ok(false);
+        }
+        let seen = self.note_in(id, base)?;
+        match seen {
+            Seen::File(stat) => self.found(join(folder, name), stat),
+            _ => Ok(false),
+        }
+    }
+
     /// Notes what is at `path`; follows it if it could have been read. Whether
     /// the compiler would look no further.
     fn candidate(&mut self, path: Vec<u8>) -> Result<bool, Reason> {
-        let seen = self.looks.at(&path);
-        self.note(&path, seen)?;
-        let Seen::File(stat) = seen else {
-            return Ok(false);
-        };
+        self.note(&path)?;
+        match self.looks.at(&path) {
+            Seen::File(stat) => self.found(path, stat),
+            _ => Ok(false),
+        }
+    }
+
+    /// Follows the file at `path` if it could have been read.
+    fn found(&mut self, path: Vec<u8>, stat: Stat) -> Result<bool, Reason> {
         self.check_age(&path, stat)?;
         let listed = &self.question.listed;
         let was_read = self.listed.contains_key(&(stat.device, stat.inode));
@@ -707,23 +766,19 @@ impl<'a> Walk<'a> {
         Ok(was_read || self.question.in_place)
     }
 
-    /// Notes the state of `path` in its folder, or that its folder is not there.
-    fn note(&mut self, path: &[u8], seen: Seen) -> Result<(), Reason> {
-        let (mut path, mut seen) = (path, seen);
+    /// Notes what `path` is in its folder, or that its folder is not there.
+    fn note(&mut self, path: &[u8]) -> Result<(), Reason> {
+        let mut path = path;
         loop {
             // A device, or what may not be looked at.
-            if seen == Seen::Other && self.question.in_place {
+            if self.question.in_place && self.looks.at(path) == Seen::Other {
                 return Err(reason("odd-path", path));
             }
-            let state = state_of(seen);
             let folder = parent(path);
-            let name = &path[path.len() - base_len(path)..];
-            seen = self.looks.at(folder);
-            if matches!(seen, Seen::Folder(_)) {
-                if matches!(name, b"" | b"." | b"..") {
-                    return Err(reason("odd-path", path));
-                }
-                return self.note_in(folder, name, state);
+            let id = self.looks.folder(folder);
+            if matches!(self.looks.seen_of(id), Seen::Folder(_)) {
+                let (_, name) = split(path).ok_or_else(|| reason("odd-path", path))?;
+                return self.note_in(id, name).map(|_| ());
             }
             if folder.len() >= path.len() || matches!(folder, b"." | b"/") {
                 return Err(reason("odd-path", path));
@@ -732,52 +787,60 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn note_in(&mut self, folder: &[u8], name: &[u8], state: u8) -> Result<(), Reason> {
-        let names = match self.names.get_mut(folder) {
-            Some(names) => names,
-            None => self.names.entry(folder.to_vec()).or_default(),
-        };
-        if names.insert(name.to_vec(), state).is_some() {
-            return Ok(());
+    /// Notes what `name` is in a folder that is there.
+    fn note_in(&mut self, id: FolderId, name: &[u8]) -> Result<Seen, Reason> {
+        let look = self.looks.look_in(id, name);
+        let Look {
+            seen,
+            is_link,
+            noted,
+        } = *look;
+        look.noted = true;
+        if noted {
+            return Ok(seen);
+        }
+        let path = |walk: &Self| join(walk.looks.path_of(id), name);
+        if seen == Seen::Other && self.question.in_place {
+            return Err(reason("odd-path", &path(self)));
         }
         self.names_count += 1;
         if self.names_count > NAMES_MAX {
-            return Err(reason("too-many-inputs", folder));
+            return Err(reason("too-many-inputs", self.looks.path_of(id)));
         }
-        let few = names.len() < FEW_NAMES;
-        let path = join(folder, name);
         // A link may come to lead elsewhere while its folder stays the same.
-        let is_link = self.looks.is_link(&path);
         if is_link && self.question.in_place {
-            return Err(reason("linked-header", &path));
+            return Err(reason("linked-header", &path(self)));
         }
-        if is_link {
-            self.linked.insert(folder.to_vec());
-        }
+        let place = self.places.entry(id).or_default();
+        place.names += 1;
+        place.linked |= is_link;
+        let few = place.names < FEW_NAMES;
         if self.question.precompiled
-            && !self.is_plain(folder, few)
-            && facts::see_itself(&[&path[..], b".gch"].concat()) != Seen::Absent
+            && !self.is_plain(id, few)
+            && facts::see_itself(&[&path(self)[..], b".gch"].concat()) != Seen::Absent
         {
-            return Err(reason("pch", &path));
+            return Err(reason("pch", &path(self)));
         }
-        Ok(())
+        Ok(seen)
     }
 
-    /// Whether nothing in `folder` is named as a precompiled header. `few`: all of it
+    /// Whether nothing in a folder is named as a precompiled header. `few`: all of it
     /// is not looked at for that.
-    fn is_plain(&mut self, folder: &[u8], few: bool) -> bool {
-        if let Some(plain) = self.plain.get(folder) {
-            return *plain;
+    fn is_plain(&mut self, id: FolderId, few: bool) -> bool {
+        let place = self.places.entry(id).or_default();
+        if let Some(plain) = place.plain {
+            return plain;
         }
-        let Seen::Folder(stat) = self.looks.at(folder) else {
+        let Seen::Folder(stat) = self.looks.seen_of(id) else {
             return false;
         };
         let known = self.headers.is_plain(stat);
         if few && !known {
             return false;
         }
+        let folder = self.looks.path_of(id);
         let plain = known || !facts::may_be_precompiled(folder);
-        self.plain.insert(folder.to_vec(), plain);
+        place.plain = Some(plain);
         if plain && !known {
             self.learnt.push((folder.to_vec(), stat));
         }
@@ -856,21 +919,21 @@ impl<'a> Walk<'a> {
             });
         }
         let mut folders = Vec::new();
-        for (path, names) in std::mem::take(&mut self.names) {
-            let stat = match self.looks.at(&path) {
-                Seen::Folder(stat) if !self.linked.contains(&path) => {
-                    self.devices.kept(&path, stat, now_ns)
-                }
-                _ => Stat::default(),
-            };
+        for (id, seen, names) in self.looks.noted() {
             let mut list = Vec::new();
-            for (name, state) in names {
-                list.push(state);
-                list.extend(name);
+            for (name, seen) in names {
+                list.push(state_of(seen));
+                list.extend_from_slice(name);
                 list.push(0);
             }
+            let path = self.looks.path_of(id);
+            let linked = self.places.get(&id).is_some_and(|place| place.linked);
+            let stat = match seen {
+                Seen::Folder(stat) if !linked => self.devices.kept(path, stat, now_ns),
+                _ => Stat::default(),
+            };
             folders.push(FolderFact {
-                path: path.into(),
+                path: Bytes::copy_from_slice(path),
                 stat,
                 names: list.into(),
                 precompiled: self.question.precompiled,
@@ -949,7 +1012,10 @@ impl<'a> Walk<'a> {
     fn check_folders(&mut self) -> Result<(), Reason> {
         let quiet = self.question.watch.is_quiet();
         let mut checked: HashSet<Vec<u8>> = HashSet::default();
-        let mut folders: Vec<Vec<u8>> = self.names.keys().cloned().collect();
+        let noted = self.places.iter().filter(|(_, place)| place.names > 0);
+        let mut folders: Vec<Vec<u8>> = noted
+            .map(|(id, _)| self.looks.path_of(*id).to_vec())
+            .collect();
         while let Some(folder) = folders.pop() {
             for at in ancestors(&folder) {
                 if !checked.insert(at.to_vec()) {
@@ -1094,22 +1160,13 @@ fn once(text: &[u8]) -> bool {
         .any(|at| memmem::find(&text[at.saturating_sub(NEAR_BYTES)..at], b"ragma").is_some())
 }
 
-fn base_len(path: &[u8]) -> usize {
-    path.len() - memrchr(b'/', path).map_or(0, |slash| slash + 1)
-}
-
-/// The folder of a path, as it is spelled.
-pub fn parent(path: &[u8]) -> &[u8] {
-    match memrchr(b'/', path) {
-        None => b".",
-        Some(0) => b"/",
-        Some(mut slash) => {
-            while slash > 1 && path[slash - 1] == b'/' {
-                slash -= 1;
-            }
-            &path[..slash]
-        }
+/// A folder's path but for slashes at its end.
+fn without_slash(folder: &[u8]) -> &[u8] {
+    let mut len = folder.len();
+    while len > 1 && folder[len - 1] == b'/' {
+        len -= 1;
     }
+    &folder[..len]
 }
 
 /// A path, and the folders above it as they are spelled.
@@ -1314,7 +1371,11 @@ mod tests {
             walk.walked_ns += later_ns;
             let followed = walk.follow().map_err(|reason| reason.code);
             walk.remember();
-            let learnt = walk.plain.contains_key(&space.path("d"));
+            let id = walk.looks.folder(&space.path("d"));
+            let learnt = walk
+                .places
+                .get(&id)
+                .is_some_and(|place| place.plain.is_some());
             let Seen::Folder(stat) = walk.looks.at(&space.path("d")) else {
                 panic!("a folder");
             };

@@ -23,6 +23,12 @@ const INPUT_BYTES_MAX: u64 = 256 << 20;
 const FOLDER_BYTES_MIN: usize = 12;
 /// Folders that are held open.
 const FOLDERS_MAX: usize = 64;
+/// Names that are looked for in vain in a folder, before all of it is listed.
+const MISSES_MIN: usize = 6;
+/// Names in a folder that is listed: what is larger costs more than it saves.
+const LISTED_MAX: usize = 1024;
+/// Bytes of a name that a folder may have.
+const NAME_BYTES_MAX: usize = 255;
 /// Nanoseconds within which a second write may leave a stat as it was, on a
 /// file system that counts them.
 const RACY_NS: i64 = 20_000_000;
@@ -159,15 +165,93 @@ pub struct Content {
 /// Names in a folder, sorted.
 pub type Names = Rc<Vec<Vec<u8>>>;
 
+/// A folder that names are looked for in, as [`Looks`] count them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FolderId(usize);
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Links followed.
+    pub seen: Seen,
+    /// It is a link, wherever it leads.
+    pub is_link: bool,
+    /// For whoever looks: it was dealt with.
+    pub noted: bool,
+}
+
+/// A folder that names are looked for in.
+#[derive(Debug, Default)]
+struct Folder {
+    path: Vec<u8>,
+    /// What it is; `None`: it was not looked at.
+    seen: Option<Seen>,
+    /// What was looked for in it.
+    looks: HashMap<Vec<u8>, Look>,
+    /// From here, a file is found without walking its whole path again.
+    opened: Option<OwnedFd>,
+    /// Names that were looked for in vain.
+    misses: usize,
+    /// All that are there, in lower case; `None`: they are not known.
+    names: Option<HashSet<Vec<u8>>>,
+}
+
+impl Folder {
+    /// Whether it is known that there is no `name`.
+    fn lacks(&self, name: &[u8]) -> bool {
+        let Some(names) = &self.names else {
+            return false;
+        };
+        // Some file systems find a name in other spellings, or by a short one that is
+        // not listed.
+        let plain = name.len() <= NAME_BYTES_MAX
+            && name.is_ascii()
+            && !name.iter().any(|c| matches!(c, b'~' | 0));
+        match name.iter().any(u8::is_ascii_uppercase) {
+            true => plain && !names.contains(&name.to_ascii_lowercase()),
+            false => plain && !names.contains(name),
+        }
+    }
+
+    /// What `name` in it is.
+    fn look(&mut self, name: &[u8]) -> Look {
+        // Many names are looked for in folders that are not there.
+        if self.seen == Some(Seen::Absent) || self.lacks(name) {
+            return Itself::Seen(Seen::Absent).followed(&[]);
+        }
+        let path = || join(&self.path, name);
+        let look = match &self.opened {
+            Some(opened) => {
+                match classify_at(fstatat(opened, name, AtFlags::AT_SYMLINK_NOFOLLOW)) {
+                    Itself::Link => Itself::Link.followed(&path()),
+                    seen => seen.followed(&[]),
+                }
+            }
+            None => {
+                let path = path();
+                look(&path).followed(&path)
+            }
+        };
+        if look.seen == Seen::Absent && !look.is_link {
+            self.misses += 1;
+            if self.misses == MISSES_MIN {
+                self.names = list_few(&self.path);
+            }
+        }
+        look
+    }
+}
+
 /// Looks at each path once, so that all answers are of one moment.
 #[derive(Debug, Default)]
 pub struct Looks {
-    seen: HashMap<Vec<u8>, Seen>,
-    /// Those that are links, wherever they lead.
-    links: HashSet<Vec<u8>>,
-    /// Folders that are looked into more than once: from there, a file is found
-    /// without walking its whole path again.
-    folders: HashMap<Vec<u8>, Option<OwnedFd>>,
+    folders: Vec<Folder>,
+    /// By their paths.
+    ids: HashMap<Vec<u8>, FolderId>,
+    /// Paths that are no names in a folder.
+    others: HashMap<Vec<u8>, Look>,
+    /// Folders that are held open.
+    opened: usize,
     contents: HashMap<Vec<u8>, Option<Content>>,
     names: HashMap<Vec<u8>, Option<Names>>,
 }
@@ -175,50 +259,78 @@ pub struct Looks {
 impl Looks {
     /// What `path` leads to.
     pub fn at(&mut self, path: &[u8]) -> Seen {
-        if let Some(seen) = self.seen.get(path) {
-            return *seen;
+        if let Some((folder, name)) = split(path) {
+            let folder = self.folder(folder);
+            return self.look_in(folder, name).seen;
         }
-        let itself = match self.is_below_nothing(path) {
-            true => Itself::Seen(Seen::Absent),
-            false => self.look_into(path).unwrap_or_else(|| look(path)),
-        };
-        let seen = match itself {
-            Itself::Link => {
-                self.links.insert(path.to_vec());
-                see(path)
-            }
-            Itself::Seen(seen) => seen,
-        };
-        self.seen.insert(path.to_vec(), seen);
+        if let Some(look) = self.others.get(path) {
+            return look.seen;
+        }
+        let look = look(path).followed(path);
+        self.others.insert(path.to_vec(), look);
+        look.seen
+    }
+
+    /// The folder `path`, whether it is there or not.
+    pub fn folder(&mut self, path: &[u8]) -> FolderId {
+        if let Some(id) = self.ids.get(path) {
+            return *id;
+        }
+        let pays = path.len() >= FOLDER_BYTES_MIN;
+        let seen = pays.then(|| self.at(path));
+        let may_be_opened = pays && self.opened < FOLDERS_MAX && seen != Some(Seen::Absent);
+        let opened = may_be_opened.then(|| open_folder(path)).flatten();
+        self.opened += usize::from(opened.is_some());
+        let id = FolderId(self.folders.len());
+        self.folders.push(Folder {
+            path: path.to_vec(),
+            seen,
+            opened,
+            ..Folder::default()
+        });
+        self.ids.insert(path.to_vec(), id);
+        id
+    }
+
+    /// How `folder` is spelled.
+    pub fn path_of(&self, folder: FolderId) -> &[u8] {
+        &self.folders[folder.0].path
+    }
+
+    /// What `folder` itself is.
+    pub fn seen_of(&mut self, folder: FolderId) -> Seen {
+        if let Some(seen) = self.folders[folder.0].seen {
+            return seen;
+        }
+        let path = self.path_of(folder).to_vec();
+        let seen = self.at(&path);
+        self.folders[folder.0].seen = Some(seen);
         seen
     }
 
-    /// Whether `path` is a link, wherever that leads.
-    pub fn is_link(&mut self, path: &[u8]) -> bool {
-        let _ = self.at(path);
-        self.links.contains(path)
+    /// What `name` in `folder` is: a name, neither empty nor `.` or `..`.
+    pub fn look_in(&mut self, folder: FolderId, name: &[u8]) -> &mut Look {
+        let folder = &mut self.folders[folder.0];
+        if !folder.looks.contains_key(name) {
+            let look = folder.look(name);
+            return folder.looks.entry(name.to_vec()).or_insert(look);
+        }
+        folder.looks.get_mut(name).expect("it is there")
     }
 
-    /// Many names are looked for in folders that are not there.
-    fn is_below_nothing(&mut self, path: &[u8]) -> bool {
-        let folder = memchr::memrchr(b'/', path).map_or(&b""[..], |slash| &path[..slash]);
-        folder.len() >= FOLDER_BYTES_MIN && self.at(folder) == Seen::Absent
-    }
-
-    fn look_into(&mut self, path: &[u8]) -> Option<Itself> {
-        let slash = memchr::memrchr(b'/', path)?;
-        let (folder, name) = (&path[..slash], &path[slash + 1..]);
-        if folder.len() < FOLDER_BYTES_MIN || name.is_empty() {
-            return None;
+    /// Folders in which names were noted, in order of their paths, with those names.
+    pub fn noted(&self) -> Vec<(FolderId, Seen, Vec<(&[u8], Seen)>)> {
+        let mut all = Vec::new();
+        for (folder, id) in self.folders.iter().zip((0..).map(FolderId)) {
+            let noted = folder.looks.iter().filter(|(_, look)| look.noted);
+            let mut noted: Vec<_> = noted.map(|(name, look)| (&name[..], look.seen)).collect();
+            if !noted.is_empty() {
+                noted.sort_unstable_by_key(|(name, _)| *name);
+                all.push((id, folder.seen.unwrap_or(Seen::Other), noted));
+            }
         }
-        if !self.folders.contains_key(folder) {
-            let full = self.folders.len() >= FOLDERS_MAX;
-            let opened = (!full).then(|| open_folder(folder)).flatten();
-            self.folders.insert(folder.to_vec(), opened);
-        }
-        let folder = self.folders.get(folder)?.as_ref()?;
-        let itself = AtFlags::AT_SYMLINK_NOFOLLOW;
-        Some(classify_at(fstatat(folder, name, itself)))
+        all.sort_unstable_by_key(|(id, ..)| self.path_of(*id));
+        all
     }
 
     /// All names in a folder, sorted; `None`: it can't be read.
@@ -243,7 +355,9 @@ impl Looks {
 
     /// When the youngest file looked at was touched, nanoseconds since 1970.
     pub fn youngest_ns(&self) -> i64 {
-        let files = self.seen.values().filter_map(|seen| match seen {
+        let looks = self.folders.iter().flat_map(|folder| folder.looks.values());
+        let files = looks.chain(self.others.values());
+        let files = files.filter_map(|look| match look.seen {
             Seen::File(stat) => Some(stat.youngest_ns()),
             _ => None,
         });
@@ -357,6 +471,18 @@ fn is_own(fs: &nix::sys::statfs::Statfs) -> bool {
     OWN.contains(&(fs.filesystem_type().0 as i64 & 0xffff_ffff))
 }
 
+/// Whether what is not listed in `folder` is not there: an automounter has more.
+#[cfg(target_os = "linux")]
+fn lists_all(folder: &[u8]) -> bool {
+    nix::sys::statfs::statfs(as_path(folder)).is_ok_and(|fs| is_own(&fs))
+}
+
+/// Whether what is not listed in `folder` is not there: an automounter can't be told here.
+#[cfg(not(target_os = "linux"))]
+fn lists_all(_folder: &[u8]) -> bool {
+    false
+}
+
 /// A network file system can't be told here.
 #[cfg(not(target_os = "linux"))]
 fn owner(_path: &Path) -> Owner {
@@ -388,6 +514,15 @@ pub fn may_be_precompiled(folder: &[u8]) -> bool {
     entries.map_or(true, |mut all| all.any(|entry| entry.map_or(true, is_one)))
 }
 
+/// `folder/name`; the working directory is `.` and says nothing.
+pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    match folder {
+        b"." => name.to_vec(),
+        b"/" => [b"/", name].concat(),
+        _ => [folder, b"/", name].concat(),
+    }
+}
+
 fn list(folder: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(as_path(folder))? {
@@ -397,10 +532,63 @@ fn list(folder: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
+/// Folder and name of `path`; `None`: its end is no name.
+pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let name = memchr::memrchr(b'/', path).map_or(path, |slash| &path[slash + 1..]);
+    (!matches!(name, b"" | b"." | b"..")).then_some((parent(path), name))
+}
+
+/// The folder of a path, as it is spelled.
+pub fn parent(path: &[u8]) -> &[u8] {
+    match memchr::memrchr(b'/', path) {
+        None => b".",
+        Some(0) => b"/",
+        Some(mut slash) => {
+            while slash > 1 && path[slash - 1] == b'/' {
+                slash -= 1;
+            }
+            &path[..slash]
+        }
+    }
+}
+
+/// All names in `folder`, in lower case; `None`: there may be more names, or other
+/// spellings of these, than can be listed.
+fn list_few(folder: &[u8]) -> Option<HashSet<Vec<u8>>> {
+    let mut names = HashSet::default();
+    if !lists_all(folder) {
+        return None;
+    }
+    for entry in fs::read_dir(as_path(folder)).ok()? {
+        let mut name = entry.ok()?.file_name().into_vec();
+        if names.len() >= LISTED_MAX || !name.is_ascii() {
+            return None;
+        }
+        name.make_ascii_lowercase();
+        names.insert(name);
+    }
+    Some(names)
+}
+
 /// What is at a path, links not followed.
 enum Itself {
     Link,
     Seen(Seen),
+}
+
+impl Itself {
+    /// With what is at the end of a link; it is at `path`.
+    fn followed(self, path: &[u8]) -> Look {
+        let (seen, is_link) = match self {
+            Itself::Link => (see(path), true),
+            Itself::Seen(seen) => (seen, false),
+        };
+        Look {
+            seen,
+            is_link,
+            noted: false,
+        }
+    }
 }
 
 fn look(path: &[u8]) -> Itself {
@@ -511,6 +699,29 @@ mod tests {
         assert!(!kept(stat(now + 5, 1)));
         assert!(!kept(stat(8_000_000_000, 8_000_000_000)));
         assert!(kept(stat(7_000_000_000, 7_000_000_000)));
+    }
+
+    #[test]
+    fn a_folder_that_is_listed_lacks_only_what_no_spelling_finds() {
+        let folder = std::env::temp_dir().join(format!("hg-facts-l-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let at = |name: &str| [folder.as_os_str().as_bytes(), b"/", name.as_bytes()].concat();
+        let there = |name: &str| fs::write(as_path(&at(name)), "x").unwrap();
+        there("There.h");
+        let mut looks = Looks::default();
+        for miss in 0..MISSES_MIN {
+            assert_eq!(looks.at(&at(&format!("{miss}.h"))), Seen::Absent);
+        }
+        for late in ["late.h", "THERE.h", "late~1.h", "l\u{e4}te.h"] {
+            there(late);
+        }
+        let listed = lists_all(folder.as_os_str().as_bytes());
+        assert_eq!(looks.at(&at("late.h")) == Seen::Absent, listed);
+        for found in ["There.h", "THERE.h", "late~1.h", "l\u{e4}te.h"] {
+            assert!(matches!(looks.at(&at(found)), Seen::File(_)), "{found}");
+        }
+        assert!(matches!(looks.at(&at(".")), Seen::Folder(_)));
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::facts::{Devices, Looks, Seen, Stat, as_path};
+use crate::facts::{Devices, Looks, Seen, Stat, as_path, join};
 
 /// Sets of facts in a manifest; the oldest goes first.
 const SETS_MAX: usize = 16;
@@ -231,14 +231,5 @@ pub fn state_of(seen: Seen) -> u8 {
         Seen::Absent => ABSENT,
         Seen::File(_) => FILE,
         Seen::Folder(_) | Seen::Other => OTHER,
-    }
-}
-
-/// `folder/name`; the working directory is `.` and says nothing.
-pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    match folder {
-        b"." => name.to_vec(),
-        b"/" => [b"/", name].concat(),
-        _ => [folder, b"/", name].concat(),
     }
 }

@@ -62,6 +62,9 @@ pub trait Sink: Write {
     /// # Errors
     /// As the file system says.
     fn restart(&mut self) -> std::io::Result<()>;
+
+    /// What is written next came as this piece of a zstd frame.
+    fn comes_as(&mut self, _frame: &[u8]) {}
 }
 
 impl Sink for std::fs::File {
@@ -438,6 +441,7 @@ impl Received {
                 none.insert(decoder)
             }
         };
+        sink.comes_as(&chunk.data);
         let mut buffer = [0; 32 << 10];
         let mut input = InBuffer::around(&chunk.data);
         loop {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::path::Path;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use hg_proto::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX};
@@ -113,6 +113,8 @@ fn gather_in(
         files: BTreeMap::new(),
         folders: BTreeSet::new(),
         places: HashMap::default(),
+        looked_at: HashSet::default(),
+        not_linked: HashSet::default(),
         bytes: 0,
     };
     for part in parts {
@@ -129,13 +131,14 @@ fn gather_in(
         tree.folder_at(&fact.path)?;
     }
     let named = compile.arguments.iter().filter(|a| search::names_folder(a));
-    let named: Vec<&[u8]> = named.map(Argument::value).collect();
-    for searched in [&folders.quoted, &folders.angled, &folders.left_out] {
-        for path in searched {
-            tree.searched(path)?;
-        }
+    let named = named.map(Argument::value);
+    let mut searched: Vec<&[u8]> = named.collect();
+    for more in [&folders.quoted, &folders.angled, &folders.left_out] {
+        searched.extend(more.iter().map(Vec::as_slice));
     }
-    for path in named {
+    searched.sort_unstable();
+    searched.dedup();
+    for path in searched {
         tree.searched(path)?;
     }
     for installation in &folders.installations {
@@ -165,6 +168,10 @@ struct Gathering {
     folders: BTreeSet<Vec<u8>>,
     /// Device and inode: two paths to one are two there.
     places: HashMap<(u64, u64), Vec<u8>>,
+    /// Folders that were looked at.
+    looked_at: HashSet<Vec<u8>>,
+    /// Paths that are no links, and lead through none.
+    not_linked: HashSet<Vec<u8>>,
     bytes: u64,
 }
 
@@ -235,6 +242,9 @@ impl Gathering {
     }
 
     fn folder_at(&mut self, path: &[u8]) -> Result<(), Reason> {
+        if !self.looked_at.insert(path.to_vec()) {
+            return Ok(());
+        }
         let plain = self.plain(path)?;
         self.through(path);
         match facts::see(path) {
@@ -281,18 +291,24 @@ impl Gathering {
     /// What is written, and perhaps by a path that leads out of a folder again.
     fn written(&mut self, path: &[u8]) -> Result<(), Reason> {
         if path.split(|byte| *byte == b'/').any(|part| part == b"..") {
-            self.not_linked(closure::parent(path))?;
+            self.not_linked(facts::parent(path))?;
             self.through(path);
         }
         Ok(())
     }
 
-    fn not_linked(&self, path: &[u8]) -> Result<(), Reason> {
-        let is_link = |at: &&[u8]| facts::as_path(at).is_symlink();
-        match ancestors(path).find(is_link) {
-            Some(link) => Err(reason("linked-header", link)),
-            None => Ok(()),
+    fn not_linked(&mut self, path: &[u8]) -> Result<(), Reason> {
+        for at in ancestors(path) {
+            if self.not_linked.contains(at) {
+                break;
+            }
+            if facts::as_path(at).is_symlink() {
+                return Err(reason("linked-header", at));
+            }
         }
+        let all = ancestors(path).map(<[u8]>::to_vec);
+        self.not_linked.extend(all);
+        Ok(())
     }
 
     fn finish(mut self, closure: Closure, outputs: &[Vec<u8>]) -> Result<Tree, Reason> {
@@ -301,7 +317,7 @@ impl Gathering {
         }
         let mut there = BTreeSet::from([b"/".to_vec()]);
         let paths = self.files.keys().chain(outputs).chain([&self.folder]);
-        let above = self.folders.iter().map(|folder| closure::parent(folder));
+        let above = self.folders.iter().map(|folder| facts::parent(folder));
         for path in paths.map(Vec::as_slice).chain(above) {
             for at in ancestors(path) {
                 // With all that is above it.

@@ -15,6 +15,7 @@ use smol::future;
 
 use crate::access::Access;
 use crate::answer::Output;
+use crate::arriving::Arriving;
 use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo, Says};
 use crate::cached::{self, Asked, Keeper};
 use crate::closure::{self, Closure, Listed};
@@ -479,7 +480,8 @@ impl Wrap<'_> {
         });
         let mut rule = rule.transpose().map_err(cannot_write)?;
         let wanted = load.task.outputs.clone();
-        let mut sinks: Vec<&mut dyn Sink> = vec![object.file()];
+        let mut arriving = Arriving::new(object.file(), kept);
+        let mut sinks: Vec<&mut dyn Sink> = vec![&mut arriving];
         sinks.extend(rule.as_mut().map(|rule| rule.file() as &mut dyn Sink));
         sinks.truncate(wanted.len());
         let mut cost = Cost::default();
@@ -524,9 +526,19 @@ impl Wrap<'_> {
             Ok(content)
         };
         if kept {
-            sent.object = content(&mut object).map_err(cannot_write)?;
+            let frame = arriving.frame();
+            let size = returned
+                .result
+                .outputs
+                .first()
+                .map_or(0, |first| first.size);
+            let object = match frame.and_then(|frame| Output::keep_frame(frame, size)) {
+                Some(object) => Ok(object),
+                None => content(&mut object).map(Output::keep),
+            };
+            sent.object = object.map_err(cannot_write)?;
             let rule = rule.as_mut().map(content).transpose();
-            sent.dependencies = rule.map_err(cannot_write)?;
+            sent.dependencies = rule.map_err(cannot_write)?.map(Output::keep);
         }
         output::put_all(rule.into_iter().chain([object]).collect()).map_err(cannot_write)?;
         Ok(sent)
@@ -696,16 +708,16 @@ struct Load {
 struct Sent {
     /// The worker had little time for it.
     starved: bool,
-    object: Vec<u8>,
-    dependencies: Option<Vec<u8>>,
+    object: Output,
+    dependencies: Option<Output>,
     stderr: Vec<u8>,
 }
 
 impl Sent {
     fn compiled(self, listed: Listed, closure: Option<Closure>, began: Instant) -> Compiled {
         Compiled {
-            object: Output::keep(self.object),
-            dependencies: self.dependencies.map(Output::keep),
+            object: self.object,
+            dependencies: self.dependencies,
             stderr: self.stderr,
             listed,
             closure,

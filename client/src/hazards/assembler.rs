@@ -223,10 +223,11 @@ pub(super) fn names_file_in(code: &[u8]) -> Option<Reason> {
             _ => {}
         }
         // Strings beside each other are one.
-        let text = std::mem::take(&mut joined).to_ascii_lowercase();
-        if let Some(word) = file_word(&text) {
+        joined.make_ascii_lowercase();
+        if let Some(word) = file_word(&joined) {
             return reason("asm-file-directive", word);
         }
+        joined.clear();
         if after_dot && token.text.eq_ignore_ascii_case(b"include") {
             return reason("asm-file-directive", b".include");
         }
@@ -242,10 +243,13 @@ pub(super) fn names_file(text: &[u8]) -> Option<Reason> {
 
 /// A whole directive that reads a file, in lower-case text.
 fn file_word(lower: &[u8]) -> Option<&'static [u8]> {
-    if memmem::find(lower, b"incbin").is_some() {
-        return Some(b"incbin");
+    let (incbin, include) = (&b"incbin"[..], &b".include"[..]);
+    if lower.len() < incbin.len() {
+        return None;
     }
-    let include = &b".include"[..];
+    if memmem::find(lower, incbin).is_some() {
+        return Some(incbin);
+    }
     // `.include_dirs` is a member of something.
     let ends = |at: usize| {
         !lower

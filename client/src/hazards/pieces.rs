@@ -2,7 +2,6 @@
 //! pasted together to one. Pure.
 
 use hg_proto::args::Reason;
-use memchr::memmem;
 
 use super::tokens::{Kind, Token, Tokens, is_word};
 
@@ -11,6 +10,8 @@ use super::tokens::{Kind, Token, Tokens, is_word};
 pub(super) struct Pieces {
     /// Names with their underscores, and the codes of their reasons.
     macros: &'static [(&'static [u8], &'static str)],
+    /// Bytes that are in one of the names: most words begin with another.
+    letters: [bool; 256],
     /// `__DA`: what such a name begins with.
     pub(super) beginning: Option<Reason>,
     /// Underscores alone, where they may be pasted to anything.
@@ -22,8 +23,13 @@ pub(super) struct Pieces {
 impl Pieces {
     /// Of the names of `macros`.
     pub(super) fn of(macros: &'static [(&'static [u8], &'static str)]) -> Self {
+        let mut letters = [false; 256];
+        for byte in macros.iter().flat_map(|(name, _)| *name) {
+            letters[usize::from(*byte)] = true;
+        }
         Pieces {
             macros,
+            letters,
             beginning: None,
             bare: false,
             parts: Vec::new(),
@@ -58,6 +64,9 @@ impl Pieces {
     }
 
     fn word(&mut self, word: &[u8], called: bool) {
+        if word.iter().any(|byte| !self.letters[usize::from(*byte)]) {
+            return;
+        }
         if word == b"_" || word == b"__" {
             self.bare |= !called;
             return;
@@ -65,7 +74,7 @@ impl Pieces {
         for (name, code) in self.macros {
             if (3..name.len()).contains(&word.len()) && name.starts_with(word) {
                 self.beginning.get_or_insert(Reason::new(code, word));
-            } else if word.len() < name.len() && memmem::find(name, word).is_some() {
+            } else if word.len() < name.len() && is_within(word, name) {
                 if !self.parts.iter().any(|part| part == word) {
                     self.parts.push(word.to_vec());
                 }
@@ -86,6 +95,14 @@ impl Pieces {
         };
         self.beginning.clone().or_else(composed)
     }
+}
+
+/// Whether `word` is a part of `name`. Names are so short, and words so many, that to
+/// prepare a search costs more than to look.
+pub(super) fn is_within(word: &[u8], name: &[u8]) -> bool {
+    let first = word.first();
+    let mut starts = (0..name.len()).filter(|at| name.get(*at) == first);
+    starts.any(|at| name[at..].starts_with(word))
 }
 
 /// The name that `parts` could be pasted to; `bare`: with underscores alone, which every

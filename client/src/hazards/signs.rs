@@ -308,7 +308,7 @@ fn may_paste(text: &[u8]) -> bool {
     let mut parts = Vec::new();
     for token in Tokens::of(text) {
         let part = |(name, _): &(&[u8], &str)| {
-            token.text.len() < name.len() && memmem::find(name, token.text).is_some()
+            token.text.len() < name.len() && pieces::is_within(token.text, name)
         };
         let word = token.kind == Kind::Word && token.text.len() > 1;
         if word && NAMES.iter().any(part) && !parts.contains(&token.text.to_vec()) {

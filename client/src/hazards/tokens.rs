@@ -6,8 +6,20 @@ use memchr::memmem;
 
 /// A byte of an identifier.
 pub(crate) fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+    WORD[byte as usize]
 }
+
+/// Every byte of every input is looked up here several times.
+static WORD: [bool; 256] = {
+    let mut word = [false; 256];
+    let mut at = 0;
+    while at < word.len() {
+        let byte = at as u8;
+        word[at] = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80;
+        at += 1;
+    }
+    word
+};
 
 /// Whether `text[at..at + len]` is a token of its own.
 pub(super) fn stands_alone(text: &[u8], at: usize, len: usize) -> bool {

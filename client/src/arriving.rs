@@ -1,0 +1,57 @@
+//! An object on its way in: written as it is unpacked, and held as it came, since that is
+//! how the cache keeps it.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use crate::submit::Sink;
+
+/// Bytes of a frame that is held while it arrives.
+const FRAME_BYTES_MAX: usize = 256 << 20;
+
+/// An output that goes to its file, and as it comes to the cache.
+pub struct Arriving<'f> {
+    file: &'f mut File,
+    /// `None`: it is not wanted, or too large.
+    frame: Option<Vec<u8>>,
+}
+
+impl<'f> Arriving<'f> {
+    /// Goes to `file`; `kept`: its frame is wanted.
+    pub fn new(file: &'f mut File, kept: bool) -> Self {
+        Arriving {
+            file,
+            frame: kept.then(Vec::new),
+        }
+    }
+
+    /// The zstd frame that it came as, if it was wanted.
+    pub fn frame(self) -> Option<Vec<u8>> {
+        self.frame
+    }
+}
+
+impl Write for Arriving<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Sink for Arriving<'_> {
+    fn restart(&mut self) -> io::Result<()> {
+        self.frame = self.frame.as_ref().map(|_| Vec::new());
+        self.file.restart()
+    }
+
+    fn comes_as(&mut self, frame: &[u8]) {
+        self.frame
+            .take_if(|held| held.len() + frame.len() > FRAME_BYTES_MAX);
+        if let Some(held) = &mut self.frame {
+            held.extend_from_slice(frame);
+        }
+    }
+}
