@@ -590,23 +590,31 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         if let Some(text) = &part.text {
-            part.known.scan = scan::scan(text);
-            part.known.defined = scan::defined_names(text);
-            part.known.once = once(text);
-            part.known.signs = Signs::of(&part.path, text);
+            let code = scan::code_of(text);
+            part.known.scan = scan::scan(&code.text);
+            part.known.defined = scan::defined_names(&code.text);
+            part.known.once = once(&code.text);
+            part.known.signs = Signs::of(&part.path, text, &code);
             if part.lasting {
                 part.known.signs.complete(&part.path, text);
                 part.known.digest = Digest::of(text).as_bytes().to_vec();
             }
         }
-        if self.question.settled.is_none()
-            && let Some(hazard) = part.known.signs.hazard()
-        {
+        let signs = &part.known.signs;
+        let hazard = match self.question.settled {
+            None => signs.hazard(),
+            Some(_) => signs.odd(),
+        };
+        if let Some(hazard) = hazard {
             // With what was learnt of it.
             self.read.push(part);
             return Err(hazard);
         }
         let found = &part.known.scan;
+        // Its lines are quoted in warnings, and it may be a clock's.
+        if found.lines_made && !hazards::is_system(&part.path) {
+            return Err(reason("line-directive", &part.path));
+        }
         if found.dated {
             return Err(reason("pragma-dependency", &part.path));
         }
@@ -950,9 +958,6 @@ impl<'a> Walk<'a> {
                 if part.known.signs.asks_of_compile(gcc) {
                     return Err(reason("builtin-question", &part.path));
                 }
-                if part.known.scan.lines_made && !hazards::is_system(&part.path) {
-                    return Err(reason(hazards::TIME_MACRO, &part.path));
-                }
             }
             return Ok(());
         }
@@ -962,7 +967,7 @@ impl<'a> Walk<'a> {
         }
         let lines = self.command_line();
         let text = [&lines.join(&b"\n"[..])[..], b"\n"].concat();
-        let mut macros = Signs::of(b"", &text);
+        let mut macros = Signs::of(b"", &text, &scan::code_of(&text));
         macros.complete(b"", &text);
         all.add(&macros);
         let mut broken = None;
@@ -1044,7 +1049,8 @@ impl<'a> Walk<'a> {
     /// known to have stayed if it was watched, or if nothing happened to the
     /// folder that it is in.
     fn moved(&mut self, path: &[u8], meta: &fs::Metadata, quiet: bool) -> bool {
-        let began_ns = self.question.began_ns;
+        let settled_ns = self.question.settled.map_or(i64::MAX, |s| s.before_ns);
+        let began_ns = self.question.began_ns.min(settled_ns);
         let stat = Stat::of(meta);
         let skew_ns = self.devices.skew_ns(path, stat);
         if !stat.is_newer(began_ns, skew_ns) {
@@ -1152,12 +1158,20 @@ fn has_shorter_path(path: &[u8]) -> bool {
     real.is_ok_and(|real| real.as_os_str().len() < path.len())
 }
 
-/// Whether it may have a `#pragma once`, or a `_Pragma("once")`.
-fn once(text: &[u8]) -> bool {
-    const NEAR_BYTES: usize = 256;
-    let text = hazards::splice(text);
-    memmem::find_iter(&text, b"once")
-        .any(|at| memmem::find(&text[at.saturating_sub(NEAR_BYTES)..at], b"ragma").is_some())
+/// Whether code may have a `#pragma once`, or a `_Pragma("once")` that some macro makes: it
+/// has the word, or words that it can be pasted of.
+fn once(code: &[u8]) -> bool {
+    const ONCE: &[u8] = b"once";
+    if memmem::find(code, ONCE).is_some() {
+        return true;
+    }
+    let words = code.split(|byte| !hazards::is_word(*byte));
+    let mut parts: Vec<&[u8]> = words
+        .filter(|word| word.len() < ONCE.len() && memmem::find(ONCE, word).is_some())
+        .collect();
+    parts.sort_unstable();
+    parts.dedup();
+    memmem::find(code, b"##").is_some() && hazards::composable(ONCE, parts.into_iter())
 }
 
 /// A folder's path but for slashes at its end.
@@ -1456,7 +1470,7 @@ mod tests {
             let mut part = Part {
                 path: space.path("h.h"),
                 text: Some(text.clone()),
-                known: Known::new(content, scan::scan(&text), false),
+                known: Known::new(content, scan::scan(&scan::code_of(&text).text), false),
                 lasting,
                 learnt: false,
             };

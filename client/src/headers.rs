@@ -44,7 +44,7 @@ pub const SETTLED_NS: i64 = 60_000_000_000;
 /// is not what this one would.
 const RULES: u64 = {
     let mut rules = 0;
-    let sources: [&[u8]; 11] = [
+    let sources: [&[u8]; 12] = [
         include_bytes!("headers.rs"),
         include_bytes!("closure.rs"),
         include_bytes!("scan.rs"),
@@ -54,6 +54,7 @@ const RULES: u64 = {
         include_bytes!("hazards/pragmas.rs"),
         include_bytes!("hazards/assembler.rs"),
         include_bytes!("hazards/code.rs"),
+        include_bytes!("hazards/odd.rs"),
         include_bytes!("hazards/pieces.rs"),
         include_bytes!("hazards/signs.rs"),
     ];

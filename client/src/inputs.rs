@@ -237,6 +237,24 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         }
         return Ok(());
     }
+    let c90 = [
+        &b"-ansi"[..],
+        b"c90",
+        b"c89",
+        b"iso9899:1990",
+        b"iso9899:199409",
+    ];
+    let is_c90 = |word: &Vec<u8>| {
+        let standard = word.strip_prefix(b"-std=").or(word.strip_prefix(b"--std="));
+        c90.contains(&standard.unwrap_or(word))
+    };
+    let user = || hazards::user_text(text);
+    if compile.language == Language::C
+        && words().any(is_c90)
+        && let Some(odd) = hazards::odd_slashes(&user())
+    {
+        return Err(odd);
+    }
     let files = hazards::user_files(text);
     for name in files.iter().skip(1).take(PRECOMPILED_HEADERS_MAX) {
         for folder in words().filter_map(|word| include_folder(word)) {

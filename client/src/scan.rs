@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::hazards::{decode, is_word, splice, string};
+use crate::hazards::{decode, is_word, splice, string, without_comments};
 
 /// A header as a directive names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
@@ -88,14 +88,43 @@ fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
-/// Reads `text`.
+/// A text as it is read here: one kind of newline and blank, continued lines joined, and
+/// no comments, unless dialects disagree on what is one.
+#[derive(Debug)]
+pub struct Code<'t> {
+    /// What is left.
+    pub text: Cow<'t, [u8]>,
+    /// It has no comments.
+    pub bare: bool,
+    /// It had one kind of newline and blank before.
+    pub plain: bool,
+}
+
+/// Reads `text` that far.
+pub fn code_of(text: &[u8]) -> Code<'_> {
+    match plain(text) {
+        Cow::Borrowed(text) => code(splice(text), true),
+        Cow::Owned(text) => {
+            let Code { text, bare, plain } = code(splice(&text), false);
+            let text = Cow::Owned(text.into_owned());
+            Code { text, bare, plain }
+        }
+    }
+}
+
+fn code(spliced: Cow<'_, [u8]>, plain: bool) -> Code<'_> {
+    let code = without_comments(&spliced);
+    let bare = code.is_some();
+    let text = code.map_or(spliced, Cow::Owned);
+    Code { text, bare, plain }
+}
+
+/// Reads `text`, see [`code_of`].
 pub fn scan(text: &[u8]) -> Scan {
-    let text = plain(text);
-    let text = splice(&text);
     let mut found = Scan::default();
     for word in [&b"include"[..], b"import", b"embed"] {
         let mut done = 0;
-        for at in memmem::find_iter(&text, word) {
+        for at in memmem::find_iter(text, word) {
             // "include" is in "__has_include_next" once, and in "include_include" twice.
             if at < done {
                 continue;
@@ -103,20 +132,17 @@ pub fn scan(text: &[u8]) -> Scan {
             let start = at - count_back(&text[..at], is_word);
             let end = at + text[at..].iter().take_while(|byte| is_word(**byte)).count();
             done = end;
-            found.word(&text, start, end);
+            found.word(text, start, end);
         }
     }
-    found.dated = memmem::find_iter(&text, b"dependency").any(|at| {
-        let line = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
-        memmem::find(&text[line..at], b"GCC").is_some()
-    });
-    found.quoted = line_files(&text, &mut found.lines_made);
-    found.pieces = has_pieces(&text);
+    found.dated = memmem::find_iter(text, DEPENDENCY).any(|at| is_dated(text, at));
+    found.quoted = line_files(text, &mut found.lines_made);
+    found.pieces = has_pieces(text);
     // A trigraph may stand for another letter, or not.
     let doubtful = |header: &Header| memmem::find(&header.name, b"??").is_some();
     found.opaque |= found.asks.iter().chain(&found.includes).any(doubtful);
     // clang takes one header for another then.
-    found.opaque |= memmem::find(&text, b"include_alias").is_some();
+    found.opaque |= memmem::find(text, b"include_alias").is_some();
     found.includes.sort();
     found.includes.dedup();
     found.asks.sort();
@@ -126,14 +152,42 @@ pub fn scan(text: &[u8]) -> Scan {
     found
 }
 
-/// `CAT(__has_, include)`: a question whose name is put together.
+const DEPENDENCY: &[u8] = b"dependency";
+
+/// Whether the `dependency` at `at` may be that of `#pragma GCC dependency "file"`: its
+/// line says so, or a file follows, and macros do the rest.
+fn is_dated(text: &[u8], at: usize) -> bool {
+    let line = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
+    let rest = skip_blank(&text[at + DEPENDENCY.len()..]);
+    memmem::find(&text[line..at], b"GCC").is_some() || matches!(rest.first(), Some(b'"' | b'<'))
+}
+
+/// `CAT(__has_, include)`, `CAT(__, has_include)`: a question whose name is put together.
 fn has_pieces(text: &[u8]) -> bool {
     let whole = &b"__has_include"[..];
-    memmem::find_iter(text, b"__h").any(|at| {
+    let word = |at: usize| {
         let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
         let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
-        starts && len < whole.len() && whole.starts_with(&text[at..at + len])
-    })
+        starts.then(|| &text[at..at + len])
+    };
+    let begins = |name: &[u8], word: &[u8]| word.len() < whole.len() && name.starts_with(word);
+    let words = |start: &'static [u8]| memmem::find_iter(text, start).filter_map(word);
+    if words(b"__h").any(|word| begins(whole, word)) {
+        return true;
+    }
+    // Underscores alone go on with the rest.
+    let bare = |at: usize| {
+        let word = word(at).filter(|word| matches!(*word, b"_" | b"__"));
+        let called = |word: &[u8]| skip_blank(&text[at + word.len()..]).starts_with(b"(");
+        word.is_some_and(|word| !called(word))
+    };
+    let rest = || {
+        let words = words(b"has_").chain(words(b"_has_"));
+        words
+            .into_iter()
+            .any(|word| whole[1..].starts_with(word) || whole[2..].starts_with(word))
+    };
+    rest() && memchr::memchr_iter(b'_', text).any(bare)
 }
 
 /// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
@@ -171,8 +225,7 @@ fn is_parameter(text: &[u8], at: usize, word: &[u8]) -> bool {
 /// What the macro `asker` is asked for in `text`. `None`: it is used in a way
 /// that can't be followed. `whole`: its name is not put together there.
 pub fn asked_of(text: &[u8], asker: &[u8], whole: bool) -> Option<Vec<Header>> {
-    let text = plain(text);
-    let text = splice(&text);
+    let text = code_of(text).text;
     if !whole && has_beginning(&text, asker) {
         return None;
     }
@@ -195,15 +248,16 @@ pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     if !may_name(text, name) {
         return Some(Vec::new());
     }
-    let text = plain(text);
-    let text = splice(&text);
+    let text = code_of(text).text;
     let mut headers = Vec::new();
     for (before, after) in in_directives(&text, name) {
         if skip_hash(before).is_none() {
-            // After a comment that began lines ago.
-            match memmem::find(before, b"define") {
-                Some(_) => return None,
-                None => continue,
+            // After a comment that began lines ago, perhaps behind the `define` itself.
+            let ended = memmem::find(before, b"*/").map_or(before, |end| &before[..end]);
+            let began = memmem::find(ended, b"/*").is_some();
+            match memmem::find(before, b"define").is_some() || !began {
+                true => return None,
+                false => continue,
             }
         }
         let defined = skip_hash(before).and_then(|words| words.strip_prefix(b"define"));
@@ -239,12 +293,10 @@ pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     Some(values)
 }
 
-/// Stands for all names that `text` may define as macros: two bytes of the XXH3-64 of each,
-/// in order.
+/// Stands for all names that `text`, see [`code_of`], may define as macros: two bytes of the
+/// XXH3-64 of each, in order.
 pub fn defined_names(text: &[u8]) -> Vec<u8> {
-    let text = plain(text);
-    let text = splice(&text);
-    let mut names: Vec<[u8; 2]> = memmem::find_iter(&text, b"define")
+    let mut names: Vec<[u8; 2]> = memmem::find_iter(text, b"define")
         .filter(|at| directive_before(&text[..*at]).is_some())
         .map(|at| {
             let defined = skip_blank(&text[at + b"define".len()..]);
@@ -280,8 +332,7 @@ fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
     if !may_name(text, name) {
         return Some(bodies);
     }
-    let text = plain(text);
-    let text = splice(&text);
+    let text = code_of(text).text;
     for at in memmem::find_iter(&text, b"define") {
         let defined = skip_blank(&text[at + b"define".len()..]);
         let Some(rest) = defined.strip_prefix(name) else {
@@ -423,8 +474,8 @@ impl Scan {
 
     fn made_by_macro(&mut self, after: &[u8]) {
         self.computed = true;
-        let line = after.split(|byte| *byte == b'\n').next();
-        let words = skip_blank(line.unwrap_or_default());
+        let line = skip_blank(after).split(|byte| *byte == b'\n').next();
+        let words = line.unwrap_or_default();
         // No macro, and so an error, or words of a comment: `#include's`.
         let expands = |byte: &u8| is_word(*byte) && !byte.is_ascii_digit() || *byte >= 0x80;
         if !words
@@ -446,6 +497,8 @@ impl Scan {
 
     fn question(&mut self, text: &[u8], start: usize, after: &[u8]) {
         let Some(before) = directive_before(&text[..start]) else {
+            // clang lets raw strings go over several lines of a directive.
+            self.opaque |= memmem::find(text, b"R\"").is_some();
             return;
         };
         let word = &text[start..text.len() - after.len()];
@@ -592,7 +645,7 @@ fn asks_of_compiler(before: &[u8]) -> bool {
         }
         b"define" => is_defined(before),
         // Prose after `#error`, options after `#pragma`, a comment after `#endif`.
-        b"error" | b"warning" | b"pragma" | b"endif" | b"else" | b"line" => true,
+        b"error" | b"warning" | b"pragma" | b"endif" | b"else" => true,
         _ => false,
     }
 }
@@ -714,6 +767,10 @@ pub fn without_includes(text: &[u8]) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn scan(text: &[u8]) -> Scan {
+        super::scan(&code_of(text).text)
+    }
 
     fn names(headers: &[Header]) -> Vec<String> {
         let show = |h: &Header| {
@@ -894,7 +951,8 @@ mod tests {
             ("/*\n*/ #define lib", Some("")),
             ("#define lib a b", None),
             ("#define lib a/b", None),
-            ("#define lib /* a */", None),
+            ("#define lib /* a */", Some("")),
+            ("R\"(\n)\"\n#define lib /* a */", None),
         ] {
             let found = values_of(text.as_bytes(), b"lib").map(|found| match found.len() {
                 0 => "none".to_owned(),
@@ -910,8 +968,9 @@ mod tests {
             ("#define lib\n", Some("")),
             ("#define lib L\"x\"", None),
             ("#define lib(x) \"x\"", None),
-            ("#define lib \"x\" // y", None),
-            ("#define lib \"x\" /*\n*/ \"y\"", None),
+            ("#define lib \"x\" // y", Some("x")),
+            ("#define lib \"x\" /*\n*/ \"y\"", Some("xy")),
+            ("R\"(\n)\"\n#define lib \"x\" /*\n*/ \"y\"", None),
             ("#define lib OTHER", Some("OTHER")),
             ("#define lib __OTHER", None),
             ("#define lib OTHER(x)", None),
@@ -919,8 +978,8 @@ mod tests {
             let found = strings_of(text.as_bytes(), b"lib").map(|mut found| found.remove(0).name);
             assert_eq!(found.as_deref(), value.map(str::as_bytes), "{text}");
         }
-        let names =
-            defined_names(b"#define lib x\n# def\\\nine li\\\nb2(x) y\n/*\n*/#define lib3\n");
+        let names = b"#define lib x\n# def\\\nine li\\\nb2(x) y\n/*\n*/#define lib3\n";
+        let names = defined_names(&code_of(names).text);
         for (name, there) in [
             ("lib", true),
             ("lib2", true),
@@ -985,13 +1044,16 @@ mod tests {
         assert_eq!(made("#include $x"), (vec![], true));
         assert_eq!(made("#include \u{e9}"), (vec![], true));
         assert_eq!(made("#include"), (vec![], false));
-        assert_eq!(made("/*\n#include's guards */"), (vec![], false));
+        assert_eq!(made("R\"()\"\n/*\n#include's guards */"), (vec![], false));
+        assert_eq!(made("#include /*\n*/ USER_H"), alone);
+        assert_eq!(made("R\"()\"\n#include /*\n*/ USER_H"), alone);
         assert_eq!(made("#include STR(x)"), (vec![], true));
         let named = |text: &str| headers_named(text.as_bytes(), b"H").map(|h| names(&h));
         let one = |name: &str| Some(vec![name.to_owned()]);
         assert_eq!(named("#define H <a.h>\n"), one("<a.h"));
         assert_eq!(named("# define /* x */ H \"a.h\"\n"), one("\"a.h"));
         assert_eq!(named("#de\\\nfine \\\nH \"a.h\"\n"), one("\"a.h"));
+        assert_eq!(named("/*\n*/ #define /*\n*/ H <a.h>"), one("<a.h"));
         for none in [
             "int H;",
             "#ifdef H\n#include H\n#undef H\n#endif",
@@ -1003,7 +1065,8 @@ mod tests {
         for lost in [
             "#define H OTHER",
             "#define H(x) <a.h>",
-            "/*\n*/ #define H <a.h>",
+            "R\"()\"\n/*\n*/ #define H <a.h>",
+            "R\"()\"\n#define /*\n*/ H <a.h>",
             "#define H",
         ] {
             assert_eq!(named(lost), None, "{lost}");

@@ -576,12 +576,11 @@ impl Compile {
         }
         let mut args = self.preprocess(&how, None);
         // Level 3 has all macros written down, ours too.
-        if self
-            .arguments
-            .iter()
-            .any(|a| a.words[0].starts_with(b"-g") && a.words[0].ends_with(b"3"))
-        {
-            args.push(b"-g2".to_vec());
+        for word in args.iter_mut().filter(|word| word.starts_with(b"-g")) {
+            let version = word.starts_with(b"-gdwarf-");
+            if let (Some(level @ b'3'), false) = (word.last_mut(), version) {
+                *level = b'2';
+            }
         }
         // Strings, as they are: they are glued to prefixes and suffixes.
         let marked = CLOCKS.map(|name| format!("-D{name}=\"{CLOCK_MARK}\"").into_bytes());

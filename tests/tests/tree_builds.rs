@@ -798,7 +798,7 @@ fn what_is_a_hazard_stays_or_comes_back() {
         ("three", "time-macro"),
         ("target", "pragma-target"),
         ("builtin", "builtin-question"),
-        ("line", "time-macro"),
+        ("line", "line-directive"),
         ("builtin_named", "builtin-question"),
         ("letters", "time-macro"),
         ("letters_asm", "asm-file-directive"),
@@ -814,9 +814,112 @@ fn what_is_a_hazard_stays_or_comes_back() {
         let words = format!("-O1 -g -w -Iinc -c {source}.c");
         space.goes(&grid, reason, "gcc", &words);
     }
-    for (compiler, source) in [("clang++", "keyword.cc"), ("clang", "counter.c")] {
+    for (compiler, source, reason) in [
+        ("clang++", "keyword.cc", "builtin-question"),
+        ("clang", "counter.c", "late-pragma"),
+    ] {
         let words = format!("-O1 -g -w -c {source}");
-        space.goes(&grid, "builtin-question", compiler, &words);
+        space.goes(&grid, reason, compiler, &words);
+    }
+}
+
+/// Sources that one of two readers takes otherwise: a dialect, a preprocessor that only
+/// preprocesses, or the scan that looks for what a compile may read.
+#[test]
+fn what_may_be_read_otherwise_is_read_here() {
+    let Some(grid) = grid("otherwise") else {
+        return;
+    };
+    let has = "(\"x.h\")\nint yes;\n#else\nint no;\n#endif\n";
+    let asks = |question: &str| format!("{question}{has}");
+    let data = |text: &str| format!("#define B \"bin\"\n#if 0\n#include <data>\n#endif\n{text}\n");
+    let glue = "#define CAT(a,b) a##b\n";
+    let files = [
+        ("x.h", "int here;\n".to_owned()),
+        ("inc/x.h", "int there;\n".into()),
+        ("data", "AAAA".into()),
+        ("inc/data", "BBBB".into()),
+        ("h.h", String::new()),
+        ("b/a.h", "PRAGMA(once)\nX\n".into()),
+        ("a.h", "PRAGMA(once)\nX\n".into()),
+        ("tri.c", asks("// really??/\n#if __has_include")),
+        ("nul.c", asks("// a\\\0\n#if __has_include")),
+        ("tab.c", "\x0b#line 5 \"h.h\"\nint x;\n".into()),
+        ("ident.c", data(&format!("{glue}#define S(...) S2(__VA_ARGS__)\n#define S2(...) #__VA_ARGS__\n\
+            #ident S(A '\"; #' \\n.data\\n .CAT(inc,bin) \"data\" \\n #)"))),
+        ("digraph.c", "#define D __DATE__\n%:line 5 D\nconst char *f(void) { return __builtin_FILE(); }\n".into()),
+        ("lines.c", "#define Q \"h.h\"\n#line 1 Q\nint f(void) { int x; return x; }\n".into()),
+        ("once.c", format!("#define PRAGMA(x) _Pragma(#x)\n{glue}#define CAT2(a,b) CAT(a,b)\n\
+            #define X int CAT2(v,__COUNTER__);\n#include \"a.h\"\n#include \"b/a.h\"\n#include \"a.h\"\n")),
+        ("given.c", data("#define AT(x,y) __attribute__((x(y)))\nAT(section, \"foo,\\\"aw\\\"\\n.inc\" B \" \\\"data\\\"\\n#\") int v = 1;")),
+        ("below.c", data("__attribute__((section\n (\"foo,\\\"aw\\\"\\n.inc\" B \" \\\"data\\\"\\n#\"))) int v = 1;")),
+        ("fentry.c", data("__attribute__((fentry_name(\"g\\n.inc\" B \" \\\"data\\\"\\n#\"))) void f(void) {}")),
+        ("weakref.c", data(&format!("{glue}static int y(void) __attribute__((CAT(weak,ref)(\"g\\n.inc\" B \" \\\"data\\\"\\n#\")));\n\
+            int z(void) {{ return y(); }}"))),
+        ("_asm.c", data("_asm(\".inc\" B \" \\\"data\\\"\");")),
+        ("has.c", asks(&format!("{glue}#if CAT(_,_has_include)"))),
+        ("has_line.c", "#define HAS(x) __has_include(x)\n#line HAS(\"x.h\")\nint a[__LINE__+1];\n".into()),
+        ("raw.cc", "#define IGN(a,b) b\n#if IGN(R\"(\n)\", __has_include(\"x.h\"))\nint a;\n#else\nint b;\n#endif\n".into()),
+        ("builtin.c", "#define Has_Builtin(x) __has_builtin(x)\nunsigned long strlen(const char *);\n\
+            #if Has_Builtin(strlen)\nint x;\n#else\nconst char *s = __DATE__;\n#endif\n".into()),
+        ("count.c", format!("{glue}void g(int);\nvoid f(int n) {{\n#pragma unroll(CAT(__COU,NTER__)+2)\n\
+            for(int i=0;i<n;i++) g(i);\n}}\n#if CAT(__COU,NTER__) == 1\nconst char *s = __DATE__;\n#endif\n")),
+        ("frames.c", "#ifndef __GCC_HAVE_DWARF2_CFI_ASM\nconst char *s = __DATE__;\n#endif\n".into()),
+        ("newer.c", "#define P2(x) _Pragma(#x)\n#define P(x) P2(x)\n#define G GCC\nP(G dependency \"h.h\")\n\
+            #if 0\n#include \"h.h\"\n#endif\nint x;\n".into()),
+        ("push.c", "#define STAMP __DATE__\n#pragma clang attribute push(__attribute__((section(STAMP))), apply_to = function)\n\
+            void f(int n) { }\n#pragma clang attribute pop\n".into()),
+        ("unroll.cc", "#define STAMP __DATE__\nvoid g(int);\nvoid f(int n) {\n#pragma unroll(STAMP[10]-'0'+1)\n\
+            for(int i=0;i<n;i++) g(i);\n}\n".into()),
+        ("below_hash.c", "#define M \"x.h\"\n#if 0\n#include <x.h>\n#endif\n#include /*\n*/ M\n".into()),
+        ("below_define.c", "#if 0\n#define M \"z.h\"\n#include <x.h>\n#endif\n#define /*\n*/ M \"x.h\"\n#include M\n".into()),
+        ("harmless.c", "// what??!\n#ident \"$Id$\"\nint printf(const char *, ...);\nint f(int section, int alias) {\n\
+            return printf(\"%:z??\") + (section, alias);\n}\n".into()),
+    ];
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, text)| (*name, &text[..]))
+        .collect();
+    let space = Space::new(&files);
+    for (went, compiler, words) in [
+        ("odd-spelling", "gcc", "tri.c"),
+        ("odd-spelling", "clang", "tri.c"),
+        ("odd-spelling", "clang", "nul.c"),
+        ("odd-spelling", "gcc", "tab.c"),
+        ("odd-spelling", "gcc", "ident.c -Iinc"),
+        ("odd-spelling", "clang", "digraph.c"),
+        ("line-directive", "gcc", "lines.c -Wall"),
+        ("double-header", "gcc", "once.c"),
+        ("asm-file-directive", "gcc", "given.c -Iinc"),
+        ("asm-file-directive", "gcc", "below.c -Iinc"),
+        ("asm-file-directive", "gcc", "fentry.c -Iinc -pg -mfentry"),
+        ("asm-file-directive", "gcc", "weakref.c -Iinc"),
+        (
+            "asm-file-directive",
+            "clang",
+            "_asm.c -Iinc -fms-extensions",
+        ),
+        ("computed-question", "gcc", "has.c"),
+        ("computed-question", "clang", "has.c"),
+        ("line-directive", "gcc", "has_line.c"),
+        ("computed-question", "clang++", "raw.cc"),
+        ("builtin-question", "gcc", "builtin.c"),
+        ("late-pragma", "clang", "count.c -Wno-unknown-pragmas"),
+        (
+            "time-macro",
+            "gcc",
+            "frames.c -g3 -g0 -fno-asynchronous-unwind-tables",
+        ),
+        ("pragma-dependency", "gcc", "newer.c"),
+        ("late-pragma", "clang", "push.c"),
+        ("late-pragma", "clang++", "unroll.cc"),
+        ("remote tree", "gcc", "below_hash.c -Iinc"),
+        ("remote tree", "clang", "below_hash.c -Iinc"),
+        ("remote tree", "gcc", "below_define.c -Iinc"),
+        ("remote tree", "gcc", "harmless.c"),
+        ("remote tree", "clang", "harmless.c"),
+    ] {
+        space.goes(&grid, went, compiler, &format!("-g -c {words}"));
     }
 }
 
@@ -842,6 +945,44 @@ fn a_grid_without_it_takes_the_text() {
             space.goes(&grid, flat, compiler, "-O2 -Ibuild -MD -c src/main.c");
             space.goes(&grid, "debug-info", compiler, "-g -Ibuild -c src/main.c");
         }
+    }
+    // What gcc reads otherwise where it only preprocesses.
+    for (name, text) in [
+        (
+            "blank.c",
+            "// foo\\ \n#define B 1\n#ifdef B\nint b;\n#endif\n",
+        ),
+        (
+            "feed.c",
+            "// foo\\\x0c\n#define B 1\n#ifdef B\nint b;\n#endif\n",
+        ),
+        (
+            "digraph.c",
+            "%:if __has_include(\"src/main.c\")\nint a;\n%:endif\n",
+        ),
+        (
+            "slashes.c",
+            "int a = 4 //**/ 2 /*\n;\n#define B 1\n*/ ;\n#ifdef B\nint b;\n#endif\n",
+        ),
+        (
+            "pasted.c",
+            "#define CAT(a,b) a##b\n#define P2(x) _Pragma(#x)\n#define P(x) P2(x)\n#define G GCC\n\
+             P(G CAT(tar,get)(\"avx2\"))\n#ifdef __AVX2__\nint b;\n#endif\n",
+        ),
+        (
+            "counted.c",
+            "#define CAT(a,b) a##b\n#if CAT(__COU,NTER__) == 0\nint x[__COUNTER__+1];\n#endif\n",
+        ),
+    ] {
+        space.write(name, text);
+        let reason = match name {
+            "pasted.c" => "pragma-target",
+            "counted.c" => "counter-in-condition",
+            _ => "odd-spelling",
+        };
+        let compiler = if name == "counted.c" { "clang" } else { "gcc" };
+        let standard = if name == "slashes.c" { " -std=c90" } else { "" };
+        space.goes(&grid, reason, compiler, &format!("-c {name}{standard}"));
     }
 }
 

@@ -18,7 +18,15 @@ const FILE_DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
 const TEMPLATE_BYTES_MAX: usize = 256 << 10;
 
 /// Attributes whose text goes to the assembler as it is, underscores aside.
-const ATTRIBUTES: [&[u8]; 5] = [b"section", b"symver", b"alias", b"weakref", b"ifunc"];
+pub(super) const ATTRIBUTES: [&[u8]; 7] = [
+    b"section",
+    b"symver",
+    b"alias",
+    b"weakref",
+    b"ifunc",
+    b"fentry_name",
+    b"fentry_section",
+];
 
 /// `asm()` that may make the assembler read a file, in text without comments.
 pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
@@ -87,7 +95,8 @@ fn template_of(code: &[u8], token: &Token<'_>) -> Template {
     let end = token.at + token.text.len();
     match token.text {
         // There is no prose in code: `F(asm, "...")`.
-        b"asm" | b"__asm" | b"__asm__" => match template(&code[end..]) {
+        // One underscore: with clang's -fms-extensions.
+        b"asm" | b"_asm" | b"__asm" | b"__asm__" => match template(&code[end..]) {
             Template::None => Template::Opaque,
             template => template,
         },
@@ -109,7 +118,9 @@ fn attribute(code: &[u8], end: usize) -> Template {
     let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
     let blanks = after.iter().take_while(blank).count();
     match after[blanks..].first() {
-        Some(b'(') => template(after),
+        Some(_) if after.trim_ascii_start().starts_with(b"(") => template(after),
+        // A macro is given its name, and puts it before what it is given too.
+        Some(b',' | b')') => Template::Opaque,
         Some(byte) if *byte == b'\n' || is_word(*byte) => {
             match line_start(code, end).is_none_or(|at| hash_word(&code[at..end]) == b"define") {
                 true => Template::Opaque,
@@ -271,10 +282,10 @@ pub(super) fn assembler(user: &[u8]) -> Option<Reason> {
 pub(super) fn templates(user: &[u8]) -> Templates {
     let mut all = Templates::default();
     for at in memmem::find_iter(user, b"asm") {
-        let start = if user[..at].ends_with(b"__") {
-            at - 2
-        } else {
-            at
+        let before = &user[..at];
+        let start = match before.strip_suffix(b"__").or(before.strip_suffix(b"_")) {
+            Some(before) => before.len(),
+            None => at,
         };
         let len = at + 3 - start
             + if user[at + 3..].starts_with(b"__") {

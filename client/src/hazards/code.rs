@@ -9,7 +9,7 @@ use super::tokens::{is_word, line_of, quoted_len, raw_string};
 /// `text`, continued lines joined, with a blank in place of each comment. `None`:
 /// dialects disagree on where its comments or strings end (trigraphs, raw strings,
 /// digit separators, a `//` that C90 does not know), so that nothing may be left out.
-pub(super) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
     let trigraphs = [&b"??/"[..], b"??'"];
     let odd = trigraphs
         .iter()

@@ -9,6 +9,7 @@
 mod assembler;
 mod code;
 mod markers;
+mod odd;
 mod pieces;
 mod pragmas;
 mod signs;
@@ -23,14 +24,18 @@ use memchr::memmem;
 use assembler::{
     assembler, assembler_expanded, assembler_in, has_attribute, names_file, names_file_in,
 };
-use code::{without_comments, without_raw_strings};
+pub(crate) use code::without_comments;
+use code::without_raw_strings;
 pub(crate) use markers::is_system;
 pub use markers::user_text;
 use markers::{Markers, open_end, unescape};
+pub use odd::odd_slashes;
+use odd::{odd_line, odd_spelling};
 use pieces::Pieces;
+pub(crate) use pieces::composable;
 use pragmas::{directive, pasted_macro, pragma};
 pub use signs::Signs;
-use tokens::{Words, hash_word, stands_alone};
+use tokens::{Words, hash_word, line_start, stands_alone};
 pub(crate) use tokens::{decode, is_word, splice, string};
 
 /// How many of [`MACROS`] change with time.
@@ -77,6 +82,8 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
             None => assembler(&spliced),
             Some(code) => assembler_in(code),
         })
+        .or_else(|| odd_spelling(&user))
+        .or_else(|| (family == Family::Gcc).then(|| odd_line(text))?)
 }
 
 /// A clock, or a file that the assembler may read, by its whole name. A source's own
@@ -99,11 +106,14 @@ pub fn find_expanded(text: &[u8], family: Family, modern: bool) -> Option<Reason
     if memmem::find(text, CLOCK_MARK.as_bytes()).is_some() {
         return reason(TIME_MACRO, b"when preprocessed");
     }
-    // gcc's macros follow these while it compiles, not while it preprocesses.
-    if family == Family::Gcc
-        && let Some(why) = carried_out_late(text)
-    {
-        return Some(why);
+    let late = match family {
+        // gcc's macros follow these while it compiles, not while it preprocesses.
+        Family::Gcc => carried_out_late(text),
+        // clang leaves macros in these for later.
+        Family::Clang => expanded_late(text),
+    };
+    if late.is_some() {
+        return late;
     }
     if let Some(reason) = clock_or_file(text) {
         return Some(reason);
@@ -133,6 +143,49 @@ fn carried_out_late(text: &[u8]) -> Option<Reason> {
         let gcc = words.next() == Some(b"GCC");
         let option = words.next().filter(|word| gcc && options.contains(word))?;
         reason("pragma-target", option)
+    })
+}
+
+/// A pragma whose words clang expands only when it compiles.
+fn expanded_late(text: &[u8]) -> Option<Reason> {
+    // Their words are never macros, or are expanded in what the preprocessor says too.
+    const EARLY: [&[u8]; 14] = [
+        b"GCC",
+        b"STDC",
+        b"once",
+        b"pack",
+        b"push_macro",
+        b"pop_macro",
+        b"weak",
+        b"message",
+        b"redefine_extname",
+        b"region",
+        b"endregion",
+        b"mark",
+        b"warning",
+        b"optimize",
+    ];
+    const EARLY_OF_CLANG: [&[u8]; 5] = [
+        b"diagnostic",
+        b"system_header",
+        b"assume_nonnull",
+        b"poison",
+        b"deprecated",
+    ];
+    memmem::find_iter(text, b"pragma").find_map(|at| {
+        let start = line_start(text, at)?;
+        if hash_word(&text[start..]) != b"pragma" {
+            return None;
+        }
+        let mut words = Words::at(text, at + b"pragma".len());
+        let first = words.next().unwrap_or_default();
+        let second = words.next().unwrap_or_default();
+        let early = match first {
+            b"clang" => EARLY_OF_CLANG.contains(&second),
+            _ => EARLY.contains(&first),
+        };
+        let detail = [first, b" ", second].concat();
+        (!early).then(|| Reason::new("late-pragma", &detail))
     })
 }
 

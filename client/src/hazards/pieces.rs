@@ -122,7 +122,7 @@ pub(super) fn composed(
 }
 
 /// Whether `word` can be put together from `pieces`.
-pub(super) fn composable<'p>(word: &[u8], pieces: impl Iterator<Item = &'p [u8]> + Clone) -> bool {
+pub(crate) fn composable<'p>(word: &[u8], pieces: impl Iterator<Item = &'p [u8]> + Clone) -> bool {
     let mut reached = vec![false; word.len() + 1];
     reached[0] = true;
     for at in 0..word.len() {

@@ -5,6 +5,8 @@ use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
 use memchr::memmem;
 
+use super::pieces::{composable, is_within};
+use super::signs::begins_counter;
 use super::tokens::{Words, hash_word, is_word, line_start, stands_alone};
 use super::{MACROS, reason};
 
@@ -108,11 +110,39 @@ fn bad_pragma(first: &[u8], second: &[u8], family: Family) -> Option<&'static st
     }
 }
 
+const OPTION_WORDS: [&[u8]; 5] = [
+    b"target",
+    b"optimize",
+    b"push_options",
+    b"pop_options",
+    b"reset_options",
+];
+
 fn is_option_word(word: &[u8]) -> bool {
-    matches!(
-        word,
-        b"target" | b"optimize" | b"push_options" | b"pop_options" | b"reset_options"
-    )
+    OPTION_WORDS.contains(&word)
+}
+
+/// Whether one of `names` is a word of `text`, or can be pasted from its words.
+fn is_there(text: &[u8], names: &[&[u8]]) -> bool {
+    let whole = |name: &&[u8]| {
+        let mut found = memmem::find_iter(text, name);
+        found.any(|at| stands_alone(text, at, name.len()))
+    };
+    names.iter().any(whole) || is_made(text, names)
+}
+
+/// Whether one of `names` can be pasted from words of `text`, of two letters or more.
+fn is_made(text: &[u8], names: &[&[u8]]) -> bool {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for word in text.split(|byte| !is_word(*byte)) {
+        let part = |name: &&[u8]| word.len() < name.len() && is_within(word, name);
+        if word.len() > 1 && names.iter().any(|name| part(&name)) && !parts.contains(&word) {
+            parts.push(word);
+        }
+    }
+    names
+        .iter()
+        .any(|name| composable(name, parts.iter().copied()))
 }
 
 /// `_Pragma` of something that is no plain string: its words may be anywhere.
@@ -127,16 +157,16 @@ fn made_pragma(user: &[u8], family: Family) -> Option<Reason> {
             return reason(code, &[first, b" ", second].concat());
         }
     }
+    if is_there(user, &[b"once"]) {
+        return reason("pragma-once", b"once");
+    }
     if family != Family::Gcc {
         return None;
     }
-    for word in [
-        &b"push_options"[..],
-        b"pop_options",
-        b"reset_options",
-        b"target",
-        b"optimize",
-    ] {
+    if memmem::find(user, b"##").is_some() && is_made(user, &OPTION_WORDS) {
+        return reason("pragma-target", b"pasted");
+    }
+    for word in OPTION_WORDS {
         for at in memmem::find_iter(user, word) {
             if !stands_alone(user, at, word.len()) {
                 continue;
@@ -172,6 +202,9 @@ pub(super) fn directive(user: &[u8], family: Family) -> Option<Reason> {
                 return reason("module", word);
             }
         }
+    }
+    if family == Family::Clang && begins_counter(user) {
+        return reason("counter-in-condition", b"pasted");
     }
     if family == Family::Clang && memmem::find(user, b"__COUNTER__").is_some() {
         return counted(user);

@@ -5,14 +5,15 @@ use hg_proto::args::Reason;
 use memchr::memmem;
 
 use super::assembler::{
-    Made, Named, Templates, composed, has_attribute, made_of, named_template, names_file,
-    names_file_in, templates, templates_in,
+    ATTRIBUTES, Made, Named, Templates, composed, has_attribute, made_of, named_template,
+    names_file, names_file_in, templates, templates_in,
 };
 use super::code::without_comments;
+use super::odd::{ODD_SPELLING, odd_spelling};
 use super::pieces::{self, Pieces};
 use super::tokens::{Kind, Tokens, hash_word, is_word, line_start, splice};
 use super::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file, is_system};
-use crate::scan;
+use crate::scan::{self, Code};
 
 /// What one file has, or several together. Details of reasons; empty: none.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -54,46 +55,71 @@ pub struct Signs {
     /// It has what clang's preprocessor takes otherwise than its compiler.
     #[prost(bool, tag = "12")]
     asks_of_clang: bool,
+    /// A spelling that may be read otherwise than here.
+    #[prost(string, tag = "13")]
+    odd: String,
 }
 
 impl Signs {
-    /// Those of the file at `path`, which is on disk as `text`; but for what only matters
-    /// beside opaque text, see [`Signs::complete`].
-    pub fn of(path: &[u8], text: &[u8]) -> Signs {
+    /// Those of the file at `path`, which is on disk as `text` and read as `code`; but for
+    /// what only matters beside opaque text, see [`Signs::complete`].
+    pub fn of(path: &[u8], text: &[u8], code: &Code<'_>) -> Signs {
         let mut signs = Signs::default();
         let user = !is_system(path);
         let named = clock_or_file(text);
         if !user && named.is_none() {
             return signs;
         }
-        let spliced = splice(text);
-        let mut pieces = Pieces::of(&MACROS[..CLOCK_MACROS]);
-        let Some(code) = without_comments(&spliced) else {
-            signs.whole(named.or_else(|| clock_or_file(&spliced)));
-            if user {
-                signs.asks_of_compile = asks_of_compile(&spliced);
-                signs.asks_of_clang = asks_of_clang(&spliced);
-                pieces.add_words(&spliced);
-                signs.pieces(&pieces);
-                let text = scan::without_includes(&spliced);
-                signs.whole(names_file(&text));
-                signs.templates(templates(&text));
-                signs.opaque |= has_attribute(&text) || may_paste(&text);
-            }
+        if user && let Some(Reason { detail, .. }) = odd_spelling(text) {
+            signs.odd = detail;
             return signs;
-        };
-        signs.whole(clock_or_file(&code));
-        if user {
-            signs.asks_of_compile = asks_of_compile(&code);
-            signs.asks_of_clang = asks_of_clang(&code);
-            pieces.add(&code);
-            signs.pieces(&pieces);
-            let code = scan::without_includes(&code);
-            signs.whole(names_file_in(&code));
-            signs.templates(templates_in(&code));
-            signs.opaque |= may_paste(&code);
+        }
+        // Bytes that are blanks to some are none in assembler text.
+        let again = (!code.plain).then(|| splice(text));
+        match &again {
+            None if code.bare => signs.code(&code.text, user),
+            None => signs.any_text(&code.text, user, named),
+            Some(spliced) => match without_comments(spliced) {
+                Some(code) => signs.code(&code, user),
+                None => signs.any_text(spliced, user, named),
+            },
         }
         signs
+    }
+
+    /// Of text without comments.
+    fn code(&mut self, code: &[u8], user: bool) {
+        self.whole(clock_or_file(code));
+        if !user {
+            return;
+        }
+        self.asks_of_compile = asks_of_compile(code);
+        self.asks_of_clang = asks_of_clang(code);
+        let mut pieces = Pieces::of(&MACROS[..CLOCK_MACROS]);
+        pieces.add(code);
+        self.pieces(&pieces);
+        let code = scan::without_includes(code);
+        self.whole(names_file_in(&code));
+        self.templates(templates_in(&code));
+        self.opaque |= may_paste(&code);
+    }
+
+    /// Of text whose comments can't be told; a word was `named` in it before its lines
+    /// were joined.
+    fn any_text(&mut self, spliced: &[u8], user: bool, named: Option<Reason>) {
+        self.whole(named.or_else(|| clock_or_file(spliced)));
+        if !user {
+            return;
+        }
+        self.asks_of_compile = asks_of_compile(spliced);
+        self.asks_of_clang = asks_of_clang(spliced);
+        let mut pieces = Pieces::of(&MACROS[..CLOCK_MACROS]);
+        pieces.add_words(spliced);
+        self.pieces(&pieces);
+        let text = scan::without_includes(spliced);
+        self.whole(names_file(&text));
+        self.templates(templates(&text));
+        self.opaque |= has_attribute(&text) || may_paste(&text);
     }
 
     /// Adds what [`Signs::of`] the same file has left out.
@@ -176,7 +202,13 @@ impl Signs {
 
     /// What needs nothing else to be one.
     pub fn hazard(&self) -> Option<Reason> {
-        one_of(&self.clock, &self.assembler)
+        self.odd().or_else(|| one_of(&self.clock, &self.assembler))
+    }
+
+    /// The spelling that may be read otherwise than here, if there is one.
+    pub fn odd(&self) -> Option<Reason> {
+        let odd = !self.odd.is_empty();
+        odd.then(|| Reason::new(ODD_SPELLING, self.odd.as_bytes()))
     }
 
     /// What all of them come to.
@@ -249,8 +281,9 @@ fn asks_of_compile(text: &[u8]) -> bool {
         let rest = text[at..].strip_prefix(b"__has_builtin");
         rest.is_none_or(|rest| rest.starts_with(b"##"))
     });
+    let lower = text.to_ascii_lowercase();
     let mut done = 0;
-    while let Some(found) = find_either(&text[done..], b"has_builtin", b"HAS_BUILTIN") {
+    while let Some(found) = memmem::find(&lower[done..], b"has_builtin") {
         let at = done + found;
         let start = at
             - text[..at]
@@ -291,7 +324,24 @@ fn asks_of_compile(text: &[u8]) -> bool {
 /// The same with clang: what became of a keyword, and how many counts pragmas have used.
 fn asks_of_clang(text: &[u8]) -> bool {
     let words = [&b"__is_identifier"[..], b"__is_id", b"COUNTER"];
-    words.iter().any(|word| memmem::find(text, word).is_some())
+    words.iter().any(|word| memmem::find(text, word).is_some()) || begins_counter(text)
+}
+
+/// Whether `__COUNTER__` could be pasted from words that are here: one that it begins with.
+pub(super) fn begins_counter(text: &[u8]) -> bool {
+    let name = &b"__COUNTER__"[..];
+    memmem::find_iter(text, b"__C").any(|at| {
+        let word = &text[at..at + word_len(&text[at..])];
+        let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
+        starts && word.len() < name.len() && name.starts_with(word)
+    })
+}
+
+/// What `asm` and its like could be pasted to.
+fn names() -> impl Iterator<Item = &'static [u8]> {
+    ATTRIBUTES
+        .into_iter()
+        .chain([&b"asm"[..], b"__asm__", b"__section__"])
 }
 
 /// Whether `__asm__` or `section` could be pasted from words that are here.
@@ -299,33 +349,22 @@ fn may_paste(text: &[u8]) -> bool {
     if memmem::find(text, b"##").is_none() && memmem::find(text, b"%:%:").is_none() {
         return false;
     }
-    const NAMES: [(&[u8], &str); 4] = [
-        (b"__asm__", ""),
-        (b"asm", ""),
-        (b"__section__", ""),
-        (b"section", ""),
-    ];
     let mut parts = Vec::new();
     for token in Tokens::of(text) {
-        let part = |(name, _): &(&[u8], &str)| {
-            token.text.len() < name.len() && pieces::is_within(token.text, name)
-        };
+        let part =
+            |name: &[u8]| token.text.len() < name.len() && pieces::is_within(token.text, name);
         let word = token.kind == Kind::Word && token.text.len() > 1;
-        if word && NAMES.iter().any(part) && !parts.contains(&token.text.to_vec()) {
+        if word && names().any(part) && !parts.contains(&token.text.to_vec()) {
             parts.push(token.text.to_vec());
         }
     }
     let letters = |part: &Vec<u8>| part.iter().any(|byte| *byte != b'_');
-    parts.iter().any(letters) && pieces::composed(&NAMES, &parts, true).is_some()
+    let all = parts.iter().map(Vec::as_slice).chain([&b"_"[..], b"__"]);
+    parts.iter().any(letters) && names().any(|name| pieces::composable(name, all.clone()))
 }
 
 fn word_len(text: &[u8]) -> usize {
     text.iter().take_while(|byte| is_word(**byte)).count()
-}
-
-fn find_either(text: &[u8], one: &[u8], other: &[u8]) -> Option<usize> {
-    let (one, other) = (memmem::find(text, one), memmem::find(text, other));
-    one.into_iter().chain(other).min()
 }
 
 fn shown(word: &[u8]) -> String {
@@ -336,10 +375,14 @@ fn shown(word: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    fn signs_of(path: &[u8], text: &[u8]) -> Signs {
+        Signs::of(path, text, &scan::code_of(text))
+    }
+
     fn found(texts: &[&str]) -> Option<&'static str> {
         let mut all = Signs::default();
         for text in texts {
-            let mut signs = Signs::of(b"a.h", text.as_bytes());
+            let mut signs = signs_of(b"a.h", text.as_bytes());
             signs.complete(b"a.h", text.as_bytes());
             all.add(&signs);
         }
@@ -375,7 +418,7 @@ mod tests {
         }
         for whole in ["char *d = __DATE__;", "asm(\".incbin \\\"x\\\"\");"] {
             assert!(found(&["int x;", whole]).is_some(), "{whole}");
-            assert!(Signs::of(b"a.h", whole.as_bytes()).hazard().is_some());
+            assert!(signs_of(b"a.h", whole.as_bytes()).hazard().is_some());
         }
     }
 
@@ -415,11 +458,11 @@ mod tests {
             "#define HB __has_builtin",
             "#define HB(x) __has_builtin(x)",
             "#define has_builtin(x) __has_builtin(x)\n#if has_builtin(cbrt)",
-            "??=if !__has_builtin(cbrt)",
+            "#define Has_Builtin(x) __has_builtin(x)\n#if Has_Builtin(cbrt)",
             "#if CAT(__has_b,uiltin)(cbrt)",
         ] {
             assert!(
-                Signs::of(b"a.h", asks.as_bytes()).asks_of_compile(true),
+                signs_of(b"a.h", asks.as_bytes()).asks_of_compile(true),
                 "{asks}"
             );
         }
@@ -430,13 +473,13 @@ mod tests {
             "#define has_builtin(x) 0",
         ] {
             assert!(
-                !Signs::of(b"a.h", plain.as_bytes()).asks_of_compile(true),
+                !signs_of(b"a.h", plain.as_bytes()).asks_of_compile(true),
                 "{plain}"
             );
         }
         for asks in ["#if __is_identifier(x)", "int a[__COUNTER__];"] {
             assert!(
-                Signs::of(b"a.h", asks.as_bytes()).asks_of_compile(false),
+                signs_of(b"a.h", asks.as_bytes()).asks_of_compile(false),
                 "{asks}"
             );
         }
@@ -465,7 +508,7 @@ mod tests {
 
     #[test]
     fn of_the_systems_headers_only_whole_names_count() {
-        let of = |text: &str| Signs::of(b"/usr/include/a.h", text.as_bytes());
+        let of = |text: &str| signs_of(b"/usr/include/a.h", text.as_bytes());
         let pieces = "#define X _DATE__\nx = CAT(_, __DA);\nasm(\".inc\" BIN);";
         assert_eq!(of(pieces), Signs::default());
         assert!(of("x = __TIME__;").hazard().is_some());
@@ -475,7 +518,7 @@ mod tests {
     #[test]
     fn what_was_left_out_is_known_to_be() {
         let text = b"#define BIN \"bin\"\n";
-        let mut signs = Signs::of(b"a.h", text);
+        let mut signs = signs_of(b"a.h", text);
         assert!(!signs.is_complete() && signs.parts.is_empty());
         signs.complete(b"a.h", text);
         assert!(signs.is_complete());

@@ -43,7 +43,7 @@ fn lists(bytes: &[u8]) {
 fn includes(kind: u8, bytes: &[u8]) {
     let (before, after) = bytes.split_at(bytes.len() * usize::from(kind) / 256);
     let text = [before, b"\n#include \"hidden.h\"\n", after].concat();
-    let found = scan::scan(&text);
+    let found = scan::scan(&scan::code_of(&text).text);
     assert!(
         found
             .includes

@@ -11,7 +11,7 @@ use hg_proto::toolchain::Family;
 use hgbuild::day_log::Event;
 use hgbuild::lru::{Entries, Slots};
 use hgbuild::store::Trail;
-use hgbuild::{hazards, indentation};
+use hgbuild::{hazards, indentation, scan};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
@@ -65,10 +65,10 @@ fn text(kind: u8, bytes: &[u8]) {
         assert!(!alone || hazards::find(&dated, family).is_some());
         hazards::find_expanded(bytes, family, kind & 1 == 1);
     }
-    let mut signs = hazards::Signs::of(b"a.c", &dated);
+    let mut signs = hazards::Signs::of(b"a.c", &dated, &scan::code_of(&dated));
     assert!(!alone || signs.hazard().is_some());
     signs.complete(b"a.c", &dated);
-    let mut all = hazards::Signs::of(b"b.h", bytes);
+    let mut all = hazards::Signs::of(b"b.h", bytes, &scan::code_of(bytes));
     all.complete(b"b.h", bytes);
     all.add(&signs);
     all.resolve(|_| Some(vec![b"inc".to_vec()]));

@@ -1,0 +1,130 @@
+//! Spellings that compilers, their dialects and readers like this one take for
+//! different things, and that hardly anybody uses. Pure.
+
+use hg_proto::args::Reason;
+use memchr::memmem;
+
+use super::code::without_comments;
+use super::reason;
+use super::tokens::{Tokens, hash_word, line_start, skip_blank, splice};
+
+/// The reason of a file with such a spelling.
+pub(super) const ODD_SPELLING: &str = "odd-spelling";
+
+/// What is spelled oddly in a user's file: trigraphs, which some dialects know, that stand
+/// for a `#` or a backslash; digraphs for a `#`; and bytes that are blanks to some.
+pub(super) fn odd_spelling(text: &[u8]) -> Option<Reason> {
+    if let Some(at) = memchr::memchr2(0, 0x0b, text) {
+        let byte = if text[at] == 0 { "NUL" } else { "vertical tab" };
+        return reason(ODD_SPELLING, byte.as_bytes());
+    }
+    for at in memmem::find_iter(text, b"??") {
+        if matches!(text.get(at + 2), Some(b'=' | b'/')) {
+            return reason(ODD_SPELLING, &text[at..at + 3]);
+        }
+    }
+    let spliced = &splice(text);
+    if has_digraph(spliced) {
+        return reason(ODD_SPELLING, b"%:");
+    }
+    has_made_ident(spliced).then(|| reason(ODD_SPELLING, b"#ident"))?
+}
+
+/// `#ident MADE(x)`: gcc hands on what that makes without its escapes, so that it may end
+/// the string, and be anything to the assembler.
+fn has_made_ident(text: &[u8]) -> bool {
+    [&b"ident"[..], b"sccs"].iter().any(|name| {
+        memmem::find_iter(text, name).any(|at| {
+            let Some(start) = line_start(text, at) else {
+                return false;
+            };
+            let plain = || skip_blank(&text[at + name.len()..]).starts_with(b"\"");
+            hash_word(&text[start..]) == *name && !plain()
+        })
+    })
+}
+
+fn has_digraph(spliced: &[u8]) -> bool {
+    const HASH: &[u8] = b"%:";
+    if memmem::find(spliced, HASH).is_none() {
+        return false;
+    }
+    match without_comments(spliced) {
+        Some(code) => Tokens::of(&code).any(|token| code[token.at..].starts_with(HASH)),
+        // It may be in a string; what it does is done at the start of a line, or twice.
+        None => memmem::find_iter(spliced, HASH).any(|at| {
+            let line = spliced[..at].rsplit(|byte| *byte == b'\n').next();
+            let before = line.unwrap_or_default().trim_ascii();
+            let twice = spliced[at + HASH.len()..].starts_with(HASH);
+            before.is_empty() || before.ends_with(b"*/") || twice
+        }),
+    }
+}
+
+/// What gcc's `-fdirectives-only` reads otherwise than gcc does, in text that it made: a
+/// line that goes on behind blanks, which it takes for two where a comment ends in it.
+pub(super) fn odd_line(text: &[u8]) -> Option<Reason> {
+    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
+    let goes_on = |at: usize| {
+        let blanks = text[at + 1..].iter().take_while(blank).count();
+        blanks > 0 && text.get(at + 1 + blanks) == Some(&b'\n')
+    };
+    memchr::memchr_iter(b'\\', text)
+        .any(goes_on)
+        .then(|| reason(ODD_SPELLING, b"blanks after a backslash"))?
+}
+
+/// The same where the dialect is C90's, to which `//` is no comment.
+pub fn odd_slashes(user: &[u8]) -> Option<Reason> {
+    let spliced = splice(user);
+    let odd = memmem::find(&spliced, b"//").is_some() && without_comments(&spliced).is_none();
+    odd.then(|| reason(ODD_SPELLING, b"//"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_and_harmless() {
+        for (text, detail) in [
+            ("// really??/\n#if 1", "??/"),
+            ("??=define A 1", "??="),
+            ("\x0b#include <a.h>", "vertical tab"),
+            ("// a\\\0\n", "NUL"),
+            ("%:include <a.h>", "%:"),
+            ("a %:%: b", "%:"),
+            ("/*\n*/ %:if 1\nR\"(x)\"", "%:"),
+            ("#ident MADE(x)", "#ident"),
+            ("# id\\\nent MADE(x)", "#ident"),
+            ("#sccs MADE(x)", "#ident"),
+        ] {
+            let found = odd_spelling(text.as_bytes()).map(|odd| odd.detail);
+            assert_eq!(found.as_deref(), Some(detail), "{text}");
+        }
+        for text in [
+            "puts(\"what??\"); // ??",
+            "printf(\"%:z\"); /* %: */",
+            "R\"(%:)\" \"%:\"",
+            "a % b ? c : d",
+            "\x0c\n#include <a.h>",
+            "#ident \"$Id$\"",
+            "int ident = 1;\n#define ident(x) x",
+        ] {
+            assert_eq!(odd_spelling(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_that_go_on_behind_blanks() {
+        assert!(odd_line(b"// foo\\ \n#define B 1").is_some());
+        assert!(odd_line(b"// foo\\\x0c\r\n").is_some());
+        assert_eq!(odd_line(b"// foo\\\n \"\\ \" \\ x\n"), None);
+    }
+
+    #[test]
+    fn slashes_that_are_no_comment_to_all() {
+        assert!(odd_slashes(b"int a = 4 //**/ 2 /*\n;\n*/ ;").is_some());
+        assert_eq!(odd_slashes(b"int a; // http://b /\n"), None);
+    }
+}
