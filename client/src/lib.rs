@@ -37,7 +37,7 @@ pub mod tally;
 pub mod indentation;
 pub mod inputs;
 mod arriving;
-mod attempt;
+pub mod attempt;
 pub mod access;
 pub mod grpc;
 pub mod submit;
