@@ -426,7 +426,7 @@ pub const CASES: &[Case] = &[
         &[
             (
                 "i.c",
-                "#inc\\\nlude \"one.h\"\n%:include \"two.h\"\n#/* */ include /* */ \"three.h\"\n# \tinclude\"four.h\"\n??=include \"five.h\"\nint i = ONE + TWO + THREE + FOUR;\n",
+                "#inc\\\nlude \"one.h\"\n#include/**/\"two.h\"\n#/* */ include /* */ \"three.h\"\n# \tinclude\"four.h\"\n/*\n*/ #include \"five.h\"\nint i = ONE + TWO + THREE + FOUR;\n",
             ),
             ("one.h", "#define ONE 1\n"),
             ("two.h", "#define TWO 2\n"),
@@ -446,6 +446,42 @@ pub const CASES: &[Case] = &[
             Write("four.h", "#define FOUR 40\n"),
             New,
             Write("five.h", "#undef ONE\n#define ONE 5\n"),
+            New,
+        ],
+    ),
+    case(
+        "directives by digraphs and trigraphs",
+        C,
+        "$cc -O2 -w -c i.c",
+        &[
+            (
+                "i.c",
+                "%:include \"one.h\"\n??=include \"two.h\"\nint i = ONE;\n",
+            ),
+            ("one.h", "#define ONE 1\n"),
+            ("two.h", "\n"),
+        ],
+        &[
+            Run("$cc -std=c99 -O2 -w -c i.c"),
+            Bypass,
+            Write("one.h", "#define ONE 10\n"),
+            NewBypass,
+            Write("two.h", "#undef ONE\n#define ONE 5\n"),
+            NewBypass,
+        ],
+    ),
+    case(
+        "text that goes on behind blanks",
+        GCC,
+        "$cc -O2 -c a.c",
+        &[("a.c", "// foo\\ \n#if 0\nint a;\n// foo\\ \n#endif\n")],
+        &[
+            Hit,
+            Write("a.c", "// foo\\ \n#if 0\nint b;\n// foo\\ \n#endif\n"),
+            New,
+            Write("a.c", "// foo\\ \n#if 0\nint c;\n// foo\\ \n#endif\n"),
+            New,
+            Write("a.c", "// foo\\ \n#if 0\nint d;\n// foo\\ \n#endif\n"),
             New,
         ],
     ),
