@@ -119,8 +119,6 @@ fn attribute(code: &[u8], end: usize) -> Template {
     let blanks = after.iter().take_while(blank).count();
     match after[blanks..].first() {
         Some(_) if after.trim_ascii_start().starts_with(b"(") => template(after),
-        // A macro is given its name, and puts it before what it is given too.
-        Some(b',' | b')') => Template::Opaque,
         Some(byte) if *byte == b'\n' || is_word(*byte) => {
             match line_start(code, end).is_none_or(|at| hash_word(&code[at..end]) == b"define") {
                 true => Template::Opaque,
@@ -153,6 +151,56 @@ pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
     found
         .or_else(made)
         .and_then(|word| reason("asm-file-directive", word))
+}
+
+/// Whether a macro may be given the name of an attribute alone: `AT(section, "x")`.
+pub(super) fn gives_attribute(code: &[u8]) -> bool {
+    let given = |at: usize| {
+        let word_before = code[..at].iter().rev().take_while(|byte| is_word(**byte));
+        let start = at - word_before.count();
+        let len = code[start..]
+            .iter()
+            .take_while(|byte| is_word(**byte))
+            .count();
+        let (word, after) = code[start..].split_at(len);
+        let before = code[..start].trim_ascii_end();
+        let member = before.ends_with(b".") || before.ends_with(b"->");
+        let ends = matches!(after.trim_ascii_start().first(), Some(b',' | b')'));
+        is_attribute(word) && !member && ends
+    };
+    let mut all = ATTRIBUTES.iter();
+    all.any(|name| memmem::find_iter(code, name).any(given))
+}
+
+/// Whether a macro calls what it is given: `#define AT(x, y) x(y)`.
+pub(super) fn calls_parameter(code: &[u8]) -> bool {
+    memmem::find_iter(code, b"define").any(|at| {
+        let line = line_start(code, at).filter(|start| hash_word(&code[*start..]) == b"define");
+        if line.is_none() {
+            return false;
+        }
+        let line = code[at..].split(|byte| *byte == b'\n').next();
+        let mut tokens = Tokens::of(line.unwrap_or_default()).skip(1);
+        let (name, open) = (tokens.next(), tokens.next());
+        let touches = name
+            .zip(open)
+            .is_some_and(|(name, open)| open.text == b"(" && open.at == name.at + name.text.len());
+        if !touches {
+            return false;
+        }
+        let parameters: Vec<_> = tokens
+            .by_ref()
+            .take_while(|token| token.text != b")")
+            .filter(|token| token.kind == Kind::Word)
+            .map(|token| token.text)
+            .collect();
+        let mut before = &b""[..];
+        tokens.any(|token| {
+            let calls = token.text == b"(" && parameters.contains(&before);
+            before = token.text;
+            calls
+        })
+    })
 }
 
 /// Whether `text` has a word that may be an attribute whose text the assembler gets.

@@ -5,8 +5,8 @@ use hg_proto::args::Reason;
 use memchr::memmem;
 
 use super::assembler::{
-    ATTRIBUTES, Made, Named, Templates, composed, has_attribute, made_of, named_template,
-    names_file, names_file_in, templates, templates_in,
+    ATTRIBUTES, Made, Named, Templates, calls_parameter, composed, gives_attribute, has_attribute,
+    made_of, named_template, names_file, names_file_in, templates, templates_in,
 };
 use super::code::without_comments;
 use super::odd::{ODD_SPELLING, odd_spelling};
@@ -58,6 +58,12 @@ pub struct Signs {
     /// A spelling that may be read otherwise than here.
     #[prost(string, tag = "13")]
     odd: String,
+    /// An attribute whose text the assembler gets is named alone.
+    #[prost(bool, tag = "14")]
+    gives_attribute: bool,
+    /// A macro calls what it is given.
+    #[prost(bool, tag = "15")]
+    calls_parameter: bool,
 }
 
 impl Signs {
@@ -102,6 +108,8 @@ impl Signs {
         self.whole(names_file_in(&code));
         self.templates(templates_in(&code));
         self.opaque |= may_paste(&code);
+        self.gives_attribute = gives_attribute(&code);
+        self.calls_parameter = calls_parameter(&code);
     }
 
     /// Of text whose comments can't be told; a word was `named` in it before its lines
@@ -146,7 +154,7 @@ impl Signs {
 
     /// Whether assembler text is made by macros, nobody knows how.
     pub fn is_opaque(&self) -> bool {
-        self.opaque
+        self.opaque || self.gives_attribute && self.calls_parameter
     }
 
     /// Looks at the assembler text that macros take part in. `values_of` says which
@@ -172,6 +180,8 @@ impl Signs {
             }
         }
         self.opaque |= other.opaque;
+        self.gives_attribute |= other.gives_attribute;
+        self.calls_parameter |= other.calls_parameter;
         self.bare |= other.bare;
         self.asks_of_compile |= other.asks_of_compile;
         self.asks_of_clang |= other.asks_of_clang;
@@ -220,7 +230,7 @@ impl Signs {
         };
         let directive = || composed(&self.parts).map(|name| pieces(&shown(name)));
         let clock = first([&self.clock, &self.beginning]).or_else(pasted);
-        let assembler = match self.opaque {
+        let assembler = match self.is_opaque() {
             true => first([&self.assembler, &self.made]).or_else(directive),
             false => first([&self.assembler]),
         };
