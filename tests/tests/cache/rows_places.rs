@@ -88,8 +88,41 @@ pub const CASES: &[Case] = &[
         &[
             Hit,
             Run("cd two && HG_BASE_DIR=$(dirname $PWD) $cc -O2 -c $PWD/t.c -o ../t.o"),
-            Hit,
+            First,
             Write("two/t.h", "#define T 2\n"),
+            New,
+        ],
+    ),
+    case(
+        "two checkouts below one HG_BASE_DIR, built in folders of their own",
+        C,
+        "cd one/build && HG_BASE_DIR=${PWD%/*/*} $cc -O2 -c ${PWD%/*}/src/t.c -o ../../t.o",
+        &[
+            ("one/build/x", ""),
+            ("two/build/x", ""),
+            ("two/deep/er/x", ""),
+            (
+                "one/src/t.c",
+                "#include \"t.h\"\nint t(int a) { return a + T; }\n",
+            ),
+            (
+                "two/src/t.c",
+                "#include \"t.h\"\nint t(int a) { return a + T; }\n",
+            ),
+            ("one/src/t.h", "#define T 1\n"),
+            ("two/src/t.h", "#define T 1\n"),
+        ],
+        &[
+            Hit,
+            Run(
+                "cd two/build && HG_BASE_DIR=${PWD%/*/*} $cc -O2 -c ${PWD%/*}/src/t.c -o ../../t.o",
+            ),
+            First,
+            Write("two/src/t.h", "#define T 2\n"),
+            New,
+            Run(
+                "cd two/build && HG_BASE_DIR=${PWD%/*/*} $cc -O2 -c ${PWD%/*/*}/one/src/t.c -o ../../t.o",
+            ),
             New,
         ],
     ),
