@@ -306,7 +306,7 @@ fn stats_text(folder: &Path, size: &str, entries: u64, tally: &Tally) -> String 
     row("  direct", tally.direct_hit.to_string());
     row("  preprocessed", tally.preprocessed_hit.to_string());
     row("misses", tally.miss.to_string());
-    row("not asked", tally.bypass.values().sum::<u64>().to_string());
+    row("not kept", tally.bypass.values().sum::<u64>().to_string());
     for (code, count) in &tally.bypass {
         row(&format!("  {code}"), count.to_string());
     }

@@ -14,7 +14,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use crate::answer::{Answer, Output};
 use crate::cache::{Cache, Trouble};
 use crate::capture::{self, Said};
-use crate::closure::{COMPUTED_QUESTION, Folders, Listed};
+use crate::closure::{Folders, Listed};
 use crate::compiler::Found;
 use crate::config::{CacheSettings, Config};
 use crate::day_log::Event;
@@ -31,7 +31,7 @@ use crate::preprocessed::{self, Text};
 use crate::say;
 use crate::search;
 use crate::slots::Slot;
-use crate::store::{self, Compiled, Made, Refused, Shared};
+use crate::store::{self, ByText, Compiled, Made, Refused, Shared};
 use crate::watch::Watch;
 
 /// A compile whose result shall be kept.
@@ -45,13 +45,14 @@ pub struct Keeper {
     base: Option<Vec<u8>>,
     began_ns: i64,
     watch: Watch,
-    text: Option<Text>,
+    /// What the preprocessor said, if it was asked.
+    text: Option<Result<Text, Reason>>,
 }
 
 /// What the cache says to a compile.
 pub enum Asked {
-    /// It takes no part.
-    No,
+    /// It takes no part, for this reason if there is one to tell.
+    No(Option<Reason>),
     /// All outputs are in place and all was said; for this reason.
     Answered(&'static str),
     /// It knows nothing, and shall.
@@ -62,20 +63,20 @@ pub enum Asked {
 /// `wait` is for a slot, wherever a compiler runs.
 pub fn ask(config: &Config, found: &Found, plan: &Plan, wait: impl Fn() -> Option<Slot>) -> Asked {
     let Some(settings) = &config.cache else {
-        return Asked::No;
+        return Asked::No(None);
     };
     let cache = match open(settings) {
         Ok(cache) => cache,
         Err(trouble) => {
             warn(&trouble, settings);
-            return Asked::No;
+            return Asked::No(None);
         }
     };
     let (toolchain, key) = match question(config, found, plan) {
         Ok(question) => question,
         Err(reason) => {
             cache.tell(Event::Bypass(reason.code));
-            return Asked::No;
+            return Asked::No(Some(reason));
         }
     };
     let mut keeper = Keeper {
@@ -89,18 +90,13 @@ pub fn ask(config: &Config, found: &Found, plan: &Plan, wait: impl Fn() -> Optio
         watch: Watch::default(),
         text: None,
     };
-    if !settings.recache && keeper.direct(plan) {
+    if !settings.recache && keeper.direct(found, plan, &wait) {
         return Asked::Answered("direct-hit");
     }
-    keeper.watch = Watch::new(folders(&plan.compile));
-    keeper.began_ns = keeper.lookup.begin(&plan.compile.source);
-    if !settings.recache && keeper.may_know_the_text() {
-        let slot = wait();
-        // Where the text can't be had, the compile will say why.
-        keeper.text =
-            preprocessed::read(found, plan, &keeper.toolchain, keeper.base.as_deref()).ok();
-        drop(slot);
-        if keeper.textual(found, plan, &wait) {
+    keeper.begin(plan);
+    if may_know_the_text(&keeper.lookup, keeper.base.as_deref()) {
+        keeper.preprocess(found, plan, &wait);
+        if !settings.recache && keeper.textual(found, plan, &wait) {
             return Asked::Answered("preprocessed-hit");
         }
     }
@@ -167,6 +163,13 @@ pub fn base(settings: &CacheSettings) -> Option<Vec<u8>> {
         .then(|| os::bytes(base.as_os_str()).to_vec())
 }
 
+/// Whether an object may be known by its text. Preprocessing costs too much
+/// to find out about a file that was never seen.
+pub fn may_know_the_text(lookup: &Lookup, base: Option<&[u8]>) -> bool {
+    let manifest = &lookup.manifest;
+    !manifest.sets.is_empty() || manifest.textual || base.is_some()
+}
+
 /// Writes the files that the compile would have written.
 fn put(plan: &Plan, object: &Output, dependencies: Option<&[u8]>) -> io::Result<()> {
     let mut files = Vec::new();
@@ -189,11 +192,30 @@ fn folders(compile: &Compile) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Keeper {
+    /// What is written from now on was not there when the compile began.
+    fn begin(&mut self, plan: &Plan) {
+        self.watch = Watch::new(folders(&plan.compile));
+        self.began_ns = self.lookup.begin(&plan.compile.source);
+    }
+
+    /// Makes the text. Where it can't be had, the compile will say why.
+    fn preprocess(&mut self, found: &Found, plan: &Plan, wait: impl FnOnce() -> Option<Slot>) {
+        let _slot = wait();
+        let base = self.base.as_deref();
+        self.text = Some(preprocessed::read(found, plan, &self.toolchain, base));
+    }
+
     /// Answers by command and files, if that can be done.
-    fn direct(&mut self, plan: &Plan) -> bool {
-        let Some(Hit { answer, refreshed }) = self.lookup.hit() else {
+    fn direct(&mut self, found: &Found, plan: &Plan, wait: impl Fn() -> Option<Slot>) -> bool {
+        let Some(hit) = self.lookup.hit() else {
             return false;
         };
+        let Hit {
+            answer,
+            refreshed,
+            name,
+            base,
+        } = hit;
         let dependencies = answer.dependencies.as_ref().map(Output::content);
         let put = dependencies
             .transpose()
@@ -214,19 +236,56 @@ impl Keeper {
             // The next one is answered without reading the files.
             let _ = store::keep_facts(&self.lookup, facts);
         }
+        if self.base.as_ref().is_some_and(|wanted| base != wanted) && !self.settings.read_only {
+            // At worst the next one tries again.
+            let _ = self.share(found, plan, &name, wait);
+        }
         true
     }
 
-    /// Whether an object may be known by its text. Preprocessing costs too much
-    /// to find out about a file that was never seen.
-    fn may_know_the_text(&self) -> bool {
-        let manifest = &self.lookup.manifest;
-        !manifest.sets.is_empty() || manifest.textual || self.base.is_some()
+    /// Keeps by its text too what was just answered by its files: other checkouts find
+    /// it by that. It was kept without the base folder, or with another.
+    fn share(
+        &mut self,
+        found: &Found,
+        plan: &Plan,
+        name: &[u8],
+        wait: impl Fn() -> Option<Slot>,
+    ) -> Result<(), Refused> {
+        self.begin(plan);
+        // Files may have changed since the answer was found to hold. From here on that
+        // would be seen.
+        let hit = self.lookup.hit_again().filter(|hit| hit.name == name);
+        let Some(Hit { answer, name, .. }) = hit else {
+            return Ok(());
+        };
+        self.preprocess(found, plan, &wait);
+        let text = self.text.as_ref().and_then(|text| text.as_ref().ok());
+        let result = Compiled {
+            object: answer.object,
+            dependencies: None,
+            stderr: answer.stderr.to_vec(),
+            listed: text.map(|text| text.listed.clone()).unwrap_or_default(),
+            closure: None,
+            compile_ms: answer.compile_ms,
+        };
+        let (made, folders) = self.made(found, plan, result, &wait)?;
+        let settle = || plan.settle(found, wait).cloned();
+        let (compile, dialect) = (&plan.compile, plan.dialect);
+        store::share(
+            &self.lookup,
+            compile,
+            dialect,
+            &folders,
+            &made,
+            &name,
+            settle,
+        )
     }
 
     /// Answers by text, if that can be done.
     fn textual(&mut self, found: &Found, plan: &Plan, wait: impl FnOnce() -> Option<Slot>) -> bool {
-        let Some(text) = &self.text else {
+        let Some(Ok(text)) = &self.text else {
             return false;
         };
         let answer = self.lookup.cache.read(lookup::text_name(&text.key));
@@ -261,22 +320,23 @@ impl Keeper {
         true
     }
 
-    /// Runs the user's command, and keeps what it makes.
+    /// Runs the user's command, and keeps what it makes; or says why not.
     ///
     /// # Errors
     /// It can't be started this way; nothing ran.
-    pub fn compile(self, found: &Found, plan: &Plan) -> io::Result<Said> {
+    pub fn compile(self, found: &Found, plan: &Plan) -> io::Result<(Said, Option<Reason>)> {
         let began = Instant::now();
         let mut list = List::new(plan)?;
         let claim = self.claim(plan);
         let said = capture::run(&found.command, &list.environment()?)?;
         let ended_ns = facts::now_fine_ns();
-        if said.ended.code() != 0 {
-            self.lookup.cache.tell(Event::Bypass("compile-failed"));
+        let bare = |code: &'static str| self.refuse(plan, Reason::new(code, b""));
+        let refused = if said.ended.code() != 0 {
+            bare("compile-failed")
         } else if claim.is_none() {
-            self.lookup.cache.tell(Event::Bypass("output-shared"));
+            bare("output-shared")
         } else if said.stdout {
-            self.lookup.cache.tell(Event::Bypass("stdout"));
+            bare("stdout")
         } else {
             let dependencies = plan.dependencies.as_deref();
             let dependencies = dependencies.map(|path| store::written(path, ended_ns));
@@ -296,12 +356,10 @@ impl Keeper {
                     // Whoever lets it run has one.
                     || None,
                 ),
-                (Err(reason), _) | (_, Err(reason)) => {
-                    self.lookup.cache.tell(Event::Bypass(reason.code));
-                }
+                (Err(reason), _) | (_, Err(reason)) => self.refuse(plan, reason),
             }
-        }
-        Ok(said)
+        };
+        Ok((said, refused))
     }
 
     /// Nobody else of ours may write the outputs meanwhile. `None`: somebody does.
@@ -315,29 +373,48 @@ impl Keeper {
         os::claim(&run.join("outputs"), &paths)
     }
 
-    /// Keeps a result. `wait` is for a slot, should a compiler have to be asked.
+    /// Keeps a result, or says why not. `wait` is for a slot, should a compiler have to
+    /// be asked.
     pub fn keep(
-        self,
+        &self,
         found: &Found,
         plan: &Plan,
         result: Compiled,
         wait: impl FnOnce() -> Option<Slot>,
-    ) {
+    ) -> Option<Reason> {
         if self.settings.read_only {
-            return self.lookup.cache.tell(Event::Bypass("read-only"));
+            return None;
         }
         match self.store(found, plan, result, wait) {
-            Ok(bytes) => self.lookup.cache.tell(Event::Miss { bytes }),
-            Err(Refused::Compile(reason)) if reason.code == COMPUTED_QUESTION => {
-                // Kept by its text, from the second time on.
-                self.lookup.cache.tell(Event::Miss { bytes: 0 });
+            Ok(bytes) => {
+                self.lookup.cache.tell(Event::Miss { bytes });
+                None
             }
-            Err(Refused::Compile(reason)) => self.lookup.cache.tell(Event::Bypass(reason.code)),
+            Err(Refused::Untried(reason)) => {
+                self.lookup.cache.tell(Event::Miss { bytes: 0 });
+                self.note_refused(plan, &reason);
+                Some(reason)
+            }
+            Err(Refused::Compile(reason)) => self.refuse(plan, reason),
             Err(Refused::Cache(trouble)) => {
                 warn(&trouble, &self.settings);
                 self.lookup.cache.tell(Event::Error(trouble.code));
+                Some(Reason::new(trouble.code, trouble.words.as_bytes()))
             }
         }
+    }
+
+    /// Counts a compile that is not kept, and gives the reason back.
+    fn refuse(&self, plan: &Plan, reason: Reason) -> Option<Reason> {
+        self.lookup.cache.tell(Event::Bypass(reason.code));
+        self.note_refused(plan, &reason);
+        Some(reason)
+    }
+
+    /// For `hgbuild explain`, which knows nothing else of such a compile.
+    fn note_refused(&self, plan: &Plan, reason: &Reason) {
+        // A cache that can't be written has said so.
+        let _ = store::leave_trail(&self.lookup, &plan.compile.source, Some(reason));
     }
 
     fn store(
@@ -347,24 +424,7 @@ impl Keeper {
         result: Compiled,
         wait: impl FnOnce() -> Option<Slot>,
     ) -> Result<u64, Refused> {
-        let text = self.text.as_ref().map(|text| Shared {
-            key: &text.key,
-            base: self.base.as_deref().filter(|_| text.shared),
-        });
-        let made = Made {
-            result,
-            responses: &plan.responses,
-            began_ns: self.began_ns,
-            watch: &self.watch,
-            headers: self.headers.as_deref(),
-            text: text.as_ref(),
-        };
-        let basis = lookup::basis(found, &self.toolchain);
-        let memo = self.memo.as_deref();
-        let folders = match made.result.closure {
-            Some(_) => Folders::default(),
-            None => search::folders(found, &plan.compile, &basis, memo, wait)?,
-        };
+        let (made, folders) = self.made(found, plan, result, wait)?;
         store::store(
             &self.lookup,
             &plan.compile,
@@ -373,6 +433,40 @@ impl Keeper {
             &made,
             || plan.settle(found, || None).cloned(),
         )
+    }
+
+    /// What is to be kept, and where the compile looks for headers.
+    fn made<'a>(
+        &'a self,
+        found: &Found,
+        plan: &'a Plan,
+        result: Compiled,
+        wait: impl FnOnce() -> Option<Slot>,
+    ) -> Result<(Made<'a>, Folders), Reason> {
+        let text = match &self.text {
+            Some(Ok(text)) => ByText::Known(Shared {
+                key: &text.key,
+                base: self.base.as_deref().filter(|_| text.shared),
+            }),
+            Some(Err(why)) => ByText::Unfit(why.clone()),
+            None => preprocessed::may_be(plan).map_or_else(ByText::Unfit, |()| ByText::Untried),
+        };
+        let made = Made {
+            result,
+            responses: &plan.responses,
+            began_ns: self.began_ns,
+            watch: &self.watch,
+            headers: self.headers.as_deref(),
+            text,
+            base: self.base.as_deref(),
+        };
+        let basis = lookup::basis(found, &self.toolchain);
+        let memo = self.memo.as_deref();
+        let folders = match made.result.closure {
+            Some(_) => Folders::default(),
+            None => search::folders(found, &plan.compile, &basis, memo, wait)?,
+        };
+        Ok((made, folders))
     }
 }
 

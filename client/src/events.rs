@@ -58,6 +58,9 @@ pub struct Event<'a> {
     pub place: Place,
     /// A stable code, and words after a colon where there are more to say.
     pub reason: Cow<'a, str>,
+    /// Why the cache keeps nothing of it, in the same way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<Cow<'a, str>>,
     /// Who compiled it, when it went out.
     pub worker: Option<String>,
     /// How it went out: `tree` or `preprocessed`.
@@ -90,6 +93,8 @@ pub struct Record {
     pub worker: Option<String>,
     /// How it went out, when a worker's result was taken.
     pub form: Option<&'static str>,
+    /// Why the cache keeps nothing of it.
+    pub not_kept: Option<Reason>,
     /// Milliseconds in the coordinator's queue.
     pub queue_ms: u64,
     /// Milliseconds from submission to the last byte.
@@ -129,6 +134,7 @@ pub fn record(
         compiler: lossy(&record.compiler),
         place,
         reason: Cow::Owned(reason.to_string()),
+        not_kept: record.not_kept.as_ref().map(|why| why.to_string().into()),
         worker: record.worker.clone(),
         form: record.form.map(Cow::Borrowed),
         exit,

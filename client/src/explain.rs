@@ -4,15 +4,17 @@
 
 use std::ffi::OsString;
 
+use hg_proto::args::Reason;
+
 use crate::cached;
 use crate::compiler;
 use crate::config::Config;
 use crate::facts::{Looks, join};
-use crate::key::{Part, differences};
+use crate::key::differences;
 use crate::lookup::{Lookup, trail_name};
 use crate::manifest::{ABSENT, FILE, Facts, Manifest, state_of};
 use crate::plan::Plan;
-use crate::preprocessed;
+use crate::preprocessed::{self, Text};
 use crate::say;
 use crate::size;
 use crate::store::Trail;
@@ -56,6 +58,14 @@ fn text(config: &Config, words: &[OsString], last: bool) -> Result<String, Strin
     let mut lookup = Lookup::new(cache, key);
     let mut said = String::new();
     let hit = lookup.hit();
+    if config.disabled || settings.recache {
+        let variable = if config.disabled {
+            "HG_DISABLE"
+        } else {
+            "HG_RECACHE"
+        };
+        said.push_str(&format!("{variable} is set: the cache is not asked\n"));
+    }
     if !last {
         said.push_str(&match &hit {
             Some(hit) => format!(
@@ -63,19 +73,15 @@ fn text(config: &Config, words: &[OsString], last: bool) -> Result<String, Strin
                 size::show(hit.answer.size()),
                 hit.answer.compile_ms
             ),
-            None => {
+            None => by_text(&lookup, || {
                 let base = cached::base(&settings);
-                let text = preprocessed::read(&found, &plan, &toolchain, base.as_deref());
-                match text.is_ok_and(|text| lookup.knows_text(&text.key)) {
-                    true => "preprocessed-hit: the text is known, its files have changed\n",
-                    false => "miss: the grid or the compiler would be asked\n",
-                }
-                .to_owned()
-            }
+                let asked = cached::may_know_the_text(&lookup, base.as_deref());
+                asked.then(|| preprocessed::read(&found, &plan, &toolchain, base.as_deref()))
+            }),
         });
     }
     if hit.is_none() || last {
-        said.push_str(&changes(&lookup, &plan));
+        said.push_str(&changes(&lookup, &plan, hit.is_some()));
     }
     if !last {
         said.push_str(&made_of(&lookup));
@@ -83,14 +89,23 @@ fn text(config: &Config, words: &[OsString], last: bool) -> Result<String, Strin
     Ok(said)
 }
 
+/// What is said of a compile whose files have no answer. `read` makes its text, where a
+/// compile would ask for that.
+fn by_text(lookup: &Lookup, read: impl FnOnce() -> Option<Result<Text, Reason>>) -> String {
+    const MISS: &str = "miss: the grid or the compiler would be asked\n";
+    match read() {
+        Some(Ok(text)) if lookup.knows_text(&text.key) => {
+            "preprocessed-hit: the text is known, its files have changed\n".to_owned()
+        }
+        Some(Err(why)) => format!("{MISS}its text can't stand for it: {why}\n"),
+        Some(Ok(_)) | None => MISS.to_owned(),
+    }
+}
+
 fn made_of(lookup: &Lookup) -> String {
     let mut said = "made of:\n".to_owned();
-    for Part { what, value } in lookup.key.parts() {
-        let value = match &what[..] {
-            "compiler" | "surroundings" => value.iter().map(|byte| format!("{byte:02x}")).collect(),
-            _ => value.escape_ascii().to_string(),
-        };
-        said.push_str(&format!("  {what} {value}\n"));
+    for part in lookup.key.parts() {
+        said.push_str(&format!("  {} {}\n", part.what, part.shown()));
     }
     if let Some(set) = lookup.manifest.sets.first() {
         said.push_str(&format!(
@@ -102,30 +117,57 @@ fn made_of(lookup: &Lookup) -> String {
     said
 }
 
-/// What is not as it was when the last answer about this source was kept.
-fn changes(lookup: &Lookup, plan: &Plan) -> String {
+/// What is not as it was when the last answer about this source was kept, or why none
+/// was. `hit`: there is an answer.
+fn changes(lookup: &Lookup, plan: &Plan, hit: bool) -> String {
     let folder = std::env::current_dir().unwrap_or_default();
     let trail = lookup
         .cache
         .read(trail_name(&folder, &plan.compile.source))
         .and_then(Trail::read);
+    let own = &lookup.manifest;
+    // Another command for the same source may have come last: facts that were kept of
+    // this one say more.
+    if !hit && !own.sets.is_empty() {
+        let trail = trail.filter(|trail| trail.parts == lookup.key.parts());
+        let refused = trail.map(|trail| refusal(&trail, own));
+        return refused.unwrap_or_default() + &changed_since(lookup, Vec::new(), own);
+    }
     let Some(trail) = trail else {
         return "no entry of this source is known\n".to_owned();
     };
-    let mut changed = differences(&trail.parts, lookup.key.parts());
-    let manifest = lookup
-        .cache
-        .read(trail.manifest())
-        .and_then(Manifest::read)
-        .unwrap_or_default();
+    let manifest = lookup.cache.read(trail.manifest());
+    let manifest = manifest.and_then(Manifest::read).unwrap_or_default();
+    let refused = refusal(&trail, &manifest);
+    let changed = differences(&trail.parts, lookup.key.parts());
+    match manifest.sets.is_empty() {
+        // There is nothing to compare files with.
+        true if changed.is_empty() && !refused.is_empty() => refused,
+        true if changed.is_empty() => "the facts of the last entry are gone\n".to_owned(),
+        _ => refused + &changed_since(lookup, changed, &manifest),
+    }
+}
+
+/// Why the compile that left `trail` is not among the facts in `manifest`.
+fn refusal(trail: &Trail, manifest: &Manifest) -> String {
+    match (&trail.refused[..], manifest.textual) {
+        ("", _) => String::new(),
+        (why, true) => format!("only the text can tell what it reads: {why}\n"),
+        (why, false) => format!("the last compile was not kept: {why}\n"),
+    }
+}
+
+/// `changed`, and what the newest facts in `manifest` say that is not so now.
+fn changed_since(lookup: &Lookup, mut changed: Vec<String>, manifest: &Manifest) -> String {
     let mut looks = Looks::default();
     if let Some(set) = manifest.sets.first() {
         changed.extend(changed_files(set, &mut looks));
         changed.extend(changed_names(set, &mut looks));
     }
-    match changed.is_empty() {
-        true => "nothing changed since the last entry\n".to_owned(),
-        false => format!(
+    match (changed.is_empty(), lookup.missed()) {
+        (true, Some(why)) => format!("nothing changed since the last entry: {why}\n"),
+        (true, None) => "nothing changed since the last entry\n".to_owned(),
+        (false, _) => format!(
             "changed since the last entry:\n  {}\n",
             changed.join("\n  ")
         ),

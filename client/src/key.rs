@@ -23,6 +23,20 @@ pub struct Key {
     parts: Vec<Part>,
 }
 
+impl Part {
+    /// Its value in words for people: digests in hexadecimal.
+    pub fn shown(&self) -> String {
+        match &self.what[..] {
+            "compiler" | "surroundings" => self
+                .value
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+            _ => self.value.escape_ascii().to_string(),
+        }
+    }
+}
+
 impl Default for Key {
     fn default() -> Self {
         let mut key = Key { parts: Vec::new() };
@@ -66,7 +80,7 @@ impl Key {
 /// What is different between two questions, in words for people.
 pub fn differences(old: &[Part], new: &[Part]) -> Vec<String> {
     let mut found = Vec::new();
-    let name = |part: &Part| format!("{} {}", part.what, part.value.escape_ascii());
+    let name = |part: &Part| format!("{} {}", part.what, part.shown());
     let mut kinds: Vec<&str> = old.iter().chain(new).map(|part| &part.what[..]).collect();
     let mut seen = std::collections::BTreeSet::new();
     kinds.retain(|kind| seen.insert(kind.to_owned()));
@@ -84,7 +98,7 @@ pub fn differences(old: &[Part], new: &[Part]) -> Vec<String> {
             found.push(format!("{kind}s in another order"));
         }
         match (&gone[..], &added[..]) {
-            ([a], [b]) => found.push(format!("{} is now {}", name(a), b.value.escape_ascii())),
+            ([a], [b]) => found.push(format!("{} is now {}", name(a), b.shown())),
             _ => {
                 found.extend(gone.iter().map(|part| format!("{} is gone", name(part))));
                 found.extend(added.iter().map(|part| format!("{} is new", name(part))));
@@ -168,6 +182,10 @@ mod tests {
         assert_eq!(
             said(&[("directory", "/x")], &[("directory", "/y"), a]),
             ["directory /x is now /y", "argument -DA is new"]
+        );
+        assert_eq!(
+            said(&[("compiler", "\u{1}")], &[("compiler", "\u{7f}")]),
+            ["compiler 01 is now 7f"]
         );
     }
 }

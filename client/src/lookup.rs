@@ -75,6 +75,10 @@ pub struct Lookup {
 pub struct Hit {
     /// What the compile gave.
     pub answer: Answer,
+    /// Its key.
+    pub name: Bytes,
+    /// The base folder for which it is kept by its text too, or can't be.
+    pub base: Bytes,
     /// Facts to be kept in place of old ones, where stats have changed.
     pub refreshed: Option<Facts>,
 }
@@ -170,8 +174,30 @@ impl Lookup {
         let answer = answer.and_then(Answer::read)?;
         answer.fits(&self.terminal).then_some(Hit {
             answer,
+            name: found.answer,
+            base: found.base,
             refreshed: found.refreshed,
         })
+    }
+
+    /// As [`Lookup::hit`], from what lies on the disk by now.
+    pub fn hit_again(&mut self) -> Option<Hit> {
+        self.looks = Looks::default();
+        self.asked_ns = facts::now_ns();
+        self.hit()
+    }
+
+    /// Why facts that are true now give no answer; `None`: none are, or they do.
+    pub fn missed(&self) -> Option<&'static str> {
+        let found = self.manifest.find(&mut Looks::default(), self.asked_ns)?;
+        let answer = self.cache.read(answer_name(&found.answer)?);
+        match answer.and_then(Answer::read) {
+            None => Some("the entry itself is gone"),
+            Some(answer) if !answer.fits(&self.terminal) => {
+                Some("what it said was for another kind of terminal")
+            }
+            Some(_) => None,
+        }
     }
 
     /// Whether there is an answer to a text.

@@ -61,6 +61,10 @@ pub struct Facts {
     /// Every folder in which a header was looked for.
     #[prost(message, repeated, tag = "3")]
     pub folders: Vec<FolderFact>,
+    /// The base folder for which the answer is kept by its text too, or can't be; empty:
+    /// nobody has tried.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub base: Bytes,
 }
 
 /// All that is known of a command; newest facts first.
@@ -79,6 +83,8 @@ pub struct Manifest {
 pub struct Match {
     /// The answer's key.
     pub answer: Bytes,
+    /// See [`Facts::base`].
+    pub base: Bytes,
     /// The same facts with today's stats, where those in the manifest are old.
     pub refreshed: Option<Facts>,
 }
@@ -95,12 +101,14 @@ impl Manifest {
         if let Some(set) = same {
             return Some(Match {
                 answer: set.answer.clone(),
+                base: set.base.clone(),
                 refreshed: None,
             });
         }
         let set = self.sets.iter().find(|set| set.holds(looks))?;
         Some(Match {
             answer: set.answer.clone(),
+            base: set.base.clone(),
             refreshed: Some(set.refreshed(looks, now_ns)),
         })
     }

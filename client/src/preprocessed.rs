@@ -5,12 +5,13 @@ use hg_proto::args::Reason;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::closure::Listed;
+use crate::closure::{Listed, ancestors};
 use crate::compiler::Found;
 use crate::hazards;
 use crate::inputs::{self, Preprocessing, Wanted};
 use crate::key::Key;
 use crate::lookup::{self, Identity};
+use crate::os;
 use crate::plan::Plan;
 
 /// A text, and what came with it.
@@ -36,13 +37,7 @@ pub fn read(
     toolchain: &Identity,
     base: Option<&[u8]>,
 ) -> Result<Text, Reason> {
-    // What may travel as a text is what its text says, warnings and all; but
-    // for columns, which sanitizers write down.
-    plan.compile.travel.clone()?;
-    let words = || plan.compile.arguments.iter().flat_map(|a| &a.words);
-    if let Some(word) = words().find(|word| word.starts_with(b"-fsanitize")) {
-        return Err(Reason::new("columns", word));
-    }
+    may_be(plan)?;
     let (text, (dependencies, listed)) = preprocess(found, plan)?;
     inputs::check_files(&text, &plan.compile, plan.dialect)?;
     if let Some(hazard) = hazards::find(&text, plan.dialect.family) {
@@ -56,7 +51,9 @@ pub fn read(
     {
         return Err(Reason::new("digraph", b""));
     }
-    let relative = base.and_then(|base| without(&text, base));
+    let folder = std::env::current_dir().unwrap_or_default();
+    let folder = os::bytes(folder.as_os_str());
+    let relative = base.and_then(|base| without(&text, base, folder));
     let shared = relative.is_some();
     let text = relative.unwrap_or(text);
     let mut key = options(found, plan, toolchain);
@@ -68,6 +65,21 @@ pub fn read(
         dependencies,
         listed,
     })
+}
+
+/// Whether the text of such a command could stand for the compile.
+///
+/// # Errors
+/// Why not.
+pub fn may_be(plan: &Plan) -> Result<(), Reason> {
+    // What may travel as a text is what its text says, warnings and all; but
+    // for columns, which sanitizers write down.
+    plan.compile.travel.clone()?;
+    let mut words = plan.compile.arguments.iter().flat_map(|a| &a.words);
+    match words.find(|word| word.starts_with(b"-fsanitize")) {
+        Some(word) => Err(Reason::new("columns", word)),
+        None => Ok(()),
+    }
 }
 
 type Rule = (Option<Vec<u8>>, Listed);
@@ -88,9 +100,10 @@ fn options(found: &Found, plan: &Plan, toolchain: &Identity) -> Key {
     key
 }
 
-/// `text` with paths below `base` made relative in its line markers; `None`: it
-/// has them elsewhere too, or asks for file names while it is compiled.
-fn without(text: &[u8], base: &[u8]) -> Option<Vec<u8>> {
+/// `text` with paths below `base` made relative to `folder`, which is below it too, in
+/// its line markers; `None`: it has them elsewhere too, or asks for file names while it
+/// is compiled.
+fn without(text: &[u8], base: &[u8], folder: &[u8]) -> Option<Vec<u8>> {
     memmem::find(text, base)?;
     // What a folder's name, or its length, could get into the object by.
     let asks = [
@@ -115,11 +128,25 @@ fn without(text: &[u8], base: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
         relative.extend_from_slice(&text[from..at]);
-        relative.extend_from_slice(b"\0");
-        from = at + base.len();
+        // The same for every checkout, wherever below the base it is.
+        let (up, shared) = way_up(folder, &text[at..]);
+        relative.push(0);
+        relative.extend(std::iter::repeat_n(&b"../"[..], up).flatten());
+        from = at + shared.max(base.len());
     }
     relative.extend_from_slice(&text[from..]);
     Some(relative)
+}
+
+/// How far `folder` is below the last folder that it has in common with the path that
+/// `text` begins with, and how many bytes of the path name that one.
+fn way_up(folder: &[u8], text: &[u8]) -> (usize, usize) {
+    let common =
+        |at: &[u8]| text.starts_with(at) && matches!(text.get(at.len()), Some(b'/' | b'"'));
+    ancestors(folder)
+        .enumerate()
+        .find(|(_, at)| common(at))
+        .map_or((0, 0), |(up, at)| (up, at.len()))
 }
 
 #[cfg(test)]
@@ -129,12 +156,16 @@ mod tests {
     #[test]
     fn only_markers_may_name_the_base() {
         let relative = |text: &str| {
-            let text = without(text.as_bytes(), b"/w/one")?;
+            let text = without(text.as_bytes(), b"/w/one", b"/w/one/o/x")?;
             Some(String::from_utf8(text).unwrap().replace('\0', "~"))
         };
         assert_eq!(
             relative("# 1 \"/w/one/a.c\" 1\nint x;\n# 2 \"b.h\"\n# 0 \"/w/one\"\n").unwrap(),
-            "# 1 \"~/a.c\" 1\nint x;\n# 2 \"b.h\"\n# 0 \"~\"\n"
+            "# 1 \"~../..//a.c\" 1\nint x;\n# 2 \"b.h\"\n# 0 \"~../../\"\n"
+        );
+        assert_eq!(
+            relative("# 1 \"/w/one/o/x/a.c\"\n# 1 \"/w/one/o/xy.h\"\n").unwrap(),
+            "# 1 \"~/a.c\"\n# 1 \"~..//xy.h\"\n"
         );
         assert_eq!(relative("int x;"), None);
         for absolute in [

@@ -18,6 +18,9 @@ use crate::os;
 use crate::question::question;
 use crate::watch::Watch;
 
+/// Reasons of files that were written a moment ago: the next time there may be none.
+const PASSING: [&str; 2] = ["too-new", "input-changed"];
+
 /// What a compile gave.
 #[derive(Debug)]
 pub struct Compiled {
@@ -48,8 +51,21 @@ pub struct Made<'a> {
     pub watch: &'a Watch,
     /// The file in which the system's headers are remembered.
     pub headers: Option<&'a Path>,
-    /// The text that it was made of, where that is known.
-    pub text: Option<&'a Shared<'a>>,
+    /// The text that it was made of.
+    pub text: ByText<'a>,
+    /// The base folder for which the text was asked for.
+    pub base: Option<&'a [u8]>,
+}
+
+/// Whether a result can be kept by the text that it was made of.
+#[derive(Debug)]
+pub enum ByText<'a> {
+    /// Nobody has asked the preprocessor.
+    Untried,
+    /// Its text does not stand for the compile.
+    Unfit(Reason),
+    /// It can.
+    Known(Shared<'a>),
 }
 
 /// A text under which an object may be kept.
@@ -67,6 +83,9 @@ pub struct Trail {
     /// What it was made of.
     #[prost(message, repeated, tag = "1")]
     pub parts: Vec<Part>,
+    /// Why no facts are kept of it; empty: they are.
+    #[prost(string, tag = "2")]
+    pub refused: String,
 }
 
 impl Trail {
@@ -86,6 +105,9 @@ impl Trail {
 pub enum Refused {
     /// The compile is not one to keep.
     Compile(Reason),
+    /// It can be kept by its text alone, for which nobody has asked yet: the next
+    /// compile will.
+    Untried(Reason),
     /// The cache can't.
     Cache(Trouble),
 }
@@ -119,17 +141,16 @@ pub fn store(
         Some(closure) => Ok(closure),
         None => follow(compile, dialect, folders, made, settle),
     };
-    let textual = matches!(&closure, Err(reason) if reason.code == COMPUTED_QUESTION);
-    if let (Some(text), true) = (made.text, textual || closure.is_ok()) {
-        keep_text(&lookup.cache, text, made)?;
+    let closure = match closure {
+        Err(reason) if reason.code == COMPUTED_QUESTION => {
+            return store_text(lookup, compile, made, reason);
+        }
+        closure => closure?,
+    };
+    if let ByText::Known(text) = &made.text {
+        // Where it can't, the facts will do.
+        let _ = keep_text(&lookup.cache, text, made)?;
     }
-    if textual {
-        let mut manifest = known(lookup);
-        manifest.textual = true;
-        let name = manifest_name(&lookup.key);
-        lookup.cache.write(name, &manifest.encode_to_vec())?;
-    }
-    let closure = closure?;
     let answer = Answer {
         object: made.result.object.clone(),
         dependencies: made.result.dependencies.clone(),
@@ -146,10 +167,76 @@ pub fn store(
         answer: name,
         files: closure.files,
         folders: closure.folders,
+        base: Bytes::copy_from_slice(made.base.unwrap_or_default()),
     };
     keep_facts(lookup, facts)?;
-    leave_trail(cache, lookup.key.parts(), &compile.source)?;
+    leave_trail(lookup, &compile.source, None)?;
     Ok(answer.size())
+}
+
+/// Keeps by its text alone what can't be followed, for `reason`.
+fn store_text(
+    lookup: &Lookup,
+    compile: &Compile,
+    made: &Made<'_>,
+    reason: Reason,
+) -> Result<u64, Refused> {
+    let unfit = match &made.text {
+        ByText::Known(text) => keep_text(&lookup.cache, text, made)?.err(),
+        ByText::Unfit(why) => Some(why.clone()),
+        ByText::Untried => None,
+    };
+    // What is refused now may do after an edit.
+    let mut manifest = known(lookup);
+    manifest.textual = true;
+    let name = manifest_name(&lookup.key);
+    lookup.cache.write(name, &manifest.encode_to_vec())?;
+    match (unfit, &made.text) {
+        (Some(why), _) => {
+            let detail = format!("{} (by its text: {why})", reason.detail);
+            Err(Refused::Compile(Reason { detail, ..reason }))
+        }
+        (None, ByText::Untried) => Err(Refused::Untried(reason)),
+        (None, _) => {
+            // Hits come here too, and the trail tells them nothing new.
+            if !lookup.manifest.textual {
+                leave_trail(lookup, &compile.source, Some(&reason))?;
+            }
+            Ok(made.result.object.size)
+        }
+    }
+}
+
+/// Keeps by its text too what is known by its facts as `name`: they held since
+/// `made.began_ns`. Notes that this was done, or can't be. `settle` is as in [`store`].
+///
+/// # Errors
+/// Why it is not done now.
+pub fn share(
+    lookup: &Lookup,
+    compile: &Compile,
+    dialect: Dialect,
+    folders: &Folders,
+    made: &Made<'_>,
+    name: &Bytes,
+    settle: impl FnOnce() -> Result<Settled, Reason>,
+) -> Result<(), Refused> {
+    if let ByText::Known(text) = &made.text {
+        match follow(compile, dialect, folders, made, settle) {
+            Ok(_) => {
+                // The note is the same if it can't.
+                let _ = keep_text(&lookup.cache, text, made)?;
+            }
+            Err(reason) if PASSING.contains(&reason.code) => return Err(reason.into()),
+            Err(_) => {}
+        }
+    }
+    let mut manifest = known(lookup);
+    for set in manifest.sets.iter_mut().filter(|set| set.answer == name) {
+        set.base = Bytes::copy_from_slice(made.base.unwrap_or_default());
+    }
+    let name = manifest_name(&lookup.key);
+    Ok(lookup.cache.write(name, &manifest.encode_to_vec())?)
 }
 
 /// Everything that the compile could have read, from what lies there now.
@@ -165,8 +252,12 @@ fn follow(
     question.began_ns = made.began_ns;
     question.headers = made.headers;
     match closure::gather(&question) {
-        Err(reason) if is_doubt(&reason) => {
-            let settled = settle()?;
+        Err(doubt) if is_doubt(&doubt) => {
+            let settled = settle().map_err(|why| match why.code == doubt.code {
+                // It is as it looks, and the files say more of what it is.
+                true => doubt,
+                false => in_doubt(why, &doubt),
+            })?;
             question.settled = Some(&settled);
             closure::gather(&question)
         }
@@ -174,16 +265,29 @@ fn follow(
     }
 }
 
+/// Why the preprocessor could not settle `doubt`: without that nobody had asked it.
+fn in_doubt(why: Reason, doubt: &Reason) -> Reason {
+    let detail = format!("{} (in doubt: {doubt})", why.detail);
+    Reason {
+        detail: detail.trim_start().to_owned(),
+        ..why
+    }
+}
+
 /// Keeps an object under its text. What was said quotes lines of files, and is
-/// never said again on account of a text.
-fn keep_text(cache: &Cache, text: &Shared<'_>, made: &Made<'_>) -> Result<(), Refused> {
+/// never said again on account of a text. The inner error is why it can't be kept.
+fn keep_text(
+    cache: &Cache,
+    text: &Shared<'_>,
+    made: &Made<'_>,
+) -> Result<Result<(), Reason>, Trouble> {
     if !made.result.stderr.is_empty() {
-        return Ok(());
+        return Ok(Err(Reason::new("diagnostics", b"")));
     }
     if let Some(base) = text.base {
         let content = made.result.object.content();
         if content.map_or(true, |content| memmem::find(&content, base).is_some()) {
-            return Ok(());
+            return Ok(Err(Reason::new("base-folder", base)));
         }
     }
     let answer = Answer {
@@ -191,7 +295,9 @@ fn keep_text(cache: &Cache, text: &Shared<'_>, made: &Made<'_>) -> Result<(), Re
         compile_ms: made.result.compile_ms,
         ..Answer::default()
     };
-    Ok(cache.write(text_name(text.key), &answer.encode_to_vec())?)
+    cache
+        .write(text_name(text.key), &answer.encode_to_vec())
+        .map(Ok)
 }
 
 fn known(lookup: &Lookup) -> Manifest {
@@ -214,12 +320,22 @@ pub fn keep_facts(lookup: &Lookup, facts: Facts) -> Result<(), Trouble> {
     lookup.cache.write(name, &manifest.encode_to_vec())
 }
 
-fn leave_trail(cache: &Cache, parts: &[Part], source: &[u8]) -> Result<(), Trouble> {
+/// Notes the last question about `source`, and why no facts are kept of it.
+///
+/// # Errors
+/// The cache can't be written.
+pub fn leave_trail(
+    lookup: &Lookup,
+    source: &[u8],
+    refused: Option<&Reason>,
+) -> Result<(), Trouble> {
     let trail = Trail {
-        parts: parts.to_vec(),
+        parts: lookup.key.parts().to_vec(),
+        refused: refused.map(Reason::to_string).unwrap_or_default(),
     };
     let folder = std::env::current_dir().unwrap_or_default();
-    cache.write(trail_name(&folder, source), &trail.encode_to_vec())
+    let name = trail_name(&folder, source);
+    lookup.cache.write(name, &trail.encode_to_vec())
 }
 
 /// The same content under the same question is the same answer.

@@ -21,6 +21,8 @@ pub struct Counts {
     cached: u64,
     /// Compiles only: links and questions are not counted.
     reasons: BTreeMap<String, u64>,
+    /// Why the cache keeps nothing of good ones.
+    not_kept: BTreeMap<String, u64>,
 }
 
 impl Counts {
@@ -30,13 +32,15 @@ impl Counts {
         if event.source.is_empty() {
             return;
         }
+        if let (Some(why), 0) = (&event.not_kept, event.exit) {
+            *self.not_kept.entry(code(why)).or_default() += 1;
+        }
         match event.place {
             Place::Remote => self.remote += 1,
             Place::Cache => self.cached += 1,
             Place::Local => {
                 self.local += 1;
-                let code = event.reason.split(':').next().unwrap_or_default();
-                *self.reasons.entry(code.to_owned()).or_default() += 1;
+                *self.reasons.entry(code(&event.reason)).or_default() += 1;
             }
         }
     }
@@ -51,13 +55,21 @@ impl Counts {
             "hgbuild: {all} compiled: {} remote, {} local, {} cached\n",
             self.remote, self.local, self.cached
         );
-        let mut reasons: Vec<(&String, &u64)> = self.reasons.iter().collect();
-        reasons.sort_by(|a, b| b.1.cmp(a.1));
-        for (code, count) in reasons.iter().take(REASONS_MAX) {
-            text.push_str(&format!("hgbuild:   {count} local: {code}\n"));
+        for (what, reasons) in [("local", &self.reasons), ("not kept", &self.not_kept)] {
+            let mut reasons: Vec<(&String, &u64)> = reasons.iter().collect();
+            reasons.sort_by(|a, b| b.1.cmp(a.1));
+            for (code, count) in reasons.iter().take(REASONS_MAX) {
+                text.push_str(&format!("hgbuild:   {count} {what}: {code}\n"));
+            }
         }
         text
     }
+}
+
+/// The stable part of a reason.
+fn code(reason: &str) -> String {
+    let code = reason.split(':').next();
+    code.unwrap_or_default().to_owned()
 }
 
 /// Prints the summary of `log` to stderr.
@@ -96,6 +108,7 @@ mod tests {
             compiler: "gcc".into(),
             place,
             reason: reason.to_owned().into(),
+            not_kept: None,
             form: None,
             worker: None,
             exit: 0,
@@ -115,11 +128,23 @@ mod tests {
         counts.add(&event("c.c", Place::Local, "queue: full"));
         counts.add(&event("d.c", Place::Local, "queue: late"));
         counts.add(&event("", Place::Local, "not-a-compile"));
+        for (exit, why) in [
+            (0, "time-macro: __DATE__"),
+            (0, "time-macro: __TIME__"),
+            (1, "compile-failed"),
+        ] {
+            counts.add(&Event {
+                exit,
+                not_kept: Some(why.into()),
+                ..event("e.c", Place::Remote, "remote")
+            });
+        }
         assert_eq!(
             counts.text(),
-            "hgbuild: 4 compiled: 1 remote, 3 local, 0 cached\n\
+            "hgbuild: 7 compiled: 4 remote, 3 local, 0 cached\n\
              hgbuild:   2 local: queue\n\
-             hgbuild:   1 local: debug-info\n"
+             hgbuild:   1 local: debug-info\n\
+             hgbuild:   2 not kept: time-macro\n"
         );
         assert_eq!(Counts::default().text(), "");
     }

@@ -194,10 +194,13 @@ impl Wrap<'_> {
     }
 
     /// Ends this process if the cache has the answer; else says who keeps it.
-    fn cached(&self, found: &Found, plan: &Plan) -> Option<Box<Keeper>> {
-        let wait = || self.wait();
-        match cached::ask(self.config, found, plan, wait) {
-            Asked::No => None,
+    fn cached(&mut self, found: &Found, plan: &Plan) -> Option<Box<Keeper>> {
+        let asked = cached::ask(self.config, found, plan, || self.wait());
+        match asked {
+            Asked::No(why) => {
+                self.record.not_kept = why;
+                None
+            }
             Asked::Unknown(keeper) => Some(keeper),
             Asked::Answered(how) => {
                 self.tell(Place::Cache, &reason(how, ""), 0);
@@ -546,7 +549,7 @@ impl Wrap<'_> {
 
     /// A good result is there: says so, keeps it and ends.
     fn finish(
-        &self,
+        &mut self,
         found: &Found,
         plan: &Plan,
         result: Compiled,
@@ -555,19 +558,17 @@ impl Wrap<'_> {
         use std::io::Write;
         // Nobody may be reading; the compiler would not care either.
         let _ = std::io::stderr().write_all(&result.stderr);
-        let kept = shielded(|| {
-            if let Some(keeper) = keeper {
-                let wait = || self.wait();
-                keeper.keep(found, plan, result, wait);
-            }
-        });
-        let not_kept = kept.map_or_else(|why| format!("not kept: {why}"), |()| String::new());
-        self.tell(Place::Remote, &reason("remote", not_kept), 0);
+        if let Some(keeper) = keeper {
+            let wait = || self.wait();
+            let kept = shielded(|| keeper.keep(found, plan, result, wait));
+            self.record.not_kept = kept.unwrap_or_else(Some);
+        }
+        self.tell(Place::Remote, &reason("remote", ""), 0);
         std::process::exit(0)
     }
 
     /// The user's own compiler.
-    fn here(&self, found: &Found, stay: Stay, keep: Option<(Box<Keeper>, Plan)>) -> ! {
+    fn here(&mut self, found: &Found, stay: Stay, keep: Option<(Box<Keeper>, Plan)>) -> ! {
         let (reason, slot) = match stay {
             Stay::GridFailed(reason) if !self.config.fallback => {
                 let why = events::printable(&reason.to_string());
@@ -590,8 +591,9 @@ impl Wrap<'_> {
         let keep = keep.filter(|_| reason.code != attempt::REMOTE_FAILED);
         if let Some((keeper, plan)) = keep {
             // Where this fails nothing ran, and the plain way is left.
-            if let Ok(Ok(said)) = shielded(|| keeper.compile(found, &plan)) {
+            if let Ok(Ok((said, not_kept))) = shielded(|| keeper.compile(found, &plan)) {
                 drop(slot);
+                self.record.not_kept = not_kept;
                 self.end(&reason, said.ended)
             }
         }

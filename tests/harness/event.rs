@@ -22,6 +22,9 @@ pub struct Event {
     /// A stable code, and words.
     #[serde(default, deserialize_with = "or_default")]
     pub reason: String,
+    /// Why the cache keeps nothing of it; empty where it does.
+    #[serde(default, deserialize_with = "or_default")]
+    pub not_kept: String,
     /// Which worker; empty when none.
     #[serde(default, deserialize_with = "or_default")]
     pub worker: String,

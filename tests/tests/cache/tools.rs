@@ -1,12 +1,18 @@
 //! `hgbuild cache ...` and `hgbuild explain`, and the cache that nobody asked for.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hg_tests::cache::{Stats, files, hgbuild, stats, tool};
 use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::programs::programs;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 /// Sources that are compiled in a cache of their own.
@@ -199,6 +205,243 @@ fn explain_names_the_header_that_changed() {
     let outcome = bench.hgbuild(&["explain", "--", "gcc", "-O2", "-c", "a.c"]);
     let words = String::from_utf8_lossy(&outcome.stdout);
     assert!(words.contains("a.h"), "{}", outcome.words());
+}
+
+/// A cache in which a compile left something; what is told of it afterwards.
+struct Told {
+    /// `hgbuild explain`.
+    explained: String,
+    /// Of the last event.
+    not_kept: String,
+    stats: Stats,
+}
+
+/// Compiles with `words` so many `times` and asks about it.
+fn told(bench: &Bench, words: &[&str], times: u32) -> Told {
+    let log = bench.home().join("events.jsonl");
+    for _ in 0..times {
+        let mut command = hgbuild(words, &bench.work(), &bench.home(), &bench.cache());
+        run(command.env("HG_EVENT_LOG", &log));
+    }
+    Told {
+        explained: explained(bench, words),
+        not_kept: hg_tests::event::read(&log)
+            .pop()
+            .map(|event| event.not_kept)
+            .unwrap_or_default(),
+        stats: bench.stats(),
+    }
+}
+
+fn explained(bench: &Bench, words: &[&str]) -> String {
+    let outcome = bench.hgbuild(&[&["explain", "--"], words].concat());
+    assert!(outcome.ok(), "{}", outcome.words());
+    String::from_utf8_lossy(&outcome.stdout).into_owned()
+}
+
+/// `told` names `fact`, wherever it is asked, under `code`.
+fn assert_named(told: &Told, code: &str, fact: &str) {
+    let Told {
+        explained,
+        not_kept,
+        stats,
+    } = told;
+    assert!(explained.contains(fact), "{explained}");
+    assert!(!explained.contains("no entry of"), "{explained}");
+    assert!(not_kept.contains(fact), "{not_kept}");
+    assert!(stats.bypass.get(code) > Some(&0), "{stats:?}");
+}
+
+#[test]
+fn what_is_not_kept_is_told_with_the_fact_that_refuses_it() {
+    let bench = Bench::new();
+    bench.write("t.c", "const char *t = __TIME__;\n");
+    let words = ["gcc", "-O2", "-c", "t.c"];
+    assert_named(&told(&bench, &words, 1), "time-macro", "__TIME__");
+    bench.write("t.c", "int t = ;\n");
+    let failed = told(&bench, &words, 1);
+    assert_named(&failed, "compile-failed", "compile-failed");
+    bench.write("t.c", "int t;\n");
+    let words = ["gcc", "-O2", "--coverage", "-c", "t.c"];
+    let coverage = told(&bench, &words, 1);
+    assert_eq!(coverage.not_kept, "", "that is why it is local");
+    assert!(coverage.explained.contains("--coverage"));
+    let words = ["clang", "-O2", "--sysroot=/", "-c", "t.c"];
+    if hg_tests::in_path("clang").is_some() {
+        assert_named(&told(&bench, &words, 1), "search-path", "--sysroot");
+    }
+    let words = ["gcc", "-O2", "-c", "t.c"];
+    let kept = told(&bench, &words, 1);
+    assert!(kept.explained.contains("direct-hit"), "{}", kept.explained);
+    assert_eq!(kept.not_kept, "");
+}
+
+#[test]
+fn a_question_behind_a_macro_is_named_where_the_text_does_not_do_either() {
+    let bench = Bench::new();
+    bench.write(
+        "q.c",
+        "#if HAS(<maybe.h>)\nint q = 1;\n#else\nint q = 2;\n#endif\n",
+    );
+    let has = "-DHAS(x)=__has_include(x)";
+    // With debug information there is no text that stands for it.
+    let refused = told(&bench, &["gcc", "-g", has, "-c", "q.c"], 3);
+    assert_named(&refused, "computed-question", "debug-info");
+    assert_eq!(refused.stats.miss, 0, "{:?}", refused.stats);
+    let first = told(&bench, &["gcc", "-O2", has, "-c", "q.c"], 1);
+    assert_eq!(first.stats.miss, 1, "its text comes next");
+    assert!(first.explained.contains("computed-question: -D"));
+    let kept = told(&bench, &["gcc", "-O2", has, "-c", "q.c"], 2);
+    assert_eq!((kept.stats.miss, kept.stats.preprocessed_hit), (2, 1));
+    assert!(kept.explained.contains("preprocessed-hit"));
+}
+
+#[test]
+fn another_command_for_the_same_source_is_no_change() {
+    let bench = Bench::new();
+    let (plain, shared) = (
+        ["gcc", "-O2", "-c", "a.c"],
+        ["gcc", "-O2", "-fPIC", "-c", "a.c"],
+    );
+    bench.hgbuild(&plain);
+    bench.hgbuild(&shared);
+    bench.write("a.h", "#define A 2\n");
+    let words = explained(&bench, &plain);
+    assert!(words.contains("a.h has other content"), "{words}");
+    assert!(!words.contains("-fPIC"), "{words}");
+    let words = explained(&bench, &["gcc", "-O3", "-c", "a.c"]);
+    assert!(words.contains("-O2 is now -O3") || words.contains("-fPIC is gone"));
+}
+
+#[test]
+fn what_was_removed_from_the_cache_is_told() {
+    let bench = Bench::new();
+    bench.compile();
+    for (kind, words) in [("r", "the entry itself is gone"), ("m", "are gone")] {
+        let mut entries = files(&bench.cache());
+        entries.retain(|(path, _)| path.extension().is_some_and(|of| of == kind));
+        assert!(!entries.is_empty(), "none of kind {kind}");
+        for (path, _) in entries {
+            fs::remove_file(path).expect("an entry");
+        }
+        let told = explained(&bench, &["gcc", "-O2", "-c", "a.c"]);
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+#[test]
+fn an_answer_is_shared_by_its_text_once() {
+    let bench = Bench::new();
+    let words = ["gcc", "-O2", "-c", "a.c"];
+    let manifests = || {
+        let mut found = files(&bench.cache());
+        found.retain(|(path, _)| path.extension().is_some_and(|of| of == "m"));
+        let inode = |path: &PathBuf| fs::metadata(path).expect("an entry").ino();
+        let inodes = found.iter().map(|(path, _)| inode(path));
+        inodes.collect::<Vec<_>>()
+    };
+    bench.compile();
+    let mut seen = vec![manifests()];
+    for _ in 0..3 {
+        let mut command = hgbuild(&words, &bench.work(), &bench.home(), &bench.cache());
+        assert!(run(command.env("HG_BASE_DIR", bench.work())).ok());
+        seen.push(manifests());
+    }
+    assert_eq!(bench.stats().direct_hit, 3);
+    assert_ne!(seen[0], seen[1], "not noted");
+    assert_eq!((&seen[1], &seen[2]), (&seen[2], &seen[3]), "noted again");
+    // So it is with one that was kept for the folder.
+    let words = ["gcc", "-O1", "-c", "a.c"];
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let mut command = hgbuild(&words, &bench.work(), &bench.home(), &bench.cache());
+        assert!(run(command.env("HG_BASE_DIR", bench.work())).ok());
+        seen.push(manifests());
+    }
+    assert_eq!(seen[0], seen[1], "noted again");
+}
+
+/// Looks until it finds something.
+///
+/// # Panics
+/// It does not in time.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_is_not_shared_by_a_text_that_changed_meanwhile() {
+    let bench = Bench::new();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    for name in ["one", "two"] {
+        fs::create_dir(bench.work().join(name)).expect("a checkout");
+        bench.write(
+            &format!("{name}/a.c"),
+            "#include \"a.h\"\nint f(void) { return A; }\n",
+        );
+        bench.write(&format!("{name}/a.h"), "#define A 1\n");
+    }
+    let compile = |name: &str| {
+        let folder = bench.work().join(name);
+        let source = folder.join("a.c").to_string_lossy().into_owned();
+        let words = ["gcc", "-O2", "-c", &source];
+        hgbuild(&words, &folder, &bench.home(), &bench.cache())
+    };
+    let based = |name: &str| {
+        let mut command = compile(name);
+        command.env("HG_BASE_DIR", bench.work().join(name));
+        command
+    };
+    assert!(run(&mut compile("one")).ok());
+    let object = bench.work().join("one/a.o");
+    fs::remove_file(&object).expect("the object");
+    // Compilers that read pipes have all slots: the preprocessor has to wait.
+    let mut compilers: Vec<Child> = Vec::new();
+    let pipes: Vec<File> = (0..cores)
+        .map(|number| {
+            let name = format!("pipe{number}.c");
+            let pipe = bench.work().join(&name);
+            mkfifo(&pipe, Mode::S_IRWXU).expect("a pipe");
+            let words = ["gcc", "-c", &name];
+            let mut command = hgbuild(&words, &bench.work(), &bench.home(), &bench.cache());
+            compilers.push(command.spawn().expect("a compiler"));
+            let nonblock = OFlag::O_NONBLOCK.bits();
+            until("nobody reads the pipe", || {
+                let mut options = File::options();
+                options.write(true).custom_flags(nonblock).open(&pipe).ok()
+            })
+        })
+        .collect();
+    let compile = based("one").spawn().expect("a compile");
+    let opened = PathBuf::from(format!("/proc/{}/fd", compile.id()));
+    until("it needs no slot", || {
+        let mut opened = fs::read_dir(&opened).ok()?.flatten();
+        let is_slot = |path: PathBuf| path.to_string_lossy().contains("/slot.");
+        opened.find(|fd| fs::read_link(fd.path()).is_ok_and(is_slot))
+    });
+    compilers.push(compile);
+    assert!(object.exists(), "the answer comes first");
+    for name in ["one", "two"] {
+        bench.write(&format!("{name}/a.h"), "#define A 2\n");
+    }
+    drop(pipes);
+    for mut compiler in compilers {
+        assert!(compiler.wait().expect("its end").success());
+    }
+    assert!(run(&mut based("two")).ok());
+    let shared = fs::read(bench.work().join("two/a.o")).expect("an object");
+    let mut plain = scrubbed("gcc", &bench.work().join("two"), &bench.home());
+    assert!(run(plain.args(["-O2", "-c", "a.c"])).ok());
+    let plain = fs::read(bench.work().join("two/a.o")).expect("an object");
+    assert!(shared == plain, "an object of the old header");
 }
 
 /// How often `log` says `cache`.
