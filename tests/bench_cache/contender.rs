@@ -135,18 +135,25 @@ impl Contender {
         command
     }
 
+    /// How hgbuild compiles `unit` now: `direct-hit` and the like. `None`: it fails, or
+    /// this is somebody else.
+    pub fn mode(&self, unit: &Unit) -> Option<String> {
+        if !self.is_ours() {
+            return None;
+        }
+        let log = self.folder.join("events.jsonl");
+        let _ = fs::remove_file(&log);
+        let status = self.command(unit).env("HG_EVENT_LOG", &log).status();
+        let last = event::read(&log).pop();
+        last.filter(|_| status.is_ok_and(|status| status.success()))
+            .map(|event| event.reason)
+    }
+
     /// Whether it answers `unit` from its cache now.
     pub fn hits(&self, unit: &Unit) -> bool {
         match &self.kind {
             Kind::Floor | Kind::Plain => true,
-            Kind::Ours(_) => {
-                let log = self.folder.join("events.jsonl");
-                let _ = fs::remove_file(&log);
-                let status = self.command(unit).env("HG_EVENT_LOG", &log).status();
-                let events = event::read(&log);
-                status.is_ok_and(|status| status.success())
-                    && events.iter().any(|event| event.place == "cache")
-            }
+            Kind::Ours(_) => self.mode(unit).is_some_and(|mode| mode.ends_with("-hit")),
             Kind::Ccache(program) => {
                 let before = self.ccache_hits(program);
                 let status = self.command(unit).status();

@@ -10,13 +10,30 @@ use crate::units::{Project, Unit};
 
 /// Runs behind a tool, the last of which counts.
 const WARM_RUNS: usize = 4;
+/// What a hit may take of a ccache's instructions.
+const SHARE_MAX: f64 = 0.36;
+/// What each hit has to be.
+const DIRECT: &str = "direct-hit";
 
-/// Prints a row for each contender that remembers.
-pub fn print(project: &Project, contenders: &[Contender]) {
+/// Prints a row for each contender that remembers. Whether hgbuild's hits are as they
+/// should be: direct, and at most [`SHARE_MAX`] of each other's; what is not is said on
+/// stderr.
+pub fn print(project: &Project, contenders: &[Contender]) -> bool {
     println!("\ninstructions of a hit: {}", project.name);
     let caches: Vec<&Contender> = contenders.iter().filter(|c| c.is_cache()).collect();
     for contender in &caches {
         crate::hits::warm(contender, &project.units);
+    }
+    let mut good = true;
+    for contender in caches.iter().filter(|contender| contender.is_ours()) {
+        let modes = project.units.iter().map(|unit| contender.mode(unit));
+        let modes: Vec<String> = modes.map(Option::unwrap_or_default).collect();
+        let direct = modes.iter().filter(|mode| *mode == DIRECT).count();
+        println!("  {direct} of {} are direct", modes.len());
+        if let Some(other) = modes.iter().find(|mode| *mode != DIRECT) {
+            eprintln!("{}: not all hits are direct: {other}", project.name);
+            good = false;
+        }
     }
     for (tool, count) in [("perf", by_perf as Count), ("callgrind", by_callgrind)] {
         let counts: Vec<Option<u64>> = caches
@@ -31,13 +48,19 @@ pub fn print(project: &Project, contenders: &[Contender]) {
         let ours = ours.and_then(|at| counts[at]).unwrap_or_default();
         for (contender, count) in caches.iter().zip(counts) {
             let count = count.unwrap_or_default();
+            let share = ours as f64 / count.max(1) as f64;
             println!(
-                "  {:<40} {count:>12} by {tool}   hgbuild/this {:.3}",
+                "  {:<40} {count:>12} by {tool}   hgbuild/this {share:.3}",
                 contender.name,
-                ours as f64 / count.max(1) as f64
             );
+            if share > SHARE_MAX && !contender.is_ours() {
+                let (project, other) = (&project.name, &contender.name);
+                eprintln!("{project}: {share:.3} of {other}'s instructions, not {SHARE_MAX}");
+                good = false;
+            }
         }
     }
+    good
 }
 
 type Count = fn(&Contender, &Unit) -> Option<u64>;

@@ -1,8 +1,9 @@
-//! `cargo run --release -p hg-tests --bin cachebench [ROUNDS] [--entries N] [--only WORD]`:
-//! what a hit and a miss cost, against every ccache in PATH and the plain compiler. All
-//! are measured in turn in each round of one run. Sections: `hits`, `headers`,
-//! `instructions`, `misses`, `entries`; the stock number of entries is 100,000, and
-//! the long form is `--entries 1000000`.
+//! `cargo run --release -p hg-tests --bin cachebench [ROUNDS] [--entries N] [--only WORD]
+//! [--goals]`: what a hit and a miss cost, against every ccache in PATH and the plain
+//! compiler. All are measured in turn in each round of one run. Sections: `hits`,
+//! `headers`, `instructions`, `misses`, `entries`; the stock number of entries is
+//! 100,000, and the long form is `--entries 1000000`. With `--goals`, hits that are not
+//! direct, or take more instructions than they may, are an error.
 
 mod contender;
 #[path = "../bench/cpu.rs"]
@@ -16,6 +17,7 @@ mod stopwatch;
 mod units;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use hg_tests::programs;
 use hg_tests::workload::{LEVELDB, LUA, ZSTD};
@@ -33,6 +35,7 @@ struct Asked {
     rounds: usize,
     entries: usize,
     only: Option<String>,
+    goals: bool,
 }
 
 impl Asked {
@@ -42,11 +45,13 @@ impl Asked {
             rounds: ROUNDS_DEFAULT,
             entries: ENTRIES_DEFAULT,
             only: None,
+            goals: false,
         };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--entries" => asked.entries = words.next()?.parse().ok()?,
                 "--only" => asked.only = Some(words.next()?),
+                "--goals" => asked.goals = true,
                 _ => asked.rounds = word.parse().ok().filter(|rounds| *rounds > 0)?,
             }
         }
@@ -60,16 +65,16 @@ impl Asked {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let Some(asked) = Asked::read(std::env::args().skip(1)) else {
-        eprintln!("usage: cachebench [ROUNDS] [--entries N] [--only SECTION]");
-        std::process::exit(2);
+        eprintln!("usage: cachebench [ROUNDS] [--entries N] [--only SECTION] [--goals]");
+        return ExitCode::from(2);
     };
     let programs = match programs::build(true) {
         Ok(programs) => programs,
         Err(why) => {
             eprintln!("{why}");
-            std::process::exit(1);
+            return ExitCode::FAILURE;
         }
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -80,7 +85,11 @@ fn main() {
     let small = generated::project(&folder.path().join("generated"));
     let projects: Vec<Project> = [(LUA, "gcc"), (ZSTD, "gcc"), (LEVELDB, "g++")]
         .into_iter()
-        .filter(|_| asked.wants("hits") || asked.wants("misses"))
+        .filter(|_| {
+            ["hits", "misses", "instructions"]
+                .iter()
+                .any(|s| asked.wants(s))
+        })
         .filter_map(|(workload, compiler)| {
             let place = folder.path().join(workload.name);
             units::real(workload, compiler, &place)
@@ -88,10 +97,22 @@ fn main() {
                 .ok()
         })
         .collect();
-    measure(&asked, &programs.client, folder.path(), &projects, &small);
+    let good = measure(&asked, &programs.client, folder.path(), &projects, &small);
+    match good || !asked.goals {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
-fn measure(asked: &Asked, client: &Path, folder: &Path, projects: &[Project], small: &Project) {
+/// Whether hits are as they should be.
+fn measure(
+    asked: &Asked,
+    client: &Path,
+    folder: &Path,
+    projects: &[Project],
+    small: &Project,
+) -> bool {
+    let mut good = true;
     let contenders = |name: &str| Contender::all(client, &folder.join(name));
     for project in projects.iter().filter(|_| asked.wants("hits")) {
         hits::print(
@@ -105,7 +126,11 @@ fn measure(asked: &Asked, client: &Path, folder: &Path, projects: &[Project], sm
         hits::print(small, &warm, asked.rounds * hits::SMALL_RUNS);
     }
     if asked.wants("instructions") {
-        instructions::print(small, &warm);
+        good &= instructions::print(small, &warm);
+    }
+    for project in projects.iter().filter(|_| asked.wants("instructions")) {
+        let all = contenders(&format!("instructions-{}", project.name));
+        good &= instructions::print(project, &all);
     }
     for project in projects.iter().filter(|_| asked.wants("misses")) {
         misses::print(
@@ -124,4 +149,5 @@ fn measure(asked: &Asked, client: &Path, folder: &Path, projects: &[Project], sm
             asked.rounds * hits::SMALL_RUNS,
         );
     }
+    good
 }
