@@ -79,6 +79,9 @@ pub struct Settled {
     pub before_ns: i64,
     /// What it read.
     pub listed: Listed,
+    /// A pragma that gcc carries out when it compiles: as it should be where the system's
+    /// headers have it.
+    pub late: Option<Reason>,
 }
 
 /// Reasons found in the files, of which the compiler may see nothing: in a group that
@@ -120,6 +123,8 @@ pub struct Question<'a> {
     /// path, and nothing else: what can't be the same there is refused, and what the
     /// files hold is kept.
     pub in_place: bool,
+    /// `__asm` may go on without brackets.
+    pub asm_blocks: bool,
     /// When the compile began: nothing may be younger.
     pub began_ns: i64,
     /// Folders that were watched since.
@@ -952,14 +957,23 @@ impl<'a> Walk<'a> {
 
     /// What the files come to together, and with the macros of the command line.
     fn check_signs(&mut self) -> Result<(), Reason> {
-        if self.question.settled.is_some() {
+        if let Some(settled) = self.question.settled {
             let gcc = self.question.precompiled;
             for part in &self.read {
-                if part.known.signs.asks_of_compile(gcc) {
+                let signs = &part.known.signs;
+                if signs.asks_of_compile(gcc) {
                     return Err(reason("builtin-question", &part.path));
                 }
+                if let Some(late) = settled.late.clone().filter(|_| signs.names_options()) {
+                    return Err(late);
+                }
             }
-            return Ok(());
+            let named = self
+                .question
+                .macros
+                .iter()
+                .any(|m| hazards::names_options(m));
+            return settled.late.clone().filter(|_| named).map_or(Ok(()), Err);
         }
         let mut all = Signs::default();
         for part in &self.read {
@@ -970,6 +984,9 @@ impl<'a> Walk<'a> {
         let mut macros = Signs::of(b"", &text, &scan::code_of(&text));
         macros.complete(b"", &text);
         all.add(&macros);
+        if self.question.asm_blocks {
+            all.distrust();
+        }
         let mut broken = None;
         all.resolve(|word| {
             strings_of(word, &lines, &mut self.read).unwrap_or_else(|why| {
@@ -1258,6 +1275,7 @@ mod tests {
                 shortened: false,
                 settled: None,
                 in_place: false,
+                asm_blocks: false,
                 // Files of a test are as young as can be.
                 began_ns: facts::now_ns() + 1_000_000_000_000,
                 watch,

@@ -211,7 +211,11 @@ pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Sett
     let modern = compile.language == Language::Cxx && !words().any(old);
     match hazards::find_expanded(&text, dialect.family, modern) {
         Some(hazard) => Err(hazard),
-        None => Ok(Settled { before_ns, listed }),
+        None => Ok(Settled {
+            before_ns,
+            listed,
+            late: hazards::carried_out_late(&text).filter(|_| dialect.family == Family::Gcc),
+        }),
     }
 }
 

@@ -31,10 +31,24 @@ pub fn question<'a>(
         shortened: gcc && names_system_folders(compile),
         settled: None,
         in_place: false,
+        asm_blocks: has_asm_blocks(compile),
         began_ns: i64::MAX,
         watch,
         headers: None,
     }
+}
+
+/// Whether an option may make Microsoft's `__asm` one of the language, with clang.
+fn has_asm_blocks(compile: &Compile) -> bool {
+    let options = [
+        &b"-fms"[..],
+        b"-fasm-blocks",
+        b"-target",
+        b"--target",
+        b"--driver",
+    ];
+    let mut words = compile.arguments.iter().flat_map(|a| &a.words);
+    words.any(|word| options.iter().any(|option| word.starts_with(option)))
 }
 
 fn names_system_folders(compile: &Compile) -> bool {

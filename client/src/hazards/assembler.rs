@@ -53,6 +53,16 @@ pub(super) struct Templates {
     pub(super) named: Vec<Named>,
 }
 
+impl Templates {
+    fn add(&mut self, named: Named) {
+        if self.named.len() >= NAMED_MAX {
+            self.opaque = true;
+        } else if !self.named.contains(&named) {
+            self.named.push(named);
+        }
+    }
+}
+
 /// The `asm()` of a text without comments.
 pub(super) fn templates_in(code: &[u8]) -> Templates {
     let mut all = Templates::default();
@@ -65,12 +75,11 @@ pub(super) fn templates_in(code: &[u8]) -> Templates {
                 }
             }
             // In a macro's body a word may be what that is given.
-            Template::Named(named) if !in_directive(code, token.at) => {
-                if all.named.len() >= NAMED_MAX {
-                    all.opaque = true;
-                } else if !all.named.contains(&named) {
-                    all.named.push(named);
-                }
+            Template::Named(named)
+                if !in_directive(code, token.at)
+                    || named.bare && !named.is_given(code, token.at) =>
+            {
+                all.add(named);
             }
             Template::Named(_) | Template::Opaque => all.opaque = true,
             Template::None => {}
@@ -165,8 +174,11 @@ pub(super) fn gives_attribute(code: &[u8]) -> bool {
         let (word, after) = code[start..].split_at(len);
         let before = code[..start].trim_ascii_end();
         let member = before.ends_with(b".") || before.ends_with(b"->");
+        // `#if HAS_ATTRIBUTE(ifunc)`
+        let line = line_start(code, start).map(|from| hash_word(&code[from..]));
+        let asked = matches!(line, Some(b"if" | b"elif" | b"ifdef" | b"ifndef"));
         let ends = matches!(after.trim_ascii_start().first(), Some(b',' | b')'));
-        is_attribute(word) && !member && ends
+        is_attribute(word) && !member && !asked && ends
     };
     let mut all = ATTRIBUTES.iter();
     all.any(|name| memmem::find_iter(code, name).any(given))
@@ -351,6 +363,7 @@ pub(super) fn templates(user: &[u8]) -> Templates {
                     return all;
                 }
             }
+            Template::Named(named) if named.bare && !named.is_given(user, at) => all.add(named),
             // `F(asm, "...")`, or prose of a comment.
             Template::Named(_) | Template::Opaque | Template::None => all.opaque = true,
         }
@@ -378,12 +391,28 @@ pub struct Named {
     texts: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "2")]
     words: Vec<Vec<u8>>,
+    /// There is one word, where only a macro may be: `asm VOLATILE ("x")`. Without one it is
+    /// an error, but for `__asm fld d` of other compilers.
+    #[prost(bool, tag = "3")]
+    bare: bool,
 }
 
 /// Ways to put a [`Named`] together that are looked at.
 const WAYS_MAX: usize = 64;
 
 impl Named {
+    /// See the field.
+    pub(super) fn is_bare(&self) -> bool {
+        self.bare
+    }
+
+    /// Whether its word is a parameter of the macro that the line of `at` defines.
+    fn is_given(&self, code: &[u8], at: usize) -> bool {
+        let line = line_start(code, at).map(|start| &code[start..at]);
+        let words = line.map(|line| line.split(|byte| !is_word(*byte)));
+        words.is_none_or(|mut words| words.any(|word| self.words.iter().any(|own| own == word)))
+    }
+
     /// What the assembler may be made to read a file by, where each word is one of its
     /// `values`. `None` in the outer one: there are too many ways.
     fn bad(&self, values: &[Vec<Vec<u8>>]) -> Option<Option<&'static [u8]>> {
@@ -412,6 +441,13 @@ pub(super) fn named_template(
     mut values_of: impl FnMut(&[u8]) -> Option<Vec<Vec<u8>>>,
 ) -> Result<Option<Reason>, ()> {
     for template in templates {
+        if template.bare {
+            let defined = |word: &Vec<u8>| values_of(word).is_none_or(|values| !values.is_empty());
+            match template.words.iter().any(defined) {
+                true => return Err(()),
+                false => continue,
+            }
+        }
         let values: Option<Vec<_>> = template.words.iter().map(|w| values_of(w)).collect();
         if let Some(word) = values.and_then(|values| template.bad(&values)).ok_or(())? {
             return Ok(reason("asm-file-directive", word));
@@ -429,8 +465,19 @@ fn template(after: &[u8]) -> Template {
             b"" => break,
             b"volatile" | b"__volatile__" | b"__volatile" | b"goto" | b"inline" | b"__inline__"
             | b"__inline" => rest = rest[len..].trim_ascii_start(),
-            // `#define A asm volatile` and such; in prose it costs a closer look.
-            _ => return Template::Opaque,
+            // In a macro's body it may be what that is given, or be glued to that.
+            word => {
+                let plain = word.iter().all(|byte| byte.is_ascii_alphanumeric());
+                let glued = rest[len..].trim_ascii_start().starts_with(b"##");
+                return match plain && !glued {
+                    true => Template::Named(Named {
+                        words: vec![word.to_vec()],
+                        bare: true,
+                        ..Named::default()
+                    }),
+                    false => Template::Opaque,
+                };
+            }
         }
     }
     match rest.first() {

@@ -33,6 +33,7 @@ pub use odd::odd_slashes;
 use odd::{odd_line, odd_spelling};
 use pieces::Pieces;
 pub(crate) use pieces::composable;
+pub(crate) use pragmas::names_options;
 use pragmas::{directive, pasted_macro, pragma};
 pub use signs::Signs;
 use tokens::{Words, hash_word, line_start, stands_alone};
@@ -106,14 +107,11 @@ pub fn find_expanded(text: &[u8], family: Family, modern: bool) -> Option<Reason
     if memmem::find(text, CLOCK_MARK.as_bytes()).is_some() {
         return reason(TIME_MACRO, b"when preprocessed");
     }
-    let late = match family {
-        // gcc's macros follow these while it compiles, not while it preprocesses.
-        Family::Gcc => carried_out_late(text),
-        // clang leaves macros in these for later.
-        Family::Clang => expanded_late(text),
-    };
-    if late.is_some() {
-        return late;
+    // clang leaves macros in these for later.
+    if family == Family::Clang
+        && let Some(why) = expanded_late(text)
+    {
+        return Some(why);
     }
     if let Some(reason) = clock_or_file(text) {
         return Some(reason);
@@ -129,8 +127,9 @@ pub fn find_expanded(text: &[u8], family: Family, modern: bool) -> Option<Reason
     }
 }
 
-/// A pragma of gcc that changes which macros there are, in preprocessed text.
-fn carried_out_late(text: &[u8]) -> Option<Reason> {
+/// A pragma of gcc that changes which macros there are, in preprocessed text: they follow
+/// it while gcc compiles, not while it preprocesses.
+pub fn carried_out_late(text: &[u8]) -> Option<Reason> {
     let options = [
         &b"target"[..],
         b"optimize",

@@ -122,6 +122,11 @@ fn is_option_word(word: &[u8]) -> bool {
     OPTION_WORDS.contains(&word)
 }
 
+/// Whether `text` has a word by which a pragma of gcc changes options, or its pieces.
+pub(crate) fn names_options(text: &[u8]) -> bool {
+    is_there(text, &OPTION_WORDS)
+}
+
 /// Whether one of `names` is a word of `text`, or can be pasted from its words.
 fn is_there(text: &[u8], names: &[&[u8]]) -> bool {
     let whole = |name: &&[u8]| {

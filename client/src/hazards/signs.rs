@@ -11,6 +11,7 @@ use super::assembler::{
 use super::code::without_comments;
 use super::odd::{ODD_SPELLING, odd_spelling};
 use super::pieces::{self, Pieces};
+use super::pragmas::names_options;
 use super::tokens::{Kind, Tokens, hash_word, is_word, line_start, splice};
 use super::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file, is_system};
 use crate::scan::{self, Code};
@@ -64,6 +65,12 @@ pub struct Signs {
     /// A macro calls what it is given.
     #[prost(bool, tag = "15")]
     calls_parameter: bool,
+    /// It has words by which gcc's pragmas change options.
+    #[prost(bool, tag = "16")]
+    names_options: bool,
+    /// `__asm__` could be pasted of what it has, with underscores alone.
+    #[prost(bool, tag = "17")]
+    pasted_asm: bool,
 }
 
 impl Signs {
@@ -107,9 +114,11 @@ impl Signs {
         let code = scan::without_includes(code);
         self.whole(names_file_in(&code));
         self.templates(templates_in(&code));
-        self.opaque |= may_paste(&code);
+        self.opaque |= may_paste(&code, &[]);
+        self.pasted_asm = may_paste(&code, &UNDERSCORES);
         self.gives_attribute = gives_attribute(&code);
         self.calls_parameter = calls_parameter(&code);
+        self.names_options = names_options(&code);
     }
 
     /// Of text whose comments can't be told; a word was `named` in it before its lines
@@ -127,7 +136,9 @@ impl Signs {
         let text = scan::without_includes(spliced);
         self.whole(names_file(&text));
         self.templates(templates(&text));
-        self.opaque |= has_attribute(&text) || may_paste(&text);
+        self.opaque |= has_attribute(&text) || may_paste(&text, &[]);
+        self.pasted_asm = may_paste(&text, &UNDERSCORES);
+        self.names_options = names_options(&text);
     }
 
     /// Adds what [`Signs::of`] the same file has left out.
@@ -154,7 +165,12 @@ impl Signs {
 
     /// Whether assembler text is made by macros, nobody knows how.
     pub fn is_opaque(&self) -> bool {
-        self.opaque || self.gives_attribute && self.calls_parameter
+        self.opaque || self.gives_attribute && self.calls_parameter || self.pasted_asm && self.bare
+    }
+
+    /// What is an error to most compilers is assembler text to this one.
+    pub fn distrust(&mut self) {
+        self.opaque |= self.named.iter().any(Named::is_bare);
     }
 
     /// Looks at the assembler text that macros take part in. `values_of` says which
@@ -181,6 +197,7 @@ impl Signs {
         }
         self.opaque |= other.opaque;
         self.gives_attribute |= other.gives_attribute;
+        self.pasted_asm |= other.pasted_asm;
         self.calls_parameter |= other.calls_parameter;
         self.bare |= other.bare;
         self.asks_of_compile |= other.asks_of_compile;
@@ -200,6 +217,12 @@ impl Signs {
                 self.parts.push(part.clone());
             }
         }
+    }
+
+    /// Whether a pragma in it may change gcc's options, and with them its macros; those of
+    /// the system's headers change them back.
+    pub fn names_options(&self) -> bool {
+        self.names_options
     }
 
     /// Whether the preprocessor's word may not be the compile's.
@@ -354,8 +377,10 @@ fn names() -> impl Iterator<Item = &'static [u8]> {
         .chain([&b"asm"[..], b"__asm__", b"__section__"])
 }
 
-/// Whether `__asm__` or `section` could be pasted from words that are here.
-fn may_paste(text: &[u8]) -> bool {
+const UNDERSCORES: [&[u8]; 2] = [b"_", b"__"];
+
+/// Whether `__asm__` or `section` could be pasted from words that are here and `more`.
+fn may_paste(text: &[u8], more: &[&[u8]]) -> bool {
     if memmem::find(text, b"##").is_none() && memmem::find(text, b"%:%:").is_none() {
         return false;
     }
@@ -369,8 +394,9 @@ fn may_paste(text: &[u8]) -> bool {
         }
     }
     let letters = |part: &Vec<u8>| part.iter().any(|byte| *byte != b'_');
-    let all = parts.iter().map(Vec::as_slice).chain([&b"_"[..], b"__"]);
-    parts.iter().any(letters) && names().any(|name| pieces::composable(name, all.clone()))
+    let all = parts.iter().map(Vec::as_slice).chain(more.iter().copied());
+    parts.iter().any(letters)
+        && names().any(|name| pieces::composable(name, all.clone().filter(|part| *part != name)))
 }
 
 fn word_len(text: &[u8]) -> usize {
@@ -514,6 +540,51 @@ mod tests {
         let named =
             "extern int x __asm__(S(.inc));\nvoid f(void) { __asm__(\"%c0bin\" :: \"i\"(&x)); }";
         assert_eq!(found(&[named]), Some(ASM_FILE_DIRECTIVE));
+    }
+
+    #[test]
+    fn a_word_before_the_brackets_has_to_be_a_macro() {
+        let opaque = |text: &str, known: &[&[u8]]| {
+            let mut signs = signs_of(b"a.h", text.as_bytes());
+            signs.resolve(|word| Some(vec![Vec::new(); usize::from(known.contains(&word))]));
+            signs.is_opaque()
+        };
+        let block = "#define TO_INT(i, d) __asm fld d __asm fistp i\n";
+        assert!(!opaque(block, &[]) && opaque(block, &[b"fistp"]));
+        assert!(!opaque("R\"()\" // asm for it\n", &[]) && opaque("asm VOL (\"x\");", &[b"VOL"]));
+        for given in [
+            "#define A(x) asm x (\"nop\");",
+            "#define A(x) asm a##x (\"nop\");",
+            "#define A asm",
+        ] {
+            assert!(opaque(given, &[]), "{given}");
+        }
+        let mut signs = signs_of(b"a.h", block.as_bytes());
+        signs.distrust();
+        assert!(signs.is_opaque());
+    }
+
+    #[test]
+    fn what_is_glued_from_underscores_needs_some() {
+        let glue = "#define K(a, b) a##b\nint K(io, section);\n";
+        assert!(!signs_of(b"a.h", glue.as_bytes()).is_opaque());
+        let bare = format!("{glue}int K(__, x);");
+        assert!(signs_of(b"a.h", bare.as_bytes()).is_opaque());
+    }
+
+    #[test]
+    fn names_of_attributes_that_are_given() {
+        let given = "AT(section, \"x\");\n";
+        let call = "#define AT(x, y) __attribute__((x(y)))\n";
+        let opaque = |text: &str| signs_of(b"a.h", text.as_bytes()).is_opaque();
+        assert!(opaque(&[call, given].concat()));
+        for (one, other) in [
+            (call, "f(a->section, b.alias);"),
+            (call, "#if HAS(ifunc)\n#endif"),
+            ("#define AT(x, y) ((x) + (y))\n", given),
+        ] {
+            assert!(!opaque(&[one, other].concat()), "{one}{other}");
+        }
     }
 
     #[test]
