@@ -133,7 +133,8 @@ fn is_there(text: &[u8], names: &[&[u8]]) -> bool {
         let mut found = memmem::find_iter(text, name);
         found.any(|at| stands_alone(text, at, name.len()))
     };
-    names.iter().any(whole) || is_made(text, names)
+    let glue = || memmem::find(text, b"##").is_some();
+    names.iter().any(whole) || glue() && is_made(text, names)
 }
 
 /// Whether one of `names` can be pasted from words of `text`, of two letters or more.
