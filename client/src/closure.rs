@@ -932,21 +932,21 @@ impl<'a> Walk<'a> {
             });
         }
         let mut folders = Vec::new();
-        for (id, seen, names) in self.looks.noted() {
+        for folder in self.looks.noted() {
             let mut list = Vec::new();
-            for (name, seen) in names {
+            for (name, seen) in folder.names {
                 list.push(state_of(seen));
                 list.extend_from_slice(name);
                 list.push(0);
             }
-            let path = self.looks.path_of(id);
-            let linked = self.places.get(&id).is_some_and(|place| place.linked);
-            let stat = match seen {
-                Seen::Folder(stat) if !linked => self.devices.kept(path, stat, now_ns),
+            let place = self.places.get(&folder.id);
+            let linked = place.is_some_and(|place| place.linked);
+            let stat = match folder.seen {
+                Seen::Folder(stat) if !linked => self.devices.kept(folder.path, stat, now_ns),
                 _ => Stat::default(),
             };
             folders.push(FolderFact {
-                path: Bytes::copy_from_slice(path),
+                path: Bytes::copy_from_slice(folder.path),
                 stat,
                 names: list.into(),
                 precompiled: self.question.precompiled,

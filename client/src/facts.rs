@@ -242,6 +242,19 @@ impl Folder {
     }
 }
 
+/// A folder in which names were noted.
+#[derive(Debug)]
+pub struct Noted<'l> {
+    /// Which one.
+    pub id: FolderId,
+    /// How it is spelled.
+    pub path: &'l [u8],
+    /// What it is.
+    pub seen: Seen,
+    /// Those names, sorted, and what each is.
+    pub names: Vec<(&'l [u8], Seen)>,
+}
+
 /// Looks at each path once, so that all answers are of one moment.
 #[derive(Debug, Default)]
 pub struct Looks {
@@ -318,18 +331,23 @@ impl Looks {
         folder.looks.get_mut(name).expect("it is there")
     }
 
-    /// Folders in which names were noted, in order of their paths, with those names.
-    pub fn noted(&self) -> Vec<(FolderId, Seen, Vec<(&[u8], Seen)>)> {
+    /// Folders in which names were noted, in order of their paths.
+    pub fn noted(&self) -> Vec<Noted<'_>> {
         let mut all = Vec::new();
         for (folder, id) in self.folders.iter().zip((0..).map(FolderId)) {
             let noted = folder.looks.iter().filter(|(_, look)| look.noted);
             let mut noted: Vec<_> = noted.map(|(name, look)| (&name[..], look.seen)).collect();
             if !noted.is_empty() {
                 noted.sort_unstable_by_key(|(name, _)| *name);
-                all.push((id, folder.seen.unwrap_or(Seen::Other), noted));
+                all.push(Noted {
+                    id,
+                    path: &folder.path,
+                    seen: folder.seen.unwrap_or(Seen::Other),
+                    names: noted,
+                });
             }
         }
-        all.sort_unstable_by_key(|(id, ..)| self.path_of(*id));
+        all.sort_unstable_by_key(|folder| folder.path);
         all
     }
 

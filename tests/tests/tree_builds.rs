@@ -871,6 +871,24 @@ fn what_may_be_read_otherwise_is_read_here() {
             void f(int n) { }\n#pragma clang attribute pop\n".into()),
         ("unroll.cc", "#define STAMP __DATE__\nvoid g(int);\nvoid f(int n) {\n#pragma unroll(STAMP[10]-'0'+1)\n\
             for(int i=0;i<n;i++) g(i);\n}\n".into()),
+        (
+            "made_target.c",
+            "#define P2(x) _Pragma(#x)\n#define P(x) P2(x)\nP(GCC target(\"avx2\"))\n\
+             #ifdef __AVX2__\nconst char t[] = __DATE__;\n#endif\nint x;\n"
+                .into(),
+        ),
+        (
+            "intrinsics.c",
+            "#include <immintrin.h>\n#pragma optimize(\"\", off)\n#if 0\nconst char *d = __DATE__;\n\
+             #endif\nint x(int target) { return target; }\n"
+                .into(),
+        ),
+        (
+            "blocks.c",
+            "#ifdef _MSC_VER\n#define TO_INT(i, d) __asm fld d __asm fistp i\n#endif\n\
+             const char inc[] = \".inc\", bin[] = \"bin\";\n"
+                .into(),
+        ),
         ("below_hash.c", "#define M \"x.h\"\n#if 0\n#include <x.h>\n#endif\n#include /*\n*/ M\n".into()),
         ("below_define.c", "#if 0\n#define M \"z.h\"\n#include <x.h>\n#endif\n#define /*\n*/ M \"x.h\"\n#include M\n".into()),
         ("harmless.c", "// what??!\n#ident \"$Id$\"\nint printf(const char *, ...);\nint f(int section, int alias) {\n\
@@ -916,6 +934,10 @@ fn what_may_be_read_otherwise_is_read_here() {
         ("remote tree", "gcc", "below_hash.c -Iinc"),
         ("remote tree", "clang", "below_hash.c -Iinc"),
         ("remote tree", "gcc", "below_define.c -Iinc"),
+        ("pragma-target", "gcc", "made_target.c"),
+        ("remote tree", "gcc", "intrinsics.c"),
+        ("remote tree", "gcc", "blocks.c"),
+        ("remote tree", "clang", "blocks.c"),
         ("remote tree", "gcc", "harmless.c"),
         ("remote tree", "clang", "harmless.c"),
     ] {

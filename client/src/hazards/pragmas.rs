@@ -122,9 +122,18 @@ fn is_option_word(word: &[u8]) -> bool {
     OPTION_WORDS.contains(&word)
 }
 
-/// Whether `text` has a word by which a pragma of gcc changes options, or its pieces.
+/// Whether `text` has a word by which a pragma of gcc may change options, with what it is
+/// given, or pieces of one.
 pub(crate) fn names_options(text: &[u8]) -> bool {
-    is_there(text, &OPTION_WORDS)
+    let named = |at: usize, name: &[u8]| {
+        let given = text[at + name.len()..].trim_ascii_start().starts_with(b"(");
+        // `#pragma optimize("", off)` is another compiler's.
+        let other = text[..at].trim_ascii_end().ends_with(b"pragma");
+        stands_alone(text, at, name.len()) && !other && (given || name.ends_with(b"options"))
+    };
+    let whole = |name: &&[u8]| memmem::find_iter(text, name).any(|at| named(at, name));
+    let glue = || memmem::find(text, b"##").is_some();
+    OPTION_WORDS.iter().any(whole) || glue() && is_made(text, &OPTION_WORDS)
 }
 
 /// Whether one of `names` is a word of `text`, or can be pasted from its words.
@@ -142,7 +151,7 @@ fn is_made(text: &[u8], names: &[&[u8]]) -> bool {
     let mut parts: Vec<&[u8]> = Vec::new();
     for word in text.split(|byte| !is_word(*byte)) {
         let part = |name: &&[u8]| word.len() < name.len() && is_within(word, name);
-        if word.len() > 1 && names.iter().any(|name| part(&name)) && !parts.contains(&word) {
+        if word.len() > 1 && names.iter().any(part) && !parts.contains(&word) {
             parts.push(word);
         }
     }
