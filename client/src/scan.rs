@@ -191,7 +191,8 @@ fn has_pieces(text: &[u8]) -> bool {
 }
 
 /// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
-/// be put together from. The first of them is what it begins with, and no parameter.
+/// be put together from. The first of them is what it begins with, and no parameter; nor
+/// is it called, since what a call ends with is glued.
 fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
     let Some(first) = asker.first() else {
         return false;
@@ -203,6 +204,7 @@ fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
         starts
             && len < asker.len()
             && asker.starts_with(word)
+            && !skip_blank(&text[at + len..]).starts_with(b"(")
             && !is_parameter(text, at, word)
             && !is_question(word)
             && directive_before(&text[..at]).is_some()
@@ -1022,6 +1024,7 @@ mod tests {
         assert_eq!(asked("int H; // HA\n#ifdef AS\n#if SHA\n"), none);
         assert_eq!(asked("#define GLUE(H, S) H ## S\n"), none);
         assert_eq!(asked("#define GLUE(S) H ## S\n"), None);
+        assert_eq!(asked("#define H(x) 1\n#define B(x) H(x)\n"), none);
         let question = "#if __has_include(<a.h>)\n";
         assert_eq!(
             asked_of(question.as_bytes(), b"__has_include_it", false),
