@@ -207,7 +207,7 @@ fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
             && !skip_blank(&text[at + len..]).starts_with(b"(")
             && !is_parameter(text, at, word)
             && !is_question(word)
-            && directive_before(&text[..at]).is_some()
+            && directive_before(&text[..at]).is_some_and(|before| !asks_of_compiler(before))
     })
 }
 
@@ -1024,7 +1024,7 @@ mod tests {
         assert_eq!(asked("int H; // HA\n#ifdef AS\n#if SHA\n"), none);
         assert_eq!(asked("#define GLUE(H, S) H ## S\n"), none);
         assert_eq!(asked("#define GLUE(S) H ## S\n"), None);
-        assert_eq!(asked("#define H(x) 1\n#define B(x) H(x)\n"), none);
+        assert_eq!(asked("#define H(x) 1\n#define B(x) H(x)\n#undef H\n"), none);
         let question = "#if __has_include(<a.h>)\n";
         assert_eq!(
             asked_of(question.as_bytes(), b"__has_include_it", false),
