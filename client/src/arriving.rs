@@ -43,7 +43,9 @@ impl Write for Arriving<'_> {
 
 impl Sink for Arriving<'_> {
     fn restart(&mut self) -> io::Result<()> {
-        self.frame = self.frame.as_ref().map(|_| Vec::new());
+        if let Some(held) = &mut self.frame {
+            held.clear();
+        }
         self.file.restart()
     }
 

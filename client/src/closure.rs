@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
@@ -238,7 +239,7 @@ struct Walk<'a> {
     reached: HashSet<(u64, u64)>,
     /// The folders of the question, in the order of [`Folders`]: `left_out`, `quoted`,
     /// `angled`.
-    search: Vec<FolderId>,
+    search: Rc<[FolderId]>,
     /// Of folders in which names were looked for.
     places: HashMap<FolderId, Place>,
     names_count: usize,
@@ -601,7 +602,7 @@ impl<'a> Walk<'a> {
             part.known.once = once(&code.text);
             part.known.signs = Signs::of(&part.path, text, &code);
             if part.lasting {
-                part.known.signs.complete(&part.path, text);
+                part.known.signs.complete(&part.path, text, &code);
                 part.known.digest = Digest::of(text).as_bytes().to_vec();
             }
         }
@@ -704,7 +705,8 @@ impl<'a> Walk<'a> {
             left_out,
             ..
         } = question.folders;
-        let mut search = self.search.clone().into_iter();
+        let search = Rc::clone(&self.search);
+        let mut search = search.iter().copied();
         for (folder, id) in left_out.iter().zip(&mut search) {
             self.candidate_in(id, folder, name)?;
         }
@@ -981,8 +983,9 @@ impl<'a> Walk<'a> {
         }
         let lines = self.command_line();
         let text = [&lines.join(&b"\n"[..])[..], b"\n"].concat();
-        let mut macros = Signs::of(b"", &text, &scan::code_of(&text));
-        macros.complete(b"", &text);
+        let code = scan::code_of(&text);
+        let mut macros = Signs::of(b"", &text, &code);
+        macros.complete(b"", &text, &code);
         all.add(&macros);
         if self.question.asm_blocks {
             all.distrust();
@@ -1001,7 +1004,7 @@ impl<'a> Walk<'a> {
             for part in &self.read {
                 let mut signs = part.known.signs.clone();
                 if let Some(text) = part.text.as_ref().filter(|_| !signs.is_complete()) {
-                    signs.complete(&part.path, text);
+                    signs.complete(&part.path, text, &scan::code_of(text));
                     all.add(&signs);
                 }
             }
@@ -1183,12 +1186,8 @@ fn once(code: &[u8]) -> bool {
         return true;
     }
     let words = code.split(|byte| !hazards::is_word(*byte));
-    let mut parts: Vec<&[u8]> = words
-        .filter(|word| word.len() < ONCE.len() && memmem::find(ONCE, word).is_some())
-        .collect();
-    parts.sort_unstable();
-    parts.dedup();
-    memmem::find(code, b"##").is_some() && hazards::composable(ONCE, parts.into_iter())
+    let parts = || hazards::parts_of(&[ONCE], words);
+    memmem::find(code, b"##").is_some() && hazards::composable(ONCE, parts().into_iter())
 }
 
 /// A folder's path but for slashes at its end.

@@ -214,7 +214,10 @@ pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Sett
         None => Ok(Settled {
             before_ns,
             listed,
-            late: hazards::carried_out_late(&text).filter(|_| dialect.family == Family::Gcc),
+            late: match dialect.family {
+                Family::Gcc => hazards::carried_out_late(&text),
+                Family::Clang => None,
+            },
         }),
     }
 }
@@ -252,10 +255,9 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         let standard = word.strip_prefix(b"-std=").or(word.strip_prefix(b"--std="));
         c90.contains(&standard.unwrap_or(word))
     };
-    let user = || hazards::user_text(text);
     if compile.language == Language::C
         && words().any(is_c90)
-        && let Some(odd) = hazards::odd_slashes(&user())
+        && let Some(odd) = hazards::odd_slashes(&hazards::user_text(text))
     {
         return Err(odd);
     }

@@ -182,10 +182,8 @@ fn has_pieces(text: &[u8]) -> bool {
         word.is_some_and(|word| !called(word))
     };
     let rest = || {
-        let words = words(b"has_").chain(words(b"_has_"));
-        words
-            .into_iter()
-            .any(|word| whole[1..].starts_with(word) || whole[2..].starts_with(word))
+        let mut words = words(b"has_").chain(words(b"_has_"));
+        words.any(|word| whole[1..].starts_with(word) || whole[2..].starts_with(word))
     };
     rest() && memchr::memchr_iter(b'_', text).any(bare)
 }

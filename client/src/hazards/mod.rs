@@ -32,9 +32,9 @@ use markers::{Markers, open_end, unescape};
 pub use odd::odd_slashes;
 use odd::{odd_line, odd_spelling};
 use pieces::Pieces;
-pub(crate) use pieces::composable;
+pub(crate) use pieces::{composable, parts_of};
 pub(crate) use pragmas::names_options;
-use pragmas::{directive, pasted_macro, pragma};
+use pragmas::{directive, is_option_word, pasted_macro, pragma};
 pub use signs::Signs;
 use tokens::{Words, hash_word, line_start, stands_alone};
 pub(crate) use tokens::{decode, is_word, splice, string};
@@ -130,17 +130,10 @@ pub fn find_expanded(text: &[u8], family: Family, modern: bool) -> Option<Reason
 /// A pragma of gcc that changes which macros there are, in preprocessed text: they follow
 /// it while gcc compiles, not while it preprocesses.
 pub fn carried_out_late(text: &[u8]) -> Option<Reason> {
-    let options = [
-        &b"target"[..],
-        b"optimize",
-        b"push_options",
-        b"pop_options",
-        b"reset_options",
-    ];
     memmem::find_iter(text, b"pragma").find_map(|at| {
         let mut words = Words::at(text, at + b"pragma".len());
         let gcc = words.next() == Some(b"GCC");
-        let option = words.next().filter(|word| gcc && options.contains(word))?;
+        let option = words.next().filter(|word| gcc && is_option_word(word))?;
         reason("pragma-target", option)
     })
 }

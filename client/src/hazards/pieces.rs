@@ -105,6 +105,21 @@ pub(super) fn is_within(word: &[u8], name: &[u8]) -> bool {
     starts.any(|at| name[at..].starts_with(word))
 }
 
+/// Those of `words` that are parts of one of `names`, each once.
+pub(crate) fn parts_of<'t>(
+    names: &[&[u8]],
+    words: impl Iterator<Item = &'t [u8]>,
+) -> Vec<&'t [u8]> {
+    let mut parts = Vec::new();
+    for word in words {
+        let part = |name: &&[u8]| word.len() < name.len() && is_within(word, name);
+        if names.iter().any(part) && !parts.contains(&word) {
+            parts.push(word);
+        }
+    }
+    parts
+}
+
 /// The name that `parts` could be pasted to; `bare`: with underscores alone, which every
 /// one needs that has no part of its own to begin with.
 pub(super) fn composed(

@@ -5,7 +5,7 @@ use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
 use memchr::memmem;
 
-use super::pieces::{composable, is_within};
+use super::pieces::{composable, parts_of};
 use super::signs::begins_counter;
 use super::tokens::{Words, hash_word, is_word, line_start, stands_alone};
 use super::{MACROS, reason};
@@ -118,7 +118,7 @@ const OPTION_WORDS: [&[u8]; 5] = [
     b"reset_options",
 ];
 
-fn is_option_word(word: &[u8]) -> bool {
+pub(super) fn is_option_word(word: &[u8]) -> bool {
     OPTION_WORDS.contains(&word)
 }
 
@@ -132,8 +132,7 @@ pub(crate) fn names_options(text: &[u8]) -> bool {
         stands_alone(text, at, name.len()) && !other && (given || name.ends_with(b"options"))
     };
     let whole = |name: &&[u8]| memmem::find_iter(text, name).any(|at| named(at, name));
-    let glue = || memmem::find(text, b"##").is_some();
-    OPTION_WORDS.iter().any(whole) || glue() && is_made(text, &OPTION_WORDS)
+    OPTION_WORDS.iter().any(whole) || is_made(text, &OPTION_WORDS)
 }
 
 /// Whether one of `names` is a word of `text`, or can be pasted from its words.
@@ -142,19 +141,16 @@ fn is_there(text: &[u8], names: &[&[u8]]) -> bool {
         let mut found = memmem::find_iter(text, name);
         found.any(|at| stands_alone(text, at, name.len()))
     };
-    let glue = || memmem::find(text, b"##").is_some();
-    names.iter().any(whole) || glue() && is_made(text, names)
+    names.iter().any(whole) || is_made(text, names)
 }
 
 /// Whether one of `names` can be pasted from words of `text`, of two letters or more.
 fn is_made(text: &[u8], names: &[&[u8]]) -> bool {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for word in text.split(|byte| !is_word(*byte)) {
-        let part = |name: &&[u8]| word.len() < name.len() && is_within(word, name);
-        if word.len() > 1 && names.iter().any(part) && !parts.contains(&word) {
-            parts.push(word);
-        }
+    if memmem::find(text, b"##").is_none() {
+        return false;
     }
+    let words = text.split(|byte| !is_word(*byte));
+    let parts = parts_of(names, words.filter(|word| word.len() > 1));
     names
         .iter()
         .any(|name| composable(name, parts.iter().copied()))
@@ -178,7 +174,7 @@ fn made_pragma(user: &[u8], family: Family) -> Option<Reason> {
     if family != Family::Gcc {
         return None;
     }
-    if memmem::find(user, b"##").is_some() && is_made(user, &OPTION_WORDS) {
+    if is_made(user, &OPTION_WORDS) {
         return reason("pragma-target", b"pasted");
     }
     for word in OPTION_WORDS {

@@ -1,6 +1,8 @@
 //! Signs in one file of what changes with time, or of assembler text that reads a file:
 //! whole, or in pieces that those of other files may complete. Pure.
 
+use std::borrow::Cow;
+
 use hg_proto::args::Reason;
 use memchr::memmem;
 
@@ -87,15 +89,9 @@ impl Signs {
             signs.odd = detail;
             return signs;
         }
-        // Bytes that are blanks to some are none in assembler text.
-        let again = (!code.plain).then(|| splice(text));
-        match &again {
-            None if code.bare => signs.code(&code.text, user),
-            None => signs.any_text(&code.text, user, named),
-            Some(spliced) => match without_comments(spliced) {
-                Some(code) => signs.code(&code, user),
-                None => signs.any_text(spliced, user, named),
-            },
+        match read(text, code) {
+            (code, true) => signs.code(&code, user),
+            (spliced, false) => signs.any_text(&spliced, user, named),
         }
         signs
     }
@@ -114,8 +110,7 @@ impl Signs {
         let code = scan::without_includes(code);
         self.whole(names_file_in(&code));
         self.templates(templates_in(&code));
-        self.opaque |= may_paste(&code, &[]);
-        self.pasted_asm = may_paste(&code, &UNDERSCORES);
+        self.paste(&code);
         self.gives_attribute = gives_attribute(&code);
         self.calls_parameter = calls_parameter(&code);
         self.names_options = names_options(&code);
@@ -136,13 +131,13 @@ impl Signs {
         let text = scan::without_includes(spliced);
         self.whole(names_file(&text));
         self.templates(templates(&text));
-        self.opaque |= has_attribute(&text) || may_paste(&text, &[]);
-        self.pasted_asm = may_paste(&text, &UNDERSCORES);
+        self.opaque |= has_attribute(&text);
+        self.paste(&text);
         self.names_options = names_options(&text);
     }
 
     /// Adds what [`Signs::of`] the same file has left out.
-    pub fn complete(&mut self, path: &[u8], text: &[u8]) {
+    pub fn complete(&mut self, path: &[u8], text: &[u8], code: &Code<'_>) {
         if self.made_known {
             return;
         }
@@ -150,9 +145,8 @@ impl Signs {
         if is_system(path) {
             return;
         }
-        let spliced = splice(text);
-        let code = without_comments(&spliced);
-        let text = scan::without_includes(code.as_deref().unwrap_or(&spliced));
+        let (code, _) = read(text, code);
+        let text = scan::without_includes(&code);
         let Made { word, parts } = made_of(&text);
         self.made = word.map(shown).unwrap_or_default();
         self.parts = parts;
@@ -260,6 +254,32 @@ impl Signs {
         one_of(&clock.unwrap_or_default(), &assembler.unwrap_or_default())
     }
 
+    /// Whether `__asm__` or an attribute could be pasted from words that are in `text`.
+    fn paste(&mut self, text: &[u8]) {
+        if memmem::find(text, b"##").is_none() && memmem::find(text, b"%:%:").is_none() {
+            return;
+        }
+        let others = [&b"asm"[..], b"__asm__", b"__section__"];
+        let names: Vec<&[u8]> = ATTRIBUTES.into_iter().chain(others).collect();
+        let words = Tokens::of(text).filter(|token| token.kind == Kind::Word);
+        let words = words.map(|token| token.text).filter(|word| word.len() > 1);
+        let parts = pieces::parts_of(&names, words);
+        if !parts
+            .iter()
+            .any(|part| part.iter().any(|byte| *byte != b'_'))
+        {
+            return;
+        }
+        let made = |more: &[&[u8]]| {
+            let all = parts.iter().chain(more).copied();
+            names
+                .iter()
+                .any(|name| pieces::composable(name, all.clone().filter(|part| part != name)))
+        };
+        self.opaque |= made(&[]);
+        self.pasted_asm = made(&[b"_", b"__"]);
+    }
+
     fn whole(&mut self, found: Option<Reason>) {
         let Some(Reason { code, detail }) = found else {
             return;
@@ -284,6 +304,19 @@ impl Signs {
         self.beginning = detail(&pieces.beginning).unwrap_or_default();
         self.clock_parts.clone_from(&pieces.parts);
         self.bare = pieces.bare;
+    }
+}
+
+/// `text` with its lines joined, and whether it has no comments either. Bytes that are
+/// blanks to some are none in assembler text.
+fn read<'c>(text: &[u8], code: &'c Code<'_>) -> (Cow<'c, [u8]>, bool) {
+    if code.plain {
+        return (Cow::Borrowed(&code.text), code.bare);
+    }
+    let spliced = splice(text);
+    match without_comments(&spliced) {
+        Some(code) => (Cow::Owned(code), true),
+        None => (Cow::Owned(spliced.into_owned()), false),
     }
 }
 
@@ -370,35 +403,6 @@ pub(super) fn begins_counter(text: &[u8]) -> bool {
     })
 }
 
-/// What `asm` and its like could be pasted to.
-fn names() -> impl Iterator<Item = &'static [u8]> {
-    ATTRIBUTES
-        .into_iter()
-        .chain([&b"asm"[..], b"__asm__", b"__section__"])
-}
-
-const UNDERSCORES: [&[u8]; 2] = [b"_", b"__"];
-
-/// Whether `__asm__` or `section` could be pasted from words that are here and `more`.
-fn may_paste(text: &[u8], more: &[&[u8]]) -> bool {
-    if memmem::find(text, b"##").is_none() && memmem::find(text, b"%:%:").is_none() {
-        return false;
-    }
-    let mut parts = Vec::new();
-    for token in Tokens::of(text) {
-        let part =
-            |name: &[u8]| token.text.len() < name.len() && pieces::is_within(token.text, name);
-        let word = token.kind == Kind::Word && token.text.len() > 1;
-        if word && names().any(part) && !parts.contains(&token.text.to_vec()) {
-            parts.push(token.text.to_vec());
-        }
-    }
-    let letters = |part: &Vec<u8>| part.iter().any(|byte| *byte != b'_');
-    let all = parts.iter().map(Vec::as_slice).chain(more.iter().copied());
-    parts.iter().any(letters)
-        && names().any(|name| pieces::composable(name, all.clone().filter(|part| *part != name)))
-}
-
 fn word_len(text: &[u8]) -> usize {
     text.iter().take_while(|byte| is_word(**byte)).count()
 }
@@ -415,11 +419,15 @@ mod tests {
         Signs::of(path, text, &scan::code_of(text))
     }
 
+    fn complete(signs: &mut Signs, text: &[u8]) {
+        signs.complete(b"a.h", text, &scan::code_of(text));
+    }
+
     fn found(texts: &[&str]) -> Option<&'static str> {
         let mut all = Signs::default();
         for text in texts {
             let mut signs = signs_of(b"a.h", text.as_bytes());
-            signs.complete(b"a.h", text.as_bytes());
+            complete(&mut signs, text.as_bytes());
             all.add(&signs);
         }
         all.resolve(|word| (word == b"TEXT").then(|| vec![b"bin".to_vec(), b"".to_vec()]));
@@ -601,7 +609,7 @@ mod tests {
         let text = b"#define BIN \"bin\"\n";
         let mut signs = signs_of(b"a.h", text);
         assert!(!signs.is_complete() && signs.parts.is_empty());
-        signs.complete(b"a.h", text);
+        complete(&mut signs, text);
         assert!(signs.is_complete());
         assert_eq!(signs.parts, [b"bin"]);
     }

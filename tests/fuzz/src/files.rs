@@ -65,11 +65,13 @@ fn text(kind: u8, bytes: &[u8]) {
         assert!(!alone || hazards::find(&dated, family).is_some());
         hazards::find_expanded(bytes, family, kind & 1 == 1);
     }
-    let mut signs = hazards::Signs::of(b"a.c", &dated, &scan::code_of(&dated));
+    let code = scan::code_of(&dated);
+    let mut signs = hazards::Signs::of(b"a.c", &dated, &code);
     assert!(!alone || signs.hazard().is_some());
-    signs.complete(b"a.c", &dated);
-    let mut all = hazards::Signs::of(b"b.h", bytes, &scan::code_of(bytes));
-    all.complete(b"b.h", bytes);
+    signs.complete(b"a.c", &dated, &code);
+    let code = scan::code_of(bytes);
+    let mut all = hazards::Signs::of(b"b.h", bytes, &code);
+    all.complete(b"b.h", bytes, &code);
     all.add(&signs);
     all.resolve(|_| Some(vec![b"inc".to_vec()]));
     // What is spelled oddly is refused file by file.
