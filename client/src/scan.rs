@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::hazards::{decode, is_word, splice, string, without_comments};
+use crate::hazards::{blanks_at, decode, is_word, splice, string, without_comments};
 
 /// A header as a directive names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
@@ -701,11 +701,7 @@ fn after_hash(before: &[u8]) -> Hash {
 /// Blanks and comments.
 fn skip_blank(mut text: &[u8]) -> &[u8] {
     loop {
-        let blanks = text
-            .iter()
-            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c))
-            .count();
-        text = &text[blanks..];
+        text = &text[blanks_at(text)..];
         let Some(comment) = text.strip_prefix(b"/*") else {
             return text;
         };

@@ -37,7 +37,7 @@ pub(crate) use pragmas::names_options;
 use pragmas::{directive, is_option_word, pasted_macro, pragma};
 pub use signs::Signs;
 use tokens::{Words, hash_word, line_start, stands_alone};
-pub(crate) use tokens::{decode, is_word, splice, string};
+pub(crate) use tokens::{blanks_at, decode, is_word, splice, string};
 
 /// How many of [`MACROS`] change with time.
 const CLOCK_MACROS: usize = 3;

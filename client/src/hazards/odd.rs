@@ -6,7 +6,7 @@ use memchr::memmem;
 
 use super::code::without_comments;
 use super::reason;
-use super::tokens::{Tokens, hash_word, line_start, skip_blank, splice};
+use super::tokens::{Tokens, blanks_at, hash_word, line_start, skip_blank, splice};
 
 /// The reason of a file with such a spelling.
 pub(super) const ODD_SPELLING: &str = "odd-spelling";
@@ -64,9 +64,8 @@ fn has_digraph(spliced: &[u8]) -> bool {
 /// What gcc's `-fdirectives-only` reads otherwise than gcc does, in text that it made: a
 /// line that goes on behind blanks, which it takes for two where a comment ends in it.
 pub(super) fn odd_line(text: &[u8]) -> Option<Reason> {
-    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
     let goes_on = |at: usize| {
-        let blanks = text[at + 1..].iter().take_while(blank).count();
+        let blanks = blanks_at(&text[at + 1..]);
         blanks > 0 && text.get(at + 1 + blanks) == Some(&b'\n')
     };
     memchr::memchr_iter(b'\\', text)

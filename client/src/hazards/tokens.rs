@@ -21,6 +21,12 @@ static WORD: [bool; 256] = {
     word
 };
 
+/// How many blanks `text` starts with.
+pub(crate) fn blanks_at(text: &[u8]) -> usize {
+    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
+    text.iter().take_while(blank).count()
+}
+
 /// Whether `text[at..at + len]` is a token of its own.
 pub(super) fn stands_alone(text: &[u8], at: usize, len: usize) -> bool {
     let before = at.checked_sub(1).and_then(|at| text.get(at));
@@ -34,8 +40,7 @@ pub(crate) fn splice(text: &[u8]) -> Cow<'_, [u8]> {
     let mut spliced = Vec::new();
     let mut from = 0;
     let mut cut = |at: usize, len: usize| {
-        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
-        let blanks = text[at + len..].iter().take_while(blank).count();
+        let blanks = blanks_at(&text[at + len..]);
         let newline = at + len + blanks;
         if text.get(newline) == Some(&b'\n') {
             spliced.extend_from_slice(&text[from..at]);
@@ -251,8 +256,7 @@ impl<'t> Iterator for Tokens<'t> {
     type Item = Token<'t>;
 
     fn next(&mut self) -> Option<Token<'t>> {
-        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
-        self.at += self.text[self.at..].iter().take_while(blank).count();
+        self.at += blanks_at(&self.text[self.at..]);
         let rest = &self.text[self.at..];
         let (kind, text, len) = match rest {
             [] => return None,
