@@ -193,6 +193,15 @@ fn reason(code: &'static str, detail: &[u8]) -> Reason {
     Reason::new(code, detail)
 }
 
+/// Those of macros that the command line defines in `lines`.
+fn signs_of(lines: &[Vec<u8>]) -> Signs {
+    let text = [&lines.join(&b"\n"[..])[..], b"\n"].concat();
+    let code = scan::code_of(&text);
+    let mut signs = Signs::of(b"", &text, &code);
+    signs.complete(b"", &text, &code);
+    signs
+}
+
 /// Follows the source.
 ///
 /// # Errors
@@ -255,6 +264,10 @@ struct Walk<'a> {
     spelled: BTreeMap<Vec<u8>, Vec<u8>>,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
+    /// A file that has the beginning of such a question's name, and whether another word
+    /// could go on with it.
+    begins: Option<Vec<u8>>,
+    goes_on: bool,
     imports: bool,
     /// There, by a name that was looked for, but not read; and their bytes.
     unread: Vec<(Vec<u8>, u64)>,
@@ -319,6 +332,8 @@ impl<'a> Walk<'a> {
             pasted: None,
             spelled: BTreeMap::new(),
             opaque: None,
+            begins: None,
+            goes_on: false,
             imports: false,
             unread: Vec::new(),
             askers: Vec::new(),
@@ -633,10 +648,14 @@ impl<'a> Walk<'a> {
             self.spelled.insert(name.clone(), part.path.clone());
         }
         // The system's headers put other names together.
-        let pieces = found.pieces && !hazards::is_system(&part.path);
-        if (found.opaque || pieces) && self.opaque.is_none() {
+        let own = !hazards::is_system(&part.path);
+        if (found.opaque || found.pieces && own) && self.opaque.is_none() {
             self.opaque = Some(part.path.clone());
         }
+        if found.begins && own && self.begins.is_none() {
+            self.begins = Some(part.path.clone());
+        }
+        self.goes_on |= found.goes_on && own;
         self.computed |= found.computed;
         if found.pasted {
             self.pasted.get_or_insert(part.path.clone());
@@ -913,6 +932,16 @@ impl<'a> Walk<'a> {
         if self.question.macros.iter().any(asks) {
             self.opaque.get_or_insert(b"-D".to_vec());
         }
+        for line in self.command_line() {
+            let found = scan::scan(&line);
+            self.goes_on |= found.goes_on;
+            if found.begins {
+                self.begins.get_or_insert(b"-D".to_vec());
+            }
+        }
+        if let Some(path) = self.begins.take_if(|_| self.goes_on) {
+            self.opaque.get_or_insert(path);
+        }
         let unreached = self.listed.iter().find(|(p, _)| !self.reached.contains(*p));
         if let Some((_, path)) = unreached {
             return Err(reason(COMPUTED_INCLUDE, path));
@@ -960,33 +989,14 @@ impl<'a> Walk<'a> {
     /// What the files come to together, and with the macros of the command line.
     fn check_signs(&mut self) -> Result<(), Reason> {
         if let Some(settled) = self.question.settled {
-            let gcc = self.question.precompiled;
-            for part in &self.read {
-                let signs = &part.known.signs;
-                if signs.asks_of_compile(gcc) {
-                    return Err(reason("builtin-question", &part.path));
-                }
-                if let Some(late) = settled.late.clone().filter(|_| signs.names_options()) {
-                    return Err(late);
-                }
-            }
-            let named = self
-                .question
-                .macros
-                .iter()
-                .any(|m| hazards::names_options(m));
-            return settled.late.clone().filter(|_| named).map_or(Ok(()), Err);
+            return self.check_settled(settled);
         }
         let mut all = Signs::default();
         for part in &self.read {
             all.add(&part.known.signs);
         }
         let lines = self.command_line();
-        let text = [&lines.join(&b"\n"[..])[..], b"\n"].concat();
-        let code = scan::code_of(&text);
-        let mut macros = Signs::of(b"", &text, &code);
-        macros.complete(b"", &text, &code);
-        all.add(&macros);
+        all.add(&signs_of(&lines));
         if self.question.asm_blocks {
             all.distrust();
         }
@@ -1010,6 +1020,25 @@ impl<'a> Walk<'a> {
             }
         }
         all.reason().map_or(Ok(()), Err)
+    }
+
+    /// Whether the preprocessor's word holds for these files.
+    fn check_settled(&self, settled: &Settled) -> Result<(), Reason> {
+        let gcc = self.question.precompiled;
+        let mut all = signs_of(&self.command_line());
+        for part in &self.read {
+            let signs = &part.known.signs;
+            all.add(signs);
+            if all.asks_of_compile(gcc) {
+                return Err(reason("builtin-question", &part.path));
+            }
+            if let Some(late) = settled.late.clone().filter(|_| signs.names_options()) {
+                return Err(late);
+            }
+        }
+        let mut macros = self.question.macros.iter();
+        let named = macros.any(|m| hazards::names_options(m));
+        settled.late.clone().filter(|_| named).map_or(Ok(()), Err)
     }
 
     /// `#pragma once` takes files for one by content, time or inode.

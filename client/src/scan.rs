@@ -52,6 +52,13 @@ pub struct Scan {
     /// What a question's name could be put together from.
     #[prost(bool, tag = "9")]
     pub pieces: bool,
+    /// The first word of such a name, which one that goes over its next underscore would
+    /// have to follow: `__h`.
+    #[prost(bool, tag = "14")]
+    pub begins: bool,
+    /// A word that does: `as_include`.
+    #[prost(bool, tag = "15")]
+    pub goes_on: bool,
     /// `#import` is there: files are taken for one by what they are.
     #[prost(bool, tag = "10")]
     pub imports: bool,
@@ -137,7 +144,9 @@ pub fn scan(text: &[u8]) -> Scan {
     }
     found.dated = memmem::find_iter(text, DEPENDENCY).any(|at| is_dated(text, at));
     found.quoted = line_files(text, &mut found.lines_made);
-    found.pieces = has_pieces(text);
+    (found.begins, found.pieces) = begins_question(text);
+    found.pieces |= has_pieces(text);
+    found.goes_on = goes_on(text);
     // A trigraph may stand for another letter, or not.
     let doubtful = |header: &Header| memmem::find(&header.name, b"??").is_some();
     found.opaque |= found.asks.iter().chain(&found.includes).any(doubtful);
@@ -162,30 +171,71 @@ fn is_dated(text: &[u8], at: usize) -> bool {
     memmem::find(&text[line..at], b"GCC").is_some() || matches!(rest.first(), Some(b'"' | b'<'))
 }
 
-/// `CAT(__has_, include)`, `CAT(__, has_include)`: a question whose name is put together.
-fn has_pieces(text: &[u8]) -> bool {
-    let whole = &b"__has_include"[..];
-    let word = |at: usize| {
-        let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
-        let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
-        starts.then(|| &text[at..at + len])
-    };
-    let begins = |name: &[u8], word: &[u8]| word.len() < whole.len() && name.starts_with(word);
-    let words = |start: &'static [u8]| memmem::find_iter(text, start).filter_map(word);
-    if words(b"__h").any(|word| begins(whole, word)) {
-        return true;
+/// The question whose name macros may put together.
+const QUESTION: &[u8] = b"__has_include";
+/// Bytes of it up to its second underscore.
+const QUESTION_BEGINS: usize = b"__has".len();
+
+/// The word at `at`, if it starts there.
+fn word_at(text: &[u8], at: usize) -> Option<&[u8]> {
+    let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
+    let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
+    starts.then(|| &text[at..at + len])
+}
+
+/// `CAT(__h, as_include)`, `CAT(__has_, include)`: whether a word is there that a
+/// question's name could begin with; a short one, and one that reaches beyond its second
+/// underscore.
+fn begins_question(text: &[u8]) -> (bool, bool) {
+    let (mut short, mut long) = (false, false);
+    for at in memmem::find_iter(text, b"__h") {
+        let Some(word) = word_at(text, at) else {
+            continue;
+        };
+        let begins = word.len() < QUESTION.len() && QUESTION.starts_with(word);
+        if begins && may_be_pasted(text, at, word.len()) {
+            short |= word.len() <= QUESTION_BEGINS;
+            long |= word.len() > QUESTION_BEGINS;
+        }
     }
-    // Underscores alone go on with the rest.
+    (short, long)
+}
+
+/// Whether a word is there that such a name could go on with, over its second underscore.
+fn goes_on(text: &[u8]) -> bool {
+    let called = |at: usize, word: &[u8]| skip_blank(&text[at + word.len()..]).starts_with(b"(");
+    (1..=QUESTION_BEGINS).any(|from| {
+        let (least, rest) = (&QUESTION[from..=QUESTION_BEGINS], &QUESTION[from..]);
+        let mut words =
+            memmem::find_iter(text, least).filter_map(|at| Some((at, word_at(text, at)?)));
+        words.any(|(at, word)| rest.starts_with(word) && !called(at, word))
+    })
+}
+
+/// `CAT(__, has_include)`: underscores alone, and the rest of a question's name.
+fn has_pieces(text: &[u8]) -> bool {
     let bare = |at: usize| {
-        let word = word(at).filter(|word| matches!(*word, b"_" | b"__"));
+        let word = word_at(text, at).filter(|word| matches!(*word, b"_" | b"__"));
         let called = |word: &[u8]| skip_blank(&text[at + word.len()..]).starts_with(b"(");
         word.is_some_and(|word| !called(word))
     };
+    let words =
+        |start: &'static [u8]| memmem::find_iter(text, start).filter_map(|at| word_at(text, at));
     let rest = || {
         let mut words = words(b"has_").chain(words(b"_has_"));
-        words.any(|word| whole[1..].starts_with(word) || whole[2..].starts_with(word))
+        words.any(|word| QUESTION[1..].starts_with(word) || QUESTION[2..].starts_with(word))
     };
     rest() && memchr::memchr_iter(b'_', text).any(bare)
+}
+
+/// Whether something may be pasted to the end of the word at `at`, for the preprocessor to
+/// read: it is in a directive, and the last of what a macro stands for or is given. A
+/// word behind it may stand for nothing.
+fn may_be_pasted(text: &[u8], at: usize, len: usize) -> bool {
+    let after = &text[at + len..];
+    let next = after.get(blanks_at(after));
+    let ends = next.is_none_or(|byte| is_word(*byte) || b"\n,)#%?\\/".contains(byte));
+    ends && directive_before(&text[..at]).is_some()
 }
 
 /// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
@@ -892,8 +942,46 @@ mod tests {
         }
         assert_eq!(asks("\u{feff}#if __has_include(<a.h>)"), plain("<a.h"));
         assert_eq!(asks("int x;\r#if __has_include(<a.h>)\r"), plain("<a.h"));
-        assert!(scan(b"#if CAT(__has_,include)(<a.h>)").pieces);
-        assert!(!scan(b"#if __has_include(<a.h>)").pieces);
+        for pieces in [
+            "#if CAT(__has_,include)(<a.h>)",
+            "#if CAT(__has_inc EMPTY, lude)(<a.h>)",
+            "#if CAT(__, has_include)(<a.h>)",
+        ] {
+            assert!(scan(pieces.as_bytes()).pieces, "{pieces}");
+        }
+        for begins in [
+            "#if CAT(__h EMPTY, as_include)(<a.h>)",
+            "#define A __has\n#if CAT(A, _include)(<a.h>)",
+            "#define A(x) __h##x",
+            "#define A(x) F(__h, x)",
+            "#define A (__h)",
+            "/*\n*/ # define A x, __h /* */",
+            "#define A(x) __h%:%:x",
+        ] {
+            let found = scan(begins.as_bytes());
+            assert!(found.begins && !found.pieces, "{begins}");
+        }
+        for more in ["F(as_include)", "A = _", "s_ inc", "_include", "_has_"] {
+            assert!(scan(more.as_bytes()).goes_on, "{more}");
+        }
+        for other in [
+            "include",
+            "_ (\"text\")",
+            "__",
+            "has",
+            "was_include",
+            "__has_include(<x>)",
+        ] {
+            assert!(!scan(other.as_bytes()).goes_on, "{other}");
+        }
+        for plain in [
+            "#if __has_include(<a.h>)",
+            "#define F(h) ({ struct s *__h = (h); __h->x + __h[1] * __h; })",
+            "int f(int __h) { return CAT(__h, as); }",
+        ] {
+            let found = scan(plain.as_bytes());
+            assert!(!found.pieces && !found.begins, "{plain}");
+        }
         for opaque in [
             "#if __has_include(\"a??-.h\")",
             "#if __has_include(NAME)",

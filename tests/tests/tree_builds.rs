@@ -891,6 +891,19 @@ fn what_may_be_read_otherwise_is_read_here() {
         ),
         ("below_hash.c", "#define M \"x.h\"\n#if 0\n#include <x.h>\n#endif\n#include /*\n*/ M\n".into()),
         ("below_define.c", "#if 0\n#define M \"z.h\"\n#include <x.h>\n#endif\n#define /*\n*/ M \"x.h\"\n#include M\n".into()),
+        ("begins.h", "#define A __h\n".into()),
+        ("split.c", asks(&format!("{glue}#define CAT2(a,b) CAT(a,b)\n#include \"begins.h\"\n#if CAT2(A, as_include)"))),
+        ("given_name.c", asks(&format!("{glue}#define CAT2(a,b) CAT(a,b)\n#if CAT2(A, as_include)"))),
+        ("asker.h", "#define A_HAS_BUILTIN(x) __has_builtin(x)\n".into()),
+        ("chain.c", "#include \"asker.h\"\n#define HB A_HAS_BUILTIN\nunsigned long strlen(const char *);\n\
+            #if HB(strlen)\nint x;\n#else\nconst char *s = __DATE__;\n#endif\n".into()),
+        ("given_chain.c", "#include \"asker.h\"\nunsigned long strlen(const char *);\n\
+            #if HB(strlen)\nint x;\n#else\nconst char *s = __DATE__;\n#endif\n".into()),
+        ("harmless_chain.c", "#define A_HAS_BUILTIN __has_builtin(__builtin_trap)\n#define HB A_HAS_BUILTIN\n\
+            #if HB\nint x;\n#else\nconst char *s = __DATE__;\n#endif\n".into()),
+        ("harmless_trigraphs.c", "/* \"??/\" for \"\\\"\n??=include <gone.h>\n*/ int x; // ??=\n".into()),
+        ("harmless_name.c", format!("{glue}#define F(h) ({{ int *__h = (h); g(__h); }})\nint g(int *);\n\
+            int f(int *a) {{ return F(CAT(a,)); }}\n#if __has_include(\"x.h\")\nint x;\n#endif\n")),
         ("harmless.c", "// what??!\n#ident \"$Id$\"\nint printf(const char *, ...);\nint f(int section, int alias) {\n\
             return printf(\"%:z??\") + (section, alias);\n}\n".into()),
     ];
@@ -919,6 +932,20 @@ fn what_may_be_read_otherwise_is_read_here() {
         ),
         ("computed-question", "gcc", "has.c"),
         ("computed-question", "clang", "has.c"),
+        ("computed-question", "gcc", "split.c"),
+        ("computed-question", "clang", "split.c"),
+        ("computed-question", "gcc", "given_name.c -DA=__h"),
+        ("builtin-question", "gcc", "chain.c"),
+        (
+            "builtin-question",
+            "gcc",
+            "given_chain.c -DHB=A_HAS_BUILTIN",
+        ),
+        ("remote tree", "gcc", "harmless_chain.c"),
+        ("remote tree", "gcc", "harmless_trigraphs.c -std=c99 -Wall"),
+        ("remote tree", "clang", "harmless_trigraphs.c -std=c99"),
+        ("remote tree", "clang", "harmless_trigraphs.c -Wall"),
+        ("remote tree", "gcc", "harmless_name.c"),
         ("line-directive", "gcc", "has_line.c"),
         ("computed-question", "clang++", "raw.cc"),
         ("builtin-question", "gcc", "builtin.c"),

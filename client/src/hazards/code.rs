@@ -4,16 +4,13 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::tokens::{is_word, line_of, quoted_len, raw_string};
+use super::tokens::{is_word, line_of, quoted_len, raw_string, splicing_trigraph};
 
 /// `text`, continued lines joined, with a blank in place of each comment. `None`:
 /// dialects disagree on where its comments or strings end (trigraphs, raw strings,
 /// digit separators, a `//` that C90 does not know), so that nothing may be left out.
 pub(crate) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
-    let trigraphs = [&b"??/"[..], b"??'"];
-    let odd = trigraphs
-        .iter()
-        .any(|mark| memmem::find(text, mark).is_some())
+    let odd = splicing_trigraph(text).is_some()
         || memchr::memchr(0, text).is_some()
         || memchr::memchr_iter(b'\r', text).any(|at| text.get(at + 1) != Some(&b'\n'));
     if odd || text.starts_with(b"\xef\xbb\xbf") || has_odd_header(text) {
@@ -49,7 +46,10 @@ pub(crate) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
         from = at + used;
     }
     code.extend_from_slice(&text[from..]);
-    Some(code)
+    // A backslash or a quote to some; in a comment neither.
+    let trigraphs = [&b"??/"[..], b"??'"];
+    let plain = |mark: &&[u8]| memmem::find(&code, mark).is_none();
+    trigraphs.iter().all(plain).then_some(code)
 }
 
 /// Preprocessed `text` with a plain string for each raw one, and numbers without
@@ -227,6 +227,7 @@ mod tests {
             ("#include \"a/*b.h\" /* c */", "#include \"a/*b.h\"  "),
             ("a / b", "a / b"),
             ("L'x' /* */", "L'x'  "),
+            ("a /* \"??/\" ??' */ b // ??/ ??'\n", "a   b  \n"),
         ] {
             assert_eq!(code(text).as_deref(), Some(left), "{text}");
         }
@@ -249,6 +250,8 @@ mod tests {
             "#error don't /* x\n*/",
             "// a\rb",
             "a ??' b /* ' */",
+            "/* *??/\n/ a",
+            "/* ??/ */ \"??/\"",
             "a \0",
         ] {
             assert_eq!(code(doubtful), None, "{doubtful}");

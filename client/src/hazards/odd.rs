@@ -6,7 +6,9 @@ use memchr::memmem;
 
 use super::code::without_comments;
 use super::reason;
-use super::tokens::{Tokens, blanks_at, hash_word, line_start, skip_blank, splice};
+use super::tokens::{
+    Tokens, blanks_at, hash_word, line_start, skip_blank, splice, splicing_trigraph,
+};
 
 /// The reason of a file with such a spelling.
 pub(super) const ODD_SPELLING: &str = "odd-spelling";
@@ -18,16 +20,30 @@ pub(super) fn odd_spelling(text: &[u8]) -> Option<Reason> {
         let byte = if text[at] == 0 { "NUL" } else { "vertical tab" };
         return reason(ODD_SPELLING, byte.as_bytes());
     }
-    for at in memmem::find_iter(text, b"??") {
-        if matches!(text.get(at + 2), Some(b'=' | b'/')) {
-            return reason(ODD_SPELLING, &text[at..at + 3]);
-        }
+    if let Some(at) = trigraph(text) {
+        return reason(ODD_SPELLING, &text[at..at + 3]);
     }
     let spliced = &splice(text);
     if has_digraph(spliced) {
         return reason(ODD_SPELLING, b"%:");
     }
     has_made_ident(spliced).then(|| reason(ODD_SPELLING, b"#ident"))?
+}
+
+/// Where a trigraph for a `#` or a backslash is, but for one in a comment, which has to be
+/// the same comment to those who know trigraphs and those who don't.
+fn trigraph(text: &[u8]) -> Option<usize> {
+    let means = |at: &usize| matches!(text.get(at + 2), Some(b'=' | b'/'));
+    let first = memmem::find_iter(text, b"??").find(means)?;
+    // What it joins it may move into a comment, or out of one.
+    if let Some(at) = splicing_trigraph(text) {
+        return Some(at);
+    }
+    // Where comments end is told only if there is none outside of them.
+    match without_comments(&splice(text)) {
+        Some(code) if memmem::find(&code, b"??=").is_none() => None,
+        _ => Some(first),
+    }
 }
 
 /// `#ident MADE(x)`: gcc hands on what that makes without its escapes, so that it may end
@@ -88,6 +104,13 @@ mod tests {
     fn odd_and_harmless() {
         for (text, detail) in [
             ("// really??/\n#if 1", "??/"),
+            ("// really??/ \t\n#if 1", "??/"),
+            ("/* *??/\n/ x", "??/"),
+            ("/* ??= */\n??=define A 1", "??="),
+            ("\"/*??/\"*/\"", "??/"),
+            ("'??/'/*'", "??/"),
+            ("/* \" */ \"??=\" /* */", "??="),
+            ("int a; // ??= //* __DATE__\n", "??="),
             ("??=define A 1", "??="),
             ("\x0b#include <a.h>", "vertical tab"),
             ("// a\\\0\n", "NUL"),
@@ -103,6 +126,8 @@ mod tests {
         }
         for text in [
             "puts(\"what??\"); // ??",
+            "/* with \"??/\" for \"\\\" */ // ??=\n",
+            "/*\n??=include <a.h>\n*/",
             "printf(\"%:z\"); /* %: */",
             "R\"(%:)\" \"%:\"",
             "a % b ? c : d",

@@ -73,6 +73,12 @@ pub struct Signs {
     /// `__asm__` could be pasted of what it has, with underscores alone.
     #[prost(bool, tag = "17")]
     pasted_asm: bool,
+    /// What macros stand for that may be another name of `__has_builtin`.
+    #[prost(bytes = "vec", repeated, tag = "18")]
+    asks_by: Vec<Vec<u8>>,
+    /// Names of macros that pass on to it what they are given.
+    #[prost(bytes = "vec", repeated, tag = "19")]
+    askers: Vec<Vec<u8>>,
 }
 
 impl Signs {
@@ -102,7 +108,7 @@ impl Signs {
         if !user {
             return;
         }
-        self.asks_of_compile = asks_of_compile(code);
+        self.ask(code);
         self.asks_of_clang = asks_of_clang(code);
         let mut pieces = Pieces::of(&MACROS[..CLOCK_MACROS]);
         pieces.add(code);
@@ -123,7 +129,7 @@ impl Signs {
         if !user {
             return;
         }
-        self.asks_of_compile = asks_of_compile(spliced);
+        self.ask(spliced);
         self.asks_of_clang = asks_of_clang(spliced);
         let mut pieces = Pieces::of(&MACROS[..CLOCK_MACROS]);
         pieces.add_words(spliced);
@@ -196,19 +202,22 @@ impl Signs {
         self.bare |= other.bare;
         self.asks_of_compile |= other.asks_of_compile;
         self.asks_of_clang |= other.asks_of_clang;
-        for part in &other.clock_parts {
-            if !self.clock_parts.contains(part) {
-                self.clock_parts.push(part.clone());
-            }
-        }
         for named in &other.named {
             if !self.named.contains(named) {
                 self.named.push(named.clone());
             }
         }
-        for part in &other.parts {
-            if !self.parts.contains(part) {
-                self.parts.push(part.clone());
+        let words = [
+            (&mut self.clock_parts, &other.clock_parts),
+            (&mut self.parts, &other.parts),
+            (&mut self.asks_by, &other.asks_by),
+            (&mut self.askers, &other.askers),
+        ];
+        for (own, other) in words {
+            for word in other {
+                if !own.contains(word) {
+                    own.push(word.clone());
+                }
             }
         }
     }
@@ -222,9 +231,16 @@ impl Signs {
     /// Whether the preprocessor's word may not be the compile's.
     pub fn asks_of_compile(&self, gcc: bool) -> bool {
         match gcc {
-            true => self.asks_of_compile,
+            true => self.asks_of_compile || self.asks_by.iter().any(|by| self.is_asker(by)),
             false => self.asks_of_clang,
         }
+    }
+
+    /// Whether `word` is, or could become by pasting, the name of a macro that asks what it
+    /// is given.
+    fn is_asker(&self, word: &[u8]) -> bool {
+        let mut askers = self.askers.iter();
+        askers.any(|asker| memmem::find(asker, word).is_some())
     }
 
     /// What needs nothing else to be one.
@@ -252,6 +268,54 @@ impl Signs {
             false => first([&self.assembler]),
         };
         one_of(&clock.unwrap_or_default(), &assembler.unwrap_or_default())
+    }
+
+    /// Finds `__has_builtin` of anything but `__builtin_x`, or of what a macro is given
+    /// whose name does not say so.
+    fn ask(&mut self, text: &[u8]) {
+        let says = |word: &[u8]| memmem::find(&word.to_ascii_lowercase(), b"has_builtin").is_some();
+        // In pieces.
+        self.asks_of_compile |= memmem::find_iter(text, b"__has_b").any(|at| {
+            let rest = text[at..].strip_prefix(b"__has_builtin");
+            rest.is_none_or(|rest| rest.starts_with(b"##"))
+        });
+        let lower = text.to_ascii_lowercase();
+        let mut done = 0;
+        while let Some(found) = memmem::find(&lower[done..], b"has_builtin") {
+            let at = done + found;
+            let before = text[..at].iter().rev();
+            let start = at - before.take_while(|byte| is_word(**byte)).count();
+            done = start + word_len(&text[start..]);
+            let word = &text[start..done];
+            let rest = text[done..].trim_ascii_start();
+            let line = line_start(text, start).unwrap_or(0);
+            let mut tokens = Tokens::of(&text[line..]).skip(1);
+            let defines = hash_word(&text[line..]) == b"define";
+            let name = tokens.nth(1).map_or(&b""[..], |token| token.text);
+            let parameter = (tokens.next().filter(|token| token.text == b"("))
+                .and_then(|_| tokens.next())
+                .map_or(&b""[..], |token| token.text);
+            let alone = tokens.next().is_some_and(|token| token.text == b")");
+            // The definition itself: what it is given is looked at where it is used.
+            if defines && word == name {
+                continue;
+            }
+            let Some(given) = rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start) else {
+                // `#ifdef __has_builtin`, or another name for it or its end.
+                match defines {
+                    true if b"__has_builtin".ends_with(word) => self.asks_of_compile = true,
+                    true => self.asks_by.push(word.to_vec()),
+                    false => {}
+                }
+                continue;
+            };
+            let given = &given[..word_len(given)];
+            if defines && says(name) && alone && given == parameter {
+                self.askers.push(name.to_vec());
+            } else if !given.starts_with(b"__builtin_") {
+                self.asks_of_compile = true;
+            }
+        }
     }
 
     /// Whether `__asm__` or an attribute could be pasted from words that are in `text`.
@@ -336,55 +400,6 @@ fn one_of(clock: &str, assembler: &str) -> Option<Reason> {
         code,
         detail: detail.to_owned(),
     })
-}
-
-/// See [`Signs::asks_of_compile`]: `__has_builtin` of anything but `__builtin_x`, or of
-/// what a macro is given whose name does not say so.
-fn asks_of_compile(text: &[u8]) -> bool {
-    let says = |word: &[u8]| memmem::find(&word.to_ascii_lowercase(), b"has_builtin").is_some();
-    // In pieces.
-    let pieces = memmem::find_iter(text, b"__has_b").any(|at| {
-        let rest = text[at..].strip_prefix(b"__has_builtin");
-        rest.is_none_or(|rest| rest.starts_with(b"##"))
-    });
-    let lower = text.to_ascii_lowercase();
-    let mut done = 0;
-    while let Some(found) = memmem::find(&lower[done..], b"has_builtin") {
-        let at = done + found;
-        let start = at
-            - text[..at]
-                .iter()
-                .rev()
-                .take_while(|byte| is_word(**byte))
-                .count();
-        done = start + word_len(&text[start..]);
-        let rest = text[done..].trim_ascii_start();
-        let line = line_start(text, start).unwrap_or(0);
-        let mut tokens = Tokens::of(&text[line..]).skip(1);
-        let defines = hash_word(&text[line..]) == b"define";
-        let name = tokens.nth(1).map_or(&b""[..], |token| token.text);
-        let parameter = (tokens.next().filter(|token| token.text == b"("))
-            .and_then(|_| tokens.next())
-            .map_or(&b""[..], |token| token.text);
-        let alone = tokens.next().is_some_and(|token| token.text == b")");
-        // The definition itself: what it is given is looked at where it is used.
-        if defines && text[start..done] == *name {
-            continue;
-        }
-        let Some(given) = rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start) else {
-            // `#ifdef __has_builtin`, or another name for it.
-            if defines {
-                return true;
-            }
-            continue;
-        };
-        let given = &given[..word_len(given)];
-        let passed_on = defines && says(name) && alone && given == parameter;
-        if !(given.starts_with(b"__builtin_") || passed_on) {
-            return true;
-        }
-    }
-    pieces
 }
 
 /// The same with clang: what became of a keyword, and how many counts pragmas have used.
@@ -504,6 +519,10 @@ mod tests {
             "#define has_builtin(x) __has_builtin(x)\n#if has_builtin(cbrt)",
             "#define Has_Builtin(x) __has_builtin(x)\n#if Has_Builtin(cbrt)",
             "#if CAT(__has_b,uiltin)(cbrt)",
+            "#define END has_builtin\n#if CAT(__, END)(cbrt)",
+            "#define has_builtin(x) __has_builtin(x)\n#define HB has_builtin\n#if HB(cbrt)",
+            "#define HB A_HAS_BUILTIN\n#define A_HAS_BUILTIN(x) __has_builtin(x)\n",
+            "#define HB A_HAS_BUILTIN\n#define A_HAS_BUILTIN_B(x) __has_builtin(x)\n",
         ] {
             assert!(
                 signs_of(b"a.h", asks.as_bytes()).asks_of_compile(true),
@@ -515,6 +534,9 @@ mod tests {
             "#if defined(__has_builtin) && __has_builtin(__builtin_expect)",
             "#define has_builtin(x) __has_builtin(x)\n#if has_builtin(__builtin_trap)",
             "#define has_builtin(x) 0",
+            "#define HAS_BUILTIN_ADD __has_builtin(__builtin_add)\n\
+             #define HAS_BUILTIN_MUL HAS_BUILTIN_ADD\n#if HAS_BUILTIN_MUL",
+            "#define A HAS_BUILTIN_B\n#define has_builtin(x) __has_builtin(x)",
         ] {
             assert!(
                 !signs_of(b"a.h", plain.as_bytes()).asks_of_compile(true),

@@ -66,6 +66,14 @@ pub(crate) fn splice(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(spliced)
 }
 
+/// Where a trigraph is that joins two lines to some.
+pub(super) fn splicing_trigraph(text: &[u8]) -> Option<usize> {
+    memmem::find_iter(text, b"??/").find(|at| {
+        let rest = &text[at + 3..];
+        rest.get(blanks_at(rest)) == Some(&b'\n')
+    })
+}
+
 /// The words after a place, whatever blanks, quotes, backslashes and opening
 /// parentheses lie between them, up to anything else.
 pub(super) struct Words<'t> {
