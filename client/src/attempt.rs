@@ -8,6 +8,8 @@ use hg_proto::args::Reason;
 use hg_proto::limits::COMPILE_MS_DEFAULT;
 use hg_proto::v1::{Failure, TaskResult, Usage, failure::Code};
 
+use crate::looks::without_looks;
+
 /// Connecting, which the kernel at the other end answers.
 pub const CONNECT_MS_MAX: u64 = 500;
 /// TLS and the HTTP/2 preface, which a busy coordinator must find time for.
@@ -205,11 +207,17 @@ pub enum Says {
 /// Whether `result` may stand for what the local compiler would have given.
 ///
 /// Only a compile that went well does: a failed one is repeated here, which
-/// gives the diagnostics that the user would have seen.
+/// gives the diagnostics that the user would have seen. Words for a terminal have to be
+/// said to one: `on_terminal`.
 ///
 /// # Errors
 /// Why the compiler runs here after all.
-pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<(), Reason> {
+pub fn accept(
+    result: &TaskResult,
+    says: Says,
+    on_terminal: bool,
+    outputs: &[Vec<u8>],
+) -> Result<(), Reason> {
     let reason = |code, detail: String| Err(Reason { code, detail });
     if result.signal != 0 {
         return reason(REMOTE_FAILED, format!("signal {}", result.signal));
@@ -220,11 +228,15 @@ pub fn accept(result: &TaskResult, says: Says, outputs: &[Vec<u8>]) -> Result<()
     if result.truncated {
         return reason(REMOTE_DIAGNOSTICS, "too long".into());
     }
+    if on_terminal && !result.on_terminal && !result.stderr.is_empty() {
+        return reason(REMOTE_DIAGNOSTICS, "no terminal there".into());
+    }
+    let words = without_looks(&result.stderr);
     let said = match says {
         Says::Nothing => result.stderr.is_empty(),
         Says::Anything => true,
-        Says::OfFiles => result.stderr.is_empty() || is_of_files(&result.stderr),
-        Says::OfFilesInUtf8 => is_of_files(&result.stderr) && is_in_utf8(&result.stderr),
+        Says::OfFiles => is_of_files(&words),
+        Says::OfFilesInUtf8 => is_of_files(&words) && is_in_utf8(&words),
     };
     if !result.stdout.is_empty() || !said {
         return reason(REMOTE_DIAGNOSTICS, String::new());
@@ -290,7 +302,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_and_silent_success_is_taken() {
-        assert!(accept(&good(), Says::Nothing, &object()).is_ok());
+        assert!(accept(&good(), Says::Nothing, false, &object()).is_ok());
         let bad = [
             TaskResult {
                 exit_code: 1,
@@ -323,7 +335,7 @@ mod tests {
         ];
         for result in bad {
             assert!(
-                accept(&result, Says::Nothing, &object()).is_err(),
+                accept(&result, Says::Nothing, false, &object()).is_err(),
                 "{result:?}"
             );
         }
@@ -331,10 +343,10 @@ mod tests {
             stderr: b"w".to_vec(),
             ..good()
         };
-        assert!(accept(&warned, Says::Anything, &object()).is_ok());
-        assert!(accept(&good(), Says::Anything, &[b"b.o".to_vec()]).is_err());
+        assert!(accept(&warned, Says::Anything, false, &object()).is_ok());
+        assert!(accept(&good(), Says::Anything, false, &[b"b.o".to_vec()]).is_err());
         let both = [b"a.o".to_vec(), b"a.d".to_vec()];
-        assert!(accept(&good(), Says::Anything, &both).is_err());
+        assert!(accept(&good(), Says::Anything, false, &both).is_err());
     }
 
     #[test]
@@ -344,7 +356,7 @@ mod tests {
                 stderr: stderr.into(),
                 ..good()
             };
-            accept(&result, Says::OfFiles, &object()).is_ok()
+            accept(&result, Says::OfFiles, false, &object()).is_ok()
         };
         for same in [
             "",
@@ -371,7 +383,7 @@ mod tests {
                 stderr: stderr.into(),
                 ..good()
             };
-            accept(&result, Says::OfFilesInUtf8, &object()).is_ok()
+            accept(&result, Says::OfFilesInUtf8, false, &object()).is_ok()
         };
         assert!(taken("") && taken("a.c:1:1: warning: no quotes\n"));
         assert!(taken(

@@ -5,33 +5,20 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::process::{Child, Stdio};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command as Process, Stdio};
 
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::{Winsize, openpty};
-use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::compiler::Command;
 use crate::inputs::scratch;
 use crate::local::{self, Ended};
 use crate::signals::{self, Forwarding};
+use crate::terminal;
 
 /// Milliseconds between two looks whether the compiler has ended, while it says
 /// nothing on a terminal.
 const LOOK_MS: u16 = 10;
-/// Variables that a compiler's words to a terminal depend on.
-const TERMINAL_VARIABLES: [&str; 6] = [
-    "TERM",
-    "COLUMNS",
-    "COLORTERM",
-    "NO_COLOR",
-    "GCC_URLS",
-    "TERM_URLS",
-];
-
 /// How a compiler ended, and what it said.
 #[derive(Debug)]
 pub struct Said {
@@ -41,36 +28,6 @@ pub struct Said {
     pub stdout: bool,
     /// All that it wrote to stderr.
     pub stderr: Vec<u8>,
-}
-
-/// What words on stderr depend on: empty where it is no terminal.
-pub fn terminal() -> Vec<u8> {
-    let stderr = io::stderr();
-    if !stderr.is_terminal() {
-        return Vec::new();
-    }
-    let mut all = Vec::new();
-    for name in TERMINAL_VARIABLES {
-        let value = std::env::var_os(name);
-        all.push(u8::from(value.is_some()));
-        all.extend(value.unwrap_or_default().as_encoded_bytes());
-        all.push(0);
-    }
-    let columns = window(&stderr).map_or(0, |size| size.ws_col);
-    all.extend(columns.to_be_bytes());
-    xxh3_128(&all).to_be_bytes().to_vec()
-}
-
-fn window(terminal: &impl AsRawFd) -> Option<Winsize> {
-    let mut size = Winsize {
-        ws_row: 0,
-        ws_col: 0,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    // SAFETY: fills in the struct that it is given.
-    let got = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-    (got == 0).then_some(size)
 }
 
 /// Runs `command` with `environment` added, and passes on what it says.
@@ -107,6 +64,18 @@ pub fn run(command: &Command, environment: &[(&str, OsString)]) -> io::Result<Sa
     })
 }
 
+/// What `process` says to a terminal like ours. Nobody else hears it.
+///
+/// # Errors
+/// It can't be started, or there is no terminal.
+pub fn overhear(mut process: Process) -> io::Result<Vec<u8>> {
+    let (ours, theirs) = terminal::like(&io::stderr())?;
+    let child = process.stdout(Stdio::null()).stderr(theirs).spawn()?;
+    // Holds our copy of what the child writes to.
+    drop(process);
+    hear_terminal(&mut File::from(ours), child, &mut io::sink()).map(|(_, said)| said)
+}
+
 /// What takes the place of the compiler's stderr.
 enum Ear {
     File(File),
@@ -119,20 +88,8 @@ impl Ear {
         if !stderr.is_terminal() {
             return Ok(Ear::File(scratch()?));
         }
-        let size = window(&stderr);
-        let pair = openpty(size.as_ref(), None)?;
-        // What comes out is what went in; the real terminal does the rest.
-        let mut modes = tcgetattr(&pair.slave)?;
-        cfmakeraw(&mut modes);
-        tcsetattr(&pair.slave, SetArg::TCSANOW, &modes)?;
-        for end in [&pair.master, &pair.slave] {
-            use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-        }
-        Ok(Ear::Terminal {
-            ours: pair.master,
-            theirs: pair.slave,
-        })
+        let (ours, theirs) = terminal::like(&stderr)?;
+        Ok(Ear::Terminal { ours, theirs })
     }
 
     fn mouth(&self) -> io::Result<Stdio> {
@@ -154,14 +111,18 @@ impl Ear {
             }
             Ear::Terminal { ours, theirs } => {
                 drop(theirs);
-                hear_terminal(&mut File::from(ours), child)
+                hear_terminal(&mut File::from(ours), child, &mut io::stderr())
             }
         }
     }
 }
 
-/// Passes words on as they come; somebody watches.
-fn hear_terminal(terminal: &mut File, mut child: Child) -> io::Result<(Ended, Vec<u8>)> {
+/// Passes words on to `listener` as they come; somebody watches.
+fn hear_terminal(
+    terminal: &mut File,
+    mut child: Child,
+    listener: &mut impl Write,
+) -> io::Result<(Ended, Vec<u8>)> {
     let mut said = Vec::new();
     let mut ended = None;
     loop {
@@ -179,7 +140,7 @@ fn hear_terminal(terminal: &mut File, mut child: Child) -> io::Result<(Ended, Ve
         };
         if read > 0 {
             said.extend_from_slice(&buffer[..read]);
-            let _ = io::stderr().write_all(&buffer[..read]);
+            let _ = listener.write_all(&buffer[..read]);
         } else if let Some(ended) = ended {
             return Ok((ended, said));
         } else {

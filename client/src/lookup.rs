@@ -11,12 +11,12 @@ use hg_proto::probe::Probe;
 
 use crate::answer::Answer;
 use crate::cache::{Cache, Kind, Name};
-use crate::capture;
 use crate::compiler::Found;
 use crate::facts::{self, Looks};
 use crate::key::Key;
 use crate::manifest::{Facts, Manifest};
 use crate::os;
+use crate::terminal;
 
 /// Milliseconds waited at most for the clock to move on from a file's time.
 const TICK_MS_MAX: u64 = 20;
@@ -160,7 +160,7 @@ impl Lookup {
         Lookup {
             cache,
             key,
-            terminal: capture::terminal(),
+            terminal: terminal::identity(),
             manifest,
             looks: Looks::default(),
             asked_ns,

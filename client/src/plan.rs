@@ -16,7 +16,6 @@ use hg_proto::toolchain::Family;
 use hg_proto::v1::{Encoding, EnvironmentVariable, Input, Task};
 
 use crate::attempt::{self, RUN_MS_MAX, Says};
-use crate::capture;
 use crate::closure::{Folders, Settled};
 use crate::compiler::{self, Found};
 use crate::config::Config;
@@ -29,6 +28,7 @@ use crate::output::{self, Style};
 use crate::pace;
 use crate::search;
 use crate::slots::Slot;
+use crate::terminal::{self, Manner, Manners};
 use crate::tree::Tree;
 
 /// Bytes of one response file.
@@ -196,16 +196,30 @@ impl Plan {
             .map_err(Reason::clone)
     }
 
-    /// What a worker's compiler may say of the very same files. `memos` keeps how this
-    /// one quotes.
-    pub fn says_of_files(&self, found: &Found, memos: &Memos) -> Says {
-        if !capture::terminal().is_empty() {
-            return Says::Nothing;
-        }
-        match self.quotes(found, memos) {
+    /// What a worker's compiler may say of the very same files, and what makes it say that
+    /// as ours would. `memos` keeps how ours quotes, and speaks to terminals.
+    pub fn heard(&self, found: &Found, memos: &Memos) -> Heard {
+        let says = match self.quotes(found, memos) {
             Quotes::Unknown => Says::Nothing,
             Quotes::Plain => Says::OfFiles,
             Quotes::Utf8 => Says::OfFilesInUtf8,
+        };
+        let pipe = Manner::default();
+        if says == Says::Nothing || terminal::identity().is_empty() {
+            return Heard { says, manner: pipe };
+        }
+        let manners = Manners {
+            found,
+            family: self.dialect.family,
+            environment: &self.environment_there(says),
+            memos,
+        };
+        match manners.find() {
+            Some(manner) => Heard { says, manner },
+            None => Heard {
+                says: Says::Nothing,
+                manner: pipe,
+            },
         }
     }
 
@@ -256,7 +270,7 @@ impl Plan {
         }
     }
 
-    /// The task for a worker.
+    /// The task for a worker; `options` are about what it says.
     ///
     /// # Errors
     /// It can't travel after all.
@@ -265,6 +279,7 @@ impl Plan {
         probe: &Probe,
         toolchain: hg_proto::v1::Toolchain,
         gathered: &Gathered,
+        options: &[Vec<u8>],
         config: &Config,
     ) -> Result<Task, Reason> {
         let input = inputs::input_name(&self.compile.source)?;
@@ -279,6 +294,7 @@ impl Plan {
         if self.dialect.family == Family::Clang && !arguments.iter().any(targeted) {
             arguments.insert(0, format!("--target={}", probe.target).into_bytes());
         }
+        arguments.splice(0..0, options.iter().cloned());
         Ok(Task {
             toolchain: Some(toolchain),
             arguments,
@@ -302,39 +318,46 @@ impl Plan {
         &self,
         toolchain: hg_proto::v1::Toolchain,
         tree: &Tree,
-        says: Says,
+        heard: &Heard,
         config: &Config,
     ) -> Result<Task, Reason> {
-        let mut task = self.any_task(config);
-        // A worker has no other locales than these.
-        let locale = match says {
-            Says::OfFilesInUtf8 => Some(&b"C.UTF-8"[..]),
-            Says::OfFiles if self.dialect.family == Family::Gcc => Some(&b"C"[..]),
-            _ => None,
-        };
-        if let Some(locale) = locale {
-            task.environment
-                .retain(|variable| variable.name != b"LC_ALL");
-            task.environment.push(EnvironmentVariable {
-                name: b"LC_ALL".to_vec(),
-                value: locale.to_vec(),
-            });
-            task.environment.sort_by(|a, b| a.name.cmp(&b.name));
-        }
+        let Heard { says, manner } = heard;
+        let mut environment = self.environment_there(*says);
+        environment.extend(manner.environment.iter().cloned());
+        environment.sort_by(|a, b| a.name.cmp(&b.name));
         let task = Task {
             toolchain: Some(toolchain),
-            arguments: self.compile.tree_args(),
+            arguments: [manner.options.clone(), self.compile.tree_args()].concat(),
+            environment,
+            terminal: manner.terminal,
             working_directory: tree.folder.clone(),
             inputs: tree.inputs.clone(),
             outputs: self.compile.tree_outputs(&tree.folder),
             tree: true,
             folders: tree.folders.clone(),
-            ..task
+            ..self.any_task(config)
         };
         match prost::Message::encoded_len(&task) > TASK_BYTES_MAX {
             true => Err(reason("too-many-inputs", "for one message")),
             false => Ok(task),
         }
+    }
+
+    /// The variables of the compiler there.
+    fn environment_there(&self, says: Says) -> Vec<EnvironmentVariable> {
+        let mut environment = self.environment.clone();
+        // A worker has no other locales than these.
+        let locale = match says {
+            Says::OfFilesInUtf8 => &b"C.UTF-8"[..],
+            Says::OfFiles if self.dialect.family == Family::Gcc => b"C",
+            _ => return environment,
+        };
+        environment.retain(|variable| variable.name != b"LC_ALL");
+        environment.push(EnvironmentVariable {
+            name: b"LC_ALL".to_vec(),
+            value: locale.to_vec(),
+        });
+        environment
     }
 
     fn any_task(&self, config: &Config) -> Task {
@@ -348,6 +371,15 @@ impl Plan {
             ..Task::default()
         }
     }
+}
+
+/// What a worker's compiler may say, and how it comes to say it.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// Which words may stand for ours.
+    pub says: Says,
+    /// What they look like.
+    pub manner: Manner,
 }
 
 /// How a compiler quotes words in what it says.

@@ -312,15 +312,15 @@ impl Wrap<'_> {
             "pch" => NotInPlace::Stay(Stay::Here(why)),
             _ => unfit(why),
         })?;
-        let says = plan.says_of_files(found, &self.memos);
+        let heard = plan.heard(found, &self.memos);
         let task = plan
-            .tree_task(toolchain, &tree, says, self.config)
+            .tree_task(toolchain, &tree, &heard, self.config)
             .map_err(unfit)?;
         let load = Load {
             task,
             contents: tree.contents,
             dependencies: None,
-            says,
+            says: heard.says,
         };
         let sent = self.send(grid, load, plan, kept);
         if let Err(Attempt::Lost(lost @ Lost::Failed(failure))) = &sent {
@@ -377,13 +377,17 @@ impl Wrap<'_> {
             // Came while the preprocessor ran, and would be lost from here on.
             return Err(reason("interrupted", "").into());
         }
+        let heard = plan.heard(found, &self.memos);
+        let options = &heard.manner.options;
         let load = Load {
-            task: plan.task(probe, toolchain, &gathered, self.config)?,
+            task: plan.task(probe, toolchain, &gathered, options, self.config)?,
             contents: vec![Payload::Held(gathered.encoded)],
             dependencies: gathered.dependencies,
             says: match plan.dialect.family {
                 // It quotes source lines from files, which the worker has not got.
                 Family::Gcc => Says::Nothing,
+                // Not in the colours of this terminal.
+                Family::Clang if heard.says == Says::Nothing => Says::Nothing,
                 Family::Clang => Says::Anything,
             },
         };
@@ -483,6 +487,7 @@ impl Wrap<'_> {
         });
         let mut rule = rule.transpose().map_err(cannot_write)?;
         let wanted = load.task.outputs.clone();
+        let on_terminal = load.task.terminal.is_some();
         let mut arriving = Arriving::new(object.file(), kept);
         let mut sinks: Vec<&mut dyn Sink> = vec![&mut arriving];
         sinks.extend(rule.as_mut().map(|rule| rule.file() as &mut dyn Sink));
@@ -512,7 +517,8 @@ impl Wrap<'_> {
             Outcome::TakenBack(slot, why) => return Err(Attempt::TakenBack(slot, why)),
         };
         self.record.queue_ms = returned.queue_ms;
-        attempt::accept(&returned.result, load.says, &wanted).map_err(Attempt::Unlike)?;
+        attempt::accept(&returned.result, load.says, on_terminal, &wanted)
+            .map_err(Attempt::Unlike)?;
         let mut sent = Sent {
             starved: returned
                 .result

@@ -877,6 +877,15 @@ pub fn environment_travels(name: &[u8]) -> bool {
         )
 }
 
+/// Whether the variable `name` has a part in what compilers say on a terminal, and is to
+/// be set where they say it on one for somebody else.
+pub fn shapes_words_on_terminal(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"TERM" | b"COLUMNS" | b"COLORTERM" | b"NO_COLOR" | b"GCC_URLS" | b"TERM_URLS"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

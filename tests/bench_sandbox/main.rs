@@ -155,6 +155,7 @@ fn order() -> Order {
         outputs: vec!["/home/user/project/out".into()],
         folders: Vec::new(),
         environment: Vec::new(),
+        terminal: None,
         wall_ms_max: 60_000,
         memory_bytes_max: None,
         output_bytes_max: 1 << 30,

@@ -2,7 +2,8 @@
 //! environment that could change what it does.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,7 +12,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 
 /// What a command may take before it is killed and the test fails.
@@ -105,10 +110,48 @@ pub fn run(command: &mut Command) -> Outcome {
 /// # Panics
 /// As [`run`] does.
 pub fn run_within(command: &mut Command, time_max: Duration) -> Outcome {
+    command.stderr(Stdio::piped());
+    run_heard(command, time_max, None)
+}
+
+/// [`run`] with a terminal of so many `columns` for its stderr, which hands on what is
+/// written as it is.
+///
+/// # Panics
+/// As [`run`] does, and where there are no terminals.
+pub fn run_on_terminal(command: &mut Command, columns: u16) -> Outcome {
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let pty = openpty(&size, None).expect("a terminal");
+    fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a descriptor");
+    let mut modes = tcgetattr(&pty.slave).expect("its modes");
+    cfmakeraw(&mut modes);
+    tcsetattr(&pty.slave, SetArg::TCSANOW, &modes).expect("its modes");
+    command.stderr(pty.slave);
+    run_heard(command, COMMAND_TIME_MAX, Some(Screen(pty.master.into())))
+}
+
+/// Where a terminal's words come out.
+struct Screen(File);
+
+impl Read for Screen {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer) {
+            // How it says that nobody can write any more.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),
+            read => read,
+        }
+    }
+}
+
+fn run_heard(command: &mut Command, time_max: Duration, screen: Option<Screen>) -> Outcome {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .process_group(0);
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -117,7 +160,14 @@ pub fn run_within(command: &mut Command, time_max: Duration) -> Outcome {
     let group = Pid::from_raw(child.id() as i32);
     *foreground() = Some(group);
     let stdout = child.stdout.take().map(collect);
-    let stderr = child.stderr.take().map(collect);
+    let stderr = match screen {
+        Some(screen) => {
+            // Closes our copy of the other end.
+            command.stderr(Stdio::null());
+            Some(collect(screen))
+        }
+        None => child.stderr.take().map(collect),
+    };
     let deadline = Instant::now() + time_max;
     let outputs = [stdout, stderr].map(|output| output.and_then(|o| receive(&o, deadline)));
     let [Some(stdout), Some(stderr)] = outputs else {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hg_proto::v1::{self, submit_response::Kind};
-use hg_tests::command::{Outcome, run, scrubbed};
+use hg_tests::command::{Outcome, run, run_on_terminal, scrubbed};
 use hg_tests::daemon::Daemon;
 use hg_tests::event::{self, Event};
 use hg_tests::fake_grid::{accepted, answer, say, started};
@@ -100,6 +100,10 @@ impl Space {
 
     /// Runs `command` and takes away what it made.
     fn ran(&self, command: &mut Command) -> Ran {
+        self.ran_by(command, run)
+    }
+
+    fn ran_by(&self, command: &mut Command, run: impl FnOnce(&mut Command) -> Outcome) -> Ran {
         let before = snapshot(&self.folder).expect("the folder");
         let outcome = run(command);
         let mut files = snapshot(&self.folder).expect("the folder");
@@ -266,6 +270,53 @@ fn warnings_are_the_same_and_so_are_errors() {
             compiler,
             "-g -Wmissing-include-dirs -Ih -Igone -c w.c",
         );
+    }
+}
+
+/// Colours, links, and lines that a terminal has no room for.
+#[test]
+fn words_on_a_terminal_are_the_same() {
+    let Some(grid) = grid("terminal") else {
+        return;
+    };
+    let long = "a + ".repeat(30);
+    let source = format!(
+        "int f(int a) {{\n\tint unused = {long}a; int late;\n\treturn \"text\";\n}}\n\
+         static int never_used_whatever_happens_in_this_file(void) {{ return 1; }}\n"
+    );
+    let space = Space::new(&[("w.c", &source), ("clean.c", "int x;\n")]);
+    let same = |compiler: &str, words: &str, columns: u16, set: &[(&str, &str)]| {
+        let on = |command: &mut Command| run_on_terminal(command, columns);
+        let set = || set.iter().copied();
+        let plain = space.ran_by(space.plain(compiler, words).envs(set()), on);
+        let away = space.ran_by(space.hgbuild(&grid, compiler, words).envs(set()), on);
+        let name = format!("{compiler} {words} {columns} {:?}", away.events);
+        let different = compare((&plain.outcome, &plain.files), (&away.outcome, &away.files));
+        assert!(different.is_empty(), "{name}: {}", different.join("\n"));
+        assert_eq!(away.events[0].form, "tree", "{name}");
+        plain.outcome.stderr
+    };
+    for compiler in ["gcc", "g++", "clang"] {
+        let warned = "-g -Wall -fpermissive -Wno-int-conversion -c w.c";
+        let mut looks = Vec::new();
+        for columns in [0, 40, 200] {
+            for term in ["xterm-256color", "dumb"] {
+                let said = same(compiler, warned, columns, &[("TERM", term)]);
+                assert_eq!(said.contains(&0x1b), term != "dumb", "{compiler} {term}");
+                looks.push(said);
+            }
+        }
+        let told = [("TERM", "xterm"), ("COLUMNS", "60")];
+        looks.push(same(compiler, warned, 0, &told));
+        // They do look otherwise, or nothing was tried.
+        assert!(looks[0] != looks[6], "{compiler}");
+        let utf8 = [("TERM", "xterm"), ("COLUMNS", "60"), ("LC_ALL", "C.UTF-8")];
+        same(compiler, warned, 0, &utf8);
+        let plain_links = [("TERM", "xterm"), ("GCC_URLS", "no"), ("NO_COLOR", "1")];
+        same(compiler, warned, 80, &plain_links);
+        let typed = "-Wall -fpermissive -Wno-int-conversion -fdiagnostics-color=never -c w.c";
+        same(compiler, typed, 80, &[("TERM", "xterm")]);
+        same(compiler, "-g -Wall -c clean.c", 80, &[("TERM", "xterm")]);
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Ran {
     pub stdout: Vec<u8>,
     /// At most [`STDIO_BYTES_MAX`] bytes.
     pub stderr: Vec<u8>,
+    /// It was said to a terminal.
+    pub on_terminal: bool,
     /// One of the two was longer.
     pub truncated: bool,
     /// What the driver and all that it waited for used.
@@ -69,7 +71,7 @@ pub fn run(
 ) -> Result<Ran, CompileError> {
     let begun = Instant::now();
     let mut started = sandbox.start(launch).map_err(CompileError::Spawn)?;
-    let pid = started.pid;
+    let (pid, on_terminal) = (started.pid, started.on_terminal);
     control.started(pid);
     let deadline = begun + Duration::from_millis(wall_ms_max.into());
     let mut watch = Watch::new(&mut started, deadline);
@@ -98,6 +100,7 @@ pub fn run(
         truncated: watch.stdout.truncated || watch.stderr.truncated,
         stdout: std::mem::take(&mut watch.stdout.bytes),
         stderr: std::mem::take(&mut watch.stderr.bytes),
+        on_terminal,
         usage,
     };
     if let Some(why) = control.cancelled() {
@@ -142,6 +145,8 @@ impl Stream {
                 self.pipe = Some(file.into());
                 return Ok(());
             }
+            // How a terminal says that nobody can write to it any more.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => 0,
             other => other?,
         };
         if len > 0 {
@@ -395,6 +400,7 @@ mod tests {
                 status: ExitStatus::from_raw(status),
                 stdout: Vec::new(),
                 stderr: stderr.into(),
+                on_terminal: false,
                 truncated: false,
                 usage: Usage::default(),
             };

@@ -21,6 +21,7 @@ pub mod store;
 pub mod control;
 pub mod usage;
 
+pub mod ear;
 pub mod gate;
 
 pub mod groups;

@@ -174,6 +174,8 @@ pub struct Launch<'a> {
     pub tree: Option<&'a Tree<'a>>,
     /// Of each process.
     pub confines: Confines,
+    /// Columns of the terminal that its stderr is; `None`: a pipe.
+    pub terminal: Option<u16>,
     /// Whom it runs as, if not us; set by [`Sandbox::start`].
     pub(crate) user: Option<u32>,
     /// Where it runs, before it does anything; set as `user` is.
@@ -202,6 +204,7 @@ impl<'a> Launch<'a> {
             directory,
             tree: None,
             confines,
+            terminal: None,
             user: None,
             group: None,
             #[cfg(target_os = "linux")]
@@ -248,6 +251,8 @@ pub struct Started {
     pub stdout: Option<OwnedFd>,
     /// What it says, until somebody takes it.
     pub stderr: Option<OwnedFd>,
+    /// The latter comes from a terminal.
+    pub on_terminal: bool,
     /// Where it runs; whatever is left there ends with this.
     pub(crate) group: Option<Group>,
     /// That process only stands for the compiler.

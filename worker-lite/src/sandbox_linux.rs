@@ -21,6 +21,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getegid, geteuid, setpgid};
 
+use crate::ear::Ear;
 use crate::init::{self, ENDED, INIT_FDS, Plan, REPORT_BYTES, Report, STEPS, Step};
 use crate::network::Network;
 use crate::root::TASK;
@@ -68,7 +69,9 @@ pub fn start(
         user: launch.user,
         escape: launch.escape,
     };
-    let (pid, pipes) = spawn(&plan, network)?;
+    let ear = Ear::new(launch.terminal)?;
+    let on_terminal = ear.on_terminal;
+    let (pid, pipes) = spawn(&plan, network, ear)?;
     if let Err(error) = admit(pid, launch, &pipes.go) {
         abandon(pid);
         return Err(error);
@@ -76,7 +79,8 @@ pub fn start(
     Ok(Started {
         pid,
         stdout: Some(pipes.stdout.into()),
-        stderr: Some(pipes.stderr.into()),
+        stderr: Some(pipes.stderr),
+        on_terminal,
         group: None,
         init: Some(Init {
             report: pipes.report.into(),
@@ -160,22 +164,21 @@ fn variables(launch: &Launch<'_>) -> io::Result<Vec<CString>> {
 /// The worker's ends.
 struct Pipes {
     stdout: PipeReader,
-    stderr: PipeReader,
+    stderr: OwnedFd,
     report: PipeReader,
     go: PipeWriter,
 }
 
 /// Starts an init that waits to be let go on.
-fn spawn(plan: &Plan<'_>, network: Option<&Network>) -> io::Result<(Pid, Pipes)> {
+fn spawn(plan: &Plan<'_>, network: Option<&Network>, ear: Ear) -> io::Result<(Pid, Pipes)> {
     let null = fs::File::open("/dev/null")?;
     let (stdout, stdout_in) = io::pipe()?;
-    let (stderr, stderr_in) = io::pipe()?;
     let (report, report_in) = io::pipe()?;
     let (go_out, go) = io::pipe()?;
     let fds = [
         null.as_raw_fd(),
         stdout_in.as_raw_fd(),
-        stderr_in.as_raw_fd(),
+        ear.theirs.as_raw_fd(),
         report_in.as_raw_fd(),
         go_out.as_raw_fd(),
     ];
@@ -197,7 +200,7 @@ fn spawn(plan: &Plan<'_>, network: Option<&Network>) -> io::Result<(Pid, Pipes)>
     let _ = setpgid(pid, pid);
     let pipes = Pipes {
         stdout,
-        stderr,
+        stderr: ear.ours,
         report,
         go,
     };

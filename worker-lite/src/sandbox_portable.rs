@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use nix::libc;
 use nix::unistd::Pid;
 
+use crate::ear::Ear;
 use crate::privileges;
 use crate::sandbox::{Launch, Started};
 
@@ -19,6 +20,7 @@ use crate::sandbox::{Launch, Started};
 /// # Errors
 /// The compiler can't be run, or the kernel refuses a part of this.
 pub fn start(launch: &Launch<'_>, strict: bool) -> io::Result<Started> {
+    let ear = Ear::new(launch.terminal)?;
     let mut command = Command::new(launch.driver);
     command
         .args(launch.arguments)
@@ -27,7 +29,7 @@ pub fn start(launch: &Launch<'_>, strict: bool) -> io::Result<Started> {
         .envs(launch.environment_at(&home(launch)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(ear.theirs)
         .process_group(0);
     let prepared = prepare(launch, strict)?;
     let confines = launch.confines;
@@ -39,6 +41,8 @@ pub fn start(launch: &Launch<'_>, strict: bool) -> io::Result<Started> {
         });
     }
     let mut child = command.spawn()?;
+    // Holds the compiler's end of its stderr.
+    drop(command);
     let pid = Pid::from_raw(child.id() as libc::pid_t);
     if let Some(Err(error)) = launch.group.map(|group| group.add(pid)) {
         let _ = child.kill();
@@ -49,7 +53,8 @@ pub fn start(launch: &Launch<'_>, strict: bool) -> io::Result<Started> {
         pid,
         group: None,
         stdout: child.stdout.take().map(Into::into),
-        stderr: child.stderr.take().map(Into::into),
+        stderr: Some(ear.ours),
+        on_terminal: ear.on_terminal,
         #[cfg(target_os = "linux")]
         init: None,
     })

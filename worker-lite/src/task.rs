@@ -188,6 +188,7 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
         usage: Some(ran.usage),
         unexpected,
         truncated: ran.truncated,
+        on_terminal: ran.on_terminal,
     })
 }
 
@@ -401,6 +402,7 @@ fn compile(
         path_first: compiler.path_first.as_deref(),
         arguments: &order.arguments,
         environment: &order.environment,
+        terminal: order.terminal,
         tree,
         ..Launch::new(
             &compiler.driver,

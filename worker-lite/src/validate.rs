@@ -53,6 +53,8 @@ pub struct Order {
     pub folders: Vec<PathBuf>,
     /// Only what may travel.
     pub environment: Vec<(OsString, OsString)>,
+    /// Columns of the terminal that stderr is to be.
+    pub terminal: Option<u16>,
     /// From the compiler's start.
     pub wall_ms_max: u32,
     /// Address space of each process; `None`: the worker's own bound.
@@ -131,6 +133,10 @@ pub fn validate(
         outputs,
         folders,
         environment,
+        // A wider one is as wide as they get.
+        terminal: task
+            .terminal
+            .map(|terminal| terminal.columns.try_into().unwrap_or(u16::MAX)),
         wall_ms_max: match limits.wall_ms_max {
             0 => COMPILE_MS_DEFAULT,
             ms => ms.min(COMPILE_MS_MAX),
@@ -324,7 +330,7 @@ fn environment(
         if name.is_empty() || name.contains(&b'=') || name.contains(&0) || value.contains(&0) {
             return Err(refused("a variable is malformed"));
         }
-        if hg_proto::args::environment_travels(&name) {
+        if args::environment_travels(&name) || args::shapes_words_on_terminal(&name) {
             checked.push((OsString::from_vec(name), OsString::from_vec(value)));
         }
     }

@@ -255,6 +255,7 @@ fn what_is_kept_for_all_no_compile_can_change() {
         outputs: vec!["/w/out.o".into(), "/w/x/out.d".into()],
         folders: Vec::new(),
         environment: Vec::new(),
+        terminal: None,
         wall_ms_max: WALL_MS_MAX,
         memory_bytes_max: None,
         output_bytes_max: 1 << 20,
