@@ -7,8 +7,8 @@ use memchr::memmem;
 use super::pieces::composable;
 use super::reason;
 use super::tokens::{
-    Kind, Token, Tokens, decode, hash_word, is_word, line_start, raw_string, skip_blank,
-    stands_alone, string,
+    Kind, Token, Tokens, decode, hash_word, is_word, line_of, line_start, quoted_len, raw_string,
+    skip_blank, stands_alone, string,
 };
 
 /// The assembler's directives that read files, without their dot.
@@ -66,6 +66,9 @@ impl Templates {
 /// The `asm()` of a text without comments.
 pub(super) fn templates_in(code: &[u8]) -> Templates {
     let mut all = Templates::default();
+    if memmem::find(code, b"asm").is_none() && !has_attribute(code) {
+        return all;
+    }
     for token in Tokens::of(code) {
         match template_of(code, &token) {
             Template::Text(text) => {
@@ -274,37 +277,77 @@ fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
 /// A directive that reads a file, spelled in a string or in tokens that may become one;
 /// in text without comments.
 pub(super) fn names_file_in(code: &[u8]) -> Option<Reason> {
-    let mut joined = Vec::new();
-    let mut after_dot = false;
-    for token in Tokens::of(code) {
-        let after = code.get(token.at + token.text.len());
-        match token.kind {
-            // `u8"x"` goes on with the string before it.
-            Kind::Word
-                if after == Some(&b'"') && matches!(token.text, b"L" | b"u" | b"U" | b"u8") =>
-            {
-                continue;
-            }
-            Kind::Text => {
-                let body = &token.text[1..];
-                decode(body.strip_suffix(b"\"").unwrap_or(body), &mut joined);
-                continue;
-            }
-            _ if token.text == b"\n" => continue,
-            _ => {}
-        }
-        // Strings beside each other are one.
-        joined.make_ascii_lowercase();
-        if let Some(word) = file_word(&joined) {
-            return reason("asm-file-directive", word);
-        }
-        joined.clear();
-        if after_dot && token.text.eq_ignore_ascii_case(b"include") {
-            return reason("asm-file-directive", b".include");
-        }
-        after_dot = token.text == b".";
+    let tokens = || tokens_name_file(code).then_some(&b".include"[..]);
+    let word = strings_name_file(code).or_else(tokens)?;
+    reason("asm-file-directive", word)
+}
+
+/// `.include` as tokens, whatever strings and newlines are between.
+fn tokens_name_file(code: &[u8]) -> bool {
+    // To read all tokens is for a word that hardly any text has.
+    let ends = |at: usize| at >= 6 && code[at - 6..at].eq_ignore_ascii_case(b"includ");
+    if !memchr::memchr2_iter(b'e', b'E', code).any(ends) {
+        return false;
     }
-    file_word(&joined.to_ascii_lowercase()).and_then(|word| reason("asm-file-directive", word))
+    let mut after_dot = false;
+    Tokens::of(code).any(|token| {
+        let next = code.get(token.at + token.text.len());
+        let prefix = next == Some(&b'"') && PREFIXES.contains(&token.text);
+        if token.kind == Kind::Text || token.text == b"\n" || prefix {
+            return false;
+        }
+        let names = after_dot && token.text.eq_ignore_ascii_case(b"include");
+        after_dot = token.text == b".";
+        names
+    })
+}
+
+/// What may stand before a string.
+const PREFIXES: [&[u8]; 4] = [b"u8", b"L", b"u", b"U"];
+
+/// Such a directive in the strings of `code`, where those beside each other are one.
+fn strings_name_file(code: &[u8]) -> Option<&'static [u8]> {
+    let mut joined = Vec::new();
+    let mut done = 0;
+    while let Some(found) = memchr::memchr2(b'"', b'\'', &code[done..]) {
+        let at = done + found;
+        let rest = &code[at..];
+        let len = quoted_len(rest).unwrap_or(line_of(rest).len());
+        if rest[0] == b'\'' || !goes_on(&code[done..at]) {
+            if let Some(word) = lower_file_word(&mut joined) {
+                return Some(word);
+            }
+        }
+        if rest[0] == b'"' {
+            let body = &rest[1..len];
+            decode(body.strip_suffix(b"\"").unwrap_or(body), &mut joined);
+        }
+        done = at + len;
+    }
+    lower_file_word(&mut joined)
+}
+
+/// Whether a string goes on behind `gap`, with a prefix perhaps: `u8"x"` goes on with the
+/// string before it.
+fn goes_on(gap: &[u8]) -> bool {
+    let mut rest = gap.trim_ascii_end();
+    if rest.len() == gap.len() {
+        let word = rest.iter().rev().take_while(|byte| is_word(**byte)).count();
+        let (before, word) = rest.split_at(rest.len() - word);
+        if PREFIXES.contains(&word) {
+            rest = before;
+        }
+    }
+    rest.iter()
+        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c))
+}
+
+/// The directive in `joined`, which is empty then.
+fn lower_file_word(joined: &mut Vec<u8>) -> Option<&'static [u8]> {
+    joined.make_ascii_lowercase();
+    let word = file_word(joined);
+    joined.clear();
+    word
 }
 
 /// The same, in any text.

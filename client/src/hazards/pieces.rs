@@ -3,7 +3,7 @@
 
 use hg_proto::args::Reason;
 
-use super::tokens::{Kind, Token, Tokens, is_word};
+use super::tokens::{Kind, Token, Tokens, is_word, line_of, quoted_len};
 
 /// What the texts of a compile have of some macros' names in pieces.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ impl Pieces {
 
     /// Adds a text without comments, continued lines joined.
     pub(super) fn add(&mut self, code: &[u8]) {
+        if !self.may_be_in(code) {
+            return;
+        }
         let mut place = Place::default();
         let mut tokens = Tokens::of(code).peekable();
         while let Some(token) = tokens.next() {
@@ -50,6 +53,34 @@ impl Pieces {
             }
             place.pass(&token);
         }
+    }
+
+    /// Whether `code` has a word of the names' letters alone. Few texts have one, and to
+    /// read all tokens takes ten times as long.
+    pub(super) fn may_be_in(&self, code: &[u8]) -> bool {
+        let mut at = 0;
+        // `None`: before a word.
+        let mut of_letters = None;
+        while let Some(byte) = code.get(at) {
+            if is_word(*byte) {
+                let letter = self.letters[usize::from(*byte)];
+                of_letters = Some(letter && of_letters.unwrap_or(true));
+                at += 1;
+                continue;
+            }
+            if of_letters == Some(true) {
+                return true;
+            }
+            of_letters = None;
+            at += match byte {
+                b'"' | b'\'' => {
+                    let rest = &code[at..];
+                    quoted_len(rest).unwrap_or(line_of(rest).len())
+                }
+                _ => 1,
+            };
+        }
+        of_letters == Some(true)
     }
 
     /// Adds all words of a text whose comments can't be told.

@@ -356,3 +356,98 @@ fn continued_lines_are_joined() {
         assert_eq!(*splice(&text), spliced_by_lines(&text), "{shown}");
     }
 }
+
+/// [`names_file_in`] as it was told before it passed over what has no strings: token by
+/// token.
+fn names_file_by_tokens(code: &[u8]) -> bool {
+    let names = |joined: &[u8]| {
+        let lower = joined.to_ascii_lowercase();
+        let ends = |at: usize| !lower.get(at + 8).is_some_and(|byte| is_word(*byte));
+        memmem::find(&lower, b"incbin").is_some()
+            || memmem::find_iter(&lower, b".include").any(ends)
+    };
+    let (mut joined, mut after_dot) = (Vec::new(), false);
+    for token in tokens::Tokens::of(code) {
+        let before_string = code.get(token.at + token.text.len()) == Some(&b'"');
+        let prefix = matches!(token.text, b"L" | b"u" | b"U" | b"u8");
+        if token.kind == tokens::Kind::Text {
+            let body = &token.text[1..];
+            decode(body.strip_suffix(b"\"").unwrap_or(body), &mut joined);
+            continue;
+        }
+        if token.text == b"\n" || prefix && before_string {
+            continue;
+        }
+        if names(&joined) || after_dot && token.text.eq_ignore_ascii_case(b"include") {
+            return true;
+        }
+        joined.clear();
+        after_dot = token.text == b".";
+    }
+    names(&joined)
+}
+
+#[test]
+fn files_are_named_by_strings_beside_each_other() {
+    let words = [
+        "\"",
+        "\"",
+        "\".inc\"",
+        "\"lude\"",
+        "\"bin\"",
+        "\"INC\"",
+        "'\"'",
+        "'",
+        "\\",
+        "\n",
+        " ",
+        "\t",
+        "L",
+        "u8",
+        "u",
+        "x",
+        ".",
+        "include",
+        "Include ",
+        "includes",
+        "(",
+        "\x0b",
+        "\"\\x2e\"",
+    ];
+    let mut seed = 5_u64;
+    let mut named = 0;
+    for round in 0..200_000 {
+        let text: String = (0..round % 9)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                words[(seed >> 33) as usize % words.len()]
+            })
+            .collect();
+        let found = names_file_in(text.as_bytes()).is_some();
+        assert_eq!(found, names_file_by_tokens(text.as_bytes()), "{text:?}");
+        named += u32::from(found);
+    }
+    assert!(named > 1000, "{named}");
+}
+
+#[test]
+fn words_of_a_clock_are_found_wherever_they_stand() {
+    let words = [
+        "T", "TI", "_", "x", "1", " ", "\n", "(", "\"", "ME__", "DATE",
+    ];
+    let mut seed = 9_u64;
+    let letters = |word: &[u8]| word.iter().all(|byte| b"_DATEIMSP".contains(byte));
+    for round in 0..50_000 {
+        let text: String = (0..round % 7)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                words[(seed >> 33) as usize % words.len()]
+            })
+            .collect();
+        let words = tokens::Tokens::of(text.as_bytes());
+        let mut words = words.filter(|token| token.kind == tokens::Kind::Word);
+        let has = words.any(|word| letters(word.text));
+        let pieces = pieces::Pieces::of(&MACROS[..CLOCK_MACROS]);
+        assert_eq!(pieces.may_be_in(text.as_bytes()), has, "{text:?}");
+    }
+}
