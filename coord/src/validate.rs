@@ -1,12 +1,11 @@
 //! What is well formed: tasks from clients, hellos and results from workers.
 //! Unaware of who sent them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use hg_proto::digest::Digest;
 use hg_proto::limits::*;
-use hg_proto::plain_path::is_plain;
+use hg_proto::plain_path::{Collision, collision, is_plain};
 use hg_proto::v1::{self, Encoding};
 use hg_proto::{PROTOCOL_VERSION, limits};
 use prost::Message;
@@ -39,23 +38,38 @@ fn ensure(good: bool, what: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(what.to_owned()) }
 }
 
+/// As [`ensure`], of one of many: words are made only for what is wrong.
+fn ensure_of(good: bool, what: &str, why: impl std::fmt::Display) -> Result<(), String> {
+    if good {
+        Ok(())
+    } else {
+        Err(format!("{what}: {why}"))
+    }
+}
+
 /// A path inside a task's folder: relative, no "..", no NUL, no empty part. In the
 /// tree form, one from the root, and plain.
 fn check_path(path: &[u8], tree: bool, what: &str) -> Result<(), String> {
-    ensure(!path.is_empty(), &format!("{what}: empty"))?;
-    ensure(
-        path.len() <= PATH_BYTES_MAX,
-        &format!("{what}: longer than {PATH_BYTES_MAX} bytes"),
+    ensure_of(!path.is_empty(), what, "empty")?;
+    let is_long = path.len() > PATH_BYTES_MAX;
+    ensure_of(
+        !is_long,
+        what,
+        format_args!("longer than {PATH_BYTES_MAX} bytes"),
     )?;
-    ensure(!path.contains(&0), &format!("{what}: contains NUL"))?;
+    ensure_of(!path.contains(&0), what, "contains NUL")?;
+    let mut names = path.split(|byte| *byte == b'/');
+    ensure_of(
+        names.all(|name| name.len() <= FILE_NAME_BYTES_MAX),
+        what,
+        format_args!("a name longer than {FILE_NAME_BYTES_MAX} bytes"),
+    )?;
     if tree {
-        return ensure(is_plain(path), &format!("{what}: not absolute and plain"));
+        return ensure_of(is_plain(path), what, "not absolute and plain");
     }
     let mut parts = path.split(|byte| *byte == b'/');
-    ensure(
-        parts.all(|part| !part.is_empty() && part != b".."),
-        &format!("{what}: leaves the folder"),
-    )
+    let stays = parts.all(|part| !part.is_empty() && part != b"..");
+    ensure_of(stays, what, "leaves the folder")
 }
 
 fn check_toolchain(toolchain: &v1::Toolchain) -> Result<Digest, String> {
@@ -95,11 +109,9 @@ fn check_inputs(task: &v1::Task) -> Result<(), String> {
         false => (INPUTS_MAX, u64::MAX),
     };
     ensure(task.inputs.len() <= count_max, "too many inputs")?;
-    let mut paths = HashSet::new();
     let mut bytes = 0u64;
     for input in &task.inputs {
         check_path(&input.path, task.tree, "input path")?;
-        ensure(paths.insert(&input.path), "two inputs at one path")?;
         ensure(input.size <= INPUT_BYTES_MAX, "input too large")?;
         bytes += input.size;
         check_blob(
@@ -115,44 +127,28 @@ fn check_inputs(task: &v1::Task) -> Result<(), String> {
 
 fn check_outputs(task: &v1::Task) -> Result<(), String> {
     ensure(task.outputs.len() <= OUTPUTS_MAX, "too many outputs")?;
-    let mut outputs = HashSet::new();
     for output in &task.outputs {
         check_path(output, task.tree, "output path")?;
-        ensure(outputs.insert(output), "the same output twice")?;
     }
     Ok(())
 }
 
-/// In the tree form, no file lies below another one or in place of a folder.
+/// No file lies at the place of another one, below it, or in place of a folder.
 fn check_folders(task: &v1::Task) -> Result<(), String> {
     let count_max = if task.tree { TREE_FOLDERS_MAX } else { 0 };
     ensure(task.folders.len() <= count_max, "too many folders")?;
-    if !task.tree {
-        return Ok(());
-    }
     for folder in &task.folders {
         check_path(folder, true, "folder")?;
     }
     let inputs = task.inputs.iter().map(|input| &input.path[..]);
     let outputs = task.outputs.iter().map(|output| &output[..]);
-    let files: HashSet<&[u8]> = inputs.clone().chain(outputs.clone()).collect();
-    ensure(
-        files.len() == task.inputs.len() + task.outputs.len(),
-        "an output in place of an input",
-    )?;
-    let is_file = |above: &[u8]| files.contains(above);
-    let mut files_above = inputs.chain(outputs).map(|path| above(path).any(is_file));
-    ensure(!files_above.any(|any| any), "a file below a file")?;
     let folders = task.folders.iter().chain([&task.working_directory]);
-    let mut in_place = folders.map(|path| is_file(path) || above(path).any(is_file));
-    ensure(!in_place.any(|any| any), "a file in place of a folder")
-}
-
-/// The folders that a plain path leads through, the innermost first.
-fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let slashes = path.iter().enumerate().rev();
-    let slashes = slashes.filter(|(at, byte)| **byte == b'/' && *at > 0);
-    slashes.map(|(at, _)| &path[..at])
+    match collision(inputs.chain(outputs), folders.map(|folder| &folder[..])) {
+        None => Ok(()),
+        Some(Collision::Twice(_)) => Err("two files at one path".into()),
+        Some(Collision::Below(_)) => Err("a file below a file".into()),
+        Some(Collision::Folder(_)) => Err("a file in place of a folder".into()),
+    }
 }
 
 fn check_arguments(task: &v1::Task) -> Result<(), String> {
@@ -447,7 +443,7 @@ mod tests {
             ("too many inputs", |t| {
                 t.inputs = vec![input(b"x"); INPUTS_MAX + 1]
             }),
-            ("two inputs", |t| t.inputs.push(input(b"foo.c"))),
+            ("two files at one path", |t| t.inputs.push(input(b"foo.c"))),
             ("leaves the folder", |t| {
                 t.inputs[0].path = b"a/../../b".to_vec()
             }),
@@ -456,6 +452,9 @@ mod tests {
                 t.inputs[0].path = vec![b'a'; PATH_BYTES_MAX + 1]
             }),
             ("contains NUL", |t| t.inputs[0].path = b"a\0".to_vec()),
+            ("a name longer than", |t| {
+                t.inputs[0].path = [&b"a/"[..], &[b'b'; FILE_NAME_BYTES_MAX + 1]].concat()
+            }),
             ("32 bytes", |t| t.inputs[0].digest.clear()),
             ("input too large", |t| {
                 t.inputs[0].size = INPUT_BYTES_MAX + 1
@@ -469,7 +468,9 @@ mod tests {
             ("too many outputs", |t| {
                 t.outputs = vec![b"o".to_vec(); OUTPUTS_MAX + 1]
             }),
-            ("same output twice", |t| t.outputs.push(b"foo.o".to_vec())),
+            ("two files at one path", |t| {
+                t.outputs.push(b"foo.o".to_vec())
+            }),
             ("empty", |t| t.outputs[0].clear()),
             ("too many environment", |t| {
                 t.environment = vec![Default::default(); 33]
@@ -554,10 +555,10 @@ mod tests {
             ("too many folders", |t| {
                 t.folders = vec![b"/x".to_vec(); TREE_FOLDERS_MAX + 1];
             }),
-            ("two inputs", |t| {
+            ("two files at one path", |t| {
                 t.inputs[0].path = t.inputs[1].path.clone()
             }),
-            ("in place of an input", |t| {
+            ("two files at one path", |t| {
                 t.outputs[0] = b"/w/foo.c".to_vec();
             }),
             ("below a file", |t| t.outputs[0] = b"/w/foo.c/o".to_vec()),
@@ -589,7 +590,7 @@ mod tests {
                 .contains("folders")
         );
         // One that no frame could carry.
-        let long = format!("/{}", "d".repeat(PATH_BYTES_MAX - 10));
+        let long = format!("/{}", "d".repeat(200)).repeat(5);
         let paths = (0..TREE_INPUTS_MAX).map(|n| format!("{long}/{n}.h"));
         many.inputs = paths.map(|path| input(path.as_bytes())).collect();
         assert_eq!(task(&many, "holder", "peer").unwrap_err(), "task too large");

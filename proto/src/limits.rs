@@ -31,6 +31,8 @@ pub const ARGUMENTS_MAX: usize = 4096;
 pub const ARGUMENT_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a path inside a task's folder.
 pub const PATH_BYTES_MAX: usize = 1024;
+/// Bytes of one name in a path: what file systems take.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Variables in a task's environment.
 pub const ENVIRONMENT_MAX: usize = 32;
 /// Bytes of one variable, name and value.

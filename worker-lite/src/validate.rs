@@ -2,7 +2,6 @@
 //! The worker trusts nobody: the coordinator has checked too, and that does not
 //! count. Pure: no files, no processes.
 
-use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -11,9 +10,10 @@ use hg_proto::args::{self, Dialect, Language};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{
     ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COMPILE_MS_DEFAULT, COMPILE_MS_MAX, ENVIRONMENT_BYTES_MAX,
-    ENVIRONMENT_MAX, INPUT_BYTES_MAX, INPUTS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX,
-    TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX,
+    ENVIRONMENT_MAX, FILE_NAME_BYTES_MAX, INPUT_BYTES_MAX, INPUTS_MAX, OUTPUT_BYTES_MAX,
+    OUTPUTS_MAX, PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX,
 };
+use hg_proto::plain_path::{Collision, collision};
 use hg_proto::v1::{self, Encoding, failure::Code};
 
 /// Folders that one path may go through: bounds how deep a task's tree is.
@@ -199,6 +199,9 @@ fn path(what: &str, bytes: &[u8], tree: bool) -> Result<PathBuf, v1::Failure> {
         match component {
             b"" | b"." => return refuse("is not in its shortest form"),
             b".." => return refuse("leads upwards"),
+            name if name.len() > FILE_NAME_BYTES_MAX => {
+                return refuse("has a name that is too long");
+            }
             _ => depth += 1,
         }
     }
@@ -239,27 +242,18 @@ fn folders(folders: &[Vec<u8>], tree: bool) -> Result<Vec<PathBuf>, v1::Failure>
 /// A file can't lie below another file, nor twice at one place, nor where a folder
 /// is to be.
 fn distinct(inputs: &[Input], outputs: &[PathBuf], folders: &[&Path]) -> Result<(), v1::Failure> {
-    let mut files = HashSet::with_capacity(inputs.len() + outputs.len());
-    let all = inputs.iter().map(|input| ("input", &input.path));
-    let all = all.chain(outputs.iter().map(|output| ("output", output)));
-    for (what, path) in all.clone() {
-        if !files.insert(path.as_path()) {
-            return Err(refused(format!("{what} {path:?} collides")));
-        }
+    fn bytes(path: &Path) -> &[u8] {
+        path.as_os_str().as_bytes()
     }
-    let below = |(_, path): &(&str, &PathBuf)| {
-        let mut above = path.ancestors().skip(1);
-        above.any(|folder| files.contains(folder))
+    let files = inputs.iter().map(|input| input.path.as_path());
+    let files = files.chain(outputs.iter().map(PathBuf::as_path));
+    let (what, path) = match collision(files.map(bytes), folders.iter().map(|f| bytes(f))) {
+        None => return Ok(()),
+        Some(Collision::Twice(path) | Collision::Below(path)) => ("file", path),
+        Some(Collision::Folder(path)) => ("folder", path),
     };
-    if let Some((what, path)) = all.clone().find(below) {
-        return Err(refused(format!("{what} {path:?} collides")));
-    }
-    let mut folders = folders.iter();
-    let is_file = |folder: &&&Path| folder.ancestors().any(|above| files.contains(above));
-    match folders.find(is_file) {
-        Some(folder) => Err(refused(format!("folder {folder:?} collides"))),
-        None => Ok(()),
-    }
+    let path = Path::new(OsStr::from_bytes(path));
+    Err(refused(format!("{what} {path:?} collides")))
 }
 
 fn input(input: &v1::Input, tree: bool) -> Result<Input, v1::Failure> {
@@ -413,7 +407,8 @@ mod tests {
             (b"a//x", "shortest"),
             (b"a/", "shortest"),
             (b"a\0b", "NUL"),
-            (&[b'a'; PATH_BYTES_MAX + 1], "long"),
+            (&[b'a'; PATH_BYTES_MAX + 1], "is too long"),
+            (&[b'a'; FILE_NAME_BYTES_MAX + 1], "a name that is too long"),
             (
                 &b"a/".repeat(PATH_DEPTH_MAX + 1)[..2 * PATH_DEPTH_MAX + 1],
                 "deep",

@@ -313,10 +313,9 @@ fn strings_name_file(code: &[u8]) -> Option<&'static [u8]> {
         let at = done + found;
         let rest = &code[at..];
         let len = quoted_len(rest).unwrap_or(line_of(rest).len());
-        if rest[0] == b'\'' || !goes_on(&code[done..at]) {
-            if let Some(word) = lower_file_word(&mut joined) {
-                return Some(word);
-            }
+        let ends = rest[0] == b'\'' || !goes_on(&code[done..at]);
+        if ends && let Some(word) = lower_file_word(&mut joined) {
+            return Some(word);
         }
         if rest[0] == b'"' {
             let body = &rest[1..len];
