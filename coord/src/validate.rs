@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hg_proto::digest::Digest;
 use hg_proto::limits::*;
 use hg_proto::plain_path::{Collision, collision, is_plain};
+use hg_proto::taken_path::taken_by_others;
 use hg_proto::v1::{self, Encoding};
 use hg_proto::{PROTOCOL_VERSION, limits};
 use prost::Message;
@@ -65,7 +66,9 @@ fn check_path(path: &[u8], tree: bool, what: &str) -> Result<(), String> {
         format_args!("a name longer than {FILE_NAME_BYTES_MAX} bytes"),
     )?;
     if tree {
-        return ensure_of(is_plain(path), what, "not absolute and plain");
+        ensure_of(is_plain(path), what, "not absolute and plain")?;
+        let taken = taken_by_others(path).map(|why| format!("{what}: {why}"));
+        return taken.map_or(Ok(()), Err);
     }
     let mut parts = path.split(|byte| *byte == b'/');
     let stays = parts.all(|part| !part.is_empty() && part != b"..");

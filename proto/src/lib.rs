@@ -14,6 +14,7 @@ pub mod digest;
 pub mod frame;
 pub mod limits;
 pub mod plain_path;
+pub mod taken_path;
 pub mod turn;
 pub mod probe;
 pub mod speed;

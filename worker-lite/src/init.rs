@@ -268,8 +268,9 @@ fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
                 ..failed(Step::File)
             })?;
         }
-        let flags =
-            again | plan.skeleton_flags | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
+        // In the tree form the root is made of the task's files: what runs is mounted.
+        let ours = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        let flags = again | plan.skeleton_flags | ours;
         check(
             Step::Root,
             libc::mount(null, here, null, flags, null.cast()),

@@ -129,7 +129,7 @@ impl Ground {
                     &bind.source,
                     &bind.target,
                     libc::MS_BIND,
-                    libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
+                    libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
                 )?,
             });
         }

@@ -14,6 +14,7 @@ use hg_proto::limits::{
     OUTPUTS_MAX, PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX,
 };
 use hg_proto::plain_path::{Collision, collision};
+use hg_proto::taken_path::taken_by_others;
 use hg_proto::v1::{self, Encoding, failure::Code};
 
 /// Folders that one path may go through: bounds how deep a task's tree is.
@@ -207,6 +208,9 @@ fn path(what: &str, bytes: &[u8], tree: bool) -> Result<PathBuf, v1::Failure> {
     }
     if depth > PATH_DEPTH_MAX {
         return refuse("is too deep");
+    }
+    if let Some(why) = taken_by_others(bytes).filter(|_| tree) {
+        return refuse(&format!("is {why}"));
     }
     Ok(PathBuf::from(OsStr::from_bytes(bytes)))
 }

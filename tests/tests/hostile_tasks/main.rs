@@ -4,6 +4,7 @@
 //! bite is proven too: in a bare folder it does.
 
 mod ground;
+mod loaded;
 mod rows;
 
 use std::collections::HashMap;
