@@ -126,6 +126,8 @@ pub struct Question<'a> {
     pub in_place: bool,
     /// `__asm` may go on without brackets.
     pub asm_blocks: bool,
+    /// `//` is no comment.
+    pub c90: bool,
     /// When the compile began: nothing may be younger.
     pub began_ns: i64,
     /// Folders that were watched since.
@@ -264,10 +266,8 @@ struct Walk<'a> {
     spelled: BTreeMap<Vec<u8>, Vec<u8>>,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
-    /// A file that has the beginning of such a question's name, and whether another word
-    /// could go on with it.
-    begins: Option<Vec<u8>>,
-    goes_on: bool,
+    /// Words of all files that such a question's name could be put together from.
+    words: Scan,
     imports: bool,
     /// There, by a name that was looked for, but not read; and their bytes.
     unread: Vec<(Vec<u8>, u64)>,
@@ -332,8 +332,7 @@ impl<'a> Walk<'a> {
             pasted: None,
             spelled: BTreeMap::new(),
             opaque: None,
-            begins: None,
-            goes_on: false,
+            words: Scan::default(),
             imports: false,
             unread: Vec::new(),
             askers: Vec::new(),
@@ -622,6 +621,9 @@ impl<'a> Walk<'a> {
             }
         }
         let signs = &part.known.signs;
+        if self.question.c90 && signs.has_slashes() {
+            return Err(reason(hazards::ODD_SPELLING, b"//"));
+        }
         let hazard = match self.question.settled {
             None => signs.hazard(),
             Some(_) => signs.odd(),
@@ -649,13 +651,13 @@ impl<'a> Walk<'a> {
         }
         // The system's headers put other names together.
         let own = !hazards::is_system(&part.path);
-        if (found.opaque || found.pieces && own) && self.opaque.is_none() {
+        let made = own && !self.words.makes_question() && {
+            self.words.add_words(found);
+            self.words.makes_question()
+        };
+        if (found.opaque || made) && self.opaque.is_none() {
             self.opaque = Some(part.path.clone());
         }
-        if found.begins && own && self.begins.is_none() {
-            self.begins = Some(part.path.clone());
-        }
-        self.goes_on |= found.goes_on && own;
         self.computed |= found.computed;
         if found.pasted {
             self.pasted.get_or_insert(part.path.clone());
@@ -933,14 +935,10 @@ impl<'a> Walk<'a> {
             self.opaque.get_or_insert(b"-D".to_vec());
         }
         for line in self.command_line() {
-            let found = scan::scan(&line);
-            self.goes_on |= found.goes_on;
-            if found.begins {
-                self.begins.get_or_insert(b"-D".to_vec());
-            }
+            self.words.add_words(&scan::scan(&line));
         }
-        if let Some(path) = self.begins.take_if(|_| self.goes_on) {
-            self.opaque.get_or_insert(path);
+        if self.words.makes_question() {
+            self.opaque.get_or_insert(b"-D".to_vec());
         }
         let unreached = self.listed.iter().find(|(p, _)| !self.reached.contains(*p));
         if let Some((_, path)) = unreached {
@@ -1034,6 +1032,25 @@ impl<'a> Walk<'a> {
             }
             if let Some(late) = settled.late.clone().filter(|_| signs.names_options()) {
                 return Err(late);
+            }
+        }
+        // The name of one that asks, put together: seldom enough to read all once more.
+        for part in self
+            .read
+            .iter()
+            .filter(|part| !hazards::is_system(&part.path))
+        {
+            if all.askers().is_empty() {
+                break;
+            }
+            let text = part.text.clone().map_or_else(|| part.read(), Ok)?;
+            let code = scan::code_of(&text).text;
+            if all
+                .askers()
+                .iter()
+                .any(|asker| scan::has_beginning(&code, asker))
+            {
+                return Err(reason("builtin-question", &part.path));
             }
         }
         let mut macros = self.question.macros.iter();
@@ -1304,6 +1321,7 @@ mod tests {
                 settled: None,
                 in_place: false,
                 asm_blocks: false,
+                c90: false,
                 // Files of a test are as young as can be.
                 began_ns: facts::now_ns() + 1_000_000_000_000,
                 watch,

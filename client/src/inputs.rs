@@ -22,6 +22,7 @@ use crate::indentation;
 use crate::listed;
 use crate::local;
 use crate::os;
+use crate::question;
 use crate::signals::Forwarding;
 
 /// zstd's fastest: the text is sent once and thrown away.
@@ -244,19 +245,7 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         }
         return Ok(());
     }
-    let c90 = [
-        &b"-ansi"[..],
-        b"c90",
-        b"c89",
-        b"iso9899:1990",
-        b"iso9899:199409",
-    ];
-    let is_c90 = |word: &Vec<u8>| {
-        let standard = word.strip_prefix(b"-std=").or(word.strip_prefix(b"--std="));
-        c90.contains(&standard.unwrap_or(word))
-    };
-    if compile.language == Language::C
-        && words().any(is_c90)
+    if question::is_c90(compile)
         && let Some(odd) = hazards::odd_slashes(&hazards::user_text(text))
     {
         return Err(odd);
@@ -271,6 +260,10 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         }
     }
     let openmp = words().any(|word| word.starts_with(b"-fopenmp") || word == b"-fopenacc");
+    let mut builtins = hazards::BuiltinQuestions::default();
+    for defined in question::macros(compile) {
+        builtins.add(&[b"#define ", &defined[..]].concat());
+    }
     for file in files {
         let path = PathBuf::from(os::from_bytes(file.clone()));
         precompiled(Path::new(&os::from_bytes([&file[..], b".gch"].concat())))?;
@@ -282,6 +275,10 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         };
         if let Some(lost) = hazards::lost_pragma(text, &file, &content, openmp) {
             return Err(lost);
+        }
+        builtins.add(&content);
+        if builtins.asks() {
+            return Err(reason("builtin-question", String::from_utf8_lossy(&file)));
         }
     }
     let asked = |word: &Vec<u8>| word == b"-Wall" || word.ends_with(b"misleading-indentation");

@@ -205,7 +205,15 @@ impl Plan {
             Quotes::Utf8 => Says::OfFilesInUtf8,
         };
         let pipe = Manner::default();
-        if says == Says::Nothing || terminal::identity().is_empty() {
+        let nothing = Heard {
+            says: Says::Nothing,
+            manner: pipe.clone(),
+        };
+        let on_terminal = !terminal::identity().is_empty();
+        if says == Says::Nothing || self.speaks_otherwise(found, on_terminal) {
+            return nothing;
+        }
+        if !on_terminal {
             return Heard { says, manner: pipe };
         }
         let manners = Manners {
@@ -216,11 +224,22 @@ impl Plan {
         };
         match manners.find() {
             Some(manner) => Heard { says, manner },
-            None => Heard {
-                says: Says::Nothing,
-                manner: pipe,
-            },
+            None => nothing,
         }
+    }
+
+    /// Whether the looks of its words depend on more than a worker's compiler is told: on
+    /// what its wrapper does to them, on a choice that is left to the compiler by option,
+    /// or on a variable about links that is not for terminals alone.
+    fn speaks_otherwise(&self, found: &Found, on_terminal: bool) -> bool {
+        let mut words = self.compile.arguments.iter().flat_map(|a| &a.words);
+        let links = ["GCC_URLS", "TERM_URLS"];
+        if on_terminal {
+            let left = |word: &Vec<u8>| word == b"-fdiagnostics-color=auto";
+            return found.is_wrapped() || self.dialect.family == Family::Clang && words.any(left);
+        }
+        let typed = |word: &Vec<u8>| word.starts_with(b"-fdiagnostics-urls");
+        links.iter().any(|name| env::var_os(name).is_some()) && words.any(typed)
     }
 
     /// How gcc quotes, which it does as its locale does; clang has one way.

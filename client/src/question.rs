@@ -3,7 +3,7 @@
 
 use hg_proto::arg_table::{File, Role};
 use hg_proto::args::{Argument, Compile, Dialect};
-use hg_proto::toolchain::Family;
+use hg_proto::toolchain::{Family, Language};
 
 use crate::closure::{Folders, Listed, Question};
 use crate::scan::Header;
@@ -32,10 +32,28 @@ pub fn question<'a>(
         settled: None,
         in_place: false,
         asm_blocks: has_asm_blocks(compile),
+        c90: is_c90(compile),
         began_ns: i64::MAX,
         watch,
         headers: None,
     }
+}
+
+/// Whether `//` is no comment.
+pub fn is_c90(compile: &Compile) -> bool {
+    let c90 = [
+        &b"-ansi"[..],
+        b"c90",
+        b"c89",
+        b"iso9899:1990",
+        b"iso9899:199409",
+    ];
+    let is_c90 = |word: &Vec<u8>| {
+        let standard = word.strip_prefix(b"-std=").or(word.strip_prefix(b"--std="));
+        c90.contains(&standard.unwrap_or(word))
+    };
+    let mut words = compile.arguments.iter().flat_map(|a| &a.words);
+    compile.language == Language::C && words.any(is_c90)
 }
 
 /// Whether an option may make Microsoft's `__asm` one of the language, with clang.
@@ -85,7 +103,7 @@ fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
 }
 
 /// `NAME VALUE` for each macro of the command line.
-fn macros(compile: &Compile) -> Vec<Vec<u8>> {
+pub fn macros(compile: &Compile) -> Vec<Vec<u8>> {
     let defined = compile.arguments.iter().filter(|a| a.role == Role::Define);
     let spelled = |word: &[u8]| {
         let mut words = word.to_vec();

@@ -3,6 +3,7 @@
 //! bytes; unaware of search paths.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
@@ -59,6 +60,12 @@ pub struct Scan {
     /// A word that does: `as_include`.
     #[prost(bool, tag = "15")]
     pub goes_on: bool,
+    /// Underscores alone, to begin one with.
+    #[prost(bool, tag = "16")]
+    pub bare: bool,
+    /// What such a name has behind them: `has_include`.
+    #[prost(bool, tag = "17")]
+    pub rest: bool,
     /// `#import` is there: files are taken for one by what they are.
     #[prost(bool, tag = "10")]
     pub imports: bool,
@@ -144,9 +151,7 @@ pub fn scan(text: &[u8]) -> Scan {
     }
     found.dated = memmem::find_iter(text, DEPENDENCY).any(|at| is_dated(text, at));
     found.quoted = line_files(text, &mut found.lines_made);
-    (found.begins, found.pieces) = begins_question(text);
-    found.pieces |= has_pieces(text);
-    found.goes_on = goes_on(text);
+    found.add_words(&question_words(text));
     // A trigraph may stand for another letter, or not.
     let doubtful = |header: &Header| memmem::find(&header.name, b"??").is_some();
     found.opaque |= found.asks.iter().chain(&found.includes).any(doubtful);
@@ -171,9 +176,42 @@ fn is_dated(text: &[u8], at: usize) -> bool {
     memmem::find(&text[line..at], b"GCC").is_some() || matches!(rest.first(), Some(b'"' | b'<'))
 }
 
-/// The question whose name macros may put together.
-const QUESTION: &[u8] = b"__has_include";
-/// Bytes of it up to its second underscore.
+impl Scan {
+    /// Adds the words of another file that a question's name could be put together from.
+    pub fn add_words(&mut self, other: &Scan) {
+        self.pieces |= other.pieces;
+        self.begins |= other.begins;
+        self.goes_on |= other.goes_on;
+        self.bare |= other.bare;
+        self.rest |= other.rest;
+    }
+
+    /// Whether a question's name could be put together from the words that are there.
+    pub fn makes_question(&self) -> bool {
+        self.pieces || self.begins && self.goes_on || self.bare && self.rest
+    }
+}
+
+/// The words of `text` alone that a question's name could be put together from.
+pub fn question_words(text: &[u8]) -> Scan {
+    let (begins, reaches) = begins_question(text);
+    let bare = |at: usize| {
+        let len = bare_at(text, at).map_or(0, <[u8]>::len);
+        len > 0 && may_be_pasted(text, at, len)
+    };
+    Scan {
+        begins,
+        pieces: reaches || has_pieces(text),
+        goes_on: goes_on(text, 3..=QUESTION_BEGINS),
+        rest: goes_on(text, 1..=2),
+        bare: memchr::memchr_iter(b'_', text).any(bare),
+        ..Scan::default()
+    }
+}
+
+/// The questions whose names macros may put together.
+const QUESTIONS: [&[u8]; 2] = [b"__has_include", b"__has_builtin"];
+/// Bytes of them up to their second underscore.
 const QUESTION_BEGINS: usize = b"__has".len();
 
 /// The word at `at`, if it starts there.
@@ -181,6 +219,16 @@ fn word_at(text: &[u8], at: usize) -> Option<&[u8]> {
     let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
     let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
     starts.then(|| &text[at..at + len])
+}
+
+fn is_called(text: &[u8], at: usize, word: &[u8]) -> bool {
+    skip_blank(&text[at + word.len()..]).starts_with(b"(")
+}
+
+/// Underscores alone at `at`, unless they are called: `_("words")`.
+fn bare_at(text: &[u8], at: usize) -> Option<&[u8]> {
+    let word = word_at(text, at).filter(|word| matches!(*word, b"_" | b"__"));
+    word.filter(|word| !is_called(text, at, word))
 }
 
 /// `CAT(__h, as_include)`, `CAT(__has_, include)`: whether a word is there that a
@@ -192,8 +240,8 @@ fn begins_question(text: &[u8]) -> (bool, bool) {
         let Some(word) = word_at(text, at) else {
             continue;
         };
-        let begins = word.len() < QUESTION.len() && QUESTION.starts_with(word);
-        if begins && may_be_pasted(text, at, word.len()) {
+        let begins = |name: &&[u8]| word.len() < name.len() && name.starts_with(word);
+        if QUESTIONS.iter().any(begins) && may_be_pasted(text, at, word.len()) {
             short |= word.len() <= QUESTION_BEGINS;
             long |= word.len() > QUESTION_BEGINS;
         }
@@ -201,29 +249,31 @@ fn begins_question(text: &[u8]) -> (bool, bool) {
     (short, long)
 }
 
-/// Whether a word is there that such a name could go on with, over its second underscore.
-fn goes_on(text: &[u8]) -> bool {
-    let called = |at: usize, word: &[u8]| skip_blank(&text[at + word.len()..]).starts_with(b"(");
-    (1..=QUESTION_BEGINS).any(|from| {
-        let (least, rest) = (&QUESTION[from..=QUESTION_BEGINS], &QUESTION[from..]);
-        let mut words =
-            memmem::find_iter(text, least).filter_map(|at| Some((at, word_at(text, at)?)));
-        words.any(|(at, word)| rest.starts_with(word) && !called(at, word))
-    })
+/// Whether a word is there that such a name could go on with, over its second underscore,
+/// from one of its bytes `starts`. What is called is no part, but for the last one.
+fn goes_on(text: &[u8], mut starts: RangeInclusive<usize>) -> bool {
+    let goes_on = |name: &'static [u8], from: usize| {
+        let (least, rest) = (&name[from..=QUESTION_BEGINS], &name[from..]);
+        let words = memmem::find_iter(text, least);
+        let mut words = words.filter_map(|at| Some((at, word_at(text, at)?)));
+        words.any(|(at, word)| {
+            rest.starts_with(word) && (word == rest || !is_called(text, at, word))
+        })
+    };
+    starts.any(|from| QUESTIONS.into_iter().any(|name| goes_on(name, from)))
 }
 
 /// `CAT(__, has_include)`: underscores alone, and the rest of a question's name.
 fn has_pieces(text: &[u8]) -> bool {
-    let bare = |at: usize| {
-        let word = word_at(text, at).filter(|word| matches!(*word, b"_" | b"__"));
-        let called = |word: &[u8]| skip_blank(&text[at + word.len()..]).starts_with(b"(");
-        word.is_some_and(|word| !called(word))
-    };
+    let bare = |at: usize| bare_at(text, at).is_some();
     let words =
         |start: &'static [u8]| memmem::find_iter(text, start).filter_map(|at| word_at(text, at));
     let rest = || {
         let mut words = words(b"has_").chain(words(b"_has_"));
-        words.any(|word| QUESTION[1..].starts_with(word) || QUESTION[2..].starts_with(word))
+        words.any(|word| {
+            let mut names = QUESTIONS.iter();
+            names.any(|name| name[1..].starts_with(word) || name[2..].starts_with(word))
+        })
     };
     rest() && memchr::memchr_iter(b'_', text).any(bare)
 }
@@ -241,7 +291,7 @@ fn may_be_pasted(text: &[u8], at: usize, len: usize) -> bool {
 /// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
 /// be put together from. The first of them is what it begins with, and no parameter; nor
 /// is it called, since what a call ends with is glued.
-fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
+pub fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
     let Some(first) = asker.first() else {
         return false;
     };
@@ -961,8 +1011,17 @@ mod tests {
             let found = scan(begins.as_bytes());
             assert!(found.begins && !found.pieces, "{begins}");
         }
-        for more in ["F(as_include)", "A = _", "s_ inc", "_include", "_has_"] {
+        for more in [
+            "F(as_include)",
+            "A = _",
+            "s_ inc",
+            "_include",
+            "s_builtin(x)",
+        ] {
             assert!(scan(more.as_bytes()).goes_on, "{more}");
+        }
+        for rest in ["F(has_inc)", "_has_builtin (x)", "has_"] {
+            assert!(scan(rest.as_bytes()).rest, "{rest}");
         }
         for other in [
             "include",
@@ -971,8 +1030,18 @@ mod tests {
             "has",
             "was_include",
             "__has_include(<x>)",
+            "s_inc(x)",
         ] {
-            assert!(!scan(other.as_bytes()).goes_on, "{other}");
+            let found = scan(other.as_bytes());
+            assert!(!found.goes_on && !found.rest, "{other}");
+        }
+        assert!(scan(b"#define U __\n").bare && !scan(b"#define U _(x)\n").bare);
+        for called in [
+            "#define Q __ha##s_include(\"x.h\")",
+            "#define Q __has##_builtin(strlen)",
+            "#define A __ha\n#define B(x) s_include(x)\n",
+        ] {
+            assert!(scan(called.as_bytes()).makes_question(), "{called}");
         }
         for plain in [
             "#if __has_include(<a.h>)",

@@ -36,6 +36,9 @@ const VARIABLES: [&str; 6] = [
 
 const COLUMNS: &str = "COLUMNS";
 
+/// Where clang finds out about terminals, beside places of the system's.
+const DESCRIBED: [&str; 2] = ["TERMINFO", "TERMINFO_DIRS"];
+
 /// What words on stderr depend on: empty where it is no terminal.
 pub fn identity() -> Vec<u8> {
     let stderr = io::stderr();
@@ -43,7 +46,7 @@ pub fn identity() -> Vec<u8> {
         return Vec::new();
     }
     let mut all = Vec::new();
-    for name in VARIABLES {
+    for name in VARIABLES.into_iter().chain(DESCRIBED) {
         let value = env::var_os(name);
         all.push(u8::from(value.is_some()));
         all.extend(value.unwrap_or_default().as_encoded_bytes());

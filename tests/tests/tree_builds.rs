@@ -285,7 +285,7 @@ fn words_on_a_terminal_are_the_same() {
          static int never_used_whatever_happens_in_this_file(void) {{ return 1; }}\n"
     );
     let space = Space::new(&[("w.c", &source), ("clean.c", "int x;\n")]);
-    let same = |compiler: &str, words: &str, columns: u16, set: &[(&str, &str)]| {
+    let stays = |compiler: &str, words: &str, columns: u16, set: &[(&str, &str)], stays: bool| {
         let on = |command: &mut Command| run_on_terminal(command, columns);
         let set = || set.iter().copied();
         let plain = space.ran_by(space.plain(compiler, words).envs(set()), on);
@@ -293,8 +293,15 @@ fn words_on_a_terminal_are_the_same() {
         let name = format!("{compiler} {words} {columns} {:?}", away.events);
         let different = compare((&plain.outcome, &plain.files), (&away.outcome, &away.files));
         assert!(different.is_empty(), "{name}: {}", different.join("\n"));
-        assert_eq!(away.events[0].form, "tree", "{name}");
+        assert_eq!(
+            away.events[0].form,
+            if stays { "" } else { "tree" },
+            "{name}"
+        );
         plain.outcome.stderr
+    };
+    let same = |compiler: &str, words: &str, columns: u16, set: &[(&str, &str)]| {
+        stays(compiler, words, columns, set, false)
     };
     for compiler in ["gcc", "g++", "clang"] {
         let warned = "-g -Wall -fpermissive -Wno-int-conversion -c w.c";
@@ -316,6 +323,14 @@ fn words_on_a_terminal_are_the_same() {
         same(compiler, warned, 80, &plain_links);
         let typed = "-Wall -fpermissive -Wno-int-conversion -fdiagnostics-color=never -c w.c";
         same(compiler, typed, 80, &[("TERM", "xterm")]);
+        let left = "-Wall -fpermissive -Wno-int-conversion -fdiagnostics-color=auto -c w.c";
+        stays(
+            compiler,
+            left,
+            80,
+            &[("TERM", "xterm")],
+            compiler == "clang",
+        );
         same(compiler, "-g -Wall -c clean.c", 80, &[("TERM", "xterm")]);
     }
 }
@@ -952,6 +967,22 @@ fn what_may_be_read_otherwise_is_read_here() {
             #if HB(strlen)\nint x;\n#else\nconst char *s = __DATE__;\n#endif\n".into()),
         ("harmless_chain.c", "#define A_HAS_BUILTIN __has_builtin(__builtin_trap)\n#define HB A_HAS_BUILTIN\n\
             #if HB\nint x;\n#else\nconst char *s = __DATE__;\n#endif\n".into()),
+        ("called.c", asks("#define Q __ha##s_include(\"x.h\")\n#if Q\nint q;\n#endif\n#if __ha##s_include")),
+        ("bare.h", "#define U __\n".into()),
+        ("bare.c", asks(&format!("{glue}#define CAT2(a,b) CAT(a,b)\n#include \"bare.h\"\n#if CAT2(U, has_include)"))),
+        ("given_bare.c", asks(&format!("{glue}#define CAT2(a,b) CAT(a,b)\n#if CAT2(U, has_include)"))),
+        ("slashes.c", asks("#define SECOND(a,b) b\n#if SECOND(//, __has_include(\"x.h\"))\nint s;\n#endif\n#if 0 && defined")),
+        ("number.cc", "#define DROP(x)\nDROP(1.'0) int q = '/*'; const char *s = __DATE__; int w = '*/';\n".into()),
+        ("glued_builtin.c", format!("{glue}unsigned long strlen(const char *);\n#if CAT(__has,_builtin)(strlen)\nint x;\n\
+            #else\nconst char *s = __DATE__;\n#endif\n")),
+        ("glibc.c", "#include <string.h>\n#define HB __glibc_has_builtin\n#if HB(strlen)\nint x;\n#else\n\
+            const char *s = __DATE__;\n#endif\n".into()),
+        ("asker_name.c", format!("{glue}#define HAS_BUILTIN(x) __has_builtin(x)\nunsigned long strlen(const char *);\n\
+            #if CAT(HAS_,BUILTIN)(strlen)\nint x;\n#else\nconst char *s = __DATE__;\n#endif\n")),
+        ("glued_text.c", format!("{glue}unsigned long strlen(const char *);\n#if CAT(__has_,builtin)(strlen)\nint x;\n\
+            #else\nint y[7];\n#endif\n")),
+        ("text.c", "#if 0\nint l[7]; const char *t = __DATE__;\n#endif\nunsigned long strlen(const char *);\n\
+            #if __has_builtin(strlen)\nint x;\n#else\nint y[7];\n#endif\n".into()),
         ("harmless_trigraphs.c", "/* \"??/\" for \"\\\"\n??=include <gone.h>\n*/ int x; // ??=\n".into()),
         ("harmless_name.c", format!("{glue}#define F(h) ({{ int *__h = (h); g(__h); }})\nint g(int *);\n\
             int f(int *a) {{ return F(CAT(a,)); }}\n#if __has_include(\"x.h\")\nint x;\n#endif\n")),
@@ -992,6 +1023,17 @@ fn what_may_be_read_otherwise_is_read_here() {
             "gcc",
             "given_chain.c -DHB=A_HAS_BUILTIN",
         ),
+        ("computed-question", "gcc", "called.c"),
+        ("computed-question", "clang", "called.c"),
+        ("computed-question", "gcc", "bare.c"),
+        ("computed-question", "gcc", "given_bare.c -DU=__"),
+        ("odd-spelling", "gcc", "slashes.c -std=c89"),
+        ("time-macro", "g++", "number.cc"),
+        ("time-macro", "clang++", "number.cc"),
+        ("computed-question", "gcc", "glued_builtin.c"),
+        ("builtin-question", "gcc", "glibc.c"),
+        ("builtin-question", "gcc", "asker_name.c"),
+        ("builtin-question", "gcc", "text.c"),
         ("remote tree", "gcc", "harmless_chain.c"),
         ("remote tree", "gcc", "harmless_trigraphs.c -std=c99 -Wall"),
         ("remote tree", "clang", "harmless_trigraphs.c -std=c99"),
@@ -1021,6 +1063,9 @@ fn what_may_be_read_otherwise_is_read_here() {
     ] {
         space.goes(&grid, went, compiler, &format!("-g -c {words}"));
     }
+    // Where the text alone could go out too.
+    space.goes(&grid, "builtin-question", "gcc", "-c text.c");
+    space.goes(&grid, "computed-question", "gcc", "-c glued_text.c");
 }
 
 /// No worker of the grid takes the tree form.

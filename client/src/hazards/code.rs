@@ -133,7 +133,20 @@ fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
     let prefix = matches!(word, b"" | b"L" | b"u" | b"U" | b"u8");
     let separator = rest[0] == b'\'' && !prefix;
     let raw = rest[0] == b'"' && word.ends_with(b"R");
-    if separator || raw {
+    // `1.'0`, `0xe-'1`: a number goes on.
+    let number = rest[0] == b'\'' && matches!(before.last(), Some(b'.' | b'+' | b'-')) && {
+        let in_number = |byte: &&u8| is_word(**byte) || b".+-'".contains(*byte);
+        let start = before.iter().rev().take_while(in_number).count();
+        let number = &before[before.len() - start..];
+        let sign = !before.ends_with(b".");
+        let exponent = number
+            .iter()
+            .rev()
+            .nth(1)
+            .is_some_and(|byte| b"eEpP".contains(byte));
+        number.iter().any(u8::is_ascii_digit) && (!sign || exponent)
+    };
+    if separator || raw || number {
         return None;
     }
     if let Some(len) = quoted_len(rest) {
@@ -227,6 +240,7 @@ mod tests {
             ("#include \"a/*b.h\" /* c */", "#include \"a/*b.h\"  "),
             ("a / b", "a / b"),
             ("L'x' /* */", "L'x'  "),
+            ("a-'b' /* */ +'c' e-'d'", "a-'b'   +'c' e-'d'"),
             ("a /* \"??/\" ??' */ b // ??/ ??'\n", "a   b  \n"),
         ] {
             assert_eq!(code(text).as_deref(), Some(left), "{text}");
@@ -237,6 +251,9 @@ mod tests {
             "R\"(/*)\" x",
             "u8R\"(/*)\" x",
             "1'000 /* ' */",
+            "DROP(1.'0) '/*'",
+            "1e+'0 '/*'",
+            "0xe-'a' '/*'",
             "#error don't",
             "a //* b */ c",
             "a // __DATE__",

@@ -7,6 +7,7 @@
 //! the system's own header folders. When in doubt, a text is a hazard.
 
 mod assembler;
+mod builtins;
 mod code;
 mod markers;
 mod odd;
@@ -24,11 +25,13 @@ use memchr::memmem;
 use assembler::{
     assembler, assembler_expanded, assembler_in, has_attribute, names_file, names_file_in,
 };
+pub use builtins::BuiltinQuestions;
 pub(crate) use code::without_comments;
 use code::without_raw_strings;
 pub(crate) use markers::is_system;
 pub use markers::user_text;
 use markers::{Markers, open_end, unescape};
+pub use odd::ODD_SPELLING;
 pub use odd::odd_slashes;
 use odd::{odd_line, odd_spelling};
 use pieces::Pieces;

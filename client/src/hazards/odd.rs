@@ -7,11 +7,11 @@ use memchr::memmem;
 use super::code::without_comments;
 use super::reason;
 use super::tokens::{
-    Tokens, blanks_at, hash_word, line_start, skip_blank, splice, splicing_trigraph,
+    Tokens, blanks_at, hash_word, line_start, quoted_len, skip_blank, splice, splicing_trigraph,
 };
 
 /// The reason of a file with such a spelling.
-pub(super) const ODD_SPELLING: &str = "odd-spelling";
+pub const ODD_SPELLING: &str = "odd-spelling";
 
 /// What is spelled oddly in a user's file: trigraphs, which some dialects know, that stand
 /// for a `#` or a backslash; digraphs for a `#`; and bytes that are blanks to some.
@@ -91,9 +91,28 @@ pub(super) fn odd_line(text: &[u8]) -> Option<Reason> {
 
 /// The same where the dialect is C90's, to which `//` is no comment.
 pub fn odd_slashes(user: &[u8]) -> Option<Reason> {
-    let spliced = splice(user);
-    let odd = memmem::find(&spliced, b"//").is_some() && without_comments(&spliced).is_none();
-    odd.then(|| reason(ODD_SPELLING, b"//"))?
+    has_slashes(user).then(|| reason(ODD_SPELLING, b"//"))?
+}
+
+/// Whether `text` has a `//` outside of other comments and of strings: to C90 a comment in
+/// no place, and in a directive two tokens.
+pub(super) fn has_slashes(text: &[u8]) -> bool {
+    if memmem::find(text, b"/").is_none() {
+        return false;
+    }
+    let text = &splice(text);
+    let mut at = 0;
+    while let Some(found) = memchr::memchr3(b'/', b'"', b'\'', &text[at..]) {
+        let rest = &text[at + found..];
+        let used = match rest {
+            [b'/', b'*', body @ ..] => memmem::find(body, b"*/").map_or(rest.len(), |end| end + 4),
+            [b'/', b'/', ..] => return true,
+            [b'/', ..] => 1,
+            _ => quoted_len(rest).unwrap_or(1),
+        };
+        at += found + used;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -149,6 +168,15 @@ mod tests {
     #[test]
     fn slashes_that_are_no_comment_to_all() {
         assert!(odd_slashes(b"int a = 4 //**/ 2 /*\n;\n*/ ;").is_some());
-        assert_eq!(odd_slashes(b"int a; // http://b /\n"), None);
+        assert!(odd_slashes(b"#if SECOND(//, 1)\n").is_some());
+        assert!(odd_slashes(b"#error don't //\n").is_some());
+        assert!(odd_slashes(b"/\\\n/ x\n").is_some());
+        for plain in [
+            "/* // */ a / b; \"//\" '/'",
+            "int a; /* http://b /*/",
+            "\"\\\"//\"",
+        ] {
+            assert_eq!(odd_slashes(plain.as_bytes()), None, "{plain}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::assembler::{
     made_of, named_template, names_file, names_file_in, templates, templates_in,
 };
 use super::code::without_comments;
-use super::odd::{ODD_SPELLING, odd_spelling};
+use super::odd::{ODD_SPELLING, has_slashes, odd_spelling};
 use super::pieces::{self, Pieces};
 use super::pragmas::names_options;
 use super::tokens::{Kind, Tokens, hash_word, is_word, line_start, splice};
@@ -79,6 +79,9 @@ pub struct Signs {
     /// Names of macros that pass on to it what they are given.
     #[prost(bytes = "vec", repeated, tag = "19")]
     askers: Vec<Vec<u8>>,
+    /// It has a `//`, which C90 takes for two tokens.
+    #[prost(bool, tag = "20")]
+    slashes: bool,
 }
 
 impl Signs {
@@ -95,6 +98,7 @@ impl Signs {
             signs.odd = detail;
             return signs;
         }
+        signs.slashes = user && has_slashes(text);
         match read(text, code) {
             (code, true) => signs.code(&code, user),
             (spliced, false) => signs.any_text(&spliced, user, named),
@@ -108,7 +112,7 @@ impl Signs {
         if !user {
             return;
         }
-        self.ask(code);
+        self.add_questions(code);
         self.asks_of_clang = asks_of_clang(code);
         let mut pieces = Pieces::of(&MACROS[..CLOCK_MACROS]);
         pieces.add(code);
@@ -129,7 +133,7 @@ impl Signs {
         if !user {
             return;
         }
-        self.ask(spliced);
+        self.add_questions(spliced);
         self.asks_of_clang = asks_of_clang(spliced);
         let mut pieces = Pieces::of(&MACROS[..CLOCK_MACROS]);
         pieces.add_words(spliced);
@@ -236,6 +240,16 @@ impl Signs {
         }
     }
 
+    /// Whether it has a `//` outside of other comments and strings.
+    pub fn has_slashes(&self) -> bool {
+        self.slashes
+    }
+
+    /// Names of macros that pass on to `__has_builtin` what they are given.
+    pub fn askers(&self) -> &[Vec<u8>] {
+        &self.askers
+    }
+
     /// Whether `word` is, or could become by pasting, the name of a macro that asks what it
     /// is given.
     fn is_asker(&self, word: &[u8]) -> bool {
@@ -272,12 +286,18 @@ impl Signs {
 
     /// Finds `__has_builtin` of anything but `__builtin_x`, or of what a macro is given
     /// whose name does not say so.
-    fn ask(&mut self, text: &[u8]) {
+    pub fn add_questions(&mut self, text: &[u8]) {
         let says = |word: &[u8]| memmem::find(&word.to_ascii_lowercase(), b"has_builtin").is_some();
         // In pieces.
         self.asks_of_compile |= memmem::find_iter(text, b"__has_b").any(|at| {
             let rest = text[at..].strip_prefix(b"__has_builtin");
             rest.is_none_or(|rest| rest.starts_with(b"##"))
+        });
+        // An argument that is a macro.
+        self.asks_of_compile |= memmem::find_iter(text, b"__builtin_").any(|at| {
+            let before = line_start(text, at).map(|line| text[line..at].trim_ascii());
+            before
+                .is_none_or(|before| hash_word(before) == b"define" && before.ends_with(b"define"))
         });
         let lower = text.to_ascii_lowercase();
         let mut done = 0;
@@ -302,10 +322,11 @@ impl Signs {
             }
             let Some(given) = rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start) else {
                 // `#ifdef __has_builtin`, or another name for it or its end.
-                match defines {
-                    true if b"__has_builtin".ends_with(word) => self.asks_of_compile = true,
-                    true => self.asks_by.push(word.to_vec()),
-                    false => {}
+                let used = defines || is_used(text, line, start);
+                if used && (b"__has_builtin".ends_with(word) || may_be_systems(text, word)) {
+                    self.asks_of_compile = true;
+                } else if used {
+                    self.asks_by.push(word.to_vec());
                 }
                 continue;
             };
@@ -400,6 +421,32 @@ fn one_of(clock: &str, assembler: &str) -> Option<Reason> {
         code,
         detail: detail.to_owned(),
     })
+}
+
+/// Whether the word at `start` of the directive that begins at `line` may be expanded,
+/// called perhaps by what stands behind it: in a condition that does not merely ask
+/// whether it is defined.
+fn is_used(text: &[u8], line: usize, start: usize) -> bool {
+    let before = text[line..start].trim_ascii_end();
+    let before = before.strip_suffix(b"(").unwrap_or(before).trim_ascii_end();
+    match hash_word(&text[line..]) {
+        b"" | b"ifdef" | b"ifndef" | b"elifdef" | b"elifndef" | b"undef" => false,
+        _ => !before.ends_with(b"defined"),
+    }
+}
+
+/// Whether `word` may be a macro of the system's that asks: it is named as one, and not
+/// defined here as one that is given nothing.
+fn may_be_systems(text: &[u8], word: &[u8]) -> bool {
+    let given = |at: usize| {
+        let line = line_start(text, at)?;
+        let before = text[line..at].trim_ascii_end();
+        let names = hash_word(before) == b"define" && before.ends_with(b"define");
+        let whole = word_len(&text[at..]) == word.len();
+        (names && whole).then(|| text.get(at + word.len()) == Some(&b'('))
+    };
+    let mut here = memmem::find_iter(text, word).filter_map(given).peekable();
+    word.starts_with(b"_") && (here.peek().is_none() || here.any(|given| given))
 }
 
 /// The same with clang: what became of a keyword, and how many counts pragmas have used.
@@ -523,6 +570,12 @@ mod tests {
             "#define has_builtin(x) __has_builtin(x)\n#define HB has_builtin\n#if HB(cbrt)",
             "#define HB A_HAS_BUILTIN\n#define A_HAS_BUILTIN(x) __has_builtin(x)\n",
             "#define HB A_HAS_BUILTIN\n#define A_HAS_BUILTIN_B(x) __has_builtin(x)\n",
+            "#define HB __glibc_has_builtin\n#if HB(strlen)",
+            "#define HB() __glibc_has_builtin\n#if HB()(strlen)",
+            "#if APPLY(__glibc_has_builtin, strlen)",
+            "#define HAS_BUILTIN(x) __has_builtin(x)\n#if APPLY(HAS_BUILTIN, strlen)",
+            "#define _HAS_BUILTIN(x) 0\n#if ID(_HAS_BUILTIN)(strlen)",
+            "#define __builtin_foo strlen\n#if __has_builtin(__builtin_foo)",
         ] {
             assert!(
                 signs_of(b"a.h", asks.as_bytes()).asks_of_compile(true),
@@ -537,6 +590,8 @@ mod tests {
             "#define HAS_BUILTIN_ADD __has_builtin(__builtin_add)\n\
              #define HAS_BUILTIN_MUL HAS_BUILTIN_ADD\n#if HAS_BUILTIN_MUL",
             "#define A HAS_BUILTIN_B\n#define has_builtin(x) __has_builtin(x)",
+            "#define _HAS_BUILTIN_ADD 1\n#if !_HAS_BUILTIN_ADD && defined(_HAS_BUILTIN_X)",
+            "#if HAS_BUILTIN_ADD\n#endif\nint has_builtin_x;",
         ] {
             assert!(
                 !signs_of(b"a.h", plain.as_bytes()).asks_of_compile(true),
