@@ -266,8 +266,8 @@ struct Walk<'a> {
     spelled: BTreeMap<Vec<u8>, Vec<u8>>,
     /// A file that asks for headers in a way that can't be followed.
     opaque: Option<Vec<u8>>,
-    /// Words of all files that such a question's name could be put together from.
-    words: Scan,
+    /// What such a question's name could be put together from, of all files.
+    parts: Vec<Vec<u8>>,
     imports: bool,
     /// There, by a name that was looked for, but not read; and their bytes.
     unread: Vec<(Vec<u8>, u64)>,
@@ -332,7 +332,7 @@ impl<'a> Walk<'a> {
             pasted: None,
             spelled: BTreeMap::new(),
             opaque: None,
-            words: Scan::default(),
+            parts: Vec::new(),
             imports: false,
             unread: Vec::new(),
             askers: Vec::new(),
@@ -651,12 +651,18 @@ impl<'a> Walk<'a> {
         }
         // The system's headers put other names together.
         let own = !hazards::is_system(&part.path);
-        let made = own && !self.words.makes_question() && {
-            self.words.add_words(found);
-            self.words.makes_question()
-        };
-        if (found.opaque || made) && self.opaque.is_none() {
+        if found.opaque && self.opaque.is_none() {
             self.opaque = Some(part.path.clone());
+        }
+        if own && !found.parts.is_empty() {
+            for word in &found.parts {
+                if !self.parts.contains(word) {
+                    self.parts.push(word.clone());
+                }
+            }
+            if self.opaque.is_none() && hazards::makes_question(&self.parts) {
+                self.opaque = Some(part.path.clone());
+            }
         }
         self.computed |= found.computed;
         if found.pasted {
@@ -935,9 +941,9 @@ impl<'a> Walk<'a> {
             self.opaque.get_or_insert(b"-D".to_vec());
         }
         for line in self.command_line() {
-            self.words.add_words(&scan::scan(&line));
+            self.parts.extend(hazards::question_parts(&line));
         }
-        if self.words.makes_question() {
+        if hazards::makes_question(&self.parts) {
             self.opaque.get_or_insert(b"-D".to_vec());
         }
         let unreached = self.listed.iter().find(|(p, _)| !self.reached.contains(*p));

@@ -3,12 +3,13 @@
 //! bytes; unaware of search paths.
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
 
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::hazards::{blanks_at, decode, is_word, splice, string, without_comments};
+use crate::hazards::{
+    blanks_at, decode, is_word, question_parts, splice, string, without_comments,
+};
 
 /// A header as a directive names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
@@ -50,22 +51,9 @@ pub struct Scan {
     /// A question whose header can't be read here, or an `#embed`.
     #[prost(bool, tag = "8")]
     pub opaque: bool,
-    /// What a question's name could be put together from.
-    #[prost(bool, tag = "9")]
-    pub pieces: bool,
-    /// The first word of such a name, which one that goes over its next underscore would
-    /// have to follow: `__h`.
-    #[prost(bool, tag = "14")]
-    pub begins: bool,
-    /// A word that does: `as_include`.
-    #[prost(bool, tag = "15")]
-    pub goes_on: bool,
-    /// Underscores alone, to begin one with.
-    #[prost(bool, tag = "16")]
-    pub bare: bool,
-    /// What such a name has behind them: `has_include`.
-    #[prost(bool, tag = "17")]
-    pub rest: bool,
+    /// What a question's name could be put together from, see [`question_parts`].
+    #[prost(bytes = "vec", repeated, tag = "14")]
+    pub parts: Vec<Vec<u8>>,
     /// `#import` is there: files are taken for one by what they are.
     #[prost(bool, tag = "10")]
     pub imports: bool,
@@ -151,7 +139,7 @@ pub fn scan(text: &[u8]) -> Scan {
     }
     found.dated = memmem::find_iter(text, DEPENDENCY).any(|at| is_dated(text, at));
     found.quoted = line_files(text, &mut found.lines_made);
-    found.add_words(&question_words(text));
+    found.parts = question_parts(text);
     // A trigraph may stand for another letter, or not.
     let doubtful = |header: &Header| memmem::find(&header.name, b"??").is_some();
     found.opaque |= found.asks.iter().chain(&found.includes).any(doubtful);
@@ -174,118 +162,6 @@ fn is_dated(text: &[u8], at: usize) -> bool {
     let line = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
     let rest = skip_blank(&text[at + DEPENDENCY.len()..]);
     memmem::find(&text[line..at], b"GCC").is_some() || matches!(rest.first(), Some(b'"' | b'<'))
-}
-
-impl Scan {
-    /// Adds the words of another file that a question's name could be put together from.
-    pub fn add_words(&mut self, other: &Scan) {
-        self.pieces |= other.pieces;
-        self.begins |= other.begins;
-        self.goes_on |= other.goes_on;
-        self.bare |= other.bare;
-        self.rest |= other.rest;
-    }
-
-    /// Whether a question's name could be put together from the words that are there.
-    pub fn makes_question(&self) -> bool {
-        self.pieces || self.begins && self.goes_on || self.bare && self.rest
-    }
-}
-
-/// The words of `text` alone that a question's name could be put together from.
-pub fn question_words(text: &[u8]) -> Scan {
-    let (begins, reaches) = begins_question(text);
-    let bare = |at: usize| {
-        let len = bare_at(text, at).map_or(0, <[u8]>::len);
-        len > 0 && may_be_pasted(text, at, len)
-    };
-    Scan {
-        begins,
-        pieces: reaches || has_pieces(text),
-        goes_on: goes_on(text, 3..=QUESTION_BEGINS),
-        rest: goes_on(text, 1..=2),
-        bare: memchr::memchr_iter(b'_', text).any(bare),
-        ..Scan::default()
-    }
-}
-
-/// The questions whose names macros may put together.
-const QUESTIONS: [&[u8]; 2] = [b"__has_include", b"__has_builtin"];
-/// Bytes of them up to their second underscore.
-const QUESTION_BEGINS: usize = b"__has".len();
-
-/// The word at `at`, if it starts there.
-fn word_at(text: &[u8], at: usize) -> Option<&[u8]> {
-    let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
-    let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
-    starts.then(|| &text[at..at + len])
-}
-
-fn is_called(text: &[u8], at: usize, word: &[u8]) -> bool {
-    skip_blank(&text[at + word.len()..]).starts_with(b"(")
-}
-
-/// Underscores alone at `at`, unless they are called: `_("words")`.
-fn bare_at(text: &[u8], at: usize) -> Option<&[u8]> {
-    let word = word_at(text, at).filter(|word| matches!(*word, b"_" | b"__"));
-    word.filter(|word| !is_called(text, at, word))
-}
-
-/// `CAT(__h, as_include)`, `CAT(__has_, include)`: whether a word is there that a
-/// question's name could begin with; a short one, and one that reaches beyond its second
-/// underscore.
-fn begins_question(text: &[u8]) -> (bool, bool) {
-    let (mut short, mut long) = (false, false);
-    for at in memmem::find_iter(text, b"__h") {
-        let Some(word) = word_at(text, at) else {
-            continue;
-        };
-        let begins = |name: &&[u8]| word.len() < name.len() && name.starts_with(word);
-        if QUESTIONS.iter().any(begins) && may_be_pasted(text, at, word.len()) {
-            short |= word.len() <= QUESTION_BEGINS;
-            long |= word.len() > QUESTION_BEGINS;
-        }
-    }
-    (short, long)
-}
-
-/// Whether a word is there that such a name could go on with, over its second underscore,
-/// from one of its bytes `starts`. What is called is no part, but for the last one.
-fn goes_on(text: &[u8], mut starts: RangeInclusive<usize>) -> bool {
-    let goes_on = |name: &'static [u8], from: usize| {
-        let (least, rest) = (&name[from..=QUESTION_BEGINS], &name[from..]);
-        let words = memmem::find_iter(text, least);
-        let mut words = words.filter_map(|at| Some((at, word_at(text, at)?)));
-        words.any(|(at, word)| {
-            rest.starts_with(word) && (word == rest || !is_called(text, at, word))
-        })
-    };
-    starts.any(|from| QUESTIONS.into_iter().any(|name| goes_on(name, from)))
-}
-
-/// `CAT(__, has_include)`: underscores alone, and the rest of a question's name.
-fn has_pieces(text: &[u8]) -> bool {
-    let bare = |at: usize| bare_at(text, at).is_some();
-    let words =
-        |start: &'static [u8]| memmem::find_iter(text, start).filter_map(|at| word_at(text, at));
-    let rest = || {
-        let mut words = words(b"has_").chain(words(b"_has_"));
-        words.any(|word| {
-            let mut names = QUESTIONS.iter();
-            names.any(|name| name[1..].starts_with(word) || name[2..].starts_with(word))
-        })
-    };
-    rest() && memchr::memchr_iter(b'_', text).any(bare)
-}
-
-/// Whether something may be pasted to the end of the word at `at`, for the preprocessor to
-/// read: it is in a directive, and the last of what a macro stands for or is given. A
-/// word behind it may stand for nothing.
-fn may_be_pasted(text: &[u8], at: usize, len: usize) -> bool {
-    let after = &text[at + len..];
-    let next = after.get(blanks_at(after));
-    let ends = next.is_none_or(|byte| is_word(*byte) || b"\n,)#%?\\/".contains(byte));
-    ends && directive_before(&text[..at]).is_some()
 }
 
 /// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
@@ -992,65 +868,7 @@ mod tests {
         }
         assert_eq!(asks("\u{feff}#if __has_include(<a.h>)"), plain("<a.h"));
         assert_eq!(asks("int x;\r#if __has_include(<a.h>)\r"), plain("<a.h"));
-        for pieces in [
-            "#if CAT(__has_,include)(<a.h>)",
-            "#if CAT(__has_inc EMPTY, lude)(<a.h>)",
-            "#if CAT(__, has_include)(<a.h>)",
-        ] {
-            assert!(scan(pieces.as_bytes()).pieces, "{pieces}");
-        }
-        for begins in [
-            "#if CAT(__h EMPTY, as_include)(<a.h>)",
-            "#define A __has\n#if CAT(A, _include)(<a.h>)",
-            "#define A(x) __h##x",
-            "#define A(x) F(__h, x)",
-            "#define A (__h)",
-            "/*\n*/ # define A x, __h /* */",
-            "#define A(x) __h%:%:x",
-        ] {
-            let found = scan(begins.as_bytes());
-            assert!(found.begins && !found.pieces, "{begins}");
-        }
-        for more in [
-            "F(as_include)",
-            "A = _",
-            "s_ inc",
-            "_include",
-            "s_builtin(x)",
-        ] {
-            assert!(scan(more.as_bytes()).goes_on, "{more}");
-        }
-        for rest in ["F(has_inc)", "_has_builtin (x)", "has_"] {
-            assert!(scan(rest.as_bytes()).rest, "{rest}");
-        }
-        for other in [
-            "include",
-            "_ (\"text\")",
-            "__",
-            "has",
-            "was_include",
-            "__has_include(<x>)",
-            "s_inc(x)",
-        ] {
-            let found = scan(other.as_bytes());
-            assert!(!found.goes_on && !found.rest, "{other}");
-        }
-        assert!(scan(b"#define U __\n").bare && !scan(b"#define U _(x)\n").bare);
-        for called in [
-            "#define Q __ha##s_include(\"x.h\")",
-            "#define Q __has##_builtin(strlen)",
-            "#define A __ha\n#define B(x) s_include(x)\n",
-        ] {
-            assert!(scan(called.as_bytes()).makes_question(), "{called}");
-        }
-        for plain in [
-            "#if __has_include(<a.h>)",
-            "#define F(h) ({ struct s *__h = (h); __h->x + __h[1] * __h; })",
-            "int f(int __h) { return CAT(__h, as); }",
-        ] {
-            let found = scan(plain.as_bytes());
-            assert!(!found.pieces && !found.begins, "{plain}");
-        }
+        assert!(!scan(b"#if CAT(__has_,include)(<a.h>)").parts.is_empty());
         for opaque in [
             "#if __has_include(\"a??-.h\")",
             "#if __has_include(NAME)",

@@ -7,12 +7,12 @@
 //! the system's own header folders. When in doubt, a text is a hazard.
 
 mod assembler;
-mod builtins;
 mod code;
 mod markers;
 mod odd;
 mod pieces;
 mod pragmas;
+mod questions;
 mod signs;
 mod tokens;
 
@@ -25,7 +25,6 @@ use memchr::memmem;
 use assembler::{
     assembler, assembler_expanded, assembler_in, has_attribute, names_file, names_file_in,
 };
-pub use builtins::BuiltinQuestions;
 pub(crate) use code::without_comments;
 use code::without_raw_strings;
 pub(crate) use markers::is_system;
@@ -38,6 +37,7 @@ use pieces::Pieces;
 pub(crate) use pieces::{composable, parts_of};
 pub(crate) use pragmas::names_options;
 use pragmas::{directive, is_option_word, pasted_macro, pragma};
+pub use questions::{BuiltinQuestions, makes_question, question_parts};
 pub use signs::Signs;
 use tokens::{Words, hash_word, line_start, stands_alone};
 pub(crate) use tokens::{blanks_at, decode, is_word, splice, string};

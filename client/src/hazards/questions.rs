@@ -1,0 +1,161 @@
+//! Questions of directives whose names macros may put together, and those that gcc
+//! answers otherwise when it only preprocesses. Pure.
+
+use memchr::memmem;
+
+use super::pieces::{composable, is_within};
+use super::signs::Signs;
+use super::tokens::{Kind, Token, Tokens, is_word};
+use crate::scan;
+
+/// The questions whose names may be put together.
+const QUESTIONS: [&[u8]; 2] = [b"__has_include", b"__has_builtin"];
+/// What begins them, and hardly anything else.
+const BEGINS: &[u8] = b"__has_";
+
+/// Words of `code` that are parts of a question's name, each once: of directives, where
+/// alone such a question can be asked, but for names of macros and of their parameters.
+pub fn question_parts(code: &[u8]) -> Vec<Vec<u8>> {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    let mut add = |word: &[u8]| {
+        let mut names = QUESTIONS.iter();
+        let part = names.any(|name| word.len() < name.len() && is_within(word, name));
+        if part && !word.is_empty() && !parts.iter().any(|known| known == word) {
+            parts.push(word.to_vec());
+        }
+    };
+    for line in code.split(|byte| *byte == b'\n') {
+        let start = line.trim_ascii_start();
+        // Comments that could not be taken out, or a string: quotes may be none.
+        let doubtful = || {
+            let marks = [&b"/*"[..], b"*/", b"//"];
+            marks.iter().any(|mark| memmem::find(line, mark).is_some())
+        };
+        let is_directive = start.starts_with(b"#") || start.starts_with(b"%:");
+        if (is_directive || memmem::find(line, b"*/").is_some()) && doubtful() {
+            line.split(|byte| !is_word(*byte)).for_each(&mut add);
+        } else if is_directive {
+            words_of(start, &mut add);
+        }
+    }
+    parts
+}
+
+/// Hands each word of a directive to `add` that may be used where its macro is.
+fn words_of(line: &[u8], add: &mut impl FnMut(&[u8])) {
+    let mut tokens = Tokens::of(line).skip(1).peekable();
+    let directive = tokens.next().map_or(&b""[..], |token| token.text);
+    let parameters = match directive {
+        b"define" => parameters(&mut tokens),
+        _ => Vec::new(),
+    };
+    let words = tokens.filter(|token| token.kind == Kind::Word);
+    let words = words.filter(|token| !parameters.contains(&token.text));
+    words.for_each(|token| add(token.text));
+}
+
+/// Those of the macro whose name comes next in `tokens`, up to its body.
+fn parameters<'t>(
+    tokens: &mut std::iter::Peekable<impl Iterator<Item = Token<'t>>>,
+) -> Vec<&'t [u8]> {
+    let Some(name) = tokens.next() else {
+        return Vec::new();
+    };
+    let end = name.at + name.text.len();
+    if tokens
+        .next_if(|open| open.text == b"(" && open.at == end)
+        .is_none()
+    {
+        return Vec::new();
+    }
+    let within = tokens.by_ref().take_while(|token| token.text != b")");
+    within.map(|token| token.text).collect()
+}
+
+/// Whether a question's name could be put together from `parts`.
+pub fn makes_question(parts: &[Vec<u8>]) -> bool {
+    let begins = |part: &Vec<u8>| part.starts_with(BEGINS);
+    let all = || parts.iter().map(Vec::as_slice);
+    parts.iter().any(begins) || QUESTIONS.iter().any(|name| composable(name, all()))
+}
+
+/// What the files of a compile have of questions about builtins: `__has_builtin` knows
+/// what was declared before it, if there is a compile.
+#[derive(Debug, Default)]
+pub struct BuiltinQuestions {
+    signs: Signs,
+    parts: Vec<Vec<u8>>,
+}
+
+impl BuiltinQuestions {
+    /// Adds a file of the user's.
+    pub fn add(&mut self, text: &[u8]) {
+        let code = scan::code_of(text).text;
+        self.signs.add_questions(&code);
+        self.parts.extend(question_parts(&code));
+    }
+
+    /// Whether there is one, or could be put together. What a system's header asks is
+    /// answered the same.
+    pub fn asks(&self) -> bool {
+        self.signs.asks_of_compile(true) || makes_question(&self.parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn makes(files: &[&str]) -> bool {
+        let parts = files
+            .iter()
+            .flat_map(|file| question_parts(file.as_bytes()));
+        makes_question(&parts.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn names_that_are_put_together() {
+        for files in [
+            &["#if CAT(__has_,include)(<a.h>)"][..],
+            &["#if CAT(__has_inc EMPTY, lude)(<a.h>)"],
+            &["#if CAT(__, has_include)(<a.h>)"],
+            &["#if CAT(__h EMPTY, as_include)(<a.h>)"],
+            &["#define A __has\n", "#if CAT(A, _include)(<a.h>)"],
+            &["#define A(x) __h##x", "#define B as_include"],
+            &["#define A(x) F(__h, x)\n#define B as_include(x)"],
+            &[
+                "#define A (__h)\n#define B as\n#define C _\n",
+                "#if D(include)",
+            ],
+            &["# define A x, __h\n", "#define A(x) x%:%:as_include"],
+            &["#define Q __ha##s_include(\"x.h\")"],
+            &["#define Q __has##_builtin(strlen)"],
+            &["#define A __ha\n#define B(x) s_include(x)\n"],
+            &["#define U __\n", "#if CAT(U,has_builtin)(strlen)"],
+            &["#define U _\n", "#if C(C(U,U),has_include)(<a.h>)"],
+            &["/*\n*/ # define A __has_\n"],
+            &["#define A __has_ // *\n"],
+            &["#define A \"*/\" __has_\n"],
+            &["# /* don't */ define A __has_\n"],
+            &["/* don't */ #define A __has_\n"],
+        ] {
+            assert!(makes(files), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_not() {
+        for files in [
+            &["#if __has_include(<a.h>) && __has_builtin(__builtin_trap)"][..],
+            &[
+                "#define F(h) ({ struct s *__h = (h); grow(__h); })\n#define G(x) _##x\n#include <a.h>",
+            ],
+            &["int f(int __h) { return CAT(__h, as_include); }"],
+            &["#define A(__has, _include) __has##_include"],
+            &["#define A \"__has_\" '_' __h\n"],
+            &["#define _(x) gettext(x)\n#define __h 1\n#define as_include 2"],
+        ] {
+            assert!(!makes(files), "{files:?}");
+        }
+    }
+}
