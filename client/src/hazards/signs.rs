@@ -293,11 +293,13 @@ impl Signs {
             let rest = text[at..].strip_prefix(b"__has_builtin");
             rest.is_none_or(|rest| rest.starts_with(b"##"))
         });
-        // An argument that is a macro.
+        // An argument that is a macro; one that takes arguments itself stays as it is.
         self.asks_of_compile |= memmem::find_iter(text, b"__builtin_").any(|at| {
             let before = line_start(text, at).map(|line| text[line..at].trim_ascii());
-            before
-                .is_none_or(|before| hash_word(before) == b"define" && before.ends_with(b"define"))
+            let named =
+                |before: &[u8]| hash_word(before) == b"define" && before.ends_with(b"define");
+            let end = at + word_len(&text[at..]);
+            before.is_none_or(named) && text.get(end) != Some(&b'(')
         });
         let lower = text.to_ascii_lowercase();
         let mut done = 0;
@@ -592,6 +594,7 @@ mod tests {
             "#define A HAS_BUILTIN_B\n#define has_builtin(x) __has_builtin(x)",
             "#define _HAS_BUILTIN_ADD 1\n#if !_HAS_BUILTIN_ADD && defined(_HAS_BUILTIN_X)",
             "#if HAS_BUILTIN_ADD\n#endif\nint has_builtin_x;",
+            "# define __builtin_expect(e, c) (e)\n#if __has_builtin(__builtin_expect)",
         ] {
             assert!(
                 !signs_of(b"a.h", plain.as_bytes()).asks_of_compile(true),
