@@ -1041,20 +1041,15 @@ impl<'a> Walk<'a> {
             }
         }
         // The name of one that asks, put together: seldom enough to read all once more.
-        for part in self
-            .read
-            .iter()
-            .filter(|part| !hazards::is_system(&part.path))
-        {
-            if all.askers().is_empty() {
-                break;
-            }
+        let mut parts = Vec::new();
+        let own = |part: &&Part| !all.askers().is_empty() && !hazards::is_system(&part.path);
+        for part in self.read.iter().filter(own) {
             let text = part.text.clone().map_or_else(|| part.read(), Ok)?;
-            let code = scan::code_of(&text).text;
+            parts.extend(hazards::parts_in(&scan::code_of(&text).text, all.askers()));
             if all
                 .askers()
                 .iter()
-                .any(|asker| scan::has_beginning(&code, asker))
+                .any(|asker| hazards::makes(asker, &parts))
             {
                 return Err(reason("builtin-question", &part.path));
             }

@@ -167,7 +167,7 @@ fn is_dated(text: &[u8], at: usize) -> bool {
 /// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
 /// be put together from. The first of them is what it begins with, and no parameter; nor
 /// is it called, since what a call ends with is glued.
-pub fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
+fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
     let Some(first) = asker.first() else {
         return false;
     };

@@ -37,7 +37,7 @@ use pieces::Pieces;
 pub(crate) use pieces::{composable, parts_of};
 pub(crate) use pragmas::names_options;
 use pragmas::{directive, is_option_word, pasted_macro, pragma};
-pub use questions::{BuiltinQuestions, makes_question, question_parts};
+pub use questions::{BuiltinQuestions, makes, makes_question, parts_in, question_parts};
 pub use signs::Signs;
 use tokens::{Words, hash_word, line_start, stands_alone};
 pub(crate) use tokens::{blanks_at, decode, is_word, splice, string};

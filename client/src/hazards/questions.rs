@@ -16,9 +16,14 @@ const BEGINS: &[u8] = b"__has_";
 /// Words of `code` that are parts of a question's name, each once: of directives, where
 /// alone such a question can be asked, but for names of macros and of their parameters.
 pub fn question_parts(code: &[u8]) -> Vec<Vec<u8>> {
+    parts_in(code, &QUESTIONS)
+}
+
+/// The same of other `names`, of macros that are called in a directive.
+pub fn parts_in<N: AsRef<[u8]>>(code: &[u8], names: &[N]) -> Vec<Vec<u8>> {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     let mut add = |word: &[u8]| {
-        let mut names = QUESTIONS.iter();
+        let mut names = names.iter().map(AsRef::as_ref);
         let part = names.any(|name| word.len() < name.len() && is_within(word, name));
         if part && !word.is_empty() && !parts.iter().any(|known| known == word) {
             parts.push(word.to_vec());
@@ -77,6 +82,13 @@ pub fn makes_question(parts: &[Vec<u8>]) -> bool {
     let begins = |part: &Vec<u8>| part.starts_with(BEGINS);
     let all = || parts.iter().map(Vec::as_slice);
     parts.iter().any(begins) || QUESTIONS.iter().any(|name| composable(name, all()))
+}
+
+/// Whether `name` could be put together from `parts`.
+pub fn makes(name: &[u8], parts: &[Vec<u8>]) -> bool {
+    // One of several names may be a part of another.
+    let others = parts.iter().map(Vec::as_slice).filter(|part| *part != name);
+    composable(name, others)
 }
 
 /// What the files of a compile have of questions about builtins: `__has_builtin` knows
