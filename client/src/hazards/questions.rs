@@ -31,10 +31,17 @@ pub fn parts_in<N: AsRef<[u8]>>(code: &[u8], names: &[N]) -> Vec<Vec<u8>> {
     };
     for line in code.split(|byte| *byte == b'\n') {
         let start = line.trim_ascii_start();
-        // Comments that could not be taken out, or a string: quotes may be none.
+        // Comments that could not be taken out, or a string; and what separates digits: a
+        // quote may be none.
+        let separates = |at: usize| {
+            let number = |byte: &u8| is_word(*byte) || b".+-".contains(byte);
+            let before = at.checked_sub(1).and_then(|at| line.get(at));
+            before.is_some_and(number) && line.get(at + 1).is_some_and(|byte| is_word(*byte))
+        };
         let doubtful = || {
-            let marks = [&b"/*"[..], b"*/", b"//"];
+            let marks = [&b"/*"[..], b"*/", b"//", b"R\""];
             marks.iter().any(|mark| memmem::find(line, mark).is_some())
+                || memchr::memchr_iter(b'\'', line).any(separates)
         };
         let is_directive = start.starts_with(b"#") || start.starts_with(b"%:");
         if (is_directive || memmem::find(line, b"*/").is_some()) && doubtful() {
@@ -150,6 +157,9 @@ mod tests {
             &["#define A \"*/\" __has_\n"],
             &["# /* don't */ define A __has_\n"],
             &["/* don't */ #define A __has_\n"],
+            &["#if 1'0 == 10 && CAT(__ha, s_include)(<a.h>)"],
+            &["#if SECOND(1.'0, CAT(__ha, s_include)(<a.h>))"],
+            &["#define A R\"(\" __has_ )\"\n"],
         ] {
             assert!(makes(files), "{files:?}");
         }
