@@ -173,7 +173,7 @@ fn result(answer: &v1::TaskResult) {
         Says::OfFilesInUtf8,
     ] {
         for outputs in [&asked.outputs[..1], &asked.outputs] {
-            if attempt::accept(answer, says, outputs).is_ok() {
+            if attempt::accept(answer, says, false, outputs).is_ok() {
                 let names: Vec<&Vec<u8>> = answer.outputs.iter().map(|one| &one.path).collect();
                 assert_eq!(names, outputs.iter().collect::<Vec<_>>());
                 assert!(answer.exit_code == 0 && answer.signal == 0 && answer.stdout.is_empty());
