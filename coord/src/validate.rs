@@ -145,7 +145,9 @@ fn check_folders(task: &v1::Task) -> Result<(), String> {
     }
     let inputs = task.inputs.iter().map(|input| &input.path[..]);
     let outputs = task.outputs.iter().map(|output| &output[..]);
-    let folders = task.folders.iter().chain([&task.working_directory]);
+    // Otherwise all other paths start from the working directory.
+    let own = task.tree.then_some(&task.working_directory);
+    let folders = task.folders.iter().chain(own);
     match collision(inputs.chain(outputs), folders.map(|folder| &folder[..])) {
         None => Ok(()),
         Some(Collision::Twice(_)) => Err("two files at one path".into()),
@@ -411,6 +413,13 @@ mod tests {
         assert_eq!(&*demand.client, "peer");
         assert_eq!(demand.queue_ms_max, QUEUE_MS_DEFAULT);
         assert_eq!(demand.compile_ms_max, u64::from(COMPILE_MS_DEFAULT));
+        // Paths start from the working directory, whose name one of them may have.
+        let beside = v1::Task {
+            working_directory: b"src".to_vec(),
+            inputs: vec![input(b"src")],
+            ..good()
+        };
+        assert!(task(&beside, "holder", "peer").is_ok());
         let named = v1::Task {
             client: "me".into(),
             queue_ms_max: u32::MAX,
