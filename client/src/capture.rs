@@ -19,6 +19,7 @@ use crate::terminal;
 /// Milliseconds between two looks whether the compiler has ended, while it says
 /// nothing on a terminal.
 const LOOK_MS: u16 = 10;
+
 /// How a compiler ended, and what it said.
 #[derive(Debug)]
 pub struct Said {

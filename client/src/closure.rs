@@ -2,6 +2,7 @@
 //! in vain: found by following the include directives of the source after the
 //! compile. Refuses when anything changed since the compile began.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::Path;
@@ -655,11 +656,7 @@ impl<'a> Walk<'a> {
             self.opaque = Some(part.path.clone());
         }
         if own && !found.parts.is_empty() {
-            for word in &found.parts {
-                if !self.parts.contains(word) {
-                    self.parts.push(word.clone());
-                }
-            }
+            hazards::merge(&mut self.parts, &found.parts);
             if self.opaque.is_none() && hazards::makes_question(&self.parts) {
                 self.opaque = Some(part.path.clone());
             }
@@ -941,7 +938,7 @@ impl<'a> Walk<'a> {
             self.opaque.get_or_insert(b"-D".to_vec());
         }
         for line in self.command_line() {
-            self.parts.extend(hazards::question_parts(&line));
+            hazards::merge(&mut self.parts, &hazards::question_parts(&line));
         }
         if hazards::makes_question(&self.parts) {
             self.opaque.get_or_insert(b"-D".to_vec());
@@ -1040,23 +1037,29 @@ impl<'a> Walk<'a> {
                 return Err(late);
             }
         }
-        // The name of one that asks, put together: seldom enough to read all once more.
-        let mut parts = Vec::new();
-        let own = |part: &&Part| !all.askers().is_empty() && !hazards::is_system(&part.path);
-        for part in self.read.iter().filter(own) {
-            let text = part.text.clone().map_or_else(|| part.read(), Ok)?;
-            parts.extend(hazards::parts_in(&scan::code_of(&text).text, all.askers()));
-            if all
-                .askers()
-                .iter()
-                .any(|asker| hazards::makes(asker, &parts))
-            {
-                return Err(reason("builtin-question", &part.path));
-            }
-        }
+        self.check_made_names(all.askers())?;
         let mut macros = self.question.macros.iter();
         let named = macros.any(|m| hazards::names_options(m));
         settled.late.clone().filter(|_| named).map_or(Ok(()), Err)
+    }
+
+    /// Whether the files could put the name of one of `askers` together, which are so seldom
+    /// there that all files may be read once more.
+    fn check_made_names(&self, askers: &[Vec<u8>]) -> Result<(), Reason> {
+        let mut parts = Vec::new();
+        let own = |part: &&Part| !askers.is_empty() && !hazards::is_system(&part.path);
+        for part in self.read.iter().filter(own) {
+            let text = match &part.text {
+                Some(text) => Cow::Borrowed(text),
+                None => Cow::Owned(part.read()?),
+            };
+            let more = hazards::parts_in(&scan::code_of(&text).text, askers);
+            hazards::merge(&mut parts, &more);
+            if askers.iter().any(|asker| hazards::makes(asker, &parts)) {
+                return Err(reason("builtin-question", &part.path));
+            }
+        }
+        Ok(())
     }
 
     /// `#pragma once` takes files for one by content, time or inode.

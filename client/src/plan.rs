@@ -204,17 +204,13 @@ impl Plan {
             Quotes::Plain => Says::OfFiles,
             Quotes::Utf8 => Says::OfFilesInUtf8,
         };
-        let pipe = Manner::default();
-        let nothing = Heard {
-            says: Says::Nothing,
-            manner: pipe.clone(),
-        };
+        let heard = |says, manner| Heard { says, manner };
         let on_terminal = !terminal::identity().is_empty();
         if says == Says::Nothing || self.speaks_otherwise(found, on_terminal) {
-            return nothing;
+            return heard(Says::Nothing, Manner::default());
         }
         if !on_terminal {
-            return Heard { says, manner: pipe };
+            return heard(says, Manner::default());
         }
         let manners = Manners {
             found,
@@ -223,8 +219,8 @@ impl Plan {
             memos,
         };
         match manners.find() {
-            Some(manner) => Heard { says, manner },
-            None => nothing,
+            Some(manner) => heard(says, manner),
+            None => heard(Says::Nothing, Manner::default()),
         }
     }
 
@@ -233,11 +229,11 @@ impl Plan {
     /// or on a variable about links that is not for terminals alone.
     fn speaks_otherwise(&self, found: &Found, on_terminal: bool) -> bool {
         let mut words = self.compile.arguments.iter().flat_map(|a| &a.words);
-        let links = ["GCC_URLS", "TERM_URLS"];
         if on_terminal {
             let left = |word: &Vec<u8>| word == b"-fdiagnostics-color=auto";
             return found.is_wrapped() || self.dialect.family == Family::Clang && words.any(left);
         }
+        let links = ["GCC_URLS", "TERM_URLS"];
         let typed = |word: &Vec<u8>| word.starts_with(b"-fdiagnostics-urls");
         links.iter().any(|name| env::var_os(name).is_some()) && words.any(typed)
     }

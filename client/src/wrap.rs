@@ -30,7 +30,7 @@ use crate::memo::{Known, Memos};
 use crate::os;
 use crate::output::{self, Pending, Style};
 use crate::payload::Payload;
-use crate::plan::{CONFIGURE_PROBE, Plan};
+use crate::plan::{CONFIGURE_PROBE, Heard, Plan};
 use crate::report;
 use crate::say;
 use crate::shield::shielded;
@@ -377,19 +377,23 @@ impl Wrap<'_> {
             // Came while the preprocessor ran, and would be lost from here on.
             return Err(reason("interrupted", "").into());
         }
-        let heard = plan.heard(found, &self.memos);
-        let options = &heard.manner.options;
+        let (says, options) = match plan.dialect.family {
+            // It quotes source lines from files, which the worker has not got.
+            Family::Gcc => (Says::Nothing, Vec::new()),
+            Family::Clang => match plan.heard(found, &self.memos) {
+                // Not in the colours of this terminal.
+                Heard {
+                    says: Says::Nothing,
+                    ..
+                } => (Says::Nothing, Vec::new()),
+                heard => (Says::Anything, heard.manner.options),
+            },
+        };
         let load = Load {
-            task: plan.task(probe, toolchain, &gathered, options, self.config)?,
+            task: plan.task(probe, toolchain, &gathered, &options, self.config)?,
             contents: vec![Payload::Held(gathered.encoded)],
             dependencies: gathered.dependencies,
-            says: match plan.dialect.family {
-                // It quotes source lines from files, which the worker has not got.
-                Family::Gcc => Says::Nothing,
-                // Not in the colours of this terminal.
-                Family::Clang if heard.says == Says::Nothing => Says::Nothing,
-                Family::Clang => Says::Anything,
-            },
+            says,
         };
         let sent = self.send(grid, load, plan, kept);
         let sent = self.settle(grid, &missing, sent)?;

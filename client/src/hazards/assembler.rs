@@ -7,8 +7,8 @@ use memchr::memmem;
 use super::pieces::composable;
 use super::reason;
 use super::tokens::{
-    Kind, Token, Tokens, decode, hash_word, is_word, line_of, line_start, quoted_len, raw_string,
-    skip_blank, stands_alone, string,
+    Kind, Token, Tokens, decode, hash_word, is_blank, is_word, line_of, line_start, quoted_len,
+    raw_string, skip_blank, stands_alone, string,
 };
 
 /// The assembler's directives that read files, without their dot.
@@ -337,8 +337,7 @@ fn goes_on(gap: &[u8]) -> bool {
             rest = before;
         }
     }
-    rest.iter()
-        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c))
+    rest.iter().all(|byte| *byte == b'\n' || is_blank(*byte))
 }
 
 /// The directive in `joined`, which is empty then.

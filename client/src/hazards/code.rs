@@ -133,20 +133,7 @@ fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
     let prefix = matches!(word, b"" | b"L" | b"u" | b"U" | b"u8");
     let separator = rest[0] == b'\'' && !prefix;
     let raw = rest[0] == b'"' && word.ends_with(b"R");
-    // `1.'0`, `0xe-'1`: a number goes on.
-    let number = rest[0] == b'\'' && matches!(before.last(), Some(b'.' | b'+' | b'-')) && {
-        let in_number = |byte: &&u8| is_word(**byte) || b".+-'".contains(*byte);
-        let start = before.iter().rev().take_while(in_number).count();
-        let number = &before[before.len() - start..];
-        let sign = !before.ends_with(b".");
-        let exponent = number
-            .iter()
-            .rev()
-            .nth(1)
-            .is_some_and(|byte| b"eEpP".contains(byte));
-        number.iter().any(u8::is_ascii_digit) && (!sign || exponent)
-    };
-    if separator || raw || number {
+    if separator || raw || rest[0] == b'\'' && ends_open_number(before) {
         return None;
     }
     if let Some(len) = quoted_len(rest) {
@@ -158,6 +145,19 @@ fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
         .iter()
         .any(|mark| memmem::find(line, mark).is_some());
     (!doubtful).then_some(line.len())
+}
+
+/// Whether a number that a digit may follow behind a quote ends `text`: `1.'0`, `0xe-'1`.
+fn ends_open_number(text: &[u8]) -> bool {
+    let in_number = |byte: &&u8| is_word(**byte) || b".+-'".contains(*byte);
+    let len = text.iter().rev().take_while(in_number).count();
+    let number = &text[text.len() - len..];
+    let open = match number {
+        [.., b'.'] => true,
+        [.., exponent, b'+' | b'-'] => b"eEpP".contains(exponent),
+        _ => false,
+    };
+    open && number.iter().any(u8::is_ascii_digit)
 }
 
 /// Whether a header's name, in which there are no comments, strings or escapes, has

@@ -151,6 +151,15 @@ pub(crate) fn parts_of<'t>(
     parts
 }
 
+/// Adds those of `more` that are not among `parts`.
+pub(crate) fn merge(parts: &mut Vec<Vec<u8>>, more: &[Vec<u8>]) {
+    for part in more {
+        if !parts.contains(part) {
+            parts.push(part.clone());
+        }
+    }
+}
+
 /// The name that `parts` could be pasted to; `bare`: with underscores alone, which every
 /// one needs that has no part of its own to begin with.
 pub(super) fn composed(

@@ -3,7 +3,7 @@
 
 use memchr::memmem;
 
-use super::pieces::{composable, is_within};
+use super::pieces::{composable, merge, parts_of};
 use super::signs::Signs;
 use super::tokens::{Kind, Token, Tokens, is_word};
 use crate::scan;
@@ -21,40 +21,45 @@ pub fn question_parts(code: &[u8]) -> Vec<Vec<u8>> {
 
 /// The same of other `names`, of macros that are called in a directive.
 pub fn parts_in<N: AsRef<[u8]>>(code: &[u8], names: &[N]) -> Vec<Vec<u8>> {
-    let mut parts: Vec<Vec<u8>> = Vec::new();
-    let mut add = |word: &[u8]| {
-        let mut names = names.iter().map(AsRef::as_ref);
-        let part = names.any(|name| word.len() < name.len() && is_within(word, name));
-        if part && !word.is_empty() && !parts.iter().any(|known| known == word) {
-            parts.push(word.to_vec());
-        }
-    };
-    for line in code.split(|byte| *byte == b'\n') {
-        let start = line.trim_ascii_start();
-        // Comments that could not be taken out, or a string; and what separates digits: a
-        // quote may be none.
-        let separates = |at: usize| {
-            let number = |byte: &u8| is_word(*byte) || b".+-".contains(byte);
-            let before = at.checked_sub(1).and_then(|at| line.get(at));
-            before.is_some_and(number) && line.get(at + 1).is_some_and(|byte| is_word(*byte))
-        };
-        let doubtful = || {
-            let marks = [&b"/*"[..], b"*/", b"//", b"R\""];
-            marks.iter().any(|mark| memmem::find(line, mark).is_some())
-                || memchr::memchr_iter(b'\'', line).any(separates)
-        };
-        let is_directive = start.starts_with(b"#") || start.starts_with(b"%:");
-        if (is_directive || memmem::find(line, b"*/").is_some()) && doubtful() {
-            line.split(|byte| !is_word(*byte)).for_each(&mut add);
-        } else if is_directive {
-            words_of(start, &mut add);
-        }
-    }
-    parts
+    let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
+    let parts = parts_of(&names, directive_words(code).into_iter());
+    parts.into_iter().map(<[u8]>::to_vec).collect()
 }
 
-/// Hands each word of a directive to `add` that may be used where its macro is.
-fn words_of(line: &[u8], add: &mut impl FnMut(&[u8])) {
+/// Words of the directives of `code` that may be used where a macro is.
+fn directive_words(code: &[u8]) -> Vec<&[u8]> {
+    let mut words = Vec::new();
+    let marks = [&b"/*"[..], b"*/", b"//", b"R\""];
+    let has_mark = |text: &[u8]| marks.iter().any(|mark| memmem::find(text, mark).is_some());
+    let marked = has_mark(code);
+    for line in code.split(|byte| *byte == b'\n') {
+        let start = line.trim_ascii_start();
+        let is_directive = start.starts_with(b"#") || start.starts_with(b"%:");
+        // A comment that could not be taken out may end where a directive starts.
+        if !is_directive && !(marked && memmem::find(line, b"*/").is_some()) {
+            continue;
+        }
+        // In comments, and between digits, a quote is none.
+        match marked && has_mark(line) || separates_digits(line) {
+            true => words.extend(line.split(|byte| !is_word(*byte))),
+            false => words.extend(words_of(start)),
+        }
+    }
+    words
+}
+
+/// Whether `line` has a quote that may stand within a number.
+fn separates_digits(line: &[u8]) -> bool {
+    let separates = |at: usize| {
+        let number = |byte: &u8| is_word(*byte) || b".+-".contains(byte);
+        let before = at.checked_sub(1).and_then(|at| line.get(at));
+        before.is_some_and(number) && line.get(at + 1).is_some_and(|byte| is_word(*byte))
+    };
+    memchr::memchr_iter(b'\'', line).any(separates)
+}
+
+/// The words of a directive, but for its name, and for those of a macro and its parameters.
+fn words_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut tokens = Tokens::of(line).skip(1).peekable();
     let directive = tokens.next().map_or(&b""[..], |token| token.text);
     let parameters = match directive {
@@ -62,8 +67,8 @@ fn words_of(line: &[u8], add: &mut impl FnMut(&[u8])) {
         _ => Vec::new(),
     };
     let words = tokens.filter(|token| token.kind == Kind::Word);
-    let words = words.filter(|token| !parameters.contains(&token.text));
-    words.for_each(|token| add(token.text));
+    let words = words.map(|token| token.text);
+    words.filter(move |word| !parameters.contains(word))
 }
 
 /// Those of the macro whose name comes next in `tokens`, up to its body.
@@ -111,7 +116,7 @@ impl BuiltinQuestions {
     pub fn add(&mut self, text: &[u8]) {
         let code = scan::code_of(text).text;
         self.signs.add_questions(&code);
-        self.parts.extend(question_parts(&code));
+        merge(&mut self.parts, &question_parts(&code));
     }
 
     /// Whether there is one, or could be put together. What a system's header asks is

@@ -218,11 +218,7 @@ impl Signs {
             (&mut self.askers, &other.askers),
         ];
         for (own, other) in words {
-            for word in other {
-                if !own.contains(word) {
-                    own.push(word.clone());
-                }
-            }
+            pieces::merge(own, other);
         }
     }
 
@@ -295,11 +291,8 @@ impl Signs {
         });
         // An argument that is a macro; one that takes arguments itself stays as it is.
         self.asks_of_compile |= memmem::find_iter(text, b"__builtin_").any(|at| {
-            let before = line_start(text, at).map(|line| text[line..at].trim_ascii());
-            let named =
-                |before: &[u8]| hash_word(before) == b"define" && before.ends_with(b"define");
             let end = at + word_len(&text[at..]);
-            before.is_none_or(named) && text.get(end) != Some(&b'(')
+            is_defined_at(text, at).unwrap_or(true) && text.get(end) != Some(&b'(')
         });
         let lower = text.to_ascii_lowercase();
         let mut done = 0;
@@ -437,15 +430,19 @@ fn is_used(text: &[u8], line: usize, start: usize) -> bool {
     }
 }
 
+/// Whether the word at `at` is the name of the macro that its line defines; `None`: the
+/// line is too long to tell.
+fn is_defined_at(text: &[u8], at: usize) -> Option<bool> {
+    let before = text[line_start(text, at)?..at].trim_ascii_end();
+    Some(hash_word(before) == b"define" && before.ends_with(b"define"))
+}
+
 /// Whether `word` may be a macro of the system's that asks: it is named as one, and not
 /// defined here as one that is given nothing.
 fn may_be_systems(text: &[u8], word: &[u8]) -> bool {
     let given = |at: usize| {
-        let line = line_start(text, at)?;
-        let before = text[line..at].trim_ascii_end();
-        let names = hash_word(before) == b"define" && before.ends_with(b"define");
         let whole = word_len(&text[at..]) == word.len();
-        (names && whole).then(|| text.get(at + word.len()) == Some(&b'('))
+        (whole && is_defined_at(text, at)?).then(|| text.get(at + word.len()) == Some(&b'('))
     };
     let mut here = memmem::find_iter(text, word).filter_map(given).peekable();
     word.starts_with(b"_") && (here.peek().is_none() || here.any(|given| given))

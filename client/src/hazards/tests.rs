@@ -340,17 +340,29 @@ fn spliced_by_lines(text: &[u8]) -> Vec<u8> {
     spliced
 }
 
+/// The same texts each time.
+struct Random(u64);
+
+impl Random {
+    fn of<'w, W>(&mut self, words: &'w [W]) -> &'w W {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        &words[(self.0 >> 33) as usize % words.len()]
+    }
+
+    fn concat(&mut self, words: &[&str], count: usize) -> String {
+        (0..count).map(|_| *self.of(words)).collect()
+    }
+}
+
 #[test]
 fn continued_lines_are_joined() {
     let alphabet = b"\\\\\n\n ?/x\t\r\x0c\x0b";
-    let mut seed = 3_u64;
+    let mut random = Random(3);
     for round in 0..200_000 {
-        let text: Vec<u8> = (0..round % 12)
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                alphabet[(seed >> 33) as usize % alphabet.len()]
-            })
-            .collect();
+        let text: Vec<u8> = (0..round % 12).map(|_| *random.of(alphabet)).collect();
         let text = [&text[..], &b"??/\n"[..round % 5]].concat();
         let shown = text.escape_ascii();
         assert_eq!(*splice(&text), spliced_by_lines(&text), "{shown}");
@@ -414,15 +426,10 @@ fn files_are_named_by_strings_beside_each_other() {
         "\x0b",
         "\"\\x2e\"",
     ];
-    let mut seed = 5_u64;
+    let mut random = Random(5);
     let mut named = 0;
     for round in 0..200_000 {
-        let text: String = (0..round % 9)
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                words[(seed >> 33) as usize % words.len()]
-            })
-            .collect();
+        let text = random.concat(&words, round % 9);
         let found = names_file_in(text.as_bytes()).is_some();
         assert_eq!(found, names_file_by_tokens(text.as_bytes()), "{text:?}");
         named += u32::from(found);
@@ -435,15 +442,10 @@ fn words_of_a_clock_are_found_wherever_they_stand() {
     let words = [
         "T", "TI", "_", "x", "1", " ", "\n", "(", "\"", "ME__", "DATE",
     ];
-    let mut seed = 9_u64;
+    let mut random = Random(9);
     let letters = |word: &[u8]| word.iter().all(|byte| b"_DATEIMSP".contains(byte));
     for round in 0..50_000 {
-        let text: String = (0..round % 7)
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                words[(seed >> 33) as usize % words.len()]
-            })
-            .collect();
+        let text = random.concat(&words, round % 7);
         let words = tokens::Tokens::of(text.as_bytes());
         let mut words = words.filter(|token| token.kind == tokens::Kind::Word);
         let has = words.any(|word| letters(word.text));

@@ -21,10 +21,14 @@ static WORD: [bool; 256] = {
     word
 };
 
+/// A blank within a line.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c)
+}
+
 /// How many blanks `text` starts with.
 pub(crate) fn blanks_at(text: &[u8]) -> usize {
-    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
-    text.iter().take_while(blank).count()
+    text.iter().take_while(|byte| is_blank(**byte)).count()
 }
 
 /// Whether `text[at..at + len]` is a token of its own.
