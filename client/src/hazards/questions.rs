@@ -36,7 +36,8 @@ fn directive_words(code: &[u8]) -> Vec<&[u8]> {
         let start = line.trim_ascii_start();
         let is_directive = start.starts_with(b"#") || start.starts_with(b"%:");
         // A comment that could not be taken out may end where a directive starts.
-        if !is_directive && !(marked && memmem::find(line, b"*/").is_some()) {
+        let may_start = || marked && memmem::find(line, b"*/").is_some();
+        if !is_directive && !may_start() {
             continue;
         }
         // In comments, and between digits, a quote is none.

@@ -4,19 +4,17 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use hg_proto::digest::Digest;
-use hg_proto::v1::{self, failure::Code};
+use hg_proto::v1::failure::Code;
 use hg_tests::command::{run, scrubbed};
 use hg_worker_lite::root::Layout;
 use hg_worker_lite::sandbox::{Folder, Launch, Level};
 use hg_worker_lite::tree::{Tree, Trees};
-use hg_worker_lite::validate::{Input, Order};
 
 use super::ground::{self, Ground, confines};
-use super::{HARMLESS, Target, WALL_MS_MAX, compilers, sandbox};
+use super::{HARMLESS, Target, WALL_MS_MAX, compilers, fill, sandbox, tree_order};
 
 /// What the payload says when it runs.
 const RAN: &str = "payload_ran_93ab";
@@ -179,7 +177,10 @@ fn nothing_that_a_task_brings_is_loaded() {
         ];
         let more = vector.files.iter().cloned();
         contents.extend(more.map(|(path, text)| (path, text.into_bytes())));
-        let order = order(&contents);
+        let inputs = contents
+            .iter()
+            .map(|(path, content)| (&path[..], &content[..]));
+        let order = tree_order(inputs, &["/hostile/t.o"]);
         let folder = Folder::create(&tasks, "load").expect("a folder");
         let make = |layout: &Arc<Layout>| Tree::make(&trees, &order, layout, &folder.root());
         let tree = sandbox.in_place(files, make).expect("its files");
@@ -187,13 +188,8 @@ fn nothing_that_a_task_brings_is_loaded() {
         let Ok(mut tree) = tree else {
             continue;
         };
-        for at in tree.take(&order).expect("a store") {
-            let mut sink = tree.sink(&order, at).expect("a file");
-            sink.push(&contents[at].1).expect("its content");
-            let file = sink.finish().expect("all of it");
-            tree.came(&order, at, &file).expect("a store");
-        }
-        tree.complete(&order).expect("copies");
+        let bytes: Vec<&[u8]> = contents.iter().map(|(_, content)| &content[..]).collect();
+        fill(&mut tree, &order, &bytes);
         let mut launch = Launch::new(driver, files, &folder, Path::new("/hostile"), confines());
         launch.tree = Some(&tree);
         let words = ["-c", "t.c", "-o", "t.o"].iter().chain(vector.arguments);
@@ -208,30 +204,6 @@ fn nothing_that_a_task_brings_is_loaded() {
         tried += 1;
     }
     assert!(tried > 5, "{tried} ways");
-}
-
-fn order(contents: &[(String, Vec<u8>)]) -> Order {
-    let input = |(path, content): &(String, Vec<u8>)| Input {
-        path: path.into(),
-        digest: Digest::of(content),
-        size: content.len() as u64,
-        encoding: v1::Encoding::Identity,
-        encoded_size: content.len() as u64,
-    };
-    Order {
-        toolchain: Digest::of(b"whatever"),
-        arguments: Vec::new(),
-        tree: true,
-        working_directory: "/hostile".into(),
-        inputs: contents.iter().map(input).collect(),
-        outputs: vec!["/hostile/t.o".into()],
-        folders: vec![PathBuf::from("/usr/include")],
-        environment: Vec::new(),
-        terminal: None,
-        wall_ms_max: WALL_MS_MAX,
-        memory_bytes_max: None,
-        output_bytes_max: 1 << 20,
-    }
 }
 
 /// By its paths alone: no input of such a task is ever asked for.

@@ -221,6 +221,47 @@ fn assert_kept(state: &Path, least: usize) {
     assert!(count >= least, "{count} contents");
 }
 
+/// A task of the tree form that has `inputs` and makes `outputs`, in the folder of the
+/// first of these.
+fn tree_order<'a>(inputs: impl Iterator<Item = (&'a str, &'a [u8])>, outputs: &[&str]) -> Order {
+    let input = |(path, content): (&str, &[u8])| Input {
+        path: path.into(),
+        digest: Digest::of(content),
+        size: content.len() as u64,
+        encoding: v1::Encoding::Identity,
+        encoded_size: content.len() as u64,
+    };
+    let folder = Path::new(outputs[0]).parent().expect("a folder");
+    Order {
+        toolchain: Digest::of(b"a compiler that is not one"),
+        arguments: Vec::new(),
+        tree: true,
+        working_directory: folder.to_path_buf(),
+        inputs: inputs.map(input).collect(),
+        outputs: outputs.iter().map(PathBuf::from).collect(),
+        // Without any, gcc has nowhere to look for what it reads first.
+        folders: vec!["/usr/include".into()],
+        environment: Vec::new(),
+        terminal: None,
+        wall_ms_max: WALL_MS_MAX,
+        memory_bytes_max: None,
+        output_bytes_max: 1 << 20,
+    }
+}
+
+/// Puts `contents` where `order` has its inputs; how many of them the store had not.
+fn fill(tree: &mut Tree<'_>, order: &Order, contents: &[&[u8]]) -> usize {
+    let lacking = tree.take(order).expect("a store");
+    for at in &lacking {
+        let mut sink = tree.sink(order, *at).expect("a file");
+        sink.push(contents[*at]).expect("its content");
+        let file = sink.finish().expect("all of it");
+        tree.came(order, *at, &file).expect("a store");
+    }
+    tree.complete(order).expect("copies");
+    lacking.len()
+}
+
 #[test]
 fn what_is_kept_for_all_no_compile_can_change() {
     let what = "headers of the tree form";
@@ -240,27 +281,8 @@ fn what_is_kept_for_all_no_compile_can_change() {
         "/usr/include/c.h",
         "/w/x/y/d.h",
     ];
-    let input = |(path, content): (&str, &str)| Input {
-        path: path.into(),
-        digest: Digest::of(content.as_bytes()),
-        size: content.len() as u64,
-        encoding: v1::Encoding::Identity,
-        encoded_size: content.len() as u64,
-    };
-    let order = Order {
-        toolchain: Digest::of(b"a compiler that is not one"),
-        arguments: Vec::new(),
-        tree: true,
-        working_directory: "/w".into(),
-        inputs: paths.into_iter().zip(contents).map(input).collect(),
-        outputs: vec!["/w/out.o".into(), "/w/x/out.d".into()],
-        folders: Vec::new(),
-        environment: Vec::new(),
-        terminal: None,
-        wall_ms_max: WALL_MS_MAX,
-        memory_bytes_max: None,
-        output_bytes_max: 1 << 20,
-    };
+    let inputs = paths.into_iter().zip(contents.map(str::as_bytes));
+    let order = tree_order(inputs, &["/w/out.o", "/w/x/out.d"]);
     let program = ground.program();
     let mut files = probe::libraries(&program).expect("its libraries");
     files.push(program.clone());
@@ -269,15 +291,8 @@ fn what_is_kept_for_all_no_compile_can_change() {
         let make = |layout: &Arc<Layout>| Tree::make(&trees, &order, layout, &folder.root());
         let tree = sandbox.in_place(&files, make).expect("its files");
         let mut tree = tree.expect("a tree");
-        let lacking = tree.take(&order).expect("a store");
-        assert_eq!(lacking.len(), if round == 0 { contents.len() } else { 0 });
-        for at in lacking {
-            let mut sink = tree.sink(&order, at).expect("a file");
-            sink.push(contents[at].as_bytes()).expect("its content");
-            let file = sink.finish().expect("all of it");
-            tree.came(&order, at, &file).expect("a store");
-        }
-        tree.complete(&order).expect("copies");
+        let lacking = fill(&mut tree, &order, &contents.map(str::as_bytes));
+        assert_eq!(lacking, if round == 0 { contents.len() } else { 0 });
         let spoil = |paths: &[&str]| {
             let mut launch = Launch::new(&program, &files, &folder, Path::new("/w"), confines());
             launch.tree = Some(&tree);
