@@ -413,7 +413,7 @@ mod tests {
         let failure = |code: Code| {
             Lost::Failed(Failure {
                 code: code.into(),
-                detail: String::new(),
+                ..Failure::default()
             })
         };
         assert_eq!(after_loss(&failure(Code::NoToolchain)).1, Memo::Toolchain);

@@ -153,6 +153,7 @@ fn worker_json(worker: &Worker) -> Value {
         "tasks_failed": worker.tasks_failed,
         "connected_ms": worker.connected_ms,
         "circuit": worker.circuit,
+        "shut_for_holders": worker.shut_for_holders,
         "speed_milli": worker.speed_milli,
         "slots_now": worker.slots_now,
         "slots_why": worker.slots_why,
@@ -228,6 +229,10 @@ fn state(worker: &Worker) -> String {
         (false, "half-open") => "on probation".to_owned(),
         (false, _) => "ready".to_owned(),
     };
+    if worker.shut_for_holders > 0 {
+        let count = worker.shut_for_holders;
+        state.push_str(&format!(", failing for {count} holder(s) of tokens alone"));
+    }
     if worker.slots_now < worker.slots {
         let why = printable(&worker.slots_why);
         state.push_str(&format!(

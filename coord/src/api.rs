@@ -289,6 +289,7 @@ fn worker(worker: &v1::Worker) -> Value {
         "toolchains": toolchains,
         "connected_ms": worker.connected_ms,
         "circuit": worker.circuit,
+        "shut_for_holders": worker.shut_for_holders,
         "speed_milli": worker.speed_milli,
         "slots_now": worker.slots_now,
         "slots_why": worker.slots_why,

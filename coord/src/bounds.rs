@@ -46,6 +46,11 @@ pub const BREAKER_OPEN_MS_MIN: u64 = 1_000;
 pub const BREAKER_OPEN_MS_MAX: u64 = 15_000;
 /// Breakers of workers that are gone, kept until they come back.
 pub const BREAKERS_KEPT_MAX: usize = 4_096;
+/// Breakers that shut a worker for one holder of tokens, all together.
+pub const HOLDER_BREAKERS_MAX: usize = 4_096;
+/// Milliseconds for which what a worker failed of one holder's bears witness for
+/// another's.
+pub const WITNESS_MS_MAX: u64 = 60_000;
 /// Milliseconds between two writes of what was learned.
 pub const LEARNED_SAVE_MS: u64 = 60_000;
 /// Bytes of what was learned, on disk.

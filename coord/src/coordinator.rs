@@ -13,6 +13,7 @@ mod placement;
 mod stragglers;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use hg_proto::digest::Digest;
 use hg_proto::limits::HEARTBEAT_EXPIRY_MS;
@@ -20,8 +21,9 @@ use hg_proto::v1::Failure;
 use hg_proto::v1::failure::Code;
 
 use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
+use crate::holder_breakers::HolderBreakers;
 use crate::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
-use crate::jobs::{Demand, Jobs};
+use crate::jobs::{Demand, Job, Jobs};
 use crate::predictor::{Predictor, Spent, worker_key};
 use crate::queue::Queue;
 use crate::registry::{Ended, Registry, Vitals, WorkerSpec};
@@ -177,6 +179,8 @@ pub struct Coordinator {
     jobs: Jobs,
     scheduler: Scheduler,
     predictor: Predictor,
+    /// Which workers are shut for whose tasks.
+    holders: HolderBreakers,
     /// Tasks in the queue that some workers must not get.
     choosy: BTreeSet<TaskId>,
     /// Attempts sent ahead, and where.
@@ -203,6 +207,7 @@ impl Coordinator {
             jobs: Jobs::new(),
             scheduler: Scheduler::new(settings.seed, settings.policy),
             predictor: settings.predictor,
+            holders: HolderBreakers::default(),
             choosy: BTreeSet::new(),
             ahead: BTreeSet::new(),
             ahead_until: BTreeSet::new(),
@@ -223,6 +228,11 @@ impl Coordinator {
     /// The workers, for listings.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Which workers are shut for whose tasks, for listings.
+    pub fn holders(&self) -> &HolderBreakers {
+        &self.holders
     }
 
     /// Tasks that wait for a slot.
@@ -314,6 +324,7 @@ impl Step<'_> {
         let Some(gone) = self.core.registry.leave(worker) else {
             return;
         };
+        self.core.holders.forget(worker);
         let (label, reason) = (gone.label, reason.to_owned());
         self.core
             .registry
@@ -357,6 +368,10 @@ impl Step<'_> {
     fn take_back(&mut self, worker: WorkerId, dispatch: DispatchId) -> Option<TaskId> {
         self.core.ahead.remove(&(dispatch, worker));
         self.core.registry.release(worker, dispatch, Ended::Void);
+        if let Some((job, _)) = self.core.jobs.attempt(dispatch) {
+            let holder = &job.demand.holder;
+            self.core.holders.void(holder, worker, dispatch);
+        }
         self.actions
             .push(Action::CancelDispatch { worker, dispatch });
         let task = self.core.jobs.stop(dispatch, self.now_ms)?.task;
@@ -364,7 +379,57 @@ impl Step<'_> {
         job.running.is_empty().then_some(task)
     }
 
-    /// The grid's trouble, held against a worker; `severe`: once is enough.
+    /// A worker failed an attempt of `holder`'s, which may have been the task's doing;
+    /// `severe`: once is enough.
+    fn blame_for(
+        &mut self,
+        holder: &Arc<str>,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        severe: bool,
+    ) {
+        let core = &mut *self.core;
+        let random = core.scheduler.random();
+        let holders = &mut core.holders;
+        let shown = holders.failure(holder, worker, dispatch, severe, random, self.now_ms);
+        match shown.by_another {
+            true => self.blame(worker, Some(dispatch), severe),
+            false => core.registry.acquit(worker, dispatch),
+        }
+        if shown.opened {
+            self.give_up_for(holder);
+        }
+    }
+
+    /// Fails the queued tasks of a holder for which all their workers are shut.
+    fn give_up_for(&mut self, holder: &Arc<str>) {
+        for task in self.core.jobs.ids() {
+            let is_waiting = |job: &Job| job.demand.holder == *holder && job.waiting_ms.is_some();
+            if self.core.jobs.get(task).is_some_and(is_waiting) && !self.is_served(task) {
+                let why = self.no_worker(task);
+                self.fail(task, why);
+            }
+        }
+    }
+
+    /// Workers that must not get the task: those that failed it, and those that are
+    /// shut for its holder.
+    fn excluded(&self, job: &Job) -> Vec<WorkerId> {
+        let shut = self.core.holders.shut_for(&job.demand.holder, self.now_ms);
+        job.excluded.iter().copied().chain(shut).collect()
+    }
+
+    /// Whether some worker may get the task, now or later.
+    fn is_served(&self, task: TaskId) -> bool {
+        self.core.jobs.get(task).is_some_and(|job| {
+            let excluded = self.excluded(job);
+            let toolchain = &job.demand.toolchain;
+            self.core.registry.serves(toolchain, &excluded)
+        })
+    }
+
+    /// The worker's own trouble, or what several holders show, held against it;
+    /// `severe`: once is enough.
     fn blame(&mut self, worker: WorkerId, dispatch: Option<DispatchId>, severe: bool) {
         let core = &mut *self.core;
         let random = core.scheduler.random();
@@ -394,14 +459,7 @@ impl Step<'_> {
             }
         }
         for task in self.core.choosy.clone() {
-            let Some(job) = self.core.jobs.get(task) else {
-                continue;
-            };
-            if !self
-                .core
-                .registry
-                .serves(&job.demand.toolchain, &job.excluded)
-            {
+            if self.core.jobs.get(task).is_some() && !self.is_served(task) {
                 let why = self.no_worker(task);
                 self.fail(task, why);
             }
@@ -509,5 +567,6 @@ pub fn failure(code: Code, detail: impl Into<String>) -> Failure {
     Failure {
         code: code.into(),
         detail: detail.into(),
+        worker_at_fault: false,
     }
 }

@@ -656,6 +656,7 @@ impl Hub {
     pub fn workers(&self) -> Vec<v1::Worker> {
         let now_ms = self.now_ms();
         let state = self.state();
+        let shut_for = state.core.holders().shut(now_ms);
         let list = state.core.registry().iter().map(|(id, worker)| {
             let vitals = worker.vitals.unwrap_or_default();
             v1::Worker {
@@ -683,6 +684,7 @@ impl Hub {
                 slots_now: worker.slots(),
                 slots_why: state.slots_why.get(&id).cloned().unwrap_or_default(),
                 sandbox: worker.spec.sandbox.clone(),
+                shut_for_holders: shut_for.get(&id).copied().unwrap_or_default(),
             }
         });
         list.collect()

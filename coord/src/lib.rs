@@ -5,6 +5,7 @@ pub mod bounds;
 pub mod id;
 pub mod predictor;
 pub mod breaker;
+pub mod holder_breakers;
 pub mod queue;
 pub mod pool;
 pub mod worker;

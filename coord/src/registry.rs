@@ -351,6 +351,15 @@ impl Registry {
         true
     }
 
+    /// An attempt failed, but not by what is known to be this worker's fault: if it was
+    /// to decide whether its breaker closes, another one decides.
+    pub fn acquit(&mut self, id: WorkerId, dispatch: DispatchId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.breaker.void(dispatch);
+            self.refresh(id);
+        }
+    }
+
     /// Turns breakers half-open whose time has come, and says whose.
     pub fn probe(&mut self, now_ms: u64) -> Vec<WorkerId> {
         let mut turned = Vec::new();

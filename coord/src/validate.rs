@@ -160,6 +160,8 @@ fn check_arguments(task: &v1::Task) -> Result<(), String> {
     ensure(task.arguments.len() <= ARGUMENTS_MAX, "too many arguments")?;
     let bytes: usize = task.arguments.iter().map(Vec::len).sum();
     ensure(bytes <= ARGUMENT_BYTES_MAX, "arguments too long")?;
+    let is_short = |argument: &Vec<u8>| argument.len() <= ARGUMENT_LENGTH_MAX;
+    ensure(task.arguments.iter().all(is_short), "argument too long")?;
     ensure(
         !task.arguments.iter().any(|arg| arg.contains(&0)),
         "argument with NUL",
@@ -447,6 +449,9 @@ mod tests {
             }),
             ("arguments too long", |t| {
                 t.arguments = vec![vec![1; ARGUMENT_BYTES_MAX + 1]]
+            }),
+            ("argument too long", |t| {
+                t.arguments.push(vec![1; ARGUMENT_LENGTH_MAX + 1])
             }),
             ("argument with NUL", |t| t.arguments.push(vec![0])),
             ("leaves the folder", |t| {

@@ -135,6 +135,12 @@ impl Grid {
         worker.unwrap().breaker.name()
     }
 
+    /// Whether a worker may have tasks of this holder's, as far as failures go.
+    fn is_open_to(&self, holder: &str, worker: u64) -> bool {
+        let holders = self.core.holders();
+        holders.allows(&holder.into(), WorkerId(worker), self.now_ms)
+    }
+
     /// Tasks come to their ends, until the file and the workers are known.
     fn learn(&mut self, rounds: u64, wall_ms: f64) {
         for task in 0..rounds {
@@ -291,12 +297,13 @@ fn retries_have_a_budget() {
 #[test]
 fn a_worker_that_fails_and_fails_gets_nothing_until_a_probe_went_well() {
     let mut grid = Grid::new(&[(1, 4)]);
-    for task in 0..3 {
+    for task in 0..4 {
         assert_eq!(grid.circuit(1), "closed");
-        let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
+        let holder = ["a", "b"][task as usize % 2];
+        let dispatch = dispatched(&grid.submit(task, holder))[0].3;
         grid.fail(1, dispatch, Code::Worker);
     }
-    assert_eq!(grid.circuit(1), "open");
+    assert_eq!(grid.circuit(1), "open", "two holders show it");
     grid.join(2, 4);
     for task in 200..220 {
         let (worker, _, _, dispatch) = dispatched(&grid.submit(task, "a"))[0];
@@ -321,6 +328,51 @@ fn a_worker_that_fails_and_fails_gets_nothing_until_a_probe_went_well() {
     assert_eq!((probes.len(), others.len()), (1, 4), "the others wait");
     grid.done(1, probes[0]);
     assert_eq!(grid.circuit(1), "closed");
+}
+
+#[test]
+fn what_one_holder_shows_shuts_a_worker_for_that_holder_alone() {
+    let mut grid = Grid::new(&[(1, 4)]);
+    let mut task = 0;
+    let mut submit = |grid: &mut Grid, holder| {
+        task += 1;
+        (task, grid.submit(task, holder))
+    };
+    for _ in 0..3 {
+        let dispatch = dispatched(&submit(&mut grid, "evil").1)[0].3;
+        grid.fail(1, dispatch, Code::Worker);
+    }
+    for _ in 0..10 {
+        // Told at once, so that it compiles at home.
+        let (task, actions) = submit(&mut grid, "evil");
+        assert_eq!(failed(&actions), [(task, Code::Queue)]);
+        let dispatch = dispatched(&submit(&mut grid, "good").1)[0].3;
+        grid.done(1, dispatch);
+        assert_eq!(grid.circuit(1), "closed");
+    }
+    // After a while one more of its tasks decides.
+    grid.pass(BREAKER_OPEN_MS_MIN * 5 / 4 + 100);
+    let probe = dispatched(&submit(&mut grid, "evil").1)[0].3;
+    let (task, actions) = submit(&mut grid, "evil");
+    assert_eq!(failed(&actions), [(task, Code::Queue)]);
+    grid.fail(1, probe, Code::Worker);
+    assert!(!grid.is_open_to("evil", 1) && grid.is_open_to("good", 1));
+}
+
+#[test]
+fn what_a_worker_says_of_itself_counts_for_all() {
+    let mut grid = Grid::new(&[(1, 4)]);
+    for task in 0..3 {
+        let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
+        let mut failure = failure(Code::Worker, "the compiler is gone");
+        failure.worker_at_fault = true;
+        grid.handle(Event::TaskFailed {
+            worker: WorkerId(1),
+            dispatch,
+            failure,
+        });
+    }
+    assert_eq!(grid.circuit(1), "open");
 }
 
 #[test]
@@ -467,10 +519,11 @@ fn a_worker_that_hangs_is_found_out_by_those_who_give_up() {
     hang(&mut grid, 1);
     grid.learn(1, 200.0);
     give_up(&mut grid, 1);
-    assert_eq!(grid.circuit(1), "closed");
+    assert!(grid.is_open_to("a", 1));
     hang(&mut grid, 2);
     give_up(&mut grid, 2);
-    assert_eq!(grid.circuit(1), "open");
+    assert!(!grid.is_open_to("a", 1));
+    assert_eq!(grid.circuit(1), "closed", "it may be the task's doing");
 }
 
 #[test]
@@ -486,7 +539,9 @@ fn a_hang_that_nobody_gives_up_ends_too() {
     grid.began(1, dispatch);
     assert!(failed(&grid.pass(120_000)).is_empty());
     assert_eq!(failed(&grid.pass(30_000)), [(1, Code::Worker)]);
-    assert_ne!(grid.circuit(1), "closed");
+    // One more is tried out.
+    assert_eq!(dispatched(&grid.submit(2, "a")).len(), 1);
+    assert!(!grid.is_open_to("a", 1));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub const STDIO_BYTES_MAX: usize = 256 << 10;
 pub const ARGUMENTS_MAX: usize = 4096;
 /// Bytes of all arguments of a task together.
 pub const ARGUMENT_BYTES_MAX: usize = 256 << 10;
+/// Bytes of one argument: what Linux takes (MAX_ARG_STRLEN, the NUL left out).
+pub const ARGUMENT_LENGTH_MAX: usize = (128 << 10) - 1;
 /// Bytes of a path inside a task's folder.
 pub const PATH_BYTES_MAX: usize = 1024;
 /// Bytes of one name in a path: what file systems take.

@@ -222,11 +222,11 @@ impl RawClient {
         send(submit_request::Kind::Task(task.task.clone()));
         let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(stream);
         let answers = client.submit_task(stream).await;
-        let mut answers = answers.expect("answers").into_inner();
+        let mut answers = answers.map_err(|status| refusal(&status))?.into_inner();
         let mut encoded = vec![Vec::new(); task.task.outputs.len()];
         let (mut needed, mut sent_bytes) = (0, 0);
         while let Some(answer) = answers.next().await {
-            match answer.expect("an answer").kind {
+            match answer.map_err(|status| refusal(&status))?.kind {
                 Some(submit_response::Kind::Need(need)) => {
                     needed += need.digests.len();
                     for digest in &need.digests {
@@ -258,6 +258,15 @@ impl RawClient {
             }
         }
         panic!("no answer");
+    }
+}
+
+/// What the coordinator says no to with a status.
+fn refusal(status: &tonic::Status) -> v1::Failure {
+    v1::Failure {
+        code: v1::failure::Code::Refused.into(),
+        detail: status.to_string(),
+        worker_at_fault: false,
     }
 }
 

@@ -207,6 +207,7 @@ fn what_it_says_of_itself_stays_within_a_line() {
                 Kind::Failure(v1::Failure {
                     code: v1::failure::Code::Worker.into(),
                     detail: ESCAPES.into(),
+                    ..v1::Failure::default()
                 }),
             )?;
             end(&mut ear, "0")

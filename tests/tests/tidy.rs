@@ -10,7 +10,7 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
-const PURE: [&str; 56] = [
+const PURE: [&str; 57] = [
     "client/src/hazards/questions.rs",
     "proto/src/taken_path.rs",
     "client/src/looks.rs",
@@ -36,6 +36,7 @@ const PURE: [&str; 56] = [
     "coord/src/bucket.rs",
     "coord/src/coordinator.rs",
     "coord/src/h2_frames.rs",
+    "coord/src/holder_breakers.rs",
     "coord/src/http_head.rs",
     "coord/src/coordinator/attempts.rs",
     "coord/src/coordinator/placement.rs",

@@ -141,7 +141,7 @@ pub fn run(setting: &Setting) -> End {
 
 fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, Failure> {
     let folder = Folder::create(&setting.tasks, &setting.name)
-        .map_err(|error| ours("the task's folder", &error))?;
+        .map_err(|error| ours(&format!("the task's folder: {error}")))?;
     let order = &setting.order;
     let directory = folder.root().join(&order.working_directory);
     let tree = match order.tree {
@@ -198,15 +198,35 @@ fn check_compiler(setting: &Setting, gone: &mut bool) -> Result<(), Failure> {
     }
     *gone = true;
     let driver = setting.compiler.driver.display();
-    Err(failure(
-        Code::Worker,
-        format!("{driver} is missing or has changed"),
-    ))
+    Err(ours(&format!("{driver} is missing or has changed")))
 }
 
-/// This machine's own trouble.
-fn ours(what: &str, error: &io::Error) -> Failure {
-    failure(Code::Worker, format!("{what}: {error}"))
+/// What went wrong with a task's files. What its names, numbers and sizes would bring
+/// about anywhere is the task's fault; the rest may be this machine's.
+fn trouble(what: &str, error: &io::Error) -> Failure {
+    let code = match error.raw_os_error() {
+        None if error.kind() == io::ErrorKind::InvalidData => Code::Refused,
+        Some(
+            libc::ENAMETOOLONG
+            | libc::E2BIG
+            | libc::ENOTDIR
+            | libc::EISDIR
+            | libc::EEXIST
+            | libc::ELOOP
+            | libc::EMLINK
+            | libc::EILSEQ,
+        ) => Code::Refused,
+        _ => Code::Worker,
+    };
+    failure(code, format!("{what}: {error}"))
+}
+
+/// This machine's own trouble, which any other task would have had.
+fn ours(what: &str) -> Failure {
+    Failure {
+        worker_at_fault: true,
+        ..failure(Code::Worker, what)
+    }
 }
 
 fn exit_code(ran: &Ran) -> i32 {
@@ -250,19 +270,19 @@ fn gather<'a>(
     let made = setting.sandbox.in_place(&compiler.files, make);
     let made = made.map_err(|error| {
         *compiler_gone |= error.kind() == io::ErrorKind::NotFound;
-        ours("the toolchain's files", &error)
+        trouble("the toolchain's files", &error)
     })?;
     let mut tree = made.map_err(|error| match error {
         TreeError::Refused(why) => failure(Code::Refused, why),
-        TreeError::Io(error) => ours("the task's tree", &error),
+        TreeError::Io(error) => trouble("the task's tree", &error),
     })?;
     let lacking = tree.take(order);
-    let lacking = lacking.map_err(|error| ours("an input's file", &error))?;
+    let lacking = lacking.map_err(|error| trouble("an input's file", &error))?;
     (setting.lacks)(lacking.len());
     send(setting, Kind::Need(need(setting, lacking.iter().copied())))?;
     receive_lacking(setting, &mut tree, trees, lacking)?;
     let complete = tree.complete(order);
-    complete.map_err(|error| ours("an input's file", &error))?;
+    complete.map_err(|error| trouble("an input's file", &error))?;
     Ok(tree)
 }
 
@@ -287,7 +307,7 @@ fn receive_lacking(
                 // They hold on to what the store gave up.
                 trees.rest();
             }
-            ours("an input's file", &error)
+            trouble("an input's file", &error)
         };
         let wrong = |error: InputError| match error {
             InputError::NotAsAnnounced(why) => not_as_announced(setting, at, &why),
@@ -332,9 +352,9 @@ fn prepare(order: &Order, directory: &Path) -> Result<Vec<Option<Sink<File>>>, F
         Some(parent) => fs::create_dir_all(parent),
         None => Ok(()),
     };
-    fs::create_dir_all(directory).map_err(|error| ours("the working folder", &error))?;
+    fs::create_dir_all(directory).map_err(|error| trouble("the working folder", &error))?;
     for output in &order.outputs {
-        parents(output).map_err(|error| ours("an output's folder", &error))?;
+        parents(output).map_err(|error| trouble("an output's folder", &error))?;
     }
     let sink = |input: &Input| {
         parents(&input.path)?;
@@ -347,7 +367,7 @@ fn prepare(order: &Order, directory: &Path) -> Result<Vec<Option<Sink<File>>>, F
     order
         .inputs
         .iter()
-        .map(|input| sink(input).map_err(|error| ours("an input's file", &error)))
+        .map(|input| sink(input).map_err(|error| trouble("an input's file", &error)))
         .collect()
 }
 
@@ -359,7 +379,7 @@ fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Fa
         let at = chunk.blob as usize;
         let wrong = |error: InputError| match error {
             InputError::NotAsAnnounced(why) => not_as_announced(setting, at, &why),
-            InputError::Io(error) => ours("an input's file", &error),
+            InputError::Io(error) => trouble("an input's file", &error),
         };
         let Some(sink) = files.get_mut(at).and_then(Option::as_mut) else {
             return Err(failure(Code::Input, format!("no input {at} is expected")));
@@ -427,7 +447,7 @@ fn compile(
             sandbox.forget(&compiler.files);
             *compiler_gone |= error.kind() == io::ErrorKind::NotFound;
             let driver = setting.compiler.driver.display();
-            ours(&format!("starting {driver}"), &error)
+            trouble(&format!("starting {driver}"), &error)
         }
         CompileError::Failed(failure) => failure,
     })
@@ -439,7 +459,7 @@ fn unexpected(order: &Order, folder: &Folder, directory: &Path) -> Result<Vec<Ve
             || order.inputs.iter().any(|input| input.path == name)
     };
     let names = sandbox::unexpected(&folder.root(), directory, known, UNEXPECTED_MAX)
-        .map_err(|error| ours("looking for what the compiler made", &error))?;
+        .map_err(|error| trouble("looking for what the compiler made", &error))?;
     Ok(names
         .into_iter()
         .map(|name| OsString::from(name).into_vec())
@@ -457,7 +477,7 @@ fn unexpected_in_tree(
         order.outputs.contains(&path) || tree.is_copied(&path)
     };
     let names = sandbox::unexpected(&root, &root, known, UNEXPECTED_MAX)
-        .map_err(|error| ours("looking for what the compiler made", &error))?;
+        .map_err(|error| trouble("looking for what the compiler made", &error))?;
     let names = names.iter().map(|name| tree.path_of(name));
     Ok(names.map(|name| OsString::from(name).into_vec()).collect())
 }
@@ -471,13 +491,13 @@ fn send_outputs(
     let mut outputs = Vec::new();
     for (blob, path) in setting.order.outputs.iter().enumerate() {
         let opened = open_output(&folder.root(), &place(path))
-            .map_err(|error| ours(&format!("output {path:?}"), &error))?;
+            .map_err(|error| trouble(&format!("output {path:?}"), &error))?;
         let Some((mut file, size)) = opened else {
             continue;
         };
         let part = |data: &[u8], last| send_part(setting, blob as u32, data, last);
         let sent = blobs::send(&mut file, size, left, part).map_err(|error| match error {
-            OutputError::Io(error) => ours(&format!("output {path:?}"), &error),
+            OutputError::Io(error) => trouble(&format!("output {path:?}"), &error),
             OutputError::TooLong => failure(Code::Limit, "the outputs are too large"),
             OutputError::Send(failure) => failure,
         })?;
@@ -497,7 +517,10 @@ fn send_outputs(
 /// link is followed, by the last name or on the way, nor is another name of a file
 /// elsewhere taken: the worker may read more than a compile may.
 fn open_output(root: &Path, path: &Path) -> io::Result<Option<(File, u64)>> {
-    let strange = || io::Error::other("not a regular file of the task's own");
+    let strange = || {
+        let why = "not a regular file of the task's own";
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    };
     let inside = match path.parent().map(Path::canonicalize) {
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Some(parent) => parent?.starts_with(root),

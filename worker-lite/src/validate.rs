@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use hg_proto::args::{self, Dialect, Language};
 use hg_proto::digest::Digest;
 use hg_proto::limits::{
-    ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COMPILE_MS_DEFAULT, COMPILE_MS_MAX, ENVIRONMENT_BYTES_MAX,
-    ENVIRONMENT_MAX, FILE_NAME_BYTES_MAX, INPUT_BYTES_MAX, INPUTS_MAX, OUTPUT_BYTES_MAX,
-    OUTPUTS_MAX, PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX,
+    ARGUMENT_BYTES_MAX, ARGUMENT_LENGTH_MAX, ARGUMENTS_MAX, COMPILE_MS_DEFAULT, COMPILE_MS_MAX,
+    ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX, FILE_NAME_BYTES_MAX, INPUT_BYTES_MAX, INPUTS_MAX,
+    OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX,
+    TREE_INPUTS_MAX,
 };
 use hg_proto::plain_path::{Collision, collision};
 use hg_proto::taken_path::taken_by_others;
@@ -69,6 +70,7 @@ pub fn failure(code: Code, detail: impl Into<String>) -> v1::Failure {
     v1::Failure {
         code: code.into(),
         detail: detail.into(),
+        worker_at_fault: false,
     }
 }
 
@@ -112,11 +114,13 @@ pub fn validate(
     distinct(&inputs, &outputs, &all)?;
     let environment = environment(task.environment)?;
     arguments(&task.arguments)?;
-    let takes = takes(&toolchain).filter(|takes| takes.tree == tree);
-    let takes = takes.ok_or_else(|| {
+    let takes = takes(&toolchain).ok_or_else(|| {
         let hex = toolchain.to_hex();
         failure(Code::NoToolchain, format!("no toolchain {}", &hex[..16]))
     })?;
+    if takes.tree != tree {
+        return Err(refused("toolchain digest: of the other form of a task"));
+    }
     travels(
         &takes,
         &task.arguments,
@@ -306,6 +310,10 @@ fn arguments(arguments: &[Vec<u8>]) -> Result<(), v1::Failure> {
     if bytes > ARGUMENT_BYTES_MAX {
         return Err(refused(format!("{bytes} bytes of arguments")));
     }
+    let is_long = |argument: &Vec<u8>| argument.len() > ARGUMENT_LENGTH_MAX;
+    if arguments.iter().any(is_long) {
+        return Err(refused("an argument is too long"));
+    }
     if arguments.iter().any(|argument| argument.contains(&0)) {
         return Err(refused("an argument has a NUL in it"));
     }
@@ -450,7 +458,7 @@ mod tests {
         assert_eq!(order.folders, [PathBuf::from("/w/include")]);
         for (task, takes) in [(tree(), FLAT), (task(), TREE)] {
             let failure = validate(task, |_| Some(takes)).unwrap_err();
-            assert_eq!(failure.code(), Code::NoToolchain);
+            assert_eq!(failure.code(), Code::Refused, "the other form");
         }
         let refusal = |change: &dyn Fn(&mut v1::Task)| {
             let mut task = tree();
@@ -530,6 +538,7 @@ mod tests {
         assert!(refusal(|task| task.outputs = many).contains("17 outputs"));
         refusal(|task| task.arguments = vec![b"-O2".to_vec(); ARGUMENTS_MAX + 1]);
         refusal(|task| task.arguments[0] = vec![b'x'; ARGUMENT_BYTES_MAX + 1]);
+        refusal(|task| task.arguments[0] = vec![b'x'; ARGUMENT_LENGTH_MAX + 1]);
         refusal(|task| task.arguments[0] = b"a\0b".to_vec());
         refusal(|task| task.inputs[0].size = INPUT_BYTES_MAX + 1);
         refusal(|task| task.inputs[0].encoded_size = 10 + 1024 + 1);

@@ -84,7 +84,9 @@ impl Step<'_> {
         };
         let elapsed_ms = self.now_ms.saturating_sub(begun_ms);
         let (expected_ms, prediction) = (attempt.expected_ms, job.prediction);
+        let holder = job.demand.holder.clone();
         let hung = elapsed_ms >= late_ms(expected_ms, prediction.known)
+            || self.core.holders.is_probe(&holder, worker, dispatch)
             || self
                 .core
                 .registry
@@ -93,8 +95,10 @@ impl Step<'_> {
         let came_since =
             |w: &crate::registry::Worker| w.succeeded_ms.is_some_and(|ms| ms > begun_ms);
         let silent = !self.core.registry.get(worker).is_some_and(came_since);
+        // Where others' tasks come to their end meanwhile, it is this one that is slow.
         if elapsed_ms > expected_ms
             && prediction.known
+            && silent
             && let Some(slow) = self.core.registry.get(worker)
         {
             let key = slow.key;
@@ -106,7 +110,7 @@ impl Step<'_> {
             self.core.registry.set_pace(worker, pace);
         }
         if hung {
-            self.blame(worker, Some(dispatch), silent);
+            self.blame_for(&holder, worker, dispatch, silent);
         }
     }
 
@@ -126,6 +130,7 @@ impl Step<'_> {
         {
             let running_ms = self.now_ms.saturating_sub(attempt.started_ms);
             let core = &mut *self.core;
+            core.holders.success(&job.demand.holder, worker, dispatch);
             if let Some(by) = core.registry.get(worker) {
                 let key = by.key;
                 let before = by.pace;
@@ -147,18 +152,23 @@ impl Step<'_> {
     }
 
     pub(super) fn task_failed(&mut self, worker: WorkerId, dispatch: DispatchId, failure: Failure) {
-        let running = self.core.jobs.running(dispatch);
-        if running.is_none_or(|attempt| attempt.worker != worker) {
+        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
+            return;
+        };
+        if attempt.worker != worker {
             return;
         }
+        let holder = job.demand.holder.clone();
         let code = failure.code();
         let blame = matches!(code, Code::Worker | Code::Link | Code::NoToolchain);
         let ended = if blame { Ended::Failed } else { Ended::Void };
         self.core.ahead.remove(&(dispatch, worker));
         self.core.registry.release(worker, dispatch, ended);
         let stopped = self.core.jobs.stop(dispatch, self.now_ms);
-        if blame {
-            self.blame(worker, Some(dispatch), false);
+        match (blame, failure.worker_at_fault) {
+            (true, true) => self.blame(worker, Some(dispatch), false),
+            (true, false) => self.blame_for(&holder, worker, dispatch, false),
+            (false, _) => self.core.holders.void(&holder, worker, dispatch),
         }
         if matches!(code, Code::Busy | Code::Memory) {
             self.core
@@ -214,11 +224,7 @@ impl Step<'_> {
             return;
         }
         let over = job.failures > RETRIES_MAX || self.core.retries < 1.0;
-        let serves = self
-            .core
-            .registry
-            .serves(&job.demand.toolchain, &job.excluded);
-        if over || !serves {
+        if over || !self.is_served(task) {
             return self.fail(task, failure);
         }
         self.core.retries -= 1.0;

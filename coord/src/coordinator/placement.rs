@@ -75,7 +75,7 @@ impl Step<'_> {
     /// milliseconds within which a second attempt is worth it.
     pub(super) fn choose(&mut self, task: TaskId, beside: Option<f64>) -> Option<Choice> {
         let job = self.core.jobs.get(task)?;
-        let mut excluded = job.excluded.clone();
+        let mut excluded = self.excluded(job);
         excluded.extend(job.running.iter().map(|(_, worker)| worker));
         let alone_ms = self
             .patience(&job.demand.toolchain)
@@ -104,22 +104,23 @@ impl Step<'_> {
 
     /// Gives a task a place in the queue, if there is anything to wait for.
     pub(super) fn wait(&mut self, task: TaskId) {
-        let core = &mut *self.core;
-        let Some(job) = core.jobs.get(task) else {
+        let Some(job) = self.core.jobs.get(task) else {
             return;
         };
         let toolchain = job.demand.toolchain;
         let (peak_bytes, cost_ms) = (job.prediction.peak_bytes, job.prediction.cost_ms);
-        if core.registry.fastest(&toolchain).is_none()
-            || !core.registry.serves(&toolchain, &job.excluded)
-        {
+        if self.core.registry.fastest(&toolchain).is_none() || !self.is_served(task) {
             let why = self.no_worker(task);
             return self.fail(task, why);
         }
+        let core = &mut *self.core;
         if !core.registry.holds(&toolchain, peak_bytes) {
             let why = format!("no worker has the {peak_bytes} bytes of memory that it may need");
             return self.fail(task, failure(Code::Memory, why));
         }
+        let Some(job) = core.jobs.get(task) else {
+            return;
+        };
         let ticket = Ticket {
             task,
             holder: job.demand.holder.clone(),
@@ -200,11 +201,15 @@ impl Step<'_> {
         };
         let started = self.core.jobs.start(task, start, self.now_ms);
         let job = self.core.jobs.get(task);
-        let probe = self
-            .core
-            .registry
-            .get(worker)
-            .is_some_and(|w| !w.breaker.is_closed());
+        let holders = &mut self.core.holders;
+        let decides =
+            job.is_some_and(|job| holders.begin(&job.demand.holder, worker, dispatch, self.now_ms));
+        let probe = decides
+            || self
+                .core
+                .registry
+                .get(worker)
+                .is_some_and(|w| !w.breaker.is_closed());
         let (Some((attempt, queue_ms)), Some(job)) = (started, job) else {
             self.core.registry.release(worker, dispatch, Ended::Void);
             return self.fail(
@@ -346,6 +351,7 @@ impl Step<'_> {
         let worker = core.registry.get(id)?;
         let room_bytes = worker.room_bytes();
         let jobs = &core.jobs;
+        let holders = &core.holders;
         let fits = |task, _| {
             let Some(job) = jobs.get(task) else {
                 return false;
@@ -361,6 +367,7 @@ impl Step<'_> {
             // What has waited so long may run as long.
             let patience_ms = patience.ms(cost_ms).max(waited_ms as f64);
             !job.excluded.contains(&id)
+                && holders.allows(&job.demand.holder, id, now_ms)
                 && job.prediction.peak_bytes <= room_bytes
                 && cost_ms <= patience_ms * worker.pace.speed
         };
@@ -389,6 +396,7 @@ impl Step<'_> {
                 attempt.begun_ms.is_none()
                     && *from != id
                     && !job.excluded.contains(&id)
+                    && core.holders.allows(&job.demand.holder, id, self.now_ms)
                     && idle.digests.contains(&job.demand.toolchain)
                     && job.prediction.peak_bytes <= idle.room_bytes()
                     && idle.pace.speed * 1.5 >= busy.pace.speed

@@ -3,6 +3,7 @@
 //! worker's own code, where the sandbox alone must hold it. That each of them would
 //! bite is proven too: in a bare folder it does.
 
+mod blame;
 mod ground;
 mod loaded;
 mod rows;
@@ -563,6 +564,7 @@ fn refusal(status: &tonic::Status) -> v1::Failure {
     v1::Failure {
         code: Code::Refused.into(),
         detail: status.message().to_owned(),
+        worker_at_fault: false,
     }
 }
 
