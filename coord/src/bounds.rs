@@ -51,6 +51,14 @@ pub const HOLDER_BREAKERS_MAX: usize = 4_096;
 /// Milliseconds for which what a worker failed of one holder's bears witness for
 /// another's.
 pub const WITNESS_MS_MAX: u64 = 60_000;
+/// Milliseconds after which a worker that was slow, and has had no task since, gets one
+/// to be tried out with while tasks wait; doubled while it stays slow, ...
+pub const TRIAL_MS_MIN: u64 = 2_000;
+/// ... up to this.
+pub const TRIAL_MS_MAX: u64 = 8_000;
+/// Milliseconds that such a compile may take there if the worker is as slow as before;
+/// a longer one must be worth a second attempt elsewhere.
+pub const TRIAL_WALL_MS_MAX: f64 = 2_000.0;
 /// Milliseconds between two writes of what was learned.
 pub const LEARNED_SAVE_MS: u64 = 60_000;
 /// Bytes of what was learned, on disk.

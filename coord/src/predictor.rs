@@ -18,6 +18,8 @@ const FILE_WEIGHT_MIN: f64 = 0.3;
 const SPEED_WEIGHT_MIN: f64 = 0.1;
 /// The least weight of a sample whose cost was itself only guessed.
 const GUESS_WEIGHT: f64 = 0.03;
+/// The weight of a new sample in a speed that is doubted.
+const DOUBTED_WEIGHT: f64 = 0.5;
 /// Weight of a sample in the share of its time that a worker gives a compiler.
 const SHARE_WEIGHT: f64 = 0.5;
 /// Shares are held above this.
@@ -307,9 +309,16 @@ impl Predictor {
         self.workers.get(key)
     }
 
-    /// A compile came to its end, `before` being what was known of the worker.
-    /// Gives what is known of it now.
-    pub fn learn(&mut self, profile: &Profile, worker: u64, before: Pace, spent: &Spent) -> Pace {
+    /// A compile came to its end, `before` being what was known of the worker, which
+    /// may be out of date if it is `doubted`. Gives what is known of it now.
+    pub fn learn(
+        &mut self,
+        profile: &Profile,
+        worker: u64,
+        before: Pace,
+        doubted: bool,
+        spent: &Spent,
+    ) -> Pace {
         self.learned += 1;
         let wall_ms = spent.wall_ms.max(1.0);
         let known = self.files.get(profile.source);
@@ -340,6 +349,7 @@ impl Predictor {
         };
         self.files.put(profile.source, file);
         let weight = match predicted.known {
+            true if doubted => DOUBTED_WEIGHT,
             true => SPEED_WEIGHT_MIN.max(1.0 / f64::from(before.samples.min(1_000) + 2)),
             false => {
                 let worth = 4 * before.samples.min(1_000) + before.guesses.min(1_000) + 4;
@@ -516,7 +526,7 @@ mod tests {
     fn a_file_is_known_after_one_compile() {
         let mut predictor = Predictor::new();
         assert!(!predictor.predict(&profile(1)).known);
-        predictor.learn(&profile(1), 7, Pace::guess(1.0), &spent(800.0));
+        predictor.learn(&profile(1), 7, Pace::guess(1.0), false, &spent(800.0));
         let prediction = predictor.predict(&profile(1));
         assert!(prediction.known);
         assert_eq!(prediction.cost_ms, 800.0);
@@ -529,7 +539,13 @@ mod tests {
         let mut predictor = Predictor::new();
         let before = predictor.predict(&profile(0)).cost_ms;
         for source in 1..200 {
-            predictor.learn(&profile(source), 7, Pace::guess(1.0), &spent(before * 5.0));
+            predictor.learn(
+                &profile(source),
+                7,
+                Pace::guess(1.0),
+                false,
+                &spent(before * 5.0),
+            );
         }
         let after = predictor.predict(&profile(0)).cost_ms;
         assert!((after / before / 5.0 - 1.0).abs() < 0.1, "{before} {after}");
@@ -540,11 +556,11 @@ mod tests {
         let mut predictor = Predictor::new();
         let fast = Pace::guess(1.0);
         for source in 0..20 {
-            predictor.learn(&profile(source), 1, fast, &spent(500.0));
+            predictor.learn(&profile(source), 1, fast, false, &spent(500.0));
         }
         let mut slow = Pace::guess(1.0);
         for source in 0..20 {
-            slow = predictor.learn(&profile(source), 2, slow, &spent(5_000.0));
+            slow = predictor.learn(&profile(source), 2, slow, false, &spent(5_000.0));
         }
         assert!((0.05..0.3).contains(&slow.speed), "{slow:?}");
         assert_eq!(predictor.pace(2), Some(slow));
@@ -559,7 +575,7 @@ mod tests {
             ..spent(1_000.0)
         };
         for source in 0..3 {
-            throttled = predictor.learn(&profile(source), 2, throttled, &spent);
+            throttled = predictor.learn(&profile(source), 2, throttled, false, &spent);
             // The time that others had is not the file's.
             let cost_ms = predictor.predict(&profile(source)).cost_ms;
             assert!((50.0..250.0).contains(&cost_ms), "{cost_ms}");
@@ -570,7 +586,7 @@ mod tests {
             cpu_ms: 1.0,
             ..spent
         };
-        let pace = predictor.learn(&profile(9), 3, Pace::guess(1.0), &slept);
+        let pace = predictor.learn(&profile(9), 3, Pace::guess(1.0), false, &slept);
         assert_eq!(pace.share, 1.0);
         assert_eq!(predictor.predict(&profile(9)).cost_ms, 1_000.0);
     }
@@ -584,10 +600,10 @@ mod tests {
             ..spent(100.0)
         };
         for peak in [100 << 20, 400 << 20] {
-            predictor.learn(&profile(1), 1, pace, &with(peak));
+            predictor.learn(&profile(1), 1, pace, false, &with(peak));
             assert_eq!(predictor.predict(&profile(1)).peak_bytes, peak);
         }
-        predictor.learn(&profile(1), 1, pace, &with(100 << 20));
+        predictor.learn(&profile(1), 1, pace, false, &with(100 << 20));
         assert!(predictor.predict(&profile(1)).peak_bytes > 250 << 20);
         let before = predictor.predict(&profile(1)).peak_bytes;
         predictor.too_large(&profile(1));
@@ -599,8 +615,8 @@ mod tests {
         let mut predictor = Predictor::new();
         let pace = Pace::guess(1.0);
         for source in 0..3 * PREDICTED_FILES_MAX as u64 {
-            predictor.learn(&profile(source), source, pace, &spent(1.0));
-            predictor.learn(&profile(u64::MAX), 1, pace, &spent(1.0));
+            predictor.learn(&profile(source), source, pace, false, &spent(1.0));
+            predictor.learn(&profile(u64::MAX), 1, pace, false, &spent(1.0));
             assert!(predictor.files() <= PREDICTED_FILES_MAX);
         }
         assert!(predictor.predict(&profile(u64::MAX)).known);
@@ -611,7 +627,7 @@ mod tests {
     #[test]
     fn it_survives_a_restart_and_refuses_garbage() {
         let mut predictor = Predictor::new();
-        let pace = predictor.learn(&profile(1), 2, Pace::guess(0.5), &spent(300.0));
+        let pace = predictor.learn(&profile(1), 2, Pace::guess(0.5), false, &spent(300.0));
         let bytes = predictor.saved().to_bytes();
         let again = Predictor::load(&bytes).unwrap();
         assert_eq!(again.predict(&profile(1)), predictor.predict(&profile(1)));

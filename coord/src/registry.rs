@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use hg_proto::digest::Digest;
 
-use crate::bounds::BREAKERS_KEPT_MAX;
+use crate::bounds::{BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
 use crate::breaker::{Breaker, State};
 use crate::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
 use crate::pool::Pool;
@@ -107,16 +107,12 @@ impl Registry {
             pool.serving.insert(id);
             pool.memories.insert((spec.memory_bytes, id));
         }
-        let measured = || match spec.speed_milli {
-            0 => Pace::guess(1.0),
-            milli => Pace::guess(f64::from(milli) / 1e3),
-        };
         let breaker = self.kept.remove(&spec.name).unwrap_or_default();
         if let State::Open { until_ms } = breaker.state() {
             self.opened.insert((until_ms, id));
         }
-        let worker = Worker {
-            pace: pace.unwrap_or_else(measured),
+        let mut worker = Worker {
+            pace: Pace::guess(1.0),
             key: worker_key(&spec.name),
             digests,
             slots: spec.slots,
@@ -127,6 +123,8 @@ impl Registry {
             label: label.clone(),
             joined_ms: now_ms,
             heard_ms: now_ms,
+            fed_ms: now_ms,
+            trial_ms: TRIAL_MS_MIN,
             due_ms: now_ms,
             vitals: None,
             running: Vec::new(),
@@ -140,6 +138,7 @@ impl Registry {
             finished: 0,
             failed: 0,
         };
+        worker.pace = pace.unwrap_or_else(|| worker.measured());
         self.heard.insert((now_ms, id));
         self.workers.insert(id, worker);
         self.refresh(id);
@@ -229,10 +228,21 @@ impl Registry {
         }
     }
 
+    /// The worker gets a task.
+    pub fn fed(&mut self, id: WorkerId, now_ms: u64) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.fed_ms = now_ms;
+        }
+    }
+
     /// What is known of the worker's speed by now.
     pub fn set_pace(&mut self, id: WorkerId, pace: Pace) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pace = pace;
+            worker.trial_ms = match worker.is_doubted() {
+                true => (2 * worker.trial_ms).min(TRIAL_MS_MAX),
+                false => TRIAL_MS_MIN,
+            };
             self.refresh(id);
         }
     }

@@ -11,6 +11,10 @@ use crate::id::{DispatchId, WorkerId};
 use crate::pool::{Offer, Stand};
 use crate::predictor::Pace;
 
+/// A worker that was learned to be slower than it measured itself, by more than so
+/// many times, may have got well since.
+const DOUBT_FACTOR: f64 = 2.0;
+
 /// What a worker said of itself, checked and cut to size.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSpec {
@@ -78,6 +82,10 @@ pub struct Worker {
     pub joined_ms: u64,
     /// When it was last heard of.
     pub heard_ms: u64,
+    /// When it last got a task.
+    pub(crate) fed_ms: u64,
+    /// Milliseconds without a task after which it is tried out, if it is doubted.
+    pub(crate) trial_ms: u64,
     /// Under which time the registry has it among those that may be silent.
     pub(crate) due_ms: u64,
     /// Its last heartbeat, if there was one.
@@ -112,6 +120,25 @@ impl Worker {
     pub fn slots(&self) -> u32 {
         let now = self.vitals.and_then(|vitals| vitals.slots);
         now.map_or(self.slots, |slots| slots.min(self.slots))
+    }
+
+    /// How fast it said it is, before anything was learned.
+    pub(crate) fn measured(&self) -> Pace {
+        Pace::guess(match self.spec.speed_milli {
+            0 => 1.0,
+            milli => f64::from(milli) / 1e3,
+        })
+    }
+
+    /// Whether it was learned to be so slow that this is worth another look.
+    pub fn is_doubted(&self) -> bool {
+        self.pace.speed * DOUBT_FACTOR < self.measured().speed
+    }
+
+    /// Whether it should be tried out with one task, however slow it was last.
+    pub(crate) fn is_due_for_trial(&self, now_ms: u64) -> bool {
+        let idle_ms = now_ms.saturating_sub(self.fed_ms);
+        self.running.is_empty() && idle_ms >= self.trial_ms && self.is_doubted()
     }
 
     /// Whether tasks may go to it, now or when it has a free slot.

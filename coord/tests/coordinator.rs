@@ -1221,3 +1221,58 @@ fn whatever_happens_every_task_ends_once_and_no_slot_is_given_twice() {
         assert!(world.submitted > 400, "seed {seed}: {}", world.submitted);
     }
 }
+
+/// Builds of some files at a time, one after the other with a pause in between, on two
+/// equal machines, the second of which is slow until `well_ms`: how many compiles each
+/// brought to its end from `since_ms` to `until_ms`.
+fn builds_beside_a_slow_one(well_ms: u64, since_ms: u64, until_ms: u64) -> [u64; 2] {
+    const COMPILE_MS: u64 = 2_000;
+    const FILES: u64 = 3;
+    const PAUSE_MS: u64 = 30_000;
+    let mut grid = Grid::new(&[(1, 1), (2, 1)]);
+    grid.learn(20, COMPILE_MS as f64);
+    let mut running: Vec<(u64, u64, u64, DispatchId)> = Vec::new();
+    let (mut submitted, mut next_ms, mut counts) = (0, 0, [0; 2]);
+    while grid.now_ms < until_ms {
+        let mut actions = grid.pass(100);
+        let now_ms = grid.now_ms;
+        if grid.core.unfinished() == 0 && now_ms >= next_ms {
+            for _ in 0..FILES {
+                submitted += 1;
+                let demand = Demand {
+                    queue_ms_max: 60_000,
+                    ..demand("a", "gcc")
+                };
+                let task = TaskId(submitted);
+                actions.extend(grid.handle(Event::TaskSubmitted { task, demand }));
+            }
+            next_ms = now_ms + PAUSE_MS;
+        }
+        let due = |(at_ms, ..): &(u64, u64, u64, DispatchId)| *at_ms <= now_ms;
+        let (over, rest): (Vec<_>, Vec<_>) = running.into_iter().partition(due);
+        running = rest;
+        for (_, wall_ms, worker, dispatch) in over {
+            let ended = grid.done_after(worker, dispatch, wall_ms as f64);
+            let finished = |action: &Action| matches!(action, Action::FinishTask { .. });
+            let counts_now = now_ms > since_ms && ended.iter().any(finished);
+            counts[worker as usize - 1] += u64::from(counts_now);
+            actions.extend(ended);
+        }
+        for (worker, _, _, dispatch) in dispatched(&actions) {
+            grid.began(worker, dispatch);
+            let is_slow = worker == 2 && now_ms < well_ms;
+            let wall_ms = COMPILE_MS * if is_slow { 10 } else { 1 };
+            running.push((now_ms + wall_ms, wall_ms, worker, dispatch));
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_worker_that_was_slow_gets_work_again_when_it_is_well() {
+    let [first, second] = builds_beside_a_slow_one(1_200_000, 600_000, 1_200_000);
+    assert_eq!((first, second), (60, 0), "tried out, and rescued each time");
+    // Two thirds and one third are all that three files come to.
+    let [first, second] = builds_beside_a_slow_one(1_200_000, 1_210_000, 1_510_000);
+    assert_eq!((first, second), (20, 10));
+}

@@ -133,9 +133,9 @@ impl Step<'_> {
             core.holders.success(&job.demand.holder, worker, dispatch);
             if let Some(by) = core.registry.get(worker) {
                 let key = by.key;
-                let before = by.pace;
+                let (before, doubted) = (by.pace, by.is_doubted());
                 let profile = &job.demand.profile;
-                let pace = core.predictor.learn(profile, key, before, spent);
+                let pace = core.predictor.learn(profile, key, before, doubted, spent);
                 core.registry.set_pace(worker, pace);
                 let work_ms = spent.wall_ms * before.speed;
                 core.hedges_ms = (core.hedges_ms + HEDGE_SHARE * work_ms).min(HEDGE_SAVED_MS_MAX);

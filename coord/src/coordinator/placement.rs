@@ -6,7 +6,7 @@ use hg_proto::v1::failure::Code;
 
 use super::stragglers::{RESCUE_FACTOR, late_ms, straggles_ms};
 use super::{Action, Coordinator, NO_SLOT, Step, failure};
-use crate::bounds::{HEDGE_MS_MIN, RETRIES_SAVED_MAX, RETRY_SHARE};
+use crate::bounds::{HEDGE_MS_MIN, RETRIES_SAVED_MAX, RETRY_SHARE, TRIAL_WALL_MS_MAX};
 use crate::id::{DispatchId, TaskId, WorkerId};
 use crate::jobs::Start;
 use crate::queue::{Order, Ticket};
@@ -191,6 +191,7 @@ impl Step<'_> {
         hedge: bool,
     ) {
         self.core.choosy.remove(&task);
+        self.core.registry.fed(worker, self.now_ms);
         let expected_ms = compile_ms as u64;
         let start = Start {
             worker,
@@ -343,10 +344,14 @@ impl Step<'_> {
             worker.pace.speed * PATIENCE_MIN < fastest
         };
         let now_ms = self.now_ms;
-        let order = match core.scheduler.expects() && digests.iter().any(slow) {
+        let expects = core.scheduler.expects();
+        let order = match expects && digests.iter().any(slow) {
             true => Order::Cheapest,
             false => Order::Turn,
         };
+        // Otherwise what was slow once would get nothing that shows it is not any more.
+        let on_trial = expects && worker.is_due_for_trial(now_ms);
+        let bears_ms = (TRIAL_WALL_MS_MAX * worker.pace.speed).max(core.hedges_ms / 2.0);
         let core = &mut *self.core;
         let worker = core.registry.get(id)?;
         let room_bytes = worker.room_bytes();
@@ -369,7 +374,7 @@ impl Step<'_> {
             !job.excluded.contains(&id)
                 && holders.allows(&job.demand.holder, id, now_ms)
                 && job.prediction.peak_bytes <= room_bytes
-                && cost_ms <= patience_ms * worker.pace.speed
+                && (on_trial && cost_ms <= bears_ms || cost_ms <= patience_ms * worker.pace.speed)
         };
         let task = core.queue.take(&digests, order, fits)?;
         let cost_ms = core.jobs.get(task)?.prediction.cost_ms;
