@@ -13,8 +13,12 @@ pub const QUEUE_HOLDER_TASKS_MAX: usize = QUEUE_TASKS_MAX / 2;
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
 /// Clocks of holders that have no task now, and of clients of one holder.
 pub const QUEUE_CLOCKS_MAX: usize = 4_096;
-/// Tasks that are looked at for one free slot.
-pub const QUEUE_LOOKS_MAX: usize = 64;
+/// Tasks of one client that are looked at for one free slot, ...
+pub const QUEUE_ROW_LOOKS_MAX: usize = 16;
+/// ... of all clients of one holder, or some more, ...
+pub const QUEUE_HOLDER_LOOKS_MAX: usize = 64;
+/// ... and so many holders' tasks.
+pub const QUEUE_HOLDERS_LOOKED_MAX: usize = 32;
 /// Milliseconds that a task waits for a slot when it says nothing.
 pub const QUEUE_MS_DEFAULT: u64 = 30_000;
 /// Milliseconds that a task may wait for a slot at most.

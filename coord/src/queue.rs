@@ -17,8 +17,8 @@ use std::sync::Arc;
 use hg_proto::digest::Digest;
 
 use crate::bounds::{
-    QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_HOLDER_TASKS_MAX,
-    QUEUE_LOOKS_MAX, QUEUE_TASKS_MAX,
+    QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_HOLDER_LOOKS_MAX,
+    QUEUE_HOLDER_TASKS_MAX, QUEUE_HOLDERS_LOOKED_MAX, QUEUE_ROW_LOOKS_MAX, QUEUE_TASKS_MAX,
 };
 use crate::id::{ByDigest, ById, Keyed, TaskId};
 
@@ -43,6 +43,8 @@ pub struct Ticket {
     pub bytes: usize,
     /// What it is thought to cost, in milliseconds at speed 1.
     pub cost_ms: u64,
+    /// Bytes of memory that it is thought to need on a worker.
+    pub peak_bytes: u64,
     /// When it came, in milliseconds on the caller's clock.
     pub since_ms: u64,
     /// When it has waited long enough, on the same clock.
@@ -86,6 +88,7 @@ struct Place {
     toolchain: Digest,
     bytes: usize,
     cost_ms: u64,
+    peak_bytes: u64,
     deadline_ms: u64,
     rank: i64,
 }
@@ -95,6 +98,26 @@ struct Place {
 struct Row {
     by_rank: BTreeSet<(i64, TaskId)>,
     by_cost: BTreeSet<(u64, TaskId)>,
+    by_peak: BTreeSet<(u64, TaskId)>,
+}
+
+impl Row {
+    /// The first task that `fits` lets pass, of those whose turn it is, or else the one
+    /// that needs least memory: behind any number of large ones it is found by a worker
+    /// on which these have no room.
+    fn find(&self, order: Order, mut fits: impl FnMut(TaskId) -> bool) -> Option<TaskId> {
+        let task = |(_, task): &(u64, TaskId)| *task;
+        let found = match order {
+            Order::Turn => {
+                let by_rank = self.by_rank.iter().map(|(_, task)| *task);
+                by_rank.take(QUEUE_ROW_LOOKS_MAX).find(|task| fits(*task))
+            }
+            // If the cheapest is too dear, so are the others.
+            Order::Cheapest => self.by_cost.iter().map(task).take(2).find(|t| fits(*t)),
+        };
+        let smallest = || self.by_peak.first().map(task).filter(|task| fits(*task));
+        found.or_else(smallest)
+    }
 }
 
 /// A holder's tasks for one toolchain.
@@ -103,6 +126,28 @@ struct Crew {
     /// Clients that have a task here, by their clock.
     line: BTreeSet<(Clock, Arc<str>)>,
     rows: HashMap<Arc<str>, Row>,
+}
+
+impl Crew {
+    /// The task whose turn it is among those that `fits` lets pass, and its client's
+    /// clock.
+    fn find(&self, order: Order, mut fits: impl FnMut(TaskId) -> bool) -> Option<(Clock, TaskId)> {
+        let mut looks = 0;
+        for (clock, client) in &self.line {
+            let row = self.rows.get(client)?;
+            let found = row.find(order, |task| {
+                looks += 1;
+                fits(task)
+            });
+            if let Some(task) = found {
+                return Some((*clock, task));
+            }
+            if looks >= QUEUE_HOLDER_LOOKS_MAX {
+                break;
+            }
+        }
+        None
+    }
 }
 
 /// The tasks for one toolchain.
@@ -278,6 +323,7 @@ impl Queue {
             toolchain,
             bytes,
             cost_ms,
+            peak_bytes,
             deadline_ms,
             ..
         } = ticket;
@@ -294,6 +340,7 @@ impl Queue {
         let row = crew.rows.entry(client.clone()).or_default();
         row.by_rank.insert((rank, task));
         row.by_cost.insert((cost_ms, task));
+        row.by_peak.insert((peak_bytes, task));
         self.bytes += bytes;
         self.deadlines.insert((deadline_ms, task));
         self.places.insert(
@@ -304,6 +351,7 @@ impl Queue {
                 toolchain,
                 bytes,
                 cost_ms,
+                peak_bytes,
                 deadline_ms,
                 rank,
             },
@@ -340,6 +388,7 @@ impl Queue {
         if let Some(row) = crew.rows.get_mut(&place.client) {
             row.by_rank.remove(&(place.rank, task));
             row.by_cost.remove(&(place.cost_ms, task));
+            row.by_peak.remove(&(place.peak_bytes, task));
             if row.by_rank.is_empty()
                 && let Some(member) = owner.clients.members.get_mut(&place.client)
             {
@@ -358,46 +407,27 @@ impl Queue {
         }
     }
 
-    /// Takes the task whose turn it is among those for `toolchains` that `fits`
-    /// lets pass, and moves its owners' clocks. Looks at a bounded number.
+    /// Takes the task whose turn it is among those for `toolchains` of holders that `may`
+    /// lets pass, if `fits` does too, and moves its owners' clocks. Looks at a bounded
+    /// number of each holder's, so that nobody's tasks hide another's.
     pub fn take(
         &mut self,
         toolchains: &[Digest],
         order: Order,
-        mut fits: impl FnMut(TaskId, u64) -> bool,
+        may: impl Fn(&Arc<str>) -> bool,
+        mut fits: impl FnMut(TaskId) -> bool,
     ) -> Option<TaskId> {
-        let mut looks = QUEUE_LOOKS_MAX;
         let mut best: Option<((Clock, Clock), TaskId)> = None;
         for lane in toolchains.iter().filter_map(|tools| self.lanes.get(tools)) {
-            let crews =
-                lane.line.iter().filter_map(|(clock, holder)| {
-                    let crew = lane.crews.get(holder)?;
-                    Some(crew.line.iter().filter_map(|(next, client)| {
-                        Some(((*clock, *next), crew.rows.get(client)?))
-                    }))
-                });
-            for (clock, row) in crews.flatten() {
-                if best.is_some_and(|(first, _)| first <= clock) {
+            let line = lane.line.iter().filter(|(_, holder)| may(holder));
+            for (clock, holder) in line.take(QUEUE_HOLDERS_LOOKED_MAX) {
+                if best.is_some_and(|((first, _), _)| first < *clock) {
                     break;
                 }
-                let by_rank = row.by_rank.iter().map(|(_, task)| *task);
-                let by_cost = row.by_cost.iter().map(|(_, task)| *task);
-                let places = &self.places;
-                let mut looked = |task: TaskId| {
-                    looks = looks.saturating_sub(1);
-                    let cost_ms = places.get(&task).map_or(0, |place| place.cost_ms);
-                    looks == 0 || fits(task, cost_ms)
-                };
-                let found = match order {
-                    Order::Turn => by_rank.take(QUEUE_LOOKS_MAX).find(|task| looked(*task)),
-                    // If the cheapest is too dear, so are the others.
-                    Order::Cheapest => by_cost.take(2).find(|task| looked(*task)),
-                };
-                if looks == 0 {
-                    return None;
-                }
-                if let Some(task) = found {
-                    best = Some((clock, task));
+                let crew = lane.crews.get(holder);
+                if let Some((next, task)) = crew.and_then(|crew| crew.find(order, &mut fits)) {
+                    let found = ((*clock, next), task);
+                    best = Some(best.map_or(found, |best| best.min(found)));
                     break;
                 }
             }
@@ -457,7 +487,7 @@ impl Queue {
 
     /// Takes any one task for `toolchain`.
     pub fn take_any(&mut self, toolchain: &Digest) -> Option<TaskId> {
-        self.take(&[*toolchain], Order::Turn, |_, _| true)
+        self.take(&[*toolchain], Order::Turn, |_| true, |_| true)
     }
 
     /// Takes any one task.
@@ -482,6 +512,7 @@ mod tests {
             toolchain: toolchain(tools),
             bytes: 1,
             cost_ms: 100,
+            peak_bytes: 100,
             since_ms: task,
             deadline_ms: 1_000 + task,
         }
@@ -493,7 +524,7 @@ mod tests {
 
     fn order(queue: &mut Queue, tools: &[&str]) -> Vec<u64> {
         let tools: Vec<Digest> = tools.iter().map(|t| toolchain(t)).collect();
-        std::iter::from_fn(|| queue.take(&tools, Order::Turn, |_, _| true))
+        std::iter::from_fn(|| queue.take(&tools, Order::Turn, |_| true, |_| true))
             .map(|t| t.0)
             .collect()
     }
@@ -583,7 +614,7 @@ mod tests {
         }
         let gcc = [toolchain("gcc")];
         assert_eq!(queue.cost_ms(&gcc[0]), 530);
-        let cheap = queue.take(&gcc, Order::Cheapest, |_, cost_ms| cost_ms < 100);
+        let cheap = queue.take(&gcc, Order::Cheapest, |_| true, |task| task != TaskId(1));
         assert_eq!(cheap, Some(TaskId(0)));
         assert_eq!(order(&mut queue, &["gcc"]), [1, 2]);
         assert_eq!(queue.cost_ms(&gcc[0]), 0);
@@ -614,15 +645,65 @@ mod tests {
         }
         queue.push(ticket(5, "b", "gcc")).unwrap();
         let gcc = [toolchain("gcc")];
-        let mut take = |fits: fn(u64) -> bool| queue.take(&gcc, Order::Turn, |t, _| fits(t.0));
+        let mut take =
+            |fits: fn(u64) -> bool| queue.take(&gcc, Order::Turn, |_| true, |t| fits(t.0));
         assert_eq!(take(|task| task >= 2), Some(TaskId(2)));
         assert_eq!(take(|task| task < 2), Some(TaskId(0)));
         assert_eq!(take(|_| false), None);
         assert_eq!(
-            queue.take(&[toolchain("clang")], Order::Turn, |_, _| true),
+            queue.take(&[toolchain("clang")], Order::Turn, |_| true, |_| true),
             None
         );
         assert_eq!(order(&mut queue, &["gcc"]), [5, 1]);
+    }
+
+    #[test]
+    fn a_small_worker_finds_the_small_one_behind_any_number_of_large_ones() {
+        let mut queue = queue();
+        for task in 0..1_000 {
+            let client = ["a", "b"][task as usize % 2];
+            queue.push(of("us", task, client)).unwrap();
+        }
+        let small = Ticket {
+            peak_bytes: 1,
+            ..of("us", 5_000, "a")
+        };
+        queue.push(small).unwrap();
+        let gcc = [toolchain("gcc")];
+        let mut looks = 0;
+        let taken = queue.take(
+            &gcc,
+            Order::Turn,
+            |_| true,
+            |task| {
+                looks += 1;
+                task.0 == 5_000
+            },
+        );
+        assert_eq!(taken, Some(TaskId(5_000)));
+        assert!(looks <= 2 * (QUEUE_ROW_LOOKS_MAX + 1), "{looks}");
+        assert!(queue.take(&gcc, Order::Turn, |_| true, |_| false).is_none());
+    }
+
+    #[test]
+    fn tasks_of_one_that_may_not_hide_nobody_elses() {
+        let mut queue = queue();
+        for task in 0..2_000 {
+            queue
+                .push(of("evil", task, &format!("c{}", task % 100)))
+                .unwrap();
+        }
+        queue.push(of("good", 5_000, "a")).unwrap();
+        let gcc = [toolchain("gcc")];
+        let may = |holder: &Arc<str>| **holder != *"evil";
+        assert_eq!(
+            queue.take(&gcc, Order::Turn, may, |_| true),
+            Some(TaskId(5_000))
+        );
+        // Nor those that fit nowhere.
+        queue.push(of("good", 5_001, "a")).unwrap();
+        let taken = queue.take(&gcc, Order::Turn, |_| true, |task| task.0 == 5_001);
+        assert_eq!(taken, Some(TaskId(5_001)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Pure: where a task goes: to a worker now, ahead to a busy one, or into the queue;
 //! and what a worker with a free slot gets.
 
+use std::sync::Arc;
+
 use hg_proto::digest::Digest;
 use hg_proto::v1::failure::Code;
 
@@ -128,6 +130,7 @@ impl Step<'_> {
             toolchain,
             bytes: job.demand.bytes,
             cost_ms: job.prediction.cost_ms as u64,
+            peak_bytes: job.prediction.peak_bytes,
             since_ms: self.now_ms,
             deadline_ms: (self.now_ms + job.demand.queue_ms_max.saturating_sub(job.waited_ms))
                 .min(job.deadline_ms),
@@ -357,7 +360,8 @@ impl Step<'_> {
         let room_bytes = worker.room_bytes();
         let jobs = &core.jobs;
         let holders = &core.holders;
-        let fits = |task, _| {
+        let may = |holder: &Arc<str>| holders.allows(holder, id, now_ms);
+        let fits = |task| {
             let Some(job) = jobs.get(task) else {
                 return false;
             };
@@ -372,11 +376,10 @@ impl Step<'_> {
             // What has waited so long may run as long.
             let patience_ms = patience.ms(cost_ms).max(waited_ms as f64);
             !job.excluded.contains(&id)
-                && holders.allows(&job.demand.holder, id, now_ms)
                 && job.prediction.peak_bytes <= room_bytes
                 && (on_trial && cost_ms <= bears_ms || cost_ms <= patience_ms * worker.pace.speed)
         };
-        let task = core.queue.take(&digests, order, fits)?;
+        let task = core.queue.take(&digests, order, may, fits)?;
         let cost_ms = core.jobs.get(task)?.prediction.cost_ms;
         Some((task, cost_ms / worker.speed_now()))
     }
