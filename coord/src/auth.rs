@@ -28,6 +28,9 @@ impl fmt::Debug for RootKey {
 pub struct Keyring {
     /// The newest last; tokens are made with that one.
     pub keys: Vec<RootKey>,
+    /// Fingerprints of the certificates that hold, the newest last; tokens are made
+    /// with that one.
+    pub pins: Vec<Fingerprint>,
     /// Names, and when all that they had until then became void.
     pub revoked: BTreeMap<String, u64>,
 }
@@ -97,16 +100,10 @@ impl fmt::Display for Refusal {
 }
 
 impl Keyring {
-    /// A token of the newest key. There is one.
-    pub fn mint(
-        &self,
-        role: Role,
-        name: &str,
-        issued_s: u64,
-        expires_s: u64,
-        fingerprint: Fingerprint,
-    ) -> Option<Token> {
+    /// A token of the newest key and the newest certificate. There are both.
+    pub fn mint(&self, role: Role, name: &str, issued_s: u64, expires_s: u64) -> Option<Token> {
         let key = self.keys.last()?;
+        let fingerprint = *self.pins.last()?;
         let claims = Claims {
             role,
             key: key.id,
@@ -115,7 +112,7 @@ impl Keyring {
             name: name.to_owned(),
         };
         Some(Token {
-            secret: claims.secret(&key.secret),
+            secret: claims.secret(&key.secret, &fingerprint),
             claims,
             fingerprint,
         })
@@ -130,12 +127,22 @@ impl Keyring {
         let key = self.keys.iter().find(|key| key.id == token.claims.key);
         let key = key.ok_or(Refusal::UnknownKey)?;
         // In constant time, and before anything that it says is believed.
-        if token.claims.secret(&key.secret) != token.secret {
+        if !self.is_proved(&token, key) {
             return Err(Refusal::WrongSecret);
         }
         let holder = holder_of(&token.claims);
         self.still_good(&holder, now_s)?;
         Ok((holder, token))
+    }
+
+    /// Whether `key` proves all that `token` says. An older token's secret does not
+    /// prove its fingerprint: that must be one of ours then, so that nobody can make
+    /// many tokens out of one.
+    fn is_proved(&self, token: &Token, key: &RootKey) -> bool {
+        let (claims, pin) = (&token.claims, &token.fingerprint);
+        claims.secret(&key.secret, pin) == token.secret
+            || (claims.secret_without_fingerprint(&key.secret) == token.secret
+                && self.pins.contains(pin))
     }
 
     /// Whether one who was let in would be again.
@@ -169,12 +176,14 @@ impl Keyring {
     }
 
     /// A token to be kept in place of `old`, if that is of an older key or of a
-    /// certificate that is not the newest.
-    pub fn renewal(&self, old: &Token, now_s: u64, newest: Fingerprint) -> Option<Token> {
-        let is_newest = self.keys.last()?.id == old.claims.key && old.fingerprint == newest;
+    /// certificate that is not the newest. It is as old as the one that it replaces:
+    /// what revokes that one revokes it too, whenever it was made.
+    pub fn renewal(&self, old: &Token) -> Option<Token> {
         let claims = &old.claims;
-        (!is_newest)
-            .then(|| self.mint(claims.role, &claims.name, now_s, claims.expires_s, newest))?
+        if self.keys.last()?.id == claims.key && *self.pins.last()? == old.fingerprint {
+            return None;
+        }
+        self.mint(claims.role, &claims.name, claims.issued_s, claims.expires_s)
     }
 }
 
@@ -217,12 +226,13 @@ mod tests {
                 secret: [1; 32],
                 ends_s: 0,
             }],
+            pins: vec![PIN],
             ..Keyring::default()
         }
     }
 
     fn text(ring: &Keyring, role: Role, expires_s: u64) -> String {
-        let token = ring.mint(role, "me", NOW, expires_s, PIN);
+        let token = ring.mint(role, "me", NOW, expires_s);
         token.expect("there is a key").to_text()
     }
 
@@ -268,7 +278,7 @@ mod tests {
         let old = text(&ring, Role::Client, 0);
         ring.revoked.insert("me".into(), NOW);
         assert_eq!(refused(&ring, &old, NOW), Some(Refusal::Revoked));
-        let new = ring.mint(Role::Client, "me", NOW + 1, 0, PIN).unwrap();
+        let new = ring.mint(Role::Client, "me", NOW + 1, 0).unwrap();
         assert_eq!(refused(&ring, &new.to_text(), NOW + 1), None);
         let certified = holder_of_uri("hybridgrid://client/me").unwrap();
         let still = ring.still_good(&certified, NOW + 1);
@@ -286,11 +296,11 @@ mod tests {
             ends_s: 0,
         });
         let (_, token) = ring.admit(&old, NOW + 9).unwrap();
-        let new = ring.renewal(&token, NOW + 9, PIN).unwrap();
-        assert_eq!(new.claims.key, 2);
+        let new = ring.renewal(&token).unwrap();
+        assert_eq!((new.claims.key, new.claims.issued_s), (2, NOW));
         assert_eq!(refused(&ring, &old, NOW + 10), Some(Refusal::Expired));
         assert_eq!(refused(&ring, &new.to_text(), NOW + 10), None);
-        assert_eq!(ring.renewal(&new, NOW, PIN), None);
+        assert_eq!(ring.renewal(&new), None);
         // Who was let in with the old one is out with it, and one who was given a
         // new one is not.
         let is_good = |token: &Token| ring.still_good(&holder_of(&token.claims), NOW + 10);
@@ -300,8 +310,64 @@ mod tests {
         without.keys.remove(0);
         let gone = without.still_good(&holder_of(&token.claims), NOW);
         assert_eq!(gone, Err(Refusal::UnknownKey));
-        let pin = ring.renewal(&new, NOW, [6; 32]).unwrap().fingerprint;
+        ring.pins.push([6; 32]);
+        let pin = ring.renewal(&new).unwrap().fingerprint;
         assert_eq!(pin, [6; 32]);
+    }
+
+    #[test]
+    fn what_is_renewed_is_revoked_with_what_it_replaces() {
+        let mut ring = keyring();
+        let (_, old) = ring.admit(&text(&ring, Role::Client, 0), NOW).unwrap();
+        ring.pins.push([6; 32]);
+        ring.revoked.insert("me".into(), NOW);
+        // Minted after that, by whoever had not heard of it.
+        let new = ring.renewal(&old).unwrap().to_text();
+        assert_eq!(refused(&ring, &new, NOW + 1), Some(Refusal::Revoked));
+    }
+
+    /// As tokens were made before their secrets proved their fingerprints.
+    fn older(ring: &Keyring, pin: Fingerprint) -> Token {
+        let token = ring.mint(Role::Client, "me", NOW, 0).unwrap();
+        Token {
+            secret: token
+                .claims
+                .secret_without_fingerprint(&ring.keys[0].secret),
+            fingerprint: pin,
+            ..token
+        }
+    }
+
+    #[test]
+    fn an_older_token_is_good_with_a_certificate_of_ours_alone() {
+        let mut ring = keyring();
+        let old = older(&ring, PIN);
+        assert_eq!(refused(&ring, &old.to_text(), NOW), None);
+        assert_eq!(ring.renewal(&old), None);
+        let other = older(&ring, [6; 32]).to_text();
+        assert_eq!(refused(&ring, &other, NOW), Some(Refusal::WrongSecret));
+        ring.pins.push([6; 32]);
+        let new = ring.renewal(&old).unwrap();
+        assert_eq!((new.claims.issued_s, new.fingerprint), (NOW, [6; 32]));
+        assert_eq!(refused(&ring, &new.to_text(), NOW), None);
+        // The certificate of the first has ended, and that of the second.
+        ring.pins = vec![[7; 32]];
+        let ended = refused(&ring, &old.to_text(), NOW);
+        assert_eq!(ended, Some(Refusal::WrongSecret));
+        // What is proved need not be ours.
+        assert_eq!(refused(&ring, &new.to_text(), NOW), None);
+    }
+
+    #[test]
+    fn a_fingerprint_that_was_changed_makes_a_token_void() {
+        let mut ring = keyring();
+        ring.pins.push([6; 32]);
+        let mut token = ring.mint(Role::Client, "me", NOW, 0).unwrap();
+        for wrong in [PIN, [7; 32]] {
+            token.fingerprint = wrong;
+            let forged = refused(&ring, &token.to_text(), NOW);
+            assert_eq!(forged, Some(Refusal::WrongSecret));
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub enum Command {
     Drain(Drain),
     /// Let somebody in.
     Token(TokenArgs),
+    /// Who was let in.
+    Tokens(Tokens),
     /// Let somebody in no more.
     Revoke(Revoke),
     /// New secrets.
@@ -64,10 +66,29 @@ pub struct TokenArgs {
     pub state: Option<PathBuf>,
 }
 
-/// Make void all tokens that were made until now for a name, and its certificate;
-/// a running coordinator knows within seconds.
+/// List whom tokens were given to: name, role, when, until when, when one was shown
+/// last, and what is revoked. One line for each name and role, however many tokens it
+/// has; who has one of an older version is listed once it was shown.
 #[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "revoke")]
+#[argh(subcommand, name = "tokens")]
+pub struct Tokens {
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    #[argh(option)]
+    pub state: Option<PathBuf>,
+}
+
+/// Make void all tokens that were made until now for a name, and its certificate. A
+/// running coordinator acts by it before this ends: its holders' links, tasks and
+/// streams of events are cut.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "revoke",
+    error_code(
+        1,
+        "it is revoked, but nobody of that name was given a token or seen here."
+    )
+)]
 pub struct Revoke {
     /// the name
     #[argh(positional, from_str_fn(holder))]

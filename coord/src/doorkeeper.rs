@@ -1,10 +1,11 @@
 //! Lets peers in or not, by [`crate::auth`]: holds what decides, reads it again
 //! when a command has changed it, counts and tells.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use hg_proto::credentials::{local_path, open_local_folder, write_private};
@@ -16,12 +17,16 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::auth::{Holder, Keyring, Refusal, holder_of, holder_of_uri};
 use crate::bounds::{LOCAL_TOKEN_S, TRUST_LOOK_MS};
+use crate::command_socket;
 use crate::dispatch::Hub;
 use crate::log;
+use crate::token_list::TokenList;
 use crate::trust::{self, Trust, now_s};
 
 /// Milliseconds between two renewals of the tokens for this user's own processes.
@@ -61,7 +66,8 @@ impl Admitted {
 /// What is known now.
 struct Known {
     keyring: Keyring,
-    newest: Fingerprint,
+    /// Who was let in since that was written down.
+    seen: Mutex<TokenList>,
 }
 
 /// See the top of the file.
@@ -101,8 +107,8 @@ impl Doorkeeper {
         let keeper = Doorkeeper {
             certificates: Arc::new(Certificates::new(&trust, pki)?),
             known: Some(RwLock::new(Known {
-                newest: trust.newest(),
                 keyring: trust.keyring,
+                seen: Mutex::default(),
             })),
             changes: watch::Sender::default(),
         };
@@ -125,6 +131,7 @@ impl Doorkeeper {
         let now_s = now_s();
         if let Some(holder) = certified {
             known.keyring.still_good(holder, now_s)?;
+            known.see(holder, now_s);
             return Ok(Admitted {
                 holder: Some(holder.clone()),
                 token: None,
@@ -135,7 +142,8 @@ impl Doorkeeper {
             return Err(Refusal::NoToken);
         }
         let (holder, token) = known.keyring.admit(token, now_s)?;
-        let renewal = known.keyring.renewal(&token, now_s, known.newest);
+        known.see(&holder, now_s);
+        let renewal = known.keyring.renewal(&token);
         Ok(Admitted {
             holder: Some(holder),
             token: Some(token),
@@ -151,10 +159,34 @@ impl Doorkeeper {
         match (&self.known, &admitted.holder) {
             (Some(known), Some(holder)) => {
                 let known = known.read().unwrap_or_else(PoisonError::into_inner);
-                known.keyring.still_good(holder, now_s())
+                let now_s = now_s();
+                known.keyring.still_good(holder, now_s)?;
+                known.see(holder, now_s);
+                Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns when a command made void what `admitted` showed. A token that comes to
+    /// its own end is not waited for.
+    pub async fn cast_out(&self, admitted: &Admitted) -> Refusal {
+        let mut changes = self.changes();
+        loop {
+            // The sender lives in `self`.
+            let _ = changes.changed().await;
+            if let Err(why) = self.still_good(admitted) {
+                return why;
+            }
+        }
+    }
+
+    /// Wakes once at first, so that nothing is missed in between, and then whenever a
+    /// command changed what is known.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        let mut changes = self.changes.subscribe();
+        changes.mark_changed();
+        changes
     }
 
     /// Whether one who was let in would be again; and a new token for it to keep if
@@ -168,7 +200,7 @@ impl Doorkeeper {
             return Ok(None);
         };
         let known = known.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(new) = known.keyring.renewal(token, now_s(), known.newest) else {
+        let Some(new) = known.keyring.renewal(token) else {
             return Ok(None);
         };
         let text = new.to_text();
@@ -217,8 +249,9 @@ impl Doorkeeper {
         Ok(Some(Arc::new(config)))
     }
 
-    /// Reads what is in `state` again whenever it has changed, for ever.
-    pub async fn keep(self: Arc<Self>, state: PathBuf) {
+    /// Reads what is in `state` again when a command says that it has changed, and
+    /// whenever it has, for ever.
+    pub async fn keep(self: Arc<Self>, state: PathBuf, commands: Option<UnixListener>) {
         let stamp = |state: &Path| {
             let meta = std::fs::metadata(trust::path(state)).ok()?;
             Some((meta.modified().ok()?, meta.len(), meta.ino()))
@@ -226,25 +259,55 @@ impl Doorkeeper {
         let mut seen: Option<(SystemTime, u64, u64)> = stamp(&state);
         let mut looked_s = now_s();
         loop {
-            tokio::time::sleep(Duration::from_millis(TRUST_LOOK_MS)).await;
+            let command = tokio::select! {
+                command = next_command(commands.as_ref()) => Some(command),
+                () = tokio::time::sleep(Duration::from_millis(TRUST_LOOK_MS)) => None,
+            };
             let now = stamp(&state);
             // Old secrets and certificates end without a change of the file.
             let is_due = now_s().abs_diff(looked_s) >= 60;
-            if now == seen && !is_due {
+            if now == seen && !is_due && command.is_none() {
                 continue;
             }
             looked_s = now_s();
+            let mut answer = command_socket::DONE.to_owned();
             match trust::reread(&state) {
-                Ok(trust) => {
-                    self.learn(trust, now != seen);
-                    seen = now;
+                Ok(trust) => self.learn(trust, now != seen || command.is_some()),
+                Err(why) => {
+                    if now != seen {
+                        log::warn(format_args!("{why}; what was there before still holds"));
+                    }
+                    answer = why;
                 }
-                Err(why) if now != seen => {
-                    log::warn(format_args!("{why}; what was there before still holds"));
-                    seen = now;
-                }
-                Err(_) => {}
             }
+            seen = now;
+            self.note_seen(&state);
+            if let Some(mut command) = command {
+                // It may not have waited.
+                let _ = command.write_all(answer.as_bytes()).await;
+            }
+        }
+    }
+
+    /// Writes down who was let in.
+    pub fn note_seen(&self, state: &Path) {
+        let Some(known) = &self.known else {
+            return;
+        };
+        let seen = {
+            let known = known.read().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *known.seen())
+        };
+        if seen.is_empty() {
+            return;
+        }
+        match trust::note_seen(state, &seen) {
+            Ok(true) => {}
+            Ok(false) => {
+                let known = known.read().unwrap_or_else(PoisonError::into_inner);
+                known.seen().merge(&seen, &BTreeMap::new());
+            }
+            Err(why) => log::warn(format_args!("{why}")),
         }
     }
 
@@ -255,7 +318,6 @@ impl Doorkeeper {
         if let Err(why) = self.certificates.replace(&trust) {
             return log::warn(format_args!("certificates: {why}; the old ones still hold"));
         }
-        let newest = trust.newest();
         let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
         if is_new {
             let before = &known.keyring.revoked;
@@ -264,19 +326,43 @@ impl Doorkeeper {
                     log::audit(format_args!("revoked {name}"));
                 }
             }
-            if newest != known.newest {
-                log::audit(format_args!("new certificate {}", tls::hex(&newest)));
+            if let Some(newest) = trust.keyring.pins.last()
+                && Some(newest) != known.keyring.pins.last()
+            {
+                log::audit(format_args!("new certificate {}", tls::hex(newest)));
             }
             if trust.keyring.keys.last() != known.keyring.keys.last() {
                 log::audit(format_args!("new root secret"));
             }
         }
-        *known = Known {
-            newest,
-            keyring: trust.keyring,
-        };
+        known.keyring = trust.keyring;
+        drop(known);
         if is_new {
             self.changes.send_replace(());
+        }
+    }
+}
+
+impl Known {
+    fn seen(&self) -> MutexGuard<'_, TokenList> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn see(&self, holder: &Holder, now_s: u64) {
+        self.seen().see(holder, now_s);
+    }
+}
+
+/// The next command that has changed something.
+async fn next_command(commands: Option<&UnixListener>) -> UnixStream {
+    let Some(commands) = commands else {
+        return std::future::pending().await;
+    };
+    loop {
+        match commands.accept().await {
+            Ok((stream, _)) => return stream,
+            // No descriptors are left: those in use end some time.
+            Err(_) => tokio::time::sleep(Duration::from_millis(TRUST_LOOK_MS)).await,
         }
     }
 }

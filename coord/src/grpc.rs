@@ -75,11 +75,22 @@ impl BuildService for Build {
             .stay()
             .ok_or_else(|| Status::unavailable("going away"))?;
         let (holder, peer) = (caller.holder(), caller.client());
+        let (admitted, address) = (caller.admitted.clone(), caller.peer.address.ip());
         let place = self.place(&peer)?;
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let (hub, requests) = (self.hub.clone(), request.into_inner());
+        let keeper = self.keeper.clone();
         tokio::spawn(async move {
-            submit::serve(hub, requests, replies, holder, peer).await;
+            let end = replies.clone();
+            let served = submit::serve(hub.clone(), requests, replies, holder, peer);
+            tokio::select! {
+                () = served => {}
+                why = keeper.cast_out(&admitted) => {
+                    doorkeeper::turn_away(&hub, address, "a task", why);
+                    // One that does not read sees the stream end.
+                    let _ = end.try_send(Err(Status::unauthenticated(why.to_string())));
+                }
+            }
             drop((room, place, alive));
         });
         caller.answer(Box::pin(ReceiverStream::new(stream)))
@@ -128,7 +139,10 @@ impl BuildService for Build {
         let admitted = caller.admitted.clone();
         tokio::spawn(async move {
             let may = || keeper.still_good(&admitted).is_ok();
-            watch(&hub, events, replies, may).await;
+            tokio::select! {
+                () = watch(&hub, events, replies, may) => {}
+                _ = keeper.cast_out(&admitted) => {}
+            }
             drop(room);
         });
         caller.answer(Box::pin(ReceiverStream::new(stream)))

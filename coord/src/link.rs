@@ -288,15 +288,23 @@ async fn read_all(
     } = *guest;
     let mut heard = Instant::now();
     let mut renewal = String::new();
+    let mut changes = guest.keeper.changes();
     let mut idle = Bucket::new(LINK_IDLE_AT_ONCE_MAX, LINK_IDLE_PER_S_MAX, hub.now_ms());
     loop {
-        let message = match reader.next(read).await {
-            Ok(message) => message,
-            Err(end) => return end,
+        let message = tokio::select! {
+            message = reader.next(read) => match message {
+                Ok(message) => Some(message),
+                Err(end) => return end,
+            },
+            // The keeper lives as long as the link.
+            _ = changes.changed() => None,
         };
-        if heard.elapsed() >= Duration::from_millis(HEARD_MS) {
+        let is_due = heard.elapsed() >= Duration::from_millis(HEARD_MS);
+        if is_due && message.is_some() {
             heard = Instant::now();
             hub.heard(worker, None);
+        }
+        if is_due || message.is_none() {
             match guest.keeper.look_again(&mut admitted) {
                 Ok(Some(token)) => renewal = token,
                 Ok(None) => {}
@@ -306,6 +314,9 @@ async fn read_all(
                 }
             }
         }
+        let Some(message) = message else {
+            continue;
+        };
         let is_idle = matches!(
             message,
             from_worker::Kind::Heartbeat(_) | from_worker::Kind::Draining(_)

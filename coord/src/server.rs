@@ -20,7 +20,7 @@ use crate::config::{Args, Command, Config, Serve};
 use crate::coordinator::Settings;
 use crate::dispatch::Hub;
 use crate::doorkeeper::{Doorkeeper, LocalTokens};
-use crate::{api, drain, grpc, learned, log, tokens};
+use crate::{api, command_socket, drain, grpc, learned, log, tokens};
 
 /// Exit code for a wrong command line.
 const USAGE: u8 = 2;
@@ -43,6 +43,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(args)) => return start(&args, home),
         Some(Command::Drain(args)) => drain::run(&args, home),
         Some(Command::Token(args)) => tokens::token(&args, home),
+        Some(Command::Tokens(args)) => tokens::list(&args, home),
         Some(Command::Revoke(args)) => tokens::revoke(&args, home),
         Some(Command::Rotate(args)) => tokens::rotate(&args, home),
         None => {
@@ -202,7 +203,16 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     let learner = tokio::spawn(learned::keep(hub.clone(), config.state.clone()));
     let watch = match config.insecure {
         true => None,
-        false => Some(tokio::spawn(keeper.clone().keep(config.state.clone()))),
+        false => {
+            let commands = command_socket::listen(&config.state).inspect_err(|error| {
+                log::warn(format_args!(
+                    "commands are heard of a second later: {}: {error}",
+                    config.state.display()
+                ));
+            });
+            let keeping = keeper.clone().keep(config.state.clone(), commands.ok());
+            Some(tokio::spawn(keeping))
+        }
     };
     announce(&config.state, &endpoints.to_string())?;
     log::info(format_args!("serving on {endpoints}"));
@@ -229,6 +239,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     };
     let _ = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), quiet).await;
     learned::save(&hub, &config.state, 0);
+    keeper.note_seen(&config.state);
     Ok(())
 }
 

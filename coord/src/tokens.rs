@@ -1,10 +1,13 @@
-//! `hg-coord token`, `revoke` and `rotate`: the commands that change who may.
+//! `hg-coord token`, `tokens`, `revoke` and `rotate`: the commands that show and
+//! change who may.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hg_proto::tls;
 
-use crate::config::{self, Revoke, Rotate, TokenArgs};
+use crate::command_socket::{self, Told};
+use crate::config::{self, Revoke, Rotate, TokenArgs, Tokens};
+use crate::log;
 use crate::trust;
 
 /// Prints a token.
@@ -12,12 +15,12 @@ use crate::trust;
 /// # Errors
 /// What did not work, for the operator.
 pub fn token(args: &TokenArgs, home: Option<PathBuf>) -> Result<(), String> {
-    let trust = trust::open(&config::state(args.state.as_deref(), home)?)?;
+    let state = config::state(args.state.as_deref(), home)?;
     let name = args
         .name
         .clone()
         .unwrap_or_else(|| format!("{}-{:08x}", args.role, fastrand::u32(..)));
-    let token = trust.token(args.role, &name, args.expires)?;
+    let token = trust::give(&state, args.role, &name, args.expires)?;
     println!("{}", token.to_text());
     // The line itself says nothing to a reader, and stdout has nothing else.
     let until = match args.expires {
@@ -39,10 +42,61 @@ pub fn token(args: &TokenArgs, home: Option<PathBuf>) -> Result<(), String> {
 /// # Errors
 /// What did not work, for the operator.
 pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), String> {
+    let (state, name) = (config::state(args.state.as_deref(), home)?, &args.name);
+    trust::revoke(&state, name)?;
+    let told = command_socket::tell(&state);
+    println!("{name}: revoked{}", known(&told));
+    told.map_err(unknown)?;
+    // The coordinator has written down who was seen.
+    let (list, _) = trust::listed(&state)?;
+    match list.has(name) {
+        true => Ok(()),
+        false => Err(format!(
+            "{name} is revoked, but was never given a token here, nor seen with one: is that \
+             the name? See 'hg-coord tokens'"
+        )),
+    }
+}
+
+/// Prints whom tokens were given to.
+///
+/// # Errors
+/// What did not work, for the operator.
+pub fn list(args: &Tokens, home: Option<PathBuf>) -> Result<(), String> {
     let state = config::state(args.state.as_deref(), home)?;
-    trust::revoke(&state, &args.name)?;
-    println!("{}: revoked", args.name);
+    exists(&state)?;
+    // So that it writes down who was seen.
+    if let Err(why) = command_socket::tell(&state) {
+        log::warn(format_args!(
+            "the coordinator does not say who was seen lately: {why}"
+        ));
+    }
+    let (list, revoked) = trust::listed(&state)?;
+    print!("{}", list.table(&revoked, trust::now_s()));
     Ok(())
+}
+
+/// Looking makes no secrets.
+fn exists(state: &Path) -> Result<(), String> {
+    let path = trust::path(state);
+    match path.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("{}: no coordinator's state", state.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// How far a change has come, behind what was done.
+fn known(told: &Result<Told, String>) -> &'static str {
+    match told {
+        Ok(Told::Known) => ", and the running coordinator acts by it",
+        Ok(Told::NobodyRuns) => "; no coordinator runs with this state now",
+        Err(_) => "",
+    }
+}
+
+fn unknown(why: String) -> String {
+    format!("the running coordinator does not say that it knows, and looks by itself: {why}")
 }
 
 /// Rotates.
@@ -53,5 +107,6 @@ pub fn rotate(args: &Rotate, home: Option<PathBuf>) -> Result<(), String> {
     let state = config::state(args.state.as_deref(), home)?;
     let trust = trust::rotate(&state, args.rotation())?;
     println!("certificate {}", tls::hex(&trust.newest()));
+    command_socket::tell(&state).map_err(unknown)?;
     Ok(())
 }

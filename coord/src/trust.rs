@@ -1,6 +1,6 @@
 //! The coordinator's certificates, root secrets and revocations: one file in the
 //! state folder, for its owner alone, made at the first start. Commands change it,
-//! and the running coordinator reads it again.
+//! and the running coordinator reads it again. Beside it lies the list of tokens.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -14,15 +14,20 @@ use base64::engine::general_purpose::STANDARD;
 use hg_proto::credentials::write_private;
 use hg_proto::tls::fingerprint;
 use hg_proto::token::{Fingerprint, Role, SECRET_BYTES, Token};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{Keyring, RootKey};
+use crate::auth::{Keyring, RootKey, holder_of};
+use crate::log;
+use crate::token_list::TokenList;
 
 const NAME: &str = "trust.json";
-/// Bytes of that file.
+/// Beside it: whom tokens were given to. Nothing is decided by it.
+const LIST_NAME: &str = "tokens.json";
+/// Bytes of either file.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Names that are revoked.
 const REVOKED_MAX: usize = 65_536;
@@ -144,14 +149,83 @@ pub fn rotate(state: &Path, rotation: Rotation) -> Result<Trust, String> {
 /// As [`open`], or too many names are revoked.
 pub fn revoke(state: &Path, name: &str) -> Result<(), String> {
     let (_lock, mut written) = take(state)?;
-    if written.revoked.len() >= REVOKED_MAX {
+    let before_s = written.revoked.get(name).copied();
+    if before_s.is_none() && written.revoked.len() >= REVOKED_MAX {
         return Err(told(
             state,
             &"too many names are revoked; 'hg-coord rotate --secret --overlap 0s' ends all tokens",
         ));
     }
-    written.revoked.insert(name.to_owned(), now_s());
+    // A clock that was put back makes no token younger than its revocation, and ends
+    // no earlier one.
+    let given_s = list(state).newest_s(name);
+    let until_s = [Some(now_s()), before_s, given_s].into_iter().flatten();
+    written
+        .revoked
+        .insert(name.to_owned(), until_s.max().unwrap_or_default());
     put(state, &written)
+}
+
+/// Makes a token that holds for `lasts_s` seconds, 0: for ever, and lists it.
+///
+/// # Errors
+/// As [`open`].
+pub fn give(state: &Path, role: Role, name: &str, lasts_s: u64) -> Result<Token, String> {
+    let trust = open(state)?;
+    let (_lock, _) = take(state)?;
+    let token = trust.token(role, name, lasts_s)?;
+    let revoked_s = trust.keyring.revoked.get(name).copied().unwrap_or(0);
+    let mut list = list(state);
+    list.give(&holder_of(&token.claims), revoked_s);
+    put_list(state, &list)?;
+    Ok(token)
+}
+
+/// Adds to the list on disk who was seen; `false`: a command is at it now. Does not
+/// wait for that: it may have been stopped.
+///
+/// # Errors
+/// As [`open`].
+pub fn note_seen(state: &Path, seen: &TokenList) -> Result<bool, String> {
+    let Some(_lock) = lock(state, FlockArg::LockExclusiveNonblock)? else {
+        return Ok(false);
+    };
+    let mut list = list(state);
+    list.merge(seen, &read(state)?.revoked);
+    put_list(state, &list)?;
+    Ok(true)
+}
+
+/// Whom tokens were given to, and what is revoked.
+///
+/// # Errors
+/// As [`open`].
+pub fn listed(state: &Path) -> Result<(TokenList, BTreeMap<String, u64>), String> {
+    let written = read(state)?;
+    Ok((list(state), written.revoked))
+}
+
+/// What cannot be read begins anew: nothing is decided by it.
+fn list(state: &Path) -> TokenList {
+    let path = state.join(LIST_NAME);
+    let read = match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return TokenList::default(),
+        Ok(meta) if meta.len() > FILE_BYTES_MAX => Err("too large".to_owned()),
+        _ => fs::read(&path).map_err(|error| error.to_string()),
+    };
+    read.and_then(|bytes| TokenList::parse(&bytes))
+        .unwrap_or_else(|why| {
+            let path = path.display();
+            log::warn(format_args!(
+                "{path}: {why}; the list of tokens begins anew"
+            ));
+            TokenList::default()
+        })
+}
+
+fn put_list(state: &Path, list: &TokenList) -> Result<(), String> {
+    let path = state.join(LIST_NAME);
+    write_private(&path, &list.to_bytes()).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 impl Trust {
@@ -178,9 +252,7 @@ impl Trust {
         } else {
             now_s.saturating_add(lasts_s)
         };
-        let token = self
-            .keyring
-            .mint(role, name, issued_s, expires_s, self.newest());
+        let token = self.keyring.mint(role, name, issued_s, expires_s);
         token.ok_or_else(|| "no root secret".into())
     }
 }
@@ -196,16 +268,25 @@ fn take(state: &Path) -> Result<(Flock<File>, Written), String> {
         .mode(0o700)
         .create(state)
         .map_err(|error| format!("--state {}: {error}", state.display()))?;
-    let lock = OpenOptions::new()
+    let lock = lock(state, FlockArg::LockExclusive)?;
+    let lock = lock.ok_or_else(|| told(state, &Errno::EWOULDBLOCK))?;
+    Ok((lock, read(state)?))
+}
+
+/// `None`: another command has it, and `how` is not to wait.
+fn lock(state: &Path, how: FlockArg) -> Result<Option<Flock<File>>, String> {
+    let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
         .open(state.join("trust.lock"))
         .map_err(|error| told(state, &error))?;
-    let lock = Flock::lock(lock, FlockArg::LockExclusive);
-    let lock = lock.map_err(|(_, errno)| told(state, &errno))?;
-    Ok((lock, read(state)?))
+    match Flock::lock(file, how) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(told(state, &errno)),
+    }
 }
 
 fn read(state: &Path) -> Result<Written, String> {
@@ -326,6 +407,7 @@ fn understood(written: &Written) -> Result<Trust, String> {
     Ok(Trust {
         keyring: Keyring {
             keys,
+            pins: certificates.iter().map(|one| one.fingerprint).collect(),
             revoked: written.revoked.clone(),
         },
         certificates,
@@ -374,6 +456,41 @@ mod tests {
         let without = rotate(state.path(), rotation(0)).unwrap();
         assert_eq!(without.certificates.len(), 1);
         assert!(without.keyring.admit(&token, now_s()).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_outruns_no_revocation() {
+        let state = tempfile::tempdir().unwrap();
+        open(state.path()).unwrap();
+        // Made while the clock was ahead.
+        let ahead_s = now_s() + 1_000;
+        let mut list = TokenList::default();
+        let mut trust = reread(state.path()).unwrap();
+        let early = trust.keyring.mint(Role::Client, "me", ahead_s, 0).unwrap();
+        list.give(&holder_of(&early.claims), 0);
+        put_list(state.path(), &list).unwrap();
+        for _ in 0..2 {
+            revoke(state.path(), "me").unwrap();
+            trust = reread(state.path()).unwrap();
+            assert_eq!(trust.keyring.revoked["me"], ahead_s);
+            assert!(trust.keyring.admit(&early.to_text(), now_s()).is_err());
+            // The list may be lost.
+            fs::remove_file(state.path().join(LIST_NAME)).ok();
+        }
+        let new = give(state.path(), Role::Client, "me", 0).unwrap();
+        assert!(trust.keyring.admit(&new.to_text(), now_s()).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_list_begins_anew_and_stops_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        give(state.path(), Role::Client, "one", 0).unwrap();
+        assert!(listed(state.path()).unwrap().0.has("one"));
+        fs::write(state.path().join(LIST_NAME), "[").unwrap();
+        revoke(state.path(), "one").unwrap();
+        give(state.path(), Role::Client, "two", 0).unwrap();
+        let (list, revoked) = listed(state.path()).unwrap();
+        assert!(!list.has("one") && list.has("two") && revoked.contains_key("one"));
     }
 
     #[test]

@@ -283,7 +283,7 @@ mod tests {
             name: "me".into(),
         };
         Token {
-            secret: claims.secret(&[1; 32]),
+            secret: claims.secret(&[1; 32], &[2; 32]),
             claims,
             fingerprint: [2; 32],
         }

@@ -5,8 +5,11 @@
 //! ```text
 //! "hgt1." base64url( role 1 | key 4 | issued 8 | expires 8 | name length 1 | name
 //!                    | fingerprint 32 | secret 32 )
-//! secret = keyed BLAKE3 of all before the fingerprint, by the root secret `key`
+//! secret = keyed BLAKE3 of all before the secret, by the root secret `key`
 //! ```
+//! The secrets of older tokens leave out the fingerprint; see
+//! [`Claims::secret_without_fingerprint`].
+//!
 //! Numbers are big-endian, times are seconds since the Unix epoch, 0 for never.
 //! base64url is without padding (RFC 4648, section 5).
 
@@ -158,8 +161,17 @@ impl Claims {
         bytes
     }
 
-    /// The secret of whoever these claims are true of.
-    pub fn secret(&self, root: &[u8; SECRET_BYTES]) -> Secret {
+    /// The secret of whoever these claims are true of, in a token with `fingerprint`.
+    pub fn secret(&self, root: &[u8; SECRET_BYTES], fingerprint: &Fingerprint) -> Secret {
+        let mut bytes = self.encoded();
+        bytes.extend_from_slice(fingerprint);
+        Secret(blake3::keyed_hash(root, &bytes))
+    }
+
+    /// The secret in a token of before fingerprints were part of it: whatever
+    /// fingerprint such a token names is not proved by it. It is no other token's
+    /// secret, since no encoding of claims is the beginning of another one.
+    pub fn secret_without_fingerprint(&self, root: &[u8; SECRET_BYTES]) -> Secret {
         Secret(blake3::keyed_hash(root, &self.encoded()))
     }
 
@@ -244,6 +256,7 @@ mod tests {
     use super::*;
 
     const ROOT: [u8; SECRET_BYTES] = [7; SECRET_BYTES];
+    const PIN: Fingerprint = [9; SECRET_BYTES];
 
     fn token() -> Token {
         let claims = Claims {
@@ -254,9 +267,9 @@ mod tests {
             name: "me@laptop".into(),
         };
         Token {
-            secret: claims.secret(&ROOT),
+            secret: claims.secret(&ROOT, &PIN),
             claims,
-            fingerprint: [9; SECRET_BYTES],
+            fingerprint: PIN,
         }
     }
 
@@ -277,8 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn every_claim_is_in_the_secret() {
+    fn every_claim_and_the_fingerprint_are_in_the_secret() {
         let claims = token().claims;
+        let secret = claims.secret(&ROOT, &PIN);
         let others = [
             Claims {
                 role: Role::Admin,
@@ -302,9 +316,13 @@ mod tests {
             },
         ];
         for other in others {
-            assert_ne!(other.secret(&ROOT), claims.secret(&ROOT), "{other:?}");
+            assert_ne!(other.secret(&ROOT, &PIN), secret, "{other:?}");
+            let older = claims.secret_without_fingerprint(&ROOT);
+            assert_ne!(other.secret_without_fingerprint(&ROOT), older, "{other:?}");
         }
-        assert_ne!(claims.secret(&[8; SECRET_BYTES]), claims.secret(&ROOT));
+        assert_ne!(claims.secret(&[8; SECRET_BYTES], &PIN), secret);
+        assert_ne!(claims.secret(&ROOT, &[8; SECRET_BYTES]), secret);
+        assert_ne!(claims.secret_without_fingerprint(&ROOT), secret);
     }
 
     #[test]

@@ -281,7 +281,7 @@ fn made(role: Role, name: &str, key: u32, fingerprint: [u8; 32]) -> Token {
         name: name.into(),
     };
     Token {
-        secret: claims.secret(&[7; 32]),
+        secret: claims.secret(&[7; 32], &fingerprint),
         claims,
         fingerprint,
     }

@@ -53,6 +53,7 @@ const PURE: [&str; 57] = [
     "coord/src/scheduler.rs",
     "coord/src/slots.rs",
     "coord/src/timers.rs",
+    "coord/src/token_list.rs",
     "coord/src/validate.rs",
     "coord/src/worker.rs",
     "proto/src/arg_rows_gcc.rs",

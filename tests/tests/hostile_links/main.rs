@@ -37,7 +37,12 @@ fn parsed(text: &str) -> Token {
 
 /// A client that shows `bearer`, if anything.
 async fn client(grid: &Grid, fingerprint: Fingerprint, bearer: &str) -> Bearing {
-    let channel = dial::channel(&grid.address(), &Trust::Pinned(fingerprint)).await;
+    client_at(&grid.address(), fingerprint, bearer).await
+}
+
+/// The same, of the grid at `address`, HOST:PORT.
+async fn client_at(address: &str, fingerprint: Fingerprint, bearer: &str) -> Bearing {
+    let channel = dial::channel(address, &Trust::Pinned(fingerprint)).await;
     dial::bearing(channel.expect("a connection"), bearer).expect("a header")
 }
 

@@ -61,9 +61,7 @@ fn beyond_this_machine_pages_are_for_clients() {
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
     let state = folder.path().join("coordinator");
     let ours = trust::reread(&state).expect("secrets");
-    let late = ours
-        .keyring
-        .mint(Role::Client, "late", 1, now_s() - 1, ours.newest());
+    let late = ours.keyring.mint(Role::Client, "late", 1, now_s() - 1);
     let late = late.expect("a key").to_text();
     for path in ["/health", "/metrics", "/api/v1/workers", "/nothing"] {
         let get = |more: &str| ask(&address, &pin, &request("GET", path, "grid.example", more)).0;

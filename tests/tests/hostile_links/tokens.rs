@@ -1,13 +1,18 @@
 //! Whoever shows no token, another one's, or one that is over.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use hg_coord::dial::Bearing;
 use hg_coord::trust::{self, now_s};
+use hg_proto::digest::Digest;
 use hg_proto::token::{Role, Token};
 use hg_proto::v1::{
     self, DrainWorkerRequest, ListWorkersRequest, ReportCacheHitRequest, SubmitRequest,
-    WatchEventsRequest, from_worker,
+    WatchEventsRequest, from_worker, to_worker,
 };
+use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::grid::Grid;
 use hg_tests::hostile::{
     assert_bounded, build_now, build_under, dropped, hello, refused, resident, wait_dropped,
@@ -15,9 +20,11 @@ use hg_tests::hostile::{
 use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
 use hg_tests::tls_peer::{TlsPeer, hung_up, socket};
+use nix::sys::signal::Signal;
+use tokio_stream::StreamExt;
 use tonic::Code;
 
-use super::{client, coord, fingerprint, parsed, runtime, status};
+use super::{client, client_at, coord, fingerprint, parsed, runtime, status};
 
 /// What is shown, how that is counted, and how the service answers.
 struct Bad {
@@ -40,9 +47,7 @@ fn void(grid: &Grid) -> Vec<Bad> {
     // The connection is to this coordinator all the same.
     of_other.fingerprint = parsed(&good).fingerprint;
     let ours = trust::reread(&grid.state()).expect("the coordinator's secrets");
-    let late = ours
-        .keyring
-        .mint(Role::Client, "late", 1, now_s() - 1, ours.newest());
+    let late = ours.keyring.mint(Role::Client, "late", 1, now_s() - 1);
     let revoked = grid.token(&["--role", "client", "--name", "leaver"]);
     coord(grid, &["revoke", "leaver"]);
     let unknown = [
@@ -209,6 +214,246 @@ fn who_is_revoked_is_out_at_once_and_others_stay() {
     wait_dropped(&grid, "revoked_token", 1);
     grid.wait_for_workers(1);
     build_now(&grid, "after a revocation");
+}
+
+/// What a look at the status brings: how it is answered, and a token to be kept.
+async fn renewal(client: &mut Bearing) -> (Code, Option<Token>) {
+    let answer = client.get_status(v1::GetStatusRequest {}).await;
+    let Ok(answer) = answer else {
+        return (code(answer), None);
+    };
+    let text = answer.metadata().get("hg-renewal");
+    let text = text.map(|text| text.to_str().expect("a token's text"));
+    (Code::Ok, text.map(parsed))
+}
+
+#[test]
+fn a_revocation_is_not_outrun_by_a_renewal() {
+    let grid = Grid::start(programs(), 0, 1);
+    let pin = fingerprint(&grid);
+    let before = trust::reread(&grid.state()).expect("the coordinator's secrets");
+    let made = |name| before.keyring.mint(Role::Client, name, 1_000, 0);
+    let old = made("leaver").expect("a key");
+    coord(&grid, &["rotate", "--secret"]);
+    let look = |token: &Token| {
+        let text = token.to_text();
+        runtime().block_on(async { renewal(&mut client(&grid, pin, &text).await).await })
+    };
+    // As old as the one that it replaces, so that a revocation ends both.
+    let (answer, new) = look(&old);
+    assert_eq!(answer, Code::Ok);
+    let new = new.expect("a new token");
+    assert_eq!((new.claims.issued_s, new.fingerprint), (1_000, pin));
+    assert_eq!(look(&new), (Code::Ok, None));
+    // One that names another certificate, to be given one that names ours.
+    for bit in 0..8 {
+        let mut flipped = new.clone();
+        flipped.fingerprint[7] ^= 1 << bit;
+        assert_eq!(look(&flipped), (Code::Unauthenticated, None), "bit {bit}");
+    }
+    // Not a moment later than the command says so.
+    coord(&grid, &["revoke", "leaver"]);
+    assert_eq!(look(&old), (Code::Unauthenticated, None));
+    assert_eq!(look(&new), (Code::Unauthenticated, None));
+}
+
+#[test]
+fn holders_that_ask_for_new_tokens_all_the_time_are_out_when_the_command_ends() {
+    let grid = Grid::start(programs(), 0, 1);
+    let pin = fingerprint(&grid);
+    let first = parsed(&grid.token(&["--role", "client", "--name", "leaver"]));
+    let (address, stop) = (grid.address(), AtomicBool::new(false));
+    let held = thread::scope(|scope| {
+        let holders: Vec<_> = (0..6u8)
+            .map(|number| {
+                let (address, stop, first) = (&address, &stop, &first);
+                let mut held = first.clone();
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        held.fingerprint[20] ^= number;
+                        let text = held.to_text();
+                        let look =
+                            async { renewal(&mut client_at(address, pin, &text).await).await };
+                        held = match runtime().block_on(look) {
+                            (_, Some(new)) => new,
+                            _ => first.clone(),
+                        };
+                    }
+                    held
+                })
+            })
+            .collect();
+        coord(&grid, &["revoke", "leaver"]);
+        stop.store(true, Ordering::Relaxed);
+        let ended = holders.into_iter().map(|holder| holder.join());
+        ended
+            .map(|held| held.expect("a holder"))
+            .collect::<Vec<_>>()
+    });
+    for token in held {
+        let text = token.to_text();
+        let answer =
+            runtime().block_on(async { status(&mut client(&grid, pin, &text).await).await });
+        assert_eq!(answer, Code::Unauthenticated, "{:?}", token.claims);
+    }
+}
+
+/// The only one that there is a worker for.
+fn toolchain() -> v1::Toolchain {
+    v1::Toolchain {
+        family: v1::Family::Gcc.into(),
+        version: "12.2.0".into(),
+        target: "x86_64-linux-gnu".into(),
+        language: v1::Language::C.into(),
+        digest: Digest::of(b"a compiler").as_bytes().to_vec(),
+        ..v1::Toolchain::default()
+    }
+}
+
+fn task() -> v1::Task {
+    v1::Task {
+        toolchain: Some(toolchain()),
+        arguments: vec![b"-c".to_vec(), b"a.c".to_vec()],
+        inputs: vec![v1::Input {
+            path: b"a.c".to_vec(),
+            digest: Digest::of(b"x").as_bytes().to_vec(),
+            size: 1,
+            encoding: v1::Encoding::Identity.into(),
+            encoded_size: 1,
+        }],
+        outputs: vec![b"a.o".to_vec()],
+        source: "a.c".into(),
+        ..v1::Task::default()
+    }
+}
+
+#[test]
+fn a_revocation_ends_a_silent_link_and_a_submission_that_runs() {
+    let grid = Grid::start(programs(), 0, 1);
+    let pin = fingerprint(&grid);
+    let token = grid.token(&["--role", "worker", "--name", "leaver"]);
+    let mut silent = TlsPeer::worker(&grid.address(), pin);
+    silent.say(from_worker::Kind::Hello(v1::Hello {
+        token,
+        toolchains: vec![toolchain()],
+        ..hello(9)
+    }));
+    grid.wait_for_workers(1);
+
+    let token = grid.token(&["--role", "client", "--name", "submitter"]);
+    let runtime = runtime();
+    let mut replies = runtime.block_on(async {
+        let kind = v1::submit_request::Kind::Task(task());
+        let first = SubmitRequest { kind: Some(kind) };
+        // It stays open, as that of a client that waits.
+        let requests = tokio_stream::iter([first]).chain(tokio_stream::pending());
+        let mut client = client(&grid, pin, &token).await;
+        let replies = client.submit_task(requests).await.expect("a stream");
+        replies.into_inner()
+    });
+    let mut hear = || runtime.block_on(replies.message()).map(|reply| reply?.kind);
+    let accepted = hear().expect("an answer");
+    let is_accepted = matches!(accepted, Some(v1::submit_response::Kind::Accepted(_)));
+    assert!(is_accepted, "{accepted:?}");
+    let started = hear().expect("an answer");
+    let is_started = matches!(started, Some(v1::submit_response::Kind::Started(_)));
+    assert!(is_started, "{started:?}");
+
+    coord(&grid, &["revoke", "submitter"]);
+    assert_eq!(code(hear()), Code::Unauthenticated);
+    // The worker is told, and says nothing.
+    let is_cancel = |kind| matches!(kind, to_worker::Kind::Cancel(_));
+    while !silent.hear().is_some_and(is_cancel) {}
+    coord(&grid, &["revoke", "leaver"]);
+    assert_eq!(silent.goodbye(), "the token was revoked");
+    grid.wait_for_workers(0);
+}
+
+/// What `hg-coord WORDS` does for the state of `grid`.
+fn outcome(grid: &Grid, words: &[&str]) -> Outcome {
+    let mut command = scrubbed(&programs().coordinator, grid.folder(), grid.folder());
+    run(command.args(words).arg("--state").arg(grid.state()))
+}
+
+#[test]
+fn tokens_are_listed_with_who_was_seen_and_what_is_revoked() {
+    let mut grid = Grid::start(programs(), 0, 1);
+    let pin = fingerprint(&grid);
+    let [seen, _unseen] =
+        ["seen", "unseen"].map(|name| grid.token(&["--role", "client", "--name", name]));
+    grid.token(&["--role", "worker", "--name", "pi", "--expires", "30d"]);
+    // One that was made before there was a list, in the form of that time.
+    let ours = trust::reread(&grid.state()).expect("the coordinator's secrets");
+    let older = ours.keyring.mint(Role::Admin, "older", 1_000, 0);
+    let older = older.expect("a key");
+    let older = Token {
+        secret: older
+            .claims
+            .secret_without_fingerprint(&ours.keyring.keys[0].secret),
+        ..older
+    };
+    let look = |token: &str| {
+        runtime().block_on(async { status(&mut client(&grid, pin, token).await).await })
+    };
+    let listed = |name: &str| {
+        let listed = outcome(&grid, &["tokens"]);
+        assert!(listed.ok(), "{}", listed.words());
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let row = text
+            .lines()
+            .find(|row| row.starts_with(&format!("{name} ")));
+        row.unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert!(listed("older").is_empty());
+    assert_eq!((look(&seen), look(&older.to_text())), (Code::Ok, Code::Ok));
+    let row = listed("unseen");
+    assert_eq!(
+        (&row[1][..], &row[3..]),
+        ("client", &["never", "never", "good"].map(str::to_owned)[..])
+    );
+    let row = listed("seen");
+    assert!(row[4].ends_with('Z') && row[5] == "good", "{row:?}");
+    let row = listed("older");
+    assert_eq!(
+        (&row[1][..], &row[2][..]),
+        ("admin", "1970-01-01T00:16:40Z")
+    );
+    let row = listed("pi");
+    assert!(row[1] == "worker" && row[3].ends_with('Z'), "{row:?}");
+
+    let revoked = outcome(&grid, &["revoke", "seen"]);
+    assert!(revoked.ok(), "{}", revoked.words());
+    let words = String::from_utf8_lossy(&revoked.stdout).into_owned();
+    assert_eq!(
+        words,
+        "seen: revoked, and the running coordinator acts by it\n"
+    );
+    assert_eq!(listed("seen")[5], "revoked");
+    assert!(outcome(&grid, &["revoke", "older"]).ok());
+    assert_eq!(look(&older.to_text()), Code::Unauthenticated);
+    let never = outcome(&grid, &["revoke", "sene"]);
+    assert_eq!(never.code, Some(1), "{}", never.words());
+    let words = String::from_utf8_lossy(&never.stderr).into_owned();
+    assert!(
+        words.contains("sene is revoked, but was never given"),
+        "{words}"
+    );
+    assert!(listed("sene").join(" ").ends_with("never given"));
+
+    // It is kept over an end, and changed while nobody runs.
+    grid.coordinator.end(Signal::SIGKILL);
+    let revoked = outcome(&grid, &["revoke", "unseen"]);
+    let words = String::from_utf8_lossy(&revoked.stdout).into_owned();
+    assert!(
+        revoked.ok() && words.contains("no coordinator runs"),
+        "{words}"
+    );
+    let listed = outcome(&grid, &["tokens"]);
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.ok() && text.contains("older"), "{}", listed.words());
 }
 
 #[test]
