@@ -11,6 +11,7 @@ use crate::bounds::{LEARNED_BYTES_MAX, LEARNED_SAVE_MS};
 use crate::dispatch::Hub;
 use crate::log;
 use crate::predictor::Predictor;
+use crate::state_folder;
 
 const NAME: &str = "predictor.json";
 
@@ -51,7 +52,7 @@ pub fn save(hub: &Hub, state: &Path, kept: u64) -> u64 {
     if learned == kept {
         return kept;
     }
-    match crate::server::write_whole(state, NAME, &hub.learned_bytes()) {
+    match state_folder::write(state, NAME, &hub.learned_bytes()) {
         Ok(()) => learned,
         Err(error) => {
             let path = state.join(NAME);

@@ -32,6 +32,7 @@ pub mod mailbox;
 pub mod channel;
 pub mod dispatch;
 pub mod crowd;
+pub mod state_folder;
 pub mod trust;
 pub mod command_socket;
 pub mod doorkeeper;

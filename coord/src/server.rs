@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +21,7 @@ use crate::config::{Args, Command, Config, Serve};
 use crate::coordinator::Settings;
 use crate::dispatch::Hub;
 use crate::doorkeeper::{Doorkeeper, LocalTokens};
-use crate::{api, command_socket, drain, grpc, learned, log, tokens};
+use crate::{api, command_socket, drain, grpc, learned, log, state_folder, tokens};
 
 /// Exit code for a wrong command line.
 const USAGE: u8 = 2;
@@ -31,6 +32,8 @@ const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    // Nothing that we make is for others, whatever we were started under.
+    umask(Mode::from_bits_truncate(0o077));
     let args: Args = argh::from_env();
     if args.version {
         println!("hg-coord {}", env!("CARGO_PKG_VERSION"));
@@ -83,6 +86,7 @@ fn start(args: &Serve, home: Option<PathBuf>) -> ExitCode {
 }
 
 fn run(config: &Config) -> Result<(), String> {
+    state_folder::open(&config.state)?;
     if config.insecure {
         log::warn(format_args!(
             "INSECURE: links are not encrypted, and nobody is asked who they are"
@@ -261,7 +265,7 @@ fn seed() -> u64 {
 /// Tells who started us, and who looks later, where we listen.
 fn announce(state: &Path, endpoints: &str) -> Result<(), String> {
     let line = format!("{endpoints}\n");
-    write_whole(state, "endpoints.json", line.as_bytes())
+    state_folder::write(state, "endpoints.json", line.as_bytes())
         .map_err(|error| format!("--state {}: {error}", state.display()))?;
     let mut stdout = io::stdout().lock();
     // Nobody reads stdout: the file has it.
@@ -269,15 +273,4 @@ fn announce(state: &Path, endpoints: &str) -> Result<(), String> {
         .write_all(line.as_bytes())
         .and_then(|()| stdout.flush());
     Ok(())
-}
-
-/// A reader sees the old file or the new one.
-///
-/// # Errors
-/// As the file system says; the old file is still there.
-pub fn write_whole(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let new = folder.join(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&new, content)?;
-    std::fs::rename(&new, folder.join(name))
 }

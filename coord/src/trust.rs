@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hg_proto::credentials::write_private;
+use hg_proto::private;
 use hg_proto::tls::fingerprint;
 use hg_proto::token::{Fingerprint, Role, SECRET_BYTES, Token};
 use nix::errno::Errno;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Keyring, RootKey, holder_of};
 use crate::log;
+use crate::state_folder;
 use crate::token_list::TokenList;
 
 const NAME: &str = "trust.json";
@@ -201,6 +203,7 @@ pub fn note_seen(state: &Path, seen: &TokenList) -> Result<bool, String> {
 /// # Errors
 /// As [`open`].
 pub fn listed(state: &Path) -> Result<(TokenList, BTreeMap<String, u64>), String> {
+    private::check_folder(state)?;
     let written = read(state)?;
     Ok((list(state), written.revoked))
 }
@@ -263,11 +266,7 @@ fn told(state: &Path, why: &dyn std::fmt::Display) -> String {
 
 /// The file's content, and a lock against other commands.
 fn take(state: &Path) -> Result<(Flock<File>, Written), String> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state)
-        .map_err(|error| format!("--state {}: {error}", state.display()))?;
+    state_folder::open(state)?;
     let lock = lock(state, FlockArg::LockExclusive)?;
     let lock = lock.ok_or_else(|| told(state, &Errno::EWOULDBLOCK))?;
     Ok((lock, read(state)?))
@@ -291,12 +290,18 @@ fn lock(state: &Path, how: FlockArg) -> Result<Option<Flock<File>>, String> {
 
 fn read(state: &Path) -> Result<Written, String> {
     let path = path(state);
-    match fs::metadata(&path) {
+    let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Written::default()),
-        Ok(meta) if meta.len() > FILE_BYTES_MAX => return Err(told(state, &"too large")),
-        _ => {}
+        other => other.map_err(|error| told(state, &error))?,
+    };
+    let found = file.metadata().map_err(|error| told(state, &error))?;
+    private::check_file(&path, &found)?;
+    let mut bytes = Vec::new();
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| told(state, &error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(told(state, &"too large"));
     }
-    let bytes = fs::read(&path).map_err(|error| told(state, &error))?;
     decoded(&bytes).map_err(|why| told(state, &why))
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::unistd::getuid;
 
+use crate::private;
 use crate::token::{NotAToken, Role, Token};
 
 /// Names the variable that holds a token.
@@ -17,6 +18,8 @@ pub const TOKEN_VARIABLE: &str = "HG_TOKEN";
 const FILE_BYTES_MAX: u64 = 4096;
 /// A file's mode bits by which others than its owner and group get at it.
 const OTHERS: u32 = 0o007;
+/// The mode bit by which its group writes a file.
+const GROUP_WRITES: u32 = 0o020;
 
 /// What `join` stores.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +34,8 @@ pub struct Stored {
 /// coordinator is. `None`: there is no such file.
 ///
 /// # Errors
-/// In words, with the file's name: it can't be read, is not a token, or everybody
-/// may read it.
+/// In words, with the file's name: it can't be read, is not a token, everybody may
+/// read it, or others than its owner may write it.
 pub fn stored(path: &Path) -> Result<Option<Stored>, String> {
     let told = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     let file = match fs::File::open(path) {
@@ -50,6 +53,11 @@ pub fn stored(path: &Path) -> Result<Option<Stored>, String> {
     let mode = file.metadata().map_err(|error| told(&error))?.mode();
     if mode & OTHERS != 0 {
         return Err(told(&"others may read it: chmod 600, and get a new token"));
+    }
+    if mode & GROUP_WRITES != 0 {
+        return Err(told(
+            &"its group may write it: chmod 600, and get a new token",
+        ));
     }
     let mut text = String::new();
     file.take(FILE_BYTES_MAX)
@@ -112,16 +120,15 @@ pub fn renew(path: &Path, text: &str, may: impl FnOnce(&Token) -> bool) -> Resul
 }
 
 /// Puts `content` at `path` with mode 0600, whole or not at all; makes its folder,
-/// with mode 0700, if it is missing.
+/// with mode 0700, if it is missing. The umask changes neither.
 ///
 /// # Errors
 /// As the file system says; what was there before still is.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
+    if !folder.as_os_str().is_empty() {
+        private::make_folder(folder)?;
+    }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut new = name.to_owned();
     new.push(format!(".{}", std::process::id()));
@@ -134,6 +141,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
             .create_new(true)
             .mode(0o600)
             .open(&new)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&new, path)

@@ -1,6 +1,6 @@
 //! What both ends of a Hybrid-Grid wire agree on.
 //!
-//! Everything but [`credentials`], [`probe`] and [`speed`] is pure: no I/O, no clock, no randomness.
+//! Everything but [`credentials`], [`private`], [`probe`] and [`speed`] is pure: no I/O, no clock, no randomness.
 
 mod arg_rows_clang;
 mod arg_rows_driver;
@@ -14,6 +14,7 @@ pub mod digest;
 pub mod frame;
 pub mod limits;
 pub mod plain_path;
+pub mod private;
 pub mod taken_path;
 pub mod turn;
 pub mod probe;

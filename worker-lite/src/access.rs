@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use hg_proto::credentials;
+use hg_proto::private;
 use hg_proto::tls::{ALPN_WORKER, Dial, Pki, Trust};
 use hg_proto::token::{Role, Token};
 
@@ -41,6 +42,22 @@ impl Access {
         }
         let token = credentials::find(coordinator, Role::Worker, Some(&self.kept))?;
         pass(coordinator, token.as_ref(), &self.pki)
+    }
+
+    /// What of the operator's own is wrong now, and will not mend itself: a token that
+    /// is missing may still come, by `join` or by a coordinator of this user's own.
+    ///
+    /// # Errors
+    /// In words: a file is not ours alone, or is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        if self.insecure {
+            return Ok(());
+        }
+        if let Ok(found) = std::fs::metadata(&self.kept) {
+            private::check_owner(&self.kept, &found)?;
+        }
+        credentials::stored(&self.kept)?;
+        Ok(())
     }
 
     /// Keeps `text` in place of the stored token, if both are of one holder.

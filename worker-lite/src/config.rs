@@ -13,6 +13,7 @@ use hg_proto::credentials;
 use hg_proto::limits::{NAME_BYTES_MAX, SLOTS_MAX};
 use hg_proto::tls::Pki;
 use hg_proto::v1::Hello;
+use nix::sys::stat::{Mode, umask};
 
 use crate::access::{self, Access};
 use crate::groups::Groups;
@@ -174,6 +175,7 @@ struct Serve {
 pub fn run() -> ExitCode {
     machine::keep_memory_small();
     forget_steering();
+    keep_own_bits();
     let typed: Typed = argh::from_env();
     if typed.version {
         println!("hg-worker-lite {}", env!("CARGO_PKG_VERSION"));
@@ -251,6 +253,12 @@ fn forget_steering() {
     }
 }
 
+/// A umask that takes away bits of our own would make folders that we can't use.
+fn keep_own_bits() {
+    let mask = umask(Mode::from_bits_truncate(0o077));
+    umask(mask & Mode::from_bits_truncate(0o077));
+}
+
 fn set_log_level() -> Result<(), String> {
     match env::var("HG_LOG") {
         Ok(name) => {
@@ -280,11 +288,8 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     if access.insecure {
         let text = "INSECURE: the link is not encrypted, and nobody is asked who they are";
         log::line(Level::Warn, format_args!("{text}"));
-    } else {
-        // What is wrong now will not mend itself; a coordinator of this user's own
-        // may leave its token later.
-        credentials::stored(&access.kept)?;
     }
+    access.check()?;
     let mut hello = hello(typed.slots, typed.name)?;
     if !(0..=NICE_MAX).contains(&typed.nice) {
         return Err(format!("--nice {}: not 0 to {NICE_MAX}", typed.nice));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hg_proto::credentials::{self, Stored};
 use hg_proto::frame;
+use hg_proto::private;
 use hg_proto::tls::Pki;
 use hg_proto::token::{Role, Token};
 use hg_proto::v1::{Check, FromWorker, Welcome, from_worker, to_worker};
@@ -30,6 +31,7 @@ pub fn join(token: Token, coordinator: &str, pki: &Pki, state: &Path) -> Result<
             "this is a token for a {role}: it is for 'hgbuild join'"
         ));
     }
+    private::open_folder(state).map_err(|why| format!("--state {why}"))?;
     let welcome = try_it(&token, coordinator, pki)?;
     let token = match Token::parse(&welcome.token) {
         Ok(renewed) if renewed.is_of_holder_of(&token) => renewed,

@@ -3,11 +3,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hg_proto::credentials::write_private;
+use hg_proto::private;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -37,6 +39,8 @@ pub struct State {
 pub enum StateError {
     /// Another worker has it.
     Taken(PathBuf),
+    /// Others could have written there, in words.
+    Open(String),
     /// The file system says no.
     Io(PathBuf, io::Error),
 }
@@ -49,6 +53,7 @@ impl std::fmt::Display for StateError {
                 "{}: another worker runs with this state; give each its own --state",
                 path.display()
             ),
+            StateError::Open(why) => write!(f, "--state {why}"),
             StateError::Io(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
@@ -61,10 +66,12 @@ impl State {
     /// makes room for task folders where `scratch` says.
     ///
     /// # Errors
-    /// Another worker has it, or the file system says no.
+    /// Another worker has it, others could have written there, or the file system
+    /// says no.
     pub fn open(folder: &Path, scratch: &Scratch) -> Result<Self, StateError> {
         let at = |error| StateError::Io(folder.to_path_buf(), error);
         make_private(folder).map_err(at)?;
+        private::check_folder(folder).map_err(StateError::Open)?;
         let folder = folder.canonicalize().map_err(at)?;
         let path = folder.join("lock");
         let until = Instant::now() + LOCK_WAIT_MAX;
@@ -111,9 +118,7 @@ impl State {
     /// # Errors
     /// The file system says no.
     pub fn write_endpoints(&self, line: &str) -> io::Result<()> {
-        let temporary = self.folder.join("endpoints.json.new");
-        fs::write(&temporary, line)?;
-        fs::rename(&temporary, self.folder.join("endpoints.json"))
+        write_private(&self.folder.join("endpoints.json"), line.as_bytes())
     }
 }
 
@@ -122,10 +127,7 @@ impl State {
 /// # Errors
 /// The file system says no.
 pub fn make_private(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
+    private::make_folder(folder)
 }
 
 /// Times that a folder is gone through when dying processes still write into it.

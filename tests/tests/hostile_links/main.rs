@@ -3,6 +3,7 @@
 //! gets in, what is turned away is counted, and others' builds run on.
 
 mod floods;
+mod folders;
 mod handshakes;
 mod impostors;
 mod pages;
