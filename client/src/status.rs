@@ -72,10 +72,12 @@ fn status_json(config: &Config, answer: &Result<GetStatusResponse, String>) -> V
             "version": status.version,
             "workers": status.workers,
             "slots": status.slots,
+            "slots_now": status.slots_now.unwrap_or(status.slots),
             "slots_busy": status.slots_busy,
             "queued": status.queued,
             "tasks_finished": status.tasks_finished,
             "tasks_failed": status.tasks_failed,
+            "tasks_cancelled": status.tasks_cancelled,
             "cache_hits_reported": status.cache_hits_reported,
             "uptime_ms": status.uptime_ms,
             "insecure": status.insecure,
@@ -90,24 +92,36 @@ fn status_text(config: &Config, status: &GetStatusResponse) -> String {
         ("version", printable(&status.version)),
         ("up", format!("{} s", status.uptime_ms / 1000)),
         ("workers", status.workers.to_string()),
-        (
-            "slots",
-            format!("{} of {} busy", status.slots_busy, status.slots),
-        ),
+        ("slots", slots(status)),
         ("queued", status.queued.to_string()),
-        (
-            "tasks",
-            format!(
-                "{} finished, {} failed",
-                status.tasks_finished, status.tasks_failed
-            ),
-        ),
+        ("tasks", ended(status)),
         ("cache hits", status.cache_hits_reported.to_string()),
         ("links", links(status.insecure).to_owned()),
     ];
     rows.iter()
         .map(|(name, value)| format!("{name:<12} {value}\n"))
         .collect()
+}
+
+/// The sums of the table of workers, whose machines may bear fewer than they have.
+fn slots(status: &GetStatusResponse) -> String {
+    let now = status.slots_now.unwrap_or(status.slots);
+    let busy = format!("{} of {now} busy", status.slots_busy);
+    match status.slots.saturating_sub(now) {
+        0 => busy,
+        fewer => format!("{busy}, {fewer} fewer than there are"),
+    }
+}
+
+fn ended(status: &GetStatusResponse) -> String {
+    let ended = format!(
+        "{} finished, {} failed",
+        status.tasks_finished, status.tasks_failed
+    );
+    match status.tasks_cancelled {
+        0 => ended,
+        cancelled => format!("{ended}, {cancelled} cancelled"),
+    }
 }
 
 fn links(insecure: bool) -> &'static str {
@@ -233,7 +247,7 @@ fn state(worker: &Worker) -> String {
         let count = worker.shut_for_holders;
         state.push_str(&format!(", failing for {count} holder(s) of tokens alone"));
     }
-    if worker.slots_now < worker.slots {
+    if worker.slots_now < worker.slots && !worker.draining {
         let why = printable(&worker.slots_why);
         state.push_str(&format!(
             ", {} slots fewer",

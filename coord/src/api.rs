@@ -311,7 +311,7 @@ fn toolchain(toolchain: &v1::Toolchain) -> Value {
     };
     let language = match toolchain.language() {
         v1::Language::C => "c",
-        v1::Language::Cxx => "c++",
+        v1::Language::Cxx => "cxx",
         v1::Language::Unspecified => "",
     };
     json!({

@@ -125,6 +125,8 @@ pub const BACKLOG_MAX: u32 = 4_096;
 /// Connections that have not said what they are, at most, whatever the limit
 /// on file descriptors.
 pub const SILENT_MAX: usize = 4_096;
+/// Hits in one report: more than fit into the MiB of its log that a client reads for one.
+pub const REPORTED_HITS_MAX: u64 = 1 << 20;
 /// SubmitTask streams, all connections together.
 pub const SUBMITS_MAX: usize = 32_768;
 /// SubmitTask streams of one client.

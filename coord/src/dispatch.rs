@@ -598,24 +598,33 @@ impl Hub {
     }
 
     /// Counts compiles that a client's cache answered.
-    pub fn cache_hits(&self, hits: u64, saved_ms: u64) {
+    ///
+    /// # Errors
+    /// In words: no client could have had so many since its last report.
+    pub fn cache_hits(&self, hits: u64, saved_ms: u64) -> Result<(), String> {
+        let saved_ms = crate::validate::cache_hits(hits, saved_ms)?;
         self.metrics.cache_hits.inc_by(hits);
         self.saved_ms.fetch_add(saved_ms, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The grid in numbers.
     pub fn status(&self) -> v1::GetStatusResponse {
         let state = self.state();
         let (slots, busy) = state.core.registry().slots();
-        let (finished, failed) = self.metrics.ended();
+        let slots_now = state.core.registry().slots_now();
+        let ended = self.metrics.ended();
+        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").into(),
             workers: state.core.registry().len() as u32,
-            slots: u32::try_from(slots).unwrap_or(u32::MAX),
-            slots_busy: u32::try_from(busy).unwrap_or(u32::MAX),
+            slots: narrow(slots),
+            slots_now: Some(narrow(slots_now)),
+            slots_busy: narrow(busy),
             queued: state.core.queued() as u32,
-            tasks_finished: finished,
-            tasks_failed: failed,
+            tasks_finished: ended.finished,
+            tasks_failed: ended.failed,
+            tasks_cancelled: ended.cancelled,
             cache_hits_reported: self.metrics.cache_hits.get(),
             uptime_ms: self.now_ms(),
             insecure: false,
@@ -625,7 +634,7 @@ impl Hub {
     /// The metrics as Prometheus reads them, the gauges as of now.
     pub fn metrics_text(&self) -> Vec<u8> {
         let status = self.status();
-        let free = status.slots.saturating_sub(status.slots_busy);
+        let free = status.slots_now().saturating_sub(status.slots_busy);
         self.metrics.workers.set(i64::from(status.workers));
         self.metrics
             .slots
@@ -681,7 +690,7 @@ impl Hub {
                 connected_ms: now_ms.saturating_sub(worker.joined_ms),
                 circuit: worker.breaker.name().into(),
                 speed_milli: (worker.pace.speed * 1e3) as u32,
-                slots_now: worker.slots(),
+                slots_now: worker.slots_listed(),
                 slots_why: state.slots_why.get(&id).cloned().unwrap_or_default(),
                 sandbox: worker.spec.sandbox.clone(),
                 shut_for_holders: shut_for.get(&id).copied().unwrap_or_default(),

@@ -102,7 +102,8 @@ impl BuildService for Build {
     ) -> Reply<v1::ReportCacheHitResponse> {
         let caller = self.allow(&request, &CLIENTS)?;
         let report = request.into_inner();
-        self.hub.cache_hits(report.hits, report.saved_ms);
+        let counted = self.hub.cache_hits(report.hits, report.saved_ms);
+        counted.map_err(Status::invalid_argument)?;
         caller.answer(v1::ReportCacheHitResponse {})
     }
 

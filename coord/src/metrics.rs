@@ -43,6 +43,16 @@ pub struct Metrics {
     pub cache_hits: IntCounter,
 }
 
+/// Tasks by how they ended.
+pub struct Ended {
+    /// With a compiler's answer.
+    pub finished: u64,
+    /// Without one.
+    pub failed: u64,
+    /// Their clients went away or asked for no more.
+    pub cancelled: u64,
+}
+
 fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     // Names and labels are constants of this file: a clash is a mistake in it,
     // and every test that starts a coordinator would see it.
@@ -128,11 +138,15 @@ impl Metrics {
         self.dropped.with_label_values(&[reason]).inc();
     }
 
-    /// Tasks that ended with a compiler's answer, and those that did not.
-    pub fn ended(&self) -> (u64, u64) {
+    /// How tasks have ended.
+    pub fn ended(&self) -> Ended {
         let count = |outcome: &str| self.tasks.with_label_values(&[outcome]).get();
-        let failed = CODES.iter().map(|code| count(outcome(*code))).sum();
-        (count("ok") + count("compile_error"), failed)
+        let failed = CODES.iter().filter(|code| **code != Code::Cancelled);
+        Ended {
+            finished: count("ok") + count("compile_error"),
+            failed: failed.map(|code| count(outcome(*code))).sum(),
+            cancelled: count(outcome(Code::Cancelled)),
+        }
     }
 
     /// The text that Prometheus scrapes.

@@ -74,6 +74,13 @@ impl Registry {
         (self.slots, self.busy)
     }
 
+    /// Slots that all machines bear now; of workers that are draining, those that are
+    /// busy.
+    pub fn slots_now(&self) -> u64 {
+        let workers = self.workers.iter();
+        workers.map(|(_, w)| u64::from(w.slots_listed())).sum()
+    }
+
     /// The worker that is listed as `label`, or else the first whose own name it is.
     pub fn find(&self, label: &str) -> Option<WorkerId> {
         self.labels.get(label).copied().or_else(|| {

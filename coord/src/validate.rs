@@ -11,7 +11,7 @@ use hg_proto::v1::{self, Encoding};
 use hg_proto::{PROTOCOL_VERSION, limits};
 use prost::Message;
 
-use crate::bounds::{QUEUE_MS_DEFAULT, QUEUE_MS_MAX, TASK_MS_DEFAULT};
+use crate::bounds::{QUEUE_MS_DEFAULT, QUEUE_MS_MAX, REPORTED_HITS_MAX, TASK_MS_DEFAULT};
 use crate::jobs::Demand;
 use crate::predictor::{Profile, source_key};
 use crate::registry::WorkerSpec;
@@ -46,6 +46,17 @@ fn ensure_of(good: bool, what: &str, why: impl std::fmt::Display) -> Result<(), 
     } else {
         Err(format!("{what}: {why}"))
     }
+}
+
+/// Milliseconds that `hits` of a client's cache can have saved, of the `saved_ms` that
+/// it reports.
+///
+/// # Errors
+/// No client has had so many hits since its last report.
+pub fn cache_hits(hits: u64, saved_ms: u64) -> Result<u64, String> {
+    let what = "more hits than a report can have";
+    ensure(hits <= REPORTED_HITS_MAX, what)?;
+    Ok(saved_ms.min(hits.saturating_mul(COMPILE_MS_MAX.into())))
 }
 
 /// A path inside a task's folder: relative, no "..", no NUL, no empty part. In the
@@ -373,6 +384,16 @@ pub fn result(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reports_of_hits_are_bounded() {
+        assert_eq!(cache_hits(2, 100), Ok(100));
+        assert_eq!(cache_hits(0, u64::MAX), Ok(0));
+        let most = REPORTED_HITS_MAX * u64::from(COMPILE_MS_MAX);
+        assert_eq!(cache_hits(REPORTED_HITS_MAX, u64::MAX), Ok(most));
+        assert!(cache_hits(REPORTED_HITS_MAX + 1, 0).is_err());
+        assert!(cache_hits(1 << 63, 0).is_err());
+    }
 
     fn digest() -> Vec<u8> {
         vec![7; 32]

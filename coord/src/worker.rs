@@ -141,6 +141,14 @@ impl Worker {
         self.running.is_empty() && idle_ms >= self.trial_ms && self.is_doubted()
     }
 
+    /// [`Worker::slots`]; those that it will not fill again are none.
+    pub fn slots_listed(&self) -> u32 {
+        match self.draining {
+            true => u32::try_from(self.running.len()).unwrap_or(u32::MAX),
+            false => self.slots(),
+        }
+    }
+
     /// Whether tasks may go to it, now or when it has a free slot.
     pub fn is_ready(&self) -> bool {
         !self.draining && self.breaker.allows()

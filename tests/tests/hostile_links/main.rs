@@ -9,6 +9,7 @@ mod impostors;
 mod pages;
 mod pki;
 mod rotation;
+mod status;
 mod tokens;
 
 use hg_coord::dial::{self, Bearing};
