@@ -142,7 +142,7 @@ pub fn question(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity
 
 /// What can't be followed from here.
 fn refuse(found: &Found, plan: &Plan) -> Result<(), Reason> {
-    if found.is_wrapped() {
+    if found.wrapped {
         // It reads settings of its own.
         let program = found.command.program.as_os_str();
         return Err(Reason::new("wrapper", os::bytes(program)));

@@ -1,10 +1,11 @@
 //! Which program a compiler's name stands for: the one that plain `gcc` would
-//! run, past our own masquerade folder, and the real compiler behind a wrapper
-//! such as ccache.
+//! run, past whatever leads to us under that name, and the real compiler behind
+//! a wrapper such as ccache.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,6 @@ use hg_proto::toolchain::Family;
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::Config;
-use crate::os;
 
 /// Wrappers that stand in front of a compiler.
 const WRAPPERS: [&str; 7] = [
@@ -25,6 +25,13 @@ const WRAPPERS: [&str; 7] = [
     "fastcache",
     "buildcache",
 ];
+
+/// What our own program is called.
+const OWN_NAME: &str = "hgbuild";
+
+/// Names the variable with the programs that are no compiler for those below, since
+/// the way to them went through these: `DEVICE:INODE`, with blanks between.
+const PASSED: &str = "HG_PASSED";
 
 /// Links that lead to a program, as the kernel counts them.
 const LINKS_MAX: usize = 40;
@@ -41,7 +48,8 @@ pub struct Name {
 /// How to run what the user asked for, exactly as they would have.
 #[derive(Debug, Clone)]
 pub struct Command {
-    /// The file to run.
+    /// The file to run, as it was named or as PATH spells it: a script's `$0`.
+    /// There is a slash in it.
     pub program: PathBuf,
     /// What it sees as its own name.
     pub arg0: OsString,
@@ -49,6 +57,8 @@ pub struct Command {
     pub args: Vec<OsString>,
     /// PATH without our masquerade; `None`: as it is.
     pub path: Option<OsString>,
+    /// What is set beside it for those that run below.
+    pub marks: Vec<(&'static str, OsString)>,
 }
 
 /// A command, and the compiler that it comes down to.
@@ -56,8 +66,10 @@ pub struct Command {
 pub struct Found {
     /// What plainly runs.
     pub command: Command,
-    /// The compiler itself; not the same where a wrapper stands in front.
+    /// The compiler itself, by an absolute path.
     pub driver: PathBuf,
+    /// Something stands in front of it.
+    pub wrapped: bool,
     /// Arguments for the driver.
     pub args: Vec<OsString>,
     /// What its name says.
@@ -65,19 +77,62 @@ pub struct Found {
 }
 
 impl Found {
-    /// Whether something stands in front of the compiler.
-    pub fn is_wrapped(&self) -> bool {
-        self.driver != self.command.program
-    }
-
-    /// What the driver is to see as its own name: a wrapper's would make it
-    /// look beside the wrapper.
-    pub fn driver_name(&self) -> OsString {
-        match self.is_wrapped() {
-            false => self.command.arg0.clone(),
-            true => self.driver.clone().into(),
+    /// `args` for the compiler itself, past what stands in front of it.
+    pub fn driver_command(&self, args: Vec<OsString>) -> Command {
+        Command {
+            program: self.driver.clone(),
+            // A wrapper's name would make it look beside the wrapper.
+            arg0: match self.wrapped {
+                false => self.command.arg0.clone(),
+                true => self.driver.clone().into(),
+            },
+            args,
+            path: self.command.path.clone(),
+            marks: vec![served()],
         }
     }
+
+    /// Marks the command before it is run as typed, so that it ends whatever it is: a
+    /// script or a wrapper that comes back to us is not taken for the compiler again,
+    /// nor are we by another hgbuild that can't tell what we are.
+    pub fn mark(&mut self) {
+        if self.name.is_none() {
+            return;
+        }
+        let mut passed = env::var_os(PASSED).unwrap_or_default();
+        let own = env::current_exe().ok();
+        let script = is_script(&self.command.program);
+        let again = (self.wrapped || script).then_some(&self.command.program);
+        for meta in own.iter().chain(again).flat_map(fs::metadata) {
+            if !is_passed(&passed, &meta) {
+                passed.push(format!(" {}:{}", meta.dev(), meta.ino()));
+            }
+        }
+        self.command.marks.push((PASSED, passed));
+        // A script has no slot, and may come back to us for one.
+        if !script {
+            self.command.marks.push(served());
+        }
+    }
+}
+
+/// What runs below has its slot, and grid and cache were asked for it. An hgbuild that
+/// we took for a compiler must not wait for another slot while we hold ours.
+fn served() -> (&'static str, OsString) {
+    ("HG_DISABLE", "1".into())
+}
+
+fn is_passed(passed: &OsStr, meta: &Metadata) -> bool {
+    let mut words = passed.as_bytes().split(|byte| *byte == b' ');
+    let place = format!("{}:{}", meta.dev(), meta.ino());
+    words.any(|word| word == place.as_bytes())
+}
+
+/// Whether the kernel runs it by another program.
+pub fn is_script(program: &Path) -> bool {
+    let mut magic = [0; 2];
+    let read = File::open(program).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && &magic == b"#!"
 }
 
 /// `gcc`, `x86_64-linux-gnu-g++-12`, `clang++`, `cc` ...
@@ -127,52 +182,57 @@ pub fn find(name: &OsStr, args: &[OsString], config: &Config) -> Option<Found> {
         _ => name,
     };
     let search = Search::new();
-    let program = search.first(name, |_| false)?;
-    // A masquerade's link by its full name must not be what the compiler takes
-    // for its own place.
-    let by_link = name.as_bytes().contains(&b'/') && search.is_ourselves(Path::new(name));
+    let first = search.first(name, |_| false)?;
+    let driver = std::path::absolute(&first.program).ok()?;
     let command = Command {
-        arg0: if by_link {
-            program.clone().into()
-        } else {
-            name.to_owned()
+        // By its bare name, or that of a link to us, a compiler would find us and take
+        // our place for its own.
+        arg0: match first.past_us {
+            true => driver.clone().into(),
+            false => name.to_owned(),
         },
+        program: first.program,
         args: args.to_vec(),
         path: search.clean_path(),
-        program,
+        marks: Vec::new(),
     };
     let mut found = Found {
-        driver: command.program.clone(),
+        driver,
+        wrapped: false,
         args: args.to_vec(),
         name: name_of(name),
         command,
     };
-    if is_wrapper(&found.command.program) {
-        see_through(&mut found, name, &search)?;
+    if is_wrapper(&first.real_name) {
+        see_through(&mut found, name, &search);
     }
     Some(found)
 }
 
 /// `ccache gcc -c x.c`, or a `gcc` that is a link to ccache.
-fn see_through(found: &mut Found, name: &OsStr, search: &Search) -> Option<()> {
-    let real = |name: &OsStr| search.first(name, is_wrapper);
+fn see_through(found: &mut Found, name: &OsStr, search: &Search) {
+    let real = |name: &OsStr| {
+        let first = search.first(name, is_wrapper)?;
+        std::path::absolute(first.program).ok()
+    };
     if found.name.is_some() {
         if let Some(driver) = real(name) {
             found.driver = driver;
+            found.wrapped = true;
         }
     } else if let Some((inner, rest)) = found.args.split_first()
         && let Some(kind) = name_of(inner)
         && let Some(driver) = real(inner)
     {
         found.driver = driver;
+        found.wrapped = true;
         found.name = Some(kind);
         found.args = rest.to_vec();
     }
-    Some(())
 }
 
-fn is_wrapper(program: &Path) -> bool {
-    real_name(program)
+fn is_wrapper(real_name: &OsStr) -> bool {
+    real_name
         .to_str()
         .is_some_and(|base| WRAPPERS.contains(&base))
 }
@@ -190,12 +250,21 @@ pub fn real_name(program: &Path) -> OsString {
     at.file_name().unwrap_or_default().to_owned()
 }
 
-/// The folders of PATH, and which program is ourselves.
+/// The folders of PATH, and which programs are ourselves.
 pub struct Search {
     path: OsString,
-    /// Device and inode.
-    own: Option<(u64, u64)>,
+    own: Option<(PathBuf, Metadata)>,
     masquerade: Option<PathBuf>,
+    passed: OsString,
+}
+
+/// What a name stands for.
+struct First {
+    program: PathBuf,
+    /// The name of what it is a link to, in the end.
+    real_name: OsString,
+    /// On the way to it there was a link to us that has the same name.
+    past_us: bool,
 }
 
 impl Default for Search {
@@ -207,42 +276,82 @@ impl Default for Search {
 impl Search {
     /// Over the PATH of this process.
     pub fn new() -> Self {
+        let own = env::current_exe().ok();
         Search {
             path: env::var_os("PATH").unwrap_or_default(),
-            own: env::current_exe().ok().and_then(|own| os::place(&own)),
+            own: own.and_then(|own| fs::metadata(&own).ok().map(|meta| (own, meta))),
             masquerade: env::var_os("HG_MASQUERADE").map(PathBuf::from),
+            passed: env::var_os(PASSED).unwrap_or_default(),
         }
     }
 
     /// The program that a shell would run for `name`, leaving out ourselves
-    /// and what `skip` says.
-    pub fn first(&self, name: &OsStr, skip: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-        let fits = |candidate: &Path| {
-            let meta = fs::metadata(candidate);
-            meta.is_ok_and(|meta| meta.is_file() && Some((meta.dev(), meta.ino())) != self.own)
-                && access(candidate, AccessFlags::X_OK).is_ok()
-                && !skip(candidate)
-        };
-        if name.as_bytes().contains(&b'/') {
-            let named = PathBuf::from(name);
-            if fits(&named) {
-                return std::path::absolute(named).ok();
-            }
-            // A masquerade's link by its full name, as a configured build keeps it.
-            if !self.is_ourselves(&named) {
-                return None;
-            }
-            return self.first(named.file_name()?, skip);
+    /// and whose real name `skip` says.
+    fn first(&self, name: &OsStr, skip: impl Fn(&OsStr) -> bool) -> Option<First> {
+        if !name.as_bytes().contains(&b'/') {
+            return self.in_folders(name, false, skip);
         }
-        env::split_paths(&self.path)
-            .filter(|folder| Some(folder) != self.masquerade.as_ref())
-            .map(|folder| folder.join(name))
-            .find(|candidate| fits(candidate))
-            .and_then(|found| std::path::absolute(found).ok())
+        let program = PathBuf::from(name);
+        let meta = is_program(&program)?;
+        let real_name = real_name(&program);
+        // A masquerade's link by its full name, as a configured build keeps it.
+        if self.is_no_compiler(&program, &meta, &real_name) {
+            return self.in_folders(program.file_name()?, true, skip);
+        }
+        (!skip(&real_name)).then_some(First {
+            program,
+            real_name,
+            past_us: false,
+        })
+    }
+
+    fn in_folders(
+        &self,
+        name: &OsStr,
+        mut past_us: bool,
+        skip: impl Fn(&OsStr) -> bool,
+    ) -> Option<First> {
+        for folder in self.folders() {
+            // An empty entry is the folder that we are in.
+            let program = match folder.as_os_str().is_empty() {
+                true => Path::new(".").join(name),
+                false => folder.join(name),
+            };
+            let Some(meta) = is_program(&program) else {
+                continue;
+            };
+            let real_name = real_name(&program);
+            if self.is_no_compiler(&program, &meta, &real_name) {
+                past_us = true;
+            } else if !skip(&real_name) {
+                return Some(First {
+                    program,
+                    real_name,
+                    past_us,
+                });
+            }
+        }
+        None
     }
 
     fn is_ourselves(&self, candidate: &Path) -> bool {
-        self.own.is_some() && os::place(candidate) == self.own
+        let meta = fs::metadata(candidate);
+        meta.is_ok_and(|meta| self.is_one_of_us(candidate, &meta, &real_name(candidate)))
+    }
+
+    /// Whether it leads to us, or did already.
+    fn is_no_compiler(&self, candidate: &Path, meta: &Metadata, real_name: &OsStr) -> bool {
+        self.is_one_of_us(candidate, meta, real_name) || is_passed(&self.passed, meta)
+    }
+
+    /// Whether it is this program, a copy of it, or another hgbuild.
+    fn is_one_of_us(&self, candidate: &Path, meta: &Metadata, real_name: &OsStr) -> bool {
+        let Some((own, known)) = &self.own else {
+            return real_name == OWN_NAME;
+        };
+        (meta.dev(), meta.ino()) == (known.dev(), known.ino())
+            || real_name == OWN_NAME
+            || meta.len() == known.len() && is_same(candidate, own).unwrap_or(false)
     }
 
     /// PATH without the masquerade folder, if that is in it.
@@ -259,6 +368,28 @@ impl Search {
         env::split_paths(&self.path)
             .filter(|folder| Some(folder) != self.masquerade.as_ref())
             .collect()
+    }
+}
+
+/// What is there, if it can be run.
+fn is_program(candidate: &Path) -> Option<Metadata> {
+    let meta = fs::metadata(candidate).ok().filter(Metadata::is_file)?;
+    access(candidate, AccessFlags::X_OK).is_ok().then_some(meta)
+}
+
+/// Whether two files hold the same.
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    const PIECE_BYTES: u64 = 1 << 16;
+    let [mut one, mut other] = [File::open(one)?, File::open(other)?];
+    let [mut left, mut right] = [Vec::new(), Vec::new()];
+    loop {
+        for (file, piece) in [(&mut one, &mut left), (&mut other, &mut right)] {
+            piece.clear();
+            file.take(PIECE_BYTES).read_to_end(piece)?;
+        }
+        if left != right || left.is_empty() {
+            return Ok(left == right);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use hg_proto::toolchain::{Family, Language};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::closure::{Listed, Settled};
-use crate::compiler::{Command, Found};
+use crate::compiler::Found;
 use crate::facts;
 use crate::hazards;
 use crate::indentation;
@@ -104,12 +104,8 @@ impl Preprocessing {
             args.extend(["-MD", "-MF", &target].map(|word| word.as_bytes().to_vec()));
         }
         let errors = scratch().map_err(failed)?;
-        let command = Command {
-            program: found.driver.clone(),
-            arg0: found.driver_name(),
-            args: args.into_iter().map(os::from_bytes).collect(),
-            path: found.command.path.clone(),
-        };
+        let args = args.into_iter().map(os::from_bytes).collect();
+        let command = found.driver_command(args);
         // The compiler opens it by number.
         fcntl(&dependencies, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| failed(e.into()))?;
         // A file, not a pipe: nobody has to be woken for each few kilobytes.

@@ -55,6 +55,7 @@ pub fn process(command: &Command) -> Process {
     if let Some(path) = &command.path {
         process.env("PATH", path);
     }
+    process.envs(command.marks.iter().map(|(name, value)| (name, value)));
     process
 }
 
@@ -106,7 +107,10 @@ pub fn end_with_us(mut process: Process) -> Process {
 }
 
 fn without_ours(command: &Command) -> Process {
-    let mut process = process(command);
+    let mut process = process(&Command {
+        marks: Vec::new(),
+        ..command.clone()
+    });
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"HG_") {
             process.env_remove(name);

@@ -231,7 +231,7 @@ impl Plan {
         let mut words = self.compile.arguments.iter().flat_map(|a| &a.words);
         if on_terminal {
             let left = |word: &Vec<u8>| word == b"-fdiagnostics-color=auto";
-            return found.is_wrapped() || self.dialect.family == Family::Clang && words.any(left);
+            return found.wrapped || self.dialect.family == Family::Clang && words.any(left);
         }
         let links = ["GCC_URLS", "TERM_URLS"];
         let typed = |word: &Vec<u8>| word.starts_with(b"-fdiagnostics-urls");
@@ -413,12 +413,7 @@ const UTF8: &str = "utf8";
 
 /// Has gcc quote something, in English if it will: an option that it does not know.
 fn ask_for_quotes(found: &Found) -> &'static str {
-    let command = compiler::Command {
-        program: found.driver.clone(),
-        arg0: found.driver_name(),
-        args: vec!["-fhgbuild-asks".into()],
-        path: found.command.path.clone(),
-    };
+    let command = found.driver_command(vec!["-fhgbuild-asks".into()]);
     let said = local::process(&command).stdin(Stdio::null()).output();
     let said = said.map(|output| output.stderr).unwrap_or_default();
     let has = |words: &str| memchr::memmem::find(&said, words.as_bytes()).is_some();

@@ -2,7 +2,6 @@
 //! options that could change the answer, since asking costs as much as a small
 //! compile.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::closure::{Folders, looks_common};
-use crate::compiler::{Command, Found};
+use crate::compiler::Found;
 use crate::config::Config;
 use crate::key::Key;
 use crate::local;
@@ -176,15 +175,7 @@ fn question(compile: &Compile) -> Vec<Vec<u8>> {
 
 /// What it says of folders, and its macros.
 fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let command = Command {
-        program: found.driver.clone(),
-        arg0: found.driver_name(),
-        args: args
-            .into_iter()
-            .map(os::from_bytes)
-            .collect::<Vec<OsString>>(),
-        path: found.command.path.clone(),
-    };
+    let command = found.driver_command(args.into_iter().map(os::from_bytes).collect());
     let output = local::process(&command)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())

@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::attempt;
 use crate::capture;
-use crate::compiler::{Command, Found};
+use crate::compiler::Found;
 use crate::inputs::{descriptor_path, scratch};
 use crate::local;
 use crate::memo::{Known, Memos};
@@ -199,13 +199,8 @@ impl Manners<'_> {
         let words = words.into_iter().chain([descriptor_path(&source).into()]);
         let command = |options: &[Vec<u8>]| {
             let options = options.iter().map(|option| os::from_bytes(option.clone()));
-            let command = Command {
-                program: self.found.driver.clone(),
-                arg0: self.found.driver_name(),
-                args: options.chain(words.clone()).collect(),
-                path: self.found.command.path.clone(),
-            };
-            local::process(&command)
+            let args = options.chain(words.clone()).collect();
+            local::process(&self.found.driver_command(args))
         };
         let here = capture::overhear(command(&[]))?;
         let coloured = here.contains(&0x1b);

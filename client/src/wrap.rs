@@ -5,7 +5,6 @@
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::{Read, Seek};
-use std::path::Path;
 use std::time::Instant;
 
 use hg_proto::args::{self, Reason};
@@ -100,7 +99,7 @@ struct Doubted {
 /// Runs `name` with `args` as a compile; ends this process as the compiler would.
 pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
     let began = Instant::now();
-    let Some(found) = compiler::find(&name, &args, config) else {
+    let Some(mut found) = compiler::find(&name, &args, config) else {
         say::warn(format_args!("{}: no such program", name.to_string_lossy()));
         std::process::exit(127);
     };
@@ -126,6 +125,7 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
     if let Some(signal) = signals::seen() {
         Ended::Signal(signal as i32).now();
     }
+    found.mark();
     wrap.here(&found, stay, keep)
 }
 
@@ -785,13 +785,7 @@ fn takes_a_slot(found: &Found, config: &Config) -> bool {
         }
     }
     // A script may call us again, and would wait for the slot that it holds.
-    works && is_binary(&found.command.program)
-}
-
-fn is_binary(program: &Path) -> bool {
-    let mut magic = [0; 2];
-    let read = std::fs::File::open(program).and_then(|mut file| file.read_exact(&mut magic));
-    read.is_ok() && &magic != b"#!"
+    works && !compiler::is_script(&found.command.program)
 }
 
 /// What `hgbuild status` and a build need to know of the grid.

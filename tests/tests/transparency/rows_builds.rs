@@ -1,6 +1,6 @@
 //! Wrappers in front of compilers, and builds in front of both.
 
-use crate::case::{C, CLANG, CXX, Case, GCC, GNU, GXX, case};
+use crate::case::{ALL, BOTH, C, CLANG, CXX, Case, GCC, GNU, GXX, case};
 
 const MAKEFILE: &str = "OBJS = a.o w.o b.o\nall: $(OBJS)\na.o: a.c a.h\n\tgcc -O2 -c a.c -o a.o\nw.o: w.c\n\tcc -c w.c -o w.o\nb.o: sub/b.c\n\t$(CC) -c sub/b.c -o b.o\n";
 const NINJA: &str = "rule cc\n  command = gcc -MMD -MF $out.d -c $in -o $out\n  depfile = $out.d\n  deps = gcc\nbuild a.o: cc a.c\nbuild b.o: cc sub/b.c\n";
@@ -32,6 +32,20 @@ pub const CASES: &[Case] = &[
     case("ccache and an error", C, "*", "export CCACHE_DIR=$PWD/../ccache; $hg ccache $CX -c e.c"),
     case("ccache --version", GCC, "not-a-compiler", "$hg ccache --version"),
     case("ccache in PATH", C, "*", "export CCACHE_DIR=$PWD/../ccache; [ -d /usr/lib/ccache ] || exit 0; PATH=/usr/lib/ccache:$PATH $cc -c a.c"),
+    // What leads to hgbuild under a compiler's name.
+    case("links to hgbuild in PATH", ALL, "remote", "if [ \"$hg\" ]; then mkdir ../l; ln -s $hg ../l/$CX; PATH=$PWD/../l:$PATH; fi; $CX -c $src"),
+    case("links to hgbuild in PATH, on a link", ALL, "*", "if [ \"$hg\" ]; then mkdir ../l; ln -s $hg ../l/$CX; PATH=$PWD/../l:$PATH; fi; echo 'int main(){return 0;}' >m.c; $CX m.c -o m"),
+    case("two folders of links to hgbuild in PATH", BOTH, "remote", "if [ \"$hg\" ]; then mkdir ../l ../m; ln -s $hg ../l/$CX; ln -s $hg ../m/$CX; PATH=$PWD/../l:$PWD/../m:$PATH; fi; $CX -c $src"),
+    case("links to hgbuild and to a copy of it in PATH", BOTH, "remote", "if [ \"$hg\" ]; then mkdir ../l ../m; ln -s $hg ../l/$CX; cp $hg ../m/$CX; PATH=$PWD/../l:$PWD/../m:$PATH; fi; $CX -c $src"),
+    case("two other hgbuilds in PATH", BOTH, "*", "if [ \"$hg\" ]; then mkdir ../l ../m; cp $hg ../l/$CX; cp $hg ../m/$CX; echo >>../l/$CX; PATH=$PWD/../l:$PWD/../m:$PATH; fi; $CX -c $src"),
+    case("links to hgbuild in PATH, and ccache behind", BOTH, "*", "export CCACHE_DIR=$PWD/../ccache; [ -d /usr/lib/ccache ] || exit 0; PATH=/usr/lib/ccache:$PATH; if [ \"$hg\" ]; then mkdir ../l; ln -s $hg ../l/$CX; PATH=$PWD/../l:$PATH; fi; $CX -c $src"),
+    case("links to hgbuild in PATH, and ccache in front", BOTH, "*", "export CCACHE_DIR=$PWD/../ccache; [ -d /usr/lib/ccache ] || exit 0; if [ \"$hg\" ]; then mkdir ../l; ln -s $hg ../l/$CX; PATH=$PWD/../l:$PATH; fi; PATH=/usr/lib/ccache:$PATH; $CX -c $src"),
+    case("link to hgbuild by its path", BOTH, "remote", "if [ \"$hg\" ]; then mkdir ../l; ln -s $hg ../l/$CX; ../l/$CX -c $src; else $CX -c $src; fi"),
+    case("script called gcc that calls hgbuild", GCC, "remote any", "if [ \"$hg\" ]; then mkdir ../l; printf '#!/bin/sh\nexec '$hg' gcc \"$@\"\n' >../l/gcc; chmod +x ../l/gcc; PATH=$PWD/../l:$PATH $hg gcc -c a.c; else gcc -c a.c; fi"),
+    case("make with links to hgbuild in PATH", GCC, "remote any remote", "if [ \"$hg\" ]; then mkdir ../l; for c in gcc cc; do ln -s $hg ../l/$c; done; PATH=$PWD/../l:$PATH; fi; $hg make -s -j1").with(&[("Makefile", MAKEFILE)]).build(),
+    case("make that clears the environment", GCC, "*", "$hg make -s -j1").with(&[("Makefile", "all:\n\tenv -i PATH=\"$$PATH\" HOME=/nowhere gcc -c a.c\n")]).build(),
+    case("a script knows its name", GCC, "not-a-compiler not-a-compiler", "$hg ./show.sh; PATH=.:$PATH $hg show.sh").after("printf '#!/bin/sh\necho \"$0\"\n' >show.sh; chmod +x show.sh"),
+    case("a compiler that is a script knows its name", GCC, "any", "$hg ./gcc -c a.c").after("printf '#!/bin/sh\necho \"$0\"; exec /usr/bin/gcc \"$@\"\n' >gcc; chmod +x gcc"),
     case("env in front", C, "not-a-compiler", "$hg env X=1 $CX -c a.c"),
     case("another program", GCC, "not-a-compiler", "$hg echo -c a.c"),
     case("a program that is not there", GCC, "*", "$hg no-such-program -c a.c 2>/dev/null; echo $?"),
