@@ -88,4 +88,6 @@ pub const CASES: &[Case] = &[
     case("ninja", GCC, "remote remote", "$hg ninja -j1 >/dev/null; echo $?; rm -f .ninja_log .ninja_deps").with(&[("build.ninja", NINJA)]).build(),
     case("ninja that fails", GCC, "*", "$hg ninja -j1; echo $?; rm -f .ninja_log .ninja_deps").with(&[("build.ninja", "rule cc\n  command = gcc -c $in -o $out\nbuild e.o: cc e.c\n")]).build(),
     case("cmake", GCC, "*", "if [ \"$hg\" ]; then $hg -- cmake -S . -B b >/dev/null; else cmake -S . -B b >/dev/null; fi; $hg cmake --build b >/dev/null; echo $?; find b -name '*.o' | sort; cksum $(find b -name '*.o' | sort); rm -r b").with(&[("CMakeLists.txt", CMAKE)]).build(),
+    case("cmake, and hgbuild moves", GCC, "*", "export HOME=$PWD/../h; if [ \"$hg\" ]; then mkdir ../one; cp $hg ../one/hgbuild; ../one/hgbuild -- cmake -S . -B b >/dev/null; mv ../one ../two; hg=$PWD/../two/hgbuild; else cmake -S . -B b >/dev/null; fi; $hg cmake --build b >/dev/null; echo $?; cksum $(find b -name '*.o' | sort); grep -c 'masquerade/[0-9a-f]*/' b/CMakeCache.txt; rm -r b").with(&[("CMakeLists.txt", CMAKE)]).build(),
+    case("a tree that an earlier hgbuild configured", GCC, "remote", "export HOME=$PWD/../h; gcc=gcc; if [ \"$hg\" ]; then m=../h/.hybridgrid/masquerade/0123456789ab; mkdir -p $m; ln -s /gone/hgbuild $m/gcc; gcc=$m/gcc; fi; $hg make -s -j1 CC=$gcc a.o; echo $?").build(),
 ];
