@@ -17,6 +17,7 @@ use crate::grpc::Tasks;
 use crate::local::Ended;
 use crate::masquerade;
 use crate::os;
+use crate::private;
 use crate::report;
 use crate::say;
 use crate::signals::{self, Forwarding};
@@ -80,6 +81,10 @@ fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
     // As the first word of a shell's command, PATH applies to the build tool
     // itself too: it must not find us in place of a compiler named like it.
     let search = Search::new();
+    if config.refused.is_some() {
+        // It was said.
+        command.env("HG_CACHE_WARNED", "1");
+    }
     let folder = match config.home.as_deref().map(masquerade::prepare) {
         Some(Ok(folder)) => folder,
         Some(Err(error)) => {
@@ -89,7 +94,10 @@ fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
             return;
         }
         None => {
-            say::warn("no home folder: building plainly");
+            // If it was refused, that was said.
+            if config.trouble.is_none() {
+                say::warn("no home folder: building plainly");
+            }
             return;
         }
     };
@@ -238,9 +246,9 @@ struct SummaryLog {
 impl SummaryLog {
     fn new(config: &Config) -> Option<Self> {
         let folder = config.run_folder()?;
-        fs::create_dir_all(&folder).ok()?;
+        private::make(&folder).ok()?;
         let path = folder.join(format!("build-{}.jsonl", std::process::id()));
-        fs::write(&path, "").ok()?;
+        private::write(&path, b"").ok()?;
         Some(SummaryLog { path })
     }
 }

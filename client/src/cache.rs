@@ -4,7 +4,7 @@
 //! a hit costs the same in a cache of any size.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ use crate::day_log::{DayLogs, Event};
 use crate::draft::Draft;
 use crate::evict;
 use crate::lru::{Id, on_disk};
+use crate::private;
 use crate::shard::{self, LOOKS_MAX, Shards, Shrunk};
 
 /// Bytes of an entry's body.
@@ -104,7 +105,7 @@ impl Name {
 pub struct Trouble {
     /// For people.
     pub words: String,
-    /// Stable: `cache-read-only`, `cache-newer`, `cache-full` or `cache-io`.
+    /// Stable: `cache-read-only`, `cache-newer`, `cache-full`, `cache-unsafe` or `cache-io`.
     pub code: &'static str,
 }
 
@@ -343,13 +344,14 @@ fn version(folder: &Path) -> io::Result<Option<u32>> {
 }
 
 fn make(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    private::make(folder)?;
     let text = format!("{VERSION}\n");
     shard::replace(&folder.join("version"), text.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::MetadataExt;
 
     use super::*;

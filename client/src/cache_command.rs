@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cache::{Cache, Found, Name};
+use crate::cached;
 use crate::cli::CacheCommand;
 use crate::config::Config;
 use crate::day_log::DayLogs;
@@ -22,6 +23,9 @@ pub fn run(config: &Config, command: CacheCommand) -> i32 {
         let why = config.trouble.as_deref();
         return failed(why.unwrap_or("the cache is off: HG_CACHE_MAX_SIZE is 0"));
     };
+    if let Err(why) = cached::trust(settings) {
+        return failed(&why);
+    }
     let (folder, size_bytes_max) = (&settings.folder, settings.size_bytes_max);
     match command {
         CacheCommand::Stats(asked) => stats(folder, size_bytes_max, asked.json),

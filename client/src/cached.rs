@@ -28,6 +28,7 @@ use crate::os;
 use crate::output::{self, Pending, Style};
 use crate::plan::Plan;
 use crate::preprocessed::{self, Text};
+use crate::private;
 use crate::say;
 use crate::search;
 use crate::slots::Slot;
@@ -118,11 +119,29 @@ pub fn bypassed(config: &Config, reason: &Reason) {
 /// # Errors
 /// It can't be used.
 pub fn open(settings: &CacheSettings) -> Result<Cache, Trouble> {
+    trust(settings).map_err(|words| Trouble {
+        words,
+        code: "cache-unsafe",
+    })?;
     Cache::open(
         &settings.folder,
         settings.size_bytes_max,
         settings.read_only,
     )
+}
+
+/// Whether nobody puts objects into the cache who was not meant to.
+///
+/// # Errors
+/// In words, with what mends it.
+pub fn trust(settings: &CacheSettings) -> Result<(), String> {
+    let folder = &settings.folder;
+    match std::fs::metadata(folder) {
+        Ok(meta) if settings.chosen => private::check_chosen(folder, &meta, settings.read_only),
+        Ok(meta) => private::check(folder, &meta),
+        // It is made, or opening it says what is wrong.
+        Err(_) => Ok(()),
+    }
 }
 
 /// Compiler and question of a compile that the cache may take part in.

@@ -12,6 +12,7 @@ use hg_proto::tls::Pki;
 use serde::Deserialize;
 
 use crate::cli::Flags;
+use crate::private;
 use crate::size;
 
 /// Bytes of a configuration file.
@@ -83,8 +84,10 @@ pub struct Config {
     pub cxx: Option<OsString>,
     /// Milliseconds that a task may wait for a worker.
     pub queue_ms_max: u32,
-    /// `~/.hybridgrid`; `None`: no home folder.
+    /// `~/.hybridgrid`; `None`: no home folder, or one that is left alone.
     pub home: Option<PathBuf>,
+    /// Why the home folder is left alone, if it is and nobody said so; a trouble too.
+    pub refused: Option<String>,
     /// What is wrong with the settings: the grid is not used then.
     pub trouble: Option<String>,
 }
@@ -113,8 +116,11 @@ impl Config {
     /// Reads environment and file. Never fails: what is wrong is in
     /// [`Config::trouble`], since a build must not end over it.
     pub fn load(flags: &Flags) -> Self {
-        let home = home();
-        let mut trouble = None;
+        let (home, mut trouble) = match home().map_or(Ok(None), trusted) {
+            Ok(home) => (home, None),
+            Err(why) => (None, Some(why)),
+        };
+        let refused = trouble.clone().filter(|_| !is_on("HG_CACHE_WARNED"));
         let file = match home.as_deref().map(read_file) {
             Some(Ok(file)) => file,
             Some(Err(why)) => {
@@ -185,6 +191,7 @@ impl Config {
             cxx: env::var_os("HG_CXX").or(file.cxx.map(OsString::from)),
             queue_ms_max,
             home,
+            refused,
             trouble,
         }
     }
@@ -244,6 +251,17 @@ fn joined(home: Option<&Path>) -> Option<String> {
 /// Set, to anything but a word for no.
 fn is_on(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !is_off(&value))
+}
+
+/// `folder`, if nobody else writes there; nothing below a home that is not ours.
+fn trusted(folder: PathBuf) -> Result<Option<PathBuf>, String> {
+    private::check_home(folder.parent().unwrap_or(&folder))?;
+    match fs::metadata(&folder) {
+        Ok(meta) if meta.is_dir() => private::check(&folder, &meta)?,
+        // It is made, or what is wrong with it is told when it is used.
+        _ => {}
+    }
+    Ok(Some(folder))
 }
 
 fn home() -> Option<PathBuf> {

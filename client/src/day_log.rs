@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::private;
 use crate::shard;
 
 /// Bytes of a line, its end included.
@@ -195,8 +197,9 @@ impl DayLogs {
         let log = options.append(true).open(&path);
         let first = log.is_err();
         let log = log.or_else(|_| {
-            fs::create_dir_all(&self.folder)?;
-            options.create(true).open(&path)
+            private::make_within(&self.folder)?;
+            options.create(true).mode(private::file_mode(&self.folder));
+            options.open(&path)
         });
         if let Ok(mut log) = log {
             let _ = log.write_all(event.line().as_bytes());
@@ -345,9 +348,10 @@ impl DayLogs {
 
     /// The lock of this name, if nobody has it.
     pub fn lock(&self, name: &str) -> io::Result<Option<File>> {
-        fs::create_dir_all(&self.folder)?;
+        private::make_within(&self.folder)?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
+        options.mode(private::file_mode(&self.folder));
         let file = options.open(self.folder.join(name))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),

@@ -3,9 +3,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::output;
+use crate::private;
 use crate::shard::temporary_name;
 use crate::unnamed;
 
@@ -23,7 +25,7 @@ impl Draft {
     pub fn new(dir: &Path) -> io::Result<Draft> {
         match Self::start(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(dir)?;
+                private::make_within(dir)?;
                 Self::start(dir)
             }
             other => other,
@@ -33,7 +35,7 @@ impl Draft {
     fn start(dir: &Path) -> io::Result<Draft> {
         // To name it later takes /proc.
         if Path::new("/proc/self/fd").exists()
-            && let Ok(file) = unnamed::create(dir)
+            && let Ok(file) = unnamed::create(dir, private::file_mode(dir))
         {
             return Ok(Draft {
                 file,
@@ -45,6 +47,7 @@ impl Draft {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
+            .mode(private::file_mode(dir))
             .open(&path)?;
         Ok(Draft {
             file,

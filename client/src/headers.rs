@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::facts::{Content, Stat};
 use crate::hazards::Signs;
 use crate::os;
+use crate::private;
 use crate::scan::{self, Header, Scan};
 
 /// Bytes of the file; beyond, it is begun anew.
@@ -345,8 +346,8 @@ impl Headers {
 
     fn append(&self, path: &Path, more: &[u8]) -> io::Result<()> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        std::fs::create_dir_all(folder)?;
-        let file = os::open_plain(File::options().append(true).create(true), path)?;
+        private::make(folder)?;
+        let file = os::open_plain(private::options().append(true).create(true), path)?;
         let busy = |(_, errno)| io::Error::from(errno);
         let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(busy)?;
         let len = file.metadata()?.len();

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod say;
 pub mod size;
+pub mod private;
 pub mod config;
 pub mod os;
 pub mod compiler;

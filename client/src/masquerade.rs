@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use crate::compiler::{Search, name_of};
+use crate::private;
 
 /// Compilers on one machine.
 const LINKS_MAX: usize = 512;
@@ -22,7 +23,8 @@ const LINKS_MAX: usize = 512;
 /// It can't be made.
 pub fn prepare(home: &Path) -> io::Result<PathBuf> {
     let folder = home.join("masquerade");
-    fs::create_dir_all(&folder)?;
+    private::make(&folder)?;
+    private::check(&folder, &fs::metadata(&folder)?).map_err(io::Error::other)?;
     mend(&folder, compilers(), &std::env::current_exe()?)?;
     Ok(folder)
 }

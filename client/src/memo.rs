@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use hg_proto::digest::Digest;
 
+use crate::private;
+
 /// Bytes of words in a note.
 const WORDS_BYTES_MAX: usize = 4096;
 /// Age at which a note says nothing any more.
@@ -114,8 +116,8 @@ impl Memos {
         // Renamed into place: whoever reads meanwhile sees the old note or the
         // new one, not an empty file, which would send it to the grid.
         let new = path.with_extension(std::process::id().to_string());
-        let put = || fs::write(&new, &text).and_then(|()| fs::rename(&new, &path));
-        if put().is_err() && fs::create_dir_all(folder).is_ok() && put().is_err() {
+        let put = || private::write(&new, text.as_bytes()).and_then(|()| fs::rename(&new, &path));
+        if put().is_err() && private::make(folder).is_ok() && put().is_err() {
             // Without a note the next process finds out by itself.
             let _ = fs::remove_file(&new);
         }

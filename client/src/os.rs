@@ -7,6 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::private;
+
 /// On Unix an argument is bytes.
 pub fn from_bytes(bytes: Vec<u8>) -> OsString {
     OsString::from_vec(bytes)
@@ -76,11 +78,11 @@ pub fn claim(locks: &Path, paths: &[PathBuf]) -> Option<File> {
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::libc;
     use xxhash_rust::xxh3::xxh3_64;
-    let mut options = File::options();
+    let mut options = private::options();
     options.write(true).create(true).truncate(false);
     let file = match options.open(locks) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(locks.parent()?).ok()?;
+            private::make(locks.parent()?).ok()?;
             options.open(locks).ok()?
         }
         other => other.ok()?,

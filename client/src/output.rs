@@ -14,6 +14,9 @@ use crate::facts;
 use crate::signals::undisturbed;
 use crate::unnamed;
 
+/// Of a file that a compiler makes, less the umask.
+const NEW_MODE: u32 = 0o666;
+
 /// How the program that makes a file treats one that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -91,7 +94,7 @@ impl Pending {
         };
         Ok(Pending {
             target: target.to_path_buf(),
-            file: unnamed::create(folder).or_else(|_| with_name_removed(folder))?,
+            file: unnamed::create(folder, NEW_MODE).or_else(|_| with_name_removed(folder))?,
             mode,
         })
     }
@@ -144,7 +147,7 @@ impl Pending {
         let mut copy = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(0o666)
+            .mode(NEW_MODE)
             .open(path)?;
         self.file.seek(SeekFrom::Start(0))?;
         io::copy(&mut self.file, &mut copy)?;
@@ -190,7 +193,7 @@ fn with_name_removed(folder: &Path) -> io::Result<File> {
             .write(true)
             .create_new(true)
             // NFS can still give it a name.
-            .mode(0o666)
+            .mode(NEW_MODE)
             .open(&path)?;
         fs::remove_file(&path)?;
         Ok(file)
@@ -226,7 +229,7 @@ mod tests {
         let mode = |file: File| file.metadata().unwrap().permissions().mode();
         assert_eq!(
             mode(with_name_removed(&folder).unwrap()),
-            mode(unnamed::create(&folder).unwrap())
+            mode(unnamed::create(&folder, NEW_MODE).unwrap())
         );
         fs::remove_dir_all(folder).unwrap();
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use hg_proto::speed;
 
 use crate::os;
+use crate::private;
 
 /// Thousandths of a reference core; 0: there is no folder to remember it in, and
 /// measuring takes longer than it is worth each time, or another process measures it.
@@ -33,7 +34,8 @@ pub fn own_milli(run: Option<&Path>) -> u32 {
     let milli = speed::measure_milli();
     let new = run.join(format!("speed.{}", std::process::id()));
     // Not to be written: measured again.
-    let _ = fs::write(&new, format!("{milli}\n")).and_then(|()| fs::rename(&new, &path));
+    let _ = private::write(&new, format!("{milli}\n").as_bytes())
+        .and_then(|()| fs::rename(&new, &path));
     milli
 }
 

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::key::Key;
 use crate::local;
 use crate::os;
+use crate::private;
 use crate::slots::Slot;
 
 /// Answers that are remembered; then all are forgotten.
@@ -279,7 +280,7 @@ fn recall(file: &Path) -> Option<Folders> {
 
 fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
     let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(folder)?;
+    private::make(folder)?;
     if fs::read_dir(folder)?.count() >= MEMOS_MAX {
         for entry in fs::read_dir(folder)? {
             fs::remove_file(entry?.path())?;
@@ -301,7 +302,7 @@ fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
     }
     let temporary = folder.join(format!(".{}", std::process::id()));
     let sum = xxh3_128(&body).to_be_bytes();
-    fs::write(&temporary, [&sum[..], &body].concat())?;
+    private::write(&temporary, &[&sum[..], &body].concat())?;
     fs::rename(&temporary, file)
 }
 

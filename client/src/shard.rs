@@ -8,7 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use hg_proto::turn;
 
 use crate::lru::{Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk};
+use crate::private;
 
 /// Looks at a lock that is taken, before it is left.
 pub const LOOKS_MAX: u32 = 250;
@@ -98,9 +99,10 @@ impl Shards {
         let path = dir.join("journal");
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
+        options.mode(private::file_mode(&self.folder));
         let journal = match options.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(&dir)?;
+                private::make_within(&dir)?;
                 options.open(&path)?
             }
             other => other?,
@@ -142,7 +144,6 @@ fn table_options(folder: &Path) -> OpenOptions {
     // another machine has written since would be as they were.
     #[cfg(target_os = "linux")]
     if crate::facts::is_on_nfs(folder) {
-        use std::os::unix::fs::OpenOptionsExt;
         options.custom_flags(nix::libc::O_DIRECT);
     }
     #[cfg(not(target_os = "linux"))]
@@ -172,7 +173,7 @@ fn make_table(folder: &Path, path: &Path) -> io::Result<()> {
         [0; SLOT_BYTES]
     };
     let temporary = folder.join(temporary_name());
-    fs::write(&temporary, slot.repeat(SHARDS))?;
+    private::write_within(&temporary, &slot.repeat(SHARDS))?;
     // A link never takes the place of a table that others count in already.
     let made = match fs::hard_link(&temporary, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&temporary, path),
@@ -493,7 +494,7 @@ pub fn remove_leftover(name: &str, meta: &fs::Metadata, path: &Path) -> bool {
 /// Writes a file as a whole: others see the old one or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_file_name(temporary_name());
-    fs::write(&temporary, bytes)
+    private::write_within(&temporary, bytes)
         .and_then(|()| fs::rename(&temporary, path))
         .inspect_err(|_| drop(fs::remove_file(&temporary)))
 }

@@ -2,12 +2,13 @@
 //! hgbuild processes of a user. A slot is a locked file: the kernel gives it
 //! back whatever happens to its holder.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::private;
 
 /// Slots of a machine, however many cores it has.
 const SLOTS_MAX: usize = 256;
@@ -129,11 +130,11 @@ impl Slots {
 
     fn open(&self, name: &str) -> io::Result<File> {
         let path = self.folder.join(name);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
+        let mut options = private::options();
+        options.write(true).create(true).truncate(false);
         match options.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(&self.folder)?;
+                private::make(&self.folder)?;
                 options.open(&path)
             }
             other => other,

@@ -5,16 +5,17 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// A file in `folder`, on its file system, to be read and written.
+/// A file of this `mode` (less the umask) in `folder`, on its file system, to be read
+/// and written.
 ///
 /// # Errors
 /// The folder can't be written, or there are no such files here.
 #[cfg(target_os = "linux")]
-pub fn create(folder: &Path) -> io::Result<File> {
+pub fn create(folder: &Path, mode: u32) -> io::Result<File> {
     use nix::libc;
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = File::options();
-    options.read(true).write(true).mode(0o666);
+    options.read(true).write(true).mode(mode);
     options.custom_flags(libc::O_TMPFILE).open(folder)
 }
 
@@ -37,7 +38,7 @@ pub fn name(file: &File, path: &Path) -> io::Result<()> {
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn create(_folder: &Path) -> io::Result<File> {
+pub fn create(_folder: &Path, _mode: u32) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -103,6 +103,9 @@ pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
         say::warn(format_args!("{}: no such program", name.to_string_lossy()));
         std::process::exit(127);
     };
+    if let Some(why) = config.refused.as_ref().filter(|_| !config.disabled) {
+        say::warn(format_args!("{why}: compiling plainly"));
+    }
     let run = config.run_folder();
     let mut wrap = Wrap {
         config,

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -158,11 +158,24 @@ pub fn probe(driver: &Path, memo: Option<&Path>) -> Result<Probe, ProbeError> {
 /// build starts many at once, and each would read the same hundred megabytes. `None`:
 /// whoever has it takes too long.
 fn turn(folder: &Path) -> Option<File> {
-    fs::create_dir_all(folder).ok()?;
+    make_folder(folder).ok()?;
     // Where nothing can be kept there is nothing to wait for.
-    let lock = File::create(folder.join(TURN)).ok()?;
+    let lock = private().open(folder.join(TURN)).ok()?;
     wait(TURN_LOOKS, || lock.try_lock().ok())?;
     Some(lock)
+}
+
+/// Whoever writes there says which compiler is which: it is ours alone.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder)
+}
+
+/// To make a file that is ours alone.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
 }
 
 /// One look at a compiler: the files seen, and where a file must stay absent.
@@ -639,7 +652,7 @@ fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
         surroundings: probe.surroundings.as_bytes().to_vec(),
     };
     let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(folder)?;
+    make_folder(folder)?;
     if fs::read_dir(folder)?.count() >= MEMOS_MAX {
         for entry in fs::read_dir(folder)? {
             fs::remove_file(entry?.path())?;
@@ -647,7 +660,7 @@ fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
     }
     let body = memo.encode_to_vec();
     let temporary = folder.join(format!(".{}", process::id()));
-    let mut out = File::create(&temporary)?;
+    let mut out = private().open(&temporary)?;
     out.write_all(Digest::of(&body).as_bytes())?;
     out.write_all(&body)?;
     fs::rename(&temporary, file)

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -346,7 +347,7 @@ fn spin(moment: Duration) {
 fn a_crowd_with_kills_keeps_the_bound_and_the_objects_right() {
     let crowd = if is_full() { CROWD_FULL } else { CROWD };
     let place = Place::new();
-    let bound = CROWD_BYTES_MAX.to_string();
+    let bound = format!("{CROWD_BYTES_MAX}B");
     let mut plain = Vec::new();
     for number in 0..CROWD_SOURCES {
         let source = format!("s{number}.c");
@@ -562,7 +563,7 @@ fn one_entry_may_stand_in_anothers_place() {
 fn in_a_mount(place: &Place, options: &str, script: &str) -> Option<Outcome> {
     fs::create_dir_all(place.cache()).expect("a folder");
     let mount = format!(
-        "mount -t tmpfs -o {options} tmpfs '{}'",
+        "mount -t tmpfs -o mode=700,{options} tmpfs '{}'",
         place.cache().display()
     );
     // Without being root one may be it in a namespace.
@@ -669,4 +670,174 @@ fn a_hit_asks_no_coordinator() {
         .env("HG_LOCAL_SLOTS", "0");
     place.result("a miss", miss, "m.o");
     assert!(listener.accept().is_ok(), "a miss did not connect");
+}
+
+/// `script` in sh behind `umask`, with `$HG` and a cache in the home folder.
+fn in_a_home(place: &Place, umask: &str, script: &str) -> Outcome {
+    let mut command = scrubbed("sh", &place.work(), &place.home());
+    let text = format!("umask {umask}; {script}");
+    command
+        .args(["-c", &text])
+        .env("HG_CACHE_MAX_SIZE", "1GiB")
+        .env("HG", &programs().client);
+    let outcome = run(&mut command);
+    assert!(outcome.ok(), "{script}: {}", outcome.words());
+    outcome
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("a file").mode() & 0o7777
+}
+
+/// All folders and files below `folder`, and itself; links are not followed.
+fn all_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_path_buf()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        next += 1;
+        let meta = fs::symlink_metadata(&path).expect("a file");
+        if meta.is_symlink() {
+            found.retain(|other| *other != path);
+            next -= 1;
+        } else if meta.is_dir() {
+            let entries = fs::read_dir(&path).expect("a folder");
+            found.extend(entries.flatten().map(|entry| entry.path()));
+        }
+    }
+    found
+}
+
+const BUILD: &str = "rm -f a.o b.o; \"$HG\" -- sh -c 'gcc -c a.c && gcc -g -MD -c b.c'";
+
+#[test]
+fn what_hgbuild_keeps_is_for_its_user_whatever_the_umask() {
+    for umask in ["000", "002", "077"] {
+        let place = Place::new();
+        for name in ["a", "b"] {
+            place.write(&format!("{name}.c"), "#include <stdio.h>\nint x;\n");
+        }
+        in_a_home(&place, umask, BUILD);
+        in_a_home(&place, umask, BUILD);
+        let kept = place.home().join(".hybridgrid");
+        let found = all_below(&kept);
+        assert!(found.len() > 12, "{umask}: {found:?}");
+        for path in found {
+            let right = if path.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(&path), right, "{umask}: {}", path.display());
+        }
+        // What the compiler makes is as it makes it.
+        let plain = 0o666 & !u32::from_str_radix(umask, 8).expect("a umask");
+        assert_eq!(mode(&place.work().join("a.o")), plain, "{umask}");
+    }
+}
+
+/// What others can write to is named, is neither used nor written to, and costs no
+/// compile.
+#[test]
+fn what_others_write_to_is_left_alone() {
+    for (folder, bits) in [
+        ("", 0o777),
+        ("", 0o775),
+        ("cache", 0o777),
+        ("masquerade", 0o770),
+    ] {
+        let place = Place::new();
+        for name in ["a", "b"] {
+            place.write(&format!("{name}.c"), "int x;\n");
+        }
+        in_a_home(&place, "022", BUILD);
+        let refused = match folder {
+            "" => place.home().join(".hybridgrid"),
+            inner => place.home().join(".hybridgrid").join(inner),
+        };
+        set_mode(&refused, bits);
+        let before = all_below(&refused);
+        place.write("a.c", "int y;\n");
+        let outcome = in_a_home(&place, "022", BUILD);
+        let words = outcome.words();
+        let told = format!("chmod -R go-w {}", refused.display());
+        assert_eq!(
+            words.matches(&told).count(),
+            1,
+            "{folder} {bits:o}: {words}"
+        );
+        assert_eq!(all_below(&refused), before, "{folder} {bits:o}");
+        // As told.
+        in_a_home(&place, "022", &told);
+        let outcome = in_a_home(&place, "022", BUILD);
+        assert!(!outcome.words().contains("chmod"), "{}", outcome.words());
+        let grew = all_below(&refused).len() > before.len();
+        assert!(
+            grew || folder == "masquerade",
+            "{folder} {bits:o}: not used"
+        );
+    }
+}
+
+#[test]
+fn root_leaves_the_home_of_another_user_alone() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("another user's home", "not root");
+        return;
+    }
+    let give = |path: &Path| {
+        let nobody = Some(nix::unistd::Uid::from_raw(65_534));
+        nix::unistd::chown(path, nobody, None).expect("another owner");
+    };
+    let place = Place::new();
+    place.write("a.c", "int x;\n");
+    give(&place.home());
+    let compile = "\"$HG\" gcc -c a.c";
+    let words = in_a_home(&place, "022", compile).words();
+    assert!(words.contains("it is user 65534's"), "{words}");
+    let left = all_below(&place.home());
+    assert_eq!(left, [place.home()], "something was written");
+    // Settings of another user would be a trouble if they were read.
+    let theirs = place.home().join(".hybridgrid");
+    fs::create_dir(&theirs).expect("a folder");
+    fs::write(theirs.join("config.toml"), "nonsense").expect("settings");
+    give(&theirs);
+    let words = in_a_home(&place, "022", &format!("\"$HG\" -v {}", &compile[6..])).words();
+    assert!(!words.contains("config.toml"), "{words}");
+}
+
+#[test]
+fn a_cache_may_be_a_teams_if_it_says_so() {
+    let place = Place::new();
+    place.write("a.c", "int x;\n");
+    fs::create_dir(place.cache()).expect("a folder");
+    let compile = || {
+        let mut command = place.cached(&["gcc", "-c", "a.c"]);
+        command.env_remove("HG_CACHE_MAX_SIZE");
+        let outcome = run(&mut command);
+        assert!(outcome.ok(), "{}", outcome.words());
+        outcome.words()
+    };
+    for (bits, told) in [
+        (0o775, "chmod g+s"),
+        (0o777, "chmod -R o-w"),
+        (0o2777, "chmod -R o-w"),
+    ] {
+        set_mode(&place.cache(), bits);
+        let words = compile();
+        assert!(words.contains(told), "{bits:o}: {words}");
+        assert_eq!(all_below(&place.cache()), [place.cache()], "{bits:o}");
+    }
+    set_mode(&place.cache(), 0o2770);
+    let script = format!(
+        "export HG_CACHE_DIR='{}'; for n in 1 2 3; do \"$HG\" gcc -c a.c; done",
+        place.cache().display()
+    );
+    let words = in_a_home(&place, "002", &script).words();
+    assert!(!words.contains("cache"), "{words}");
+    let found = all_below(&place.cache());
+    assert!(found.len() > 6, "{found:?}");
+    for path in found {
+        let right = if path.is_dir() { 0o770 } else { 0o660 };
+        assert_eq!(mode(&path) & 0o777, right, "{}", path.display());
+    }
 }

@@ -1,0 +1,153 @@
+//! Folders and files that are this user's alone, whatever the umask, and whether what
+//! is there already is: who can write there decides what we obey, and which objects
+//! the cache answers with.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use nix::unistd::geteuid;
+
+/// Of a folder.
+const FOLDER_MODE: u32 = 0o700;
+/// Of a file.
+const FILE_MODE: u32 = 0o600;
+/// What others than the owner may do.
+const OTHERS: u32 = 0o077;
+/// By which the group writes, and everybody else.
+const GROUP_WRITES: u32 = 0o020;
+const ALL_WRITE: u32 = 0o002;
+/// What is made in such a folder belongs to the folder's group.
+const SET_GROUP: u32 = 0o2000;
+
+/// Makes `folder`, and those above it, for us alone.
+///
+/// # Errors
+/// As the file system says.
+pub fn make(folder: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(FOLDER_MODE).create(folder)
+}
+
+/// Makes `folder` in one that may be a team's: it is for whom that is.
+///
+/// # Errors
+/// As the file system says.
+pub fn make_within(folder: &Path) -> io::Result<()> {
+    let above = folder.parent().unwrap_or(Path::new("/"));
+    make(above)?;
+    let mut builder = DirBuilder::new();
+    let mode = FOLDER_MODE | others(above);
+    builder.recursive(true).mode(mode).create(folder)
+}
+
+fn others(folder: &Path) -> u32 {
+    fs::metadata(folder).map_or(0, |meta| meta.mode() & OTHERS)
+}
+
+/// To make files for us alone.
+pub fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE);
+    options
+}
+
+/// The mode of a file in `folder`: it is for whom that is.
+pub fn file_mode(folder: &Path) -> u32 {
+    FILE_MODE | others(folder) & 0o066
+}
+
+/// Writes a file for us alone.
+///
+/// # Errors
+/// As the file system says.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_as(FILE_MODE, path, bytes)
+}
+
+/// Writes a file for whom its folder is.
+///
+/// # Errors
+/// As the file system says.
+pub fn write_within(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    write_as(file_mode(folder), path, bytes)
+}
+
+fn write_as(mode: u32, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(mode);
+    options.open(path)?.write_all(bytes)
+}
+
+/// Whether `folder`, which has `meta`, is ours and nobody else can write to it. One that
+/// others can only read is closed to them.
+///
+/// # Errors
+/// It is not: in words, and how to mend it.
+pub fn check(folder: &Path, meta: &Metadata) -> Result<(), String> {
+    check_owner(folder, meta)?;
+    if meta.mode() & (GROUP_WRITES | ALL_WRITE) != 0 {
+        return Err(writable(folder, "others"));
+    }
+    if meta.mode() & OTHERS != 0 {
+        // What they could see they saw.
+        let closed = fs::Permissions::from_mode(meta.mode() & !OTHERS);
+        let _ = fs::set_permissions(folder, closed);
+    }
+    Ok(())
+}
+
+/// The same of a folder that the user named: it may be a team's, whose members write
+/// there by its group, and to be read it may be anybody's.
+///
+/// # Errors
+/// It can't be trusted: in words, and how to mend it.
+pub fn check_chosen(folder: &Path, meta: &Metadata, read_only: bool) -> Result<(), String> {
+    if meta.mode() & ALL_WRITE != 0 {
+        return Err(writable(folder, "all"));
+    }
+    let team = GROUP_WRITES | SET_GROUP;
+    if meta.mode() & team == GROUP_WRITES {
+        let path = folder.display();
+        let words = writable(folder, "its group");
+        return Err(format!("{words}, or, for a team's: chmod g+s {path}"));
+    }
+    match meta.mode() & team == team || meta.uid() == 0 || read_only {
+        true => Ok(()),
+        false => check_owner(folder, meta),
+    }
+}
+
+/// Whether root may use the home of somebody: only its own.
+///
+/// # Errors
+/// It is another's, as with `sudo -E`: in words, and how to mend it.
+pub fn check_home(home: &Path) -> Result<(), String> {
+    match fs::metadata(home) {
+        Ok(meta) if geteuid().is_root() => check_owner(home, &meta),
+        _ => Ok(()),
+    }
+}
+
+fn check_owner(folder: &Path, meta: &Metadata) -> Result<(), String> {
+    let (owner, own) = (meta.uid(), geteuid().as_raw());
+    let path = folder.display();
+    match owner == own {
+        true => Ok(()),
+        false => Err(format!(
+            "{path}: it is user {owner}'s, and this is user {own}: set HOME (sudo -H), or chown -R {own} {path}"
+        )),
+    }
+}
+
+fn writable(folder: &Path, who: &str) -> String {
+    let path = folder.display();
+    let whose = match who {
+        "all" => "o-w",
+        "its group" => "g-w",
+        _ => "go-w",
+    };
+    format!("{path}: {who} can write to it: chmod -R {whose} {path}")
+}
