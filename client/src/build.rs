@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -12,7 +13,7 @@ use hg_proto::v1::{GetStatusRequest, GetStatusResponse};
 
 use crate::cached;
 use crate::compiler::Search;
-use crate::config::Config;
+use crate::config::{Config, right_to_warn};
 use crate::grpc::Tasks;
 use crate::local::Ended;
 use crate::masquerade;
@@ -41,7 +42,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     let log = SummaryLog::new(config);
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
-    surround(&mut command, config, log.as_ref());
+    surround(&mut command, config, &log);
     let forwarding = Forwarding::start();
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -66,7 +67,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     };
     drop(forwarding);
     report::report_alone(config);
-    if let Some(log) = log {
+    if let Ok(Some(log)) = log {
         summary::print(&log.path);
     }
     match (signals::seen(), ended) {
@@ -77,7 +78,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
 }
 
 /// The environment in which compilers are ours.
-fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
+fn surround(command: &mut Command, config: &Config, log: &io::Result<Option<SummaryLog>>) {
     // As the first word of a shell's command, PATH applies to the build tool
     // itself too: it must not find us in place of a compiler named like it.
     let search = Search::new();
@@ -110,7 +111,7 @@ fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
         // So that a single compile beside this build has a turn of its own.
         command.env("HG_BUILD", std::process::id().to_string());
     }
-    if let Some(log) = log {
+    if let Ok(Some(log)) = log {
         command.env("HG_SUMMARY_LOG", &log.path);
     }
     if let Some(address) = &config.coordinator {
@@ -121,6 +122,11 @@ fn surround(command: &mut Command, config: &Config, log: Option<&SummaryLog>) {
     {
         // Once, not for each of a thousand compiles.
         cached::warn(&trouble, settings);
+        command.env("HG_CACHE_WARNED", "1");
+    } else if let Err(error) = log {
+        let home = config.home.as_deref().unwrap_or(Path::new(""));
+        let home = home.display();
+        say::warn(format_args!("{home}: {error}: nothing is kept there"));
         command.env("HG_CACHE_WARNED", "1");
     }
     if !config.fallback {
@@ -225,7 +231,15 @@ fn jobs_for(config: &Config) -> usize {
     };
     let slots = status.slots as usize;
     let local = Slots::new(Path::new(""), config.local_slots).travelling();
-    (slots + local + slots.div_ceil(8)).clamp(cores, JOBS_MAX)
+    jobs(slots, local, cores)
+}
+
+/// A machine may have more cores than the grid is worth jobs.
+fn jobs(slots: usize, local: usize, cores: usize) -> usize {
+    let wanted = slots
+        .saturating_add(local)
+        .saturating_add(slots.div_ceil(8));
+    wanted.min(JOBS_MAX).max(cores)
 }
 
 fn grid_status(config: &Config) -> Option<GetStatusResponse> {
@@ -244,17 +258,21 @@ struct SummaryLog {
 }
 
 impl SummaryLog {
-    fn new(config: &Config) -> Option<Self> {
-        let folder = config.run_folder()?;
-        private::make(&folder).ok()?;
+    fn new(config: &Config) -> io::Result<Option<Self>> {
+        let Some(folder) = config.run_folder() else {
+            return Ok(None);
+        };
+        private::make(&folder)?;
         let path = folder.join(format!("build-{}.jsonl", std::process::id()));
-        private::write(&path, b"").ok()?;
-        Some(SummaryLog { path })
+        private::write(&path, b"")?;
+        private::write(&right_to_warn(&path), b"")?;
+        Ok(Some(SummaryLog { path }))
     }
 }
 
 impl Drop for SummaryLog {
     fn drop(&mut self) {
+        let _ = fs::remove_file(right_to_warn(&self.path));
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -291,6 +309,14 @@ mod tests {
         let mut line = words("cmake --build b -- -k");
         Jobs::wanted(&line).unwrap().put(&mut line, 7);
         assert_eq!(line, words("cmake --build b --parallel 7 -- -k"));
+    }
+
+    #[test]
+    fn jobs_are_bounded_on_any_machine() {
+        assert_eq!(jobs(16, 3, 4), 21);
+        assert_eq!(jobs(0, 0, 4), 4);
+        assert_eq!(jobs(usize::MAX, 3, 4), JOBS_MAX);
+        assert_eq!(jobs(16, 600, 800), 800);
     }
 
     #[test]

@@ -489,10 +489,15 @@ impl Keeper {
     }
 }
 
-/// Says once that the cache is left out.
+/// Says that the cache is left out, once in a build.
 pub fn warn(trouble: &Trouble, settings: &CacheSettings) {
     // A home that is not there was not meant to hold one.
-    if !settings.warned && (settings.chosen || settings.folder.exists()) {
+    if settings.warned || !(settings.chosen || settings.folder.exists()) {
+        return;
+    }
+    // To remove a file takes no room on a full disk, and only one process can.
+    let right = settings.right.as_ref();
+    if right.is_none_or(|right| std::fs::remove_file(right).is_ok()) {
         say::warn(format_args!("the cache is not used: {}", trouble.words));
     }
 }

@@ -262,6 +262,12 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
     }
     if let Some(Subcommand::Explain(explain)) = &flags.command {
         let last = explain.last;
+        if explained.is_empty() {
+            return Err(Usage {
+                text: "Explain what? hgbuild explain -- clang -c foo.c\n".into(),
+                asked_for: false,
+            });
+        }
         return Ok((flags, Request::Explain(explained, last)));
     }
     if let Some(command) = flags.command.take() {
@@ -364,6 +370,7 @@ mod tests {
     fn wrong_flags_are_errors_and_help_is_not() {
         assert!(!parse(vec!["--nonsense".into()]).unwrap_err().asked_for);
         assert!(!parse(vec![]).unwrap_err().asked_for);
+        assert!(!parse(vec!["explain".into()]).unwrap_err().asked_for);
         assert!(parse(vec!["--help".into()]).unwrap_err().asked_for);
     }
 }

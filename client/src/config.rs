@@ -50,6 +50,8 @@ pub struct CacheSettings {
     pub base: Option<PathBuf>,
     /// Trouble with it was told already, by the build above us.
     pub warned: bool,
+    /// The file of that build whose removal is the right to tell of trouble.
+    pub right: Option<PathBuf>,
 }
 
 /// Bytes of the cache when nothing is said.
@@ -235,7 +237,13 @@ fn cache(
             recache: is_on("HG_RECACHE"),
             base,
             warned: is_on("HG_CACHE_WARNED"),
+            right: path("HG_SUMMARY_LOG").map(|log| right_to_warn(&log)),
         }))
+}
+
+/// Beside the log of a build.
+pub fn right_to_warn(summary_log: &Path) -> PathBuf {
+    summary_log.with_extension("warn")
 }
 
 fn token_file(home: &Path) -> PathBuf {
@@ -342,7 +350,11 @@ fn level_named(name: &str) -> Result<Level, String> {
     })
 }
 
-fn check_address(address: &str) -> Result<(), String> {
+/// Whether it can be one.
+///
+/// # Errors
+/// It is not HOST:PORT.
+pub fn check_address(address: &str) -> Result<(), String> {
     let wrong = || format!("coordinator {address:?}: HOST:PORT is expected");
     let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
     let port_ok = port.parse::<u16>().is_ok_and(|port| port != 0);

@@ -7,7 +7,7 @@ use hg_proto::v1::{GetStatusRequest, GetStatusResponse};
 use crate::access::Access;
 use crate::attempt::CONNECT_MS_MAX;
 use crate::cli::Join;
-use crate::config::Config;
+use crate::config::{Config, check_address};
 use crate::grpc::{Connection, Tasks};
 use crate::memo::Memos;
 use crate::say;
@@ -19,7 +19,21 @@ const PATIENCE: u64 = 10;
 
 /// Joins. Gives an exit code.
 pub fn join(config: &Config, join: &Join) -> i32 {
-    match try_and_keep(config, join) {
+    let address = join.coordinator.as_deref();
+    let checked = match address.or(config.coordinator.as_deref()) {
+        // Whatever is wrong with the settings comes first.
+        None if config.trouble.is_some() => Ok(""),
+        None => Err("where is the coordinator? --coordinator HOST:PORT".to_owned()),
+        Some(address) => check_address(address).map(|()| address),
+    };
+    let address = match checked {
+        Ok(address) => address,
+        Err(why) => {
+            say::warn(why);
+            return 2;
+        }
+    };
+    match try_and_keep(config, join, address) {
         Ok(said) => say::answer(format_args!("{said}\n")),
         Err(why) => {
             say::warn(why);
@@ -28,7 +42,7 @@ pub fn join(config: &Config, join: &Join) -> i32 {
     }
 }
 
-fn try_and_keep(config: &Config, join: &Join) -> Result<String, String> {
+fn try_and_keep(config: &Config, join: &Join, address: &str) -> Result<String, String> {
     if let Some(trouble) = &config.trouble {
         return Err(trouble.clone());
     }
@@ -39,11 +53,6 @@ fn try_and_keep(config: &Config, join: &Join) -> Result<String, String> {
     if token.claims.role == Role::Worker {
         return Err("this is a worker's token: it is for 'hg-worker-lite join'".into());
     }
-    let address = join
-        .coordinator
-        .as_deref()
-        .or(config.coordinator.as_deref());
-    let address = address.ok_or("where is the coordinator? --coordinator HOST:PORT")?;
     let path = config
         .token_file()
         .ok_or("no home folder to keep the token in")?;

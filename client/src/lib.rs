@@ -87,6 +87,11 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
             std::process::exit(2);
         }
     };
+    let typed = flags.coordinator.as_deref();
+    if let (Request::Own(_), Some(Err(why))) = (&request, typed.map(config::check_address)) {
+        say::warn(why);
+        std::process::exit(2);
+    }
     let config = Config::load(&flags);
     let code = match request {
         // A launcher in front of a CC that is led through us already.

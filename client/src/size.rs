@@ -1,7 +1,8 @@
 //! Sizes as people write them. Pure.
 
 /// Bytes of `10GiB`, `500M`, `1.5G`, `0`: k, M, G, T are powers of 1000 and Ki,
-/// Mi, Gi, Ti of 1024, with or without a B; a plain number is bytes.
+/// Mi, Gi, Ti of 1024, with or without a B. A number without a unit is what was
+/// forgotten, not so many bytes; only 0 needs none.
 ///
 /// # Errors
 /// What is wrong with it, in words.
@@ -12,6 +13,12 @@ pub fn parse(text: &str) -> Result<u64, String> {
         .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
         .unwrap_or(typed.len());
     let (number, unit) = typed.split_at(digits);
+    let nothing = number.bytes().all(|digit| digit == b'0');
+    if unit.is_empty() && !number.is_empty() && !nothing {
+        return Err(format!(
+            "{text:?}: a number wants a unit, as in {number}GiB, {number}M or {number}B"
+        ));
+    }
     let unit = unit.trim().to_ascii_lowercase();
     let unit = unit.strip_suffix('b').unwrap_or(&unit);
     let (power, base) = match unit.strip_suffix('i') {
@@ -63,7 +70,9 @@ mod tests {
     fn as_people_write_them() {
         for (text, bytes) in [
             ("0", 0),
-            ("123", 123),
+            ("00", 0),
+            ("123B", 123),
+            ("123 b", 123),
             ("10GiB", 10 << 30),
             ("10Gi", 10 << 30),
             ("500M", 500_000_000),
@@ -71,6 +80,9 @@ mod tests {
             ("2t", 2_000_000_000_000),
         ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+        for text in ["5", "1.5", " 7 "] {
+            assert!(parse(text).unwrap_err().contains("unit"), "{text}");
         }
         for text in ["", "x", "-1", "10Q", "i", "1.2.3", "5 iB", "GiB"] {
             assert!(parse(text).is_err(), "{text}");

@@ -206,6 +206,7 @@ struct Parser {
     arguments: Vec<Argument>,
     stage: Option<u8>,
     source: Option<Vec<u8>>,
+    second: Option<Vec<u8>>,
     language: Option<Vec<u8>>,
     source_language: Option<Vec<u8>>,
     output: Option<Vec<u8>>,
@@ -263,7 +264,9 @@ impl Parser {
     fn source(&mut self, item: Item<'_>) -> Result<(), Reason> {
         let path = item.value();
         if self.source.is_some() {
-            return Err(Reason::new("several-sources", path));
+            // Of a link, that is not what keeps it here.
+            self.second.get_or_insert_with(|| path.to_vec());
+            return Ok(());
         }
         self.source = Some(path.to_vec());
         self.source_language = self.language.clone();
@@ -354,6 +357,9 @@ impl Parser {
         let Some(stage) = self.stage else {
             return Err(Reason::bare("not-a-compile"));
         };
+        if let Some(second) = &self.second {
+            return Err(Reason::new("several-sources", second));
+        }
         if source == b"-" {
             return Err(Reason::bare("stdin-source"));
         }
@@ -951,6 +957,9 @@ mod tests {
             ("--version", "not-a-compile"),
             ("-### -c a.c", "not-a-compile"),
             ("a.o -o a", "not-a-compile"),
+            ("a.o b.o -o a", "not-a-compile"),
+            ("a.c b.c", "not-a-compile"),
+            ("a.c b.c -c", "several-sources"),
             ("-E a.c", "preprocess-only"),
             ("-M a.c", "dependencies-only"),
             ("-c a.c b.c", "several-sources"),

@@ -636,6 +636,55 @@ fn a_full_disk_costs_the_hit_and_nothing_else() {
     }
 }
 
+/// Lines of hgbuild's own in a build that are no summary.
+fn warnings(outcome: &Outcome) -> Vec<String> {
+    let said = String::from_utf8_lossy(&outcome.stderr);
+    let own = said.lines().filter(|line| line.starts_with("hgbuild: "));
+    let words = ["not used", "nothing is kept", "masquerade"];
+    own.filter(|line| words.iter().any(|word| line.contains(word)))
+        .map(str::to_owned)
+        .collect()
+}
+
+const EIGHT: &str =
+    "\"$HG\" -- sh -c 'for n in 0 1 2 3 4 5 6 7; do gcc -c s$n.c & done; wait' || exit 1\n";
+
+#[test]
+fn a_build_warns_once_of_a_disk_that_takes_nothing() {
+    if !["unshare", "mount"]
+        .iter()
+        .all(|tool| in_path(tool).is_some())
+    {
+        skip("a full disk", "unshare or mount not installed");
+        return;
+    }
+    let place = Place::new();
+    let sources = |salt: usize| {
+        for number in 0..8 {
+            place.write(&format!("s{number}.c"), &noise(number + salt, 10_000));
+        }
+    };
+    sources(0);
+    let Some(outcome) = in_a_mount(&place, "size=16k", EIGHT) else {
+        skip("a full disk", "no mount namespace to be had");
+        return;
+    };
+    assert!(outcome.ok(), "{}", outcome.words());
+    assert_eq!(warnings(&outcome).len(), 1, "{}", outcome.words());
+    // A home that can't be written any more.
+    let cache = place.cache().display().to_string();
+    let script = format!(
+        "mkdir -p {cache}/home; export HOME={cache}/home; unset HG_CACHE_DIR\n{EIGHT}echo then >&2\n\
+         mount -o remount,ro {cache} || exit 99\necho 'int y;' >>s0.c\n{EIGHT}"
+    );
+    sources(100);
+    let outcome = in_a_mount(&place, "size=100m", &script).expect("a mount");
+    assert!(outcome.ok(), "{}", outcome.words());
+    let warned = warnings(&outcome);
+    assert_eq!(warned.len(), 1, "{}", outcome.words());
+    assert!(warned[0].contains("Read-only"), "{}", outcome.words());
+}
+
 #[test]
 fn a_hit_asks_no_coordinator() {
     let place = Place::new();

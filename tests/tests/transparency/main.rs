@@ -7,6 +7,7 @@ mod case;
 mod compare;
 mod no_fallback;
 mod shared;
+mod usage;
 
 mod rows_builds;
 mod rows_files;

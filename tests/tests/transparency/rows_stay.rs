@@ -6,8 +6,8 @@ use crate::case::{BOTH, C, CLANG, CLANGXX, CXX, Case, GCC, GNU, GXX, LLVM, case}
 pub const CASES: &[Case] = &[
     // Not one compile.
     case("link", BOTH, "not-a-compile", "echo 'int main(){return 0;}' >m.c; $cc m.c -o m && ./m"),
-    case("compile and link with objects", C, "remote several-sources", "$cc -c $src -o a.o && echo 'int main(){return 0;}' >m.c; $cc m.c a.o -o m && ./m"),
-    case("link a library", C, "remote several-sources not-a-compile", "$cc -fPIC -c a.c -o a.o && $cc -shared a.o i.c -Iinc -o liba.so; $cc -shared -o l.so a.o; ls"),
+    case("compile and link with objects", C, "remote not-a-compile", "$cc -c $src -o a.o && echo 'int main(){return 0;}' >m.c; $cc m.c a.o -o m && ./m"),
+    case("link a library", C, "remote not-a-compile not-a-compile", "$cc -fPIC -c a.c -o a.o && $cc -shared a.o i.c -Iinc -o liba.so; $cc -shared -o l.so a.o; ls"),
     case("preprocess", BOTH, "preprocess-only", "$cc -E $src"),
     case("preprocess to a file", BOTH, "preprocess-only", "$cc -E $src -o a.i"),
     case("preprocess without markers", BOTH, "preprocess-only", "$cc -E -P -dD $src"),
