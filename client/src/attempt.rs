@@ -31,6 +31,12 @@ pub fn down_memo(times: u32) -> Duration {
     Duration::from_secs(10 << times.clamp(1, 3) >> 1)
 }
 
+/// So many times in a row a connection that broke off is dialled again at once, as after
+/// a restart. Then it is no restart.
+pub const CUTS_MAX: u32 = 3;
+/// So many times in a row workers are expected back.
+pub const WORKERS_AWAITED_MAX: u32 = 4;
+
 /// How long a toolchain that no worker has is not asked for again.
 pub fn toolchain_memo(_times: u32) -> Duration {
     Duration::from_secs(5)
@@ -112,6 +118,10 @@ pub fn slow_memo(times: u32) -> Duration {
 pub enum Lost {
     /// No connection, or no coordinator behind it.
     Unreachable(String),
+    /// Its machine says that nobody listens there.
+    Gone(String),
+    /// It broke off.
+    Cut(String),
     /// It does not let us in.
     Refused(String),
     /// It was there and stopped making sense, or stopped altogether.
@@ -135,6 +145,8 @@ pub enum Memo {
     None,
     /// The coordinator.
     Coordinator,
+    /// The coordinator, until it answers; so many times in a row.
+    Restart(u32),
     /// This toolchain.
     Toolchain,
     /// Nothing, but an idle core here is better.
@@ -149,6 +161,8 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
     };
     match lost {
         Lost::Unreachable(why) => (reason("grid-unreachable", why), Memo::Coordinator),
+        Lost::Gone(why) => (reason("grid-unreachable", why), Memo::Restart(u32::MAX)),
+        Lost::Cut(why) => (reason("grid-broken", why), Memo::Restart(CUTS_MAX)),
         Lost::Refused(why) => (reason("grid-refused", why), Memo::Coordinator),
         Lost::Broken(why) => (reason("grid-broken", why), Memo::Coordinator),
         Lost::Corrupt(why) => (reason("result-corrupt", why), Memo::None),
@@ -162,7 +176,7 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
                 Code::Queue => (reason("queue", detail), Memo::Slow),
                 Code::Refused => (reason("refused", detail), Memo::None),
                 Code::Limit => (reason("limit", detail), Memo::None),
-                Code::Shutdown => (reason("grid-shutdown", detail), Memo::Coordinator),
+                Code::Shutdown => (reason("grid-shutdown", detail), Memo::Restart(u32::MAX)),
                 _ => (reason("worker-failed", detail), Memo::Slow),
             }
         }
@@ -418,6 +432,8 @@ mod tests {
         };
         assert_eq!(after_loss(&failure(Code::NoToolchain)).1, Memo::Toolchain);
         assert_eq!(after_loss(&failure(Code::Queue)).1, Memo::Slow);
+        let goodbye = after_loss(&failure(Code::Shutdown)).1;
+        assert_eq!(goodbye, Memo::Restart(u32::MAX));
         assert_eq!(after_loss(&failure(Code::Refused)).1, Memo::None);
     }
 

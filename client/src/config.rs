@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hg_proto::credentials;
+use hg_proto::credentials::{self, TOKEN_VARIABLE};
 use hg_proto::tls::Pki;
 use serde::Deserialize;
 
@@ -201,6 +201,25 @@ impl Config {
     /// Where `join` keeps a token.
     pub fn token_file(&self) -> Option<PathBuf> {
         self.home.as_deref().map(token_file)
+    }
+
+    /// What memos of the grid at `address` are about: whoever asks otherwise, or as
+    /// somebody else, may be answered otherwise.
+    pub fn grid_subject(&self, address: &str) -> Vec<u8> {
+        let Pki {
+            ca,
+            certificate,
+            key,
+        } = &self.pki;
+        let token = env::var_os(TOKEN_VARIABLE).filter(|token| !self.insecure && !token.is_empty());
+        let files = [ca, certificate, key].map(|file| file.as_ref().map(|file| file.as_os_str()));
+        let mut subject = address.as_bytes().to_vec();
+        for word in files.into_iter().chain([token.as_deref()]) {
+            subject.push(0);
+            subject.extend_from_slice(word.unwrap_or_default().as_encoded_bytes());
+        }
+        subject.push(u8::from(self.insecure));
+        subject
     }
 
     /// Where locks and short-lived memos lie.

@@ -42,6 +42,10 @@ const SERVICE: &str = "/hybridgrid.v1.BuildService/";
 pub enum GrpcError {
     /// No connection.
     Connect(String),
+    /// Nobody listens there.
+    Gone(String),
+    /// The connection broke off.
+    Cut(String),
     /// No answer in time.
     Timeout(&'static str),
     /// The peer does not speak gRPC, or the connection broke.
@@ -56,6 +60,8 @@ impl fmt::Display for GrpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             GrpcError::Connect(why)
+            | GrpcError::Gone(why)
+            | GrpcError::Cut(why)
             | GrpcError::Broken(why)
             | GrpcError::Refused(why)
             | GrpcError::Status(why) => f.write_str(why),
@@ -68,6 +74,14 @@ impl std::error::Error for GrpcError {}
 
 fn broken(why: impl fmt::Display) -> GrpcError {
     GrpcError::Broken(why.to_string())
+}
+
+/// What hyper says of a connection.
+fn cut(error: hyper::Error) -> GrpcError {
+    match error.is_user() || error.is_parse() {
+        true => broken(error),
+        false => GrpcError::Cut(error.to_string()),
+    }
 }
 
 /// Ends `work` after `ms` milliseconds.
@@ -137,7 +151,12 @@ impl Connection {
     pub async fn open(tasks: &Tasks, access: Access, ms_max: u64) -> Result<Self, GrpcError> {
         let address = access.address.clone();
         let told = |why: &dyn fmt::Display| GrpcError::Connect(format!("{address}: {why}"));
-        let dialled = async { dial(&address).await.map_err(|error| told(&error)) };
+        let dialled = async {
+            dial(&address).await.map_err(|error| match error.kind() {
+                io::ErrorKind::ConnectionRefused => GrpcError::Gone(format!("{address}: {error}")),
+                _ => told(&error),
+            })
+        };
         let stream = within(ms_max, "connecting", dialled).await?;
         let work = async {
             let sender = match &access.dial {
@@ -145,7 +164,12 @@ impl Connection {
                 Some(dial) => {
                     let connector = TlsConnector::from(dial.config.clone());
                     let stream = connector.connect(dial.server_name.clone(), stream).await;
-                    let stream = stream.map_err(|error| told(&tls::handshake_words(&error)))?;
+                    let stream = stream.map_err(|error| match error.kind() {
+                        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                            GrpcError::Cut(format!("{address}: {error}"))
+                        }
+                        _ => told(&tls::handshake_words(&error)),
+                    })?;
                     speak(tasks, stream).await?
                 }
             };
@@ -202,7 +226,7 @@ impl Connection {
             }
             Ok(self.sender.send_request(request))
         });
-        let response = Box::pin(async move { response?.await.map_err(broken) });
+        let response = Box::pin(async move { response?.await.map_err(cut) });
         Stream {
             outgoing: Some(sender),
             state: State::Waiting(response),
@@ -219,7 +243,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let shaken = handshake(tasks.clone(), FuturesIo::new(stream)).await;
-    let (sender, connection) = shaken.map_err(broken)?;
+    let (sender, connection) = shaken.map_err(cut)?;
     hyper::rt::Executor::execute(tasks, async move {
         // Its end is seen by whoever waits for an answer.
         let _ = connection.await;
@@ -321,7 +345,7 @@ impl<A: Message + Default> Stream<A> {
                     self.state = State::Open(response.into_body());
                 }
                 State::Open(body) => match body.frame().await {
-                    Some(frame) => self.take(frame.map_err(broken)?)?,
+                    Some(frame) => self.take(frame.map_err(cut)?)?,
                     None => {
                         self.state = State::Ended;
                         return Err(broken("the response ended without a status"));
@@ -437,6 +461,8 @@ fn check_status(trailers: &HeaderMap) -> Result<(), GrpcError> {
             match code {
                 // PERMISSION_DENIED, UNAUTHENTICATED
                 "7" | "16" => Err(GrpcError::Refused(words)),
+                // UNAVAILABLE: it is going away.
+                "14" => Err(GrpcError::Cut(format!("gRPC status 14: {words}"))),
                 _ => Err(GrpcError::Status(format!("gRPC status {code}: {words}"))),
             }
         }

@@ -13,6 +13,8 @@ use crate::private;
 const WORDS_BYTES_MAX: usize = 4096;
 /// Age at which a note says nothing any more.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+/// How long a brief note counts: of what will be back soon, and to ask costs little.
+const BRIEF: Duration = Duration::from_millis(500);
 
 /// Notes in a folder; without one, nothing is remembered.
 #[derive(Debug, Clone)]
@@ -38,12 +40,15 @@ enum Standing {
     Failed,
     /// Somebody tries again.
     Tried,
+    /// It answers again; whether it is good again will show.
+    Answered,
 }
 
 struct Note {
     age: Duration,
     times: u32,
     standing: Standing,
+    brief: bool,
     words: String,
 }
 
@@ -61,22 +66,52 @@ impl Memos {
         let Some(note) = self.read(subject) else {
             return Known::Nothing;
         };
-        if note.age < lasts(note.times) {
+        let lasts = match note.brief {
+            true => BRIEF,
+            false => lasts(note.times),
+        };
+        if note.standing == Standing::Answered {
+            return Known::Nothing;
+        }
+        if note.age < lasts {
             return Known::Bad(note.words);
         }
-        self.write(subject, note.times, Standing::Tried, &note.words);
+        let standing = Standing::Tried;
+        self.write(subject, &Note { standing, ..note });
         Known::Retry
     }
 
     /// Notes `words` about `subject`, from now on. Those of one burst, who all
     /// went to try before the first of them had failed, count once.
     pub fn note(&self, subject: &[u8], words: &str) {
+        self.note_briefly(subject, words, 0);
+    }
+
+    /// The same, but it counts for half a second alone, the first `times_max` times that
+    /// this happens in a row: of what is expected back.
+    pub fn note_briefly(&self, subject: &[u8], words: &str, times_max: u32) {
         let times = match self.read(subject) {
             Some(note) if note.standing == Standing::Failed => return,
             Some(note) => note.times.saturating_add(1),
             None => 1,
         };
-        self.write(subject, times, Standing::Failed, words);
+        let note = Note {
+            age: Duration::ZERO,
+            times,
+            standing: Standing::Failed,
+            brief: times <= times_max,
+            words: words.to_owned(),
+        };
+        self.write(subject, &note);
+    }
+
+    /// What was noted briefly answers: nobody needs to keep away from it. How often that
+    /// was is kept until [`Memos::forget`].
+    pub fn answered(&self, subject: &[u8]) {
+        if let Some(note) = self.read(subject).filter(|note| note.brief) {
+            let standing = Standing::Answered;
+            self.write(subject, &Note { standing, ..note });
+        }
     }
 
     fn read(&self, subject: &[u8]) -> Option<Note> {
@@ -91,28 +126,36 @@ impl Memos {
         }
         let text = fs::read_to_string(path).ok()?;
         let (head, words) = text.split_once(' ')?;
-        let (standing, times) = match head.strip_suffix('?') {
-            Some(times) => (Standing::Tried, times),
-            None => (Standing::Failed, head),
+        let (brief, head) = match head.strip_suffix('!') {
+            Some(head) => (true, head),
+            None => (false, head),
+        };
+        let (standing, times) = match (head.strip_suffix('?'), head.strip_suffix('+')) {
+            (Some(times), _) => (Standing::Tried, times),
+            (_, Some(times)) => (Standing::Answered, times),
+            (None, None) => (Standing::Failed, head),
         };
         Some(Note {
             age,
             times: times.parse().ok()?,
             standing,
+            brief,
             words: words.to_owned(),
         })
     }
 
-    fn write(&self, subject: &[u8], times: u32, standing: Standing, words: &str) {
+    fn write(&self, subject: &[u8], note: &Note) {
         let (Some(folder), Some(path)) = (&self.folder, self.path(subject)) else {
             return;
         };
-        let mark = match standing {
+        let mark = match note.standing {
             Standing::Failed => "",
             Standing::Tried => "?",
+            Standing::Answered => "+",
         };
-        let cut = words.floor_char_boundary(WORDS_BYTES_MAX);
-        let text = format!("{times}{mark} {}", &words[..cut]);
+        let brief = if note.brief { "!" } else { "" };
+        let cut = note.words.floor_char_boundary(WORDS_BYTES_MAX);
+        let text = format!("{}{mark}{brief} {}", note.times, &note.words[..cut]);
         // Renamed into place: whoever reads meanwhile sees the old note or the
         // new one, not an empty file, which would send it to the grid.
         let new = path.with_extension(std::process::id().to_string());
@@ -161,6 +204,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_noted_briefly_is_tried_soon_and_by_one() {
+        let folder = std::env::temp_dir().join(format!("hg-memo-b-{}", std::process::id()));
+        let memos = Memos::new(Some(&folder));
+        let minute = |_| Duration::from_secs(60);
+        let age = |by: Duration| {
+            let path = memos.path(b"a").unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - by).unwrap();
+        };
+        for times in 1..=3 {
+            memos.note_briefly(b"a", "gone", 2);
+            assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));
+            age(BRIEF);
+            if times > 2 {
+                assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));
+                continue;
+            }
+            assert_eq!(memos.recall(b"a", minute), Known::Retry);
+            // Who comes while it is tried keeps away.
+            assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));
+            memos.answered(b"a");
+            assert_eq!(memos.recall(b"a", minute), Known::Nothing);
+        }
+        // A long one is not taken back by an answer.
+        memos.answered(b"a");
+        assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));
+        memos.forget(b"a");
+        assert_eq!(memos.recall(b"a", minute), Known::Nothing);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn a_note_that_is_renewed_is_never_unread() {
         let folder = std::env::temp_dir().join(format!("hg-memo-w-{}", std::process::id()));
         let memos = Memos::new(Some(&folder));
@@ -169,7 +244,14 @@ mod tests {
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 for times in 0..2_000 {
-                    memos.write(b"a", times, Standing::Failed, "refused");
+                    let note = Note {
+                        age: Duration::ZERO,
+                        times,
+                        standing: Standing::Failed,
+                        brief: false,
+                        words: "refused".into(),
+                    };
+                    memos.write(b"a", &note);
                 }
             });
             while !writer.is_finished() {

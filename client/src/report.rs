@@ -28,7 +28,7 @@ pub fn report_alone(config: &Config) {
         return;
     };
     let memos = Memos::new(config.run_folder().as_deref());
-    if memos.recall(address.as_bytes(), attempt::down_memo) != Known::Nothing {
+    if memos.recall(&config.grid_subject(address), attempt::down_memo) != Known::Nothing {
         return;
     }
     let Some(hits) = unreported(config) else {

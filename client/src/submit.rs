@@ -136,9 +136,12 @@ pub async fn submit(
     outcome
 }
 
-fn lost(error: GrpcError) -> Lost {
+/// What became of a task, or of the way to the coordinator.
+pub fn lost(error: GrpcError) -> Lost {
     match error {
         GrpcError::Connect(why) => Lost::Unreachable(why),
+        GrpcError::Gone(why) => Lost::Gone(why),
+        GrpcError::Cut(why) => Lost::Cut(why),
         GrpcError::Refused(why) => Lost::Refused(why),
         other => Lost::Broken(other.to_string()),
     }

@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use hg_proto::args::{self, Reason};
 use hg_proto::toolchain::Family;
-use hg_proto::v1::{Task, failure::Code};
+use hg_proto::v1::{GetStatusRequest, GetStatusResponse, Task, failure::Code};
 use smol::future;
 
 use crate::access::Access;
 use crate::answer::Output;
 use crate::arriving::Arriving;
-use crate::attempt::{self, CONNECT_MS_MAX, Lost, Memo, Says};
+use crate::attempt::{self, ACCEPT_MS_MAX, CONNECT_MS_MAX, Lost, Memo, Says};
 use crate::cached::{self, Asked, Keeper};
 use crate::closure::{self, Closure, Listed};
 use crate::compiler::{self, Found};
@@ -242,19 +242,23 @@ impl Wrap<'_> {
         if let Some(slot) = self.slots().and_then(idle) {
             return Err(Stay::Idle(reason("local-slot", "idle"), slot));
         }
-        let known = self.memos.recall(address.as_bytes(), attempt::down_memo);
+        let grid_subject = config.grid_subject(address);
+        let known = self.memos.recall(&grid_subject, attempt::down_memo);
         if let Known::Bad(words) = known {
             return Err(Stay::GridFailed(reason("grid-down", words)));
         }
         os::keep_memory();
         let mut grid = Grid {
-            address: address.as_bytes().to_vec(),
+            subject: grid_subject,
             tasks: Tasks::new(),
             connection: None,
             retry: known == Known::Retry,
             slow,
             was_slow: was_slow != Known::Nothing,
         };
+        if grid.retry {
+            self.knock(&mut grid)?;
+        }
         match self.in_place(&mut grid, found, plan, kept) {
             Ok(result) => Ok(result),
             Err(NotInPlace::Stay(stay)) => Err(stay),
@@ -283,7 +287,7 @@ impl Wrap<'_> {
         let probe = plan.probe(found, self.config).map_err(Stay::Here)?;
         let toolchain = probe.tree_toolchain(plan.compile.language);
         let toolchain = toolchain.ok_or(NotInPlace::Unfit(None))?;
-        let memo = [&grid.address[..], &toolchain.digest].concat();
+        let memo = [&grid.subject[..], &toolchain.digest].concat();
         let known = self.memos.recall(&memo, attempt::tree_memo);
         let source = [self.subject(found, plan), b"tree"].concat();
         let failed = self.sources.recall(&source, attempt::source_memo);
@@ -304,7 +308,8 @@ impl Wrap<'_> {
             Ok::<_, Stay>(walk.join())
         })?;
         self.check_dialled(grid)?;
-        let mut tree = tree.map_err(|_| unfit(reason("tree", "the walk ended early")))?;
+        // Whoever shields this compile says what panicked there.
+        let mut tree = tree.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         if tree.as_ref().is_err_and(closure::is_doubt) {
             // What the preprocessor can't settle is as bad in a text.
             let settled = plan.settle(found, wait).map_err(Stay::Here)?;
@@ -330,7 +335,9 @@ impl Wrap<'_> {
             match failure.code() {
                 Code::NoToolchain => {
                     let (reason, _) = attempt::after_loss(lost);
-                    self.memos.note(&memo, &reason.to_string());
+                    let times_max = attempt::WORKERS_AWAITED_MAX;
+                    self.memos
+                        .note_briefly(&memo, &reason.to_string(), times_max);
                     return Err(NotInPlace::Unfit(None));
                 }
                 // This compile's own paths; others may be taken.
@@ -370,7 +377,7 @@ impl Wrap<'_> {
         let toolchain = probe
             .toolchain(plan.compile.language)
             .ok_or_else(|| reason("unknown-compiler", "not for this language"))?;
-        let missing = [&grid.address[..], &toolchain.digest].concat();
+        let missing = [&grid.subject[..], &toolchain.digest].concat();
         match self.memos.recall(&missing, attempt::toolchain_memo) {
             Known::Bad(words) => return Err(Stay::GridFailed(reason("no-worker", words))),
             known => grid.retry |= known == Known::Retry,
@@ -409,13 +416,57 @@ impl Wrap<'_> {
         access.map_err(|why| Stay::GridFailed(reason("no-token", why)))
     }
 
-    fn check_dialled(&self, grid: &Grid) -> Result<(), Stay> {
-        let Some(Err(error)) = &grid.connection else {
+    /// Asks a grid that was away whether it is back, with workers: until then the others
+    /// keep away. The files may wait.
+    fn knock(&self, grid: &mut Grid) -> Result<(), Stay> {
+        grid.dial(self.access()?);
+        self.check_dialled(grid)?;
+        let Some(Ok(connection)) = &mut grid.connection else {
             return Ok(());
         };
-        let words = reason("grid-unreachable", error);
-        self.memos.note(&grid.address, &words.to_string());
-        Err(Stay::GridFailed(words))
+        let question = connection.call("GetStatus", &GetStatusRequest {}, ACCEPT_MS_MAX);
+        let status: GetStatusResponse = match grid.tasks.run(question) {
+            Ok(status) => status,
+            Err(error) => {
+                let (words, memo) = attempt::after_loss(&submit::lost(error));
+                self.note_grid(grid, memo, &words);
+                return Err(Stay::GridFailed(words));
+            }
+        };
+        if status.workers == 0 {
+            let words = reason("no-worker", "none is there yet");
+            self.note_grid(grid, Memo::Restart(u32::MAX), &words);
+            return Err(Stay::GridFailed(words));
+        }
+        self.memos.answered(&grid.subject);
+        Ok(())
+    }
+
+    fn check_dialled(&self, grid: &mut Grid) -> Result<(), Stay> {
+        match grid.connection.take() {
+            Some(Err(error)) => {
+                let detail = error.to_string();
+                let (_, memo) = attempt::after_loss(&submit::lost(error));
+                let words = reason("grid-unreachable", detail);
+                self.note_grid(grid, memo, &words);
+                Err(Stay::GridFailed(words))
+            }
+            connection => {
+                grid.connection = connection;
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes what keeps others away from the grid.
+    fn note_grid(&self, grid: &Grid, memo: Memo, reason: &Reason) {
+        let words = reason.to_string();
+        match memo {
+            Memo::Restart(times_max) => {
+                self.memos.note_briefly(&grid.subject, &words, times_max);
+            }
+            _ => self.memos.note(&grid.subject, &words),
+        }
     }
 
     /// What an attempt says of the grid is remembered; `missing` is its toolchain.
@@ -426,7 +477,7 @@ impl Wrap<'_> {
         sent: Result<Sent, Attempt>,
     ) -> Result<Sent, Stay> {
         if grid.retry && !matches!(sent, Err(Attempt::Lost(_))) {
-            self.memos.forget(&grid.address);
+            self.memos.forget(&grid.subject);
             self.memos.forget(missing);
         }
         match &sent {
@@ -441,8 +492,11 @@ impl Wrap<'_> {
         let remember = |lost: &Lost| {
             let (reason, memo) = attempt::after_loss(lost);
             match memo {
-                Memo::Coordinator => self.memos.note(&grid.address, &reason.to_string()),
-                Memo::Toolchain => self.memos.note(missing, &reason.detail),
+                Memo::Coordinator | Memo::Restart(_) => self.note_grid(grid, memo, &reason),
+                Memo::Toolchain => {
+                    let times_max = attempt::WORKERS_AWAITED_MAX;
+                    self.memos.note_briefly(missing, &reason.detail, times_max);
+                }
                 Memo::Slow => self.memos.note(&grid.slow, &reason.to_string()),
                 Memo::None => {}
             }
@@ -690,7 +744,8 @@ fn suspicion(toolchain: &[u8]) -> Vec<u8> {
 
 /// A grid on the way to a result.
 struct Grid {
-    address: Vec<u8>,
+    /// Of memos: where it is, and as whom it is asked.
+    subject: Vec<u8>,
     tasks: Tasks,
     connection: Option<Result<Connection, GrpcError>>,
     /// It was bad a while ago.

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -26,6 +27,13 @@ use nix::sys::signal::Signal;
 const JOBS: usize = 4;
 /// Seconds for which nobody asks a grid that has failed once.
 const LEFT_ALONE_S: u64 = 10;
+/// Milliseconds for which nobody asks one that may only be starting again.
+const AWAITED_MS: u128 = 500;
+/// So often a connection that breaks off is taken for that.
+const CUTS_MAX: usize = 3;
+/// What it may take until a grid that is back gets compiles again: two seconds, and some
+/// more on a machine with too much to do.
+const BACK_TIME_MAX: Duration = Duration::from_secs(6);
 /// Milliseconds between two signs of life of a coordinator without results.
 const ALIVE_MS: u64 = 200;
 
@@ -108,7 +116,7 @@ fn assert_all_local(what: &str, project: &Project, count: usize, reasons: &[&str
 /// How often a grid that fails is asked by a build that took so long: by those
 /// that were about to when it failed first, and then by one at a time.
 fn asked_max(took: Duration) -> usize {
-    JOBS + 1 + (took.as_secs() / LEFT_ALONE_S) as usize
+    JOBS + 1 + CUTS_MAX + (took.as_secs() / LEFT_ALONE_S) as usize
 }
 
 /// A port that is taken and refuses connections.
@@ -151,7 +159,8 @@ fn nobody_listens() {
     let took = build("refused", &project, &port.address);
     assert_all_local("refused", &project, 20, &["grid-unreachable", "grid-down"]);
     let tried = tried(&project, "grid-unreachable");
-    assert!((1..=asked_max(took)).contains(&tried), "{tried} tries");
+    let most = asked_max(took) + (took.as_millis() / AWAITED_MS) as usize;
+    assert!((1..=most).contains(&tried), "{tried} tries");
 }
 
 fn tried(project: &Project, reason: &str) -> usize {
@@ -437,6 +446,78 @@ fn it_dies_in_the_middle_and_comes_back() {
         "{}",
         project.told()
     );
+}
+
+/// Compiles one file until that is done on a worker.
+fn assert_back_soon(what: &str, project: &Project, compile: impl Fn() -> Command) {
+    let began = Instant::now();
+    loop {
+        let outcome = run(&mut compile());
+        assert!(outcome.ok(), "{what}: {}", outcome.words());
+        let last = project.events().pop().expect("an event");
+        if last.place == "remote" {
+            return;
+        }
+        assert!(began.elapsed() < BACK_TIME_MAX, "{what}: {}", last.reason);
+    }
+}
+
+#[test]
+fn a_restart_costs_two_seconds_and_not_ten() {
+    let mut grid = Grid::start(programs(), 2, 2);
+    let project = Project::of(1);
+    for number in 0..4 {
+        project.add(&format!("a{number}.c"), &slow(number));
+    }
+    let address = grid.address();
+    // One that was joined: what a coordinator leaves for its own machine goes with it.
+    let token = grid.token(&["--role", "client", "--name", "x"]);
+    let compile = || {
+        let mut command = project.hgbuild(&address, &["gcc", "-c", "f00.c"]);
+        command.env("HG_TOKEN", &token);
+        command
+    };
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let mut make = project.hgbuild_make(&address, &["-j4"]);
+        let mut make = Running::start(make.env("HG_TOKEN", &token));
+        make.until("two compiles on workers", || {
+            (busy(&grid) >= 2).then_some(())
+        });
+        grid.restart_coordinator(signal);
+        assert_back_soon(signal.as_str(), &project, compile);
+        assert!(make.finish().ok());
+        project.clean_objects();
+    }
+    // Who finds nobody there.
+    grid.coordinator.end(Signal::SIGTERM);
+    let outcome = run(&mut compile());
+    assert!(outcome.ok(), "{}", outcome.words());
+    let told = project.told();
+    assert!(told.contains("grid-unreachable"), "{told}");
+    grid.restart_coordinator(Signal::SIGTERM);
+    assert_back_soon("refused", &project, compile);
+}
+
+#[test]
+fn who_asks_wrongly_sends_nobody_else_home() {
+    let grid = Grid::start(programs(), 1, 2);
+    let project = Project::of(1);
+    let place = |name: &str, value: &str| {
+        let mut command = project.hgbuild(&grid.address(), &["gcc", "-c", "f00.c"]);
+        if !name.is_empty() {
+            command.env(name, value);
+        }
+        let outcome = run(&mut command);
+        assert!(outcome.ok(), "{name}: {}", outcome.words());
+        project.events().pop().expect("an event").place
+    };
+    // Of another grid.
+    let other = Grid::start(programs(), 0, 1);
+    let token = other.token(&["--role", "client", "--name", "x"]);
+    for (name, value) in [("HG_INSECURE", "1"), ("HG_TOKEN", &token)] {
+        assert_eq!(place(name, value), "local", "{name}");
+        assert_eq!(place("", ""), "remote", "after {name}");
+    }
 }
 
 #[test]
