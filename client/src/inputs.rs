@@ -233,14 +233,10 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
     for candidate in compile.precompiled_candidates(dialect) {
         precompiled(Path::new(&os::from_bytes(candidate)))?;
     }
-    let words = || compile.arguments.iter().flat_map(|a| &a.words);
     if dialect.family == Family::Clang {
-        let quiet = is_silenced(words(), b"-Wno-empty-body") && !mentions(text, b"empty-body");
-        if !quiet && indentation::may_be_empty(&hazards::user_text(text)) {
-            return Err(reason("empty-body", ""));
-        }
-        return Ok(());
+        return check_clang(text, compile);
     }
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
     if question::is_c90(compile)
         && let Some(odd) = hazards::odd_slashes(&hazards::user_text(text))
     {
@@ -255,6 +251,7 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
             }
         }
     }
+    let falls_through = wants_fall_through(text, compile);
     let openmp = words().any(|word| word.starts_with(b"-fopenmp") || word == b"-fopenacc");
     let mut builtins = hazards::BuiltinQuestions::default();
     for defined in question::macros(compile) {
@@ -272,6 +269,9 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         if let Some(lost) = hazards::lost_pragma(text, &file, &content, openmp) {
             return Err(lost);
         }
+        if falls_through && hazards::falls_into_condition(&content) {
+            return Err(reason("fall-through", String::from_utf8_lossy(&file)));
+        }
         builtins.add(&content);
         if builtins.asks() {
             return Err(reason("builtin-question", String::from_utf8_lossy(&file)));
@@ -287,6 +287,58 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         }
     }
     Ok(())
+}
+
+/// [`check_files`] of clang: what it would say of the files, and not of a text that is one
+/// file, and what it takes otherwise when it makes the text.
+fn check_clang(text: &[u8], compile: &Compile) -> Result<(), Reason> {
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
+    let everything = mentions(text, b"-Weverything");
+    let quiet =
+        |off: &[u8], name: &[u8]| is_silenced(words(), off) && !mentions(text, name) && !everything;
+    let user = hazards::user_text(text);
+    if !quiet(b"-Wno-empty-body", b"empty-body") && indentation::may_be_empty(&user) {
+        return Err(reason("empty-body", ""));
+    }
+    if !quiet(b"-Wno-pragma-pack", b"pragma-pack") {
+        let asked = |word: &Vec<u8>| mentions(word, b"pragma-pack") || word == b"-Weverything";
+        let beneath = everything || mentions(text, b"pragma-pack") || words().any(asked);
+        if let Some(packs) = hazards::packs_across_files(text, beneath) {
+            return Err(packs);
+        }
+    }
+    if !quiet(
+        b"-Wno-nullability-completeness",
+        b"nullability-completeness",
+    ) {
+        let defined = question::macros(compile);
+        let mut texts = defined.iter().map(Vec::as_slice).chain([&*user]);
+        if texts.any(hazards::names_nullability) {
+            return Err(reason("nullability", ""));
+        }
+    }
+    for file in hazards::user_files(text) {
+        let path = PathBuf::from(os::from_bytes(file.clone()));
+        match fs::read(&path) {
+            Ok(content) if hazards::mixes_newlines(&content) => {
+                return Err(reason("mixed-newlines", path.display()));
+            }
+            Ok(_) => {}
+            // A name that a `#line` made up; its text is in another file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(reason("unreadable-source", error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether gcc looks for comments about falling through.
+fn wants_fall_through(text: &[u8], compile: &Compile) -> bool {
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
+    let name = &b"implicit-fallthrough"[..];
+    let asked = |word: &Vec<u8>| word == b"-Wextra" || word == b"-W" || mentions(word, name);
+    mentions(text, name)
+        || words().any(asked) && !is_silenced(words(), b"-Wno-implicit-fallthrough")
 }
 
 /// Whether a pragma may turn a warning on, whatever the options say.

@@ -396,7 +396,7 @@ impl Wrap<'_> {
                     says: Says::Nothing,
                     ..
                 } => (Says::Nothing, Vec::new()),
-                heard => (Says::Anything, heard.manner.options),
+                heard => (Says::OfText, heard.manner.options),
             },
         };
         let load = Load {

@@ -642,6 +642,9 @@ impl Compile {
         for argument in self.arguments.iter().filter(|a| travels(a.role)) {
             args.extend(argument.words.iter().cloned());
         }
+        if dialect.family == Family::Clang {
+            args.extend(words(&OF_MARKERS));
+        }
         args.extend(tail(
             dialect.family,
             self.language,
@@ -671,6 +674,10 @@ impl Compile {
         self
     }
 }
+
+/// clang 15 and later warn of line markers, which are the preprocessor's and not the
+/// user's; earlier ones know no such warning, and would say that.
+const OF_MARKERS: [&str; 2] = ["-Wno-unknown-warning-option", "-Wno-gnu-line-marker"];
 
 fn words(words: &[&str]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
@@ -1105,7 +1112,7 @@ mod tests {
         );
         assert_eq!(
             join(&compile.travel_args(CLANG, b"a.cc", b"a.s")),
-            "-DA -U B -x c++ -S a.cc -o a.s"
+            "-DA -U B -Wno-unknown-warning-option -Wno-gnu-line-marker -x c++ -S a.cc -o a.s"
         );
     }
 

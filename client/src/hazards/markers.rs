@@ -23,8 +23,8 @@ pub(super) struct Marker<'t> {
     pub(super) end: usize,
     /// As spelled: with the compiler's escapes.
     pub(super) path: &'t [u8],
-    enters: bool,
-    returns: bool,
+    pub(super) enters: bool,
+    pub(super) returns: bool,
 }
 
 pub(super) struct Markers<'t> {

@@ -10,6 +10,7 @@ mod assembler;
 mod code;
 mod markers;
 mod odd;
+mod packing;
 mod pieces;
 mod pragmas;
 mod questions;
@@ -32,13 +33,14 @@ pub use markers::user_text;
 use markers::{Markers, open_end, unescape};
 pub use odd::{ODD_SPELLING, odd_slashes};
 use odd::{odd_line, odd_spelling};
+pub use packing::packs_across_files;
 use pieces::Pieces;
 pub(crate) use pieces::{composable, merge, parts_of};
 pub(crate) use pragmas::names_options;
-use pragmas::{directive, is_option_word, pasted_macro, pragma};
+use pragmas::{directive, is_option_word, is_there, pasted_macro, pragma};
 pub use questions::{BuiltinQuestions, makes, makes_question, parts_in, question_parts};
 pub use signs::Signs;
-use tokens::{Words, hash_word, line_start, stands_alone};
+use tokens::{Words, hash_word, line_start, skip_blank, stands_alone};
 pub(crate) use tokens::{blanks_at, decode, is_word, splice, string};
 
 /// How many of [`MACROS`] change with time.
@@ -247,6 +249,86 @@ fn count_traces(part: &[u8]) -> usize {
     part.split(|byte| *byte == b'\n')
         .filter(|line| *line == CARRIED_OUT)
         .count()
+}
+
+/// Whether text of the user's says of a pointer that it may be null, or not: then clang wants it said of
+/// all in a header.
+pub fn names_nullability(user: &[u8]) -> bool {
+    const NAMES: [&[u8]; 5] = [
+        b"_Nonnull",
+        b"_Nullable",
+        b"_Nullable_result",
+        b"_Null_unspecified",
+        b"assume_nonnull",
+    ];
+    // Macros of Apple's targets; glibc has one of this name that is called.
+    let of_apples = |name: &&[u8]| {
+        memmem::find_iter(user, name).any(|at| {
+            let called = user[at + name.len()..].trim_ascii_start().starts_with(b"(");
+            let directive =
+                line_start(user, at).is_some_and(|at| !hash_word(&user[at..]).is_empty());
+            stands_alone(user, at, name.len()) && !called && !directive
+        })
+    };
+    let apples = [&b"__nonnull"[..], b"__nullable", b"__null_unspecified"];
+    is_there(user, &NAMES) || apples.iter().any(of_apples)
+}
+
+/// Whether lines of `file` end in several ways: clang counts one of them when it makes a
+/// text, and all when it compiles.
+pub fn mixes_newlines(file: &[u8]) -> bool {
+    let Some(first) = memchr::memchr(b'\r', file) else {
+        return false;
+    };
+    let odd_return = |at: usize| file.get(at + 1) != Some(&b'\n');
+    let odd_newline = |at: usize| at == 0 || file[at - 1] != b'\r';
+    memchr::memchr(b'\n', file) < Some(first)
+        || memchr::memchr_iter(b'\r', file).any(odd_return)
+        || memchr::memchr_iter(b'\n', file).any(odd_newline)
+}
+
+/// Whether a comment that says that a case falls through stands before a line that is
+/// there no more when gcc has preprocessed: with it between them, gcc does not take the
+/// comment for one about the next label.
+pub fn falls_into_condition(source: &[u8]) -> bool {
+    memchr::memchr2_iter(b't', b'T', source).any(|at| {
+        let starts = |text: &[u8], with: &[u8]| {
+            text.get(..with.len())
+                .is_some_and(|text| text.eq_ignore_ascii_case(with))
+        };
+        if !starts(&source[at..], b"thr") {
+            return false;
+        }
+        let before = source[..at].iter().rev();
+        let blanks = before.take_while(|byte| matches!(byte, b' ' | b'\t' | b'-'));
+        let before = &source[..at - blanks.count()];
+        let before = before.strip_suffix(b"s").unwrap_or(before);
+        let before = before.strip_suffix(b"S").unwrap_or(before);
+        if !before
+            .len()
+            .checked_sub(4)
+            .is_some_and(|at| starts(&before[at..], b"fall"))
+        {
+            return false;
+        }
+        let line = line_start(source, at).unwrap_or(0);
+        let end = match memmem::find(&source[line..at], b"//") {
+            Some(_) => memchr::memchr(b'\n', &source[at..]),
+            None => memmem::find(&source[at..], b"*/").map(|end| end + 2),
+        };
+        let next = end.map_or(&b""[..], |end| skip_blank(&source[at + end..]));
+        const GONE: [&[u8]; 8] = [
+            b"if",
+            b"ifdef",
+            b"ifndef",
+            b"elif",
+            b"elifdef",
+            b"elifndef",
+            b"else",
+            b"endif",
+        ];
+        GONE.contains(&hash_word(next))
+    })
 }
 
 /// The files that `text` says it is made of, outside the system's folders, each

@@ -136,7 +136,7 @@ pub(crate) fn names_options(text: &[u8]) -> bool {
 }
 
 /// Whether one of `names` is a word of `text`, or can be pasted from its words.
-fn is_there(text: &[u8], names: &[&[u8]]) -> bool {
+pub(super) fn is_there(text: &[u8], names: &[&[u8]]) -> bool {
     let whole = |name: &&[u8]| {
         let mut found = memmem::find_iter(text, name);
         found.any(|at| stands_alone(text, at, name.len()))
@@ -145,7 +145,7 @@ fn is_there(text: &[u8], names: &[&[u8]]) -> bool {
 }
 
 /// Whether one of `names` can be pasted from words of `text`, of two letters or more.
-fn is_made(text: &[u8], names: &[&[u8]]) -> bool {
+pub(super) fn is_made(text: &[u8], names: &[&[u8]]) -> bool {
     if memmem::find(text, b"##").is_none() {
         return false;
     }

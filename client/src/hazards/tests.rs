@@ -453,3 +453,54 @@ fn words_of_a_clock_are_found_wherever_they_stand() {
         assert_eq!(pieces.may_be_in(text.as_bytes()), has, "{text:?}");
     }
 }
+
+#[test]
+fn pointers_of_which_it_is_said_whether_they_may_be_null() {
+    for text in [
+        "int *_Nonnull x;",
+        "#define N _Null_unspecified",
+        "#pragma clang assume_nonnull begin",
+        "#define K(a, b) a##b\nint *K(_Null, able) x;",
+        "int *__nonnull x;",
+    ] {
+        assert!(names_nullability(text.as_bytes()), "{text}");
+    }
+    for text in [
+        "void f(int *x) __attribute__((nonnull(1)));",
+        "void f(int *x) __nonnull ((1));",
+        "#ifndef __nonnull\n#define __nonnull(x)\n#endif",
+        "int is_Nonnull;",
+    ] {
+        assert!(!names_nullability(text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn lines_that_end_in_several_ways() {
+    for file in ["a\r\nb\n", "a\nb\r\n", "\r\n\n", "a\rb\n", "a\n\rb", "a\r"] {
+        assert!(mixes_newlines(file.as_bytes()), "{file:?}");
+    }
+    for file in ["", "a", "a\nb\n", "a\r\nb\r\n", "\r\n\r\nb"] {
+        assert!(!mixes_newlines(file.as_bytes()), "{file:?}");
+    }
+}
+
+#[test]
+fn comments_about_falling_through_before_a_condition() {
+    for source in [
+        "a++; /* fall through */\n#if A\ncase 2:",
+        "a++; // FALLTHRU\n\n  # ifdef A\ncase 2:",
+        "a++; /* Falls-through,\n on and on */ /* and */ // so on\n#endif\ncase 2:",
+    ] {
+        assert!(falls_into_condition(source.as_bytes()), "{source}");
+    }
+    for source in [
+        "a++; /* fall through */\ncase 2:\n#if A",
+        "a++; /* fall through */\n#define A\ncase 2:",
+        "a++; /* all through */\n#if A",
+        "int fall_through;\n#if A",
+        "/* fall through",
+    ] {
+        assert!(!falls_into_condition(source.as_bytes()), "{source}");
+    }
+}
