@@ -106,6 +106,8 @@ pub struct Question<'a> {
     pub source: &'a [u8],
     /// Included without a directive: by options, or by the compiler itself.
     pub forced: Vec<Header>,
+    /// Folders that options and variables name, there or not.
+    pub named: Vec<Vec<u8>>,
     /// Files with arguments.
     pub responses: &'a [Vec<u8>],
     /// Where headers are looked for.
@@ -372,6 +374,26 @@ impl<'a> Walk<'a> {
             self.file(path)?;
         }
         self.follow_askers()
+    }
+
+    /// Notes whether `folder` is there: compilers warn of those that are not, whether or
+    /// not a header is looked for in them.
+    fn named(&mut self, folder: &[u8]) -> Result<(), Reason> {
+        let mut path = without_slash(folder);
+        // What was looked for in it says so too.
+        let place = self.places.get(&self.looks.folder(path));
+        if place.is_some_and(|place| place.names > 0 || place.absent) {
+            return Ok(());
+        }
+        // `..` is nobody's to take away, but what it is behind may be.
+        while split(path).is_none() {
+            let above = parent(path);
+            if above.len() >= path.len() {
+                return Ok(());
+            }
+            path = above;
+        }
+        self.note(path)
     }
 
     /// Headers that macros name, whatever defines these: those that nothing
@@ -947,6 +969,9 @@ impl<'a> Walk<'a> {
         if let Some((_, path)) = unreached {
             return Err(reason(COMPUTED_INCLUDE, path));
         }
+        for folder in &self.question.named {
+            self.named(folder)?;
+        }
         self.check_doubles()?;
         self.check_folders()?;
         // Last: all else is known to be well then.
@@ -1316,6 +1341,7 @@ mod tests {
             Question {
                 source,
                 forced: Vec::new(),
+                named: Vec::new(),
                 responses: &[],
                 folders,
                 listed,

@@ -34,7 +34,7 @@ pub struct FolderFact {
     /// While it is the same, so are the names; all zero if that can't be said.
     #[prost(message, required, tag = "2")]
     pub stat: Stat,
-    /// For each name: [`ABSENT`], [`FILE`] or [`OTHER`], the name, NUL.
+    /// For each name: [`ABSENT`], [`FILE`], [`FOLDER`] or [`OTHER`], the name, NUL.
     #[prost(bytes = "bytes", tag = "3")]
     pub names: Bytes,
     /// No name with `.gch` after it may be there either.
@@ -46,7 +46,9 @@ pub struct FolderFact {
 pub const ABSENT: u8 = b'-';
 /// There is a regular file.
 pub const FILE: u8 = b'f';
-/// There is something else.
+/// There is a folder.
+pub const FOLDER: u8 = b'd';
+/// There is something else, or something that can't be looked at.
 pub const OTHER: u8 = b'o';
 
 /// What must be true for an answer to hold.
@@ -238,6 +240,7 @@ pub fn state_of(seen: Seen) -> u8 {
     match seen {
         Seen::Absent => ABSENT,
         Seen::File(_) => FILE,
-        Seen::Folder(_) | Seen::Other => OTHER,
+        Seen::Folder(_) => FOLDER,
+        Seen::Other => OTHER,
     }
 }

@@ -6,7 +6,9 @@ use hg_proto::args::{Argument, Compile, Dialect};
 use hg_proto::toolchain::{Family, Language};
 
 use crate::closure::{Folders, Listed, Question};
+use crate::os;
 use crate::scan::Header;
+use crate::search;
 use crate::watch::Watch;
 
 /// The question for `compile`, of no certain time: whoever asks it after a compile
@@ -23,6 +25,7 @@ pub fn question<'a>(
     Question {
         source: &compile.source,
         forced: forced(compile, dialect),
+        named: named(compile),
         responses,
         folders,
         listed,
@@ -78,6 +81,20 @@ fn names_system_folders(compile: &Compile) -> bool {
         || variables
             .iter()
             .any(|name| std::env::var_os(name).is_some())
+}
+
+/// Variables that name folders, with colons between them.
+const FOLDERS: [&str; 3] = ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"];
+
+/// Folders that the command line and the environment name, there or not.
+fn named(compile: &Compile) -> Vec<Vec<u8>> {
+    let typed = compile.arguments.iter().filter(|a| search::names_folder(a));
+    let mut named: Vec<Vec<u8>> = typed.map(|argument| argument.value().to_vec()).collect();
+    for list in FOLDERS.iter().filter_map(std::env::var_os) {
+        let folders = os::bytes(&list).split(|byte| *byte == b':');
+        named.extend(folders.map(<[u8]>::to_vec));
+    }
+    named
 }
 
 /// Headers that no directive names.
