@@ -16,6 +16,7 @@ use std::{env, fmt, process};
 use prost::Message;
 
 use crate::digest::{Digest, Hasher};
+use crate::taken_path::{CONFIGURATION, PRELOAD, SPECS};
 use crate::toolchain::{self, Component, Family, Language};
 use crate::turn::wait;
 use crate::v1;
@@ -183,6 +184,8 @@ fn private() -> OpenOptions {
 struct Look {
     files: BTreeMap<PathBuf, (Stat, Digest)>,
     absent: Vec<PathBuf>,
+    /// Files and folders that must stay as they are, and make no code themselves.
+    watched: BTreeMap<PathBuf, Stat>,
 }
 
 impl Look {
@@ -202,8 +205,11 @@ impl Look {
             return Err(ProbeError::Configured(driver.to_path_buf()));
         }
         let surroundings = self.surroundings(&banner).map_err(failed)?;
+        self.watch(Path::new(PRELOAD)).map_err(failed)?;
         if family == Family::Clang {
-            self.configurations(driver, &target);
+            if self.configurations(driver, &target).map_err(failed)? {
+                return Err(ProbeError::Configured(driver.to_path_buf()));
+            }
             self.resources(driver).map_err(failed)?;
         }
         // A program that runs another gcc, with options of its own perhaps.
@@ -273,17 +279,42 @@ impl Look {
         Ok(())
     }
 
-    /// Files that clang would read its options from.
-    fn configurations(&mut self, driver: &Path, target: &str) {
+    /// What is at `path`, if anything is, stays so.
+    fn watch(&mut self, path: &Path) -> io::Result<()> {
+        match fs::metadata(path) {
+            Ok(meta) => {
+                self.watched.insert(path.to_path_buf(), Stat::of(&meta));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.absent.push(path.to_path_buf());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Whether clang would read options from a file, for some target: beside its real
+    /// path, or where it was called.
+    fn configurations(&mut self, driver: &Path, target: &str) -> io::Result<bool> {
         let folder = driver.parent().unwrap_or(Path::new("/"));
         let name = driver.file_name().unwrap_or_default().to_string_lossy();
         for name in [
-            format!("{name}.cfg"),
-            format!("{target}.cfg"),
-            format!("{target}-{name}.cfg"),
+            format!("{name}{CONFIGURATION}"),
+            format!("{target}{CONFIGURATION}"),
+            format!("{target}-{name}{CONFIGURATION}"),
         ] {
             self.absent.push(folder.join(name));
         }
+        let real = fs::canonicalize(driver)?;
+        let folder = real.parent().unwrap_or(Path::new("/"));
+        self.watch(folder)?;
+        for entry in fs::read_dir(folder)? {
+            let name = entry?.file_name();
+            if name.as_bytes().ends_with(CONFIGURATION.as_bytes()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What gcc would take before what it takes now.
@@ -303,7 +334,7 @@ impl Look {
             folders
         };
         for folder in list("libraries: =") {
-            self.absent.push(folder.join("specs"));
+            self.absent.push(folder.join(SPECS));
         }
         for folder in list("programs: =") {
             self.absent.push(folder.join("as"));
@@ -566,11 +597,13 @@ struct Memo {
     absent: Vec<Vec<u8>>,
     #[prost(bytes = "vec", tag = "8")]
     surroundings: Vec<u8>,
+    #[prost(message, repeated, tag = "9")]
+    watched: Vec<MemoFile>,
 }
 
 fn memo_name(driver: &Path) -> String {
     let mut hasher = Hasher::new();
-    hasher.field(b"hybridgrid probe 3");
+    hasher.field(b"hybridgrid probe 4");
     hasher.field(driver.as_os_str().as_bytes());
     for name in STEERING {
         let value = env::var_os(name);
@@ -587,7 +620,7 @@ fn recall(file: &Path, driver: &Path) -> Option<Probe> {
         return None;
     }
     let memo = Memo::decode(body).ok()?;
-    for known in &memo.files {
+    for known in memo.files.iter().chain(&memo.watched) {
         let path = Path::new(OsStr::from_bytes(&known.path));
         if Stat::of(&fs::metadata(path).ok()?) != known.stat {
             return None;
@@ -627,9 +660,14 @@ fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as i128);
     let racy = |stat: &Stat| stat.youngest_ns() + RACY_NS > now;
-    if look.files.values().any(|(stat, _)| racy(stat)) {
+    let stats = look.files.values().map(|(stat, _)| stat);
+    if stats.chain(look.watched.values()).any(racy) {
         return Ok(());
     }
+    let known = |(path, stat): (&PathBuf, &Stat)| MemoFile {
+        path: path.as_os_str().as_bytes().to_vec(),
+        stat: stat.clone(),
+    };
     let memo = Memo {
         family: probe.family.name().to_owned(),
         version: probe.version.clone(),
@@ -639,11 +677,9 @@ fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
         files: look
             .files
             .iter()
-            .map(|(path, (stat, _))| MemoFile {
-                path: path.as_os_str().as_bytes().to_vec(),
-                stat: stat.clone(),
-            })
+            .map(|(path, (stat, _))| known((path, stat)))
             .collect(),
+        watched: look.watched.iter().map(known).collect(),
         absent: look
             .absent
             .iter()

@@ -2,9 +2,10 @@
 //! preprocessor would find its files: loaders, drivers and libc take code and options
 //! from there. Pure.
 //!
-//! What they look for was found with `strace -f -e trace=%file` of gcc 12, g++, clang 14
-//! and clang++ in a locale with catalogues, with a character set to be converted, and on
-//! a terminal.
+//! What they look for was found with `strace -f -e trace=%file` of gcc 11 and 12, g++,
+//! clang 14 and 19 and clang++ in a locale with catalogues, with a character set to be
+//! converted, for other targets, with sanitizers and with an assembler of its own, and on a
+//! terminal.
 
 /// Folders of which no task may have anything: settings of the machine.
 const FOLDERS: [&[u8]; 1] = [b"/etc"];
@@ -22,9 +23,16 @@ const SHARED_NAMES: [&[u8]; 3] = [b"locale", b"locale-langpack", b"terminfo"];
 /// What holds a system's data.
 const SHARED: [&[u8]; 4] = [b"lib", b"lib64", b"lib32", b"share"];
 
+/// gcc's options, in a file of this name.
+pub const SPECS: &str = "specs";
+/// clang's options, in files whose names end so.
+pub const CONFIGURATION: &str = ".cfg";
+/// Libraries that are loaded into every program.
+pub const PRELOAD: &str = "/etc/ld.so.preload";
+
 /// Names of files: gcc's options, lists of character sets and of locales.
 const FILE_NAMES: [&[u8]; 4] = [
-    b"specs",
+    SPECS.as_bytes(),
     b"gconv-modules",
     b"gconv-modules.cache",
     b"locale-archive",
@@ -56,7 +64,7 @@ pub fn taken_by_others(path: &[u8]) -> Option<&'static str> {
             return Some("a place that libc looks into");
         }
         // clang's are beside it.
-        if folder == b"bin" && inner == name && name.ends_with(b".cfg") {
+        if folder == b"bin" && inner == name && name.ends_with(CONFIGURATION.as_bytes()) {
             return Some("a place for options of a driver");
         }
         inner = folder;

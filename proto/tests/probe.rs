@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hg_proto::probe::probe;
+use hg_proto::probe::{ProbeError, probe};
 use hg_proto::toolchain::Language;
 
 fn find(name: &str) -> Option<PathBuf> {
@@ -35,6 +35,42 @@ fn gcc_is_found_and_remembered() {
     fs::write(&file, bytes).unwrap();
     assert_eq!(probe(&gcc, Some(&memo)).unwrap(), first);
     fs::remove_dir_all(&memo).unwrap();
+}
+
+/// clang takes it for its options, from the day on which it is there.
+#[test]
+fn a_configuration_beside_the_real_clang_is_seen() {
+    let Some(clang) = find("clang-19").or_else(|| find("clang")) else {
+        skip("no clang");
+        return;
+    };
+    let clang = clang.canonicalize().unwrap();
+    let place = std::env::temp_dir().join(format!("hg-probe-cfg-{}", std::process::id()));
+    let (bin, memo) = (place.join("bin"), place.join("memo"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::copy(&clang, bin.join("clang")).unwrap();
+    let library = clang.ancestors().nth(2).unwrap().join("lib");
+    std::os::unix::fs::symlink(library, place.join("lib")).unwrap();
+    let named = place.join("clang-x");
+    std::os::unix::fs::symlink(bin.join("clang"), &named).unwrap();
+    // Files that are too young are not remembered.
+    let kept = || fs::read_dir(&memo).is_ok_and(|files| files.count() > 1);
+    let began = std::time::Instant::now();
+    while !kept() {
+        probe(&named, Some(&memo)).unwrap();
+        assert!(began.elapsed().as_secs() < 300, "nothing is remembered");
+    }
+    for name in ["clang.cfg", "aarch64-unknown-linux-gnu.cfg"] {
+        let configuration = bin.join(name);
+        fs::write(&configuration, "-DX\n").unwrap();
+        let probed = probe(&named, Some(&memo));
+        assert!(
+            matches!(probed, Err(ProbeError::Configured(_))),
+            "{name}: {probed:?}"
+        );
+        fs::remove_file(configuration).unwrap();
+    }
+    fs::remove_dir_all(&place).unwrap();
 }
 
 #[test]

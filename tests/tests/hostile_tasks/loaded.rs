@@ -32,17 +32,17 @@ struct Vector {
     /// Paths and contents, beside the payload at `/brought/x.so` and the source.
     files: Vec<(String, String)>,
     /// The payload itself is there.
-    payload_at: &'static str,
+    payload_at: String,
     arguments: &'static [&'static str],
 }
 
 fn vectors() -> Vec<Vector> {
     let mut all = Vec::new();
-    for driver in ["gcc", "clang"] {
+    for driver in ["gcc", "clang", "clang-19"] {
         all.push(Vector {
             driver,
             files: vec![("/etc/ld.so.preload".into(), "/brought/x.so\n".into())],
-            payload_at: "/brought/x.so",
+            payload_at: "/brought/x.so".into(),
             arguments: &[],
         });
     }
@@ -50,7 +50,7 @@ fn vectors() -> Vec<Vector> {
     all.push(Vector {
         driver: "gcc",
         files: vec![("/etc/ld.so.preload".into(), "/hostile/sub/x.so\n".into())],
-        payload_at: "/hostile/sub/x.so",
+        payload_at: "/hostile/sub/x.so".into(),
         arguments: &[],
     });
     for folder in said_by("gcc", "-print-search-dirs", "libraries: =") {
@@ -59,7 +59,7 @@ fn vectors() -> Vec<Vector> {
         all.push(Vector {
             driver: "gcc",
             files: vec![(format!("{folder}/specs"), plugin.into())],
-            payload_at: "/brought/x.so",
+            payload_at: "/brought/x.so".into(),
             arguments: &[],
         });
     }
@@ -68,12 +68,15 @@ fn vectors() -> Vec<Vector> {
             all.push(Vector {
                 driver: "gcc",
                 files: vec![(format!("{folder}/{program}"), "#!/brought/x.so\n".into())],
-                payload_at: "/brought/x.so",
+                payload_at: "/brought/x.so".into(),
                 arguments: &[],
             });
         }
     }
-    if let Ok(real) = Path::new("/usr/bin/clang").canonicalize() {
+    for driver in ["clang", "clang-19"] {
+        let Ok(real) = Path::new("/usr/bin").join(driver).canonicalize() else {
+            continue;
+        };
         let folder = real.parent().unwrap_or(&real).display().to_string();
         for name in [
             "clang.cfg",
@@ -81,12 +84,12 @@ fn vectors() -> Vec<Vector> {
             "x86_64-pc-linux-gnu-clang.cfg",
         ] {
             all.push(Vector {
-                driver: "clang",
+                driver,
                 files: vec![(
                     format!("{folder}/{name}"),
                     "-fplugin=/brought/x.so\n".into(),
                 )],
-                payload_at: "/brought/x.so",
+                payload_at: "/brought/x.so".into(),
                 arguments: &[],
             });
         }
@@ -98,22 +101,52 @@ fn vectors() -> Vec<Vector> {
                 format!("{folder}/gconv/gconv-modules"),
                 "module EVIL// INTERNAL ../../../../brought/x 1\nmodule INTERNAL EVIL// ../../../../brought/x 1\n".into(),
             )],
-            payload_at: "/brought/x.so",
+            payload_at: "/brought/x.so".into(),
             arguments: &["-finput-charset=EVIL"],
         });
     }
     all.push(Vector {
         driver: "gcc",
         files: vec![("/etc/nsswitch.conf".into(), "passwd: evil\n".into())],
-        payload_at: "/usr/lib/x86_64-linux-gnu/libnss_evil.so.2",
+        payload_at: "/usr/lib/x86_64-linux-gnu/libnss_evil.so.2".into(),
         arguments: &[],
     });
-    all.push(Vector {
-        driver: "clang",
-        files: vec![],
-        payload_at: "/usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v2/libLLVM-14.so.1",
-        arguments: &[],
-    });
+    for (driver, library) in [
+        (
+            "clang",
+            "x86_64-linux-gnu/glibc-hwcaps/x86-64-v2/libLLVM-14.so.1",
+        ),
+        (
+            "clang-19",
+            "x86_64-linux-gnu/glibc-hwcaps/x86-64-v2/libLLVM.so.19.1",
+        ),
+        (
+            "clang-19",
+            "llvm-19/lib/glibc-hwcaps/x86-64-v2/libclang-cpp.so.19.1",
+        ),
+        ("clang-19", "llvm-19/lib/libffi.so.8"),
+    ] {
+        all.push(Vector {
+            driver,
+            files: vec![],
+            payload_at: format!("/usr/lib/{library}"),
+            arguments: &[],
+        });
+    }
+    // An assembler of its own is looked for beside gccs, and in PATH.
+    for assembler in [
+        "/usr/lib/llvm-19/bin/as",
+        "/usr/lib/llvm-19/bin/x86_64-pc-linux-gnu-as",
+        "/usr/lib/gcc/x86_64-linux-gnu/12/../../../../x86_64-linux-gnu/bin/as",
+    ] {
+        let plain = hg_proto::plain_path::plain(b"/", assembler.as_bytes());
+        all.push(Vector {
+            driver: "clang-19",
+            files: vec![],
+            payload_at: String::from_utf8(plain).expect("UTF-8"),
+            arguments: &["-fno-integrated-as"],
+        });
+    }
     all
 }
 
@@ -173,7 +206,7 @@ fn nothing_that_a_task_brings_is_loaded() {
         };
         let mut contents: Vec<(String, Vec<u8>)> = vec![
             ("/hostile/t.c".into(), HARMLESS.into()),
-            (vector.payload_at.into(), payload.clone()),
+            (vector.payload_at.clone(), payload.clone()),
         ];
         let more = vector.files.iter().cloned();
         contents.extend(more.map(|(path, text)| (path, text.into_bytes())));

@@ -65,7 +65,7 @@ fn sandbox(what: &str, ground: &Ground, level: Level) -> Option<(Sandbox, PathBu
 /// What compilers need, by the driver's name.
 fn compilers() -> HashMap<&'static str, (PathBuf, Vec<PathBuf>)> {
     let mut found = HashMap::new();
-    for name in ["gcc", "g++", "clang"] {
+    for name in ["gcc", "g++", "clang", "clang-19"] {
         let driver = Path::new("/usr/bin").join(name);
         match probe::probe(&driver, None) {
             Ok(probe) => drop(found.insert(name, (driver, probe.files))),
