@@ -2,115 +2,89 @@
 //! loopback by everybody; beyond it over TLS, by who shows a client's or an
 //! admin's token.
 //!
-//! tiny_http gives each connection a thread and waits for slow ones, so it
-//! stands behind a door: that takes a bounded number of connections for a
-//! bounded time, hands on whole requests only, one a connection, and takes the
-//! answer whole before it passes it on.
+//! hyper's HTTP/1 answers: a connection is a task and no thread, so that one which is
+//! slow costs others nothing, and there is no second port. A bounded number of them
+//! is open, each for a bounded time and for one request. Upgrades (WebSocket) would be
+//! `with_upgrades` on the connection, after the same refusals.
 
-use std::io;
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use hg_proto::http_head::Head;
 use hg_proto::token::Role;
 use hg_proto::v1;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tiny_http::{Header, Method, Request, Response, Server};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::bounds::{
-    HTTP_ANSWER_BYTES_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_INNER_MAX, HTTP_MS_MAX,
-};
+use crate::bounds::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_MS_MAX};
 use crate::crowd::Crowd;
 use crate::dispatch::Hub;
 use crate::doorkeeper::{self, Doorkeeper};
-use crate::http_head::Head;
 use crate::log;
 
 /// Milliseconds to wait when there are no file descriptors left.
 const EXHAUSTED_MS: u64 = 20;
 
-/// The server behind the door.
-pub struct Inner {
-    address: Mutex<SocketAddr>,
-    /// tiny_http has so many threads from the start; more requests at once
-    /// could wait behind each other.
-    turns: Semaphore,
-}
+/// Whatever a page may say one day: it loads nothing from elsewhere, and stands in
+/// no other page.
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (
+        HeaderName::from_static("content-security-policy"),
+        HeaderValue::from_static(
+            "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
+        ),
+    ),
+    (
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        HeaderName::from_static("referrer-policy"),
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (
+        HeaderName::from_static("cache-control"),
+        HeaderValue::from_static("no-store"),
+    ),
+];
 
-impl Inner {
-    /// Starts the server's threads.
-    ///
-    /// # Errors
-    /// There is no port or thread to be had.
-    pub fn start(hub: Arc<Hub>) -> io::Result<Arc<Self>> {
-        let (mut server, address) = listen()?;
-        let inner = Arc::new(Inner {
-            address: Mutex::new(address),
-            turns: Semaphore::new(HTTP_INNER_MAX),
-        });
-        let shared = inner.clone();
-        std::thread::Builder::new()
-            .name("http".into())
-            .spawn(move || {
-                loop {
-                    for request in server.incoming_requests() {
-                        answer(&hub, request);
-                    }
-                    // It stops for good when accept fails once.
-                    server = shared.listen_again();
-                }
-            })?;
-        Ok(inner)
-    }
-
-    fn listen_again(&self) -> Server {
-        loop {
-            if let Ok((server, address)) = listen() {
-                *self.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
-                return server;
-            }
-            std::thread::sleep(Duration::from_millis(EXHAUSTED_MS));
-        }
-    }
-
-    fn address(&self) -> SocketAddr {
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The whole answer to a request, head included.
-    async fn exchange(&self, request: &[u8]) -> io::Result<Vec<u8>> {
-        let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
-        let mut server = TcpStream::connect(self.address()).await?;
-        server.write_all(request).await?;
-        let mut answer = Vec::new();
-        server
-            .take(HTTP_ANSWER_BYTES_MAX)
-            .read_to_end(&mut answer)
-            .await?;
-        Ok(answer)
-    }
-}
-
-fn listen() -> io::Result<(Server, SocketAddr)> {
-    let server = Server::http("127.0.0.1:0").map_err(io::Error::other)?;
-    let address = server.server_addr().to_ip();
-    Ok((
-        server,
-        address.ok_or_else(|| io::Error::other("no address"))?,
-    ))
-}
+type Answer = Response<Full<Bytes>>;
 
 /// Who asks those that come from elsewhere.
 pub type Guard = (TlsAcceptor, Arc<Doorkeeper>);
 
+/// The pages, and who may see them.
+struct Pages {
+    hub: Arc<Hub>,
+    guard: Option<Guard>,
+    /// Others can reach them, and are asked nothing (`--insecure-any-address`).
+    is_open_to_all: bool,
+    /// One page is made at a time, and not by the threads that relay.
+    turn: Semaphore,
+}
+
 /// Lets connections in, for ever.
-pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>, guard: Option<Guard>) {
+pub async fn accept(listener: TcpListener, hub: Arc<Hub>, guard: Option<Guard>) {
     let own = listener.local_addr().ok();
-    let is_open_to_all = own.is_some_and(|own| !own.ip().is_loopback()) && guard.is_none();
+    let pages = Arc::new(Pages {
+        is_open_to_all: own.is_some_and(|own| !own.ip().is_loopback()) && guard.is_none(),
+        hub,
+        guard,
+        turn: Semaphore::new(1),
+    });
+    let hub = &pages.hub;
     let crowd = Crowd::new(HTTP_CONNECTIONS_MAX);
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -133,129 +107,110 @@ pub async fn accept(listener: TcpListener, inner: Arc<Inner>, hub: Arc<Hub>, gua
             }
         };
         let mut member = crowd.enter();
-        let (hub, inner, guard) = (hub.clone(), inner.clone(), guard.clone());
+        let pages = pages.clone();
         tokio::spawn(async move {
             let time = Duration::from_millis(HTTP_MS_MAX);
             let exchange = async {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                match guard {
-                    // One that is meant for this machine alone answers no page of
-                    // elsewhere that was led here by a name.
-                    None => {
-                        let may = |head: &Head<'_>| is_open_to_all || head.is_local();
-                        serve(stream, &inner, |head| (!may(head)).then_some(NOT_LOCAL)).await
-                    }
-                    Some((tls, keeper)) => {
-                        let stream = tls.accept(stream).await?;
-                        let refusal = |head: &Head<'_>| {
-                            let admitted = keeper.admit(head.token(), None);
-                            let admitted =
-                                admitted.and_then(|who| who.may(&[Role::Client, Role::Admin]));
-                            let why = admitted.err()?;
-                            doorkeeper::turn_away(&hub, peer.ip(), "a page", why);
-                            Some(NO_TOKEN)
-                        };
-                        serve(stream, &inner, refusal).await
-                    }
-                }
+                pages.greet(stream, peer).await
             };
             let reason = tokio::select! {
-                result = exchange => match result {
-                    Ok(()) => return,
-                    Err(_) => "http_failed",
+                is_done = exchange => match is_done {
+                    true => return,
+                    false => "http_failed",
                 },
                 () = tokio::time::sleep(time) => "http_too_long",
                 () = member.evicted() => "http_crowded",
             };
-            hub.metrics.drop_connection(reason);
+            pages.hub.metrics.drop_connection(reason);
         });
     }
 }
 
-const NO_TOKEN: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain\r\n\
-    X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
-    WWW-Authenticate: Bearer realm=\"hybridgrid\"\r\nConnection: close\r\n\r\n\
-    a token is needed: Authorization: Bearer TOKEN, or the cookie hg_token\n";
-const NOT_LOCAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\n\
-    X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
-    Connection: close\r\n\r\n\
-    this address is for this machine: ask for localhost or 127.0.0.1\n";
+impl Pages {
+    /// Shakes hands where that is due, and answers; false: no whole exchange came of it.
+    async fn greet(&self, stream: TcpStream, peer: SocketAddr) -> bool {
+        match &self.guard {
+            None => self.serve(stream, peer).await,
+            Some((tls, _)) => match tls.accept(stream).await {
+                Ok(stream) => self.serve(stream, peer).await,
+                Err(_) => false,
+            },
+        }
+    }
 
-/// One request, one answer, unless `refusal` has another one.
-async fn serve(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    inner: &Inner,
-    refusal: impl Fn(&Head<'_>) -> Option<&'static [u8]>,
-) -> io::Result<()> {
-    let mut head = Vec::new();
-    let mut seen: usize = 0;
-    while !head[seen.saturating_sub(3)..]
-        .windows(4)
-        .any(|end| end == b"\r\n\r\n")
-    {
-        seen = head.len();
-        if seen >= HTTP_HEAD_BYTES_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) -> bool {
+        let service = service_fn(async |request: Request<Incoming>| {
+            Ok::<_, Infallible>(match self.refusal(request.headers(), peer) {
+                Some(refusal) => refusal,
+                None => self.page(request.method(), request.uri().path()).await,
+            })
+        });
+        let connection = http1::Builder::new()
+            .keep_alive(false)
+            // The whole connection has a deadline.
+            .header_read_timeout(None)
+            .max_buf_size(HTTP_HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        connection.await.is_ok()
+    }
+
+    /// The answer to who may see nothing.
+    fn refusal(&self, headers: &HeaderMap, peer: SocketAddr) -> Option<Answer> {
+        let head = Head::of(
+            headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes())),
+        );
+        let Some((_, keeper)) = &self.guard else {
+            // One that is meant for this machine alone answers no page of elsewhere
+            // that was led here by a name.
+            let why = "this address is for this machine: ask for localhost or 127.0.0.1\n";
+            return (!self.is_open_to_all && !head.is_local())
+                .then(|| answer(StatusCode::FORBIDDEN, "text/plain", why));
+        };
+        let admitted = keeper.admit(head.token(), None);
+        let admitted = admitted.and_then(|who| who.may(&[Role::Client, Role::Admin]));
+        let why = admitted.err()?;
+        doorkeeper::turn_away(&self.hub, peer.ip(), "a page", why);
+        let why = "a token is needed: Authorization: Bearer TOKEN, or the cookie hg_token\n";
+        let mut refusal = answer(StatusCode::UNAUTHORIZED, "text/plain", why);
+        let scheme = HeaderValue::from_static("Bearer realm=\"hybridgrid\"");
+        refusal.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        Some(refusal)
+    }
+
+    async fn page(&self, method: &Method, path: &str) -> Answer {
+        let (kind, make): (_, fn(&Hub) -> Vec<u8>) = match path {
+            "/health" => ("text/plain", |_| b"ok\n".to_vec()),
+            "/metrics" => ("text/plain; version=0.0.4", |hub| hub.metrics_text()),
+            "/api/v1/workers" => ("application/json", workers),
+            _ => return answer(StatusCode::NOT_FOUND, "text/plain", "not found\n"),
+        };
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let mut refusal = answer(status, "text/plain", "only GET\n");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            refusal.headers_mut().insert(ALLOW, allowed);
+            return refusal;
         }
-        if stream.read_buf(&mut head).await? == 0 {
-            // Said nothing, or not all: that is no request.
-            return Ok(());
+        let hub = self.hub.clone();
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        match tokio::task::spawn_blocking(move || make(&hub)).await {
+            Ok(body) => answer(StatusCode::OK, kind, body),
+            Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "a bug\n"),
         }
     }
-    let head = Head::of(&head);
-    if let Some(answer) = refusal(&head) {
-        stream.write_all(answer).await?;
-        return stream.shutdown().await;
-    }
-    // Nothing but the first line matters to the answers below.
-    let line = head.request_line;
-    let rest = b"\r\nHost: hg-coord\r\nConnection: close\r\n\r\n";
-    let answer = inner.exchange(&[line, rest].concat()).await?;
-    stream.write_all(&answer).await?;
-    stream.shutdown().await
 }
 
-/// Whatever a page may say one day: it loads nothing from elsewhere, and stands in
-/// no other page.
-const SECURITY_HEADERS: [(&str, &str); 4] = [
-    (
-        "Content-Security-Policy",
-        "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
-    ),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Cache-Control", "no-store"),
-];
-
-fn answer(hub: &Hub, request: Request) {
-    let path = request.url().split('?').next().unwrap_or_default();
-    let (status, kind, body): (u16, &str, Vec<u8>) = match (path, request.method()) {
-        ("/health" | "/metrics" | "/api/v1/workers", method)
-            if !matches!(method, Method::Get | Method::Head) =>
-        {
-            (405, "text/plain", b"only GET\n".to_vec())
-        }
-        ("/health", _) => (200, "text/plain", b"ok\n".to_vec()),
-        ("/metrics", _) => (200, "text/plain; version=0.0.4", hub.metrics_text()),
-        ("/api/v1/workers", _) => (200, "application/json", workers(hub)),
-        _ => (404, "text/plain", b"not found\n".to_vec()),
-    };
-    let mut response = Response::from_data(body).with_status_code(status);
-    if let Ok(header) = Header::from_bytes("Content-Type", kind) {
-        response.add_header(header);
-    }
-    if status == 405
-        && let Ok(header) = Header::from_bytes("Allow", "GET, HEAD")
-    {
-        response.add_header(header);
-    }
-    for (name, value) in SECURITY_HEADERS {
-        if let Ok(header) = Header::from_bytes(name, value) {
-            response.add_header(header);
-        }
-    }
-    // The reader may be gone.
-    let _ = request.respond(response);
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.extend(SECURITY_HEADERS);
+    answer
 }
 
 fn workers(hub: &Hub) -> Vec<u8> {

@@ -200,11 +200,7 @@ pub const AUDIT_LINES_PER_S_MAX: u64 = 20;
 
 /// HTTP connections at once.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
-/// HTTP requests that are answered at once.
-pub const HTTP_INNER_MAX: usize = 4;
 /// Bytes of the head of an HTTP request.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
-/// Bytes of an HTTP answer; a list of ten thousand workers is about half of it.
-pub const HTTP_ANSWER_BYTES_MAX: u64 = 32 << 20;
 /// Milliseconds that one HTTP connection may last.
 pub const HTTP_MS_MAX: u64 = 30_000;

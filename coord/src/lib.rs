@@ -39,7 +39,6 @@ pub mod doorkeeper;
 pub mod link;
 pub mod submit;
 pub mod grpc;
-pub mod http_head;
 pub mod api;
 pub mod accept;
 pub mod learned;

@@ -169,19 +169,12 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
         Some(address) => {
             let (listener, address) = bind("--http", address)?;
             endpoints["http"] = json!(address.to_string());
-            let inner =
-                api::Inner::start(hub.clone()).map_err(|error| format!("--http: {error}"))?;
             // What can be read is open to this machine; others must say who they are.
             let guard = match address.ip().is_loopback() {
                 true => None,
                 false => tls(&[b"http/1.1"])?.map(|tls| (tls, keeper.clone())),
             };
-            Some(tokio::spawn(api::accept(
-                listener,
-                inner,
-                hub.clone(),
-                guard,
-            )))
+            Some(tokio::spawn(api::accept(listener, hub.clone(), guard)))
         }
         None => None,
     };

@@ -12,6 +12,7 @@ pub mod args;
 pub mod credentials;
 pub mod digest;
 pub mod frame;
+pub mod http_head;
 pub mod limits;
 pub mod plain_path;
 pub mod private;

@@ -63,6 +63,7 @@ const PURE: &[&str] = &[
     "proto/src/args.rs",
     "proto/src/digest.rs",
     "proto/src/frame.rs",
+    "proto/src/http_head.rs",
     "proto/src/limits.rs",
     "proto/src/plain_path.rs",
     "proto/src/token.rs",

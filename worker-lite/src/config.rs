@@ -139,8 +139,8 @@ struct Serve {
     #[argh(option)]
     name: Option<String>,
 
-    /// where /health and /metrics are, ADDRESS:PORT with port 0 for any, or off
-    /// (default: 127.0.0.1:9090)
+    /// where /health and /metrics are, ADDRESS:PORT of loopback with port 0 for any, or
+    /// off (default: 127.0.0.1:9090)
     #[argh(option, arg_name = "ADDR")]
     http: Option<String>,
 

@@ -1,35 +1,60 @@
-//! `/health` and `/metrics`. Unaware of tasks and links.
+//! `/health` and `/metrics`, for this machine. Unaware of tasks and links.
+//!
+//! One thread answers all: so little is said here that a server's threads for each
+//! connection would be most of the worker. A bounded number of connections is open,
+//! each for a bounded time and for one request; who comes beyond that takes the place
+//! of the oldest.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use tiny_http::{Header, Method, Request, Response, Server};
+use hg_proto::http_head::{self, Head};
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::{Async, LocalExecutor, Task, Timer, future};
 
 use crate::metrics::Metrics;
 
 /// Bytes of the answering thread's stack.
 const STACK_BYTES: usize = 256 << 10;
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 16;
+/// What one connection may take.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
+/// Bytes of the head of a request.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Until the next try when there are no file descriptors left.
+const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A listener that nobody answers at yet.
 pub struct Http {
-    server: Server,
+    listener: Async<TcpListener>,
     /// Where it listens.
     pub address: SocketAddr,
 }
 
-/// Listens at `address`.
+/// Listens at `address`, which must be of this machine alone: nobody is asked who
+/// they are.
 ///
 /// # Errors
-/// The address is malformed or taken.
+/// The address is malformed, taken, or reachable from elsewhere.
 pub fn bind(address: &str) -> io::Result<Http> {
-    let server = Server::http(address).map_err(io::Error::other)?;
-    let address = server
-        .server_addr()
-        .to_ip()
-        .ok_or_else(|| io::Error::other("not an IP address"))?;
-    Ok(Http { server, address })
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    if addresses.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(io::Error::other(
+            "other machines can reach it, and these pages ask nobody who they are; give a \
+             loopback address, and let a proxy show them elsewhere",
+        ));
+    }
+    let listener = TcpListener::bind(&addresses[..])?;
+    let address = listener.local_addr()?;
+    Ok(Http {
+        listener: Async::new(listener)?,
+        address,
+    })
 }
 
 impl Http {
@@ -42,36 +67,92 @@ impl Http {
             .name("http".into())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                for request in self.server.incoming_requests() {
-                    // Somebody who hangs up early is no concern of ours.
-                    let _ = reply(request, &metrics);
-                }
+                let executor = LocalExecutor::new();
+                future::block_on(executor.run(self.accept(&executor, &metrics)));
             })
             .map(drop)
     }
+
+    async fn accept<'a>(&self, executor: &LocalExecutor<'a>, metrics: &'a Metrics) {
+        let mut open: VecDeque<Task<()>> = VecDeque::with_capacity(CONNECTIONS_MAX);
+        loop {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                Timer::after(EXHAUSTED).await;
+                continue;
+            };
+            open.retain(|connection| !connection.is_finished());
+            if open.len() >= CONNECTIONS_MAX {
+                // Dropped, it is cancelled.
+                open.pop_front();
+            }
+            open.push_back(executor.spawn(async move {
+                let exchange = async {
+                    // Somebody who hangs up early is no concern of ours.
+                    let _ = exchange(stream, metrics).await;
+                };
+                let late = async {
+                    Timer::after(CONNECTION_TIME_MAX).await;
+                };
+                future::or(exchange, late).await;
+            }));
+            // However many more there are, those that are in are answered.
+            future::yield_now().await;
+        }
+    }
 }
 
-fn reply(request: Request, metrics: &Metrics) -> io::Result<()> {
-    if !matches!(request.method(), Method::Get | Method::Head) {
-        return request.respond(text(405, "GET or HEAD only\n"));
-    }
-    let path = request.url().split('?').next().unwrap_or_default();
-    let response = match path {
-        "/health" if metrics.is_healthy() => text(200, "ok\n"),
-        "/health" => text(503, "draining\n"),
-        "/metrics" => match metrics.text() {
-            Ok(body) => text(200, body),
-            Err(error) => text(500, format!("{error}\n")),
-        },
-        _ => text(404, "only /health and /metrics are here\n"),
+/// One request, one answer.
+async fn exchange(mut stream: Async<TcpStream>, metrics: &Metrics) -> io::Result<()> {
+    let mut head = vec![0; HEAD_BYTES_MAX];
+    let mut len = 0;
+    let end = loop {
+        match stream.read(&mut head[len..]).await? {
+            // It hung up, or says too much.
+            0 => return Ok(()),
+            more => len += more,
+        }
+        if let Some(end) = head[..len].windows(4).position(|end| end == b"\r\n\r\n") {
+            break end;
+        }
     };
-    request.respond(response)
+    stream.write_all(&reply(&head[..end], metrics)).await?;
+    stream.close().await
 }
 
-fn text(status: u16, body: impl Into<Vec<u8>>) -> Response<io::Cursor<Vec<u8>>> {
-    let response = Response::from_data(body).with_status_code(status);
-    match Header::from_bytes("Content-Type", "text/plain; version=0.0.4; charset=utf-8") {
-        Ok(header) => response.with_header(header),
-        Err(()) => response,
+/// The answer to the request whose head is `head`.
+fn reply(head: &[u8], metrics: &Metrics) -> Vec<u8> {
+    let Some((method, path)) = http_head::request_line(head) else {
+        return answer("400 Bad Request", "no request of HTTP/1\n", true);
+    };
+    // A page of elsewhere may have been led here by a name.
+    if !Head::of(http_head::fields(head)).is_local() {
+        let why = "this address is for this machine: ask for localhost or 127.0.0.1\n";
+        return answer("403 Forbidden", why, true);
     }
+    let has_body = method != "HEAD";
+    match (method, path) {
+        ("GET" | "HEAD", "/health") if metrics.is_healthy() => answer("200 OK", "ok\n", has_body),
+        ("GET" | "HEAD", "/health") => answer("503 Service Unavailable", "draining\n", has_body),
+        ("GET" | "HEAD", "/metrics") => match metrics.text() {
+            Ok(body) => answer("200 OK", body, has_body),
+            Err(error) => answer("500 Internal Server Error", format!("{error}\n"), has_body),
+        },
+        ("GET" | "HEAD", _) => {
+            let why = "only /health and /metrics are here\n";
+            answer("404 Not Found", why, has_body)
+        }
+        _ => answer("405 Method Not Allowed", "GET or HEAD only\n", true),
+    }
+}
+
+fn answer(status: &str, body: impl AsRef<[u8]>, has_body: bool) -> Vec<u8> {
+    let body = body.as_ref();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+         Content-Length: {}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
+         Allow: GET, HEAD\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let body = if has_body { body } else { &[] };
+    [head.as_bytes(), body].concat()
 }

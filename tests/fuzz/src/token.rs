@@ -4,7 +4,7 @@
 #![no_main]
 
 use hg_coord::auth::{Keyring, RootKey};
-use hg_coord::http_head::Head;
+use hg_proto::http_head::{self, Head};
 use hg_proto::token::{Role, Token};
 use libfuzzer_sys::fuzz_target;
 
@@ -24,7 +24,8 @@ fn keyring() -> Keyring {
 
 fuzz_target!(|data: &[u8]| {
     // A head of a request: whatever is in it, its parts are in what came.
-    let head = Head::of(data);
+    let head = Head::of(http_head::fields(data));
+    let _ = http_head::request_line(data);
     let _ = (head.is_local(), head.token());
     let Ok(text) = std::str::from_utf8(data) else {
         return;

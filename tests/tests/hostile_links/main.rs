@@ -2,6 +2,7 @@
 //! token or another one's, handshakes that are none or have no end, floods. Nothing
 //! gets in, what is turned away is counted, and others' builds run on.
 
+mod doors;
 mod floods;
 mod folders;
 mod handshakes;

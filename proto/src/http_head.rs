@@ -1,53 +1,60 @@
-//! What matters of the head of an HTTP request: its first line, the host that was
-//! asked for, a token. Pure. Source: RFC 9110 and 9112, RFC 6265 for cookies.
+//! What matters of the head of an HTTP request: the host that was asked for, a token;
+//! and the little parser that a small page needs. Pure. Source: RFC 9110 and 9112,
+//! RFC 6265 for cookies.
 
 use core::net::IpAddr;
 
 /// The cookie that may hold a token.
 const COOKIE: &str = "hg_token";
 
-/// A request's head.
+/// What the fields of a request say about who asks, and for whom.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// Without its end.
-    pub request_line: &'a [u8],
     host: Option<&'a str>,
     authorization: Option<&'a str>,
     cookie: Option<&'a str>,
 }
 
+/// Method and path (without the query) of the request whose head is `bytes`; `None` if
+/// that is no request of HTTP/1.
+pub fn request_line(bytes: &[u8]) -> Option<(&str, &str)> {
+    let line = bytes.split(|byte| *byte == b'\n').next()?;
+    let line = str::from_utf8(line).ok()?.trim_end();
+    let (method, rest) = line.split_once(' ')?;
+    let (target, version) = rest.split_once(' ')?;
+    let path = target.split('?').next()?;
+    (version.starts_with("HTTP/1.") && path.starts_with('/')).then_some((method, path))
+}
+
+/// Names and values of the fields of the request whose head is `bytes`.
+pub fn fields(bytes: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let lines = bytes.split(|byte| *byte == b'\n').skip(1);
+    lines.filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        Some((str::from_utf8(&line[..colon]).ok()?, &line[colon + 1..]))
+    })
+}
+
 impl<'a> Head<'a> {
-    /// What is in `bytes`, which end with an empty line. A field that is there twice
-    /// counts as odd: no token, and a host of no name.
-    pub fn of(bytes: &'a [u8]) -> Self {
-        let mut lines = bytes.split(|byte| *byte == b'\n');
-        let request_line = lines.next().unwrap_or_default().trim_ascii_end();
+    /// What `fields` say. One that is there twice, or is no text, counts as odd: no
+    /// token, and a host of no name.
+    pub fn of(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut head = Head {
-            request_line,
             host: None,
             authorization: None,
             cookie: None,
         };
-        let mut seen = [false; 3];
-        for line in lines {
-            let Some((name, value)) = std::str::from_utf8(line)
-                .ok()
-                .and_then(|line| line.split_once(':'))
-            else {
-                continue;
-            };
-            let (at, field) = match name.to_ascii_lowercase().as_str() {
-                "host" => (0, &mut head.host),
-                "authorization" => (1, &mut head.authorization),
-                "cookie" => (2, &mut head.cookie),
+        for (name, value) in fields {
+            let field = match name {
+                name if name.eq_ignore_ascii_case("host") => &mut head.host,
+                name if name.eq_ignore_ascii_case("authorization") => &mut head.authorization,
+                name if name.eq_ignore_ascii_case("cookie") => &mut head.cookie,
                 _ => continue,
             };
-            *field = match (seen[at], at) {
-                (false, _) => Some(value.trim()),
-                (true, 0) => Some(""),
-                (true, _) => None,
+            *field = match field {
+                None => Some(str::from_utf8(value).unwrap_or_default().trim()),
+                Some(_) => Some(""),
             };
-            seen[at] = true;
         }
         head
     }
@@ -103,7 +110,11 @@ mod tests {
             ("Cookie: xhg_token=abc\r\n", ""),
             ("Authorization: Bearer a\r\nAuthorization: Bearer b\r\n", ""),
         ] {
-            assert_eq!(Head::of(head(fields).as_bytes()).token(), token, "{fields}");
+            assert_eq!(
+                Head::of(super::fields(head(fields).as_bytes())).token(),
+                token,
+                "{fields}"
+            );
         }
     }
 
@@ -119,7 +130,7 @@ mod tests {
             ("Host: evil.example\r\nHost: evil.example\r\n", false),
         ] {
             assert_eq!(
-                Head::of(head(fields).as_bytes()).is_local(),
+                Head::of(super::fields(head(fields).as_bytes())).is_local(),
                 local,
                 "{fields}"
             );
@@ -127,8 +138,23 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_kept_as_it_came() {
-        let text = head("Host: x\r\n");
-        assert_eq!(Head::of(text.as_bytes()).request_line, b"GET / HTTP/1.1");
+    fn a_field_that_is_no_text_names_nobody() {
+        let odd = [("Host", &b"127.0.0.1\xff"[..])];
+        assert!(!Head::of(odd).is_local());
+    }
+
+    #[test]
+    fn a_request_begins_with_a_method_and_a_path() {
+        for (line, parsed) in [
+            ("GET / HTTP/1.1\r\n\r\n", Some(("GET", "/"))),
+            ("HEAD /a?b=c HTTP/1.0\r\n\r\n", Some(("HEAD", "/a"))),
+            ("GET /\r\n\r\n", None),
+            ("GET / HTTP/2.0\r\n\r\n", None),
+            ("GET http://evil.example/ HTTP/1.1\r\n\r\n", None),
+            ("\r\n\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(request_line(line.as_bytes()), parsed, "{line:?}");
+        }
     }
 }
