@@ -16,6 +16,7 @@ use hg_worker_lite::compile;
 use hg_worker_lite::control::Control;
 use hg_worker_lite::root::Layout;
 use hg_worker_lite::sandbox::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::totals::Totals;
 use hg_worker_lite::tree::{Tree, Trees};
 use hg_worker_lite::validate::{Input, Order};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -214,6 +215,7 @@ fn compile_once(
         file_bytes_max: 1 << 30,
         cpu_s_max: 60,
         nice: 0,
+        totals: Totals::new(0, 0, u64::MAX, 1 << 30),
     };
     let directory = match tree {
         Some(_) => order.working_directory.as_path(),

@@ -23,6 +23,8 @@ const LOOK_MS: u16 = 10;
 /// Milliseconds that a pipe may stay open after the compiler's whole group is
 /// gone: only something that left the group can hold it.
 const PIPES_MS_MAX: u64 = 1_000;
+/// Between two looks at what the compile uses in all; most end before the first.
+const TOTALS_LOOK: Duration = Duration::from_millis(200);
 /// Bytes read from a pipe at a time.
 const READ_BYTES: usize = 16 << 10;
 
@@ -75,7 +77,8 @@ pub fn run(
     control.started(pid);
     let deadline = begun + Duration::from_millis(wall_ms_max.into());
     let mut watch = Watch::new(&mut started, deadline);
-    let watched = watch.until_end(pid, control);
+    let exceeded = || launch.confines.totals.exceeded(pid, launch.folder.path());
+    let watched = watch.until_end(pid, control, exceeded);
     let (mut status, mut usage) = match watch.reaped.take() {
         Some(reaped) => reaped,
         // Watching failed: end it the hard way.
@@ -111,6 +114,9 @@ pub fn run(
             Code::Limit,
             format!("the compile took more than {wall_ms_max} ms"),
         );
+    }
+    if let Some(why) = watch.exceeded {
+        return failed(Code::Limit, why);
     }
     match hit_limit(&ran, is_capped) {
         Some(failure) => Err(CompileError::Failed(failure)),
@@ -165,6 +171,9 @@ struct Watch {
     pidfd: Option<OwnedFd>,
     deadline: Instant,
     late: bool,
+    /// Why it had to end.
+    exceeded: Option<String>,
+    look_at: Instant,
     reaped: Option<io::Result<(ExitStatus, Usage)>>,
 }
 
@@ -176,12 +185,20 @@ impl Watch {
             pidfd: pidfd(started.pid),
             deadline,
             late: false,
+            exceeded: None,
+            look_at: Instant::now() + TOTALS_LOOK,
             reaped: None,
         }
     }
 
-    /// Returns when the compiler is reaped and its pipes are closed.
-    fn until_end(&mut self, pid: Pid, control: &Control) -> io::Result<()> {
+    /// Returns when the compiler is reaped and its pipes are closed. It has to end once
+    /// `exceeded` gives a reason.
+    fn until_end(
+        &mut self,
+        pid: Pid,
+        control: &Control,
+        exceeded: impl Fn() -> Option<String>,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; READ_BYTES];
         let mut pipes_until = None;
         loop {
@@ -198,6 +215,13 @@ impl Watch {
             if now >= self.deadline && self.reaped.is_none() {
                 self.late = true;
                 control.kill();
+            }
+            if now >= self.look_at && self.reaped.is_none() && !self.must_end() {
+                self.exceeded = exceeded();
+                if self.exceeded.is_some() {
+                    control.kill();
+                }
+                self.look_at = Instant::now() + TOTALS_LOOK;
             }
             let (out, err) = self.wait(pipes_until, now, control)?;
             if out {
@@ -248,13 +272,17 @@ impl Watch {
         Ok((ready(1), ready(2)))
     }
 
+    fn must_end(&self) -> bool {
+        self.late || self.exceeded.is_some()
+    }
+
     fn timeout(&self, pipes_until: Option<Instant>, now: Instant) -> PollTimeout {
-        // After the deadline the group is dead and about to be reaped.
-        if self.reaped.is_none() && (self.pidfd.is_none() || self.late) {
+        // Killed, the group is about to be reaped.
+        if self.reaped.is_none() && (self.pidfd.is_none() || self.must_end()) {
             return PollTimeout::from(LOOK_MS);
         }
         let left = pipes_until
-            .unwrap_or(self.deadline)
+            .unwrap_or(self.deadline.min(self.look_at))
             .saturating_duration_since(now);
         // Rounded up: a wait that ends too early would spin.
         PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -334,9 +362,10 @@ fn reap(pid: Pid) -> io::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), usage))
 }
 
-/// What drivers print when time or the length of a file has ended a process that
-/// they ran. A wrong guess, here and below, costs one compile elsewhere.
-const LIMIT_WORDS: [&[u8]; 3] = [
+/// What drivers print when time, the length of a file or the room for files has ended
+/// a process that they ran. A wrong guess, here and below, costs one compile elsewhere.
+const LIMIT_WORDS: [&[u8]; 4] = [
+    b"No space left on device",
     b"File size limit exceeded",
     b"CPU time limit exceeded",
     b"File too large",

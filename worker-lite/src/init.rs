@@ -102,6 +102,9 @@ pub struct Plan<'a> {
     pub skeleton_flags: c_ulong,
     /// What is the task's own in it.
     pub own: Vec<Mount>,
+    /// The folder for passing files: what it is called, and the options of a tmpfs that
+    /// is bounded as a whole.
+    pub tmp: (CString, CString),
     /// Which of the root's mounts the task has in its own way.
     pub without: Vec<bool>,
     /// Where the compiler runs.
@@ -261,6 +264,17 @@ fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
         for mount in &plan.own {
             bind(mount).map_err(|()| failed(Step::Task))?;
         }
+        // A kernel that does not let us leaves the folder that is there, which is
+        // looked at as the outputs' are.
+        let (tmp, options) = (plan.tmp.0.as_ptr(), plan.tmp.1.as_ptr());
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        libc::mount(
+            c"tmpfs".as_ptr(),
+            tmp,
+            c"tmpfs".as_ptr(),
+            flags,
+            options.cast(),
+        );
         let mounts = plan.root.mounts.iter().zip(&plan.without);
         for (at, (mount, _)) in mounts.enumerate().filter(|(_, (_, without))| !**without) {
             bind(mount).map_err(|()| Report {

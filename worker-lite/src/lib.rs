@@ -20,6 +20,7 @@ pub mod blobs;
 pub mod store;
 pub mod control;
 pub mod usage;
+pub mod totals;
 
 pub mod ear;
 pub mod gate;

@@ -6,10 +6,12 @@ use std::io;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::totals::Totals;
+
 /// Open files of one process.
 const FILES_MAX: u64 = 1024;
 
-/// Limits on each process of a compile.
+/// Limits on each process of a compile, and on all of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Confines {
     /// Address space.
@@ -20,6 +22,8 @@ pub struct Confines {
     pub cpu_s_max: u64,
     /// How far below other programs it runs, 0 to 19.
     pub nice: i32,
+    /// What all its processes may use together.
+    pub totals: Totals,
 }
 
 impl Confines {

@@ -19,6 +19,8 @@ pub use crate::privileges::Confines;
 use crate::root::Layout;
 use crate::sandbox_portable;
 use crate::state::{TASK_ROOT_VARIABLE, make_private, remove_tree};
+#[cfg(target_os = "linux")]
+use crate::totals::Totals;
 use crate::tree::Tree;
 
 #[cfg(target_os = "linux")]
@@ -333,8 +335,10 @@ impl Sandbox {
         if let Some(user) = self.user {
             launch.folder.give_to(user)?;
         }
-        let bounded =
-            |groups: &Groups| groups.group(launch.confines.memory_bytes_max, PROCESSES_MAX);
+        let bounded = |groups: &Groups| {
+            let memory_bytes_max = launch.confines.totals.memory_bytes_max;
+            groups.group(memory_bytes_max, PROCESSES_MAX)
+        };
         let group = self.groups.as_ref().map(bounded).transpose()?;
         let mut started = self.start_as(&Launch {
             user: self.user,
@@ -448,6 +452,7 @@ impl Sandbox {
             file_bytes_max: 1 << 20,
             cpu_s_max: 10,
             nice: 0,
+            totals: Totals::new(0, 0, u64::MAX, 1 << 20),
         };
         let mut launch = Launch::new(Path::new("/"), &[], &folder, Path::new(""), confines);
         launch.escape = Some(&targets);

@@ -60,6 +60,7 @@ pub fn start(
         skeleton: c(ground.skeleton.as_os_str().as_bytes())?,
         skeleton_flags: kept_flags(&ground.skeleton)?,
         own: ground.own,
+        tmp: (c(TMP.as_bytes())?, c(tmp_options(launch).as_bytes())?),
         without: ground.without,
         directory: c(ground.directory.as_os_str().as_bytes())?,
         program: c(launch.driver.as_os_str().as_bytes())?,
@@ -87,6 +88,15 @@ pub fn start(
             root: root.clone(),
         }),
     })
+}
+
+/// The task's folder for passing files, from the root.
+const TMP: &str = "task/tmp";
+
+fn tmp_options(launch: &Launch<'_>) -> String {
+    let user = launch.user.unwrap_or(geteuid().as_raw());
+    let group = launch.user.unwrap_or(getegid().as_raw());
+    launch.confines.totals.tmp_options(user, group)
 }
 
 /// What a root is built on, by the form of the task.

@@ -127,10 +127,17 @@ fn memory_suits(state: &Path) -> bool {
         && machine::memory_bytes() >= MEMORY_BYTES_MIN
 }
 
+/// Whether files in `folder` are in memory.
 #[cfg(target_os = "linux")]
-fn is_in_memory(folder: &Path) -> bool {
+pub fn is_in_memory(folder: &Path) -> bool {
     use nix::sys::statfs::{TMPFS_MAGIC, statfs};
     statfs(folder).is_ok_and(|stat| stat.filesystem_type() == TMPFS_MAGIC)
+}
+
+/// Whether files in `folder` are in memory.
+#[cfg(not(target_os = "linux"))]
+pub fn is_in_memory(_folder: &Path) -> bool {
+    false
 }
 
 #[cfg(not(target_os = "linux"))]

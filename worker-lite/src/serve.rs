@@ -444,6 +444,7 @@ impl Shell {
             Err(error) => return self.not_begun(id, &error),
         };
         let (chunks, chunks_out) = async_channel::bounded(CHUNKS_MAX);
+        let hello = &self.serving.hello;
         let setting = Setting {
             order,
             compiler,
@@ -452,6 +453,7 @@ impl Shell {
             name: format!("{}.{}-{}", self.boot, id.link, id.dispatch_id),
             memo: self.serving.memo.clone(),
             memory_bytes: machine::machine_memory_bytes(),
+            share_bytes: hello.memory_bytes / u64::from(hello.slots.max(1)),
             expected_bytes,
             chunks: chunks_out,
             frames: live.link.bulk(),

@@ -27,6 +27,7 @@ use crate::machine;
 use crate::root::Layout;
 use crate::sandbox::{self, Confines, Folder, Launch, Sandbox};
 use crate::toolchains::Compiler;
+use crate::totals::Totals;
 use crate::tree::{Tree, TreeError, Trees};
 use crate::validate::{Input, Order, failure};
 
@@ -54,6 +55,8 @@ pub struct Setting {
     pub memo: PathBuf,
     /// Bytes of memory of the machine; bounds each process.
     pub memory_bytes: u64,
+    /// Bytes of memory that the worker may use, for each slot.
+    pub share_bytes: u64,
     /// How far below other programs the compiler runs, 0 to 19.
     pub nice: i32,
     /// Bytes of memory that the compile is thought to need; 0: nobody knows.
@@ -406,16 +409,24 @@ fn compile(
         0 => u64::MAX,
         bytes => bytes,
     };
+    let memory_bytes_max = order
+        .memory_bytes_max
+        .map_or(memory_bytes, |max| max.min(memory_bytes));
+    let file_bytes_max = order
+        .output_bytes_max
+        .saturating_mul(PASSING_FACTOR)
+        .min(hg_proto::limits::OUTPUT_BYTES_MAX);
     let confines = Confines {
-        memory_bytes_max: order
-            .memory_bytes_max
-            .map_or(memory_bytes, |max| max.min(memory_bytes)),
-        file_bytes_max: order
-            .output_bytes_max
-            .saturating_mul(PASSING_FACTOR)
-            .min(hg_proto::limits::OUTPUT_BYTES_MAX),
+        memory_bytes_max,
+        file_bytes_max,
         cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
         nice: setting.nice,
+        totals: Totals::new(
+            setting.expected_bytes,
+            setting.share_bytes,
+            memory_bytes_max,
+            file_bytes_max,
+        ),
     };
     let compiler = &setting.compiler;
     let launch = Launch {

@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::log::{self, Level as Loud};
 use crate::sandbox::{Confines, Folder, Launch, Level, Sandbox};
 use crate::toolchains::{Catalogue, Compiler};
+use crate::totals::Totals;
 
 /// What one trial may take: a cold start from a slow disk.
 const TRIAL_MAX: Duration = Duration::from_secs(30);
@@ -52,6 +53,7 @@ fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), Str
         file_bytes_max: 16 << 20,
         cpu_s_max: TRIAL_MAX.as_secs(),
         nice: 0,
+        totals: Totals::new(0, 0, u64::MAX, 16 << 20),
     };
     let launch = Launch {
         path_first: compiler.path_first.as_deref(),

@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 
 use crate::machine;
 
-/// Processes of one compile that are looked at.
-const PROCESSES_MAX: usize = 64;
+/// Processes of one compile that are looked at: more than it may have.
+const PROCESSES_MAX: usize = 128;
 /// Shortest time over which the load of others is measured: the kernel counts in
 /// steps of about 10 ms.
 const METER_AGE: Duration = Duration::from_millis(900);
@@ -28,22 +28,39 @@ pub struct Used {
 /// What `root` and all below it use; nothing where it can't be told.
 pub fn of_tree(root: Pid) -> Used {
     let mut used = Used::default();
-    let mut pids = vec![root.as_raw()];
-    let mut at = 0;
-    while at < pids.len().min(PROCESSES_MAX) {
-        let pid = pids[at];
-        at += 1;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if let Some(own) = of_stat(&stat) {
-            used.resident_bytes += own.resident_bytes;
-            used.user_us += own.user_us;
-            used.system_us += own.system_us;
-        }
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let children = children.unwrap_or_default();
-        pids.extend(children.split_whitespace().flat_map(str::parse::<i32>));
+    for own in tree(root).into_iter().filter_map(of_process) {
+        used.resident_bytes += own.resident_bytes;
+        used.user_us += own.user_us;
+        used.system_us += own.system_us;
     }
     used
+}
+
+/// Bytes of memory that a process has now.
+pub fn resident_bytes(pid: Pid) -> u64 {
+    of_process(pid).map_or(0, |used| used.resident_bytes)
+}
+
+fn of_process(pid: Pid) -> Option<Used> {
+    of_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `root` and all that it and those below it have started, by whichever thread.
+pub fn tree(root: Pid) -> Vec<Pid> {
+    let mut pids = vec![root];
+    let mut at = 0;
+    while at < pids.len().min(PROCESSES_MAX) {
+        let threads = fs::read_dir(format!("/proc/{}/task", pids[at]));
+        for thread in threads.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children"));
+            let children = children.unwrap_or_default();
+            let children = children.split_whitespace().flat_map(str::parse);
+            pids.extend(children.map(Pid::from_raw));
+        }
+        at += 1;
+    }
+    pids.truncate(PROCESSES_MAX);
+    pids
 }
 
 /// Reads /proc/PID/stat (proc(5)): fields 14 to 17 are times in ticks, 24 is the

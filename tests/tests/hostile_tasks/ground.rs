@@ -14,6 +14,7 @@ use hg_proto::v1::Failure;
 use hg_worker_lite::compile::{self, CompileError, Ran};
 use hg_worker_lite::control::Control;
 use hg_worker_lite::sandbox::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::totals::Totals;
 use tempfile::TempDir;
 
 /// Whatever shows this has read the canary file.
@@ -115,10 +116,65 @@ int main(int count, char **words) {
         printf("%d\n", spoilt);
         return 0;
     }
+    if (!strcmp(what, "memory")) {
+        /* Each has less than one process may have. */
+        int told[2];
+        char part[1];
+        pipe(told);
+        for (int child = 0; child < 4; child++) {
+            if (fork() == 0) {
+                char *all = malloc(400 << 20);
+                if (all) memset(all, 7, 400 << 20);
+                write(1, all ? "+" : "-", 1);
+                write(told[1], "", 1);
+                for (;;) pause();
+            }
+        }
+        for (int child = 0; child < 4; child++) read(told[0], part, 1);
+        sleep(2);
+        return 0;
+    }
+    if (!strcmp(what, "files") || !strcmp(what, "nameless") || !strcmp(what, "passing")) {
+        /* Each is shorter than one file may be. */
+        static char part[1 << 20];
+        memset(part, 7, sizeof part);
+        if (*what == 'p' && chdir(getenv("TMPDIR"))) return 9;
+        int mib = 0;
+        for (int at = 0; at < 4; at++) {
+            char name[] = {'f', '0' + at, 0};
+            int file = open(name, O_WRONLY | O_CREAT, 0600);
+            if (*what == 'n') unlink(name);
+            for (int now = 0; now < 125; now++) mib += write(file, part, sizeof part) == sizeof part;
+        }
+        printf("%d\n", mib);
+        fflush(stdout);
+        sleep(*what == 'p' ? 0 : 2);
+        return 0;
+    }
+    if (!strcmp(what, "many") || !strcmp(what, "passing-many")) {
+        if (*what == 'p' && chdir(getenv("TMPDIR"))) return 9;
+        int made = 0;
+        for (int at = 0; at < 20000; at++) {
+            char name[16];
+            sprintf(name, "%d", at);
+            int file = open(name, O_WRONLY | O_CREAT, 0600);
+            made += file >= 0;
+            close(file);
+        }
+        printf("%d\n", made);
+        fflush(stdout);
+        sleep(*what == 'p' ? 0 : 2);
+        return 0;
+    }
     if (!strcmp(what, "killed")) abort();
     return 7;
 }
 "#;
+
+/// Bytes of memory of a compile in these tests.
+pub const MEMORY_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of its files.
+pub const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// One attack on a compiler.
 pub struct Row {
@@ -305,10 +361,11 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
 /// What a compile may use in these tests.
 pub fn confines() -> Confines {
     Confines {
-        memory_bytes_max: 1 << 30,
-        file_bytes_max: 1 << 30,
+        memory_bytes_max: MEMORY_BYTES_MAX,
+        file_bytes_max: FILE_BYTES_MAX,
         cpu_s_max: 60,
         nice: 0,
+        totals: Totals::new(0, 0, MEMORY_BYTES_MAX, FILE_BYTES_MAX),
     }
 }
 

@@ -28,7 +28,8 @@ use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
 use hg_tests::{leftover, raw_tree, skip};
 use hg_worker_lite::root::Layout;
-use hg_worker_lite::sandbox::{Folder, Launch, Level, Sandbox};
+use hg_worker_lite::sandbox::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::totals::Totals;
 use hg_worker_lite::tree::{Tree, Trees};
 use hg_worker_lite::validate::{Input, Order};
 use nix::libc;
@@ -202,10 +203,109 @@ fn a_compiler_that_is_not_one_is_held() {
             assert_eq!(bomb.expect_err("a bomb").code(), Code::Limit);
             assert_no_process(&ground);
         }
-        assert_eq!(said("deep"), (Some(0), "3000".to_owned()), "{level_name}");
+        match unleash(&ground, &sandbox, &folder, "deep", WALL_MS_MAX) {
+            Ok(ran) => assert_eq!(String::from_utf8_lossy(&ran.stdout).trim(), "3000"),
+            // If it was looked at in time.
+            Err(failure) => assert_eq!(failure.code(), Code::Limit, "{level_name}"),
+        }
         let path = folder.path().to_path_buf();
         drop(folder);
         assert!(!path.exists(), "{level_name}: {} is left", path.display());
+    }
+}
+
+/// `what` is done with so much in all, where a process and a file may have it.
+fn unleash_within(
+    ground: &Ground,
+    (sandbox, tasks): &(Sandbox, PathBuf),
+    what: &str,
+    totals: Totals,
+) -> Result<String, String> {
+    let folder = Folder::create(tasks, "greedy").expect("a folder");
+    let program = ground.program();
+    let mut files = probe::libraries(&program).expect("its libraries");
+    files.push(program.clone());
+    let confines = Confines {
+        totals,
+        ..confines()
+    };
+    let launch = Launch::new(&program, &files, &folder, Path::new(""), confines);
+    let ran = ground::run_launch(sandbox, launch, &[what.to_owned()], 3 * WALL_MS_MAX);
+    match ran {
+        // Where nothing holds it, it has said what it found before.
+        Ok(ran) => {
+            let said = String::from_utf8_lossy(&ran.stdout);
+            Ok(said.lines().last().unwrap_or_default().to_owned())
+        }
+        Err(failure) => {
+            assert_eq!(failure.code(), Code::Limit, "{what}: {failure:?}");
+            Err(failure.detail)
+        }
+    }
+}
+
+#[test]
+fn a_compile_has_a_bound_as_a_whole() {
+    let what = "greedy compiles";
+    let Some(ground) = ground(what) else {
+        return;
+    };
+    let bound = confines().totals;
+    let no_memory_bound = Totals {
+        memory_bytes_max: u64::MAX,
+        ..bound
+    };
+    let no_file_bound = Totals {
+        file_bytes_max: u64::MAX,
+        ..bound
+    };
+    let none = Totals {
+        memory_bytes_max: u64::MAX,
+        file_bytes_max: u64::MAX,
+    };
+    for level in [Level::Folder, Level::Landlock, Level::Full] {
+        let Some(found) = sandbox(what, &ground, level) else {
+            continue;
+        };
+        let at = level.name();
+        let run = |what: &str, totals| unleash_within(&ground, &found, what, totals);
+        // Each holds, and without the bound in question does not: so what bites is it.
+        let cases = [
+            (
+                "memory",
+                no_file_bound,
+                no_memory_bound,
+                "bytes of memory",
+                "++++",
+            ),
+            ("files", no_memory_bound, no_file_bound, "files take", "500"),
+            (
+                "nameless",
+                no_memory_bound,
+                no_file_bound,
+                "files take",
+                "500",
+            ),
+        ];
+        for (what, with, without, why, all) in cases {
+            let held = run(what, with).expect_err("an end");
+            assert!(held.contains(why), "{at} {what}: {held}");
+            assert_eq!(run(what, without).as_deref(), Ok(all), "{at} {what}");
+            assert_no_process(&ground);
+        }
+        let many = run("many", bound).expect_err("an end");
+        assert!(many.contains("more than"), "{at}: {many}");
+        if level < Level::Full {
+            continue;
+        }
+        // The kernel itself bounds what passes.
+        let mib = run("passing", bound).expect("an end");
+        let mib: u64 = mib.parse().expect("a number");
+        assert!((64..=256).contains(&mib), "{mib} MiB");
+        assert_eq!(run("passing", none).as_deref(), Ok("500"));
+        let made = run("passing-many", bound).expect("an end");
+        let made: u64 = made.parse().expect("a number");
+        assert!((64..=4096).contains(&made), "{made} files");
     }
 }
 
