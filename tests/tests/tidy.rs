@@ -38,7 +38,6 @@ const PURE: &[&str] = &[
     "coord/src/coordinator.rs",
     "coord/src/h2_frames.rs",
     "coord/src/holder_breakers.rs",
-    "coord/src/http_head.rs",
     "coord/src/coordinator/attempts.rs",
     "coord/src/coordinator/placement.rs",
     "coord/src/coordinator/stragglers.rs",
