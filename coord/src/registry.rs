@@ -185,7 +185,7 @@ impl Registry {
         if let Some(until) = worker.paused_until_ms {
             self.paused.remove(&(until, id));
         }
-        self.slots -= u64::from(worker.spec.slots);
+        self.slots -= worker.slots_counted();
         self.busy -= worker.running.len() as u64;
         if let State::Open { until_ms } = worker.breaker.state() {
             self.opened.remove(&(until_ms, id));
@@ -330,6 +330,7 @@ impl Registry {
         }
         if let Some(at) = worker.running.iter().position(|(id, _)| *id == dispatch) {
             let (_, peak_bytes) = worker.running.remove(at);
+            self.slots -= u64::from(worker.draining);
             worker.reserved_bytes -= peak_bytes;
             worker.fresh_bytes = worker.fresh_bytes.saturating_sub(peak_bytes);
             self.busy -= 1;
@@ -401,7 +402,9 @@ impl Registry {
         if worker.draining {
             return Some(false);
         }
+        self.slots -= worker.slots_counted();
         worker.draining = true;
+        self.slots += worker.slots_counted();
         for digest in &worker.spec.digests {
             if let Some(pool) = self.pools.get_mut(digest) {
                 pool.serving.remove(&id);

@@ -15,6 +15,9 @@ use crate::predictor::Pace;
 /// many times, may have got well since.
 const DOUBT_FACTOR: f64 = 2.0;
 
+/// Compiles that a worker has to bring to their end before it is waited for.
+const PROOFS_MIN: u32 = 4;
+
 /// What a worker said of itself, checked and cut to size.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSpec {
@@ -122,12 +125,26 @@ impl Worker {
         now.map_or(self.slots, |slots| slots.min(self.slots))
     }
 
+    /// What it adds to the grid's slots: while it drains, those that are taken.
+    pub(crate) fn slots_counted(&self) -> u64 {
+        match self.draining {
+            true => self.running.len() as u64,
+            false => u64::from(self.spec.slots),
+        }
+    }
+
     /// How fast it said it is, before anything was learned.
     pub(crate) fn measured(&self) -> Pace {
         Pace::guess(match self.spec.speed_milli {
             0 => 1.0,
             milli => f64::from(milli) / 1e3,
         })
+    }
+
+    /// Whether it ever brought enough compiles to their end for its speed to be more than
+    /// its own word.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.pace.samples + self.pace.guesses >= PROOFS_MIN
     }
 
     /// Whether it was learned to be so slow that this is worth another look.

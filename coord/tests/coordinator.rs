@@ -1222,6 +1222,23 @@ fn whatever_happens_every_task_ends_once_and_no_slot_is_given_twice() {
     }
 }
 
+#[test]
+fn a_draining_worker_offers_no_more_slots_than_are_taken() {
+    let mut grid = Grid::new(&[(1, 4)]);
+    let dispatch = dispatched(&grid.submit(1, "a"))[0].3;
+    grid.join(2, 4);
+    grid.handle(Event::DrainRequested {
+        worker: WorkerId(1),
+        by_itself: false,
+    });
+    assert_eq!(grid.core.registry().slots(), (5, 1));
+    grid.done(1, dispatch);
+    assert_eq!(grid.core.registry().slots(), (4, 0));
+    grid.gone(1);
+    grid.gone(2);
+    assert_eq!(grid.core.registry().slots(), (0, 0));
+}
+
 /// Builds of some files at a time, one after the other with a pause in between, on two
 /// equal machines, the second of which is slow until `well_ms`: how many compiles each
 /// brought to its end from `since_ms` to `until_ms`.

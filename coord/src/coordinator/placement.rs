@@ -12,7 +12,7 @@ use crate::bounds::{HEDGE_MS_MIN, RETRIES_SAVED_MAX, RETRY_SHARE, TRIAL_WALL_MS_
 use crate::id::{DispatchId, TaskId, WorkerId};
 use crate::jobs::Start;
 use crate::queue::{Order, Ticket};
-use crate::registry::Ended;
+use crate::registry::{Ended, Worker};
 use crate::scheduler::{Choice, Wish};
 
 /// What was submitted lately counts as what is likely to come: this many
@@ -208,12 +208,8 @@ impl Step<'_> {
         let holders = &mut self.core.holders;
         let decides =
             job.is_some_and(|job| holders.begin(&job.demand.holder, worker, dispatch, self.now_ms));
-        let probe = decides
-            || self
-                .core
-                .registry
-                .get(worker)
-                .is_some_and(|w| !w.breaker.is_closed());
+        let is_doubtful = |w: &Worker| !w.breaker.is_closed() || !w.is_proven();
+        let probe = decides || self.core.registry.get(worker).is_some_and(is_doubtful);
         let (Some((attempt, queue_ms)), Some(job)) = (started, job) else {
             self.core.registry.release(worker, dispatch, Ended::Void);
             return self.fail(
@@ -268,7 +264,7 @@ impl Step<'_> {
             };
             self.start(task, id, compile_ms, false);
         }
-        let takes_ahead = |worker: &crate::registry::Worker| worker.takes_ahead();
+        let takes_ahead = |worker: &Worker| worker.takes_ahead();
         if self.core.send_ahead
             && self.core.registry.get(id).is_some_and(takes_ahead)
             && self.frees_a_slot_soon(id)
