@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use argh::FromArgs;
 use hg_proto::tls::Pki;
@@ -10,6 +11,49 @@ use hg_proto::token::{Role, holder_is_well_formed};
 
 use crate::doorkeeper::OwnPki;
 use crate::trust::Rotation;
+
+/// Exit code for a command line that is wrong, or that names what is wrong or taken.
+pub const USAGE: u8 = 2;
+
+/// Why a command did not do what it was to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It can't be done as it was typed: a word of the command line, or what that
+    /// names, is wrong, missing or taken.
+    Usage(String),
+    /// It was typed well, and failed.
+    Failed(String),
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Trouble::Failed(why)
+    }
+}
+
+/// What was typed.
+///
+/// # Errors
+/// The exit code: it is no command line of ours, or a question about those, which is
+/// answered.
+pub fn typed() -> Result<Args, ExitCode> {
+    let words = std::env::args_os().map(|word| word.into_string());
+    let words: Vec<String> = words.collect::<Result<_, _>>().map_err(|word| {
+        eprintln!("hg-coord: not UTF-8: {}", word.to_string_lossy());
+        ExitCode::from(USAGE)
+    })?;
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    Args::from_args(&["hg-coord"], &words).map_err(|exit| match exit.status {
+        Ok(()) => {
+            println!("{}", exit.output);
+            ExitCode::SUCCESS
+        }
+        Err(()) => {
+            eprintln!("{}\nRun hg-coord --help for more information.", exit.output);
+            ExitCode::from(USAGE)
+        }
+    })
+}
 
 /// The Hybrid-Grid coordinator: takes compiles from hgbuild and gives them to
 /// workers. HG_LOG=error|warn|info|debug says how much goes to stderr.
@@ -195,7 +239,14 @@ pub struct Drain {
 /// JSON line with its addresses and writes the same to endpoints.json in its
 /// state folder.
 #[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "serve")]
+#[argh(
+    subcommand,
+    name = "serve",
+    error_code(
+        2,
+        "can't start: an option is wrong, or the state or an address is taken."
+    )
+)]
 pub struct Serve {
     /// address for clients and workers, port 0 for any free one (default:
     /// 0.0.0.0:9000; with --insecure 127.0.0.1:9000)
@@ -324,6 +375,14 @@ impl Config {
             exposed,
         })
     }
+}
+
+/// [`state`], for a command.
+///
+/// # Errors
+/// As [`state`].
+pub fn state_of(flag: Option<&Path>, home: Option<PathBuf>) -> Result<PathBuf, Trouble> {
+    state(flag, home).map_err(Trouble::Usage)
 }
 
 /// The folder for state.

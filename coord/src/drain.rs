@@ -8,7 +8,7 @@ use hg_proto::credentials;
 use hg_proto::token::{Role, Token};
 use hg_proto::v1;
 
-use crate::config::{self, Drain};
+use crate::config::{self, Drain, Trouble};
 use crate::{dial, trust};
 
 /// Between two looks whether the worker is gone.
@@ -22,21 +22,31 @@ const NAME: &str = "hg-coord-drain";
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn run(args: &Drain, home: Option<PathBuf>) -> Result<(), String> {
+pub fn run(args: &Drain, home: Option<PathBuf>) -> Result<(), Trouble> {
+    let (address, token) = whom_to_ask(args, home).map_err(Trouble::Usage)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("runtime: {error}"))?;
+    Ok(runtime.block_on(drain(args, &address, token.as_ref()))?)
+}
+
+/// Where the coordinator is, and the token to show there; `None`: it asks for none.
+fn whom_to_ask(args: &Drain, home: Option<PathBuf>) -> Result<(String, Option<Token>), String> {
     let state = config::state(args.state.as_deref(), home);
     let (address, insecure) = match &args.coordinator {
         Some(address) => (address.clone(), args.insecure),
         None => last_address(state.as_ref().map_err(Clone::clone)?)?,
     };
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
+        _ => return Err(format!("--coordinator {address}: not HOST:PORT")),
+    }
     let token = match insecure || args.insecure {
         true => None,
         false => Some(token(&address, state.ok().as_deref())?),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(drain(args, &address, token.as_ref()))
+    Ok((address, token))
 }
 
 /// Where the coordinator of this state folder listens, and whether it is insecure.

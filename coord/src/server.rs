@@ -17,14 +17,12 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Door;
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
-use crate::config::{Args, Command, Config, Serve};
+use crate::config::{self, Command, Config, Serve, Trouble, USAGE};
 use crate::coordinator::Settings;
 use crate::dispatch::Hub;
 use crate::doorkeeper::{Doorkeeper, LocalTokens};
 use crate::{api, command_socket, drain, grpc, learned, log, state_folder, tokens};
 
-/// Exit code for a wrong command line.
-const USAGE: u8 = 2;
 /// gRPC connections between accept and server.
 const HANDOVER_MAX: usize = 64;
 /// Threads that serve connections.
@@ -34,7 +32,10 @@ const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 pub fn main() -> ExitCode {
     // Nothing that we make is for others, whatever we were started under.
     umask(Mode::from_bits_truncate(0o077));
-    let args: Args = argh::from_env();
+    let args = match config::typed() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     if args.version {
         println!("hg-coord {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
@@ -56,7 +57,11 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
+        Err(Trouble::Usage(why)) => {
+            eprintln!("hg-coord: {why}");
+            ExitCode::from(USAGE)
+        }
+        Err(Trouble::Failed(why)) => {
             eprintln!("hg-coord: {why}");
             ExitCode::FAILURE
         }
@@ -78,15 +83,20 @@ fn start(args: &Serve, home: Option<PathBuf>) -> ExitCode {
     };
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
+        Err(Trouble::Usage(why)) => {
+            log::error(format_args!("{why}"));
+            ExitCode::from(USAGE)
+        }
+        Err(Trouble::Failed(why)) => {
             log::error(format_args!("{why}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(config: &Config) -> Result<(), String> {
-    state_folder::open(&config.state)?;
+fn run(config: &Config) -> Result<(), Trouble> {
+    // Held until the end.
+    let _lock = state_folder::take(&config.state).map_err(Trouble::Usage)?;
     if config.insecure {
         log::warn(format_args!(
             "INSECURE: links are not encrypted, and nobody is asked who they are"
@@ -138,7 +148,7 @@ fn bind(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), St
     bound().map_err(|error: io::Error| format!("{flag} {address}: {error}"))
 }
 
-async fn serve(config: &Config, fds: u64) -> Result<(), String> {
+async fn serve(config: &Config, fds: u64) -> Result<(), Trouble> {
     // Before anybody can see the ports, so that a signal is never lost.
     let signals = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let (mut term, mut int) = (
@@ -153,21 +163,22 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     });
     let keeper = match config.insecure {
         true => Doorkeeper::open_house(),
-        false => Doorkeeper::new(&config.state, &config.pki)?,
+        false => Doorkeeper::new(&config.state, &config.pki).map_err(Trouble::Usage)?,
     };
     let tls = |protocols| {
-        let tls = keeper.server_config(&config.pki, protocols)?;
-        Ok::<_, String>(tls.map(TlsAcceptor::from))
+        let tls = keeper.server_config(&config.pki, protocols);
+        let tls = tls.map_err(Trouble::Usage)?;
+        Ok::<_, Trouble>(tls.map(TlsAcceptor::from))
     };
     let grid_tls = tls(&[ALPN_GRPC, ALPN_WORKER])?;
-    let (grid, grid_address) = bind("--listen", config.listen)?;
+    let (grid, grid_address) = bind("--listen", config.listen).map_err(Trouble::Usage)?;
     let mut endpoints = json!({ "grid": grid_address.to_string() });
     if config.insecure {
         endpoints["insecure"] = json!(true);
     }
     let http = match config.http {
         Some(address) => {
-            let (listener, address) = bind("--http", address)?;
+            let (listener, address) = bind("--http", address).map_err(Trouble::Usage)?;
             endpoints["http"] = json!(address.to_string());
             // What can be read is open to this machine; others must say who they are.
             let guard = match address.ip().is_loopback() {
@@ -217,8 +228,8 @@ async fn serve(config: &Config, fds: u64) -> Result<(), String> {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
-        result = &mut service => return Err(format!("grpc: {result:?}")),
-        result = &mut door => return Err(format!("the grid port: {result:?}")),
+        result = &mut service => return Err(format!("grpc: {result:?}").into()),
+        result = &mut door => return Err(format!("the grid port: {result:?}").into()),
         () = renew(local.as_ref(), &keeper) => {}
     }
     log::info(format_args!("going away"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hg_proto::tls;
 
 use crate::command_socket::{self, Told};
-use crate::config::{self, Revoke, Rotate, TokenArgs, Tokens};
+use crate::config::{self, Revoke, Rotate, TokenArgs, Tokens, Trouble};
 use crate::log;
 use crate::trust;
 
@@ -14,8 +14,8 @@ use crate::trust;
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn token(args: &TokenArgs, home: Option<PathBuf>) -> Result<(), String> {
-    let state = config::state(args.state.as_deref(), home)?;
+pub fn token(args: &TokenArgs, home: Option<PathBuf>) -> Result<(), Trouble> {
+    let state = config::state_of(args.state.as_deref(), home)?;
     let name = args
         .name
         .clone()
@@ -41,8 +41,8 @@ pub fn token(args: &TokenArgs, home: Option<PathBuf>) -> Result<(), String> {
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), String> {
-    let (state, name) = (config::state(args.state.as_deref(), home)?, &args.name);
+pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), Trouble> {
+    let (state, name) = (config::state_of(args.state.as_deref(), home)?, &args.name);
     trust::revoke(&state, name)?;
     let told = command_socket::tell(&state);
     println!("{name}: revoked{}", known(&told));
@@ -51,10 +51,10 @@ pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), String> {
     let (list, _) = trust::listed(&state)?;
     match list.has(name) {
         true => Ok(()),
-        false => Err(format!(
+        false => Err(Trouble::Failed(format!(
             "{name} is revoked, but was never given a token here, nor seen with one: is that \
              the name? See 'hg-coord tokens'"
-        )),
+        ))),
     }
 }
 
@@ -62,9 +62,9 @@ pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), String> {
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn list(args: &Tokens, home: Option<PathBuf>) -> Result<(), String> {
-    let state = config::state(args.state.as_deref(), home)?;
-    exists(&state)?;
+pub fn list(args: &Tokens, home: Option<PathBuf>) -> Result<(), Trouble> {
+    let state = config::state_of(args.state.as_deref(), home)?;
+    exists(&state).map_err(Trouble::Usage)?;
     // So that it writes down who was seen.
     if let Err(why) = command_socket::tell(&state) {
         log::warn(format_args!(
@@ -103,8 +103,8 @@ fn unknown(why: String) -> String {
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn rotate(args: &Rotate, home: Option<PathBuf>) -> Result<(), String> {
-    let state = config::state(args.state.as_deref(), home)?;
+pub fn rotate(args: &Rotate, home: Option<PathBuf>) -> Result<(), Trouble> {
+    let state = config::state_of(args.state.as_deref(), home)?;
     let trust = trust::rotate(&state, args.rotation())?;
     println!("certificate {}", tls::hex(&trust.newest()));
     command_socket::tell(&state).map_err(unknown)?;

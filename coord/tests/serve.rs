@@ -1116,3 +1116,158 @@ fn the_outside_world_must_be_asked_for() {
     let help = run(&["serve", "--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("--listen"));
 }
+
+/// What a command does that is to end by itself; one that does not is killed.
+fn hg_coord(home: &std::path::Path, words: &[&str]) -> std::process::Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hg-coord"))
+        .args(words)
+        .env_remove("HG_TOKEN")
+        .env("HOME", home)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    // No effect on one that has ended.
+    let _ = child.kill();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn wrong_usage_ends_with_exit_code_2_and_words() {
+    let home = tempfile::tempdir().unwrap();
+    let damaged = home.path().join("damaged.pem");
+    std::fs::write(&damaged, "no certificate").unwrap();
+    let damaged = damaged.to_str().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let quiet = ["serve", "--http", "off", "--listen"];
+    let served = |words: &[&'static str]| [&quiet[..], &["127.0.0.1:0"], words].concat();
+    for (words, said) in [
+        (vec![], "nothing to do"),
+        (vec!["frobnicate"], "frobnicate"),
+        (vec!["--frob"], "--frob"),
+        (vec!["serve", "--frob"], "--frob"),
+        (vec!["serve", "--listen", "9000"], "--listen"),
+        (served(&["more"]), "more"),
+        (served(&["--client-weight", "x"]), "--client-weight"),
+        (served(&["--require-client-cert"]), "--require-client-cert"),
+        (served(&["--tls-cert", "/nowhere.pem"]), "go together"),
+        (served(&["--tls-ca", "/nowhere.pem"]), "/nowhere.pem"),
+        (
+            [&quiet[..], &["127.0.0.1:0", "--tls-ca", damaged]].concat(),
+            "damaged.pem",
+        ),
+        ([&quiet[..], &[&taken]].concat(), "in use"),
+        (served(&["--state", "/dev/null/state"]), "/dev/null/state"),
+        (vec!["token"], "--role"),
+        (vec!["token", "--role", "root"], "root"),
+        (vec!["token", "--role", "client", "--name", "a b"], "a b"),
+        (
+            vec!["token", "--role", "client", "--expires", "soon"],
+            "soon",
+        ),
+        (vec!["tokens", "alice"], "alice"),
+        (vec!["tokens", "--state", "/nowhere"], "/nowhere"),
+        (vec!["revoke"], "name"),
+        (vec!["revoke", "a b"], "a b"),
+        (vec!["rotate", "--overlap", "x"], "x"),
+        (vec!["drain"], "worker"),
+        (vec!["drain", "pi", "--state", "/nowhere"], "--coordinator"),
+        (vec!["drain", "pi", "--coordinator", "host"], "HOST:PORT"),
+        (
+            vec![
+                "drain",
+                "pi",
+                "--coordinator",
+                "127.0.0.1:9",
+                "--state",
+                "/nowhere",
+            ],
+            "no token",
+        ),
+    ] {
+        let output = hg_coord(home.path(), &words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(said), "{words:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+    }
+    // What was typed is fine, and could not be done.
+    let gone = ["drain", "pi", "--insecure", "--coordinator", "127.0.0.1:9"];
+    assert_eq!(hg_coord(home.path(), &gone).status.code(), Some(1));
+    for words in [
+        &["--help"][..],
+        &["token", "--help"],
+        &["help"],
+        &["--version"],
+    ] {
+        assert_eq!(
+            hg_coord(home.path(), words).status.code(),
+            Some(0),
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn a_state_folder_is_for_one_coordinator() {
+    for secure in [true, false] {
+        let first = Coord::start();
+        let state = first.state.path().join("coord");
+        let state = state.to_str().unwrap();
+        let mut words = vec![
+            "serve",
+            "--http",
+            "off",
+            "--listen",
+            "127.0.0.1:0",
+            "--state",
+            state,
+        ];
+        words.extend((!secure).then_some("--insecure"));
+        let output = hg_coord(first.state.path(), &words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        let process = format!("process {}", first.child.id());
+        assert!(
+            stderr.contains(state) && stderr.contains(&process),
+            "{stderr}"
+        );
+        // What the first one said is still there, and a killed one holds nobody up.
+        let endpoints = std::fs::read_to_string(format!("{state}/endpoints.json")).unwrap();
+        assert!(endpoints.contains(&first.grid), "{endpoints}");
+    }
+}
+
+#[test]
+fn a_coordinator_that_was_killed_leaves_its_state_to_the_next() {
+    let mut first = Coord::start();
+    first.signal(Signal::SIGKILL);
+    first.wait(DEADLINE);
+    let state = first.state.path().join("coord");
+    let mut next = Command::new(env!("CARGO_BIN_EXE_hg-coord"))
+        .args([
+            "serve",
+            "--insecure",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "off",
+            "--state",
+        ])
+        .arg(&state)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(next.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    next.kill().unwrap();
+    next.wait().unwrap();
+    assert!(line.contains("grid"), "{line}");
+}

@@ -1,12 +1,19 @@
 //! Folders and files of one user alone: made so whatever the umask, and refused, in
 //! words that say how to mend it, where another user could have written. With I/O.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
+
+/// The file in a folder that is locked by whom the folder is for.
+const LOCK_NAME: &str = "lock";
+/// Bytes of a process's number in it.
+const LOCK_BYTES_MAX: u64 = 16;
 
 /// Mode bits by which group and others write.
 const WRITE: u32 = 0o022;
@@ -81,6 +88,43 @@ pub fn check_file(path: &Path, found: &Metadata) -> Result<(), String> {
     ))
 }
 
+/// Whose a folder is at a time.
+#[derive(Debug)]
+pub enum Lock {
+    /// This process's, until it is dropped.
+    Ours(Flock<File>),
+    /// Another process's; its number, if that is known.
+    Taken(Option<u32>),
+}
+
+/// Takes a folder for this process alone, if no other has taken it.
+///
+/// # Errors
+/// As the file system says.
+pub fn lock_folder(folder: &Path) -> io::Result<Lock> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(folder.join(LOCK_NAME))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            lock.set_len(0)?;
+            // For whoever comes second; nothing depends on it.
+            let _ = lock.write_all(std::process::id().to_string().as_bytes());
+            Ok(Lock::Ours(lock))
+        }
+        Err((file, Errno::EWOULDBLOCK)) => {
+            let mut number = String::new();
+            let read = file.take(LOCK_BYTES_MAX).read_to_string(&mut number);
+            Ok(Lock::Taken(read.ok().and_then(|_| number.parse().ok())))
+        }
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
 /// Whether this user or root owns `path`, of which `found` was read.
 ///
 /// # Errors
@@ -100,6 +144,23 @@ pub fn check_owner(path: &Path, found: &Metadata) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_taken_once() {
+        let folder = std::env::temp_dir().join(format!("hg-lock-{}", std::process::id()));
+        make_folder(&folder).unwrap();
+        for _ in 0..2 {
+            // A longer number of an earlier process.
+            fs::write(folder.join(LOCK_NAME), "123456789012").unwrap();
+            let first = lock_folder(&folder).unwrap();
+            assert!(matches!(first, Lock::Ours(_)));
+            let Lock::Taken(process) = lock_folder(&folder).unwrap() else {
+                panic!("twice");
+            };
+            assert_eq!(process, Some(std::process::id()));
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn what_others_could_write_is_refused() {

@@ -48,16 +48,22 @@ impl Access {
     /// is missing may still come, by `join` or by a coordinator of this user's own.
     ///
     /// # Errors
-    /// In words: a file is not ours alone, or is wrong.
-    pub fn check(&self) -> Result<(), String> {
-        if self.insecure {
-            return Ok(());
+    /// In words: a file or a variable is wrong, or a file is not ours alone.
+    pub fn check(&self, coordinator: &str) -> Result<(), String> {
+        match (self.insecure, self.pki.is_empty()) {
+            (true, true) => return Ok(()),
+            (true, false) => return Err("--insecure and certificates exclude each other".into()),
+            (false, _) => {}
         }
         if let Ok(found) = std::fs::metadata(&self.kept) {
             private::check_owner(&self.kept, &found)?;
         }
         credentials::stored(&self.kept)?;
-        Ok(())
+        let token = credentials::find(coordinator, Role::Worker, Some(&self.kept))?;
+        match Trust::of(token.as_ref(), &self.pki) {
+            Some(trust) => Dial::new(&trust, coordinator, ALPN_WORKER).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Keeps `text` in place of the stored token, if both are of one holder.

@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, umask};
 use crate::access::{self, Access};
 use crate::groups::Groups;
 use crate::http;
-use crate::join;
+use crate::join::Invitation;
 use crate::log::{self, Level};
 use crate::machine;
 use crate::metrics::Metrics;
@@ -176,7 +176,10 @@ pub fn run() -> ExitCode {
     machine::keep_memory_small();
     forget_steering();
     keep_own_bits();
-    let typed: Typed = argh::from_env();
+    let typed = match typed() {
+        Ok(typed) => typed,
+        Err(code) => return code,
+    };
     if typed.version {
         println!("hg-worker-lite {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
@@ -206,26 +209,48 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// What was typed, or the exit code where that is no command line of ours, or a
+/// question about those, which is answered.
+fn typed() -> Result<Typed, ExitCode> {
+    let words = env::args_os().map(|word| word.into_string());
+    let words: Vec<String> = words.collect::<Result<_, _>>().map_err(|word| {
+        eprintln!("hg-worker-lite: not UTF-8: {}", word.to_string_lossy());
+        ExitCode::from(EXIT_CANNOT_START)
+    })?;
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    Typed::from_args(&["hg-worker-lite"], &words).map_err(|exit| match exit.status {
+        Ok(()) => {
+            println!("{}", exit.output);
+            ExitCode::SUCCESS
+        }
+        Err(()) => {
+            let more = "Run hg-worker-lite --help for more information.";
+            eprintln!("{}\n{more}", exit.output);
+            ExitCode::from(EXIT_CANNOT_START)
+        }
+    })
+}
+
 fn join_as(typed: Join) -> ExitCode {
-    let joined = (|| {
+    let invitation = (|| {
         let token = credentials::given(typed.token.as_deref())?;
         let coordinator = coordinator(typed.coordinator, None)?;
         let pki = Pki {
             ca: typed.tls_ca,
             ..Pki::default()
         };
-        join::join(token, &coordinator, &pki, &state_folder(typed.state)?)
+        Invitation::new(token, coordinator, &pki, state_folder(typed.state)?)
     })();
-    match joined {
-        Ok(said) => {
+    let (code, why) = match invitation.map(Invitation::accept) {
+        Ok(Ok(said)) => {
             println!("{said}");
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        Err(why) => {
-            eprintln!("hg-worker-lite: {why}");
-            ExitCode::from(EXIT_FAILED)
-        }
-    }
+        Ok(Err(why)) => (EXIT_FAILED, why),
+        Err(why) => (EXIT_CANNOT_START, why),
+    };
+    eprintln!("hg-worker-lite: {why}");
+    ExitCode::from(code)
 }
 
 fn state_folder(typed: Option<PathBuf>) -> Result<PathBuf, String> {
@@ -289,7 +314,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
         let text = "INSECURE: the link is not encrypted, and nobody is asked who they are";
         log::line(Level::Warn, format_args!("{text}"));
     }
-    access.check()?;
+    access.check(&coordinator)?;
     let mut hello = hello(typed.slots, typed.name)?;
     if !(0..=NICE_MAX).contains(&typed.nice) {
         return Err(format!("--nice {}: not 0 to {NICE_MAX}", typed.nice));

@@ -1,6 +1,6 @@
 //! `hg-worker-lite join`: tries a token at its coordinator and keeps it.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,46 +12,75 @@ use hg_proto::token::{Role, Token};
 use hg_proto::v1::{Check, FromWorker, Welcome, from_worker, to_worker};
 use smol::{LocalExecutor, future};
 
-use crate::access;
+use crate::access::{self, Pass};
 use crate::link::{self, Inbound};
 use crate::metrics::Metrics;
 
 /// For the coordinator to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Tries `token` at `coordinator`, HOST:PORT, and keeps it in `state`. Gives what
-/// to tell.
-///
-/// # Errors
-/// In words: it is no worker's token, or not good there, or can't be kept.
-pub fn join(token: Token, coordinator: &str, pki: &Pki, state: &Path) -> Result<String, String> {
-    let role = token.claims.role;
-    if role != Role::Worker {
-        return Err(format!(
-            "this is a token for a {role}: it is for 'hgbuild join'"
-        ));
-    }
-    private::open_folder(state).map_err(|why| format!("--state {why}"))?;
-    let welcome = try_it(&token, coordinator, pki)?;
-    let token = match Token::parse(&welcome.token) {
-        Ok(renewed) if renewed.is_of_holder_of(&token) => renewed,
-        _ => token,
-    };
-    let name = token.claims.name.clone();
-    let stored = Stored {
-        token,
-        coordinator: Some(coordinator.to_owned()),
-    };
-    let path = access::kept(state);
-    credentials::store(&path, &stored).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(format!(
-        "joined {coordinator} as the worker {name}; the token is in {}",
-        path.display()
-    ))
+/// A token, and where it is to be tried and kept.
+pub struct Invitation {
+    token: Token,
+    coordinator: String,
+    pass: Pass,
+    state: PathBuf,
 }
 
-fn try_it(token: &Token, coordinator: &str, pki: &Pki) -> Result<Welcome, String> {
-    let pass = access::pass(coordinator, Some(token), pki)?;
+impl Invitation {
+    /// `token` for `coordinator`, HOST:PORT, to be kept in `state`.
+    ///
+    /// # Errors
+    /// In words: it is no worker's token, a file is wrong, or `state` is not ours alone.
+    pub fn new(
+        token: Token,
+        coordinator: String,
+        pki: &Pki,
+        state: PathBuf,
+    ) -> Result<Self, String> {
+        let role = token.claims.role;
+        if role != Role::Worker {
+            return Err(format!(
+                "this is a token for a {role}: it is for 'hgbuild join'"
+            ));
+        }
+        let pass = access::pass(&coordinator, Some(&token), pki)?;
+        private::open_folder(&state).map_err(|why| format!("--state {why}"))?;
+        Ok(Invitation {
+            token,
+            coordinator,
+            pass,
+            state,
+        })
+    }
+
+    /// Tries the token and keeps it. Gives what to tell.
+    ///
+    /// # Errors
+    /// In words: it is not good there, or can't be kept.
+    pub fn accept(self) -> Result<String, String> {
+        let coordinator = &self.coordinator;
+        let welcome = try_it(&self.token, coordinator, &self.pass)?;
+        let token = match Token::parse(&welcome.token) {
+            Ok(renewed) if renewed.is_of_holder_of(&self.token) => renewed,
+            _ => self.token,
+        };
+        let name = token.claims.name.clone();
+        let stored = Stored {
+            token,
+            coordinator: Some(coordinator.clone()),
+        };
+        let path = access::kept(&self.state);
+        credentials::store(&path, &stored)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(format!(
+            "joined {coordinator} as the worker {name}; the token is in {}",
+            path.display()
+        ))
+    }
+}
+
+fn try_it(token: &Token, coordinator: &str, pass: &Pass) -> Result<Welcome, String> {
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     let check = FromWorker {
         kind: Some(from_worker::Kind::Check(Check {

@@ -1,17 +1,16 @@
 //! The worker's folder: its lock, the task folders in it, and what a crash left
 //! behind. Unaware of what a task does in its folder.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hg_proto::credentials::write_private;
-use hg_proto::private;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use hg_proto::private::{self, Lock};
+use nix::fcntl::Flock;
 
 use crate::scratch::{self, Scratch};
 
@@ -37,8 +36,8 @@ pub struct State {
 /// Why the folder can't be had.
 #[derive(Debug)]
 pub enum StateError {
-    /// Another worker has it.
-    Taken(PathBuf),
+    /// Another worker has it; its process's number, if that is known.
+    Taken(PathBuf, Option<u32>),
     /// Others could have written there, in words.
     Open(String),
     /// The file system says no.
@@ -48,11 +47,14 @@ pub enum StateError {
 impl std::fmt::Display for StateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StateError::Taken(path) => write!(
-                f,
-                "{}: another worker runs with this state; give each its own --state",
-                path.display()
-            ),
+            StateError::Taken(path, process) => {
+                let path = path.display();
+                write!(f, "{path}: another worker runs with this state")?;
+                if let Some(process) = process {
+                    write!(f, " (process {process})")?;
+                }
+                f.write_str("; give each its own --state")
+            }
             StateError::Open(why) => write!(f, "--state {why}"),
             StateError::Io(path, error) => write!(f, "{}: {error}", path.display()),
         }
@@ -73,21 +75,13 @@ impl State {
         make_private(folder).map_err(at)?;
         private::check_folder(folder).map_err(StateError::Open)?;
         let folder = folder.canonicalize().map_err(at)?;
-        let path = folder.join("lock");
         let until = Instant::now() + LOCK_WAIT_MAX;
         let lock = loop {
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(|error| StateError::Io(path.clone(), error))?;
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => break lock,
-                Err((_, Errno::EWOULDBLOCK)) if Instant::now() < until => thread::sleep(LOCK_AGAIN),
-                Err((_, Errno::EWOULDBLOCK)) => return Err(StateError::Taken(folder)),
-                Err((_, errno)) => return Err(StateError::Io(path, errno.into())),
+            let lock = private::lock_folder(&folder);
+            match lock.map_err(|error| StateError::Io(folder.clone(), error))? {
+                Lock::Ours(lock) => break lock,
+                Lock::Taken(_) if Instant::now() < until => thread::sleep(LOCK_AGAIN),
+                Lock::Taken(process) => return Err(StateError::Taken(folder, process)),
             }
         };
         let state = State {

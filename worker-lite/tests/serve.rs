@@ -780,6 +780,8 @@ fn one_state_is_for_one_worker() {
         stderr.contains("another worker runs with this state"),
         "{stderr}"
     );
+    let process = format!("process {}", grid.worker.id());
+    assert!(stderr.contains(&process), "{stderr}");
 }
 
 #[test]
@@ -1046,4 +1048,124 @@ fn task_folders_lie_where_they_are_wanted() {
     assert_eq!(grid.end().signal(), Some(9));
     until("an empty place", || (!place.exists()).then_some(()));
     assert_eq!(fs::read_dir(&above).unwrap().count(), 0);
+}
+
+/// What a command does that is to end by itself; one that does not is killed.
+fn hg_worker(home: &Path, token: Option<&str>, words: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hg-worker-lite"));
+    for name in ["HG_TOKEN", "HG_COORDINATOR", "HG_LOG"] {
+        command.env_remove(name);
+    }
+    let mut child = command
+        .args(words)
+        .env("HOME", home)
+        .envs(token.map(|token| ("HG_TOKEN", token)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    // No effect on one that has ended.
+    let _ = child.kill();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn what_is_wrong_here_ends_with_exit_code_2_and_words() {
+    let home = tempfile::tempdir().unwrap();
+    let damaged = home.path().join("damaged.pem");
+    fs::write(&damaged, "no certificate").unwrap();
+    let damaged = damaged.to_str().unwrap();
+    let claims = hg_proto::token::Claims {
+        role: hg_proto::token::Role::Client,
+        key: 1,
+        issued_s: 1,
+        expires_s: 0,
+        name: "me".into(),
+    };
+    let of_client = hg_proto::token::Token {
+        secret: claims.secret(&[1; 32], &[2; 32]),
+        claims,
+        fingerprint: [2; 32],
+    };
+    let of_client = of_client.to_text();
+    let quiet = ["serve", "--http", "off", "--coordinator"];
+    let to = |words: &[&'static str]| [&quiet[..], &["127.0.0.1:9"], words].concat();
+    let certified = |certificate, key| {
+        let words = [
+            "--tls-ca",
+            damaged,
+            "--tls-cert",
+            certificate,
+            "--tls-key",
+            key,
+        ];
+        [&quiet[..], &["127.0.0.1:9"], &words].concat()
+    };
+    let join = ["join", "--coordinator", "127.0.0.1:9"];
+    for (token, words, said) in [
+        (None, vec![], "say what to do"),
+        (None, vec!["frobnicate"], "frobnicate"),
+        (None, vec!["serve", "--frob"], "--frob"),
+        (None, to(&["more"]), "more"),
+        (None, to(&["--slots", "none"]), "none"),
+        (None, to(&["--slots", "0"]), "--slots 0"),
+        (None, to(&["--nice", "20"]), "--nice 20"),
+        (None, to(&["--sandbox", "some"]), "--sandbox some"),
+        (None, to(&["--state", "/dev/null/state"]), "/dev/null/state"),
+        (None, vec!["serve"], "no coordinator"),
+        (None, vec!["serve", "--coordinator", "host"], "HOST:PORT"),
+        (None, to(&["--tls-ca", "/nowhere.pem"]), "/nowhere.pem"),
+        (
+            None,
+            [&quiet[..], &["127.0.0.1:9", "--tls-ca", damaged]].concat(),
+            "damaged.pem",
+        ),
+        (None, to(&["--tls-cert", "/nowhere.pem"]), "--tls-ca"),
+        (
+            None,
+            certified("/nowhere.pem", "/nowhere.key"),
+            "damaged.pem",
+        ),
+        (
+            None,
+            to(&["--insecure", "--tls-ca", "/nowhere.pem"]),
+            "--insecure",
+        ),
+        (Some("garbage"), to(&[]), "HG_TOKEN"),
+        (None, vec!["join", "--frob"], "--frob"),
+        (Some(&of_client), vec!["join"], "no coordinator"),
+        (None, join.to_vec(), "stdin"),
+        (Some("garbage"), join.to_vec(), "HG_TOKEN"),
+        (Some(&of_client), join.to_vec(), "hgbuild join"),
+        (
+            None,
+            [&join[..], &["/nowhere/token"]].concat(),
+            "/nowhere/token",
+        ),
+        (
+            Some(&of_client),
+            [&join[..], &["--tls-ca", damaged]].concat(),
+            "hgbuild join",
+        ),
+    ] {
+        let output = hg_worker(home.path(), token, &words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(said), "{words:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{words:?}: it began to serve");
+    }
+    for words in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["help"],
+        &["--version"],
+    ] {
+        let code = hg_worker(home.path(), None, words).status.code();
+        assert_eq!(code, Some(0), "{words:?}");
+    }
 }
