@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: u64 = 4_096;
 pub enum Told {
     /// It acts by it from now on.
     Known,
-    /// None runs with this state: it will read the file when it starts.
+    /// None listens with this state: one that starts will read the file.
     NobodyRuns,
 }
 
@@ -46,7 +46,7 @@ pub fn listen(state: &Path) -> io::Result<UnixListener> {
 pub fn tell(state: &Path) -> Result<Told, String> {
     let failed = |error: io::Error| format!("{}: {error}", state.join(NAME).display());
     let connected = short(state).and_then(|(path, _folder)| UnixStream::connect(path));
-    let mut stream = match connected {
+    let stream = match connected {
         Ok(stream) => stream,
         Err(error) => match error.kind() {
             // A coordinator that was killed leaves its socket behind.
@@ -58,8 +58,7 @@ pub fn tell(state: &Path) -> Result<Told, String> {
     };
     stream.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
     let mut answer = String::new();
-    let read = stream.by_ref().take(ANSWER_BYTES_MAX);
-    let read = { read }.read_to_string(&mut answer);
+    let read = stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer);
     match (read, answer.as_str()) {
         (Ok(_), DONE) => Ok(Told::Known),
         (Ok(_), "") => Err("it ended meanwhile".into()),

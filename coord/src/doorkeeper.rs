@@ -271,14 +271,13 @@ impl Doorkeeper {
             }
             looked_s = now_s();
             let mut answer = command_socket::DONE.to_owned();
-            match trust::reread(&state) {
-                Ok(trust) => self.learn(trust, now != seen || command.is_some()),
-                Err(why) => {
-                    if now != seen {
-                        log::warn(format_args!("{why}; what was there before still holds"));
-                    }
-                    answer = why;
+            let learned = trust::reread(&state)
+                .and_then(|trust| self.learn(trust, now != seen || command.is_some()));
+            if let Err(why) = learned {
+                if now != seen {
+                    log::warn(format_args!("{why}; what was there before still holds"));
                 }
+                answer = why;
             }
             seen = now;
             self.note_seen(&state);
@@ -311,13 +310,15 @@ impl Doorkeeper {
         }
     }
 
-    fn learn(&self, trust: Trust, is_new: bool) {
+    /// Decides by `trust` from now on, and tells who waits for changes.
+    ///
+    /// # Errors
+    /// In words: its certificates can't be shown; the rest of it counts.
+    fn learn(&self, trust: Trust, is_new: bool) -> Result<(), String> {
         let Some(known) = &self.known else {
-            return;
+            return Ok(());
         };
-        if let Err(why) = self.certificates.replace(&trust) {
-            return log::warn(format_args!("certificates: {why}; the old ones still hold"));
-        }
+        let shown = self.certificates.replace(&trust);
         let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
         if is_new {
             let before = &known.keyring.revoked;
@@ -340,6 +341,7 @@ impl Doorkeeper {
         if is_new {
             self.changes.send_replace(());
         }
+        shown.map_err(|why| format!("certificates: {why}"))
     }
 }
 

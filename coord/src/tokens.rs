@@ -90,7 +90,7 @@ fn exists(state: &Path) -> Result<(), String> {
 fn known(told: &Result<Told, String>) -> &'static str {
     match told {
         Ok(Told::Known) => ", and the running coordinator acts by it",
-        Ok(Told::NobodyRuns) => "; no coordinator runs with this state now",
+        Ok(Told::NobodyRuns) => "; no coordinator runs with this state that could be told",
         Err(_) => "",
     }
 }

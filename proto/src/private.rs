@@ -41,11 +41,20 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// [`make_folder`], and then [`check_folder`].
+/// [`make_folder`], and then [`check_folder`]. Root makes none in what is another
+/// user's, who could put another in its place: HOME may be left over from `sudo`.
 ///
 /// # Errors
 /// In words, as both say.
 pub fn open_folder(folder: &Path) -> Result<(), String> {
+    let mut above = folder.ancestors().skip(1);
+    let nearest = above.find_map(|path| Some((path, fs::metadata(path).ok()?)));
+    if let Some((path, found)) = nearest
+        && geteuid().is_root()
+        && !folder.exists()
+    {
+        check_owner(path, &found)?;
+    }
     make_folder(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     check_folder(folder)
 }

@@ -72,8 +72,7 @@ impl State {
     /// says no.
     pub fn open(folder: &Path, scratch: &Scratch) -> Result<Self, StateError> {
         let at = |error| StateError::Io(folder.to_path_buf(), error);
-        make_private(folder).map_err(at)?;
-        private::check_folder(folder).map_err(StateError::Open)?;
+        private::open_folder(folder).map_err(StateError::Open)?;
         let folder = folder.canonicalize().map_err(at)?;
         let until = Instant::now() + LOCK_WAIT_MAX;
         let lock = loop {

@@ -219,6 +219,20 @@ fn what_belongs_to_somebody_else_is_refused() {
     }
     assert_refused("insecure", &opened.insecure(), "belongs to user 12345");
     assert_refused("worker", &opened.worker(), "belongs to user 12345");
+    // Root with another user's HOME makes nothing there.
+    let home = tempfile::tempdir().expect("a folder");
+    chown(home.path(), other, None).expect("a home of somebody else");
+    let mut coordinator = scrubbed(&programs().coordinator, home.path(), home.path());
+    coordinator.args(["serve", "--listen", "127.0.0.1:0", "--http", "off"]);
+    let mut worker = scrubbed(&programs().worker, home.path(), home.path());
+    worker.args(["serve", "--coordinator", "127.0.0.1:9", "--http", "off"]);
+    for (what, command) in [("coordinator", &mut coordinator), ("worker", &mut worker)] {
+        let outcome = run_within(command, START_TIME_MAX);
+        assert_refused(what, &outcome, "belongs to user 12345");
+        assert_eq!(outcome.code, Some(2), "{what}");
+        let left = fs::read_dir(home.path()).expect("a folder").count();
+        assert_eq!(left, 0, "{what} wrote there");
+    }
     for name in ["trust.json", "token"] {
         let opened = Opened::new();
         chown(&opened.state.join(name), other, None).expect("a file of somebody else");
