@@ -35,6 +35,11 @@ pub fn shielded<T>(step: impl FnOnce() -> T) -> Result<T, Reason> {
     })
 }
 
+/// What a thread of a shielded step gave; its panic is the step's.
+pub fn joined<T>(ended: std::thread::Result<T>) -> T {
+    ended.unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
 fn words() -> std::sync::MutexGuard<'static, String> {
     WORDS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -77,5 +82,12 @@ mod tests {
         );
         assert!(*dropped.lock().unwrap());
         assert_eq!(shielded(|| 3).unwrap(), 3);
+        // On a thread of the step.
+        let ended: Result<(), Reason> = shielded(|| {
+            let thread = std::thread::spawn(|| panic!("two is not {}", 3));
+            joined(thread.join())
+        });
+        let reason = ended.unwrap_err();
+        assert!(reason.detail.starts_with("two is not 3 ("), "{reason}");
     }
 }

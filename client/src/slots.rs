@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use crate::private;
 const SLOTS_MAX: usize = 256;
 /// Between two looks of the one process that looks for a free slot.
 const LOOK_MS: u64 = 2;
+/// Between two looks of the others, should that one have been stopped.
+const BESIDE_MS: u64 = 200;
 /// After this long we run without a slot: a wrong count must not stop a build.
 const WAIT_S_MAX: u64 = 600;
 
@@ -75,16 +78,39 @@ impl Slots {
         }
         // One process looks, the others sleep behind it, in about the order
         // in which they came.
-        let gate = self.open("gate").ok()?;
         let until = Instant::now() + Duration::from_secs(WAIT_S_MAX);
-        gate.lock().ok()?;
+        let passing = self.pass_gate()?;
+        let mut passed = None;
         while Instant::now() < until {
+            if passed.is_some() {
+                thread::sleep(Duration::from_millis(LOOK_MS));
+            } else {
+                match passing.recv_timeout(Duration::from_millis(BESIDE_MS)) {
+                    Ok(gate) => passed = Some(gate),
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
             if let Some(slot) = self.any("slot", self.total)? {
                 return Some(slot);
             }
-            thread::sleep(Duration::from_millis(LOOK_MS));
         }
         None
+    }
+
+    /// Waits at the gate on a thread of its own: whoever holds it may be stopped for
+    /// hours. What comes is the gate, ours until it is dropped.
+    fn pass_gate(&self) -> Option<Receiver<File>> {
+        let gate = self.open("gate").ok()?;
+        let (sender, receiver) = mpsc::channel();
+        let wait = move || {
+            if gate.lock().is_ok() {
+                // Who found a slot meanwhile does not want it any more.
+                let _ = sender.send(gate);
+            }
+        };
+        thread::Builder::new().spawn(wait).ok()?;
+        Some(receiver)
     }
 
     /// An idle slot for a compile that could travel, without waiting.
@@ -187,6 +213,25 @@ mod tests {
         assert!(waiter.join().unwrap());
         assert!(slots.idle().is_none(), "none may travel");
         assert!(slots.instead().is_none(), "not even then");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_waiter_passes_by_who_is_stopped_at_the_gate() {
+        let folder = folder("gate");
+        let slots = Slots {
+            folder: folder.clone(),
+            total: 1,
+            travelling: 0,
+        };
+        let held = slots.wait().unwrap();
+        let gate = slots.open("gate").unwrap();
+        gate.lock().unwrap();
+        let (told, tells) = mpsc::channel();
+        let waiter = slots.clone();
+        thread::spawn(move || told.send(waiter.wait().is_some()));
+        drop(held);
+        assert!(tells.recv_timeout(Duration::from_secs(60)).unwrap());
         fs::remove_dir_all(folder).unwrap();
     }
 

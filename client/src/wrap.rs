@@ -32,7 +32,7 @@ use crate::payload::Payload;
 use crate::plan::{CONFIGURE_PROBE, Heard, Plan};
 use crate::report;
 use crate::say;
-use crate::shield::shielded;
+use crate::shield::{joined, shielded};
 use crate::signals;
 use crate::slots::{Slot, Slots};
 use crate::store::Compiled;
@@ -308,8 +308,7 @@ impl Wrap<'_> {
             Ok::<_, Stay>(walk.join())
         })?;
         self.check_dialled(grid)?;
-        // Whoever shields this compile says what panicked there.
-        let mut tree = tree.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let mut tree = joined(tree);
         if tree.as_ref().is_err_and(closure::is_doubt) {
             // What the preprocessor can't settle is as bad in a text.
             let settled = plan.settle(found, wait).map_err(Stay::Here)?;

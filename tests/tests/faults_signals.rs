@@ -359,6 +359,35 @@ fn a_slot_is_free_when_its_holder_is_killed() {
     end_compilers(&project.there());
 }
 
+#[test]
+fn who_is_stopped_at_the_gate_blocks_nobody() {
+    let project = Project::of(2);
+    let compile = |name: &str| {
+        let mut command = project.hgbuild(NO_GRID, &["gcc", "-c", name]);
+        Running::start(&mut command)
+    };
+    assert!(compile("f00.c").finish().ok());
+    let run = project.home().join(".hybridgrid/run");
+    let open = |name: &str| {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        options.open(run.join(name)).expect("a lock")
+    };
+    let slots = thread::available_parallelism().map_or(1, usize::from);
+    let taken: Vec<File> = (0..slots).map(|n| open(&format!("slot.{n}"))).collect();
+    for slot in &taken {
+        slot.lock().expect("a slot");
+    }
+    let mut stopped = compile("f00.c");
+    stopped.until("the gate held", || open("gate").try_lock().err());
+    stopped.signal(Signal::SIGSTOP);
+    let other = compile("f01.c");
+    drop(taken);
+    assert!(other.finish().ok());
+    stopped.signal(Signal::SIGCONT);
+    assert!(stopped.finish().ok());
+}
+
 /// The writing end of a pipe that nobody reads.
 fn unread() -> io::PipeWriter {
     io::pipe().expect("a pipe").1
