@@ -1,9 +1,10 @@
 //! An object on its way in: written as it is unpacked, and held as it came, since that is
-//! how the cache keeps it.
+//! how the cache keeps it. What it begins with is held too.
 
 use std::fs::File;
 use std::io::{self, Write};
 
+use crate::object::HEAD_BYTES;
 use crate::submit::Sink;
 
 /// Bytes of a frame that is held while it arrives.
@@ -14,6 +15,8 @@ pub struct Arriving<'f> {
     file: &'f mut File,
     /// `None`: it is not wanted, or too large.
     frame: Option<Vec<u8>>,
+    head: Vec<u8>,
+    size: u64,
 }
 
 impl<'f> Arriving<'f> {
@@ -22,7 +25,14 @@ impl<'f> Arriving<'f> {
         Arriving {
             file,
             frame: kept.then(Vec::new),
+            head: Vec::new(),
+            size: 0,
         }
+    }
+
+    /// What it begins with, and how many bytes it has.
+    pub fn begins(&self) -> (&[u8], u64) {
+        (&self.head, self.size)
     }
 
     /// The zstd frame that it came as, if it was wanted.
@@ -33,7 +43,11 @@ impl<'f> Arriving<'f> {
 
 impl Write for Arriving<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        let wanted = HEAD_BYTES.saturating_sub(self.head.len()).min(written);
+        self.head.extend_from_slice(&bytes[..wanted]);
+        self.size += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -46,6 +60,8 @@ impl Sink for Arriving<'_> {
         if let Some(held) = &mut self.frame {
             held.clear();
         }
+        self.head.clear();
+        self.size = 0;
         self.file.restart()
     }
 

@@ -38,6 +38,7 @@ pub mod tally;
 pub mod indentation;
 pub mod inputs;
 mod arriving;
+mod object;
 pub mod looks;
 pub mod attempt;
 pub mod access;

@@ -23,6 +23,7 @@ use crate::inputs::{self, Gathered};
 use crate::local;
 use crate::lookup::{self, Identity};
 use crate::memo::{Known, Memos};
+use crate::object;
 use crate::os;
 use crate::output::{self, Style};
 use crate::pace;
@@ -107,6 +108,14 @@ impl Plan {
             (true, Family::Gcc) => Style::Rewrite,
             _ => Style::Replace,
         }
+    }
+
+    /// What the object has to look like; anything, while nobody has asked which compiler it
+    /// is.
+    pub fn object_kind(&self) -> object::Kind {
+        let probe = self.probe.get().and_then(|probe| probe.as_ref().ok());
+        let target = probe.map_or("", |probe| &probe.target);
+        object::Kind::of(&self.compile, self.dialect.family, target)
     }
 
     /// Whether source and outputs are such that we do with them as the compiler does.

@@ -26,6 +26,7 @@ use crate::headers;
 use crate::inputs::{self, Gathered, Preprocessing, Wanted};
 use crate::local::{self, Ended};
 use crate::memo::{Known, Memos};
+use crate::object;
 use crate::os;
 use crate::output::{self, Pending, Style};
 use crate::payload::Payload;
@@ -549,8 +550,9 @@ impl Wrap<'_> {
         let wanted = load.task.outputs.clone();
         let on_terminal = load.task.terminal.is_some();
         let mut arriving = Arriving::new(object.file(), kept);
+        let mut listing = rule.as_mut().map(|rule| Arriving::new(rule.file(), false));
         let mut sinks: Vec<&mut dyn Sink> = vec![&mut arriving];
-        sinks.extend(rule.as_mut().map(|rule| rule.file() as &mut dyn Sink));
+        sinks.extend(listing.as_mut().map(|listing| listing as &mut dyn Sink));
         sinks.truncate(wanted.len());
         let mut cost = Cost::default();
         let overtaking = self.slots().filter(|slots| slots.travelling() > 0);
@@ -579,6 +581,14 @@ impl Wrap<'_> {
         self.record.queue_ms = returned.queue_ms;
         attempt::accept(&returned.result, load.says, on_terminal, &wanted)
             .map_err(Attempt::Unlike)?;
+        let looks = |kind: object::Kind, (head, size): (&[u8], u64)| {
+            let corrupt = |why: &str| Attempt::Lost(Lost::Corrupt(why.to_owned()));
+            kind.check(head, size).map_err(corrupt)
+        };
+        looks(plan.object_kind(), arriving.begins())?;
+        if let Some(listing) = listing.filter(|_| wanted.len() > 1) {
+            looks(object::Kind::Text, listing.begins())?;
+        }
         let mut sent = Sent {
             starved: returned
                 .result

@@ -94,6 +94,46 @@ fn results_that_do_not_fit_their_content_reach_nobody() {
     }
 }
 
+/// They are what they are said to be, digest and all.
+#[test]
+fn what_is_no_object_of_the_target_reaches_nobody() {
+    let elf = |kind: u8, machine: u8, len: usize| {
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(16, 0);
+        elf.extend([kind, 0, machine, 0]);
+        elf.resize(len, 0);
+        elf
+    };
+    let contents = [
+        ("nothing", Vec::new()),
+        ("text", b"int main(void) { return 0; }\n".repeat(9)),
+        ("a header alone", elf(1, 62, 30)),
+        ("another machine's", elf(1, 22, 900)),
+        ("a program", elf(2, 62, 900)),
+    ];
+    for (number, (what, content)) in contents.into_iter().enumerate() {
+        let Chosen {
+            grid: _grid,
+            impostor: mut liar,
+            project,
+            make,
+            dispatch,
+        } = Chosen::new(number as u8);
+        let task = dispatch.task.expect("a task");
+        let (output, travels) = announced(&content, &task.outputs[0]);
+        for kind in result(dispatch.dispatch_id, vec![output], travels) {
+            liar.say(kind);
+        }
+        drop(liar);
+        let wrapped = make.finish();
+        let plain = run_within(&mut project.plain_make(&["-j2"]), PATIENCE);
+        project.assert_same_as(what, &plain, wrapped);
+        let told = project.told();
+        assert!(!told.contains("remote  hostile"), "{what}: {told}");
+        assert!(told.contains("result-corrupt"), "{what}: {told}");
+    }
+}
+
 #[test]
 fn nobody_answers_for_a_task_that_another_has() {
     let grid = Grid::insecure(programs(), 1, 1);
