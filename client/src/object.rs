@@ -2,13 +2,9 @@
 //! object, but not nothing, text, or the object of another machine. Pure.
 
 use hg_proto::args::Compile;
-use hg_proto::toolchain::Family;
 
 /// Bytes of an output that are looked at; ELF's header is as long.
 pub const HEAD_BYTES: usize = 64;
-
-/// LLVM's bitcode, bare and wrapped (LLVM's bitcode file format).
-const BITCODE: [&[u8]; 2] = [b"BC\xc0\xde", b"\xde\xc0\x17\x0b"];
 
 /// Bytes of ELF's header with addresses of 32 and 64 bits.
 const ELF_BYTES: [u64; 2] = [52, 64];
@@ -22,15 +18,10 @@ const RELOCATABLE: u16 = 1;
 /// What comes of a compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// Assembly, or LLVM's code as text.
+    /// Assembly, or what depends on what.
     Text,
-    /// An object, or `bitcode` in its place.
-    Object {
-        /// Of which format and for which machine.
-        form: Form,
-        /// LLVM's code may be there instead.
-        bitcode: bool,
-    },
+    /// An object. None of LLVM's bitcode travels.
+    Object(Form),
 }
 
 /// A format of objects.
@@ -50,15 +41,14 @@ pub enum Form {
 }
 
 impl Kind {
-    /// What `compile` gives with a compiler of `family` for `target`.
-    pub fn of(compile: &Compile, family: Family, target: &str) -> Kind {
+    /// What `compile` gives with a compiler that is for `target` where nothing is said.
+    pub fn of(compile: &Compile, target: &str) -> Kind {
         if compile.assembly {
             return Kind::Text;
         }
         let mut target = target.as_bytes();
         let mut words = compile.arguments.iter().flat_map(|a| &a.words);
         let mut width = None;
-        let mut bitcode = false;
         while let Some(word) = words.next() {
             let named = word.strip_prefix(b"--target=");
             if let Some(named) = named.or(word.strip_prefix(b"-target=")) {
@@ -72,13 +62,8 @@ impl Kind {
             ) {
                 width = Some(&word[..]);
             }
-            let links = word.starts_with(b"-flto") || word.starts_with(b"-fthinlto");
-            bitcode |= word == b"-emit-llvm" || family == Family::Clang && links;
         }
-        Kind::Object {
-            form: form(&target.to_ascii_lowercase(), width),
-            bitcode,
-        }
+        Kind::Object(form(&target.to_ascii_lowercase(), width))
     }
 
     /// Whether an output of `size` bytes that begins with `head` may be one.
@@ -94,12 +79,7 @@ impl Kind {
                 true => Err("no text"),
                 false => Ok(()),
             },
-            Kind::Object { bitcode: true, .. }
-                if BITCODE.iter().any(|magic| head.starts_with(magic)) =>
-            {
-                Ok(())
-            }
-            Kind::Object { form, .. } => form.check(head, size),
+            Kind::Object(form) => form.check(head, size),
         }
     }
 }
@@ -201,6 +181,7 @@ impl Form {
 mod tests {
     use super::*;
     use hg_proto::args::{self, Dialect};
+    use hg_proto::toolchain::Family;
 
     const LINUX: &str = "x86_64-pc-linux-gnu";
 
@@ -213,7 +194,7 @@ mod tests {
             family,
             cxx_driver: false,
         };
-        Kind::of(&args::parse(dialect, &words).unwrap(), family, target)
+        Kind::of(&args::parse(dialect, &words).unwrap(), target)
     }
 
     fn elf(class: u8, machine: u16) -> Vec<u8> {
@@ -234,7 +215,6 @@ mod tests {
             (gcc, "-m32 -c a.c", LINUX, CLASS_32, 3),
             (gcc, "-m32 -m64 -c a.c", LINUX, CLASS_64, 62),
             (gcc, "-mx32 -c a.c", LINUX, CLASS_32, 62),
-            (gcc, "-flto -c a.c", LINUX, CLASS_64, 62),
             (gcc, "-c a.c", "i686-linux-gnu", CLASS_32, 3),
             (gcc, "-c a.c", "arm-linux-gnueabihf", CLASS_32, 40),
             (
@@ -251,7 +231,6 @@ mod tests {
                 CLASS_64,
                 243,
             ),
-            (clang, "-flto -c a.c", LINUX, CLASS_64, 62),
         ] {
             let kind = kind(family, line, target);
             assert_eq!(
@@ -276,17 +255,6 @@ mod tests {
     #[test]
     fn what_is_no_elf() {
         let clang = Family::Clang;
-        let bitcode = b"BC\xc0\xde\x35\x14";
-        assert_eq!(
-            kind(clang, "-flto=thin -c a.c", LINUX).check(bitcode, 9),
-            Ok(())
-        );
-        assert!(kind(clang, "-c a.c", LINUX).check(bitcode, 900).is_err());
-        assert!(
-            kind(Family::Gcc, "-flto -c a.c", LINUX)
-                .check(bitcode, 900)
-                .is_err()
-        );
         let apple = kind(clang, "-c a.c", "arm64-apple-darwin23.1.0");
         assert_eq!(apple.check(b"\xcf\xfa\xed\xfe\x0c\0\0\x01", 900), Ok(()));
         assert!(apple.check(&elf(CLASS_64, 183), 900).is_err());

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use hg_worker_lite::state::{TASK_VARIABLE, task_mark};
+
 /// `pid command` of each process of this machine that lives in or below
 /// `folder`, has it in its arguments or is of a task's in it, zombies and ourselves
 /// left out.
@@ -14,6 +16,8 @@ pub fn processes(folder: &Path) -> Vec<String> {
     let real = fs::canonicalize(folder);
     let real = real.as_deref().unwrap_or(folder);
     let own = std::process::id();
+    let mut marks = Vec::new();
+    add_marks(folder, DEPTH, &mut marks);
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -26,16 +30,31 @@ pub fn processes(folder: &Path) -> Vec<String> {
             continue;
         }
         let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(real));
-        // A worker marks the processes of its tasks so.
-        let mark = [b"HG_TASK_ROOT=", needle].concat();
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         let holds = |text: &[u8], words: &[u8]| text.windows(words.len()).any(|at| at == words);
-        if inside || holds(&arguments, needle) || holds(&environment, &mark) {
+        let marked = || marks.iter().any(|mark| holds(&environment, mark));
+        if inside || holds(&arguments, needle) || marked() {
             let words = String::from_utf8_lossy(&arguments).replace('\0', " ");
             found.push(format!("{pid} {words}"));
         }
     }
     found
+}
+
+/// How far below a folder the task folders of workers are looked for.
+const DEPTH: usize = 3;
+
+/// What a worker marks the processes of its tasks with, for all that have theirs at or
+/// below `folder`.
+fn add_marks(folder: &Path, depth: usize, marks: &mut Vec<Vec<u8>>) {
+    if folder.file_name().is_some_and(|name| name == "tasks") {
+        let mark = format!("{TASK_VARIABLE}={}", task_mark(folder));
+        marks.push(mark.into_bytes());
+    } else if depth > 0 {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            add_marks(&entry.path(), depth - 1, marks);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::log::{self, Level as Loud};
 pub use crate::privileges::Confines;
 use crate::root::Layout;
 use crate::sandbox_portable;
-use crate::state::{TASK_ROOT_VARIABLE, make_private, remove_tree};
+use crate::state::{TASK_VARIABLE, make_private, remove_tree, task_mark};
 #[cfg(target_os = "linux")]
 use crate::totals::Totals;
 use crate::tree::Tree;
@@ -97,8 +97,8 @@ impl Wanted {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// As the next start names it, whatever links lie on the way.
-    mark: PathBuf,
+    /// By which the next start knows its processes.
+    mark: String,
 }
 
 impl Folder {
@@ -109,7 +109,7 @@ impl Folder {
     pub fn create(tasks: &Path, name: &str) -> io::Result<Self> {
         let folder = Folder {
             path: tasks.canonicalize()?.join(name),
-            mark: tasks.join(name),
+            mark: task_mark(tasks),
         };
         for part in [
             folder.root(),
@@ -226,7 +226,7 @@ impl<'a> Launch<'a> {
             ("PATH", path),
             ("HOME", task.join("home").into()),
             ("TMPDIR", task.join("tmp").into()),
-            (TASK_ROOT_VARIABLE, self.folder.mark.clone().into()),
+            (TASK_VARIABLE, self.folder.mark.clone().into()),
         ];
         if self.tree.is_some() {
             // Where gcc takes the name of its folder from.
@@ -603,4 +603,37 @@ pub fn unexpected(
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compile_is_told_no_path_of_the_worker() {
+        let state = tempfile::tempdir().unwrap();
+        let state = state.path().canonicalize().unwrap();
+        let tasks = state.join("tasks");
+        make_private(&tasks).unwrap();
+        let folder = Folder::create(&tasks, "task-7").unwrap();
+        let confines = Confines {
+            memory_bytes_max: 1 << 30,
+            file_bytes_max: 1 << 30,
+            cpu_s_max: 60,
+            nice: 0,
+        };
+        let launch = Launch::new(
+            Path::new("/usr/bin/gcc"),
+            &[],
+            &folder,
+            Path::new("/task"),
+            confines,
+        );
+        let told = launch.environment_at(Path::new("/task"));
+        assert!(told.iter().any(|(name, _)| name == TASK_VARIABLE));
+        let path = state.to_string_lossy().into_owned();
+        for (name, value) in told {
+            assert!(!value.to_string_lossy().contains(&path), "{name:?}");
+        }
+    }
 }

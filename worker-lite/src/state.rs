@@ -9,14 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hg_proto::credentials::write_private;
+use hg_proto::digest::Hasher;
 use hg_proto::private::{self, Lock};
 use nix::fcntl::Flock;
 
 use crate::scratch::{self, Scratch};
 
-/// Names the task's folder in the environment of every process of a compile, so
-/// that the next start finds what a crash left running.
-pub const TASK_ROOT_VARIABLE: &str = "HG_TASK_ROOT";
+/// Marks every process of a compile in its environment, so that the next start finds what
+/// a crash left running.
+pub const TASK_VARIABLE: &str = "HG_TASK";
 
 /// Looks for leftovers at most: each finds what the one before was too early for.
 const KILL_ROUNDS_MAX: usize = 16;
@@ -198,6 +199,23 @@ fn free_name(folder: &Path, moved: &mut u64) -> PathBuf {
     }
 }
 
+/// What [`TASK_VARIABLE`] is for tasks under `tasks`: the same at the next start, and no
+/// path of this machine, which is none of a compile's business.
+pub fn task_mark(tasks: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+
+    let state = tasks.parent().and_then(|state| state.canonicalize().ok());
+    let state = state.unwrap_or_default();
+    // So that nobody can try out paths.
+    let place = fs::metadata(&state).map_or([0; 2], |meta| [meta.dev(), meta.ino()]);
+    let mut hasher = Hasher::new();
+    hasher.field(b"hybridgrid task mark");
+    hasher.field(state.as_os_str().as_bytes());
+    hasher.field(place.map(u64::to_be_bytes).as_flattened());
+    hasher.finish().to_hex()[..32].to_owned()
+}
+
 /// Kills processes of this user that belong to a task under `tasks`, and those
 /// that they start meanwhile.
 pub fn kill_leftovers(tasks: &Path) {
@@ -220,11 +238,8 @@ pub fn kill_leftovers(tasks: &Path) {
 fn kill_once(tasks: &Path) -> usize {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
-    use std::os::unix::ffi::OsStrExt;
 
-    let mut wanted = format!("{TASK_ROOT_VARIABLE}=").into_bytes();
-    wanted.extend_from_slice(tasks.as_os_str().as_bytes());
-    wanted.push(b'/');
+    let wanted = format!("{TASK_VARIABLE}={}", task_mark(tasks)).into_bytes();
     let Ok(entries) = fs::read_dir("/proc") else {
         return 0;
     };
@@ -239,7 +254,7 @@ fn kill_once(tasks: &Path) -> usize {
         };
         if environment
             .split(|&byte| byte == 0)
-            .any(|variable| variable.starts_with(&wanted))
+            .any(|variable| variable == wanted)
         {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             found += 1;

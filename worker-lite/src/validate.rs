@@ -578,7 +578,7 @@ mod tests {
     #[test]
     fn only_harmless_variables_are_set() {
         let mut task = task();
-        for name in ["LC_ALL", "LD_PRELOAD", "PATH", "HG_TASK_ROOT"] {
+        for name in ["LC_ALL", "LD_PRELOAD", "PATH", "HG_TASK"] {
             task.environment.push(v1::EnvironmentVariable {
                 name: name.into(),
                 value: b"C".to_vec(),

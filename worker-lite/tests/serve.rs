@@ -14,6 +14,7 @@ use hg_proto::digest::Digest;
 use hg_proto::frame::{self, Decoder};
 use hg_proto::toolchain::Language;
 use hg_proto::v1::{self, failure::Code, from_worker, to_worker};
+use hg_worker_lite::state;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -153,17 +154,14 @@ fn serve(listener: &TcpListener, state: &Path) -> Command {
 
 /// Processes whose environment says that they belong to a task under `tasks`.
 fn processes_of(tasks: &Path) -> Vec<PathBuf> {
-    let mark = format!("HG_TASK_ROOT={}/", tasks.display());
+    let mark = format!("HG_TASK={}", state::task_mark(tasks));
     fs::read_dir("/proc")
         .unwrap()
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| {
-            fs::read(path.join("environ")).is_ok_and(|environ| {
-                environ
-                    .split(|b| *b == 0)
-                    .any(|v| v.starts_with(mark.as_bytes()))
-            })
+            fs::read(path.join("environ"))
+                .is_ok_and(|environ| environ.split(|b| *b == 0).any(|v| v == mark.as_bytes()))
         })
         .collect()
 }
@@ -840,7 +838,7 @@ fn what_is_killed_wanted_memory() {
     let bin_path = gcc_in(prefix.path());
     // Kills the driver or itself, as the source asks; elsewhere it is the real one.
     let script = "#!/bin/sh\n\
-        [ -z \"$HG_TASK_ROOT\" ] && exec /usr/bin/as \"$@\"\n\
+        [ -z \"$HG_TASK\" ] && exec /usr/bin/as \"$@\"\n\
         for last; do :; done\n\
         grep -q driver \"$last\" && kill -9 $PPID\n\
         kill -9 $$\n";
