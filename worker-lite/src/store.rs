@@ -188,9 +188,14 @@ impl Store {
     pub fn keep(&self, digest: Digest, size: u64, from: &Path) -> io::Result<()> {
         match fs::hard_link(from, self.young.join(digest.to_hex())) {
             Ok(()) => self.count(size),
-            // Another task was faster, or a generation is just being dropped.
+            // Another task was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // A generation is just being dropped, or a full disk had no room for this
+            // one: the next content may be kept.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let _ = make_private(&self.young);
+                Ok(())
+            }
             // It comes again each time, then.
             Err(error) if has_no_links(&error) => Ok(()),
             Err(error) => Err(error),
@@ -211,14 +216,13 @@ impl Store {
             books.young_bytes = 0;
             self.turn(&mut books)?
         };
-        remove_tree(&gone)
+        self.drop_generation(&gone)
     }
 
     /// Gives the old ones up, and lets the young ones be the old ones.
     fn turn(&self, books: &mut Books) -> io::Result<PathBuf> {
         let gone = self.take_away_old(books)?;
-        fs::rename(&self.young, &self.old)?;
-        make_private(&self.young)?;
+        if_there(fs::rename(&self.young, &self.old))?;
         Ok(gone)
     }
 
@@ -226,8 +230,17 @@ impl Store {
     fn take_away_old(&self, books: &mut Books) -> io::Result<PathBuf> {
         books.dropped += 1;
         let gone = self.folder.join(format!("gone-{}", books.dropped));
-        fs::rename(&self.old, &gone)?;
+        if_there(fs::rename(&self.old, &gone))?;
         Ok(gone)
+    }
+
+    /// Removes a generation, and makes the folders that are missing then: on a full disk
+    /// there is room for them only now, and whatever fails, the next time makes them.
+    /// Until then nothing is found and nothing kept there.
+    fn drop_generation(&self, gone: &Path) -> io::Result<()> {
+        remove_tree(gone)?;
+        make_private(&self.young)?;
+        make_private(&self.old)
     }
 
     /// The disk is full: gives room back.
@@ -237,11 +250,17 @@ impl Store {
     pub fn give_room(&self) -> io::Result<()> {
         let gone = {
             let mut books = self.books();
-            let gone = self.take_away_old(&mut books)?;
-            make_private(&self.old)?;
-            gone
+            self.take_away_old(&mut books)?
         };
-        remove_tree(&gone)
+        self.drop_generation(&gone)
+    }
+}
+
+/// A folder that is not there was not made again yet.
+fn if_there(renamed: io::Result<()>) -> io::Result<()> {
+    match renamed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -374,6 +393,68 @@ mod tests {
         bench.store.give_room().unwrap();
         assert!(bench.has("d") && !bench.has("a"));
         assert_eq!(fs::read_dir(&bench.store.folder).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_a_full_disk_had_no_room_for_is_made_later() {
+        let bench = Bench::new(4 * BLOCK_BYTES);
+        for missing in ["old", "young"] {
+            bench.put("a");
+            fs::remove_dir_all(bench.store.folder.join(missing)).unwrap();
+            bench.store.give_room().unwrap();
+            bench.put("b");
+            assert!(bench.has("b"), "{missing}");
+            fs::remove_dir_all(bench.store.folder.join(missing)).unwrap();
+            for content in ["c", "d", "e", "f", "g", "h"] {
+                bench.put(content);
+            }
+            assert!(bench.has("h"), "{missing}");
+        }
+    }
+
+    /// A file system of its own, in which so many files and folders fit, for the calling
+    /// thread. Takes root.
+    #[cfg(target_os = "linux")]
+    fn small_disk(at: &Path, files: u32) -> bool {
+        use std::ffi::CString;
+        use std::os::unix::ffi::OsStrExt;
+        let target = CString::new(at.as_os_str().as_bytes()).unwrap();
+        let options = CString::new(format!("nr_inodes={files}")).unwrap();
+        let (tmpfs, private) = (c"tmpfs".as_ptr(), libc::MS_REC | libc::MS_PRIVATE);
+        let null = std::ptr::null();
+        // SAFETY: plain system calls on memory that outlives them.
+        unsafe {
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(null, c"/".as_ptr(), null, private, null.cast()) == 0
+                && libc::mount(tmpfs, target.as_ptr(), tmpfs, 0, options.as_ptr().cast()) == 0
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn room_comes_back_where_not_even_a_folder_can_be_made() {
+        let work = || {
+            let place = tempfile::tempdir().unwrap();
+            if !small_disk(place.path(), 20) {
+                return;
+            }
+            let store = Store::open(&place.path().join("blobs"), 1 << 20).unwrap();
+            let bench = Bench { place, store };
+            bench.put("old");
+            // They grow old.
+            bench.store.books().young_bytes = 1 << 20;
+            bench.store.turn_if_full().unwrap();
+            let fill = |number: u32| File::create(bench.place.path().join(number.to_string()));
+            let filled = (0..100).take_while(|number| fill(*number).is_ok()).count();
+            assert!(filled < 20, "{filled}");
+            for _ in 0..3 {
+                bench.store.give_room().unwrap();
+                assert!(bench.store.old.is_dir() && bench.store.young.is_dir());
+            }
+            assert_eq!(bench.files(), 0);
+        };
+        // The mount is the thread's.
+        std::thread::spawn(work).join().unwrap();
     }
 
     #[test]
