@@ -142,11 +142,14 @@ impl Gate {
                 }
                 Entry::WhenFree => {}
                 Entry::Short(busy) => {
+                    let is_news = state.is_short(ticket, now);
                     if state.gives_up(ticket, now, self.patience) {
                         break Err(failure(Code::Busy, busy.to_string()));
                     }
-                    // Those behind it may fit.
-                    self.changed.notify_all();
+                    // Those behind it may fit; told again, they would wake it in turn.
+                    if is_news {
+                        self.changed.notify_all();
+                    }
                 }
             }
             state = self
@@ -190,14 +193,17 @@ impl State {
         admission::enter(room, expected_bytes, available_bytes)
     }
 
+    /// Notes that a slot alone does not help it; whether it was not known before.
+    fn is_short(&mut self, ticket: u64, now: Instant) -> bool {
+        let own = self.waiting.iter_mut().find(|own| own.ticket == ticket);
+        own.is_some_and(|own| own.short.replace(own.short.unwrap_or(now)).is_none())
+    }
+
     /// Whether one that is short goes elsewhere: no memory will come back, or not
     /// in time.
-    fn gives_up(&mut self, ticket: u64, now: Instant, patience: Duration) -> bool {
-        let own = self.waiting.iter_mut().find(|own| own.ticket == ticket);
-        let Some(own) = own else {
-            return true;
-        };
-        let since = *own.short.get_or_insert(now);
+    fn gives_up(&self, ticket: u64, now: Instant, patience: Duration) -> bool {
+        let own = self.waiting.iter().find(|own| own.ticket == ticket);
+        let since = own.and_then(|own| own.short).unwrap_or(now);
         self.running.is_empty() || now.saturating_duration_since(since) >= patience
     }
 }
@@ -319,6 +325,28 @@ mod tests {
             drop(first);
             large.join().unwrap();
         });
+    }
+
+    #[test]
+    fn those_who_are_short_do_not_keep_each_other_awake() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let gate = gate(4, 5 * LOOK);
+        let control = Arc::new(Control::new(0).unwrap());
+        let first = gate.enter(&control, 400 << 20, || None).unwrap();
+        let looks = AtomicU32::new(0);
+        let available = || {
+            looks.fetch_add(1, Ordering::Relaxed);
+            Some(512 << 20)
+        };
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| assert!(gate.enter(&control, 400 << 20, available).is_err()));
+            }
+        });
+        drop(first);
+        let looks = looks.into_inner();
+        // Each one's own, and those that others' news bring.
+        assert!((3..=60).contains(&looks), "{looks}");
     }
 
     #[test]
