@@ -9,7 +9,8 @@ pub const QUEUE_TASKS_MAX: usize = 16_384;
 pub const QUEUE_CLIENT_TASKS_MAX: usize = 4_096;
 /// Tasks of all clients of one holder of tokens that wait for a slot.
 pub const QUEUE_HOLDER_TASKS_MAX: usize = QUEUE_TASKS_MAX / 2;
-/// Bytes of all tasks that wait for a slot (arguments and names; never sources).
+/// Bytes of all tasks that wait for a slot, as they lie in memory (arguments and names;
+/// never sources).
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
 /// Clocks of holders that have no task now, and of clients of one holder.
 pub const QUEUE_CLOCKS_MAX: usize = 4_096;
@@ -44,6 +45,12 @@ pub const HEDGE_FACTOR: f64 = 2.0;
 pub const HEDGE_MS_MIN: u64 = 300;
 /// Milliseconds between two looks at a straggler.
 pub const HEDGE_LOOK_MS: u64 = 250;
+/// Compiles at once on a worker that has brought none to an end yet, whatever it says
+/// that it can; one more for each that it has.
+pub const SLOTS_UNPROVEN_MAX: u32 = 8;
+/// How many times as fast as the reference a worker may say that it is: about twice
+/// what the fastest machines are.
+pub const SPEED_CLAIM_MAX: f64 = 4.0;
 /// Milliseconds for which a breaker first opens; doubled with each trip.
 pub const BREAKER_OPEN_MS_MIN: u64 = 1_000;
 /// Milliseconds for which it opens at most.

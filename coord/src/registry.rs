@@ -481,6 +481,19 @@ impl Registry {
         })
     }
 
+    /// Bytes of memory of the largest worker with this toolchain; of one that does not
+    /// say, as many as can be.
+    pub fn memory_bytes_max(&self, toolchain: &Digest) -> u64 {
+        let Some(pool) = self.pools.get(toolchain) else {
+            return 0;
+        };
+        let is_unknown = pool.memories.first().is_some_and(|(bytes, _)| *bytes == 0);
+        match pool.memories.last() {
+            Some((bytes, _)) if !is_unknown => *bytes,
+            _ => u64::MAX,
+        }
+    }
+
     /// Whether a worker with this toolchain has as much memory in all.
     pub fn holds(&self, toolchain: &Digest, peak_bytes: u64) -> bool {
         let Some(pool) = self.pools.get(toolchain) else {
@@ -525,6 +538,7 @@ pub enum Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::SLOTS_UNPROVEN_MAX;
 
     fn spec(name: &str, slots: u32) -> WorkerSpec {
         WorkerSpec {
@@ -574,6 +588,42 @@ mod tests {
         registry.leave(WorkerId(1));
         registry.leave(WorkerId(2));
         assert_eq!(registry.capacity(&gcc), 0.0);
+    }
+
+    #[test]
+    fn claims_are_believed_up_to_a_bound_until_compiles_back_them() {
+        let gcc = Digest::of(b"gcc");
+        let mut registry = Registry::new(0);
+        let mut boaster = spec("one", 1024);
+        boaster.speed_milli = u32::MAX;
+        registry.join(WorkerId(1), boaster, None, 0);
+        assert_eq!(registry.fastest(&gcc), Some(SPEED_CLAIM_MAX));
+        let mut next = 0;
+        let mut fill = |registry: &mut Registry| {
+            let before = next;
+            while registry.book(WorkerId(1), DispatchId(next), 0) {
+                next += 1;
+            }
+            next - before
+        };
+        assert_eq!(fill(&mut registry), u64::from(SLOTS_UNPROVEN_MAX));
+        // What it fails is no reason to give it more.
+        registry.release(WorkerId(1), DispatchId(0), Ended::Failed);
+        assert_eq!(fill(&mut registry), 1);
+        for dispatch in 1..=4 {
+            registry.release(WorkerId(1), DispatchId(dispatch), Ended::Well(1));
+        }
+        assert_eq!(fill(&mut registry), 8);
+        assert_eq!(registry.slots(), (1024, 12));
+        // Nothing is sent ahead to who may have slots that it does not fill.
+        assert!(!registry.book_ahead(WorkerId(1), DispatchId(99)));
+        // One that is known from before need not begin anew.
+        let known = Pace {
+            samples: 60,
+            ..Pace::guess(1.0)
+        };
+        registry.join(WorkerId(2), spec("two", 64), Some(known), 0);
+        assert_eq!(registry.get(WorkerId(2)).unwrap().slots_trusted(), 64);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hg_proto::digest::Digest;
 use hg_proto::v1;
 
+use crate::bounds::SLOTS_UNPROVEN_MAX;
 use crate::breaker::Breaker;
 use crate::id::{DispatchId, WorkerId};
 use crate::pool::{Offer, Stand};
@@ -16,7 +17,7 @@ use crate::predictor::Pace;
 const DOUBT_FACTOR: f64 = 2.0;
 
 /// Compiles that a worker has to bring to their end before it is waited for.
-const PROOFS_MIN: u32 = 4;
+const PROOFS_MIN: u64 = 4;
 
 /// What a worker said of itself, checked and cut to size.
 #[derive(Debug, Clone, Default)]
@@ -137,14 +138,14 @@ impl Worker {
     pub(crate) fn measured(&self) -> Pace {
         Pace::guess(match self.spec.speed_milli {
             0 => 1.0,
-            milli => f64::from(milli) / 1e3,
+            milli => (f64::from(milli) / 1e3).min(SPEED_CLAIM_MAX),
         })
     }
 
     /// Whether it ever brought enough compiles to their end for its speed to be more than
     /// its own word.
     pub(crate) fn is_proven(&self) -> bool {
-        self.pace.samples + self.pace.guesses >= PROOFS_MIN
+        self.ended() >= PROOFS_MIN
     }
 
     /// Whether it was learned to be so slow that this is worth another look.
@@ -166,6 +167,19 @@ impl Worker {
         }
     }
 
+    /// Compiles that it is known to have brought to their end.
+    fn ended(&self) -> u64 {
+        let learned = u64::from(self.pace.samples) + u64::from(self.pace.guesses);
+        learned.max(self.finished)
+    }
+
+    /// Tasks at once that it is given: its slots, as far as it has shown that it
+    /// compiles. Who only says so would draw what all others could do.
+    pub fn slots_trusted(&self) -> u32 {
+        let proven = u32::try_from(self.ended()).unwrap_or(u32::MAX);
+        self.slots().min(SLOTS_UNPROVEN_MAX.saturating_add(proven))
+    }
+
     /// Whether tasks may go to it, now or when it has a free slot.
     pub fn is_ready(&self) -> bool {
         !self.draining && self.breaker.allows()
@@ -175,7 +189,7 @@ impl Worker {
     pub fn is_free(&self) -> bool {
         self.is_ready()
             && self.paused_until_ms.is_none()
-            && self.running.len() < self.slots() as usize
+            && self.running.len() < self.slots_trusted() as usize
     }
 
     /// Whether a task may be sent ahead to it.
@@ -231,7 +245,7 @@ impl Worker {
             eighth: (log2 * 8.0).floor().clamp(-512.0, 511.0) as i16,
             offer: self.is_free().then(offer),
             capacity: match self.is_ready() {
-                true => self.pace.speed * f64::from(self.slots()),
+                true => self.pace.speed * f64::from(self.slots_trusted()),
                 false => 0.0,
             },
         }

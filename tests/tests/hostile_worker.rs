@@ -135,6 +135,42 @@ fn what_is_no_object_of_the_target_reaches_nobody() {
 }
 
 #[test]
+fn who_claims_a_thousand_slots_draws_few_tasks() {
+    let grid = Grid::insecure(programs(), 1, 2);
+    let all = v1::Hello {
+        slots: hg_proto::limits::SLOTS_MAX,
+        cores: hg_proto::limits::SLOTS_MAX,
+        speed_milli: u32::MAX,
+        ..hello(1)
+    };
+    let mut boaster = Impostor::join_as(&grid, all);
+    grid.wait_for_workers(2);
+    let project = Project::of(16);
+    project.in_plaintext();
+    let mut make = project.hgbuild_make(&grid.address(), &["-j16"]);
+    let make = Running::start(for_impostors(&mut make));
+    boaster.dispatch();
+    let mut most = 0;
+    until(&grid.coordinator, "eight objects", || {
+        let listed = grid.get("/api/v1/workers").ok()?;
+        let listed: serde_json::Value = serde_json::from_str(&listed).ok()?;
+        let workers = listed.as_array()?;
+        let number = |name: &str, field: &str| {
+            let named = workers.iter().find(|worker| worker["name"] == name)?;
+            named[field].as_u64()
+        };
+        most = most.max(number("hostile", "running").unwrap_or(0));
+        // The honest one gets the rest, while nobody knows that the other does nothing.
+        (number("worker-1", "tasks_finished")? >= 8).then_some(())
+    });
+    assert!((1..=8).contains(&most), "{most} of 16 at once");
+    drop(boaster);
+    let wrapped = make.finish();
+    let plain = run_within(&mut project.plain_make(&["-j16"]), PATIENCE);
+    project.assert_same_as("a thousand slots", &plain, wrapped);
+}
+
+#[test]
 fn nobody_answers_for_a_task_that_another_has() {
     let grid = Grid::insecure(programs(), 1, 1);
     let mut one = Impostor::join(&grid, 1);
