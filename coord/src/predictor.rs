@@ -27,6 +27,12 @@ const SHARE_MIN: f64 = 1.0 / 32.0;
 /// Milliseconds of processor time below which a compile says nothing of shares:
 /// it slept, or took no time at all.
 const SHARE_CPU_MS_MIN: f64 = 10.0;
+/// Milliseconds that any compile is thought to cost.
+const COST_MS_MAX: f64 = 1e9;
+/// Bytes of anything that one is thought to need: more than any machine has.
+const BYTES_MAX: f64 = 1e14;
+/// What a compile that was killed may need, to what it was thought to.
+const TOO_LARGE_FACTOR: f64 = 1.5;
 /// Weight of a sample in what guesses are made of.
 const PRIOR_WEIGHT: f64 = 0.05;
 /// Speeds are held between this and its inverse.
@@ -347,7 +353,7 @@ impl Predictor {
             Some(file) => blend(&file, &now, growth(profile, &file)),
             None => now,
         };
-        self.files.put(profile.source, file);
+        self.remember(profile.source, file);
         let weight = match predicted.known {
             true if doubted => DOUBTED_WEIGHT,
             true => SPEED_WEIGHT_MIN.max(1.0 / f64::from(before.samples.min(1_000) + 2)),
@@ -358,7 +364,7 @@ impl Predictor {
         };
         let sample = (predicted.cost_ms.max(1.0) / busy_ms).clamp(SPEED_MIN, 1.0 / SPEED_MIN);
         let speed = share * unshared * (sample / unshared).powf(weight);
-        let bytes = profile.travel_bytes + spent.output_bytes;
+        let bytes = profile.travel_bytes.saturating_add(spent.output_bytes);
         let reach = match bytes >= REACH_BYTES_MIN && spent.beside_ms > 0.0 {
             // Latency and the machines' own work are in it: never too fast.
             true => before.reach * (bytes as f64 / spent.beside_ms / before.reach).powf(0.1),
@@ -392,19 +398,35 @@ impl Predictor {
         let mut file = known.unwrap_or_else(|| self.guess(profile));
         file.cost_ms = file.cost_ms.max(cost_ms);
         file.input_bytes = profile.input_bytes as f64;
-        self.files.put(profile.source, file);
+        self.remember(profile.source, file);
     }
 
-    /// A worker ran out of memory with it: it needs more than was thought.
-    pub fn too_large(&mut self, profile: &Profile) {
+    /// A worker ran out of memory with it: it needs more than was thought, but no more
+    /// than some worker has, of which the largest has `bytes_max`: what fits nowhere is
+    /// not tried again, and could never show that it needs less.
+    pub fn too_large(&mut self, profile: &Profile, bytes_max: u64) {
         let predicted = self.predict(profile);
         let mut file = self
             .files
             .get(profile.source)
             .unwrap_or(self.guess(profile));
-        file.peak_bytes = predicted.peak_bytes as f64 * 1.5;
+        let more_bytes = predicted.peak_bytes as f64 * TOO_LARGE_FACTOR;
+        file.peak_bytes = more_bytes.min(bytes_max as f64);
         file.input_bytes = profile.input_bytes as f64;
-        self.files.put(profile.source, file);
+        self.remember(profile.source, file);
+    }
+
+    /// Workers say what a compile took: what nobody could believe is cut, so that what
+    /// was learned can be read again.
+    fn remember(&mut self, source: u64, file: File) {
+        let file = File {
+            cost_ms: file.cost_ms.min(COST_MS_MAX),
+            peak_bytes: file.peak_bytes.min(BYTES_MAX),
+            output_bytes: file.output_bytes.min(BYTES_MAX),
+            input_bytes: file.input_bytes.min(BYTES_MAX),
+            ..file
+        };
+        self.files.put(source, file);
     }
 
     fn learn_bias(&mut self, profile: &Profile, now: &File) {
@@ -606,8 +628,12 @@ mod tests {
         predictor.learn(&profile(1), 1, pace, false, &with(100 << 20));
         assert!(predictor.predict(&profile(1)).peak_bytes > 250 << 20);
         let before = predictor.predict(&profile(1)).peak_bytes;
-        predictor.too_large(&profile(1));
+        predictor.too_large(&profile(1), 8 << 30);
         assert!(predictor.predict(&profile(1)).peak_bytes > before);
+        for _ in 0..100 {
+            predictor.too_large(&profile(1), 8 << 30);
+        }
+        assert_eq!(predictor.predict(&profile(1)).peak_bytes, 8 << 30);
     }
 
     #[test]
@@ -637,6 +663,22 @@ mod tests {
         let text = String::from_utf8(bytes).unwrap();
         assert!(Predictor::load(text.replace("\"format\":1", "\"format\":2").as_bytes()).is_err());
         assert!(Predictor::load(text.replace("\"speed\":0.", "\"speed\":-0.").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_nobody_could_believe_does_not_spoil_what_was_learned() {
+        let mut predictor = Predictor::new();
+        let lies = Spent {
+            wall_ms: 1e300,
+            cpu_ms: 1e300,
+            peak_bytes: u64::MAX,
+            output_bytes: u64::MAX,
+            beside_ms: 1e300,
+        };
+        predictor.learn(&profile(1), 2, Pace::guess(1.0), &lies);
+        predictor.learn(&profile(1), 2, Pace::guess(1.0), &lies);
+        predictor.at_least(&profile(1), f64::MAX);
+        assert!(Predictor::load(&predictor.saved().to_bytes()).is_ok());
     }
 
     #[test]

@@ -11,6 +11,10 @@ use crate::jobs::Phase;
 use crate::predictor::Spent;
 use crate::registry::Ended;
 
+/// A compile is thought to need one in so many bytes of the largest worker's memory at
+/// most: no machine has all of it free.
+const MEMORY_SHARE: u64 = 2;
+
 impl Step<'_> {
     pub(super) fn need_received(&mut self, worker: WorkerId, dispatch: DispatchId, inputs: bool) {
         let phase = if inputs {
@@ -178,20 +182,31 @@ impl Step<'_> {
         if let Some(task) = stopped.map(|attempt| attempt.task) {
             match code {
                 Code::Busy => self.refused(task, failure),
-                Code::Memory => {
-                    if let Some(job) = self.core.jobs.get_mut(task) {
-                        let profile = job.demand.profile;
-                        self.core.predictor.too_large(&profile);
-                        job.prediction = self.core.predictor.predict(&profile);
-                    }
-                    self.refused(task, failure);
-                }
+                Code::Memory => self.too_large(task, failure),
                 // It would end the same way everywhere.
                 Code::Refused | Code::Limit => self.fail(task, failure),
                 _ => self.retry(task, worker, failure),
             }
         }
         self.feed(worker);
+    }
+
+    /// A worker had too little memory for it: one with more may try, unless it was
+    /// thought to need as much as any may give already.
+    fn too_large(&mut self, task: TaskId, failure: Failure) {
+        let core = &mut *self.core;
+        let Some(job) = core.jobs.get_mut(task) else {
+            return;
+        };
+        let profile = job.demand.profile;
+        let most_bytes = core.registry.memory_bytes_max(&job.demand.toolchain) / MEMORY_SHARE;
+        let before_bytes = job.prediction.peak_bytes;
+        core.predictor.too_large(&profile, most_bytes);
+        job.prediction = core.predictor.predict(&profile);
+        match job.prediction.peak_bytes > before_bytes || !job.running.is_empty() {
+            true => self.refused(task, failure),
+            false => self.fail(task, failure),
+        }
     }
 
     /// A worker had no room: no failure, but not for ever.
