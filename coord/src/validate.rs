@@ -18,6 +18,12 @@ use crate::registry::WorkerSpec;
 
 /// Bytes that a frame needs beside the task in it.
 const DISPATCH_OVERHEAD_BYTES: usize = 64;
+/// Bytes that a block of memory takes beside what is in it: a header, and what it is
+/// rounded up by.
+const BLOCK_OVERHEAD_BYTES: usize = 16;
+/// Bytes that a task takes beside its words and paths: itself, its place in the queue,
+/// and what its answers wait in.
+const TASK_OVERHEAD_BYTES: usize = 2 << 10;
 /// Bytes of a name that is listed.
 const LABEL_BYTES_MAX: usize = 64;
 
@@ -230,9 +236,8 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
         "source: name too long",
     )?;
     ensure(task.client.len() <= NAME_BYTES_MAX, "client: name too long")?;
-    let bytes = task.encoded_len();
     ensure(
-        bytes + DISPATCH_OVERHEAD_BYTES <= limits::FRAME_BYTES_MAX,
+        task.encoded_len() + DISPATCH_OVERHEAD_BYTES <= limits::FRAME_BYTES_MAX,
         "task too large",
     )?;
     let compile_ms = match limits.wall_ms_max {
@@ -247,7 +252,7 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
             &task.client
         }),
         toolchain,
-        bytes,
+        bytes: held_bytes(task),
         queue_ms_max: match task.queue_ms_max {
             0 => QUEUE_MS_DEFAULT,
             some => u64::from(some).min(QUEUE_MS_MAX),
@@ -260,6 +265,29 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
         profile: profile(task, &toolchain),
         client_speed: f64::from(task.client_speed_milli) / 1e3,
     })
+}
+
+/// Bytes of memory that a task takes while it waits, which is several times what it was
+/// on the wire: each of its words and paths is a block of its own, with a pointer to it.
+fn held_bytes(task: &v1::Task) -> usize {
+    let block = |bytes: &Vec<u8>| bytes.capacity() + BLOCK_OVERHEAD_BYTES;
+    let blocks = |all: &Vec<Vec<u8>>| {
+        all.capacity() * size_of::<Vec<u8>>() + all.iter().map(block).sum::<usize>()
+    };
+    let inputs = task.inputs.iter();
+    let inputs = inputs.map(|input| block(&input.path) + block(&input.digest));
+    let variables = task.environment.iter();
+    let variables = variables.map(|variable| block(&variable.name) + block(&variable.value));
+    TASK_OVERHEAD_BYTES
+        + blocks(&task.arguments)
+        + blocks(&task.outputs)
+        + blocks(&task.folders)
+        + task.inputs.capacity() * size_of::<v1::Input>()
+        + inputs.sum::<usize>()
+        + task.environment.capacity() * size_of::<v1::EnvironmentVariable>()
+        + variables.sum::<usize>()
+        + task.source.capacity()
+        + task.working_directory.capacity()
 }
 
 /// What can be told of a compile's cost before it runs.
@@ -544,6 +572,22 @@ mod tests {
             folders: vec![b"/w/include".to_vec()],
             ..good()
         }
+    }
+
+    #[test]
+    fn a_task_counts_as_what_it_takes_in_memory() {
+        use prost::Message;
+        let mut many = tree();
+        let paths = (0..TREE_INPUTS_MAX).map(|n| format!("/w/{n}.h"));
+        many.inputs = paths.map(|path| input(path.as_bytes())).collect();
+        let arguments = (0..3000).map(|n| format!("-DA{n}").into_bytes());
+        many.arguments.extend(arguments);
+        // As it comes.
+        let many = v1::Task::decode(&many.encode_to_vec()[..]).unwrap();
+        let demand = task(&many, "holder", "peer").unwrap();
+        let least = TREE_INPUTS_MAX * (size_of::<v1::Input>() + 32) + 3000 * size_of::<Vec<u8>>();
+        assert!(demand.bytes > least, "{} of {least}", demand.bytes);
+        assert!(demand.bytes > 2 * many.encoded_len(), "{}", demand.bytes);
     }
 
     #[test]
