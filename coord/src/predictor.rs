@@ -675,8 +675,8 @@ mod tests {
             output_bytes: u64::MAX,
             beside_ms: 1e300,
         };
-        predictor.learn(&profile(1), 2, Pace::guess(1.0), &lies);
-        predictor.learn(&profile(1), 2, Pace::guess(1.0), &lies);
+        predictor.learn(&profile(1), 2, Pace::guess(1.0), false, &lies);
+        predictor.learn(&profile(1), 2, Pace::guess(1.0), false, &lies);
         predictor.at_least(&profile(1), f64::MAX);
         assert!(Predictor::load(&predictor.saved().to_bytes()).is_ok());
     }

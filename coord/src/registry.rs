@@ -538,7 +538,7 @@ pub enum Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounds::SLOTS_UNPROVEN_MAX;
+    use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
 
     fn spec(name: &str, slots: u32) -> WorkerSpec {
         WorkerSpec {

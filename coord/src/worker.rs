@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hg_proto::digest::Digest;
 use hg_proto::v1;
 
-use crate::bounds::SLOTS_UNPROVEN_MAX;
+use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
 use crate::breaker::Breaker;
 use crate::id::{DispatchId, WorkerId};
 use crate::pool::{Offer, Stand};

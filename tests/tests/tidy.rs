@@ -11,7 +11,6 @@ const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
 /// Modules without I/O, clocks and hidden randomness. A module whose header says
 /// that it is pure must be here.
 const PURE: &[&str] = &[
-const PURE: [&str; 58] = [
     "client/src/hazards/questions.rs",
     "proto/src/taken_path.rs",
     "client/src/looks.rs",

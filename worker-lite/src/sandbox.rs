@@ -621,6 +621,7 @@ mod tests {
             file_bytes_max: 1 << 30,
             cpu_s_max: 60,
             nice: 0,
+            totals: Totals::new(0, 0, u64::MAX, 1 << 20),
         };
         let launch = Launch::new(
             Path::new("/usr/bin/gcc"),
