@@ -12,7 +12,7 @@ use hg_proto::v1::{self, Output, OutputChunk, TaskResult, submit_response::Kind}
 use hg_tests::command::{Outcome, run, run_within, scrubbed};
 use hg_tests::fake_grid::{accepted, answer, end, head, meet, say, started, task};
 use hg_tests::folder::{differences, snapshot};
-use hg_tests::impostor::announced;
+use hg_tests::impostor::{announced, forged};
 use hg_tests::project::Project;
 use hg_tests::running::PATIENCE;
 use hg_tests::skip;
@@ -116,7 +116,7 @@ fn nothing_but_the_outputs_of_the_task_is_written() {
         let listener = Listener::start(move |mut ear| {
             let task = answer(&mut ear)?;
             let asked = task.outputs.first().cloned().unwrap_or_default();
-            let (good, travels) = announced(b"\x7fELF of a coordinator", &asked);
+            let (good, travels) = announced(&forged("a coordinator"), &asked);
             finish(&mut ear, "nobody", twist(good), &travels)
         });
         let before = snapshot(project.home()).expect("a tree");
@@ -154,7 +154,7 @@ fn a_well_formed_result_is_taken() {
     project.in_plaintext();
     let listener = Listener::start(|mut ear| {
         let task = answer(&mut ear)?;
-        let (good, travels) = announced(b"\x7fELF of a coordinator", &task.outputs[0]);
+        let (good, travels) = announced(&forged("a coordinator"), &task.outputs[0]);
         let result = TaskResult {
             outputs: vec![good],
             ..TaskResult::default()
@@ -164,7 +164,7 @@ fn a_well_formed_result_is_taken() {
     let outcome = run_within(&mut project.hgbuild_make(&listener.address, &[]), PATIENCE);
     assert!(outcome.ok(), "{}", outcome.words());
     let object = fs::read(project.there().join("f00.o")).expect("an object");
-    assert_eq!(object, b"\x7fELF of a coordinator");
+    assert_eq!(object, forged("a coordinator"));
 }
 
 /// One compile of hgbuild with everything said.
@@ -188,7 +188,7 @@ fn what_it_says_of_itself_stays_within_a_line() {
     project.in_plaintext();
     let worker = Listener::start(|mut ear| {
         let task = answer(&mut ear)?;
-        let (good, travels) = announced(b"\x7fELF", &task.outputs[0]);
+        let (good, travels) = announced(&forged("a coordinator"), &task.outputs[0]);
         let result = TaskResult {
             outputs: vec![good],
             ..TaskResult::default()
@@ -223,7 +223,7 @@ fn what_it_says_of_itself_stays_within_a_line() {
 
     let unexpected = Listener::start(|mut ear| {
         let task = answer(&mut ear)?;
-        let (good, travels) = announced(b"\x7fELF", &task.outputs[0]);
+        let (good, travels) = announced(&forged("a coordinator"), &task.outputs[0]);
         let result = TaskResult {
             outputs: vec![good],
             unexpected: vec![ESCAPES.into()],
@@ -250,7 +250,7 @@ fn a_compilers_words_are_passed_on_as_they_are() {
     let sent = words.clone();
     let listener = Listener::start(move |mut ear| {
         let task = answer(&mut ear)?;
-        let (good, travels) = announced(b"\x7fELF", &task.outputs[0]);
+        let (good, travels) = announced(&forged("a coordinator"), &task.outputs[0]);
         let result = TaskResult {
             outputs: vec![good],
             stderr: sent.clone(),
@@ -367,7 +367,7 @@ fn a_compile_that_waited_for_a_processor_leaves_the_next_one_here() {
         let listener = Listener::start(move |mut ear| {
             let task = answer(&mut ear)?;
             let asked = task.outputs.first().cloned().unwrap_or_default();
-            let (good, travels) = announced(b"\x7fELF of a coordinator", &asked);
+            let (good, travels) = announced(&forged("a coordinator"), &asked);
             let result = TaskResult {
                 outputs: vec![good],
                 usage: Some(v1::Usage {

@@ -7,7 +7,7 @@ use hg_proto::v1::{self, Chunk, Done, Output, TaskResult, from_worker};
 use hg_tests::command::run_within;
 use hg_tests::grid::Grid;
 use hg_tests::hostile::{assert_bounded, build_under, greeting, hello, resident, wait_dropped};
-use hg_tests::impostor::{Chosen, Impostor, announced, for_impostors};
+use hg_tests::impostor::{Chosen, Impostor, announced, for_impostors, forged};
 use hg_tests::programs::programs;
 use hg_tests::project::Project;
 use hg_tests::running::{PATIENCE, Running, until};
@@ -68,7 +68,7 @@ fn results_that_do_not_fit_their_content_reach_nobody() {
             dispatch,
         } = Chosen::new(number as u8);
         let task = dispatch.task.expect("a task");
-        let (mut output, mut travels) = announced(b"\x7fELF, or so it says", &task.outputs[0]);
+        let (mut output, mut travels) = announced(&forged("a liar"), &task.outputs[0]);
         lie(&mut output, &mut travels);
         output.encoded_size = travels.len() as u64;
         let [chunk, done] = result(dispatch.dispatch_id, vec![output], travels);
@@ -186,7 +186,7 @@ fn nobody_answers_for_a_task_that_another_has() {
     let make = Running::start(for_impostors(&mut make));
     let dispatch = one.dispatch();
     let task = dispatch.task.expect("a task");
-    let (output, travels) = announced(b"\x7fELF of the other", &task.outputs[0]);
+    let (output, travels) = announced(&forged("the other"), &task.outputs[0]);
     for kind in result(dispatch.dispatch_id, vec![output], travels) {
         let _ = other.write_all(&hg_tests::hostile::encoded(kind));
     }

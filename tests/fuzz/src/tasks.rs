@@ -168,7 +168,7 @@ fn result(answer: &v1::TaskResult) {
     }
     for says in [
         Says::Nothing,
-        Says::Anything,
+        Says::OfText,
         Says::OfFiles,
         Says::OfFilesInUtf8,
     ] {
