@@ -13,6 +13,7 @@ import hashlib
 import os
 import queue
 import ssl
+import subprocess
 import sys
 
 import grpc
@@ -77,11 +78,15 @@ def certificate(address, token):
 
 
 def gcc_for_c(task_pb2, workers):
+    """The one that `gcc` is here: workers may have several."""
+    gcc = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, check=True)
+    version = gcc.stdout.decode().strip()
     for worker in workers:
         for toolchain in worker.toolchains:
-            if (toolchain.family, toolchain.language) == (
+            if (toolchain.family, toolchain.language, toolchain.version) == (
                 task_pb2.FAMILY_GCC,
                 task_pb2.LANGUAGE_C,
+                version,
             ):
                 # The task is one of preprocessed text, whatever else it takes.
                 toolchain.tree = False

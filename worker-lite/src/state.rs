@@ -41,6 +41,8 @@ pub enum StateError {
     Taken(PathBuf, Option<u32>),
     /// Others could have written there, in words.
     Open(String),
+    /// There can be no task folders below the folder that the user names.
+    Scratch(PathBuf, io::Error),
     /// The file system says no.
     Io(PathBuf, io::Error),
 }
@@ -57,6 +59,9 @@ impl std::fmt::Display for StateError {
                 f.write_str("; give each its own --state")
             }
             StateError::Open(why) => write!(f, "--state {why}"),
+            StateError::Scratch(path, error) => {
+                write!(f, "--scratch {}: {error}", path.display())
+            }
             StateError::Io(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
@@ -91,9 +96,12 @@ impl State {
         let tasks = state.tasks();
         // Processes first: they would go on writing into the folders.
         kill_leftovers(&tasks);
-        scratch::remove(&tasks)
-            .and_then(|()| scratch::place(scratch, &state.folder, &tasks))
-            .map_err(|error| StateError::Io(tasks.clone(), error))?;
+        let at_tasks = |error| StateError::Io(tasks.clone(), error);
+        scratch::remove(&tasks).map_err(at_tasks)?;
+        scratch::place(scratch, &state.folder, &tasks).map_err(|error| match scratch {
+            Scratch::Below(folder) => StateError::Scratch(folder.clone(), error),
+            Scratch::Auto => at_tasks(error),
+        })?;
         Ok(state)
     }
 
@@ -271,6 +279,16 @@ fn kill_once(_tasks: &Path) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_scratch_folder_is_said_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        // Nobody makes folders there.
+        let scratch = Scratch::Below("/proc/nope".into());
+        let error = State::open(&folder.path().join("state"), &scratch).unwrap_err();
+        let words = error.to_string();
+        assert!(words.starts_with("--scratch /proc/nope: "), "{words}");
+    }
 
     #[test]
     fn a_deep_folder_without_modes_is_removed() {
