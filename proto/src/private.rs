@@ -26,16 +26,24 @@ const ANY: u32 = 0o077;
 /// # Errors
 /// As the file system says.
 pub fn make_folder(folder: &Path) -> io::Result<()> {
+    let Err(error) = make_one_folder(folder) else {
+        return Ok(());
+    };
+    let above = folder.parent();
+    match above.filter(|above| !above.as_os_str().is_empty()) {
+        // In some nobody makes anything, as in /proc, and it is said so as well.
+        Some(above) if error.kind() == io::ErrorKind::NotFound && !above.is_dir() => {
+            make_folder(above)?;
+            make_one_folder(folder)
+        }
+        _ => Err(error),
+    }
+}
+
+fn make_one_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         // A umask may have taken bits of ours away.
         Ok(()) => fs::set_permissions(folder, Permissions::from_mode(0o700)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let above = folder
-                .parent()
-                .filter(|above| !above.as_os_str().is_empty());
-            make_folder(above.ok_or(error)?)?;
-            make_folder(folder)
-        }
         Err(_) if folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }

@@ -193,7 +193,7 @@ impl Store {
             // A generation is just being dropped, or a full disk had no room for this
             // one: the next content may be kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let _ = make_private(&self.young);
+                let _ = self.make_folders(&self.books());
                 Ok(())
             }
             // It comes again each time, then.
@@ -223,6 +223,8 @@ impl Store {
     fn turn(&self, books: &mut Books) -> io::Result<PathBuf> {
         let gone = self.take_away_old(books)?;
         if_there(fs::rename(&self.young, &self.old))?;
+        // A full disk has room for them when the old ones are gone.
+        let _ = self.make_folders(books);
         Ok(gone)
     }
 
@@ -239,6 +241,11 @@ impl Store {
     /// Until then nothing is found and nothing kept there.
     fn drop_generation(&self, gone: &Path) -> io::Result<()> {
         remove_tree(gone)?;
+        self.make_folders(&self.books())
+    }
+
+    /// Makes those that are missing. Who has the books knows that nobody moves them.
+    fn make_folders(&self, _books: &Books) -> io::Result<()> {
         make_private(&self.young)?;
         make_private(&self.old)
     }
