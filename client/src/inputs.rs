@@ -1,9 +1,10 @@
 //! Gathers what a worker needs: the source, preprocessed here with its macros
 //! kept, and the dependency file as a by-product.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -260,7 +261,7 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
     for file in files {
         let path = PathBuf::from(os::from_bytes(file.clone()));
         precompiled(Path::new(&os::from_bytes([&file[..], b".gch"].concat())))?;
-        let content = match fs::read(&path) {
+        let content = match read_plain(&path) {
             Ok(content) => content,
             // A name that a `#line` made up; its text is in another file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -287,6 +288,20 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         }
     }
     Ok(())
+}
+
+/// What is in a file that a text names; a name may be made up, and of what would never
+/// end to be read.
+fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => file.read_to_end(&mut content).map(|_| content),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
 }
 
 /// [`check_files`] of clang: what it would say of the files, and not of a text that is one
@@ -319,7 +334,7 @@ fn check_clang(text: &[u8], compile: &Compile) -> Result<(), Reason> {
     }
     for file in hazards::user_files(text) {
         let path = PathBuf::from(os::from_bytes(file.clone()));
-        match fs::read(&path) {
+        match read_plain(&path) {
             Ok(content) if hazards::mixes_newlines(&content) => {
                 return Err(reason("mixed-newlines", path.display()));
             }

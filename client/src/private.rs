@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid};
 
 /// Of a folder.
 const FOLDER_MODE: u32 = 0o700;
@@ -114,10 +114,23 @@ pub fn check_chosen(folder: &Path, meta: &Metadata, read_only: bool) -> Result<(
         let words = writable(folder, "its group");
         return Err(format!("{words}, or, for a team's: chmod g+s {path}"));
     }
-    match meta.mode() & team == team || meta.uid() == 0 || read_only {
+    // Anybody can make a folder of a group that we are not in.
+    let of_team = meta.mode() & team == team && is_own_group(meta.gid());
+    match of_team || meta.uid() == 0 || read_only {
         true => Ok(()),
         false => check_owner(folder, meta),
     }
+}
+
+fn is_own_group(group: u32) -> bool {
+    // Apple's answer is cut off and not to be relied on.
+    #[cfg(not(target_vendor = "apple"))]
+    if let Ok(groups) = nix::unistd::getgroups()
+        && groups.iter().any(|own| own.as_raw() == group)
+    {
+        return true;
+    }
+    getegid().as_raw() == group
 }
 
 /// Whether root may use the home of somebody: only its own.

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::private;
+use crate::signals;
 
 /// Slots of a machine, however many cores it has.
 const SLOTS_MAX: usize = 256;
@@ -109,7 +110,8 @@ impl Slots {
                 let _ = sender.send(gate);
             }
         };
-        thread::Builder::new().spawn(wait).ok()?;
+        // It may outlive the wait: signals are for the thread that decides when.
+        signals::undisturbed(|| thread::Builder::new().spawn(wait)).ok()?;
         Some(receiver)
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hg_proto::digest::{Digest, Hasher};
 use hg_proto::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::v1::{
-    Encoding, InputChunk, Output, OutputChunk, SubmitRequest, SubmitResponse, Task, TaskResult,
+    Encoding, InputChunk, Output, OutputChunk, SubmitRequest, SubmitResponse, TaskResult,
     submit_request, submit_response::Kind,
 };
 use smol::future;
@@ -47,6 +47,13 @@ pub struct Cost {
     pub worker: Option<String>,
 }
 
+impl Cost {
+    /// No worker had it, and nothing came.
+    pub fn is_nothing(&self) -> bool {
+        self.worker.is_none() && self.bytes_down == 0
+    }
+}
+
 /// How a task ended.
 pub enum Outcome {
     /// A worker ran it; the output's bytes are in the sink.
@@ -75,7 +82,7 @@ impl Sink for std::fs::File {
     }
 }
 
-/// Submits `task`, whose inputs travel as `contents` and whose outputs go to `sinks`,
+/// Submits the task of `request`, whose inputs travel as `contents` and whose outputs go to `sinks`,
 /// each in the order of the task. While it waits for a worker, an idle slot of
 /// `slots` takes it back.
 ///
@@ -83,12 +90,15 @@ impl Sink for std::fs::File {
 /// Why there is no result. `cost` is right all the same.
 pub async fn submit(
     connection: &mut Connection,
-    task: Task,
+    request: &SubmitRequest,
     contents: &[Payload],
     sinks: Vec<&mut dyn Sink>,
     slots: Option<&Slots>,
     cost: &mut Cost,
 ) -> Result<Outcome, Lost> {
+    let Some(submit_request::Kind::Task(task)) = &request.kind else {
+        return Err(Lost::Broken("no task".into()));
+    };
     let mut inputs = HashMap::new();
     for (index, input) in (0..).zip(&task.inputs) {
         // The same content twice travels once.
@@ -101,10 +111,7 @@ pub async fn submit(
     };
     let mut stream: Stream<SubmitResponse> = connection.start("SubmitTask");
     let messages = stream.sender().ok_or(Lost::Broken(String::new()))?;
-    let first = SubmitRequest {
-        kind: Some(submit_request::Kind::Task(task)),
-    };
-    messages.send(&first).await.map_err(lost)?;
+    messages.send(request).await.map_err(lost)?;
     let (needs, needed) = async_channel::bounded::<Needed>(NEEDS_MAX);
     let sent = Cell::new(0);
     let upload = async {

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use hg_proto::args::{self, Reason};
 use hg_proto::toolchain::Family;
-use hg_proto::v1::{GetStatusRequest, GetStatusResponse, Task, failure::Code};
+use hg_proto::v1::{
+    GetStatusRequest, GetStatusResponse, SubmitRequest, Task, failure::Code, submit_request,
+};
 use smol::future;
 
 use crate::access::Access;
@@ -551,25 +553,50 @@ impl Wrap<'_> {
         let on_terminal = load.task.terminal.is_some();
         let mut arriving = Arriving::new(object.file(), kept);
         let mut listing = rule.as_mut().map(|rule| Arriving::new(rule.file(), false));
-        let mut sinks: Vec<&mut dyn Sink> = vec![&mut arriving];
-        sinks.extend(listing.as_mut().map(|listing| listing as &mut dyn Sink));
-        sinks.truncate(wanted.len());
         let mut cost = Cost::default();
-        let overtaking = self.slots().filter(|slots| slots.travelling() > 0);
-        let beside = connection.clone();
-        let compile = submit::submit(
-            &mut connection,
-            load.task,
-            &load.contents,
-            sinks,
-            overtaking,
-            &mut cost,
-        );
-        // While the worker works there is time to spare.
-        let outcome = grid.tasks.run(future::or(compile, async {
-            report::report(self.config, beside).await;
-            future::pending().await
-        }));
+        let request = SubmitRequest {
+            kind: Some(submit_request::Kind::Task(load.task)),
+        };
+        let mut again = true;
+        let outcome = loop {
+            let mut sinks: Vec<&mut dyn Sink> = vec![&mut arriving];
+            sinks.extend(listing.as_mut().map(|listing| listing as &mut dyn Sink));
+            sinks.truncate(wanted.len());
+            let overtaking = self.slots().filter(|slots| slots.travelling() > 0);
+            let beside = connection.clone();
+            let compile = submit::submit(
+                &mut connection,
+                &request,
+                &load.contents,
+                sinks,
+                overtaking,
+                &mut cost,
+            );
+            // While the worker works there is time to spare.
+            let outcome = grid.tasks.run(future::or(compile, async {
+                report::report(self.config, beside).await;
+                future::pending().await
+            }));
+            // One that said nothing for long, while the files were read, may have been cut
+            // for others' sake; a coordinator that went away is not there to be dialled.
+            match outcome {
+                Err(Lost::Cut(_)) if again && cost.is_nothing() => again = false,
+                outcome => break outcome,
+            }
+            let Ok(access) = self.access() else {
+                break Err(Lost::Broken("its token is gone".into()));
+            };
+            grid.connection = None;
+            grid.dial(access);
+            match grid.connection.take() {
+                Some(Ok(anew)) => {
+                    connection = anew.clone();
+                    grid.connection = Some(Ok(anew));
+                }
+                Some(Err(error)) => break Err(submit::lost(error)),
+                None => break Err(Lost::Broken(String::new())),
+            }
+        };
         self.record.bytes_up = cost.bytes_up;
         self.record.bytes_down = cost.bytes_down;
         self.record.worker = cost.worker;

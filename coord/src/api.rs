@@ -72,7 +72,7 @@ struct Pages {
     /// Others can reach them, and are asked nothing (`--insecure-any-address`).
     is_open_to_all: bool,
     /// One page is made at a time, and not by the threads that relay.
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
 }
 
 /// Lets connections in, for ever.
@@ -82,7 +82,7 @@ pub async fn accept(listener: TcpListener, hub: Arc<Hub>, guard: Option<Guard>) 
         is_open_to_all: own.is_some_and(|own| !own.ip().is_loopback()) && guard.is_none(),
         hub,
         guard,
-        turn: Semaphore::new(1),
+        turn: Arc::new(Semaphore::new(1)),
     });
     let hub = &pages.hub;
     let crowd = Crowd::new(HTTP_CONNECTIONS_MAX);
@@ -195,9 +195,13 @@ impl Pages {
             return refusal;
         }
         let hub = self.hub.clone();
-        // It is never closed.
-        let _turn = self.turn.acquire().await;
-        match tokio::task::spawn_blocking(move || make(&hub)).await {
+        // It is never closed. Who hangs up has his turn until the page is made.
+        let turn = self.turn.clone().acquire_owned().await;
+        let make = move || {
+            let _turn = turn;
+            make(&hub)
+        };
+        match tokio::task::spawn_blocking(make).await {
             Ok(body) => answer(StatusCode::OK, kind, body),
             Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "a bug\n"),
         }

@@ -416,7 +416,8 @@ impl Step<'_> {
     /// shut for its holder.
     fn excluded(&self, job: &Job) -> Vec<WorkerId> {
         let shut = self.core.holders.shut_for(&job.demand.holder, self.now_ms);
-        job.excluded.iter().copied().chain(shut).collect()
+        let others = shut.filter(|worker| !job.excluded.contains(worker));
+        job.excluded.iter().copied().chain(others).collect()
     }
 
     /// Whether some worker may get the task, now or later.

@@ -256,7 +256,9 @@ impl Doorkeeper {
             let meta = std::fs::metadata(trust::path(state)).ok()?;
             Some((meta.modified().ok()?, meta.len(), meta.ino()))
         };
-        let mut seen: Option<(SystemTime, u64, u64)> = stamp(&state);
+        // What was read before may have changed since.
+        let mut seen: Option<(SystemTime, u64, u64)> = None;
+        let mut warned = None;
         let mut looked_s = now_s();
         loop {
             let command = tokio::select! {
@@ -273,13 +275,16 @@ impl Doorkeeper {
             let mut answer = command_socket::DONE.to_owned();
             let learned = trust::reread(&state)
                 .and_then(|trust| self.learn(trust, now != seen || command.is_some()));
-            if let Err(why) = learned {
-                if now != seen {
-                    log::warn(format_args!("{why}; what was there before still holds"));
+            match learned {
+                Ok(()) => seen = now,
+                Err(why) => {
+                    if now != warned {
+                        warned = now;
+                        log::warn(format_args!("{why}; what was there before still holds"));
+                    }
+                    answer = why;
                 }
-                answer = why;
             }
-            seen = now;
             self.note_seen(&state);
             if let Some(mut command) = command {
                 // It may not have waited.

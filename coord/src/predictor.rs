@@ -411,7 +411,7 @@ impl Predictor {
             .get(profile.source)
             .unwrap_or(self.guess(profile));
         let more_bytes = predicted.peak_bytes as f64 * TOO_LARGE_FACTOR;
-        file.peak_bytes = more_bytes.min(bytes_max as f64);
+        file.peak_bytes = file.peak_bytes.max(more_bytes.min(bytes_max as f64));
         file.input_bytes = profile.input_bytes as f64;
         self.remember(profile.source, file);
     }

@@ -360,6 +360,51 @@ fn what_one_holder_shows_shuts_a_worker_for_that_holder_alone() {
 }
 
 #[test]
+fn what_a_worker_says_of_itself_leaves_a_holders_own_breaker_to_the_next_one() {
+    let mut grid = Grid::new(&[(1, 4)]);
+    for task in 0..3 {
+        let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
+        grid.fail(1, dispatch, Code::Worker);
+    }
+    grid.pass(BREAKER_OPEN_MS_MIN * 5 / 4 + 100);
+    let dispatch = dispatched(&grid.submit(3, "a"))[0].3;
+    assert!(!grid.is_open_to("a", 1), "this one decides");
+    let mut failure = failure(Code::Worker, "the compiler is gone");
+    failure.worker_at_fault = true;
+    grid.handle(Event::TaskFailed {
+        worker: WorkerId(1),
+        dispatch,
+        failure,
+    });
+    assert!(grid.is_open_to("a", 1));
+}
+
+#[test]
+fn who_failed_a_task_and_is_shut_for_its_holder_is_one_worker() {
+    let mut grid = Grid::new(&[(1, 1)]);
+    // Each fails on the first worker; the second one is busy until they have.
+    let mut tries = Vec::new();
+    let first = dispatched(&grid.submit(1, "a"))[0].3;
+    grid.join(2, 1);
+    let other = dispatched(&grid.submit(9, "b"))[0].3;
+    tries.push(grid.fail(1, first, Code::Worker));
+    for task in 2..=3 {
+        let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
+        tries.push(grid.fail(1, dispatch, Code::Worker));
+    }
+    assert!(!grid.is_open_to("a", 1));
+    let lost: Vec<(u64, Code)> = tries.iter().flat_map(|actions| failed(actions)).collect();
+    assert_eq!(lost, [], "the second worker serves them");
+    let mut next = dispatched(&grid.done(2, other));
+    for _ in 1..=3 {
+        let (worker, _, _, dispatch) = next[0];
+        assert_eq!(worker, 2);
+        next = dispatched(&grid.done(2, dispatch));
+    }
+    assert_eq!(grid.core.unfinished(), 0);
+}
+
+#[test]
 fn what_a_worker_says_of_itself_counts_for_all() {
     let mut grid = Grid::new(&[(1, 4)]);
     for task in 0..3 {

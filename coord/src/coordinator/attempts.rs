@@ -170,11 +170,15 @@ impl Step<'_> {
         self.core.registry.release(worker, dispatch, ended);
         let stopped = self.core.jobs.stop(dispatch, self.now_ms);
         match (blame, failure.worker_at_fault) {
-            (true, true) => self.blame(worker, Some(dispatch), false),
+            (true, true) => {
+                self.core.holders.void(&holder, worker, dispatch);
+                self.blame(worker, Some(dispatch), false);
+            }
             (true, false) => self.blame_for(&holder, worker, dispatch, false),
             (false, _) => self.core.holders.void(&holder, worker, dispatch),
         }
-        if matches!(code, Code::Busy | Code::Memory) {
+        // What a compile ran out of says nothing of the room for others.
+        if code == Code::Busy {
             self.core
                 .registry
                 .pause(worker, self.now_ms + REFUSAL_PAUSE_MS);

@@ -212,6 +212,10 @@ impl Step<'_> {
         let probe = decides || self.core.registry.get(worker).is_some_and(is_doubtful);
         let (Some((attempt, queue_ms)), Some(job)) = (started, job) else {
             self.core.registry.release(worker, dispatch, Ended::Void);
+            if let Some(job) = self.core.jobs.get(task) {
+                let holder = &job.demand.holder;
+                self.core.holders.void(holder, worker, dispatch);
+            }
             return self.fail(
                 task,
                 failure(Code::Worker, "more attempts than can be numbered"),
