@@ -208,23 +208,7 @@ fn workers_text(workers: &[Worker]) -> String {
             state(worker),
         ]);
     }
-    let mut widths = [0; 11];
-    for row in &table {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &table {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    hg_proto::table::table(&table)
 }
 
 /// What holds compiles there; a worker of an older version does not say.

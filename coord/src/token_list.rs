@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
+use hg_proto::table::table;
 use hg_proto::token::{Role, holder_is_well_formed};
 use serde::{Deserialize, Serialize};
 
@@ -180,23 +181,7 @@ impl TokenList {
                 rows.push([name.clone(), dash(), dash(), dash(), dash(), state]);
             }
         }
-        let mut widths = [0; 6];
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.len());
-            }
-        }
-        let mut text = String::new();
-        for row in &rows {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
-            text.push_str(cells.join("  ").trim_end());
-            text.push('\n');
-        }
-        text
+        table(&rows)
     }
 }
 

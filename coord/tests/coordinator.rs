@@ -158,6 +158,17 @@ impl Grid {
         })
     }
 
+    /// As [`Grid::fail`], by what the worker says is its own fault.
+    fn fail_itself(&mut self, worker: u64, dispatch: DispatchId) -> Vec<Action> {
+        let mut failure = failure(Code::Worker, "the compiler is gone");
+        failure.worker_at_fault = true;
+        self.handle(Event::TaskFailed {
+            worker: WorkerId(worker),
+            dispatch,
+            failure,
+        })
+    }
+
     /// Time goes by in steps, and all workers send heartbeats.
     fn pass(&mut self, ms: u64) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -369,13 +380,7 @@ fn what_a_worker_says_of_itself_leaves_a_holders_own_breaker_to_the_next_one() {
     grid.pass(BREAKER_OPEN_MS_MIN * 5 / 4 + 100);
     let dispatch = dispatched(&grid.submit(3, "a"))[0].3;
     assert!(!grid.is_open_to("a", 1), "this one decides");
-    let mut failure = failure(Code::Worker, "the compiler is gone");
-    failure.worker_at_fault = true;
-    grid.handle(Event::TaskFailed {
-        worker: WorkerId(1),
-        dispatch,
-        failure,
-    });
+    grid.fail_itself(1, dispatch);
     assert!(grid.is_open_to("a", 1));
 }
 
@@ -409,13 +414,7 @@ fn what_a_worker_says_of_itself_counts_for_all() {
     let mut grid = Grid::new(&[(1, 4)]);
     for task in 0..3 {
         let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
-        let mut failure = failure(Code::Worker, "the compiler is gone");
-        failure.worker_at_fault = true;
-        grid.handle(Event::TaskFailed {
-            worker: WorkerId(1),
-            dispatch,
-            failure,
-        });
+        grid.fail_itself(1, dispatch);
     }
     assert_eq!(grid.circuit(1), "open");
 }

@@ -16,6 +16,7 @@ pub mod http_head;
 pub mod limits;
 pub mod plain_path;
 pub mod private;
+pub mod table;
 pub mod taken_path;
 pub mod turn;
 pub mod probe;

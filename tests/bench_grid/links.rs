@@ -8,7 +8,7 @@ use hg_proto::digest::Digest;
 use hg_proto::token::Token;
 use hg_proto::v1::{self, SubmitRequest, submit_request, submit_response};
 use hg_tests::grid::Grid;
-use hg_tests::hostile::raise_fds;
+use hg_tests::hostile::{raise_fds, toolchain};
 use hg_tests::programs::Programs;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -88,7 +88,7 @@ async fn workers(
         for number in links.len()..count {
             let (address, token, mode) = (address.clone(), token.clone(), mode.clone());
             links.spawn(async move {
-                let offered = vec![toolchain()];
+                let offered = vec![toolchain(v1::Language::C)];
                 fake::serve(&address, token.as_ref(), number, 1, offered, mode).await
             });
         }
@@ -277,17 +277,6 @@ async fn submit(mut client: Bearing, number: usize) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
 }
 
-fn toolchain() -> v1::Toolchain {
-    v1::Toolchain {
-        family: v1::Family::Gcc.into(),
-        version: "12.2.0".into(),
-        target: "x86_64-linux-gnu".into(),
-        language: v1::Language::C.into(),
-        digest: Digest::of(b"a compiler").as_bytes().to_vec(),
-        ..v1::Toolchain::default()
-    }
-}
-
 /// About as much as a task of a real build says.
 fn task(number: usize) -> v1::Task {
     let source = format!("src/module{}/file{number}.c", number % 40);
@@ -296,7 +285,7 @@ fn task(number: usize) -> v1::Task {
     let mut arguments: Vec<Vec<u8>> = words.map(|word| word.as_bytes().to_vec()).to_vec();
     arguments.push(object.clone());
     v1::Task {
-        toolchain: Some(toolchain()),
+        toolchain: Some(toolchain(v1::Language::C)),
         arguments,
         inputs: vec![v1::Input {
             path: source.clone().into_bytes(),

@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use hg_proto::digest::Digest;
 use hg_proto::frame;
 use hg_proto::v1::{self, FromWorker, from_worker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -149,6 +150,40 @@ pub fn assert_remote(what: &str, project: &Project, wrapped: Outcome) {
     assert!(!events.is_empty(), "{what}: nothing was compiled");
     let remote = events.iter().all(|event| event.place == "remote");
     assert!(remote, "{what}: {}", project.told());
+}
+
+/// A compiler for `language` that no machine has, for workers that the test plays.
+pub fn toolchain(language: v1::Language) -> v1::Toolchain {
+    v1::Toolchain {
+        family: v1::Family::Gcc.into(),
+        version: "12.2.0".into(),
+        target: "x86_64-linux-gnu".into(),
+        language: language.into(),
+        digest: Digest::of(b"a compiler").as_bytes().to_vec(),
+        ..v1::Toolchain::default()
+    }
+}
+
+/// A compile with it of one byte.
+pub fn task(language: v1::Language) -> v1::Task {
+    let source = match language {
+        v1::Language::Cxx => "a.cc",
+        _ => "a.c",
+    };
+    v1::Task {
+        toolchain: Some(toolchain(language)),
+        arguments: vec![b"-c".to_vec(), source.into()],
+        inputs: vec![v1::Input {
+            path: source.into(),
+            digest: Digest::of(b"x").as_bytes().to_vec(),
+            size: 1,
+            encoding: v1::Encoding::Identity.into(),
+            encoded_size: 1,
+        }],
+        outputs: vec![b"a.o".to_vec()],
+        source: source.into(),
+        ..v1::Task::default()
+    }
 }
 
 /// A worker's message as a frame.

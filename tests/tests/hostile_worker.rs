@@ -33,6 +33,16 @@ fn result(dispatch_id: u64, outputs: Vec<Output>, travels: Vec<u8>) -> [from_wor
     ]
 }
 
+/// What the hostile worker gave was thrown away, and the build is as a plain one.
+fn assert_reached_nobody(what: &str, project: &Project, make: Running) {
+    let wrapped = make.finish();
+    let plain = run_within(&mut project.plain_make(&["-j2"]), PATIENCE);
+    project.assert_same_as(what, &plain, wrapped);
+    let told = project.told();
+    assert!(!told.contains("remote  hostile"), "{what}: {told}");
+    assert!(told.contains("result-corrupt"), "{what}: {told}");
+}
+
 type Lie = fn(&mut Output, &mut Vec<u8>);
 
 #[test]
@@ -85,12 +95,7 @@ fn results_that_do_not_fit_their_content_reach_nobody() {
         }
         liar.say(done);
         drop(liar);
-        let wrapped = make.finish();
-        let plain = run_within(&mut project.plain_make(&["-j2"]), PATIENCE);
-        project.assert_same_as(what, &plain, wrapped);
-        let told = project.told();
-        assert!(!told.contains("remote  hostile"), "{what}: {told}");
-        assert!(told.contains("result-corrupt"), "{what}: {told}");
+        assert_reached_nobody(what, &project, make);
     }
 }
 
@@ -125,12 +130,7 @@ fn what_is_no_object_of_the_target_reaches_nobody() {
             liar.say(kind);
         }
         drop(liar);
-        let wrapped = make.finish();
-        let plain = run_within(&mut project.plain_make(&["-j2"]), PATIENCE);
-        project.assert_same_as(what, &plain, wrapped);
-        let told = project.told();
-        assert!(!told.contains("remote  hostile"), "{what}: {told}");
-        assert!(told.contains("result-corrupt"), "{what}: {told}");
+        assert_reached_nobody(what, &project, make);
     }
 }
 

@@ -66,6 +66,7 @@ const PURE: &[&str] = &[
     "proto/src/http_head.rs",
     "proto/src/limits.rs",
     "proto/src/plain_path.rs",
+    "proto/src/table.rs",
     "proto/src/token.rs",
     "proto/src/toolchain.rs",
     "worker-lite/src/admission.rs",

@@ -1,11 +1,10 @@
 //! What the coordinator says of the grid: numbers that add up, under one name each, and
 //! none that a client can make up.
 
-use hg_proto::digest::Digest;
 use hg_proto::v1::{self, ReportCacheHitRequest, SubmitRequest, from_worker, submit_response};
 use hg_tests::command::{run, scrubbed};
 use hg_tests::grid::Grid;
-use hg_tests::hostile::hello;
+use hg_tests::hostile::{hello, task, toolchain};
 use hg_tests::programs::programs;
 use hg_tests::running::until;
 use hg_tests::tls_peer::TlsPeer;
@@ -41,7 +40,7 @@ fn worker(grid: &Grid, instance: u8, slots: u32, now: u32) -> TlsPeer {
     peer.say(from_worker::Kind::Hello(v1::Hello {
         token: grid.token(&["--role", "worker"]),
         slots,
-        toolchains: vec![toolchain()],
+        toolchains: vec![toolchain(v1::Language::Cxx)],
         ..hello(instance)
     }));
     peer.say(from_worker::Kind::Heartbeat(v1::Heartbeat {
@@ -57,34 +56,6 @@ fn worker(grid: &Grid, instance: u8, slots: u32, now: u32) -> TlsPeer {
     peer
 }
 
-fn toolchain() -> v1::Toolchain {
-    v1::Toolchain {
-        family: v1::Family::Gcc.into(),
-        version: "12.2.0".into(),
-        target: "x86_64-linux-gnu".into(),
-        language: v1::Language::Cxx.into(),
-        digest: Digest::of(b"a compiler").as_bytes().to_vec(),
-        ..v1::Toolchain::default()
-    }
-}
-
-fn task() -> v1::Task {
-    v1::Task {
-        toolchain: Some(toolchain()),
-        arguments: vec![b"-c".to_vec(), b"a.cc".to_vec()],
-        inputs: vec![v1::Input {
-            path: b"a.cc".to_vec(),
-            digest: Digest::of(b"x").as_bytes().to_vec(),
-            size: 1,
-            encoding: v1::Encoding::Identity.into(),
-            encoded_size: 1,
-        }],
-        outputs: vec![b"a.o".to_vec()],
-        source: "a.cc".into(),
-        ..v1::Task::default()
-    }
-}
-
 #[test]
 fn slots_and_tasks_of_the_status_are_those_of_the_table() {
     let grid = Grid::start(programs(), 0, 1);
@@ -93,7 +64,7 @@ fn slots_and_tasks_of_the_status_are_those_of_the_table() {
     let token = grid.token(&["--role", "client"]);
     let runtime = runtime();
     let submitted = runtime.block_on(async {
-        let kind = v1::submit_request::Kind::Task(task());
+        let kind = v1::submit_request::Kind::Task(task(v1::Language::Cxx));
         let first = SubmitRequest { kind: Some(kind) };
         let requests = tokio_stream::iter([first]).chain(tokio_stream::pending());
         let mut client = client(&grid, fingerprint(&grid), &token).await;

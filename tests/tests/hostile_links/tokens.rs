@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hg_coord::dial::Bearing;
 use hg_coord::trust::{self, now_s};
-use hg_proto::digest::Digest;
 use hg_proto::token::{Role, Token};
 use hg_proto::v1::{
     self, DrainWorkerRequest, ListWorkersRequest, ReportCacheHitRequest, SubmitRequest,
@@ -15,7 +14,8 @@ use hg_proto::v1::{
 use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::grid::Grid;
 use hg_tests::hostile::{
-    assert_bounded, build_now, build_under, dropped, hello, refused, resident, wait_dropped,
+    assert_bounded, build_now, build_under, dropped, hello, refused, resident, task, toolchain,
+    wait_dropped,
 };
 use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
@@ -298,35 +298,6 @@ fn holders_that_ask_for_new_tokens_all_the_time_are_out_when_the_command_ends() 
     }
 }
 
-/// The only one that there is a worker for.
-fn toolchain() -> v1::Toolchain {
-    v1::Toolchain {
-        family: v1::Family::Gcc.into(),
-        version: "12.2.0".into(),
-        target: "x86_64-linux-gnu".into(),
-        language: v1::Language::C.into(),
-        digest: Digest::of(b"a compiler").as_bytes().to_vec(),
-        ..v1::Toolchain::default()
-    }
-}
-
-fn task() -> v1::Task {
-    v1::Task {
-        toolchain: Some(toolchain()),
-        arguments: vec![b"-c".to_vec(), b"a.c".to_vec()],
-        inputs: vec![v1::Input {
-            path: b"a.c".to_vec(),
-            digest: Digest::of(b"x").as_bytes().to_vec(),
-            size: 1,
-            encoding: v1::Encoding::Identity.into(),
-            encoded_size: 1,
-        }],
-        outputs: vec![b"a.o".to_vec()],
-        source: "a.c".into(),
-        ..v1::Task::default()
-    }
-}
-
 #[test]
 fn a_revocation_ends_a_silent_link_and_a_submission_that_runs() {
     let grid = Grid::start(programs(), 0, 1);
@@ -335,7 +306,7 @@ fn a_revocation_ends_a_silent_link_and_a_submission_that_runs() {
     let mut silent = TlsPeer::worker(&grid.address(), pin);
     silent.say(from_worker::Kind::Hello(v1::Hello {
         token,
-        toolchains: vec![toolchain()],
+        toolchains: vec![toolchain(v1::Language::C)],
         ..hello(9)
     }));
     grid.wait_for_workers(1);
@@ -343,7 +314,7 @@ fn a_revocation_ends_a_silent_link_and_a_submission_that_runs() {
     let token = grid.token(&["--role", "client", "--name", "submitter"]);
     let runtime = runtime();
     let mut replies = runtime.block_on(async {
-        let kind = v1::submit_request::Kind::Task(task());
+        let kind = v1::submit_request::Kind::Task(task(v1::Language::C));
         let first = SubmitRequest { kind: Some(kind) };
         // It stays open, as that of a client that waits.
         let requests = tokio_stream::iter([first]).chain(tokio_stream::pending());
