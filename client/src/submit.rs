@@ -271,6 +271,10 @@ impl Run<'_> {
                     (false, ms) => Some(Instant::now() + Duration::from_millis(ms.into())),
                 };
             }
+            Kind::Late(late) if late.attempt == self.attempt => {
+                self.late = Some(Instant::now() + Duration::from_millis(late.late_ms.into()));
+            }
+            Kind::Late(_) => {}
             Kind::Need(need) => {
                 let ours = need.digests.iter().filter_map(|d| self.inputs.get(d));
                 let inputs: Vec<u32> = ours.copied().take(self.inputs.len()).collect();

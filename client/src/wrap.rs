@@ -31,6 +31,7 @@ use crate::memo::{Known, Memos};
 use crate::object;
 use crate::os;
 use crate::output::{self, Pending, Style};
+use crate::pace;
 use crate::payload::Payload;
 use crate::plan::{CONFIGURE_PROBE, Heard, Plan};
 use crate::report;
@@ -573,10 +574,12 @@ impl Wrap<'_> {
                 &mut cost,
             );
             // While the worker works there is time to spare.
-            let outcome = grid.tasks.run(future::or(compile, async {
+            let both = future::or(compile, async {
                 report::report(self.config, beside).await;
                 future::pending().await
-            }));
+            });
+            let run = self.config.run_folder();
+            let outcome = pace::measured_beside(run.as_deref(), || grid.tasks.run(both));
             // One that said nothing for long, while the files were read, may have been cut
             // for others' sake; a coordinator that went away is not there to be dialled.
             match outcome {

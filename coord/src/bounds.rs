@@ -85,6 +85,9 @@ pub const REFUSAL_PAUSE_MS: u64 = 500;
 
 /// Milliseconds from a dispatch to the worker's first answer to it.
 pub const OFFER_MS_MAX: u64 = 10_000;
+/// Milliseconds for which a compile may get no processor time, or nothing be heard of it,
+/// before it is tried elsewhere: many reports of it, and as long as a worker's silence.
+pub const PROGRESS_MS_MAX: u64 = 10_000;
 /// Milliseconds without progress while a client sends its inputs.
 pub const INPUT_STALL_MS_MAX: u64 = 10_000;
 /// Milliseconds that all inputs of one attempt may take.

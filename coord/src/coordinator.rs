@@ -98,10 +98,12 @@ pub enum Event {
         dispatch: DispatchId,
         complete: bool,
     },
-    /// The compiler of an attempt runs.
-    CompileBegan {
+    /// The compiler of an attempt runs, and has used so many microseconds of processor
+    /// time so far; `None`: that can't be told.
+    CompileRuns {
         worker: WorkerId,
         dispatch: DispatchId,
+        cpu_us: Option<u64>,
     },
     /// The first part of a result is there.
     ResultBegan {
@@ -146,6 +148,13 @@ pub enum Action {
         peak_bytes: u64,
         /// Milliseconds until the task's own deadline.
         left_ms: u64,
+    },
+    /// Tell the client that the attempt takes too long only after so many milliseconds
+    /// from now.
+    Late {
+        task: TaskId,
+        attempt: u32,
+        late_ms: u64,
     },
     /// Tell the worker to stop.
     CancelDispatch {
@@ -274,7 +283,11 @@ impl Coordinator {
             Event::InputsProgressed { dispatch, complete } => {
                 step.inputs_progressed(dispatch, complete);
             }
-            Event::CompileBegan { worker, dispatch } => step.compile_began(worker, dispatch),
+            Event::CompileRuns {
+                worker,
+                dispatch,
+                cpu_us,
+            } => step.compile_runs(worker, dispatch, cpu_us),
             Event::ResultBegan { worker, dispatch } => step.result_began(worker, dispatch),
             Event::TaskDone {
                 worker,

@@ -221,6 +221,15 @@ impl Hub {
                 };
                 self.start(state, task, &outset);
             }
+            Action::Late {
+                task,
+                attempt,
+                late_ms,
+            } => {
+                if let Some(entry) = state.tasks.get(&task) {
+                    entry.mailbox.push(Mail::Late { attempt, late_ms });
+                }
+            }
             Action::CancelDispatch { worker, dispatch } => {
                 if let Some(channel) = state.channels.get(&worker) {
                     channel.cancel(dispatch);

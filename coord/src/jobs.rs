@@ -8,7 +8,9 @@ use std::sync::Arc;
 use hg_proto::digest::Digest;
 use hg_proto::v1;
 
-use crate::bounds::{INPUT_STALL_MS_MAX, INPUTS_MS_MAX, OFFER_MS_MAX, RESULT_GRACE_MS};
+use crate::bounds::{
+    INPUT_STALL_MS_MAX, INPUTS_MS_MAX, OFFER_MS_MAX, PROGRESS_MS_MAX, RESULT_GRACE_MS,
+};
 use crate::id::{ById, DispatchId, TaskId, WorkerId};
 use crate::predictor::{Prediction, Profile};
 use crate::slots::Slots;
@@ -69,6 +71,13 @@ pub struct Attempt {
     pub started_ms: u64,
     /// Since when the compiler runs.
     pub begun_ms: Option<u64>,
+    /// Microseconds of processor time that it is known to have used.
+    pub cpu_us: u64,
+    /// When it last was seen to have used some.
+    cpu_ms: u64,
+    /// Milliseconds from its start after which its client shall find it late once it is
+    /// seen to get on; until then much sooner. Its worker is being tried out.
+    pub trial_late_ms: Option<u64>,
     /// How long the compiler is thought to run there.
     pub expected_ms: u64,
     /// How far.
@@ -94,7 +103,20 @@ pub struct Attempt {
 impl Attempt {
     /// Whether its time was over at `now_ms`.
     pub fn is_overdue(&self, now_ms: u64) -> bool {
-        self.deadline_ms <= now_ms
+        self.deadline_ms <= now_ms || self.is_stalled(now_ms)
+    }
+
+    /// Whether its compiler had no processor for far too long.
+    pub fn is_stalled(&self, now_ms: u64) -> bool {
+        self.stalls_ms() <= now_ms
+    }
+
+    /// When it is stalled unless its compiler is seen to get on.
+    fn stalls_ms(&self) -> u64 {
+        match (self.phase, self.begun_ms) {
+            (Phase::Compiling, Some(_)) => self.cpu_ms + PROGRESS_MS_MAX,
+            _ => u64::MAX,
+        }
     }
 }
 
@@ -183,6 +205,8 @@ pub struct Start {
     pub look_after_ms: u64,
     /// Beside an attempt that goes on.
     pub hedge: bool,
+    /// See [`Attempt::trial_late_ms`].
+    pub trial_late_ms: Option<u64>,
 }
 
 /// All of them.
@@ -302,6 +326,9 @@ impl Jobs {
             number: job.attempts,
             started_ms: now_ms,
             begun_ms: None,
+            cpu_us: 0,
+            cpu_ms: now_ms,
+            trial_late_ms: start.trial_late_ms,
             expected_ms: start.expected_ms,
             phase: Phase::Offered,
             hedge: start.hedge,
@@ -355,8 +382,27 @@ impl Jobs {
             && attempt.begun_ms.is_none()
         {
             attempt.begun_ms = Some(now_ms);
+            attempt.cpu_ms = now_ms;
             let look_ms = now_ms + attempt.look_after_ms;
             self.look_again(dispatch, look_ms);
+        }
+    }
+
+    /// The compiler of an attempt still runs, and has used `cpu_us` so far; `None`: that
+    /// can't be told.
+    pub fn progress(&mut self, dispatch: DispatchId, cpu_us: Option<u64>, now_ms: u64) {
+        if let Some(attempt) = self.attempts.get_mut(dispatch.0)
+            && cpu_us.is_none_or(|cpu_us| cpu_us > attempt.cpu_us)
+        {
+            attempt.cpu_us = cpu_us.unwrap_or(attempt.cpu_us);
+            attempt.cpu_ms = now_ms;
+        }
+    }
+
+    /// The worker of an attempt need not be tried out any more.
+    pub fn end_trial(&mut self, dispatch: DispatchId) {
+        if let Some(attempt) = self.attempts.get_mut(dispatch.0) {
+            attempt.trial_late_ms = None;
         }
     }
 
@@ -391,6 +437,7 @@ impl Jobs {
             return;
         };
         let ends_ms = attempt.deadline_ms.min(attempt.task_deadline_ms);
+        let ends_ms = ends_ms.min(attempt.stalls_ms());
         let next_ms = ends_ms.min(attempt.look_ms).min(now_ms + LOOK_MS_MAX);
         if next_ms < attempt.timer_ms {
             attempt.timer_ms = next_ms;

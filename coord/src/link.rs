@@ -382,7 +382,11 @@ fn take(
         from_worker::Kind::Draining(_) => hub.draining(worker),
         from_worker::Kind::Begun(begun) => {
             let dispatch = DispatchId(begun.dispatch_id);
-            hub.handle(Event::CompileBegan { worker, dispatch });
+            hub.handle(Event::CompileRuns {
+                worker,
+                dispatch,
+                cpu_us: begun.cpu_us,
+            });
         }
     }
     Ok(())

@@ -33,6 +33,13 @@ pub enum Mail {
         /// The client's own machine would be much faster.
         slower: bool,
     },
+    /// An attempt takes too long only after so many milliseconds from now.
+    Late {
+        /// Which.
+        attempt: u32,
+        /// Milliseconds.
+        late_ms: u64,
+    },
     /// The worker lacks these inputs.
     Need {
         /// Of this attempt.
@@ -103,14 +110,16 @@ impl Mailbox {
                 state.attempts.push(attempt);
                 state.mails.push_back(mail);
             }
-            Mail::Need { attempt, .. } if state.attempts.contains(&attempt) => {
+            Mail::Need { attempt, .. } | Mail::Late { attempt, .. }
+                if state.attempts.contains(&attempt) =>
+            {
                 state.mails.push_back(mail);
             }
             Mail::Output { attempt, .. } if state.attempts.contains(&attempt) => {
                 state.attempts.retain(|other| *other == attempt);
                 state.push_output(mail);
             }
-            Mail::Need { .. } | Mail::Output { .. } => return,
+            Mail::Late { .. } | Mail::Need { .. } | Mail::Output { .. } => return,
             Mail::Finished(_) => {
                 state.ended = true;
                 state.mails.push_back(mail);

@@ -245,6 +245,11 @@ impl Stream {
                 };
                 self.reply(submit_response::Kind::Started(started)).await
             }
+            Mail::Late { attempt, late_ms } => {
+                let late_ms = u32::try_from(late_ms).unwrap_or(u32::MAX);
+                let late = v1::Late { attempt, late_ms };
+                self.reply(submit_response::Kind::Late(late)).await
+            }
             Mail::Need { attempt, digests } => self.need(attempt, digests).await,
             Mail::Output {
                 attempt,

@@ -61,6 +61,8 @@ fn spent(wall_ms: f64) -> Spent {
 struct Grid {
     core: Coordinator,
     now_ms: u64,
+    /// Whose compilers run, so that [`Grid::pass`] says so.
+    running: Vec<(WorkerId, DispatchId)>,
 }
 
 impl Grid {
@@ -78,6 +80,7 @@ impl Grid {
         let mut grid = Grid {
             core: Coordinator::new(settings),
             now_ms: 0,
+            running: Vec::new(),
         };
         for (worker, slots) in workers {
             grid.join(*worker, *slots);
@@ -117,9 +120,16 @@ impl Grid {
     }
 
     fn began(&mut self, worker: u64, dispatch: DispatchId) -> Vec<Action> {
-        self.handle(Event::CompileBegan {
+        self.running.push((WorkerId(worker), dispatch));
+        self.runs(worker, dispatch, None)
+    }
+
+    /// A report that a compile runs, and has used so many milliseconds of a processor.
+    fn runs(&mut self, worker: u64, dispatch: DispatchId, cpu_ms: Option<u64>) -> Vec<Action> {
+        self.handle(Event::CompileRuns {
             worker: WorkerId(worker),
             dispatch,
+            cpu_us: cpu_ms.map(|ms| ms * 1_000),
         })
     }
 
@@ -169,7 +179,8 @@ impl Grid {
         })
     }
 
-    /// Time goes by in steps, and all workers send heartbeats.
+    /// Time goes by in steps, all workers send heartbeats, and what has begun is said to
+    /// run.
     fn pass(&mut self, ms: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         for _ in 0..ms.div_ceil(100) {
@@ -180,6 +191,9 @@ impl Grid {
                     worker,
                     vitals: None,
                 }));
+            }
+            for (worker, dispatch) in self.running.clone() {
+                actions.extend(self.runs(worker.0, dispatch, None));
             }
             actions.extend(self.handle(Event::Tick));
         }
@@ -1066,6 +1080,7 @@ impl World {
                     );
                     assert!(held.insert(dispatch, task).is_none());
                 }
+                Action::Late { task, .. } => assert!(self.open.contains_key(&task)),
                 Action::CancelDispatch { worker, dispatch } => {
                     self.workers
                         .get_mut(&worker)
@@ -1141,7 +1156,11 @@ impl World {
                     spent: spent(random.f64() * 1_000.0),
                 }
             }
-            (70..76, _, Some((worker, dispatch, _))) => Event::CompileBegan { worker, dispatch },
+            (70..76, _, Some((worker, dispatch, _))) => Event::CompileRuns {
+                worker,
+                dispatch,
+                cpu_us: None,
+            },
             (76..78, _, Some((worker, dispatch, _))) => Event::ResultBegan { worker, dispatch },
             (32..42, _, Some((worker, dispatch, task))) => {
                 let codes = [
@@ -1337,4 +1356,99 @@ fn a_worker_that_was_slow_gets_work_again_when_it_is_well() {
     // Two thirds and one third are all that three files come to.
     let [first, second] = builds_beside_a_slow_one(1_200_000, 1_210_000, 1_510_000);
     assert_eq!((first, second), (20, 10));
+}
+
+/// When the client is told that an attempt takes too long: from its start, ...
+fn late_ms(actions: &[Action]) -> Option<u64> {
+    actions.iter().find_map(|action| match action {
+        Action::Dispatch { late_ms, .. } => Some(*late_ms),
+        _ => None,
+    })
+}
+
+/// ... and from now.
+fn later_ms(actions: &[Action]) -> Option<u64> {
+    actions.iter().find_map(|action| match action {
+        Action::Late { late_ms, .. } => Some(*late_ms),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_worker_that_never_ended_a_compile_is_waited_for_once_it_is_seen_to_get_on() {
+    for (cpu_ms, waited_for) in [(10, false), (60, true)] {
+        let mut grid = Grid::new(&[(1, 1)]);
+        let actions = grid.submit(1, "a");
+        let soon_ms = late_ms(&actions).unwrap();
+        assert!(soon_ms < 500, "{soon_ms}");
+        let dispatch = dispatched(&actions)[0].3;
+        assert_eq!(later_ms(&grid.began(1, dispatch)), None);
+        grid.now_ms += 100;
+        let told = later_ms(&grid.runs(1, dispatch, Some(cpu_ms)));
+        assert_eq!(told.is_some_and(|ms| ms > soon_ms), waited_for, "{told:?}");
+        // Told once.
+        grid.now_ms += 100;
+        let again = later_ms(&grid.runs(1, dispatch, Some(cpu_ms + 90)));
+        assert_eq!(again.is_some(), !waited_for);
+    }
+}
+
+#[test]
+fn a_worker_that_has_shown_what_it_can_is_not_tried_out() {
+    let mut grid = Grid::new(&[(1, 1)]);
+    grid.learn(10, 100.0);
+    let actions = grid.submit(1, "a");
+    assert!(late_ms(&actions).unwrap() > 1_000);
+    let dispatch = dispatched(&actions)[0].3;
+    grid.began(1, dispatch);
+    grid.now_ms += 100;
+    assert_eq!(later_ms(&grid.runs(1, dispatch, Some(90))), None);
+}
+
+/// Milliseconds after which an attempt is given up of which this is reported: when, and
+/// the milliseconds of processor time.
+fn lost_after_ms(reports: &[(u64, Option<u64>)]) -> u64 {
+    let mut grid = Grid::new(&[(1, 1)]);
+    let dispatch = dispatched(&grid.submit(1, "a"))[0].3;
+    grid.began(1, dispatch);
+    grid.running.clear();
+    let begun_ms = grid.now_ms;
+    loop {
+        let actions = grid.pass(100);
+        let passed_ms = grid.now_ms - begun_ms;
+        if failed(&actions) == [(1, Code::Worker)] {
+            let cancel = Action::CancelDispatch {
+                worker: WorkerId(1),
+                dispatch,
+            };
+            assert!(actions.contains(&cancel), "{actions:?}");
+            return passed_ms;
+        }
+        assert!(passed_ms < 5 * PROGRESS_MS_MAX, "{actions:?}");
+        for (_, cpu_ms) in reports.iter().filter(|(at_ms, _)| *at_ms == passed_ms) {
+            grid.runs(1, dispatch, *cpu_ms);
+        }
+    }
+}
+
+#[test]
+fn a_compile_that_gets_no_processor_is_given_up() {
+    let half = PROGRESS_MS_MAX / 2;
+    assert_eq!(lost_after_ms(&[]), PROGRESS_MS_MAX);
+    assert_eq!(lost_after_ms(&[(half, Some(0))]), PROGRESS_MS_MAX);
+    assert_eq!(lost_after_ms(&[(half, Some(10))]), half + PROGRESS_MS_MAX);
+    let same = [(half, Some(10)), (2 * half, Some(10))];
+    assert_eq!(lost_after_ms(&same), half + PROGRESS_MS_MAX);
+    assert_eq!(lost_after_ms(&[(half, None)]), half + PROGRESS_MS_MAX);
+}
+
+#[test]
+fn a_compile_that_gets_no_processor_is_tried_elsewhere() {
+    let mut grid = Grid::new(&[(1, 1)]);
+    let dispatch = dispatched(&grid.submit(1, "a"))[0].3;
+    grid.began(1, dispatch);
+    grid.running.clear();
+    grid.pass(PROGRESS_MS_MAX - 200);
+    grid.join(2, 1);
+    assert_eq!(dispatched(&grid.pass(200))[0].0, 2);
 }

@@ -772,7 +772,10 @@ async fn a_worker_that_hangs_in_a_compile_is_overtaken_by_another() {
         dispatch_id,
         digests,
     }));
-    first.send(from_worker::Kind::Begun(v1::Begun { dispatch_id }));
+    first.send(from_worker::Kind::Begun(v1::Begun {
+        dispatch_id,
+        cpu_us: None,
+    }));
     let mut second = Worker::join(&coord, "second", 1);
     let side = in_background(move || {
         let dispatch = second.dispatch();

@@ -146,7 +146,10 @@ impl Worker {
             dispatch_id,
             digests,
         }));
-        self.say(from_worker::Kind::Begun(v1::Begun { dispatch_id }));
+        self.say(from_worker::Kind::Begun(v1::Begun {
+            dispatch_id,
+            cpu_us: None,
+        }));
         self.held.push((dispatch_id, wanted.unwrap_or_default()));
     }
 

@@ -225,7 +225,7 @@ fn compile_once(
     launch.arguments = &arguments;
     launch.tree = tree.as_ref();
     let control = Control::new(0).expect("descriptors");
-    let ran = compile::run(&place.sandbox, &launch, 60_000, false, &control);
+    let ran = compile::run(&place.sandbox, &launch, 60_000, false, &control, &|_| {});
     let ran = ran.expect("a compile");
     assert!(
         ran.status.success(),

@@ -25,6 +25,9 @@ use crate::pool::{Fault, Machine};
 use crate::twin::{Alone, Twin};
 use crate::workload::{Arrivals, Client, Source, normal};
 
+/// Microseconds between two reports that a compile still runs: a few times rarer than
+/// real ones, for speed.
+const PROGRESS_US: u64 = 5_000_000;
 /// Standard deviation of the logarithm of what one compile takes from run to run.
 const NOISE: f64 = 0.08;
 /// The same of what a worker measures of its own speed.
@@ -295,7 +298,12 @@ impl World<'_> {
             Happening::Began(dispatch) => {
                 if let Some(attempt) = self.attempts.get(&dispatch) {
                     let worker = attempt.worker;
-                    self.tell(Event::CompileBegan { worker, dispatch });
+                    self.tell(Event::CompileRuns {
+                        worker,
+                        dispatch,
+                        cpu_us: None,
+                    });
+                    self.after(PROGRESS_US, Happening::Began(dispatch));
                 }
             }
             Happening::Ended(dispatch) => self.ended(dispatch),
@@ -332,6 +340,7 @@ impl World<'_> {
         let (kind, a, b) = match &action {
             Action::Dispatch { worker, task, .. } => (1, worker.0, task.0),
             Action::CancelDispatch { worker, dispatch } => (2, worker.0, dispatch.0),
+            Action::Late { task, .. } => (6, 0, task.0),
             Action::FinishTask { task, worker, .. } => (3, worker.0, task.0),
             Action::FailTask { task, .. } => (4, 0, task.0),
             Action::SendDrain { worker } | Action::CloseLink { worker, .. } => (5, worker.0, 0),
@@ -358,7 +367,7 @@ impl World<'_> {
             }
             Action::FinishTask { task, .. } => self.finish(task.0 as usize),
             Action::FailTask { task, .. } => self.compile_locally(task.0 as usize),
-            Action::SendDrain { .. } | Action::CloseLink { .. } => {}
+            Action::Late { .. } | Action::SendDrain { .. } | Action::CloseLink { .. } => {}
         }
     }
 

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::control::Control;
 use crate::sandbox::{Launch, Sandbox, Started};
+use crate::usage;
 use crate::validate::failure;
 
 /// Milliseconds between two looks at the compiler where the kernel has no pidfd.
@@ -23,6 +24,10 @@ const LOOK_MS: u16 = 10;
 /// Milliseconds that a pipe may stay open after the compiler's whole group is
 /// gone: only something that left the group can hold it.
 const PIPES_MS_MAX: u64 = 1_000;
+/// After so long a compile is first reported to run, ...
+const FIRST_PROGRESS: Duration = Duration::from_millis(100);
+/// ... and then each time after so long.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at what the compile uses in all; most end before the first.
 const TOTALS_LOOK: Duration = Duration::from_millis(200);
 /// Bytes read from a pipe at a time.
@@ -59,8 +64,9 @@ fn failed<T>(code: Code, detail: impl Into<String>) -> Result<T, CompileError> {
 }
 
 /// Runs `launch` to its end, or to `wall_ms_max`, or until `control` is cancelled;
-/// `is_capped`: the task bounds its own memory. Whatever is left of its group is
-/// killed before this returns.
+/// `is_capped`: the task bounds its own memory. `on_progress` is told now and then what it
+/// has used of a processor so far, in microseconds, where that can be told. Whatever is
+/// left of its group is killed before this returns.
 ///
 /// # Errors
 /// See [`CompileError`].
@@ -70,6 +76,7 @@ pub fn run(
     wall_ms_max: u32,
     is_capped: bool,
     control: &Control,
+    on_progress: &dyn Fn(Option<u64>),
 ) -> Result<Ran, CompileError> {
     let begun = Instant::now();
     let mut started = sandbox.start(launch).map_err(CompileError::Spawn)?;
@@ -78,7 +85,8 @@ pub fn run(
     let deadline = begun + Duration::from_millis(wall_ms_max.into());
     let mut watch = Watch::new(&mut started, deadline);
     let exceeded = || launch.confines.totals.exceeded(pid, launch.folder.path());
-    let watched = watch.until_end(pid, control, exceeded);
+    let on_progress = || on_progress(usage::cpu_us(pid));
+    let watched = watch.until_end(pid, control, exceeded, on_progress);
     let (mut status, mut usage) = match watch.reaped.take() {
         Some(reaped) => reaped,
         // Watching failed: end it the hard way.
@@ -174,6 +182,7 @@ struct Watch {
     /// Why it had to end.
     exceeded: Option<String>,
     look_at: Instant,
+    progress_at: Instant,
     reaped: Option<io::Result<(ExitStatus, Usage)>>,
 }
 
@@ -187,17 +196,19 @@ impl Watch {
             late: false,
             exceeded: None,
             look_at: Instant::now() + TOTALS_LOOK,
+            progress_at: Instant::now() + FIRST_PROGRESS,
             reaped: None,
         }
     }
 
     /// Returns when the compiler is reaped and its pipes are closed. It has to end once
-    /// `exceeded` gives a reason.
+    /// `exceeded` gives a reason; `on_progress` is called from time to time.
     fn until_end(
         &mut self,
         pid: Pid,
         control: &Control,
         exceeded: impl Fn() -> Option<String>,
+        on_progress: impl Fn(),
     ) -> io::Result<()> {
         let mut buffer = vec![0; READ_BYTES];
         let mut pipes_until = None;
@@ -222,6 +233,10 @@ impl Watch {
                     control.kill();
                 }
                 self.look_at = Instant::now() + TOTALS_LOOK;
+            }
+            if now >= self.progress_at && self.reaped.is_none() && !self.must_end() {
+                on_progress();
+                self.progress_at = Instant::now() + PROGRESS_EVERY;
             }
             let (out, err) = self.wait(pipes_until, now, control)?;
             if out {
@@ -282,7 +297,7 @@ impl Watch {
             return PollTimeout::from(LOOK_MS);
         }
         let left = pipes_until
-            .unwrap_or(self.deadline.min(self.look_at))
+            .unwrap_or(self.deadline.min(self.look_at).min(self.progress_at))
             .saturating_duration_since(now);
         // Rounded up: a wait that ends too early would spin.
         PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)

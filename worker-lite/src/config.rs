@@ -424,7 +424,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
         architecture: env::consts::ARCH.into(),
         os: env::consts::OS.into(),
         toolchains: Vec::new(),
-        speed_milli: speed::measure_milli(),
+        speed_milli: speed::measure_milli(|| true),
         token: String::new(),
         sandbox: String::new(),
     })

@@ -96,7 +96,7 @@ fn try_it(token: &Token, coordinator: &str, pass: &Pass) -> Result<Welcome, Stri
             // The end of it is seen by the reader.
             let _ = writer.run().await;
         });
-        link.send(check);
+        link.ahead().send(check);
         match link.next().await {
             Inbound::Message(message) => match message.kind {
                 Some(to_worker::Kind::Welcome(welcome)) => Ok(welcome),

@@ -121,6 +121,17 @@ pub enum Inbound {
 /// A part of an input, on its way to a task that has no room for it yet.
 type Stalled = (Sender<Arc<Chunk>>, Arc<Chunk>);
 
+/// Frames that are sent ahead of any output.
+#[derive(Debug, Clone)]
+pub struct Ahead(Sender<Vec<u8>>);
+
+impl Ahead {
+    /// Adds one, without waiting; `false`: too many wait already, or the link is gone.
+    pub fn send(&self, frame: Vec<u8>) -> bool {
+        self.0.len() < CONTROL_FRAMES_MAX && self.0.try_send(frame).is_ok()
+    }
+}
+
 /// The reading end, and the ways to the writing end.
 pub struct Link {
     stream: ReadHalf<Wire>,
@@ -128,7 +139,7 @@ pub struct Link {
     is_busy: bool,
     decoder: Decoder,
     stalled: Option<Stalled>,
-    control: Sender<Vec<u8>>,
+    control: Ahead,
     bulk: Sender<Vec<u8>>,
     metrics: Arc<Metrics>,
 }
@@ -158,7 +169,7 @@ pub fn open(wire: Wire, metrics: Arc<Metrics>) -> (Link, Writer) {
         is_busy: false,
         decoder: Decoder::new(),
         stalled: None,
-        control,
+        control: Ahead(control),
         bulk,
         metrics,
     };
@@ -171,9 +182,9 @@ impl Link {
         self.bulk.clone()
     }
 
-    /// Sends a frame ahead of any output; `false`: too many wait already.
-    pub fn send(&self, frame: Vec<u8>) -> bool {
-        self.control.len() < CONTROL_FRAMES_MAX && self.control.try_send(frame).is_ok()
+    /// Where frames go that overtake output.
+    pub fn ahead(&self) -> &Ahead {
+        &self.control
     }
 
     /// Gives a chunk to a task. Nothing more is read while it has no room: the

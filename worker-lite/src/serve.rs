@@ -415,7 +415,7 @@ impl Shell {
             return;
         };
         let sent = match frame::encode(message) {
-            Ok(frame) => live.link.send(frame),
+            Ok(frame) => live.link.ahead().send(frame),
             Err(error) => {
                 log::line(Level::Error, format_args!("not sent: {error}"));
                 true
@@ -457,6 +457,7 @@ impl Shell {
             expected_bytes,
             chunks: chunks_out,
             frames: live.link.bulk(),
+            ahead: live.link.ahead().clone(),
             nice: self.serving.nice,
             control: control.clone(),
             gate: self.gate.clone(),

@@ -23,6 +23,7 @@ use crate::blobs::{self, InputError, OutputError, Sink};
 use crate::compile::{self, CompileError, Ran};
 use crate::control::{Control, NoCredit};
 use crate::gate::Gate;
+use crate::link::Ahead;
 use crate::machine;
 use crate::root::Layout;
 use crate::sandbox::{self, Confines, Folder, Launch, Sandbox};
@@ -65,6 +66,8 @@ pub struct Setting {
     pub chunks: Receiver<Arc<Chunk>>,
     /// Whole frames to the coordinator.
     pub frames: Sender<Vec<u8>>,
+    /// Those that wait for nobody.
+    pub ahead: Ahead,
     /// Shared with the link.
     pub control: Arc<Control>,
     /// Where it waits for a slot.
@@ -161,12 +164,7 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
         .gate
         .enter(&setting.control, setting.expected_bytes, available_bytes)?;
     check_compiler(setting, compiler_gone)?;
-    send(
-        setting,
-        Kind::Begun(Begun {
-            dispatch_id: setting.dispatch_id,
-        }),
-    )?;
+    send(setting, begun(setting, None))?;
     let ran = compile(setting, &folder, tree.as_ref(), compiler_gone);
     // The next compile may run while this one's outputs leave.
     drop(slot);
@@ -248,6 +246,14 @@ fn send(setting: &Setting, kind: Kind) -> Result<(), Failure> {
         .frames
         .send_blocking(frame)
         .map_err(|_| failure(Code::Link, "the link is gone"))
+}
+
+/// The compiler runs, and has used that much of a processor so far.
+fn begun(setting: &Setting, cpu_us: Option<u64>) -> Kind {
+    Kind::Begun(Begun {
+        dispatch_id: setting.dispatch_id,
+        cpu_us,
+    })
 }
 
 fn need(setting: &Setting, inputs: impl IntoIterator<Item = usize>) -> Need {
@@ -445,12 +451,20 @@ fn compile(
     };
     let is_capped = order.memory_bytes_max.is_some_and(|max| max < memory_bytes);
     let sandbox = &setting.sandbox;
+    let on_progress = |cpu_us| {
+        let kind = Some(begun(setting, cpu_us));
+        if let Ok(frame) = frame::encode(&FromWorker { kind }) {
+            // Where nothing more fits the link stands still, which ends it.
+            setting.ahead.send(frame);
+        }
+    };
     let ran = compile::run(
         sandbox,
         &launch,
         order.wall_ms_max,
         is_capped,
         &setting.control,
+        &on_progress,
     );
     ran.map_err(|error| match error {
         CompileError::Spawn(error) => {

@@ -73,6 +73,7 @@ fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), Str
         TRIAL_MAX.as_millis() as u32,
         false,
         &control,
+        &|_| {},
     )
     .map_err(|error| match error {
         CompileError::Spawn(error) => error.to_string(),

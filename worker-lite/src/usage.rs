@@ -36,6 +36,14 @@ pub fn of_tree(root: Pid) -> Used {
     used
 }
 
+/// Microseconds of processor time that `root` and all below it have used so far, also
+/// children that have ended; `None` where it can't be told.
+pub fn cpu_us(root: Pid) -> Option<u64> {
+    of_process(root)?;
+    let used = of_tree(root);
+    Some(used.user_us + used.system_us)
+}
+
 /// Bytes of memory that a process has now.
 pub fn resident_bytes(pid: Pid) -> u64 {
     of_process(pid).map_or(0, |used| used.resident_bytes)

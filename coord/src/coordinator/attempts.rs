@@ -14,6 +14,8 @@ use crate::registry::Ended;
 /// A compile is thought to need one in so many bytes of the largest worker's memory at
 /// most: no machine has all of it free.
 const MEMORY_SHARE: u64 = 2;
+/// A compile that has one in so many parts of a processor to itself gets on as it should.
+const TRIAL_CPU_SHARE: u64 = 2;
 
 impl Step<'_> {
     pub(super) fn need_received(&mut self, worker: WorkerId, dispatch: DispatchId, inputs: bool) {
@@ -51,10 +53,46 @@ impl Step<'_> {
         Some(attempt.beside)
     }
 
-    pub(super) fn compile_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
-        if self.advance(worker, dispatch, Phase::Compiling).is_some() {
+    /// The compiler of an attempt runs, since just now or still.
+    pub(super) fn compile_runs(
+        &mut self,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        cpu_us: Option<u64>,
+    ) {
+        let attempt = self.core.jobs.running(dispatch);
+        let Some(attempt) = attempt.filter(|attempt| attempt.worker == worker) else {
+            return;
+        };
+        if attempt.begun_ms.is_some() {
+            self.core.jobs.progress(dispatch, cpu_us, self.now_ms);
+            self.end_trial(dispatch);
+        } else if self.advance(worker, dispatch, Phase::Compiling).is_some() {
             self.core.jobs.begin(dispatch, self.now_ms);
         }
+    }
+
+    /// The client of an attempt that tries out its worker shall wait for it after all, if
+    /// it gets on as it should.
+    fn end_trial(&mut self, dispatch: DispatchId) {
+        let Some(attempt) = self.core.jobs.running(dispatch) else {
+            return;
+        };
+        let (Some(late_ms), Some(begun_ms)) = (attempt.trial_late_ms, attempt.begun_ms) else {
+            return;
+        };
+        let elapsed_us = self.now_ms.saturating_sub(begun_ms) * 1_000;
+        if attempt.cpu_us.saturating_mul(TRIAL_CPU_SHARE) < elapsed_us {
+            return;
+        }
+        let passed_ms = self.now_ms.saturating_sub(attempt.started_ms);
+        let (task, number) = (attempt.task, attempt.number);
+        self.core.jobs.end_trial(dispatch);
+        self.actions.push(Action::Late {
+            task,
+            attempt: number,
+            late_ms: late_ms.saturating_sub(passed_ms),
+        });
     }
 
     /// The first result to come is taken; the others need not come.

@@ -22,9 +22,12 @@ const LATELY_MS: f64 = 20_000.0;
 const PATIENCE_MIN: f64 = 1.5;
 /// Tasks sent ahead that are looked at for an idle worker.
 const AHEAD_LOOKS_MAX: usize = 16;
-/// Milliseconds beyond half as much again after which the one attempt that tries out
-/// a worker that failed takes too long.
-const PROBE_LATE_MS_MIN: u64 = 250;
+/// Milliseconds after which an attempt that tries out a worker is late, unless it is
+/// seen to get on: some more than its first report takes. Nobody should have to wait to
+/// find out.
+const TRIAL_LATE_MS: u64 = 250;
+/// Milliseconds beyond half as much again after which one that gets on is late.
+const TRIAL_LATE_MS_MORE: u64 = 250;
 /// A worker on which a compile takes so many times as long as on the client's own
 /// machine is slow.
 const SLOWER_FACTOR: f64 = 2.0;
@@ -196,20 +199,25 @@ impl Step<'_> {
         self.core.choosy.remove(&task);
         self.core.registry.fed(worker, self.now_ms);
         let expected_ms = compile_ms as u64;
+        let job = self.core.jobs.get(task);
+        let holders = &mut self.core.holders;
+        let decides =
+            job.is_some_and(|job| holders.begin(&job.demand.holder, worker, dispatch, self.now_ms));
+        let is_doubtful = |w: &Worker| !w.breaker.is_closed() || !w.is_proven();
+        let trial = decides || self.core.registry.get(worker).is_some_and(is_doubtful);
+        let slower = job.is_some_and(|job| {
+            expected_ms as f64 * job.demand.client_speed > SLOWER_FACTOR * job.prediction.cost_ms
+        });
         let start = Start {
             worker,
             dispatch,
             expected_ms,
             look_after_ms: self.look_after_ms(task, expected_ms),
             hedge,
+            trial_late_ms: (trial && !slower).then_some(expected_ms * 3 / 2 + TRIAL_LATE_MS_MORE),
         };
         let started = self.core.jobs.start(task, start, self.now_ms);
         let job = self.core.jobs.get(task);
-        let holders = &mut self.core.holders;
-        let decides =
-            job.is_some_and(|job| holders.begin(&job.demand.holder, worker, dispatch, self.now_ms));
-        let is_doubtful = |w: &Worker| !w.breaker.is_closed() || !w.is_proven();
-        let probe = decides || self.core.registry.get(worker).is_some_and(is_doubtful);
         let (Some((attempt, queue_ms)), Some(job)) = (started, job) else {
             self.core.registry.release(worker, dispatch, Ended::Void);
             if let Some(job) = self.core.jobs.get(task) {
@@ -231,13 +239,11 @@ impl Step<'_> {
             attempt,
             queue_ms,
             hedge,
-            late_ms: match probe {
-                // Nobody should have to wait to find out.
-                true => expected_ms * 3 / 2 + PROBE_LATE_MS_MIN,
+            late_ms: match trial {
+                true => TRIAL_LATE_MS,
                 false => late_ms(expected_ms, job.prediction.known),
             },
-            slower: expected_ms as f64 * job.demand.client_speed
-                > SLOWER_FACTOR * job.prediction.cost_ms,
+            slower,
             peak_bytes: job.prediction.peak_bytes,
             left_ms: job.deadline_ms.saturating_sub(self.now_ms),
         });

@@ -32,6 +32,9 @@ impl Step<'_> {
             let (task, worker, phase) = (attempt.task, attempt.worker, attempt.phase);
             if attempt.task_deadline_ms <= self.now_ms {
                 self.fail(task, failure(Code::Limit, TASK_OVER));
+            } else if attempt.is_stalled(self.now_ms) {
+                let why = "the compiler there gets no processor";
+                self.lost(dispatch, worker, why);
             } else if attempt.is_overdue(self.now_ms) {
                 self.overdue(dispatch, task, worker, phase);
             } else if self.core.jobs.straggles(dispatch, self.now_ms) {
@@ -49,12 +52,7 @@ impl Step<'_> {
         phase: Phase,
     ) {
         match phase {
-            Phase::Offered => {
-                self.actions
-                    .push(Action::CancelDispatch { worker, dispatch });
-                let why = failure(Code::Worker, "the worker did not answer");
-                self.task_failed(worker, dispatch, why);
-            }
+            Phase::Offered => self.lost(dispatch, worker, "the worker did not answer"),
             Phase::Feeding(_) => {
                 self.fail(
                     task,
@@ -68,6 +66,13 @@ impl Step<'_> {
                 );
             }
         }
+    }
+
+    /// An attempt that nothing is to be expected of: another worker may try.
+    fn lost(&mut self, dispatch: DispatchId, worker: WorkerId, why: &str) {
+        self.actions
+            .push(Action::CancelDispatch { worker, dispatch });
+        self.task_failed(worker, dispatch, failure(Code::Worker, why));
     }
 
     /// An attempt takes longer than it was thought to, or runs on a slow worker

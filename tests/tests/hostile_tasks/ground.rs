@@ -403,8 +403,10 @@ pub fn run_launch(
     launch.arguments = &arguments;
     launch.environment = &environment;
     let control = Control::new(0).expect("descriptors");
-    compile::run(sandbox, &launch, wall_ms_max, false, &control).map_err(|error| match error {
-        CompileError::Failed(failure) => failure,
-        CompileError::Spawn(error) => panic!("{}: {error}", driver.display()),
+    compile::run(sandbox, &launch, wall_ms_max, false, &control, &|_| {}).map_err(|error| {
+        match error {
+            CompileError::Failed(failure) => failure,
+            CompileError::Spawn(error) => panic!("{}: {error}", driver.display()),
+        }
     })
 }
