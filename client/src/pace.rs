@@ -63,14 +63,14 @@ mod tests {
     fn it_is_measured_once() {
         let run = std::env::temp_dir().join(format!("hg-pace-{}", std::process::id()));
         fs::create_dir_all(&run).unwrap();
-        let run = Some(run.as_path());
+        let folder = run.as_path();
+        let run = Some(folder);
         assert_eq!(own_milli(run), 0);
         assert_eq!(measured_beside(run, || 5), 5);
         let milli = own_milli(run);
         assert!(milli > 0);
         measured_beside(run, || ());
         assert_eq!(own_milli(run), milli);
-        let folder = run.unwrap();
         let files = fs::read_dir(folder).unwrap().flatten();
         let mut files: Vec<_> = files.filter(|file| file.file_name() != os::TURNS).collect();
         let file = files.pop().unwrap().path();

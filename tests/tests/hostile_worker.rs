@@ -2,7 +2,9 @@
 //! what they call themselves harms no reader.
 
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
+use hg_proto::limits::HEARTBEAT_MS;
 use hg_proto::v1::{self, Chunk, Done, Output, TaskResult, from_worker};
 use hg_tests::command::run_within;
 use hg_tests::grid::Grid;
@@ -168,6 +170,46 @@ fn who_claims_a_thousand_slots_draws_few_tasks() {
     let wrapped = make.finish();
     let plain = run_within(&mut project.plain_make(&["-j16"]), PATIENCE);
     project.assert_same_as("a thousand slots", &plain, wrapped);
+}
+
+/// Its link lives, and its heartbeats come. No core here may take over, and no other
+/// worker either.
+#[test]
+fn who_says_that_a_compile_began_and_nothing_more_is_given_up() {
+    let mut grid = Grid::insecure(programs(), 1, 1);
+    let mut silent = Impostor::join(&grid, 1);
+    grid.workers.clear();
+    grid.wait_for_workers(1);
+    let project = Project::of(1);
+    project.in_plaintext();
+    let mut make = project.hgbuild_make(&grid.address(), &[]);
+    let make = Running::start(for_impostors(&mut make));
+    let dispatch_id = silent.dispatch().dispatch_id;
+    silent.say(from_worker::Kind::Need(v1::Need {
+        dispatch_id,
+        digests: Vec::new(),
+    }));
+    let begun = v1::Begun {
+        dispatch_id,
+        cpu_us: Some(0),
+    };
+    silent.say(from_worker::Kind::Begun(begun));
+    let (mut beats, mut beaten) = (0, Instant::now());
+    until(&grid.coordinator, "the compile given up", || {
+        if beaten.elapsed() >= Duration::from_millis(HEARTBEAT_MS.into()) {
+            (beats, beaten) = (beats + 1, Instant::now());
+            silent.say(from_worker::Kind::Begun(begun));
+            silent.say(from_worker::Kind::Heartbeat(v1::Heartbeat {
+                sequence: beats,
+                ..v1::Heartbeat::default()
+            }));
+        }
+        project.told().contains("gets no processor").then_some(())
+    });
+    assert!(beats > 5, "{beats}: before its time");
+    let wrapped = make.finish();
+    let plain = run_within(&mut project.plain_make(&[]), PATIENCE);
+    project.assert_same_as("a silent worker", &plain, wrapped);
 }
 
 #[test]
