@@ -4,14 +4,22 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
+use hg_proto::command_line::{self, Program, Usage};
 
 /// Run a compiler, or a whole build, on the grid. What stands behind the
 /// compiler's name is the compiler's; our own flags stand before it.
-#[derive(Debug, Default, FromArgs)]
+#[derive(Debug, Default, FromArgs, ArgsInfo)]
 #[argh(
-    note = "Settings: flag, environment (HG_COORDINATOR, HG_LOCAL_SLOTS, HG_FALLBACK,\nHG_EVENT_LOG, HG_LOG, HG_CC, HG_CXX, HG_QUEUE_MS_MAX, HG_DISABLE; of the cache:\nHG_CACHE_DIR, HG_CACHE_MAX_SIZE, HG_BASE_DIR, HG_RECACHE, HG_READONLY_CACHE),\n~/.hybridgrid/config.toml, default.\n",
-    example = "hgbuild clang -O2 -c foo.c    one compile: COMPILER ARGS...\nhgbuild make -j               a build: make, ninja, cmake --build ...\nhgbuild -- ./build.sh         any other build command"
+    note = "Settings: flag, environment, ~/.hybridgrid/config.toml, default, in that order.",
+    example = "hgbuild clang -O2 -c foo.c    one compile: COMPILER ARGS...\nhgbuild make -j               a build: make, ninja, cmake --build ...\nhgbuild -- ./build.sh         any other build command",
+    error_code(2, "the command line is wrong."),
+    error_code(75, "with --no-fallback: the grid failed, and nothing was compiled."),
+    error_code(126, "the compiler can't be run."),
+    error_code(
+        127,
+        "there is no such compiler. Else it is the compiler's exit code, or the build's."
+    )
 )]
 pub struct Flags {
     /// say where each compile went, and why
@@ -22,7 +30,7 @@ pub struct Flags {
     #[argh(switch)]
     pub no_fallback: bool,
 
-    /// HOST:PORT of the coordinator's grid port
+    /// where the coordinator's grid port is
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 
@@ -43,7 +51,7 @@ pub struct Flags {
     pub insecure: bool,
 
     /// print the version
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
     pub version: bool,
 
     #[argh(subcommand)]
@@ -51,7 +59,7 @@ pub struct Flags {
 }
 
 /// Commands of our own.
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 pub enum Subcommand {
     /// See [`Status`].
@@ -67,7 +75,7 @@ pub enum Subcommand {
 }
 
 /// show what the coordinator says of the grid
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub struct Status {
     /// print JSON
@@ -76,7 +84,7 @@ pub struct Status {
 }
 
 /// list the workers
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "workers")]
 pub struct Workers {
     /// print JSON
@@ -85,7 +93,7 @@ pub struct Workers {
 }
 
 /// keep a token that lets this user use a grid ('hg-coord token --role client')
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "join",
@@ -94,16 +102,16 @@ pub struct Workers {
 )]
 pub struct Join {
     /// the token, or a file it is in (default: HG_TOKEN, else stdin)
-    #[argh(positional)]
+    #[argh(positional, arg_name = "TOKEN")]
     pub token: Option<String>,
 
-    /// HOST:PORT of the coordinator's grid port
+    /// where the coordinator's grid port is
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 }
 
 /// look at the local cache, or tend it
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "cache")]
 pub struct Cache {
     /// what is to be done
@@ -112,7 +120,7 @@ pub struct Cache {
 }
 
 /// What is to be done with the cache.
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 pub enum CacheCommand {
     /// See [`Stats`].
@@ -128,7 +136,7 @@ pub enum CacheCommand {
 }
 
 /// show size, hits and misses
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "stats")]
 pub struct Stats {
     /// print JSON
@@ -137,17 +145,17 @@ pub struct Stats {
 }
 
 /// set the counts to zero
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "zero")]
 pub struct Zero {}
 
 /// remove all entries
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "clear")]
 pub struct Clear {}
 
 /// remove the entries that were not used for longest
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "prune")]
 pub struct Prune {
     /// down to this size, as in 5GiB or 500M (HG_CACHE_MAX_SIZE when not given)
@@ -156,12 +164,12 @@ pub struct Prune {
 }
 
 /// read every entry and remove those that are damaged
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "verify")]
 pub struct Verify {}
 
 /// say what the cache would answer to a compile, and why
-#[derive(Debug, FromArgs)]
+#[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "explain",
@@ -184,21 +192,64 @@ pub enum Request {
     Build(Vec<OsString>),
     /// A command of our own.
     Own(Subcommand),
-    /// Print the version.
-    Version,
 }
 
-/// Why nothing is done: text for the user, and whether they asked for it.
-#[derive(Debug)]
-pub struct Usage {
-    /// What to print.
-    pub text: String,
-    /// `--help`: to stdout, exit 0.
-    pub asked_for: bool,
-}
-
-/// Our flags in front of the compiler's name whose value is the next word.
-const FLAGS_WITH_VALUE: [&str; 4] = ["--coordinator", "--tls-ca", "--tls-cert", "--tls-key"];
+/// What `hgbuild --help` says beside the options.
+pub const PROGRAM: Program = Program {
+    name: "hgbuild",
+    version: env!("CARGO_PKG_VERSION"),
+    environment: &[
+        (
+            "HG_COORDINATOR",
+            "HOST:PORT of the grid (default: where it was joined)",
+        ),
+        ("HG_TOKEN", "a join token, before the one that 'join' keeps"),
+        (
+            "HG_TLS_CA",
+            "as --tls-ca; HG_TLS_CERT and HG_TLS_KEY likewise",
+        ),
+        ("HG_INSECURE", "1: as --insecure"),
+        (
+            "HG_LOCAL_SLOTS",
+            "compiles that could travel but may run here at once",
+        ),
+        ("HG_FALLBACK", "0: as --no-fallback"),
+        (
+            "HG_QUEUE_MS_MAX",
+            "longest wait for a worker, in milliseconds",
+        ),
+        (
+            "HG_EVENT_LOG",
+            "a file that gets one JSON line for each compile",
+        ),
+        (
+            "HG_LOG",
+            "how much is said on stderr: off, error, warn, info or debug",
+        ),
+        (
+            "HG_CC",
+            "what 'hgbuild cc' stands for; HG_CXX: 'hgbuild c++'",
+        ),
+        (
+            "HG_CACHE_DIR",
+            "where the cache lies (default: ~/.hybridgrid/cache)",
+        ),
+        (
+            "HG_CACHE_MAX_SIZE",
+            "how large it may grow, as in 5GiB; 0: no cache",
+        ),
+        (
+            "HG_BASE_DIR",
+            "paths below it need only be the same relative to it",
+        ),
+        (
+            "HG_RECACHE",
+            "1: compile, and keep that in place of what was kept",
+        ),
+        ("HG_READONLY_CACHE", "1: take answers, keep nothing"),
+        ("HG_DISABLE", "1: just run the compiler"),
+    ],
+};
 
 const BUILD_COMMANDS: [&str; 9] = [
     "make",
@@ -215,7 +266,7 @@ const BUILD_COMMANDS: [&str; 9] = [
 /// Sorts `args` (without our own name) into flags and a request.
 ///
 /// # Errors
-/// The flags are wrong, or `--help` was among them.
+/// The flags are wrong, or `--help` or `--version` was among them.
 pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
     let mut own: Vec<String> = Vec::new();
     let mut rest = args.into_iter().peekable();
@@ -226,7 +277,7 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
             break;
         }
         let arg = arg.to_string_lossy().into_owned();
-        let takes_value = FLAGS_WITH_VALUE.contains(&arg.as_str());
+        let takes_value = PROGRAM.takes_value::<Flags>(&arg);
         own.push(arg);
         if takes_value && let Some(value) = rest.next() {
             own.push(value.to_string_lossy().into_owned());
@@ -237,11 +288,8 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
     if !dashes && rest.len() == 1 && first == Some("help") {
         own.push("--help".to_owned());
     }
-    let is_own = !dashes
-        && matches!(
-            first,
-            Some("status" | "workers" | "join" | "cache" | "explain")
-        );
+    let table = Flags::get_args_info();
+    let is_own = !dashes && table.commands.iter().any(|own| Some(own.name) == first);
     let mut explained = Vec::new();
     if is_own {
         let (ours, theirs) = match first {
@@ -253,20 +301,15 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
         explained.extend(theirs.iter().skip(usize::from(dashes)).cloned());
     }
     let words: Vec<&str> = own.iter().map(String::as_str).collect();
-    let mut flags = Flags::from_args(&["hgbuild"], &words).map_err(|early| Usage {
-        text: early.output,
-        asked_for: early.status.is_ok(),
-    })?;
-    if flags.version {
-        return Ok((flags, Request::Version));
-    }
+    let mut flags = match words.is_empty() {
+        true => Flags::default(),
+        false => PROGRAM.parse(&words)?,
+    };
     if let Some(Subcommand::Explain(explain)) = &flags.command {
         let last = explain.last;
         if explained.is_empty() {
-            return Err(Usage {
-                text: "Explain what? hgbuild explain -- clang -c foo.c\n".into(),
-                asked_for: false,
-            });
+            let why = "which compile, as in 'hgbuild explain -- clang -c foo.c'?";
+            return Err(PROGRAM.wrong(&["explain"], why));
         }
         return Ok((flags, Request::Explain(explained, last)));
     }
@@ -276,15 +319,19 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
     let is_build = dashes || first.is_some_and(is_build_command);
     let request = match rest.split_first() {
         None => {
-            return Err(Usage {
-                text: "What shall be compiled? hgbuild COMPILER ARGS..., or hgbuild make.\nRun hgbuild --help for more.\n".into(),
-                asked_for: false,
-            });
+            let why = "say what to compile, as in 'hgbuild clang -c foo.c' or 'hgbuild make'";
+            return Err(PROGRAM.wrong(&[], why));
         }
         Some(_) if is_build => Request::Build(rest),
         Some((compiler, args)) => Request::Compile(compiler.clone(), args.to_vec()),
     };
     Ok((flags, request))
+}
+
+/// The command of our own that somebody may have meant who wrote the name of no compiler.
+pub fn command_like(word: &str) -> Option<&'static str> {
+    let commands = Flags::get_args_info().commands;
+    command_line::likely(word, commands.iter().map(|command| command.name))
 }
 
 /// Where the compile begins in `explain --last -- cc -c x.c`.

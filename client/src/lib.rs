@@ -109,7 +109,6 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         // The words of the compile come with it.
         Request::Own(Subcommand::Explain(_)) => 2,
         Request::Explain(words, last) => explain::explain(&config, &words, last),
-        Request::Version => say::answer(concat!("hgbuild ", env!("CARGO_PKG_VERSION"), "\n")),
     };
     std::process::exit(code)
 }

@@ -19,6 +19,7 @@ use crate::answer::Output;
 use crate::arriving::Arriving;
 use crate::attempt::{self, ACCEPT_MS_MAX, CONNECT_MS_MAX, Lost, Memo, Says};
 use crate::cached::{self, Asked, Keeper};
+use crate::cli;
 use crate::closure::{self, Closure, Listed};
 use crate::compiler::{self, Found};
 use crate::config::Config;
@@ -104,7 +105,12 @@ struct Doubted {
 pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
     let began = Instant::now();
     let Some(mut found) = compiler::find(&name, &args, config) else {
-        say::warn(format_args!("{}: no such program", name.to_string_lossy()));
+        let name = name.to_string_lossy();
+        let meant = match cli::command_like(&name) {
+            Some(command) => format!("; did you mean 'hgbuild {command}'?"),
+            None => String::new(),
+        };
+        say::warn(format_args!("{name}: no such program{meant}"));
         std::process::exit(127);
     };
     if let Some(why) = config.refused.as_ref().filter(|_| !config.disabled) {

@@ -5,15 +5,29 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
+use hg_proto::command_line::Program;
 use hg_proto::tls::Pki;
 use hg_proto::token::{Role, holder_is_well_formed};
 
 use crate::doorkeeper::OwnPki;
 use crate::trust::Rotation;
 
-/// Exit code for a command line that is wrong, or that names what is wrong or taken.
-pub const USAGE: u8 = 2;
+/// What `hg-coord --help` says beside the options.
+pub const PROGRAM: Program = Program {
+    name: "hg-coord",
+    version: env!("CARGO_PKG_VERSION"),
+    environment: &[
+        (
+            "HG_LOG",
+            "how much is said on stderr: error, warn, info or debug (info)",
+        ),
+        (
+            "HOME",
+            "where ~/.hybridgrid/coord is, unless --state says another folder",
+        ),
+    ],
+};
 
 /// Why a command did not do what it was to.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,29 +52,30 @@ impl From<String> for Trouble {
 /// answered.
 pub fn typed() -> Result<Args, ExitCode> {
     let words = std::env::args_os().map(|word| word.into_string());
-    let words: Vec<String> = words.collect::<Result<_, _>>().map_err(|word| {
-        eprintln!("hg-coord: not UTF-8: {}", word.to_string_lossy());
-        ExitCode::from(USAGE)
-    })?;
-    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
-    Args::from_args(&["hg-coord"], &words).map_err(|exit| match exit.status {
-        Ok(()) => {
-            println!("{}", exit.output);
-            ExitCode::SUCCESS
+    let words: Result<Vec<String>, _> = words.skip(1).collect();
+    let typed = match &words {
+        Ok(words) => {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            PROGRAM.parse(&words)
         }
-        Err(()) => {
-            eprintln!("{}\nRun hg-coord --help for more information.", exit.output);
-            ExitCode::from(USAGE)
+        Err(word) => {
+            let why = format!("not UTF-8: {}", word.to_string_lossy());
+            Err(PROGRAM.wrong(&[], &why))
         }
-    })
+    };
+    typed.map_err(|usage| ExitCode::from(usage.print()))
 }
 
 /// The Hybrid-Grid coordinator: takes compiles from hgbuild and gives them to
-/// workers. HG_LOG=error|warn|info|debug says how much goes to stderr.
-#[derive(FromArgs, Debug)]
+/// workers.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    error_code(1, "it was typed well, and failed."),
+    error_code(2, "the command line is wrong, or what it names is wrong or taken.")
+)]
 pub struct Args {
     /// print the version and exit
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
     pub version: bool,
 
     /// what to do
@@ -69,7 +84,7 @@ pub struct Args {
 }
 
 /// What to do.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand)]
 pub enum Command {
     /// Run.
@@ -88,43 +103,43 @@ pub enum Command {
 
 /// Print a join token, one line that lets its holder in: give it to 'hgbuild join'
 /// or 'hg-worker-lite join'.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "token")]
 pub struct TokenArgs {
     /// what the holder may be: worker, client (submits and looks) or admin (a
     /// client that also changes the grid)
-    #[argh(option, from_str_fn(role))]
+    #[argh(option, arg_name = "worker|client|admin", from_str_fn(role))]
     pub role: Role,
 
     /// how long it holds, as in 30d or 12h, or never (default: never)
-    #[argh(option, default = "0", from_str_fn(lasting))]
+    #[argh(option, arg_name = "TIME", default = "0", from_str_fn(lasting))]
     pub expires: u64,
 
     /// who will have it, for 'hg-coord revoke' and the audit lines (default: the
     /// role and a random number)
-    #[argh(option, from_str_fn(holder))]
+    #[argh(option, arg_name = "NAME", from_str_fn(holder))]
     pub name: Option<String>,
 
     /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
-    #[argh(option)]
+    #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 }
 
 /// List whom tokens were given to: name, role, when, until when, when one was shown
 /// last, and what is revoked. One line for each name and role, however many tokens it
 /// has; who has one of an older version is listed once it was shown.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "tokens")]
 pub struct Tokens {
     /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
-    #[argh(option)]
+    #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 }
 
 /// Make void all tokens that were made until now for a name, and its certificate. A
 /// running coordinator acts by it before this ends: its holders' links, tasks and
 /// streams of events are cut.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
     subcommand,
     name = "revoke",
@@ -135,17 +150,17 @@ pub struct Tokens {
 )]
 pub struct Revoke {
     /// the name
-    #[argh(positional, from_str_fn(holder))]
+    #[argh(positional, arg_name = "NAME", from_str_fn(holder))]
     pub name: String,
 
     /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
-    #[argh(option)]
+    #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 }
 
 /// Make a new root secret, or a new certificate, or both. The old ones hold for a
 /// while beside them; who connects meanwhile gets a new token by itself.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "rotate")]
 pub struct Rotate {
     /// the root secret, which tokens are derived from
@@ -158,11 +173,16 @@ pub struct Rotate {
 
     /// how long the old ones hold, as in 30d or 12h; 0s ends them at once
     /// (default: 30d)
-    #[argh(option, default = "30 * 86_400", from_str_fn(overlap))]
+    #[argh(
+        option,
+        arg_name = "TIME",
+        default = "30 * 86_400",
+        from_str_fn(overlap)
+    )]
     pub overlap: u64,
 
     /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
-    #[argh(option)]
+    #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 }
 
@@ -210,20 +230,20 @@ fn overlap(text: &str) -> Result<u64, String> {
 
 /// Give a worker no more tasks, and wait until it has finished those it has and
 /// is gone.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "drain")]
 pub struct Drain {
     /// its id or name, as `hgbuild workers` lists it
-    #[argh(positional)]
+    #[argh(positional, arg_name = "WORKER")]
     pub worker: String,
 
-    /// HOST:PORT of the coordinator (default: the one that last ran with this
+    /// where the coordinator listens (default: the one that last ran with this
     /// state folder)
-    #[argh(option)]
+    #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 
     /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
-    #[argh(option)]
+    #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 
     /// that coordinator runs with --insecure
@@ -238,7 +258,7 @@ pub struct Drain {
 /// Run the coordinator until SIGTERM or SIGINT. Once it listens it prints one
 /// JSON line with its addresses and writes the same to endpoints.json in its
 /// state folder.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
     subcommand,
     name = "serve",
@@ -250,35 +270,39 @@ pub struct Drain {
 pub struct Serve {
     /// address for clients and workers, port 0 for any free one (default:
     /// 0.0.0.0:9000; with --insecure 127.0.0.1:9000)
-    #[argh(option)]
+    #[argh(option, arg_name = "ADDR:PORT")]
     pub listen: Option<String>,
 
     /// address for health, metrics and the REST API, or 'off' (default: 127.0.0.1:8080)
-    #[argh(option, default = "\"127.0.0.1:8080\".into()")]
+    #[argh(
+        option,
+        arg_name = "ADDR:PORT|off",
+        default = "\"127.0.0.1:8080\".into()"
+    )]
     pub http: String,
 
     /// folder for state (default: ~/.hybridgrid/coord)
-    #[argh(option)]
+    #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 
-    /// NAME=WEIGHT: the share of who holds a token of this name is WEIGHT times that
+    /// the share of who holds a token of this name is WEIGHT times that
     /// of others while all want it (1 to 1000; may be given again for another).
     /// Clients of one holder share what it has; hgbuild names them UID@HOST
-    #[argh(option)]
+    #[argh(option, arg_name = "NAME=WEIGHT")]
     pub client_weight: Vec<String>,
 
     /// a certificate of your own in PEM, shown to those who join without a token's
     /// fingerprint
-    #[argh(option, arg_name = "file")]
+    #[argh(option, arg_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 
     /// its private key
-    #[argh(option, arg_name = "file")]
+    #[argh(option, arg_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
     /// authorities, in PEM, whose certificates say who a peer is: a URI in their
     /// subjectAltName, hybridgrid://ROLE/NAME
-    #[argh(option, arg_name = "file")]
+    #[argh(option, arg_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
 
     /// turn peers away that have no such certificate

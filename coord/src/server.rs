@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hg_proto::command_line::USAGE;
 use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
@@ -17,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Door;
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
-use crate::config::{self, Command, Config, Serve, Trouble, USAGE};
+use crate::config::{self, Command, Config, PROGRAM, Serve, Trouble};
 use crate::coordinator::Settings;
 use crate::dispatch::Hub;
 use crate::doorkeeper::{Doorkeeper, LocalTokens};
@@ -36,10 +37,6 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    if args.version {
-        println!("hg-coord {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
-    }
     let home = std::env::var_os("HOME")
         .filter(|home| !home.is_empty())
         .map(PathBuf::from);
@@ -51,8 +48,8 @@ pub fn main() -> ExitCode {
         Some(Command::Revoke(args)) => tokens::revoke(&args, home),
         Some(Command::Rotate(args)) => tokens::rotate(&args, home),
         None => {
-            eprintln!("hg-coord: nothing to do; try 'hg-coord serve' or 'hg-coord --help'");
-            return ExitCode::from(USAGE);
+            let usage = PROGRAM.wrong(&[], "say what to do, as in 'hg-coord serve'");
+            return ExitCode::from(usage.print());
         }
     };
     match done {

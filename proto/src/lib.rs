@@ -9,6 +9,7 @@ mod arg_rows_machine;
 mod arg_rows_shared;
 pub mod arg_table;
 pub mod args;
+pub mod command_line;
 pub mod credentials;
 pub mod digest;
 pub mod frame;

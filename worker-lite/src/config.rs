@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use hg_proto::PROTOCOL_VERSION;
+use hg_proto::command_line::{self, Program};
 use hg_proto::credentials;
 use hg_proto::limits::{NAME_BYTES_MAX, SLOTS_MAX};
 use hg_proto::tls::Pki;
@@ -37,23 +38,48 @@ const NICE_DEFAULT: i32 = 10;
 const NICE_MAX: i32 = 19;
 const HTTP_DEFAULT: &str = "127.0.0.1:9090";
 /// The exit code when the worker can't start as it was told to.
-const EXIT_CANNOT_START: u8 = 2;
+const EXIT_CANNOT_START: u8 = command_line::USAGE;
 /// The exit code when it started and then failed.
 const EXIT_FAILED: u8 = 1;
 
+/// What `hg-worker-lite --help` says beside the options.
+const PROGRAM: Program = Program {
+    name: "hg-worker-lite",
+    version: env!("CARGO_PKG_VERSION"),
+    environment: &[
+        (
+            "HG_COORDINATOR",
+            "where the coordinator listens, unless --coordinator says so",
+        ),
+        ("HG_TOKEN", "a join token, before the one that 'join' keeps"),
+        (
+            "HG_LOG",
+            "how much is said on stderr: error, warn, info or debug (info)",
+        ),
+        (
+            "HOME",
+            "where ~/.hybridgrid/worker is, unless --state says another folder",
+        ),
+    ],
+};
+
 /// The Hybrid-Grid worker: compiles C and C++ for the grid's clients.
-#[derive(FromArgs)]
-#[argh(note = "HG_LOG=error|warn|info|debug chooses how much goes to stderr (default: info).")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    error_code(1, "it began as it was told to, and failed."),
+    error_code(2, "the command line is wrong, or what it names is wrong or taken.")
+)]
 struct Typed {
     /// print the version and exit
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
+    #[expect(dead_code, reason = "a line of --help; answered before argh looks")]
     version: bool,
 
     #[argh(subcommand)]
     command: Option<Verb>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Verb {
     Serve(Serve),
@@ -62,7 +88,7 @@ enum Verb {
 
 /// Keeps a token that lets this worker serve a grid ('hg-coord token --role
 /// worker'), once its coordinator has said that it is good.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "join",
@@ -71,10 +97,10 @@ enum Verb {
 )]
 struct Join {
     /// the token, or a file it is in (default: HG_TOKEN, else stdin)
-    #[argh(positional)]
+    #[argh(positional, arg_name = "TOKEN")]
     token: Option<String>,
 
-    /// where the coordinator listens, HOST:PORT (default: HG_COORDINATOR)
+    /// where the coordinator listens (default: HG_COORDINATOR)
     #[argh(option, arg_name = "HOST:PORT")]
     coordinator: Option<String>,
 
@@ -89,11 +115,10 @@ struct Join {
 
 /// Dials a coordinator and takes compiles from it until SIGTERM or SIGINT, which
 /// finish what runs and take no more (a second one ends it at once).
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "serve",
-    note = "HG_LOG=error|warn|info|debug chooses how much goes to stderr (default: info).",
     example = "{command_name} --coordinator build.example:9000 --slots 4",
     error_code(
         2,
@@ -101,7 +126,7 @@ struct Join {
     )
 )]
 struct Serve {
-    /// where the coordinator listens, HOST:PORT (default: HG_COORDINATOR, or where
+    /// where the coordinator listens (default: HG_COORDINATOR, or where
     /// it was joined)
     #[argh(option, arg_name = "HOST:PORT")]
     coordinator: Option<String>,
@@ -136,12 +161,12 @@ struct Serve {
     dedicated: bool,
 
     /// what people call this worker (default: the machine's name)
-    #[argh(option)]
+    #[argh(option, arg_name = "NAME")]
     name: Option<String>,
 
-    /// where /health and /metrics are, ADDRESS:PORT of loopback with port 0 for any, or
-    /// off (default: 127.0.0.1:9090)
-    #[argh(option, arg_name = "ADDR")]
+    /// where /health and /metrics are, on loopback, with port 0 for any free one
+    /// (default: 127.0.0.1:9090)
+    #[argh(option, arg_name = "ADDR:PORT|off")]
     http: Option<String>,
 
     /// the folder for the lock and for running compiles, not shared with another
@@ -180,16 +205,12 @@ pub fn run() -> ExitCode {
         Ok(typed) => typed,
         Err(code) => return code,
     };
-    if typed.version {
-        println!("hg-worker-lite {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
-    }
     let typed = match typed.command {
         Some(Verb::Serve(typed)) => typed,
         Some(Verb::Join(typed)) => return join_as(typed),
         None => {
-            eprintln!("hg-worker-lite: say what to do: hg-worker-lite serve; see --help");
-            return ExitCode::from(EXIT_CANNOT_START);
+            let usage = PROGRAM.wrong(&[], "say what to do, as in 'hg-worker-lite serve'");
+            return ExitCode::from(usage.print());
         }
     };
     let serving = set_log_level().and_then(|()| prepare(typed));
@@ -213,22 +234,18 @@ pub fn run() -> ExitCode {
 /// question about those, which is answered.
 fn typed() -> Result<Typed, ExitCode> {
     let words = env::args_os().map(|word| word.into_string());
-    let words: Vec<String> = words.collect::<Result<_, _>>().map_err(|word| {
-        eprintln!("hg-worker-lite: not UTF-8: {}", word.to_string_lossy());
-        ExitCode::from(EXIT_CANNOT_START)
-    })?;
-    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
-    Typed::from_args(&["hg-worker-lite"], &words).map_err(|exit| match exit.status {
-        Ok(()) => {
-            println!("{}", exit.output);
-            ExitCode::SUCCESS
+    let words: Result<Vec<String>, _> = words.skip(1).collect();
+    let typed = match &words {
+        Ok(words) => {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            PROGRAM.parse(&words)
         }
-        Err(()) => {
-            let more = "Run hg-worker-lite --help for more information.";
-            eprintln!("{}\n{more}", exit.output);
-            ExitCode::from(EXIT_CANNOT_START)
+        Err(word) => {
+            let why = format!("not UTF-8: {}", word.to_string_lossy());
+            Err(PROGRAM.wrong(&[], &why))
         }
-    })
+    };
+    typed.map_err(|usage| ExitCode::from(usage.print()))
 }
 
 fn join_as(typed: Join) -> ExitCode {

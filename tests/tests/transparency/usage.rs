@@ -1,7 +1,9 @@
 //! What is typed wrong: exit code 2, words on stderr, and nothing done.
 
+use std::collections::BTreeSet;
+
 use hg_tests::command::{run, scrubbed};
-use hg_tests::programs::programs;
+use hg_tests::programs::{Programs, programs};
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
@@ -51,4 +53,75 @@ fn a_size_without_a_unit_empties_no_cache() {
     let words = hgbuild("cache prune --max-size 5").words();
     assert!(words.contains("a number wants a unit"), "{words}");
     assert_eq!(entries(), before);
+}
+
+#[test]
+fn help_and_version_are_where_they_are_looked_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Programs {
+        client,
+        coordinator,
+        worker,
+        ..
+    } = programs();
+    for (program, commands) in [
+        (
+            client,
+            "status workers join cache cache_stats cache_prune explain",
+        ),
+        (coordinator, "serve drain token tokens revoke rotate"),
+        (worker, "serve join"),
+    ] {
+        let commands = commands.split(' ').map(|words| words.replace('_', " "));
+        for command in std::iter::once(String::new()).chain(commands) {
+            for (flag, said) in [("-h", "Usage: "), ("--help", "Usage: "), ("-V", "hg")] {
+                let mut asked = scrubbed(program, folder.path(), folder.path());
+                let outcome = run(asked.args(command.split_whitespace()).arg(flag));
+                let words = outcome.words();
+                assert!(
+                    outcome.ok() && outcome.stderr.is_empty(),
+                    "{command}: {words}"
+                );
+                assert!(outcome.stdout.starts_with(said.as_bytes()), "{words}");
+            }
+        }
+        let mut wrong = scrubbed(program, folder.path(), folder.path());
+        let outcome = run(wrong.arg("--versio"));
+        assert_eq!(outcome.code, Some(2));
+        let words = outcome.words();
+        assert!(words.contains("did you mean '--version'?"), "{words}");
+        assert!(words.contains(" --help' for more."), "{words}");
+    }
+}
+
+#[test]
+fn a_command_that_was_meant_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut hgbuild = scrubbed(&programs().client, folder.path(), folder.path());
+    let outcome = run(hgbuild.arg("statsu"));
+    assert_eq!(outcome.code, Some(127));
+    let words = outcome.words();
+    assert!(words.contains("did you mean 'hgbuild status'?"), "{words}");
+}
+
+/// The names of variables that `text` has at the beginning of a cell or of a line.
+fn variables(text: &str) -> BTreeSet<&str> {
+    let lines = text.lines().map(|line| line.trim_start_matches(['|', ' ']));
+    let cells = lines.filter(|line| line.starts_with("HG_") || line.starts_with("`HG_"));
+    let cells = cells.flat_map(|line| line.split(" |").next());
+    let words = cells.flat_map(|cell| cell.split(['`', ',', ' ', ':', ';']));
+    words.filter(|word| word.starts_with("HG_")).collect()
+}
+
+#[test]
+fn readme_and_help_tell_of_the_same_settings() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut hgbuild = scrubbed(&programs().client, folder.path(), folder.path());
+    let help = run(hgbuild.arg("--help")).words();
+    let (_, help) = help.split_once("Environment:").expect("a list");
+    let readme = include_str!("../../../README.md");
+    let (_, settings) = readme.split_once("## Settings").expect("settings");
+    let told = variables(help);
+    assert!(told.len() > 10, "{told:?}");
+    assert_eq!(told, variables(settings));
 }
