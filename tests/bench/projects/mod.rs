@@ -9,7 +9,7 @@
 
 mod archive;
 mod goals;
-#[path = "../bench/cpu.rs"]
+#[path = "../cpu.rs"]
 mod cpu;
 mod interrupt;
 mod measure;

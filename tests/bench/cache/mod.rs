@@ -6,7 +6,7 @@
 //! direct, or take more instructions than they may, are an error.
 
 mod contender;
-#[path = "../bench/cpu.rs"]
+#[path = "../cpu.rs"]
 mod cpu;
 mod entries;
 mod generated;

@@ -4,6 +4,7 @@
 //! median of the rounds' ratios, and the ratio of the least of all rounds, which
 //! other work on the machine disturbs least: it can only add.
 
+#[path = "../cpu.rs"]
 mod cpu;
 mod peers;
 
