@@ -1,8 +1,7 @@
-//! `cargo run --release -p hg-tests --bin footprint [WORKER]`: bytes of a worker's
+//! `bench footprint [WORKER]`: bytes of a worker's
 //! binary, and what it takes of memory while it has nothing to do: linked by TLS, its
 //! compilers known. Without WORKER, of one made by `--profile small`.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,8 +21,9 @@ const ROUNDS: usize = 5;
 /// From when it is linked.
 const REST: Duration = Duration::from_secs(5);
 
-fn main() -> ExitCode {
-    match measure() {
+/// Measures the worker that `words` name.
+pub fn run(words: Vec<String>) -> ExitCode {
+    match measure(words.first().map(String::as_str)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
@@ -34,9 +34,9 @@ fn main() -> ExitCode {
 }
 
 /// Whether all is as small as it should be.
-fn measure() -> Result<bool, String> {
+fn measure(worker: Option<&str>) -> Result<bool, String> {
     let mut programs = programs::build(true)?;
-    let worker = match env::args_os().nth(1) {
+    let worker = match worker {
         Some(worker) => PathBuf::from(worker),
         None => small(&programs)?,
     };

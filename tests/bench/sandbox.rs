@@ -1,10 +1,11 @@
-//! `cargo run --release -p hg-tests --bin sandboxbench [ROUNDS]`: what the sandbox
+//! `bench sandbox [ROUNDS]`: what the sandbox
 //! costs a compile. The same compiler on the same file, through the worker's own
 //! code, in each of its sandboxes in turn.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,8 +32,8 @@ const HEADERS: usize = 150;
 const HEADER_FOLDERS: usize = 20;
 const SOURCE: &str = "int square(int x) { return x * x; }\n";
 
-fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+/// Measures in as many rounds as `words` say.
+pub fn run(words: Vec<String>) -> ExitCode {
     let rounds = words.first().and_then(|word| word.parse().ok());
     let rounds = rounds.unwrap_or(ROUNDS_DEFAULT);
     let state = tempfile::tempdir().expect("a folder");
@@ -50,9 +51,10 @@ fn main() {
                 let places = [state.path(), &scratch];
                 measure(&driver, language, &probe.files, places, rounds);
             }
-            Err(error) => skip("sandboxbench", &error.to_string()),
+            Err(error) => skip("sandbox", &error.to_string()),
         }
     }
+    ExitCode::SUCCESS
 }
 
 struct Place {

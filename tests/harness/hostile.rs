@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hg_proto::digest::Digest;
@@ -217,12 +218,26 @@ pub fn framed(body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Lets this process open as many files as it may; how many that is.
+/// The open files of this process, all for one of the tests that need thousands: those
+/// run in turn.
+pub struct Fds {
+    /// How many there may be.
+    pub limit: usize,
+    _turn: MutexGuard<'static, ()>,
+}
+
+static FDS: Mutex<()> = Mutex::new(());
+
+/// Lets this process open as many files as it may, once no other test does.
 ///
 /// # Panics
-/// The system does not say.
-pub fn raise_fds() -> usize {
+/// The system does not say how many.
+pub fn raise_fds() -> Fds {
+    let turn = FDS.lock().unwrap_or_else(PoisonError::into_inner);
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit");
-    usize::try_from(hard).unwrap_or(usize::MAX)
+    Fds {
+        limit: usize::try_from(hard).unwrap_or(usize::MAX),
+        _turn: turn,
+    }
 }

@@ -9,7 +9,7 @@ use hg_tests::command::scrubbed;
 use hg_tests::event;
 use hg_tests::skip;
 
-use crate::units::Unit;
+use super::units::Unit;
 
 /// A way to compile, with a cache of its own.
 pub struct Contender {

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::contender::Contender;
-use crate::hits::warm;
-use crate::stopwatch::{median, take};
-use crate::units::Project;
+use super::contender::Contender;
+use super::hits::warm;
+use super::stopwatch::{median, take};
+use super::units::Project;
 
 /// Entries of the small one.
 const FEW: usize = 1_000;

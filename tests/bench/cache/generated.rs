@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hg_tests::command::{run, scrubbed};
 
-use crate::units::{Project, Unit, write};
+use super::units::{Project, Unit, write};
 
 /// Headers of the source.
 const HEADERS: usize = 165;

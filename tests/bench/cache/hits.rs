@@ -1,8 +1,8 @@
 //! What a warm hit costs.
 
-use crate::contender::Contender;
-use crate::stopwatch::{Taken, median, take};
-use crate::units::{Project, Unit};
+use super::contender::Contender;
+use super::stopwatch::{Taken, median, take};
+use super::units::{Project, Unit};
 
 /// Runs of one small compile in a round.
 pub const SMALL_RUNS: usize = 50;

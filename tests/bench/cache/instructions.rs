@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use hg_tests::skip;
 
-use crate::contender::Contender;
-use crate::units::{Project, Unit};
+use super::contender::Contender;
+use super::units::{Project, Unit};
 
 /// Runs behind a tool, the last of which counts.
 const WARM_RUNS: usize = 4;
@@ -23,7 +23,7 @@ pub fn print(project: &Project, contenders: &[Contender]) -> bool {
     println!("\ninstructions of a hit: {}", project.name);
     let caches: Vec<&Contender> = contenders.iter().filter(|c| c.is_cache()).collect();
     for contender in &caches {
-        crate::hits::warm(contender, &project.units);
+        super::hits::warm(contender, &project.units);
     }
     let mut good = true;
     for contender in caches.iter().filter(|contender| contender.is_ours()) {

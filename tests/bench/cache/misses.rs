@@ -1,8 +1,8 @@
 //! What a miss costs: a whole project with a cold cache, against the plain compiler.
 
-use crate::contender::Contender;
-use crate::stopwatch::{Taken, spread, take};
-use crate::units::Project;
+use super::contender::Contender;
+use super::stopwatch::{Taken, spread, take};
+use super::units::Project;
 
 /// Prints ratios against the plain run of the same round.
 pub fn print(project: &Project, contenders: &[Contender], rounds: usize) {

@@ -1,13 +1,10 @@
-//! `cargo run --release -p hg-tests --bin cachebench [ROUNDS] [--entries N] [--only WORD]
-//! [--goals]`: what a hit and a miss cost, against every ccache in PATH and the plain
+//! `bench cache [ROUNDS] [--entries N] [--only WORD] [--goals]`: what a hit and a miss cost, against every ccache in PATH and the plain
 //! compiler. All are measured in turn in each round of one run. Sections: `hits`,
 //! `headers`, `instructions`, `misses`, `entries`; the stock number of entries is
 //! 100,000, and the long form is `--entries 1000000`. With `--goals`, hits that are not
 //! direct, or take more instructions than they may, are an error.
 
 mod contender;
-#[path = "../cpu.rs"]
-mod cpu;
 mod entries;
 mod generated;
 mod hits;
@@ -65,9 +62,10 @@ impl Asked {
     }
 }
 
-fn main() -> ExitCode {
-    let Some(asked) = Asked::read(std::env::args().skip(1)) else {
-        eprintln!("usage: cachebench [ROUNDS] [--entries N] [--only SECTION] [--goals]");
+/// Measures what `words` ask for.
+pub fn run(words: Vec<String>) -> ExitCode {
+    let Some(asked) = Asked::read(words.into_iter()) else {
+        eprintln!("usage: bench cache [ROUNDS] [--entries N] [--only SECTION] [--goals]");
         return ExitCode::from(2);
     };
     let programs = match programs::build(true) {

@@ -18,9 +18,9 @@ use hg_tests::programs::Programs;
 use hg_tests::workload::ZSTD;
 use hg_tests::{event, skip};
 
-use crate::attackers::{ATTACKS, Attack, Target, stand_in};
-use crate::process::cpu_s;
-use crate::{spread, verdict};
+use super::attackers::{ATTACKS, Attack, Target, stand_in};
+use super::process::cpu_s;
+use super::{spread, verdict};
 
 /// Of a build under attack, against one beside the stand-in.
 const RATIO_MAX: f64 = 1.20;

@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 
-use crate::fake::{self, Mode};
-use crate::process::{cpu_s, resident};
-use crate::{spread, verdict};
+use super::fake::{self, Mode};
+use super::process::{cpu_s, resident};
+use super::{spread, verdict};
 
 /// Workers, of one slot each.
 const WORKERS: usize = 500;

@@ -1,5 +1,4 @@
-//! `cargo run --release -p hg-tests --bin gridbench [--only NAME] [--rounds N]
-//! [--jobs N] [--attack NAME]`: what the grid bears (`links`), how near a build comes
+//! `bench grid [--only NAME] [--rounds N] [--jobs N] [--attack NAME]`: what the grid bears (`links`), how near a build comes
 //! to what its workers could do at best (`speedup`), what a grid that is no good costs
 //! a build (`never-slower`), what TLS and tokens cost a compile (`trust`), and what
 //! others' attacks cost a build (`attack`).
@@ -33,12 +32,13 @@ struct Options {
 /// What there is to ask for.
 const NAMES: [&str; 5] = ["links", "speedup", "never-slower", "trust", "attack"];
 
-fn main() -> ExitCode {
-    let options = match read(std::env::args().skip(1)) {
+/// Measures what `words` ask for.
+pub fn run(words: Vec<String>) -> ExitCode {
+    let options = match read(words.into_iter()) {
         Ok(options) => options,
         Err(why) => {
             eprintln!(
-                "{why}\ngridbench [--only {}] [--rounds N] [--jobs N] [--attack NAME]",
+                "{why}\nusage: bench grid [--only {}] [--rounds N] [--jobs N] [--attack NAME]",
                 NAMES.join("|")
             );
             return ExitCode::from(2);

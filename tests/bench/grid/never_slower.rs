@@ -18,9 +18,9 @@ use hg_tests::workload::LUA;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::fake::{self, Mode};
-use crate::process::cpu_s;
-use crate::{spread, verdict};
+use super::fake::{self, Mode};
+use super::process::cpu_s;
+use super::{spread, verdict};
 
 /// Of the build again, when the first one has taught what there is to learn.
 const RATIO_MAX: f64 = 1.05;

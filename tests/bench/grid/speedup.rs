@@ -14,7 +14,7 @@ use hg_tests::grid::Grid;
 use hg_tests::programs::Programs;
 use hg_tests::{event, skip};
 
-use crate::verdict;
+use super::verdict;
 
 /// Workers, and compiles at once on each.
 const WORKERS: usize = 16;

@@ -12,7 +12,7 @@ use hg_tests::programs::Programs;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-use crate::{spread, verdict};
+use super::{spread, verdict};
 
 /// Compiles in one measurement.
 const COMPILES: usize = 10;

@@ -1,23 +1,21 @@
-//! `cargo run --release -p hg-tests --bin bench [ROUNDS]`: what the wrapper and the grid
+//! `bench overhead [ROUNDS]`: what the wrapper and the grid
 //! cost, against the plain compiler and, where it is installed, distcc. All
 //! are measured in turn in each round of one run; the figures to quote are the
 //! median of the rounds' ratios, and the ratio of the least of all rounds, which
 //! other work on the machine disturbs least: it can only add.
 
-#[path = "../cpu.rs"]
-mod cpu;
 mod peers;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use hg_tests::command::{run, scrubbed};
+use hg_tests::command::{self, scrubbed};
 use hg_tests::grid::Grid;
 use hg_tests::programs;
 use hg_tests::workload::{LEVELDB, LUA, Workload, ZSTD};
 
-use cpu::Meter;
+use crate::cpu::Meter;
 use peers::Distccd;
 
 /// Rounds when nothing is said.
@@ -25,22 +23,22 @@ const ROUNDS_DEFAULT: usize = 3;
 /// Runs of one small compile in a round.
 const SMALL_RUNS: usize = 40;
 
-fn main() {
-    let rounds = std::env::args()
-        .nth(1)
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(ROUNDS_DEFAULT);
+/// Measures in as many rounds as `words` say.
+pub fn run(words: Vec<String>) -> ExitCode {
+    let rounds = words.first().and_then(|word| word.parse().ok());
+    let rounds = rounds.unwrap_or(ROUNDS_DEFAULT);
     let programs = match programs::build(true) {
         Ok(programs) => programs,
         Err(why) => {
             eprintln!("{why}");
-            std::process::exit(1);
+            return ExitCode::FAILURE;
         }
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
     println!("{rounds} rounds; CPU: user and system of every process that took part");
     wrapper(&programs.client, folder.path(), rounds);
     grid(&programs, folder.path(), rounds);
+    ExitCode::SUCCESS
 }
 
 /// `hgbuild gcc -c` without a coordinator, against `gcc -c`.
@@ -143,7 +141,7 @@ struct Figure {
 fn measure(daemons: &[u32], command: &mut Command) -> Figure {
     let meter = Meter::start(daemons);
     let began = Instant::now();
-    let outcome = run(command);
+    let outcome = command::run(command);
     let wall = began.elapsed();
     assert!(outcome.ok(), "{command:?}: {}", outcome.words());
     Figure {

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::step::{self, STEP_TIME_MAX};
+use super::step::{self, STEP_TIME_MAX};
 
 /// The system's own sources, which say where source packages are too.
 const SYSTEM: &str = "/etc/apt";

@@ -1,8 +1,8 @@
 //! What a project must come to, whatever else the machine does: shares and objects.
 
-use crate::measure::{Builds, GridBuild};
-use crate::project::Project;
-use crate::tally::percent;
+use super::measure::{Builds, GridBuild};
+use super::project::Project;
+use super::tally::percent;
 
 /// Percent of the compiles that leave the machine.
 const REMOTE_MIN: f64 = 97.0;

@@ -11,12 +11,12 @@ use hg_tests::grid::Grid;
 use hg_tests::programs::Programs;
 use tempfile::TempDir;
 
-use crate::archive::unpack;
+use super::archive::unpack;
+use super::objects::{self, Objects};
+use super::project::Project;
+use super::step::{self, BUILD_TIME_MAX, STEP_TIME_MAX};
+use super::tally::Tally;
 use crate::cpu::Meter;
-use crate::objects::{self, Objects};
-use crate::project::Project;
-use crate::step::{self, BUILD_TIME_MAX, STEP_TIME_MAX};
-use crate::tally::Tally;
 
 /// Jobs of the plain build: as many as the grid has slots.
 const PLAIN_JOBS: usize = 2;

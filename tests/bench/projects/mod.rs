@@ -1,6 +1,4 @@
-//! `cargo run --release -p hg-tests --bin projects [NAME ...] [--list] [--warm]
-//! [--goals]`: how
-//! much of real projects leaves the machine, why the rest does not, whether the objects
+//! `bench projects [NAME ...] [--list] [--warm] [--goals]`: how much of real projects leaves the machine, why the rest does not, whether the objects
 //! are the plain build's, and what it costs. Plainly with two jobs, then through a fresh
 //! grid of two slots on this machine, where nothing that can travel stays: twice with
 //! the cache off and, with `--warm`, once out of the cache. `--list` says what there is;
@@ -9,8 +7,6 @@
 
 mod archive;
 mod goals;
-#[path = "../cpu.rs"]
-mod cpu;
 mod interrupt;
 mod measure;
 mod objects;
@@ -39,11 +35,12 @@ struct Options {
     goals: bool,
 }
 
-fn main() -> ExitCode {
-    let options = match read(std::env::args().skip(1)) {
+/// Builds what `words` name.
+pub fn run(words: Vec<String>) -> ExitCode {
+    let options = match read(words.into_iter()) {
         Ok(options) => options,
         Err(why) => {
-            eprintln!("{why}\nprojects [NAME ...] [--list] [--warm] [--goals]");
+            eprintln!("{why}\nusage: bench projects [NAME ...] [--list] [--warm] [--goals]");
             return ExitCode::from(2);
         }
     };
@@ -67,7 +64,7 @@ fn main() -> ExitCode {
     row::print_head();
     let mut missed = false;
     for project in &options.projects {
-        match run(project, &archive, &programs, options.warm) {
+        match build(project, &archive, &programs, options.warm) {
             Ok(builds) if options.goals => missed |= goals::missed(project, &builds),
             Ok(_) => {}
             Err(why) => hg_tests::skip(project.name, &why),
@@ -82,7 +79,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(
+fn build(
     project: &Project,
     archive: &Archive,
     programs: &programs::Programs,

@@ -1,8 +1,8 @@
 //! What is printed of a project.
 
-use crate::measure::{Builds, Cost, GridBuild};
-use crate::project::Project;
-use crate::tally::percent;
+use super::measure::{Builds, Cost, GridBuild};
+use super::project::Project;
+use super::tally::percent;
 
 /// Reasons for local compiles that are named.
 const REASONS_MAX: usize = 4;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use hg_tests::command::{Outcome, scrubbed};
 use hg_tests::running::Running;
 
-use crate::interrupt;
-use crate::project::Compiler;
+use super::interrupt;
+use super::project::Compiler;
 
 /// What anything but a build may take.
 pub const STEP_TIME_MAX: Duration = Duration::from_secs(600);

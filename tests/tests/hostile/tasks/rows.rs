@@ -1,6 +1,6 @@
 //! The attacks on compilers, one a row.
 
-use crate::ground::{Ground, Row};
+use super::ground::{Ground, Row};
 
 /// All of them, aimed at what is on `ground`.
 pub fn rows(ground: &Ground) -> Vec<Row> {

@@ -1,0 +1,4 @@
+//! The tree form of a task: source and headers travel, each at the client's own path.
+
+mod builds;
+mod tasks;
