@@ -18,7 +18,8 @@ pub struct Programs {
     pub worker: PathBuf,
 }
 
-const PACKAGES: [&str; 3] = ["hgbuild", "hg-coord", "hg-worker-lite"];
+/// Each is the one program of a package of its name.
+const PROGRAMS: [&str; 3] = ["hgbuild", "hg-coord", "hg-worker-lite"];
 
 /// The checkout.
 pub fn checkout() -> &'static Path {
@@ -54,11 +55,14 @@ pub fn programs() -> &'static Programs {
 pub fn build(quiet: bool) -> Result<Programs, String> {
     let (folder, profile) = profile()?;
     let target = folder.parent().unwrap_or(&folder);
-    // Features are united over one call: a release is built as it ships, each
-    // program by itself.
-    let calls: Vec<&[&str]> = match profile.as_str() {
-        "release" => PACKAGES.chunks(1).collect(),
-        _ => vec![&PACKAGES],
+    // Features are united over all packages of one call: a release is built as it ships,
+    // each program by itself, and all else with what `--workspace` has built already.
+    let calls: Vec<Vec<&str>> = match profile.as_str() {
+        "release" => PROGRAMS.map(|name| vec!["--package", name]).into(),
+        _ => {
+            let programs = PROGRAMS.iter().flat_map(|name| ["--bin", name]);
+            vec![["--workspace"].into_iter().chain(programs).collect()]
+        }
     };
     for packages in calls {
         let mut command = cargo();
@@ -66,15 +70,13 @@ pub fn build(quiet: bool) -> Result<Programs, String> {
         if quiet {
             command.arg("--quiet");
         }
-        for package in packages {
-            command.args(["--package", package]);
-        }
+        command.args(&packages);
         command.arg("--target-dir").arg(target);
         let status = command
             .status()
             .map_err(|error| format!("cargo can't be run: {error}"))?;
         if !status.success() {
-            return Err(format!("cargo build of {} failed", packages.join(", ")));
+            return Err(format!("cargo build of {} failed", packages.join(" ")));
         }
     }
     Ok(Programs {
