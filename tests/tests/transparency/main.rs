@@ -6,6 +6,7 @@
 mod case;
 mod compare;
 mod no_fallback;
+mod pages;
 mod shared;
 mod usage;
 

@@ -114,13 +114,13 @@ fn variables(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn readme_and_help_tell_of_the_same_settings() {
+fn page_and_help_tell_of_the_same_settings() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut hgbuild = scrubbed(&programs().client, folder.path(), folder.path());
     let help = run(hgbuild.arg("--help")).words();
     let (_, help) = help.split_once("Environment:").expect("a list");
-    let readme = include_str!("../../../README.md");
-    let (_, settings) = readme.split_once("## Settings").expect("settings");
+    let page = include_str!("../../../docs/settings.md");
+    let (_, settings) = page.split_once("| environment").expect("a table");
     let told = variables(help);
     assert!(told.len() > 10, "{told:?}");
     assert_eq!(told, variables(settings));
