@@ -808,19 +808,25 @@ async fn drain_waits_for_the_last_task_and_says_so() {
         command.arg(coord.state.path().join("coord"));
         command
     };
-    let draining = drain("one").stdout(Stdio::piped()).spawn().unwrap();
+    let mut draining = drain("one").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(draining.stdout.take().unwrap()).lines();
     assert_eq!(worker.next(), Some(to_worker::Kind::Drain(v1::Drain {})));
     worker.send(from_worker::Kind::Draining(v1::Draining {}));
     let mut late = Submit::open(&mut client, task(b"a"), b"a").await;
     assert_eq!(late.end().await.0.unwrap_err().code(), Code::NoToolchain);
+    // It has looked before the task ends.
+    let first = lines.next().unwrap().unwrap();
+    assert_eq!(first, "one: draining, 1 running");
     worker.finish(dispatch.dispatch_id, b"object");
     assert!(submit.end().await.0.is_ok());
     drop(worker);
-    let output = draining.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{said}");
-    assert!(said.starts_with("one: draining, 1 running\n"), "{said}");
-    assert!(said.ends_with("one: gone\n"), "{said}");
+    let said: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(draining.wait().unwrap().success(), "{said:?}");
+    assert_eq!(
+        said.last().map(String::as_str),
+        Some("one: gone"),
+        "{said:?}"
+    );
     let nobody = drain("nobody").output().unwrap();
     let said = String::from_utf8(nobody.stderr).unwrap();
     assert!(
