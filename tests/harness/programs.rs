@@ -32,6 +32,15 @@ pub fn cargo() -> Command {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(checkout());
+    // What the cargo that started us says of our own package. Build scripts look at their
+    // own by the same names: ring, and with it nearly all else, would be built anew each
+    // time that a build comes from within and then from without.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
