@@ -42,8 +42,7 @@ fn commands(page: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Cargo's own commands take minutes, and this test is run by one: what they name is
-/// there.
+/// These take minutes, and this test is run by one: what they name is there.
 fn check_cargo(line: &str) {
     let manifest = |path: &str| fs::read_to_string(checkout().join(path)).expect("a manifest");
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -191,11 +190,16 @@ fn commands_of_the_pages_run() {
     assert!(set_up.len() >= 6, "{set_up:?}");
     let mut ran = 0;
     for page in pages() {
-        let (cargo, lines): (Vec<_>, Vec<_>) = commands(&page)
-            .into_iter()
-            .partition(|line| line.starts_with("cargo ") || line.starts_with(".ci/"));
-        for line in cargo.iter().filter(|line| line.starts_with("cargo ")) {
-            check_cargo(line);
+        let (cargo, lines): (Vec<_>, Vec<_>) = commands(&page).into_iter().partition(|line| {
+            ["cargo ", ".ci/", "tests/"]
+                .iter()
+                .any(|of| line.starts_with(of))
+        });
+        for line in cargo {
+            match line.starts_with("cargo ") {
+                true => check_cargo(&line),
+                false => assert!(checkout().join(&line).is_file(), "{line}"),
+            }
         }
         ran += lines.len();
         if why.is_none() && !lines.is_empty() {
