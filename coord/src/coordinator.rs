@@ -24,7 +24,7 @@ use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
 use crate::holder_breakers::HolderBreakers;
 use crate::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
 use crate::jobs::{Demand, Job, Jobs};
-use crate::predictor::{Predictor, Spent, worker_key};
+use crate::predictor::{Predictor, Spent};
 use crate::queue::Queue;
 use crate::registry::{Ended, Registry, Vitals, WorkerSpec};
 use crate::scheduler::{Policy, Scheduler};
@@ -318,10 +318,10 @@ struct Step<'a> {
 impl Step<'_> {
     fn worker_joined(&mut self, worker: WorkerId, spec: WorkerSpec) {
         // The same program dials again: its old link is dead, whatever it looks like.
-        if let Some(old) = self.core.registry.find_instance(&spec.instance) {
+        if let Some(old) = self.core.registry.find_instance(&spec) {
             self.worker_gone(old, "the worker came back on a new link");
         }
-        let pace = self.core.predictor.pace(worker_key(&spec.name));
+        let pace = self.core.predictor.pace(spec.key());
         self.core.registry.join(worker, spec, pace, self.now_ms);
         self.feed(worker);
     }
@@ -339,9 +339,7 @@ impl Step<'_> {
         };
         self.core.holders.forget(worker);
         let (label, reason) = (gone.label, reason.to_owned());
-        self.core
-            .registry
-            .keep_breaker(&gone.spec.name, gone.breaker);
+        self.core.registry.keep_breaker(&gone.spec, gone.breaker);
         let detail = format!("the link to worker {label} broke: {reason}");
         self.actions.push(Action::CloseLink {
             worker,

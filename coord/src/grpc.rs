@@ -156,7 +156,9 @@ impl BuildService for Build {
         let caller = self.allow(&request, &[Role::Admin])?;
         match self.hub.drain(&request.into_inner().worker) {
             Some((worker, running)) => caller.answer(v1::DrainWorkerResponse { running, worker }),
-            None => Err(Status::not_found("no such worker")),
+            None => Err(Status::not_found(
+                "no such worker, or several of that name: give the one that is listed",
+            )),
         }
     }
 }

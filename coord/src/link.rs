@@ -167,7 +167,8 @@ fn greeting(message: from_worker::Kind, caller: &Caller, hub: &Hub) -> Result<Gr
             // Nothing else that it says is looked at before that.
             let admitted = admit(&std::mem::take(&mut hello.token))?;
             let spec = validate::hello(hello, caller.peer.to_string());
-            let spec = spec.map_err(|why| Fault::new("bad_hello", why))?;
+            let mut spec = spec.map_err(|why| Fault::new("bad_hello", why))?;
+            spec.holder = admitted.name().to_owned();
             Ok(Greeting::Hello(Box::new(spec), admitted))
         }
         from_worker::Kind::Check(check) => Ok(Greeting::Check(admit(&check.token)?)),

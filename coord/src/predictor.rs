@@ -43,8 +43,11 @@ const REACH_DEFAULT: f64 = 12_500.0;
 const REACH_BYTES_MIN: u64 = 32 << 10;
 /// A file that grew or shrank is thought to cost more or less, up to so much.
 const GROWTH_MAX: f64 = 4.0;
-/// Written to disk; another one is not read.
-const FORMAT: u32 = 1;
+/// Written to disk; another one is not read, but for the one before.
+const FORMAT: u32 = 2;
+/// The one before: workers stood in it by their names alone, which are no proof of who
+/// it was. Its files are good, its workers are learned anew.
+const FORMAT_BEFORE: u32 = 1;
 
 /// What is known of a compile before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,9 +76,15 @@ pub fn source_key(source: &str, toolchain: &Digest, arguments: &[Vec<u8>]) -> u6
     key(hasher.finish())
 }
 
-/// A worker's key: what it calls itself, since its numbers change.
-pub fn worker_key(name: &str) -> u64 {
-    key(Digest::of(name.as_bytes()))
+/// A worker's key: whose token it showed, and what it calls itself, since its numbers
+/// change. A name alone is anybody's to take.
+pub fn worker_key(holder: &str, name: &str) -> u64 {
+    let mut hasher = Hasher::new();
+    // No two pairs are one text.
+    hasher.update(&(holder.len() as u64).to_le_bytes());
+    hasher.update(holder.as_bytes());
+    hasher.update(name.as_bytes());
+    key(hasher.finish())
 }
 
 fn key(digest: Digest) -> u64 {
@@ -458,9 +467,11 @@ impl Predictor {
     /// It is damaged, or of another version.
     pub fn load(bytes: &[u8]) -> Result<Self, String> {
         let saved: Saved = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if saved.format != FORMAT {
-            return Err(format!("format {}, not {FORMAT}", saved.format));
-        }
+        let workers = match saved.format {
+            FORMAT => saved.workers,
+            FORMAT_BEFORE => Vec::new(),
+            other => return Err(format!("format {other}, not {FORMAT}")),
+        };
         let well = |value: f64| value.is_finite() && (0.0..1e15).contains(&value);
         let mut predictor = Predictor::new();
         for bias in saved.biases {
@@ -484,7 +495,7 @@ impl Predictor {
             }
             predictor.files.put(key, file);
         }
-        for (key, pace) in saved.workers {
+        for (key, pace) in workers {
             if !(SPEED_MIN..=1.0 / SPEED_MIN).contains(&pace.speed)
                 || !(1.0..=1e7).contains(&pace.reach)
                 || !(SHARE_MIN..=1.0).contains(&pace.share)
@@ -661,7 +672,12 @@ mod tests {
         assert!(Predictor::load(b"").is_err());
         assert!(Predictor::load(&bytes[..bytes.len() / 2]).is_err());
         let text = String::from_utf8(bytes).unwrap();
-        assert!(Predictor::load(text.replace("\"format\":1", "\"format\":2").as_bytes()).is_err());
+        assert!(Predictor::load(text.replace("\"format\":2", "\"format\":3").as_bytes()).is_err());
+        // What an earlier release wrote: its workers were anybody's.
+        let earlier = text.replace("\"format\":2", "\"format\":1");
+        let earlier = Predictor::load(earlier.as_bytes()).unwrap();
+        assert_eq!(earlier.predict(&profile(1)), predictor.predict(&profile(1)));
+        assert_eq!(earlier.pace(2), None);
         assert!(Predictor::load(text.replace("\"speed\":0.", "\"speed\":-0.").as_bytes()).is_err());
     }
 
@@ -679,6 +695,14 @@ mod tests {
         predictor.learn(&profile(1), 2, Pace::guess(1.0), false, &lies);
         predictor.at_least(&profile(1), f64::MAX);
         assert!(Predictor::load(&predictor.saved().to_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_workers_key_is_its_holders() {
+        assert_eq!(worker_key("a", "pi"), worker_key("a", "pi"));
+        assert_ne!(worker_key("a", "pi"), worker_key("b", "pi"));
+        assert_ne!(worker_key("a", "pi"), worker_key("ap", "i"));
+        assert_ne!(worker_key("", "pi"), worker_key("pi", ""));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::bounds::{BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
 use crate::breaker::{Breaker, State};
 use crate::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
 use crate::pool::Pool;
-use crate::predictor::{Pace, worker_key};
+use crate::predictor::Pace;
 
 pub use crate::pool::Offer;
 pub use crate::worker::{Vitals, Worker, WorkerSpec};
@@ -24,16 +24,17 @@ pub use crate::worker::{Vitals, Worker, WorkerSpec};
 pub struct Registry {
     workers: ById<WorkerId, Worker>,
     labels: HashMap<String, WorkerId>,
-    instances: HashMap<[u8; 16], WorkerId>,
+    /// By holder and what each start of a worker's program made up.
+    instances: HashMap<(String, [u8; 16]), WorkerId>,
     pools: ByDigest<Pool>,
     /// By when each was last heard of, or earlier: it is put right only when it
     /// is looked at.
     heard: BTreeSet<(u64, WorkerId)>,
     paused: BTreeSet<(u64, WorkerId)>,
     opened: BTreeSet<(u64, WorkerId)>,
-    /// Breakers of workers that are gone, by name and the order of their going.
-    kept: HashMap<String, Breaker>,
-    kept_order: std::collections::VecDeque<String>,
+    /// Breakers of workers that are gone, by their key and the order of their going.
+    kept: HashMap<u64, Breaker>,
+    kept_order: std::collections::VecDeque<u64>,
     slots: u64,
     busy: u64,
 }
@@ -81,17 +82,20 @@ impl Registry {
         workers.map(|(_, w)| u64::from(w.slots_listed())).sum()
     }
 
-    /// The worker that is listed as `label`, or else the first whose own name it is.
+    /// The worker that is listed as `label`, or else the only one whose own name it is:
+    /// of several with one name nobody can tell which is meant.
     pub fn find(&self, label: &str) -> Option<WorkerId> {
         self.labels.get(label).copied().or_else(|| {
-            let named = self.workers.iter().filter(|(_, w)| w.spec.name == label);
-            named.map(|(id, _)| *id).min()
+            let mut named = self.workers.iter().filter(|(_, w)| w.spec.name == label);
+            let (id, _) = named.next()?;
+            named.next().is_none().then_some(*id)
         })
     }
 
-    /// The link that this run of a worker's program already has.
-    pub fn find_instance(&self, instance: &[u8; 16]) -> Option<WorkerId> {
-        self.instances.get(instance).copied()
+    /// The link that this run of the holder's worker already has.
+    pub fn find_instance(&self, spec: &WorkerSpec) -> Option<WorkerId> {
+        let instance = (spec.holder.clone(), spec.instance);
+        self.instances.get(&instance).copied()
     }
 
     /// Adds a worker, `pace` being what is known of it already, and gives the
@@ -105,7 +109,8 @@ impl Registry {
     ) -> String {
         let label = self.free_label(id, &spec.name);
         self.labels.insert(label.clone(), id);
-        self.instances.insert(spec.instance, id);
+        self.instances
+            .insert((spec.holder.clone(), spec.instance), id);
         self.slots += u64::from(spec.slots);
         let digests = self.shared(&spec.digests);
         for digest in &spec.digests {
@@ -114,13 +119,14 @@ impl Registry {
             pool.serving.insert(id);
             pool.memories.insert((spec.memory_bytes, id));
         }
-        let breaker = self.kept.remove(&spec.name).unwrap_or_default();
+        let key = spec.key();
+        let breaker = self.kept.remove(&key).unwrap_or_default();
         if let State::Open { until_ms } = breaker.state() {
             self.opened.insert((until_ms, id));
         }
         let mut worker = Worker {
             pace: Pace::guess(1.0),
-            key: worker_key(&spec.name),
+            key,
             digests,
             slots: spec.slots,
             cores: spec.cores,
@@ -179,8 +185,9 @@ impl Registry {
         let worker = self.workers.remove(&id)?;
         self.labels.remove(&worker.label);
         self.heard.remove(&(worker.due_ms, id));
-        if self.instances.get(&worker.spec.instance) == Some(&id) {
-            self.instances.remove(&worker.spec.instance);
+        let instance = (worker.spec.holder.clone(), worker.spec.instance);
+        if self.instances.get(&instance) == Some(&id) {
+            self.instances.remove(&instance);
         }
         if let Some(until) = worker.paused_until_ms {
             self.paused.remove(&(until, id));
@@ -206,18 +213,19 @@ impl Registry {
 
     /// Remembers the breaker of a worker that has left, for when it comes back:
     /// one that dies of each task is not to begin anew each time.
-    pub fn keep_breaker(&mut self, name: &str, mut breaker: Breaker) {
-        if breaker.is_pristine() || name.is_empty() {
+    pub fn keep_breaker(&mut self, spec: &WorkerSpec, mut breaker: Breaker) {
+        if breaker.is_pristine() || spec.name.is_empty() {
             return;
         }
         breaker.leave();
-        if self.kept.insert(name.to_owned(), breaker).is_none() {
-            self.kept_order.push_back(name.to_owned());
+        let key = spec.key();
+        if self.kept.insert(key, breaker).is_none() {
+            self.kept_order.push_back(key);
         }
-        // Names that came back stay in the order, which is bounded all the same.
+        // Those that came back stay in the order, which is bounded all the same.
         while self.kept_order.len() > BREAKERS_KEPT_MAX {
-            if let Some(name) = self.kept_order.pop_front() {
-                self.kept.remove(&name);
+            if let Some(key) = self.kept_order.pop_front() {
+                self.kept.remove(&key);
             }
         }
     }
@@ -552,6 +560,13 @@ mod tests {
         }
     }
 
+    fn of(holder: &str, spec: WorkerSpec) -> WorkerSpec {
+        WorkerSpec {
+            holder: holder.into(),
+            ..spec
+        }
+    }
+
     fn free(registry: &Registry) -> Vec<WorkerId> {
         let gcc = Digest::of(b"gcc");
         let classes = registry.free(&gcc);
@@ -657,10 +672,13 @@ mod tests {
         registry.join(WorkerId(1), spec("one", 4), None, 0);
         while !registry.blame(WorkerId(1), None, false, &mut random, 0) {}
         let gone = registry.leave(WorkerId(1)).unwrap();
-        registry.keep_breaker("one", gone.breaker);
+        registry.keep_breaker(&gone.spec, gone.breaker);
         registry.join(WorkerId(2), spec("one", 4), None, 0);
         registry.join(WorkerId(3), spec("two", 4), None, 0);
-        assert_eq!(free(&registry), [WorkerId(3)]);
+        // Nor is it one for another holder's worker of that name.
+        registry.join(WorkerId(4), of("another", spec("one", 4)), None, 0);
+        assert_eq!(free(&registry), [WorkerId(3), WorkerId(4)]);
+        registry.leave(WorkerId(4));
         assert!(registry.probe(0).is_empty());
         assert_eq!(registry.probe(10_000), [WorkerId(2)]);
         assert!(registry.book(WorkerId(2), DispatchId(1), 0));
@@ -715,6 +733,26 @@ mod tests {
         }
         assert_eq!(labels.len(), 6);
         assert_eq!(registry.find("pi"), Some(WorkerId(1)));
+        registry.join(WorkerId(7), spec("pi", 1), None, 0);
+        registry.leave(WorkerId(1));
+        assert_eq!(registry.find("pi"), None, "which of two?");
+        registry.leave(WorkerId(7));
+        assert_eq!(registry.find("pi"), Some(WorkerId(3)));
+    }
+
+    #[test]
+    fn nobody_takes_the_place_of_another_holders_worker() {
+        let mut registry = Registry::new(0);
+        registry.join(WorkerId(1), of("a", spec("pi", 1)), None, 0);
+        assert_eq!(
+            registry.find_instance(&of("a", spec("pi", 1))),
+            Some(WorkerId(1))
+        );
+        assert_eq!(registry.find_instance(&of("b", spec("pi", 1))), None);
+        registry.join(WorkerId(2), of("b", spec("pi", 1)), None, 0);
+        registry.leave(WorkerId(1));
+        registry.leave(WorkerId(2));
+        assert!(registry.instances.is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
 use crate::breaker::Breaker;
 use crate::id::{DispatchId, WorkerId};
 use crate::pool::{Offer, Stand};
-use crate::predictor::Pace;
+use crate::predictor::{Pace, worker_key};
 
 /// A worker that was learned to be slower than it measured itself, by more than so
 /// many times, may have got well since.
@@ -22,9 +22,12 @@ const PROOFS_MIN: u64 = 4;
 /// What a worker said of itself, checked and cut to size.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSpec {
+    /// Whose token it showed; empty where nobody is asked for one.
+    pub holder: String,
     /// New at each start of the worker's program.
     pub instance: [u8; 16],
-    /// For people.
+    /// For people, and no proof of anything: what is remembered of a worker is of its
+    /// holder and this.
     pub name: String,
     /// Of its program.
     pub version: String,
@@ -70,7 +73,7 @@ pub struct Vitals {
 pub struct Worker {
     /// What it said when it came.
     pub spec: Box<WorkerSpec>,
-    /// What stands for it in the predictor.
+    /// What stands for it in what is remembered; see [`WorkerSpec::key`].
     pub key: u64,
     /// Its toolchains.
     pub digests: Arc<[Digest]>,
@@ -117,6 +120,13 @@ pub struct Worker {
     pub finished: u64,
     /// Attempts that it failed.
     pub failed: u64,
+}
+
+impl WorkerSpec {
+    /// What stands for it in what is remembered.
+    pub fn key(&self) -> u64 {
+        worker_key(&self.holder, &self.name)
+    }
 }
 
 impl Worker {

@@ -850,7 +850,7 @@ async fn what_was_learned_is_known_after_a_restart() {
     let bytes = std::fs::read(&path).unwrap();
     let predictor = hg_coord::predictor::Predictor::load(&bytes).unwrap();
     assert_eq!(predictor.files(), 1);
-    let key = hg_coord::predictor::worker_key("one");
+    let key = hg_coord::predictor::worker_key("", "one");
     assert!(predictor.pace(key).is_some());
 }
 

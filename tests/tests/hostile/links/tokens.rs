@@ -9,7 +9,7 @@ use hg_coord::trust::{self, now_s};
 use hg_proto::token::{Role, Token};
 use hg_proto::v1::{
     self, DrainWorkerRequest, ListWorkersRequest, ReportCacheHitRequest, SubmitRequest,
-    WatchEventsRequest, from_worker, to_worker,
+    WatchEventsRequest, from_worker, submit_request, submit_response, to_worker,
 };
 use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::grid::Grid;
@@ -461,4 +461,112 @@ fn a_hello_is_good_once() {
 /// How many workers the coordinator has told of.
 fn joined(grid: &Grid) -> usize {
     grid.coordinator.stderr().matches(" joined from ").count()
+}
+
+/// A worker that the test plays, of the compiler that no machine has.
+fn played(grid: &Grid, token: &str, instance: u8, speed_milli: u32) -> TlsPeer {
+    let mut worker = TlsPeer::worker(&grid.address(), fingerprint(grid));
+    worker.say(from_worker::Kind::Hello(v1::Hello {
+        name: "pi".into(),
+        token: token.into(),
+        slots: hg_proto::limits::SLOTS_MAX,
+        cores: hg_proto::limits::SLOTS_MAX,
+        speed_milli,
+        toolchains: vec![toolchain(v1::Language::C)],
+        ..hello(instance)
+    }));
+    grid.wait_for_workers(1);
+    worker
+}
+
+/// Submits a task of one byte; comes back when it is placed or waits.
+async fn submit(client: &mut Bearing) -> tonic::Streaming<v1::SubmitResponse> {
+    let one = SubmitRequest {
+        kind: Some(submit_request::Kind::Task(task(v1::Language::C))),
+    };
+    // The stream stays open: a client that closes it sends no inputs.
+    let requests = tokio_stream::iter([one]).chain(tokio_stream::pending());
+    let answers = client.submit_task(requests).await;
+    let mut answers = answers.expect("answers").into_inner();
+    let first = answers.next().await.expect("an answer").expect("no error");
+    let is_accepted = matches!(first.kind, Some(submit_response::Kind::Accepted(_)));
+    assert!(is_accepted, "{first:?}");
+    answers
+}
+
+/// The compiler's answer to the next task: an error, after `wall_ms`.
+fn answer(worker: &mut TlsPeer, wall_ms: u64) {
+    let dispatch = std::iter::from_fn(|| worker.hear()).find_map(|kind| match kind {
+        to_worker::Kind::Dispatch(dispatch) => Some(dispatch),
+        _ => None,
+    });
+    let dispatch_id = dispatch.expect("a task").dispatch_id;
+    let usage = v1::Usage {
+        wall_us: wall_ms * 1_000,
+        ..v1::Usage::default()
+    };
+    worker.say(from_worker::Kind::Done(v1::Done {
+        dispatch_id,
+        result: Some(v1::TaskResult {
+            exit_code: 1,
+            usage: Some(usage),
+            ..v1::TaskResult::default()
+        }),
+    }));
+}
+
+/// Slots that have a task, and tasks that wait.
+async fn load(client: &mut Bearing) -> (u32, u32) {
+    let status = client.get_status(v1::GetStatusRequest {}).await;
+    let status = status.expect("a status").into_inner();
+    (status.slots_busy, status.queued)
+}
+
+/// What a worker has shown is its token's: another one's worker takes the name, and has
+/// neither the slots that were proven nor the speed; nor does it spoil that.
+#[test]
+fn a_workers_name_is_worth_what_its_own_holder_has_shown() {
+    const TASKS: u32 = 24;
+    let grid = Grid::start(programs(), 0, 1);
+    let [honest, thief] =
+        ["honest", "thief"].map(|name| grid.token(&["--role", "worker", "--name", name]));
+    let speed = || {
+        let listed = grid.get("/api/v1/workers").expect("a list");
+        let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+        listed[0]["speed_milli"].as_u64().expect("a speed")
+    };
+    runtime().block_on(async {
+        let user = grid.token(&["--role", "client", "--name", "user"]);
+        let mut user = client(&grid, fingerprint(&grid), &user).await;
+        let mut worker = played(&grid, &honest, 1, 1_000);
+        for _ in 0..TASKS {
+            let mut answers = submit(&mut user).await;
+            answer(&mut worker, 40);
+            while let Some(Ok(_)) = answers.next().await {}
+        }
+        let learned = speed();
+        drop(worker);
+        grid.wait_for_workers(0);
+
+        let thieves = played(&grid, &thief, 2, 3_000);
+        assert_eq!(speed(), 3_000, "as another was learned to be: {learned}");
+        let mut open = Vec::new();
+        for _ in 0..TASKS {
+            open.push(submit(&mut user).await);
+        }
+        let (busy, queued) = load(&mut user).await;
+        assert_eq!(busy + queued, TASKS);
+        assert!((1..=8).contains(&busy), "{busy} of {TASKS} at once");
+        drop((open, thieves));
+        grid.wait_for_workers(0);
+
+        let mut worker = played(&grid, &honest, 3, 1_000);
+        assert_eq!(speed(), learned, "as the other one made it");
+        let mut open = Vec::new();
+        for _ in 0..TASKS {
+            open.push(submit(&mut user).await);
+        }
+        assert_eq!(load(&mut user).await, (TASKS, 0));
+        (0..TASKS).for_each(|_| answer(&mut worker, 40));
+    });
 }
