@@ -18,8 +18,10 @@ pub const QUEUE_CLOCKS_MAX: usize = 4_096;
 pub const QUEUE_ROW_LOOKS_MAX: usize = 16;
 /// ... of all clients of one holder, or some more, ...
 pub const QUEUE_HOLDER_LOOKS_MAX: usize = 64;
-/// ... and so many holders' tasks.
+/// ... and so many holders' tasks; ...
 pub const QUEUE_HOLDERS_LOOKED_MAX: usize = 32;
+/// ... of so many the one task that needs least memory.
+pub const QUEUE_HOLDERS_SMALLEST_MAX: usize = 1_024;
 /// Milliseconds that a task waits for a slot when it says nothing.
 pub const QUEUE_MS_DEFAULT: u64 = 30_000;
 /// Milliseconds that a task may wait for a slot at most.

@@ -10,6 +10,10 @@
 //!
 //! Within one client the oldest goes first, long ones as if they had come a
 //! little earlier: those that begin last decide when a build ends.
+//!
+//! Room is shared as turns are: where there is none left, whoever has most gives way to
+//! who has less (longest queue drop; Suter, Lakshman, Stiliadis and Choudhury, Buffer
+//! Management Schemes for Supporting TCP in Gigabit Routers with Per-Flow Queueing, 1999).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +22,8 @@ use hg_proto::digest::Digest;
 
 use crate::bounds::{
     QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_HOLDER_LOOKS_MAX,
-    QUEUE_HOLDER_TASKS_MAX, QUEUE_HOLDERS_LOOKED_MAX, QUEUE_ROW_LOOKS_MAX, QUEUE_TASKS_MAX,
+    QUEUE_HOLDER_TASKS_MAX, QUEUE_HOLDERS_LOOKED_MAX, QUEUE_HOLDERS_SMALLEST_MAX,
+    QUEUE_ROW_LOOKS_MAX, QUEUE_TASKS_MAX,
 };
 use crate::id::{ByDigest, ById, Keyed, TaskId};
 
@@ -60,6 +65,8 @@ pub enum Full {
     Client,
     /// Too many bytes.
     Bytes,
+    /// It was taken, and has to give way to one of who has less in the queue.
+    GaveWay,
 }
 
 impl Full {
@@ -69,6 +76,7 @@ impl Full {
             Full::Tasks => "the queue is full",
             Full::Client => "the queue is full of this client's tasks",
             Full::Bytes => "the queue holds too many bytes",
+            Full::GaveWay => "the queue is full, and others have less in it",
         }
     }
 }
@@ -126,11 +134,13 @@ struct Crew {
     /// Clients that have a task here, by their clock.
     line: BTreeSet<(Clock, Arc<str>)>,
     rows: HashMap<Arc<str>, Row>,
+    /// Of all its clients.
+    by_peak: BTreeSet<(u64, TaskId)>,
 }
 
 impl Crew {
     /// The task whose turn it is among those that `fits` lets pass, and its client's
-    /// clock.
+    /// clock; where none of so many does, the one that needs least memory, whosever.
     fn find(&self, order: Order, mut fits: impl FnMut(TaskId) -> bool) -> Option<(Clock, TaskId)> {
         let mut looks = 0;
         for (clock, client) in &self.line {
@@ -146,7 +156,14 @@ impl Crew {
                 break;
             }
         }
-        None
+        self.smallest(fits)
+    }
+
+    /// The task that needs least memory, if it fits: found by a worker on which those
+    /// whose turn it is have no room, and after any that were found by their turn.
+    fn smallest(&self, mut fits: impl FnMut(TaskId) -> bool) -> Option<(Clock, TaskId)> {
+        let (_, task) = *self.by_peak.first()?;
+        fits(task).then_some(((u64::MAX, u64::MAX), task))
     }
 }
 
@@ -162,10 +179,15 @@ struct Lane {
 /// Microseconds of cost by weight, and who came first among equals.
 type Clock = (u64, u64);
 
+/// What somebody has of the queue, in tasks or in bytes.
+type Measure = fn(&Member) -> usize;
+
 /// A holder among all, or a client among those of its holder.
 struct Member {
     clock: Clock,
     tasks: usize,
+    /// Of its tasks.
+    bytes: usize,
     /// Lanes in which it has tasks.
     lanes: BTreeSet<Digest>,
     /// Of a holder: its clients.
@@ -187,29 +209,44 @@ impl Party {
         self.members.get(name).map_or(0, |member| member.tasks)
     }
 
-    /// `name` has one more task, for `toolchain`.
-    fn join(&mut self, name: &Arc<str>, toolchain: Digest, turns: &mut u64) -> &mut Member {
+    /// Who has most, and in a draw whose name is last: no order of a hash map's.
+    fn most(&self, measure: Measure) -> Option<(&Arc<str>, &Member)> {
+        let members = self.members.iter();
+        members.max_by_key(|(name, member)| (measure(member), *name))
+    }
+
+    /// `name` has one more task of so many `bytes`, for `toolchain`.
+    fn join(
+        &mut self,
+        name: &Arc<str>,
+        toolchain: Digest,
+        bytes: usize,
+        turns: &mut u64,
+    ) -> &mut Member {
         let (ahead, clock) = (&mut self.ahead, self.clock);
         let member = self.members.entry(name.clone()).or_insert_with(|| {
             *turns += 1;
             Member {
                 clock: (ahead.remove(name).unwrap_or(0).max(clock), *turns),
                 tasks: 0,
+                bytes: 0,
                 lanes: BTreeSet::new(),
                 clients: Party::default(),
             }
         });
         member.tasks += 1;
+        member.bytes += bytes;
         member.lanes.insert(toolchain);
         member
     }
 
-    /// `name` has one task less.
-    fn leave(&mut self, name: &Arc<str>) {
+    /// `name` has one task of so many `bytes` less.
+    fn leave(&mut self, name: &Arc<str>, bytes: usize) {
         let Some(member) = self.members.get_mut(name) else {
             return;
         };
         member.tasks -= 1;
+        member.bytes -= bytes;
         if member.tasks == 0 {
             let (clock, _) = member.clock;
             self.members.remove(name);
@@ -284,27 +321,64 @@ impl Queue {
         self.lanes.keys().copied().collect()
     }
 
-    /// Adds a task.
+    /// Adds a task, and gives those that had to give way to it: they are not here any
+    /// more.
     ///
     /// # Errors
-    /// A bound is reached; nothing was changed.
-    pub fn push(&mut self, ticket: Ticket) -> Result<(), Full> {
-        if self.places.len() >= QUEUE_TASKS_MAX {
-            return Err(Full::Tasks);
-        }
-        if self.bytes.saturating_add(ticket.bytes) > QUEUE_BYTES_MAX {
-            return Err(Full::Bytes);
-        }
+    /// A bound is reached, and nobody has more than this task's holder would have;
+    /// nothing was changed.
+    pub fn push(&mut self, ticket: Ticket) -> Result<Vec<TaskId>, Full> {
         if let Some(holder) = self.holders.members.get(&ticket.holder)
             && (holder.tasks >= QUEUE_HOLDER_TASKS_MAX
                 || holder.clients.tasks(&ticket.client) >= QUEUE_CLIENT_TASKS_MAX)
         {
             return Err(Full::Client);
         }
+        let tasks: Measure = |member| member.tasks;
+        let bytes: Measure = |member| member.bytes;
+        let more_tasks = (self.places.len() + 1).saturating_sub(QUEUE_TASKS_MAX);
+        let more_bytes = (self.bytes.saturating_add(ticket.bytes)).saturating_sub(QUEUE_BYTES_MAX);
+        if more_tasks > 0 && more_tasks > self.excess(&ticket, tasks, 1) {
+            return Err(Full::Tasks);
+        }
+        if more_bytes > 0 && more_bytes > self.excess(&ticket, bytes, ticket.bytes) {
+            return Err(Full::Bytes);
+        }
+        let mut gone = Vec::new();
+        while self.places.len() >= QUEUE_TASKS_MAX
+            && let Some(task) = self.evict(tasks)
+        {
+            gone.push(task);
+        }
+        while self.bytes.saturating_add(ticket.bytes) > QUEUE_BYTES_MAX
+            && let Some(task) = self.evict(bytes)
+        {
+            gone.push(task);
+        }
         let early_ms = (ticket.cost_ms as f64 * HEAD_START).min(HEAD_START_MS_MAX) as i64;
         let rank = (ticket.since_ms as i64).saturating_sub(early_ms);
         self.insert(ticket, rank);
-        Ok(())
+        Ok(gone)
+    }
+
+    /// How much others have beyond what the ticket's holder would have with `more`.
+    fn excess(&self, ticket: &Ticket, measure: Measure, more: usize) -> usize {
+        let own = self.holders.members.get(&ticket.holder).map_or(0, measure) + more;
+        let all = self.holders.members.values();
+        all.map(|other| measure(other).saturating_sub(own)).sum()
+    }
+
+    /// Takes out the last task of who has most, among the clients of the holder that has.
+    fn evict(&mut self, measure: Measure) -> Option<TaskId> {
+        let (holder, owner) = self.holders.most(measure)?;
+        let (client, member) = owner.clients.most(measure)?;
+        let last = |toolchain: &Digest| {
+            let crew = self.lanes.get(toolchain)?.crews.get(holder)?;
+            crew.rows.get(client)?.by_rank.last().copied()
+        };
+        let (_, task) = member.lanes.iter().filter_map(last).max()?;
+        self.remove(task);
+        Some(task)
     }
 
     /// Adds a task that had a slot before, in front of its client's others. It
@@ -330,17 +404,22 @@ impl Queue {
         if self.places.contains_key(&task) {
             return;
         }
-        let owner = self.holders.join(&holder, toolchain, &mut self.turns);
+        let owner = self
+            .holders
+            .join(&holder, toolchain, bytes, &mut self.turns);
         let lane = self.lanes.entry(toolchain).or_default();
         lane.line.insert((owner.clock, holder.clone()));
         lane.cost_ms += cost_ms;
         let crew = lane.crews.entry(holder.clone()).or_default();
-        let member = owner.clients.join(&client, toolchain, &mut self.turns);
+        let member = owner
+            .clients
+            .join(&client, toolchain, bytes, &mut self.turns);
         crew.line.insert((member.clock, client.clone()));
         let row = crew.rows.entry(client.clone()).or_default();
         row.by_rank.insert((rank, task));
         row.by_cost.insert((cost_ms, task));
         row.by_peak.insert((peak_bytes, task));
+        crew.by_peak.insert((peak_bytes, task));
         self.bytes += bytes;
         self.deadlines.insert((deadline_ms, task));
         self.places.insert(
@@ -367,9 +446,9 @@ impl Queue {
         self.deadlines.remove(&(place.deadline_ms, task));
         self.leave_lane(task, &place);
         if let Some(owner) = self.holders.members.get_mut(&place.holder) {
-            owner.clients.leave(&place.client);
+            owner.clients.leave(&place.client, place.bytes);
         }
-        self.holders.leave(&place.holder);
+        self.holders.leave(&place.holder, place.bytes);
         true
     }
 
@@ -385,6 +464,7 @@ impl Queue {
         ) else {
             return;
         };
+        crew.by_peak.remove(&(place.peak_bytes, task));
         if let Some(row) = crew.rows.get_mut(&place.client) {
             row.by_rank.remove(&(place.rank, task));
             row.by_cost.remove(&(place.cost_ms, task));
@@ -420,12 +500,16 @@ impl Queue {
         let mut best: Option<((Clock, Clock), TaskId)> = None;
         for lane in toolchains.iter().filter_map(|tools| self.lanes.get(tools)) {
             let line = lane.line.iter().filter(|(_, holder)| may(holder));
-            for (clock, holder) in line.take(QUEUE_HOLDERS_LOOKED_MAX) {
+            for (at, (clock, holder)) in line.take(QUEUE_HOLDERS_SMALLEST_MAX).enumerate() {
                 if best.is_some_and(|((first, _), _)| first < *clock) {
                     break;
                 }
                 let crew = lane.crews.get(holder);
-                if let Some((next, task)) = crew.and_then(|crew| crew.find(order, &mut fits)) {
+                let found = crew.and_then(|crew| match at < QUEUE_HOLDERS_LOOKED_MAX {
+                    true => crew.find(order, &mut fits),
+                    false => crew.smallest(&mut fits),
+                });
+                if let Some((next, task)) = found {
                     let found = ((*clock, next), task);
                     best = Some(best.map_or(found, |best| best.min(found)));
                     break;
@@ -686,6 +770,40 @@ mod tests {
     }
 
     #[test]
+    fn a_small_worker_finds_the_small_one_behind_any_number_of_other_clients() {
+        let gcc = [toolchain("gcc")];
+        // Of one holder, and of as many.
+        for holders in [1, 100] {
+            let mut queue = queue();
+            for task in 0..2_000 {
+                let holder = format!("h{}", task % holders);
+                let client = format!("c{}", task % 100);
+                queue.push(of(&holder, task, &client)).unwrap();
+            }
+            let small = Ticket {
+                peak_bytes: 1,
+                ..of(&format!("h{}", holders - 1), 5_000, "late")
+            };
+            queue.push(small).unwrap();
+            let mut looks = 0;
+            let taken = queue.take(
+                &gcc,
+                Order::Turn,
+                |_| true,
+                |task| {
+                    looks += 1;
+                    task.0 == 5_000
+                },
+            );
+            assert_eq!(taken, Some(TaskId(5_000)), "{holders}");
+            let looks_max = QUEUE_HOLDERS_LOOKED_MAX * (QUEUE_HOLDER_LOOKS_MAX + 20) + 100;
+            assert!(looks <= looks_max, "{looks}");
+            // Whose turn it is goes before who needs least.
+            assert!(queue.take_any(&gcc[0]).is_some_and(|task| task.0 < 2_000));
+        }
+    }
+
+    #[test]
     fn tasks_of_one_that_may_not_hide_nobody_elses() {
         let mut queue = queue();
         for task in 0..2_000 {
@@ -737,14 +855,19 @@ mod tests {
         }
         assert_eq!(queue.push(ticket(1 << 40, "a", "gcc")), Err(Full::Client));
         let mut heavy = ticket(1 << 40, "b", "gcc");
-        heavy.bytes = QUEUE_BYTES_MAX;
+        heavy.bytes = QUEUE_BYTES_MAX + 1;
         assert_eq!(queue.push(heavy), Err(Full::Bytes));
         for task in QUEUE_CLIENT_TASKS_MAX as u64..QUEUE_TASKS_MAX as u64 {
             queue
                 .push(ticket(task, &format!("c{}", task % 100), "gcc"))
                 .unwrap();
         }
-        assert_eq!(queue.push(ticket(1 << 40, "b", "gcc")), Err(Full::Tasks));
+        assert_eq!(
+            queue
+                .push(ticket(1 << 40, "b", "gcc"))
+                .map(|gone| gone.len()),
+            Ok(1)
+        );
         assert_eq!(queue.len(), QUEUE_TASKS_MAX);
         for task in 0..2 * QUEUE_CLOCKS_MAX {
             let name = format!("c{task}").into();
@@ -813,6 +936,71 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(queue.push(of("many", 1 << 40, "new")), Err(Full::Client));
-        assert_eq!(queue.push(of("one", 1 << 40, "new")), Ok(()));
+        assert_eq!(queue.push(of("one", 1 << 40, "new")), Ok(vec![]));
+    }
+
+    fn large(holder: &str, task: u64, client: &str, mib: usize) -> Ticket {
+        Ticket {
+            bytes: mib << 20,
+            ..of(holder, task, client)
+        }
+    }
+
+    #[test]
+    fn who_has_most_bytes_gives_way() {
+        let mut queue = queue();
+        let mut task = 0;
+        let mut push = |queue: &mut Queue, holder: &str, client: &str, mib: usize| {
+            task += 1;
+            queue.push(large(holder, task, client, mib))
+        };
+        for at in 0..32 {
+            let client = if at < 10 { "small" } else { "big" };
+            assert_eq!(push(&mut queue, "many", client, 8), Ok(vec![]));
+        }
+        assert_eq!(push(&mut queue, "many", "new", 8), Err(Full::Bytes));
+        assert_eq!((queue.len(), queue.bytes), (32, QUEUE_BYTES_MAX));
+        // The last of the larger client's; whatever calls itself by a client's name is not.
+        assert_eq!(push(&mut queue, "one", "big", 1), Ok(vec![TaskId(32)]));
+        assert_eq!(push(&mut queue, "one", "big", 7), Ok(vec![]));
+        // One large task takes the place of several.
+        let gone = push(&mut queue, "one", "big", 24);
+        assert_eq!(gone.map(|gone| gone.len()), Ok(3));
+        for _ in 0..12 {
+            let gone = push(&mut queue, "one", "big", 8);
+            assert_eq!(gone.map(|gone| gone.len()), Ok(1));
+        }
+        // Nobody has more than it would have.
+        assert_eq!(push(&mut queue, "one", "big", 8), Err(Full::Bytes));
+        assert_eq!(push(&mut queue, "many", "small", 8), Err(Full::Bytes));
+        // A third takes from both, down to its share.
+        let mut taken = 0;
+        while let Ok(gone) = push(&mut queue, "third", "c", 4) {
+            taken += 1;
+            assert!(gone.len() <= 1, "{gone:?}");
+        }
+        assert!((18..=22).contains(&taken), "{taken} of 64");
+        assert!(queue.bytes <= QUEUE_BYTES_MAX);
+        while queue.take_first().is_some() {}
+        assert_eq!((queue.bytes, queue.len()), (0, 0));
+        assert!(queue.holders.members.is_empty());
+    }
+
+    #[test]
+    fn who_has_most_tasks_gives_way() {
+        let mut queue = queue();
+        for holder in ["a", "b"] {
+            for task in 0..QUEUE_HOLDER_TASKS_MAX as u64 {
+                let client = format!("n{}", task % 9);
+                let task = task + if holder == "a" { 0 } else { 1 << 20 };
+                assert_eq!(queue.push(of(holder, task, &client)), Ok(vec![]));
+            }
+        }
+        for task in 0..100 {
+            let gone = queue.push(of("c", (1 << 30) + task, "new")).unwrap();
+            let last = |task: u64| !gone.contains(&TaskId(task));
+            assert!(gone.len() == 1 && last(0) && last(1 << 20), "{gone:?}");
+        }
+        assert_eq!(queue.len(), QUEUE_TASKS_MAX);
     }
 }

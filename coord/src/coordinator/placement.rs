@@ -11,7 +11,7 @@ use super::{Action, Coordinator, NO_SLOT, Step, failure};
 use crate::bounds::{HEDGE_MS_MIN, RETRIES_SAVED_MAX, RETRY_SHARE, TRIAL_WALL_MS_MAX};
 use crate::id::{DispatchId, TaskId, WorkerId};
 use crate::jobs::Start;
-use crate::queue::{Order, Ticket};
+use crate::queue::{Full, Order, Ticket};
 use crate::registry::{Ended, Worker};
 use crate::scheduler::{Choice, Wish};
 
@@ -143,8 +143,15 @@ impl Step<'_> {
         }
         if job.attempts > 0 {
             core.queue.push_front(ticket);
-        } else if let Err(full) = core.queue.push(ticket) {
-            return self.fail(task, failure(Code::Queue, full.detail()));
+        } else {
+            match core.queue.push(ticket) {
+                Ok(gone) => {
+                    for other in gone {
+                        self.fail(other, failure(Code::Queue, Full::GaveWay.detail()));
+                    }
+                }
+                Err(full) => return self.fail(task, failure(Code::Queue, full.detail())),
+            }
         }
         // There is more to do now, and slow workers may be worth it.
         self.feed_idle(&toolchain, 1, cost_ms);
