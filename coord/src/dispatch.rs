@@ -654,17 +654,22 @@ impl Hub {
             .with_label_values(&["free"])
             .set(i64::from(free));
         self.metrics.queue_length.set(i64::from(status.queued));
+        // The text is made without the lock: that takes a while.
+        let circuits: Vec<(String, breaker::State)> = {
+            let state = self.state();
+            let workers = state.core.registry().iter();
+            workers
+                .map(|(_, worker)| (worker.label.clone(), worker.breaker.state()))
+                .collect()
+        };
         self.metrics.circuit_state.reset();
-        for (_, worker) in self.state().core.registry().iter() {
-            let state = match worker.breaker.state() {
+        for (label, state) in circuits {
+            let state = match state {
                 breaker::State::Closed => 0,
                 breaker::State::HalfOpen { .. } => 1,
                 breaker::State::Open { .. } => 2,
             };
-            let gauge = self
-                .metrics
-                .circuit_state
-                .with_label_values(&[&worker.label]);
+            let gauge = self.metrics.circuit_state.with_label_values(&[&label]);
             gauge.set(state);
         }
         self.metrics.text()
@@ -672,22 +677,35 @@ impl Hub {
 
     /// All workers in the order in which they came.
     pub fn workers(&self) -> Vec<v1::Worker> {
+        let listed = self.listed();
+        // What they said of themselves is copied without the lock: with thousands of
+        // workers and their toolchains that takes a while.
+        let list = listed.into_iter().map(|(spec, worker)| v1::Worker {
+            name: spec.name.clone(),
+            address: spec.address.clone(),
+            version: spec.version.clone(),
+            architecture: spec.architecture.clone(),
+            os: spec.os.clone(),
+            cores: spec.cores,
+            memory_bytes: spec.memory_bytes,
+            slots: spec.slots,
+            toolchains: spec.toolchains.clone(),
+            sandbox: spec.sandbox.clone(),
+            ..worker
+        });
+        list.collect()
+    }
+
+    /// All workers as they are now, without what they said of themselves, and that.
+    fn listed(&self) -> Vec<(Arc<WorkerSpec>, v1::Worker)> {
         let now_ms = self.now_ms();
         let state = self.state();
         let shut_for = state.core.holders().shut(now_ms);
         let list = state.core.registry().iter().map(|(id, worker)| {
             let vitals = worker.vitals.unwrap_or_default();
-            v1::Worker {
+            let now = v1::Worker {
                 id: worker.label.clone(),
-                name: worker.spec.name.clone(),
-                address: worker.spec.address.clone(),
-                version: worker.spec.version.clone(),
-                architecture: worker.spec.architecture.clone(),
-                os: worker.spec.os.clone(),
-                cores: worker.spec.cores,
-                memory_bytes: worker.spec.memory_bytes,
                 memory_available_bytes: vitals.memory_available_bytes,
-                slots: worker.spec.slots,
                 running: worker.running.len() as u32,
                 load_milli: vitals.load_milli,
                 temperature_milli_c: vitals.temperature_milli_c,
@@ -695,15 +713,15 @@ impl Hub {
                 draining: worker.draining,
                 tasks_finished: worker.finished,
                 tasks_failed: worker.failed,
-                toolchains: worker.spec.toolchains.clone(),
                 connected_ms: now_ms.saturating_sub(worker.joined_ms),
                 circuit: worker.breaker.name().into(),
                 speed_milli: (worker.pace.speed * 1e3) as u32,
                 slots_now: worker.slots_listed(),
                 slots_why: state.slots_why.get(&id).cloned().unwrap_or_default(),
-                sandbox: worker.spec.sandbox.clone(),
                 shut_for_holders: shut_for.get(&id).copied().unwrap_or_default(),
-            }
+                ..v1::Worker::default()
+            };
+            (worker.spec.clone(), now)
         });
         list.collect()
     }

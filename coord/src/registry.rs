@@ -132,7 +132,7 @@ impl Registry {
             cores: spec.cores,
             memory_bytes: spec.memory_bytes,
             stand: None,
-            spec: Box::new(spec),
+            spec: Arc::new(spec),
             label: label.clone(),
             joined_ms: now_ms,
             heard_ms: now_ms,

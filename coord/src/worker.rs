@@ -71,8 +71,8 @@ pub struct Vitals {
 /// A worker that is there.
 #[derive(Debug)]
 pub struct Worker {
-    /// What it said when it came.
-    pub spec: Box<WorkerSpec>,
+    /// What it said when it came; shared with listings that are being written.
+    pub spec: Arc<WorkerSpec>,
     /// What stands for it in what is remembered; see [`WorkerSpec::key`].
     pub key: u64,
     /// Its toolchains.
