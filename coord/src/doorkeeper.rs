@@ -168,15 +168,22 @@ impl Doorkeeper {
         }
     }
 
-    /// Returns when a command made void what `admitted` showed. A token that comes to
-    /// its own end is not waited for.
+    /// Returns when a command made void what `admitted` showed. That its token came to
+    /// its own end meanwhile is no reason, whatever was commanded.
     pub async fn cast_out(&self, admitted: &Admitted) -> Refusal {
+        let mut begun = admitted.holder.clone();
+        if let Some(holder) = &mut begun {
+            holder.expires_s = 0;
+        }
         let mut changes = self.changes();
         loop {
             // The sender lives in `self`.
             let _ = changes.changed().await;
-            if let Err(why) = self.still_good(admitted) {
-                return why;
+            if let (Some(known), Some(begun)) = (&self.known, &begun) {
+                let known = known.read().unwrap_or_else(PoisonError::into_inner);
+                if let Err(why) = known.keyring.still_good(begun, now_s()) {
+                    return why;
+                }
             }
         }
     }
