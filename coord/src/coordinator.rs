@@ -579,6 +579,6 @@ pub fn failure(code: Code, detail: impl Into<String>) -> Failure {
     Failure {
         code: code.into(),
         detail: detail.into(),
-        worker_at_fault: false,
+        ..Failure::default()
     }
 }

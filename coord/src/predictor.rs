@@ -31,7 +31,7 @@ const SHARE_CPU_MS_MIN: f64 = 10.0;
 const COST_MS_MAX: f64 = 1e9;
 /// Bytes of anything that one is thought to need: more than any machine has.
 const BYTES_MAX: f64 = 1e14;
-/// What a compile that was killed may need, to what it was thought to.
+/// What a compile that was killed may need, to what it was thought to or had.
 const TOO_LARGE_FACTOR: f64 = 1.5;
 /// Weight of a sample in what guesses are made of.
 const PRIOR_WEIGHT: f64 = 0.05;
@@ -410,16 +410,18 @@ impl Predictor {
         self.remember(profile.source, file);
     }
 
-    /// A worker ran out of memory with it: it needs more than was thought, but no more
-    /// than some worker has, of which the largest has `bytes_max`: what fits nowhere is
-    /// not tried again, and could never show that it needs less.
-    pub fn too_large(&mut self, profile: &Profile, bytes_max: u64) {
+    /// A worker ran out of memory with it, of which it had `had_bytes` (0: unknown): it
+    /// needs more than that and than was thought, but is not thought to need more than
+    /// `bytes_max`: what fits nowhere is not tried again, and could never show that it
+    /// needs less.
+    pub fn too_large(&mut self, profile: &Profile, had_bytes: u64, bytes_max: u64) {
         let predicted = self.predict(profile);
         let mut file = self
             .files
             .get(profile.source)
             .unwrap_or(self.guess(profile));
-        let more_bytes = predicted.peak_bytes as f64 * TOO_LARGE_FACTOR;
+        let least_bytes = predicted.peak_bytes.max(had_bytes);
+        let more_bytes = least_bytes as f64 * TOO_LARGE_FACTOR;
         file.peak_bytes = file.peak_bytes.max(more_bytes.min(bytes_max as f64));
         file.input_bytes = profile.input_bytes as f64;
         self.remember(profile.source, file);
@@ -639,10 +641,13 @@ mod tests {
         predictor.learn(&profile(1), 1, pace, false, &with(100 << 20));
         assert!(predictor.predict(&profile(1)).peak_bytes > 250 << 20);
         let before = predictor.predict(&profile(1)).peak_bytes;
-        predictor.too_large(&profile(1), 8 << 30);
+        predictor.too_large(&profile(1), 0, 8 << 30);
         assert!(predictor.predict(&profile(1)).peak_bytes > before);
+        predictor.too_large(&profile(1), 2 << 30, 8 << 30);
+        assert_eq!(predictor.predict(&profile(1)).peak_bytes, 3 << 30);
+        predictor.too_large(&profile(1), u64::MAX, 8 << 30);
         for _ in 0..100 {
-            predictor.too_large(&profile(1), 8 << 30);
+            predictor.too_large(&profile(1), 0, 8 << 30);
         }
         assert_eq!(predictor.predict(&profile(1)).peak_bytes, 8 << 30);
     }

@@ -684,6 +684,48 @@ fn what_was_sent_ahead_moves_to_a_worker_that_is_idle() {
 }
 
 #[test]
+fn what_a_compile_had_when_it_ran_out_of_memory_is_the_least_that_it_gets_next() {
+    let mut grid = Grid::new(&[]);
+    let join = |grid: &mut Grid, worker: u64, gib: u64| {
+        let mut spec = spec(worker, 1, &["gcc"]);
+        spec.memory_bytes = gib << 30;
+        let worker = WorkerId(worker);
+        grid.handle(Event::WorkerJoined { worker, spec })
+    };
+    let run_out = |grid: &mut Grid, worker: u64, dispatch, gib: u64| {
+        let mut failure = failure(Code::Memory, "test");
+        failure.memory_bytes = gib << 30;
+        let worker = WorkerId(worker);
+        grid.handle(Event::TaskFailed {
+            worker,
+            dispatch,
+            failure,
+        })
+    };
+    join(&mut grid, 1, 2);
+    let first = dispatched(&grid.submit(1, "a"))[0];
+    join(&mut grid, 2, 16);
+    let second = dispatched(&run_out(&mut grid, 1, first.3, 2))[0];
+    assert_eq!(second.0, 2);
+    grid.done(2, second.3);
+    assert_eq!(dispatched(&grid.submit(2, "b"))[0].0, 2);
+    // One that takes whatever it gets is not tried for long.
+    let mut demand = demand("a", "gcc");
+    demand.profile.source = 3;
+    join(&mut grid, 3, 16);
+    let task = TaskId(3);
+    let mut actions = grid.handle(Event::TaskSubmitted { task, demand });
+    let mut tries = 0;
+    while let [(worker, _, _, dispatch), ..] = dispatched(&actions)[..] {
+        tries += 1;
+        actions = run_out(&mut grid, worker, dispatch, 14);
+        assert_eq!(grid.circuit(worker), "closed");
+    }
+    assert_eq!(failed(&actions), [(3, Code::Memory)]);
+    assert!((1..=3).contains(&tries), "{tries}");
+}
+
+#[test]
 fn memory_that_nobody_has_is_said_at_once_and_what_ran_out_goes_where_there_is_more() {
     let mut grid = Grid::new(&[]);
     for (worker, gib) in [(1, 1), (2, 4)] {

@@ -266,7 +266,7 @@ fn refusal(status: &tonic::Status) -> v1::Failure {
     v1::Failure {
         code: v1::failure::Code::Refused.into(),
         detail: status.to_string(),
-        worker_at_fault: false,
+        ..v1::Failure::default()
     }
 }
 

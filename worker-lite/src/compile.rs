@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::control::Control;
 use crate::sandbox::{Launch, Sandbox, Started};
+use crate::totals::{Excess, Totals};
 use crate::usage;
 use crate::validate::failure;
 
@@ -123,8 +124,11 @@ pub fn run(
             format!("the compile took more than {wall_ms_max} ms"),
         );
     }
-    if let Some(why) = watch.exceeded {
-        return failed(Code::Limit, why);
+    if let Some(excess) = watch.exceeded {
+        let confines = &launch.confines;
+        let is_own = is_capped && confines.totals.memory_bytes_max >= confines.memory_bytes_max;
+        let failure = over_totals(excess, &confines.totals, is_own);
+        return Err(CompileError::Failed(failure));
     }
     match hit_limit(&ran, is_capped) {
         Some(failure) => Err(CompileError::Failed(failure)),
@@ -180,7 +184,7 @@ struct Watch {
     deadline: Instant,
     late: bool,
     /// Why it had to end.
-    exceeded: Option<String>,
+    exceeded: Option<Excess>,
     look_at: Instant,
     progress_at: Instant,
     reaped: Option<io::Result<(ExitStatus, Usage)>>,
@@ -207,7 +211,7 @@ impl Watch {
         &mut self,
         pid: Pid,
         control: &Control,
-        exceeded: impl Fn() -> Option<String>,
+        exceeded: impl Fn() -> Option<Excess>,
         on_progress: impl Fn(),
     ) -> io::Result<()> {
         let mut buffer = vec![0; READ_BYTES];
@@ -401,12 +405,38 @@ const MEMORY_WORDS: [&[u8]; 4] = [
     b"LLVM ERROR: out of memory",
 ];
 
+/// A compile that was ended for what it used in all; `is_own`: the task itself sets the
+/// bound on its memory. Elsewhere, or with more room, one may get what it needs of that.
+fn over_totals(excess: Excess, totals: &Totals, is_own: bool) -> Failure {
+    let memory_bytes = match excess {
+        Excess::Files(why) => return failure(Code::Limit, why),
+        Excess::Memory(bytes) => bytes,
+    };
+    let code = match is_own {
+        true => Code::Limit,
+        false => Code::Memory,
+    };
+    let max = totals.memory_bytes_max;
+    let why = format!("the compile takes more than {max} bytes of memory");
+    Failure {
+        memory_bytes,
+        ..failure(code, why)
+    }
+}
+
 /// Whether the compile ended because of this machine's limits and not because of
 /// what it was asked to compile. A program that got no memory `is_capped` by the
 /// task itself, or by what there is.
 fn hit_limit(ran: &Ran, is_capped: bool) -> Option<Failure> {
     // Nobody else has a reason to send it, and ours were told before.
     let killed = "killed, for want of memory perhaps";
+    let failure = |code, why: &str| Failure {
+        memory_bytes: match code {
+            Code::Memory => ran.usage.peak_memory_bytes,
+            _ => 0,
+        },
+        ..failure(code, why)
+    };
     match ran.status.signal() {
         Some(libc::SIGKILL) => return Some(failure(Code::Memory, killed)),
         Some(libc::SIGXCPU) => return Some(failure(Code::Limit, "too much processor time")),
@@ -422,7 +452,7 @@ fn hit_limit(ran: &Ran, is_capped: bool) -> Option<Failure> {
     };
     let said = |code, words: &[&[u8]]| {
         let words = words.iter().find(|words| contains(&ran.stderr, words))?;
-        Some(failure(code, String::from_utf8_lossy(words)))
+        Some(failure(code, &String::from_utf8_lossy(words)))
     };
     said(Code::Limit, &LIMIT_WORDS)
         .or_else(|| said(Code::Memory, &KILLED_WORDS))

@@ -56,7 +56,9 @@ pub struct Setting {
     pub memo: PathBuf,
     /// Bytes of memory of the machine; bounds each process.
     pub memory_bytes: u64,
-    /// Bytes of memory that the worker may use, for each slot.
+    /// Bytes of memory that the worker may use; 0: nobody knows.
+    pub worker_bytes: u64,
+    /// The same for each slot.
     pub share_bytes: u64,
     /// How far below other programs the compiler runs, 0 to 19.
     pub nice: i32,
@@ -422,17 +424,23 @@ fn compile(
         .output_bytes_max
         .saturating_mul(PASSING_FACTOR)
         .min(hg_proto::limits::OUTPUT_BYTES_MAX);
+    let worker_bytes = match setting.worker_bytes {
+        0 => u64::MAX,
+        bytes => bytes,
+    };
+    let mut totals = Totals::new(
+        setting.expected_bytes,
+        setting.share_bytes,
+        worker_bytes,
+        file_bytes_max,
+    );
+    totals.memory_bytes_max = totals.memory_bytes_max.min(memory_bytes_max);
     let confines = Confines {
         memory_bytes_max,
         file_bytes_max,
         cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
         nice: setting.nice,
-        totals: Totals::new(
-            setting.expected_bytes,
-            setting.share_bytes,
-            memory_bytes_max,
-            file_bytes_max,
-        ),
+        totals,
     };
     let compiler = &setting.compiler;
     let launch = Launch {

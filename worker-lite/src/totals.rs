@@ -19,6 +19,8 @@ use crate::usage;
 const MEMORY_BYTES_MIN: u64 = 2 << 30;
 /// A compile may have this many times the memory that it is thought to need.
 const MEMORY_FACTOR: u64 = 4;
+/// One in so many bytes of the worker's memory is no compile's.
+const MEMORY_KEPT_SHARE: u64 = 8;
 /// Files and folders of a compile: those of its inputs, and far more than it makes.
 const FILES_MAX: u64 = 16_384;
 /// Of its folder for passing files, where that is mounted.
@@ -27,6 +29,15 @@ const TMP_FILES_MAX: u64 = 4_096;
 const TMP_BYTES_MIN: u64 = 1 << 20;
 /// Bytes of a block, as stat(2) counts.
 const BLOCK_BYTES: u64 = 512;
+
+/// What a compile has too much of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Excess {
+    /// Memory, of which it has so many bytes.
+    Memory(u64),
+    /// Files: what of them, in words.
+    Files(String),
+}
 
 /// Bounds on one compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,17 +51,17 @@ pub struct Totals {
 impl Totals {
     /// For a compile that is thought to need `expected_bytes` of memory (0: nobody
     /// knows), on a worker that has `share_bytes` of memory for each slot and
-    /// `memory_bytes` in all.
+    /// `worker_bytes` in all.
     pub fn new(
         expected_bytes: u64,
         share_bytes: u64,
-        memory_bytes: u64,
+        worker_bytes: u64,
         file_bytes_max: u64,
     ) -> Self {
         let grown_bytes = expected_bytes.saturating_mul(MEMORY_FACTOR);
         let most_bytes = grown_bytes.max(share_bytes).max(MEMORY_BYTES_MIN);
         Totals {
-            memory_bytes_max: most_bytes.min(memory_bytes),
+            memory_bytes_max: most_bytes.min(worker_bytes - worker_bytes / MEMORY_KEPT_SHARE),
             file_bytes_max,
         }
     }
@@ -62,33 +73,32 @@ impl Totals {
         format!("size={bytes},nr_inodes={TMP_FILES_MAX},mode=700,uid={user},gid={group}")
     }
 
-    /// Why the compile whose first process is `root` and whose files are in `folder`
-    /// must end, if it must.
-    pub fn exceeded(&self, root: Pid, folder: &Path) -> Option<String> {
+    /// What the compile whose first process is `root` and whose files are in `folder`
+    /// has too much of, if anything: it must end.
+    pub fn exceeded(&self, root: Pid, folder: &Path) -> Option<Excess> {
         let (mut resident_bytes, mut files) = (0u64, Files::default());
         for pid in usage::tree(root) {
             resident_bytes += usage::resident_bytes(pid);
             files.count_unlinked(pid);
         }
+        let too_much = |why: String| Some(Excess::Files(why));
         if let Err(error) = files.count_below(folder) {
-            return Some(format!("its folder can't be looked through: {error}"));
+            return too_much(format!("its folder can't be looked through: {error}"));
         }
         if files.number > FILES_MAX {
-            return Some(format!("the compile made more than {FILES_MAX} files"));
+            return too_much(format!("the compile made more than {FILES_MAX} files"));
         }
         if files.bytes > self.file_bytes_max {
             let max = self.file_bytes_max;
-            return Some(format!("the compile's files take more than {max} bytes"));
+            return too_much(format!("the compile's files take more than {max} bytes"));
         }
         let is_near = resident_bytes.saturating_add(files.bytes) > self.memory_bytes_max;
         let in_memory_bytes = match is_near && scratch::is_in_memory(folder) {
             true => files.bytes,
             false => 0,
         };
-        (resident_bytes + in_memory_bytes > self.memory_bytes_max).then(|| {
-            let max = self.memory_bytes_max;
-            format!("the compile takes more than {max} bytes of memory")
-        })
+        let memory_bytes = resident_bytes.saturating_add(in_memory_bytes);
+        (memory_bytes > self.memory_bytes_max).then_some(Excess::Memory(memory_bytes))
     }
 }
 
@@ -155,12 +165,12 @@ mod tests {
     #[test]
     fn memory_follows_what_is_expected_and_ends_at_what_there_is() {
         let max =
-            |expected, share, memory| Totals::new(expected, share, memory, 1).memory_bytes_max;
+            |expected, share, worker| Totals::new(expected, share, worker, 1).memory_bytes_max;
         assert_eq!(max(0, 0, u64::MAX), MEMORY_BYTES_MIN);
         assert_eq!(max(1 << 30, 0, u64::MAX), 4 << 30);
         assert_eq!(max(1 << 30, 8 << 30, u64::MAX), 8 << 30);
-        assert_eq!(max(1 << 30, 8 << 30, 1 << 30), 1 << 30);
-        assert_eq!(max(u64::MAX, 0, u64::MAX), u64::MAX);
+        assert_eq!(max(u64::MAX, 0, 8 << 30), 7 << 30);
+        assert_eq!(max(0, 0, 1 << 30), 7 << 27);
     }
 
     #[test]
@@ -168,19 +178,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let totals = Totals::new(0, 0, u64::MAX, 1 << 20);
         let own = || totals.exceeded(Pid::this(), folder.path());
+        let says = |words: &str| match own() {
+            Some(Excess::Files(why)) => assert!(why.contains(words), "{why}"),
+            other => panic!("{other:?}"),
+        };
         assert_eq!(own(), None);
         let path = folder.path().join("file");
         fs::write(&path, vec![1; 2 << 20]).unwrap();
-        assert!(own().unwrap().contains("files take"), "{:?}", own());
+        says("files take");
         let open = fs::File::open(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        assert!(own().unwrap().contains("files take"), "{:?}", own());
+        says("files take");
         drop(open);
         assert_eq!(own(), None);
         for number in 0..=FILES_MAX {
             fs::write(folder.path().join(number.to_string()), "").unwrap();
         }
-        assert!(own().unwrap().contains("files"), "{:?}", own());
+        says("files");
     }
 
     #[test]
@@ -190,7 +204,7 @@ mod tests {
             memory_bytes_max: 1000,
             file_bytes_max: 1 << 30,
         };
-        let why = totals.exceeded(Pid::this(), folder.path()).unwrap();
-        assert!(why.contains("memory"), "{why}");
+        let excess = totals.exceeded(Pid::this(), folder.path());
+        assert!(matches!(excess, Some(Excess::Memory(1001..))), "{excess:?}");
     }
 }

@@ -70,7 +70,7 @@ pub fn failure(code: Code, detail: impl Into<String>) -> v1::Failure {
     v1::Failure {
         code: code.into(),
         detail: detail.into(),
-        worker_at_fault: false,
+        ..v1::Failure::default()
     }
 }
 

@@ -243,7 +243,8 @@ impl Step<'_> {
         let profile = job.demand.profile;
         let most_bytes = core.registry.memory_bytes_max(&job.demand.toolchain) / MEMORY_SHARE;
         let before_bytes = job.prediction.peak_bytes;
-        core.predictor.too_large(&profile, most_bytes);
+        core.predictor
+            .too_large(&profile, failure.memory_bytes, most_bytes);
         job.prediction = core.predictor.predict(&profile);
         match job.prediction.peak_bytes > before_bytes || !job.running.is_empty() {
             true => self.refused(task, failure),

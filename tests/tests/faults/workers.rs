@@ -198,6 +198,64 @@ fn refused(grid: &Grid) -> u64 {
     metric(grid, "hybridgrid_retries_total")
 }
 
+/// A source for which gcc 12 needs about 2.8 GB, in a few seconds: an argument of 2^27
+/// tokens that nothing is made of.
+const HUNGRY: &str = "#define TIMES_8(x) x x x x x x x x\n\
+    #define LONG TIMES_8(TIMES_8(TIMES_8(TIMES_8(1))))\n\
+    #define LONGER TIMES_8(TIMES_8(TIMES_8(TIMES_8(LONG))))\n\
+    #define NOTHING(...)\n\
+    #define EXPANDED(x) NOTHING(x)\n\
+    EXPANDED(LONGER)\n\
+    int f(int x) { return x + 1; }\n";
+/// What the machine must have for it, twice at once.
+const HUNGRY_BYTES: u64 = 8 << 30;
+/// More than any worker has otherwise: a slot's share of the memory is no bound then.
+const MANY_SLOTS: u32 = 64;
+
+#[test]
+fn a_compile_that_needs_more_memory_than_was_thought_gets_it_the_next_time() {
+    let name = "a compile of 3 GB";
+    let available_bytes = hg_worker_lite::machine::memory_available_bytes();
+    if available_bytes.is_none_or(|bytes| bytes < HUNGRY_BYTES) {
+        return skip(name, &format!("{available_bytes:?} bytes of memory"));
+    }
+    let grid = Grid::start(programs(), 1, MANY_SLOTS);
+    let project = Project::new();
+    project.add("hungry.c", HUNGRY);
+    let words = ["-c", "hungry.c"];
+    let plain = run(&mut project.plain("gcc", &words));
+    assert!(plain.ok(), "{}", plain.words());
+    // Not one that is in the cache.
+    let build = |comment: &str| {
+        project.add("hungry.c", &format!("{HUNGRY}/* {comment} */\n"));
+        let mut wrapped = project.hgbuild(&grid.address(), &["gcc", words[0], words[1]]);
+        project.assert_same_as(name, &plain, run(&mut wrapped));
+        let events = project.events();
+        let places: Vec<_> = events.iter().map(|event| &*event.place).collect();
+        eprintln!("{places:?} {}", project.told());
+        places.last().map(|place| (*place).to_owned())
+    };
+    build("one");
+    let out_of_memory = || {
+        let log = grid.workers[0].stderr();
+        log.matches("bytes of memory").count()
+    };
+    let before = out_of_memory();
+    assert_eq!(
+        build("two").as_deref(),
+        Some("remote"),
+        "{}",
+        project.told()
+    );
+    assert_eq!(
+        build("six").as_deref(),
+        Some("remote"),
+        "{}",
+        project.told()
+    );
+    assert_eq!(out_of_memory(), before, "{}", grid.workers[0].stderr());
+}
+
 /// A worker with a state folder of its own, not started yet.
 fn worker_command(grid: &Grid, name: &str, state: &Path) -> Command {
     let mut command = hg_tests::command::scrubbed(&programs().worker, grid.folder(), grid.folder());
