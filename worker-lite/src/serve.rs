@@ -453,6 +453,7 @@ impl Shell {
             name: format!("{}.{}-{}", self.boot, id.link, id.dispatch_id),
             memo: self.serving.memo.clone(),
             memory_bytes: machine::machine_memory_bytes(),
+            slots: hello.slots,
             worker_bytes: hello.memory_bytes,
             share_bytes: hello.memory_bytes / u64::from(hello.slots.max(1)),
             expected_bytes,

@@ -56,6 +56,8 @@ pub struct Setting {
     pub memo: PathBuf,
     /// Bytes of memory of the machine; bounds each process.
     pub memory_bytes: u64,
+    /// Compiles at once, when the machine bears all of them.
+    pub slots: u32,
     /// Bytes of memory that the worker may use; 0: nobody knows.
     pub worker_bytes: u64,
     /// The same for each slot.
@@ -435,9 +437,10 @@ fn compile(
         file_bytes_max,
     );
     totals.memory_bytes_max = totals.memory_bytes_max.min(memory_bytes_max);
+    totals = totals.on_disk(machine::disk_free_bytes(folder.path()), setting.slots);
     let confines = Confines {
         memory_bytes_max,
-        file_bytes_max,
+        file_bytes_max: totals.file_bytes_max,
         cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
         nice: setting.nice,
         totals,

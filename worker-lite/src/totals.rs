@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
@@ -23,6 +23,11 @@ const MEMORY_FACTOR: u64 = 4;
 const MEMORY_KEPT_SHARE: u64 = 8;
 /// Files and folders of a compile: those of its inputs, and far more than it makes.
 const FILES_MAX: u64 = 16_384;
+/// A compile's files may take one in so many bytes that are free where they lie and
+/// that all slots have.
+const DISK_KEPT_SHARE: u64 = 2;
+/// Ends a line of /proc/PID/maps whose file has no name any more.
+const DELETED: &str = " (deleted)";
 /// Of its folder for passing files, where that is mounted.
 const TMP_FILES_MAX: u64 = 4_096;
 /// Bytes of that folder at least: zero would be no bound.
@@ -66,6 +71,17 @@ impl Totals {
         }
     }
 
+    /// The same on a worker of `slots` slots that has `free_bytes` of disk, so that all
+    /// of them together leave half of it.
+    pub fn on_disk(self, free_bytes: Option<u64>, slots: u32) -> Self {
+        let share_bytes = free_bytes.map(|bytes| bytes / DISK_KEPT_SHARE / u64::from(slots.max(1)));
+        let most_bytes = share_bytes.unwrap_or(u64::MAX);
+        Totals {
+            file_bytes_max: self.file_bytes_max.min(most_bytes),
+            ..self
+        }
+    }
+
     /// Options of a tmpfs for passing files that belongs to `user` and its group.
     pub fn tmp_options(&self, user: u32, group: u32) -> String {
         let bytes = (self.memory_bytes_max / 4).min(self.file_bytes_max);
@@ -76,12 +92,16 @@ impl Totals {
     /// What the compile whose first process is `root` and whose files are in `folder`
     /// has too much of, if anything: it must end.
     pub fn exceeded(&self, root: Pid, folder: &Path) -> Option<Excess> {
-        let (mut resident_bytes, mut files) = (0u64, Files::default());
-        for pid in usage::tree(root) {
-            resident_bytes += usage::resident_bytes(pid);
-            files.count_unlinked(pid);
-        }
+        let (mut memory_bytes, mut files) = (0u64, Files::default());
         let too_much = |why: String| Some(Excess::Files(why));
+        for pid in usage::tree(root) {
+            memory_bytes = memory_bytes.saturating_add(usage::memory_bytes(pid));
+            let threads = usage::threads(pid);
+            files.count_held(&threads);
+            if let Err(path) = files.count_mapped(pid, &threads) {
+                return too_much(format!("{path} is deleted and can't be measured"));
+            }
+        }
         if let Err(error) = files.count_below(folder) {
             return too_much(format!("its folder can't be looked through: {error}"));
         }
@@ -92,12 +112,10 @@ impl Totals {
             let max = self.file_bytes_max;
             return too_much(format!("the compile's files take more than {max} bytes"));
         }
-        let is_near = resident_bytes.saturating_add(files.bytes) > self.memory_bytes_max;
-        let in_memory_bytes = match is_near && scratch::is_in_memory(folder) {
-            true => files.bytes,
-            false => 0,
-        };
-        let memory_bytes = resident_bytes.saturating_add(in_memory_bytes);
+        let both_bytes = memory_bytes.saturating_add(files.bytes);
+        if both_bytes > self.memory_bytes_max && scratch::is_in_memory(folder) {
+            memory_bytes = both_bytes;
+        }
         (memory_bytes > self.memory_bytes_max).then_some(Excess::Memory(memory_bytes))
     }
 }
@@ -139,21 +157,52 @@ impl Files {
         Ok(())
     }
 
-    /// What `pid` holds open and has taken the name of. One that does not show it is
-    /// about to become another program, or to end.
-    fn count_unlinked(&mut self, pid: Pid) {
-        for entry in fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten()
-        {
-            let Ok(stat) = entry.and_then(|entry| fs::metadata(entry.path())) else {
-                continue;
-            };
-            let is_nameless = stat.is_file() && stat.nlink() == 0;
-            if is_nameless && self.unlinked.insert((stat.dev(), stat.ino())) {
-                self.number += 1;
-                self.bytes += stat.blocks() * BLOCK_BYTES;
+    /// What a process holds open and has taken the name of: each of its threads may have
+    /// files of its own. One that does not show them is about to become another program,
+    /// or to end.
+    fn count_held(&mut self, threads: &[PathBuf]) {
+        for thread in threads {
+            for entry in fs::read_dir(thread.join("fd")).into_iter().flatten() {
+                if let Ok(stat) = entry.and_then(|entry| fs::metadata(entry.path())) {
+                    self.count_nameless(&stat);
+                }
             }
+        }
+    }
+
+    /// What `pid` has in its memory and taken the name of. Its length says nothing: the
+    /// whole file stays for one page of it.
+    ///
+    /// # Errors
+    /// A file that can't be looked at, which takes root (CAP_CHECKPOINT_RESTORE): no
+    /// compiler has such.
+    fn count_mapped(&mut self, pid: Pid, threads: &[PathBuf]) -> Result<(), String> {
+        // They share one memory, which those that have ended do not show.
+        let mut maps = threads.iter().map(|thread| thread.join("maps"));
+        let text = maps.find_map(|maps| fs::read(maps).ok().filter(|text| !text.is_empty()));
+        let text = text.unwrap_or_default();
+        for line in text.split(|byte| *byte == b'\n') {
+            if !line.ends_with(DELETED.as_bytes()) {
+                continue;
+            }
+            let line = String::from_utf8_lossy(line);
+            let (place, rest) = line.split_once(' ').unwrap_or_default();
+            match fs::metadata(format!("/proc/{pid}/map_files/{place}")) {
+                Ok(stat) => self.count_nameless(&stat),
+                Err(_) => {
+                    let path = rest.split_whitespace().nth(4);
+                    return Err(path.unwrap_or("a file").to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count_nameless(&mut self, stat: &fs::Metadata) {
+        let is_nameless = stat.is_file() && stat.nlink() == 0;
+        if is_nameless && self.unlinked.insert((stat.dev(), stat.ino())) {
+            self.number += 1;
+            self.bytes += stat.blocks() * BLOCK_BYTES;
         }
     }
 }
@@ -195,6 +244,16 @@ mod tests {
             fs::write(folder.path().join(number.to_string()), "").unwrap();
         }
         says("files");
+    }
+
+    #[test]
+    fn all_slots_together_leave_half_of_a_disk() {
+        let totals = Totals::new(0, 0, u64::MAX, 1 << 30);
+        let max = |free, slots| totals.on_disk(free, slots).file_bytes_max;
+        assert_eq!(max(None, 4), 1 << 30);
+        assert_eq!(max(Some(100 << 30), 4), 1 << 30);
+        assert_eq!(max(Some(1 << 30), 4), 1 << 27);
+        assert_eq!(max(Some(1 << 20), 0), 1 << 19);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! pure: reads /proc where it exists.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -44,9 +45,31 @@ pub fn cpu_us(root: Pid) -> Option<u64> {
     Some(used.user_us + used.system_us)
 }
 
-/// Bytes of memory that a process has now.
-pub fn resident_bytes(pid: Pid) -> u64 {
-    of_process(pid).map_or(0, |used| used.resident_bytes)
+/// Bytes of memory that a process has now, with what of it is in swap.
+pub fn memory_bytes(pid: Pid) -> u64 {
+    let read = |of: &Path| fs::read_to_string(of.join("status")).ok();
+    let of_thread = |of: &Path| of_status(&read(of)?);
+    let process = format!("/proc/{pid}");
+    // Once its first thread has ended, only the others show what a process has.
+    of_thread(Path::new(&process))
+        .or_else(|| threads(pid).iter().find_map(|thread| of_thread(thread)))
+        .unwrap_or(0)
+}
+
+/// The folders of a process's threads; none where it has ended.
+pub fn threads(pid: Pid) -> Vec<PathBuf> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let threads = threads.into_iter().flatten().flatten();
+    threads.map(|thread| thread.path()).collect()
+}
+
+/// Reads /proc/PID/status (proc(5)): what is in memory and in swap, in KiB.
+fn of_status(status: &str) -> Option<u64> {
+    let kib = |name: &str| {
+        let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some((kib("VmRSS:")? + kib("VmSwap:").unwrap_or(0)) * 1024)
 }
 
 fn of_process(pid: Pid) -> Option<Used> {
@@ -58,9 +81,8 @@ pub fn tree(root: Pid) -> Vec<Pid> {
     let mut pids = vec![root];
     let mut at = 0;
     while at < pids.len().min(PROCESSES_MAX) {
-        let threads = fs::read_dir(format!("/proc/{}/task", pids[at]));
-        for thread in threads.into_iter().flatten().flatten() {
-            let children = fs::read_to_string(thread.path().join("children"));
+        for thread in threads(pids[at]) {
+            let children = fs::read_to_string(thread.join("children"));
             let children = children.unwrap_or_default();
             let children = children.split_whitespace().flat_map(str::parse);
             pids.extend(children.map(Pid::from_raw));
@@ -224,6 +246,14 @@ mod tests {
         assert_eq!((used.user_us, used.system_us), (us(14 + 16), us(15 + 17)));
         assert_eq!(used.resident_bytes, 24 * system(libc::_SC_PAGESIZE, 4096));
         assert_eq!(of_stat("7 (a) S 1 2"), None);
+    }
+
+    #[test]
+    fn memory_in_swap_is_memory() {
+        let status = "Name:\tcc1\nVmRSS:\t    1000 kB\nRssAnon:\t 900 kB\nVmSwap:\t  24 kB\n";
+        assert_eq!(of_status(status), Some(1024 * 1024));
+        assert_eq!(of_status("Name:\tcc1\nVmRSS:\t 1 kB\n"), Some(1024));
+        assert_eq!(of_status("Name:\tcc1\nState:\tZ (zombie)\n"), None);
     }
 
     #[test]

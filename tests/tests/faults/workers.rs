@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hg_tests::command::run;
-use hg_tests::grid::Grid;
+use hg_tests::grid::{Grid, http_get};
 use hg_tests::leftover;
 use hg_tests::programs::programs;
 use hg_tests::project::{Project, endless, slow, small};
@@ -198,6 +198,30 @@ fn refused(grid: &Grid) -> u64 {
     metric(grid, "hybridgrid_retries_total")
 }
 
+#[test]
+fn no_compile_takes_all_of_a_small_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = folder.path().join("disk");
+    let Some(_disk) = SmallDisk::mount(&disk, "256m") else {
+        return skip("a small disk", "mounting takes root");
+    };
+    let mut grid = Grid::start(programs(), 0, 2);
+    add_worker(&mut grid, "small", &disk.join("state"), None);
+    grid.wait_for_workers(1);
+    let project = Project::new();
+    project.add("large.c", "char large[100 << 20] = {1};\n");
+    project.add("little.c", "int little(void) { return 1; }\n");
+    for (source, place) in [("large.c", "local"), ("little.c", "remote")] {
+        let words = ["-c", source];
+        let mut plain = project.plain("gcc", &words);
+        let mut wrapped = project.hgbuild(&grid.address(), &["gcc", words[0], words[1]]);
+        project.assert_same(source, &mut plain, &mut wrapped);
+        let events = project.events();
+        let event = events.last().expect("an event");
+        assert_eq!(event.place, place, "{}", project.told());
+    }
+}
+
 /// A source for which gcc 12 needs about 2.8 GB, in a few seconds: an argument of 2^27
 /// tokens that nothing is made of.
 const HUNGRY: &str = "#define TIMES_8(x) x x x x x x x x\n\
@@ -225,7 +249,7 @@ fn a_compile_that_needs_more_memory_than_was_thought_gets_it_the_next_time() {
     let words = ["-c", "hungry.c"];
     let plain = run(&mut project.plain("gcc", &words));
     assert!(plain.ok(), "{}", plain.words());
-    // Not one that is in the cache.
+    // Each is another text, so that none is in the cache.
     let build = |comment: &str| {
         project.add("hungry.c", &format!("{HUNGRY}/* {comment} */\n"));
         let mut wrapped = project.hgbuild(&grid.address(), &["gcc", words[0], words[1]]);
@@ -235,25 +259,19 @@ fn a_compile_that_needs_more_memory_than_was_thought_gets_it_the_next_time() {
         eprintln!("{places:?} {}", project.told());
         places.last().map(|place| (*place).to_owned())
     };
-    build("one");
     let out_of_memory = || {
-        let log = grid.workers[0].stderr();
-        log.matches("bytes of memory").count()
+        let text = http_get(&grid.workers[0].address("http"), "/metrics").expect("metrics");
+        let counter = "hybridgrid_worker_tasks_total{outcome=\"memory\"} ";
+        let value = text.lines().find_map(|line| line.strip_prefix(counter));
+        value.map_or(0, |value| value.parse().expect("a number"))
     };
-    let before = out_of_memory();
-    assert_eq!(
-        build("two").as_deref(),
-        Some("remote"),
-        "{}",
-        project.told()
-    );
-    assert_eq!(
-        build("six").as_deref(),
-        Some("remote"),
-        "{}",
-        project.told()
-    );
-    assert_eq!(out_of_memory(), before, "{}", grid.workers[0].stderr());
+    build("one");
+    assert_eq!(out_of_memory(), 1);
+    for comment in ["two", "six"] {
+        let place = build(comment);
+        assert_eq!(place.as_deref(), Some("remote"), "{}", project.told());
+    }
+    assert_eq!(out_of_memory(), 1);
 }
 
 /// A worker with a state folder of its own, not started yet.

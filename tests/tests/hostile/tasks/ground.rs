@@ -25,13 +25,17 @@ const SECRET: &str = "--canary_4f1d9c\ncanary_4f1d9c it\n";
 /// Tries everything when it is loaded, and once more as a program that is told
 /// what to do by its name.
 const EVIL: &str = r#"
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 int plugin_is_GPL_compatible;
@@ -48,6 +52,41 @@ __attribute__((constructor)) static void strike(void) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(PORT)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&to, sizeof to);
+}
+/* A thread that shares all but its open files. */
+static void begin_thread(int (*run)(void *), void *of) {
+    char *stack = malloc(1 << 16);
+    int shared = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+    if (clone(run, stack + (1 << 16), shared, of) < 0) exit(10);
+}
+static int sleep_on(void *unused) {
+    for (;;) pause();
+}
+static int take_memory(void *told) {
+    char *all = malloc(400 << 20);
+    if (all) memset(all, 7, 400 << 20);
+    write(1, all ? "+" : "-", 1);
+    write(((int *)told)[1], "", 1);
+    return sleep_on(0);
+}
+static volatile int mib, is_done;
+/* Four files, each shorter than one may be. */
+static int make_files(void *how) {
+    static char part[1 << 20];
+    memset(part, 7, sizeof part);
+    for (int at = 0; at < 4; at++) {
+        char name[] = {'f', '0' + at, 0};
+        int file = open(name, O_RDWR | O_CREAT, 0600);
+        for (int now = 0; now < 125; now++) mib += write(file, part, sizeof part) == sizeof part;
+        if (strcmp(how, "files") && strcmp(how, "passing")) unlink(name);
+        if (!strcmp(how, "mapped")) {
+            mmap(0, 4096, PROT_READ, MAP_SHARED, file, 0);
+            close(file);
+        }
+    }
+    is_done = 1;
+    if (!strcmp(how, "apart")) sleep_on(0);
+    return 0;
 }
 int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
@@ -116,36 +155,28 @@ int main(int count, char **words) {
         printf("%d\n", spoilt);
         return 0;
     }
-    if (!strcmp(what, "memory")) {
+    if (!strcmp(what, "memory") || !strcmp(what, "headless")) {
         /* Each has less than one process may have. */
         int told[2];
         char part[1];
         pipe(told);
         for (int child = 0; child < 4; child++) {
             if (fork() == 0) {
-                char *all = malloc(400 << 20);
-                if (all) memset(all, 7, 400 << 20);
-                write(1, all ? "+" : "-", 1);
-                write(told[1], "", 1);
-                for (;;) pause();
+                if (*what == 'm') take_memory(told);
+                begin_thread(take_memory, told);
+                /* The other thread goes on. */
+                syscall(SYS_exit, 0);
             }
         }
         for (int child = 0; child < 4; child++) read(told[0], part, 1);
         sleep(2);
         return 0;
     }
-    if (!strcmp(what, "files") || !strcmp(what, "nameless") || !strcmp(what, "passing")) {
-        /* Each is shorter than one file may be. */
-        static char part[1 << 20];
-        memset(part, 7, sizeof part);
+    if (strstr("files nameless mapped apart passing", what) && *what) {
         if (*what == 'p' && chdir(getenv("TMPDIR"))) return 9;
-        int mib = 0;
-        for (int at = 0; at < 4; at++) {
-            char name[] = {'f', '0' + at, 0};
-            int file = open(name, O_WRONLY | O_CREAT, 0600);
-            if (*what == 'n') unlink(name);
-            for (int now = 0; now < 125; now++) mib += write(file, part, sizeof part) == sizeof part;
-        }
+        if (*what == 'a') begin_thread(make_files, (void *)what);
+        else make_files((void *)what);
+        while (!is_done) usleep(1000);
         printf("%d\n", mib);
         fflush(stdout);
         sleep(*what == 'p' ? 0 : 2);
