@@ -252,7 +252,7 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
             }
         }
     }
-    let falls_through = wants_fall_through(text, compile);
+    let fall_level = fall_level(text, compile);
     let openmp = words().any(|word| word.starts_with(b"-fopenmp") || word == b"-fopenacc");
     let mut builtins = hazards::BuiltinQuestions::default();
     for defined in question::macros(compile) {
@@ -270,7 +270,7 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         if let Some(lost) = hazards::lost_pragma(text, &file, &content, openmp) {
             return Err(lost);
         }
-        if falls_through && hazards::falls_into_condition(&content) {
+        if fall_level.is_some_and(|level| hazards::falls_into_condition(&content, level)) {
             return Err(reason("fall-through", String::from_utf8_lossy(&file)));
         }
         builtins.add(&content);
@@ -347,13 +347,34 @@ fn check_clang(text: &[u8], compile: &Compile) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether gcc looks for comments about falling through.
-fn wants_fall_through(text: &[u8], compile: &Compile) -> bool {
-    let words = || compile.arguments.iter().flat_map(|a| &a.words);
+/// The lowest level at which gcc may look for comments about falling through, if it does.
+fn fall_level(text: &[u8], compile: &Compile) -> Option<u8> {
     let name = &b"implicit-fallthrough"[..];
-    let asked = |word: &Vec<u8>| word == b"-Wextra" || word == b"-W" || mentions(word, name);
-    mentions(text, name)
-        || words().any(asked) && !is_silenced(words(), b"-Wno-implicit-fallthrough")
+    let level = |after: &[u8]| match after {
+        [b'=', digit @ b'0'..=b'9', ..] => digit - b'0',
+        _ => hazards::LEVEL_DEFAULT,
+    };
+    let in_text = memchr::memmem::find_iter(text, name).filter_map(|at| {
+        let ignored = text[..at].ends_with(b"ignored \"-W");
+        (!ignored).then(|| level(&text[at + name.len()..]))
+    });
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
+    let named = words()
+        .filter(|word| !word.starts_with(b"-Wno-"))
+        .filter_map(|word| {
+            let at = memchr::memmem::find(word, name)?;
+            Some(level(&word[at + name.len()..]))
+        });
+    // The one that is named counts, wherever it stands.
+    let extra = || words().any(|word| word == b"-Wextra" || word == b"-W");
+    let typed = match is_silenced(words(), b"-Wno-implicit-fallthrough") {
+        true => None,
+        false => named
+            .min()
+            .or_else(|| extra().then_some(hazards::LEVEL_DEFAULT)),
+    };
+    let lowest = in_text.chain(typed).filter(|level| *level > 0).min();
+    lowest.filter(|level| *level < hazards::LEVEL_NEVER)
 }
 
 /// Whether a pragma may turn a warning on, whatever the options say.

@@ -282,6 +282,53 @@ const FILED: &[Filed] = &[
              #endif\n}\nreturn a;\n}\n",
         )],
     ),
+    filed(
+        GCC,
+        "-Wimplicit-fallthrough=1 -Werror",
+        "fall-through",
+        &[(
+            "a.c",
+            "int f(int a) {\nswitch (a) {\ncase 1: a++; /* So on. */\n#if 1\ncase 2: a++;\n\
+             #endif\n}\nreturn a;\n}\n",
+        )],
+    ),
+    filed(
+        GCC,
+        "-Wextra -Wimplicit-fallthrough=5",
+        "remote",
+        &[("a.c", "/* fall through */\n#if 1\nint x;\n#endif\n")],
+    ),
+    filed(
+        GCC,
+        "-Wextra",
+        "remote",
+        &[(
+            "a.c",
+            "/* FALLTHROUGH declares that it is no mistake. */\n#if 1\nint x;\n#endif\n",
+        )],
+    ),
+    filed(
+        CLANG,
+        "",
+        "remote",
+        &[(
+            "a.c",
+            "#define J(a, b) a##b\n#define M1(x) _Pragma(#x)\n#define M(x) M1(GCC warning x)\n\
+             int J(p, q), pack, options;\n",
+        )],
+    ),
+    filed(
+        CLANG,
+        "-Werror",
+        "pragma-pack",
+        &[
+            (
+                "a.c",
+                "#define D(x) _Pragma(#x)\n#define E(x) D(x)\n#include \"h.h\"\nint x;\n",
+            ),
+            ("h.h", "E(pack(1))\n"),
+        ],
+    ),
 ];
 
 #[test]

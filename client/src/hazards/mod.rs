@@ -8,8 +8,10 @@
 
 mod assembler;
 mod code;
+mod falling;
 mod markers;
 mod odd;
+mod operands;
 mod packing;
 mod pieces;
 mod pragmas;
@@ -28,6 +30,7 @@ use assembler::{
 };
 pub(crate) use code::without_comments;
 use code::without_raw_strings;
+pub use falling::{LEVEL_DEFAULT, LEVEL_NEVER, falls_into_condition};
 pub(crate) use markers::is_system;
 pub use markers::user_text;
 use markers::{Markers, open_end, unescape};
@@ -40,7 +43,7 @@ pub(crate) use pragmas::names_options;
 use pragmas::{directive, is_option_word, is_there, pasted_macro, pragma};
 pub use questions::{BuiltinQuestions, makes, makes_question, parts_in, question_parts};
 pub use signs::Signs;
-use tokens::{Words, hash_word, line_start, skip_blank, stands_alone};
+use tokens::{Words, hash_word, line_start, stands_alone};
 pub(crate) use tokens::{blanks_at, decode, is_word, splice, string};
 
 /// How many of [`MACROS`] change with time.
@@ -285,50 +288,6 @@ pub fn mixes_newlines(file: &[u8]) -> bool {
     memchr::memchr(b'\n', file) < Some(first)
         || memchr::memchr_iter(b'\r', file).any(odd_return)
         || memchr::memchr_iter(b'\n', file).any(odd_newline)
-}
-
-/// Whether a comment that says that a case falls through stands before a line that is
-/// there no more when gcc has preprocessed: with it between them, gcc does not take the
-/// comment for one about the next label.
-pub fn falls_into_condition(source: &[u8]) -> bool {
-    memchr::memchr2_iter(b't', b'T', source).any(|at| {
-        let starts = |text: &[u8], with: &[u8]| {
-            text.get(..with.len())
-                .is_some_and(|text| text.eq_ignore_ascii_case(with))
-        };
-        if !starts(&source[at..], b"thr") {
-            return false;
-        }
-        let before = source[..at].iter().rev();
-        let blanks = before.take_while(|byte| matches!(byte, b' ' | b'\t' | b'-'));
-        let before = &source[..at - blanks.count()];
-        let before = before.strip_suffix(b"s").unwrap_or(before);
-        let before = before.strip_suffix(b"S").unwrap_or(before);
-        if !before
-            .len()
-            .checked_sub(4)
-            .is_some_and(|at| starts(&before[at..], b"fall"))
-        {
-            return false;
-        }
-        let line = line_start(source, at).unwrap_or(0);
-        let end = match memmem::find(&source[line..at], b"//") {
-            Some(_) => memchr::memchr(b'\n', &source[at..]),
-            None => memmem::find(&source[at..], b"*/").map(|end| end + 2),
-        };
-        let next = end.map_or(&b""[..], |end| skip_blank(&source[at + end..]));
-        const GONE: [&[u8]; 8] = [
-            b"if",
-            b"ifdef",
-            b"ifndef",
-            b"elif",
-            b"elifdef",
-            b"elifndef",
-            b"else",
-            b"endif",
-        ];
-        GONE.contains(&hash_word(next))
-    })
 }
 
 /// The files that `text` says it is made of, outside the system's folders, each

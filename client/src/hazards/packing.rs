@@ -11,6 +11,7 @@ use memchr::memmem;
 
 use super::code::without_comments;
 use super::markers::{Marker, Markers};
+use super::operands::{self, is_made};
 use super::pragmas::is_there;
 use super::tokens::{Words, hash_word, is_word, line_start, splice, stands_alone};
 
@@ -58,13 +59,6 @@ fn mentions_packing(text: &[u8]) -> bool {
     })
 }
 
-/// Whether an operator whose name ends at `at` is given something else than a string.
-fn is_made(text: &[u8], at: usize) -> bool {
-    let operator = text[..at].ends_with(b"_Pragma") || text[..at].ends_with(b"__pragma");
-    let given = text[at..].trim_ascii_start().strip_prefix(b"(");
-    operator && !given.is_some_and(|given| given.trim_ascii_start().starts_with(b"\""))
-}
-
 /// Whether a `_Pragma` may set an alignment: wherever its macro is used.
 fn packs_by_operator(code: &[u8]) -> bool {
     let mut made = false;
@@ -80,7 +74,9 @@ fn packs_by_operator(code: &[u8]) -> bool {
         }
         made |= is_made(code, at);
     }
-    made && (is_given(code, b"pack") || is_there(code, &[b"options"]))
+    // Where nobody can tell what an operator is given, it is anything that is there.
+    made && operands::may_name(code, &[b"pack", b"align", b"options"])
+        .unwrap_or_else(|| is_given(code, b"pack") || is_there(code, &[b"options"]))
 }
 
 /// Whether `name` is called, or could be pasted, elsewhere than in a pragma of its own.

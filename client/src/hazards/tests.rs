@@ -484,23 +484,3 @@ fn lines_that_end_in_several_ways() {
         assert!(!mixes_newlines(file.as_bytes()), "{file:?}");
     }
 }
-
-#[test]
-fn comments_about_falling_through_before_a_condition() {
-    for source in [
-        "a++; /* fall through */\n#if A\ncase 2:",
-        "a++; // FALLTHRU\n\n  # ifdef A\ncase 2:",
-        "a++; /* Falls-through,\n on and on */ /* and */ // so on\n#endif\ncase 2:",
-    ] {
-        assert!(falls_into_condition(source.as_bytes()), "{source}");
-    }
-    for source in [
-        "a++; /* fall through */\ncase 2:\n#if A",
-        "a++; /* fall through */\n#define A\ncase 2:",
-        "a++; /* all through */\n#if A",
-        "int fall_through;\n#if A",
-        "/* fall through",
-    ] {
-        assert!(!falls_into_condition(source.as_bytes()), "{source}");
-    }
-}
