@@ -110,7 +110,7 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    fn new(folder: &Path, error: &io::Error) -> Self {
+    pub(crate) fn new(folder: &Path, error: &io::Error) -> Self {
         let code = match error.raw_os_error() {
             Some(libc::EROFS | libc::EACCES | libc::EPERM) => "cache-read-only",
             Some(libc::ENOSPC | libc::EDQUOT) => "cache-full",

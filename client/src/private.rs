@@ -121,6 +121,18 @@ pub fn check_chosen(folder: &Path, meta: &Metadata, read_only: bool) -> Result<(
     }
 }
 
+/// Whether a link in place of a folder, which has `meta`, is ours or root's: whoever owns
+/// it may lead it elsewhere after any look.
+///
+/// # Errors
+/// It is another's: in words, and how to mend it.
+pub fn check_link(link: &Path, meta: &Metadata) -> Result<(), String> {
+    match meta.uid() {
+        0 => Ok(()),
+        _ => check_owner(link, meta),
+    }
+}
+
 fn is_own_group(group: u32) -> bool {
     // Apple's answer is cut off and not to be relied on.
     #[cfg(not(target_vendor = "apple"))]

@@ -890,3 +890,33 @@ fn a_cache_may_be_a_teams_if_it_says_so() {
         assert_eq!(mode(&path) & 0o777, right, "{}", path.display());
     }
 }
+
+/// Who owns a link may lead it elsewhere after it was looked at.
+#[test]
+fn a_cache_behind_the_link_of_another_user_is_left_alone() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("another user's link", "not root");
+        return;
+    }
+    let place = Place::new();
+    place.write("a.c", "int x;\n");
+    let real = place.work().join("real");
+    fs::create_dir(&real).expect("a folder");
+    set_mode(&real, 0o700);
+    std::os::unix::fs::symlink(&real, place.cache()).expect("a link");
+    let compile = || {
+        let mut command = place.cached(&["gcc", "-c", "a.c"]);
+        command.env_remove("HG_CACHE_MAX_SIZE");
+        let outcome = run(&mut command);
+        assert!(outcome.ok(), "{}", outcome.words());
+        outcome.words()
+    };
+    std::os::unix::fs::lchown(place.cache(), Some(65_534), None).expect("another owner");
+    let words = compile();
+    assert!(words.contains("it is user 65534's"), "{words}");
+    assert_eq!(all_below(&real), [real.clone()], "something was written");
+    std::os::unix::fs::lchown(place.cache(), Some(0), None).expect("our own");
+    let words = compile();
+    assert!(!words.contains("cache"), "{words}");
+    assert!(all_below(&real).len() > 1, "not used");
+}
