@@ -1,7 +1,7 @@
 //! What is to be followed for a compile: which headers no directive names, which
 //! macros its command line has. Reads the environment, nothing else.
 
-use hg_proto::arg_table::{File, Role};
+use hg_proto::arg_row::{File, Role};
 use hg_proto::args::{Argument, Compile, Dialect};
 use hg_proto::toolchain::{Family, Language};
 

@@ -7,18 +7,19 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use hg_proto::arg_table::{File, Role};
+use hg_proto::arg_row::{File, Role};
 use hg_proto::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::toolchain::Family;
 use hg_proto::turn;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::closure::{Folders, looks_common};
+use crate::closure::Folders;
 use crate::compiler::Found;
 use crate::config::Config;
 use crate::key::Key;
 use crate::local;
+use crate::macro_names::looks_common;
 use crate::os;
 use crate::private;
 use crate::slots::Slot;

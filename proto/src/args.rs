@@ -4,7 +4,8 @@
 
 use std::fmt;
 
-use crate::arg_table::{File, Permit, Role, Row, Shape, find, find_pair};
+use crate::arg_row::{File, Permit, Role, Row, Shape};
+use crate::arg_table::{find, find_pair};
 use crate::plain_path::plain;
 pub use crate::toolchain::{Family, Language};
 

@@ -2,6 +2,7 @@
 //!
 //! Everything but [`credentials`], [`private`], [`probe`] and [`speed`] is pure: no I/O, no clock, no randomness.
 
+pub mod arg_row;
 mod arg_rows_clang;
 mod arg_rows_driver;
 mod arg_rows_gcc;

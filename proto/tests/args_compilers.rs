@@ -10,7 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use hg_proto::arg_table::{Permit, Role, Row, Shape, rows};
+use hg_proto::arg_row::{Permit, Role, Row, Shape};
+use hg_proto::arg_table::rows;
 use hg_proto::args::{Compile, Dialect, Family, check_travelled, parse};
 
 /// Compiles at a time.

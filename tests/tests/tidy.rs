@@ -59,6 +59,7 @@ const PURE: &[&str] = &[
     "coord/src/token_list.rs",
     "coord/src/validate.rs",
     "coord/src/worker.rs",
+    "proto/src/arg_row.rs",
     "proto/src/arg_rows_gcc.rs",
     "proto/src/arg_rows_machine.rs",
     "proto/src/arg_table.rs",
