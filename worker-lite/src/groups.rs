@@ -16,6 +16,8 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// CGROUP_DELEGATION.md); the second is for root's eyes.
 #[cfg(target_os = "linux")]
 const MARKS: [&std::ffi::CStr; 2] = [c"user.delegate", c"trusted.delegate"];
+/// Processes and threads of one compile, where a compile's can be counted.
+pub(crate) const PROCESSES_MAX: u64 = 64;
 /// What is wanted of it.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 /// The worker itself moves there: a group that is divided has no processes.

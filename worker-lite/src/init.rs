@@ -11,6 +11,7 @@ use nix::libc::{self, c_char, c_int, c_ulong, c_void};
 
 use crate::escape::{self, Targets};
 use crate::privileges::{self, Confines};
+use crate::report::{ENDED, FAILED, REPORT_BYTES, Report, Step};
 use crate::roots::{Mount, Root};
 
 /// What init has open: the compiler's three, and its own two.
@@ -24,71 +25,6 @@ const FDS_MAX: RawFd = 4096;
 const HOSTNAME: &[u8] = b"worker";
 /// For what process 2 does before it becomes the compiler.
 const STACK_BYTES: usize = 16 << 10;
-
-/// What went wrong in the child, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i32)]
-pub enum Step {
-    Descriptors,
-    Limits,
-    Mounts,
-    Root,
-    File,
-    Task,
-    Pivot,
-    Folder,
-    User,
-    Capabilities,
-    Parent,
-    Filter,
-    Fork,
-    Exec,
-}
-
-/// What each step is called.
-pub const STEPS: [(Step, &str); 14] = [
-    (Step::Descriptors, "its descriptors"),
-    (Step::Limits, "its limits"),
-    (Step::Mounts, "mounts of its own"),
-    (Step::Root, "mounting its root"),
-    (Step::File, "mounting"),
-    (Step::Task, "mounting the task's folder"),
-    (Step::Pivot, "changing to its root"),
-    (Step::Folder, "entering the task's folder"),
-    (Step::User, "its user"),
-    (Step::Capabilities, "dropping capabilities"),
-    (Step::Parent, "its end with the worker's"),
-    (Step::Filter, "the filter of system calls"),
-    (Step::Fork, "forking"),
-    (Step::Exec, "running the compiler"),
-];
-
-/// What init tells the worker, once.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Report {
-    /// 1: `value` is a wait status; 2: it is a [`Step`], and `errno` why.
-    pub kind: i32,
-    /// See `kind`.
-    pub value: i32,
-    /// As errno(3).
-    pub errno: i32,
-    /// Which of the mounts.
-    pub mount: i32,
-    /// Microseconds of the compiler in its own code.
-    pub user_us: u64,
-    /// Microseconds of the compiler in the kernel's.
-    pub system_us: u64,
-    /// Bytes of memory that its largest process had.
-    pub peak_bytes: u64,
-}
-
-/// [`Report::kind`]: it ended.
-pub const ENDED: i32 = 1;
-/// [`Report::kind`]: it was not started.
-const FAILED: i32 = 2;
-/// Bytes of a report.
-pub const REPORT_BYTES: usize = size_of::<Report>();
 
 /// Everything that the child needs, in the form in which the kernel takes it.
 pub struct Plan<'a> {
@@ -394,18 +330,5 @@ extern "C" fn become_compiler(plan: *mut c_void) -> c_int {
         );
         tell(failed(Step::Exec));
         libc::_exit(127)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_step_has_its_words() {
-        for (at, (step, words)) in STEPS.iter().enumerate() {
-            assert_eq!(*step as usize, at);
-            assert!(!words.is_empty());
-        }
     }
 }

@@ -11,6 +11,7 @@ pub mod admission;
 pub mod cgroup;
 pub mod machine;
 pub mod metrics;
+pub mod removal;
 pub mod scratch;
 pub mod state;
 pub mod validate;
@@ -44,6 +45,9 @@ mod roots;
 #[cfg(target_os = "linux")]
 mod init;
 
+pub mod folder;
+mod report;
+pub mod launch;
 pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod sandbox_linux;

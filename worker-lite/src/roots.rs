@@ -9,13 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hg_proto::private::make_folder;
 use nix::libc::{self, c_ulong};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
+use crate::groups::PROCESSES_MAX;
+use crate::removal::remove_tree;
 use crate::root::{Entry, Layout};
-use crate::sandbox::PROCESSES_MAX;
 use crate::seccomp::Filter;
-use crate::state::{make_private, remove_tree};
 
 /// The first Linux that counts a user's processes by user namespace.
 const COUNTED_BY_NAMESPACE: (u32, u32) = (5, 14);
@@ -189,7 +190,7 @@ impl Roots {
     /// The file system says no.
     pub fn in_place(place: PathBuf) -> io::Result<Self> {
         remove_tree(&place)?;
-        make_private(&place)?;
+        make_folder(&place)?;
         // As compilers find it mounted: links on the way are not theirs.
         let place = place.canonicalize()?;
         Ok(Roots {

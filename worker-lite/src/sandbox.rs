@@ -3,25 +3,20 @@
 //! by trying to break out. Facade over `sandbox_linux` and `sandbox_portable`;
 //! unaware of the link and of how the compile is watched.
 
-use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::unistd::Pid;
-
-use crate::groups::{Group, Groups};
+pub use crate::folder::{Folder, unexpected};
+use crate::groups::{Groups, PROCESSES_MAX};
+pub use crate::launch::{Launch, PATH, Started};
 use crate::log::{self, Level as Loud};
 pub use crate::privileges::Confines;
 use crate::root::Layout;
 use crate::sandbox_portable;
-use crate::state::{TASK_VARIABLE, make_private, remove_tree, task_mark};
 #[cfg(target_os = "linux")]
 use crate::totals::Totals;
-use crate::tree::Tree;
 
 #[cfg(target_os = "linux")]
 use crate::{
@@ -29,23 +24,15 @@ use crate::{
     network::Network,
     privileges,
     roots::Roots,
-    sandbox_linux::{self, Init},
+    sandbox_linux,
 };
 
-/// Where a compiler finds its helpers.
-pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Whom compiles of a worker of root's run as: nobody, by its usual number.
 #[cfg(target_os = "linux")]
 const NOBODY: u32 = 65534;
-/// Processes and threads of one compile, where a compile's can be counted.
-pub(crate) const PROCESSES_MAX: u64 = 64;
 /// What breaking out may take.
 #[cfg(target_os = "linux")]
 const ESCAPE_MS_MAX: u16 = 10_000;
-
-/// Folders of one task that are looked through after it: inputs and outputs are in
-/// fewer, and a compiler makes none.
-const FOLDERS_MAX: usize = 4096;
 
 /// How much holds a compile; more is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,202 +77,6 @@ impl Wanted {
             "off" => Some(Wanted::Folder),
             _ => None,
         }
-    }
-}
-
-/// The private folder of one task; gone when dropped.
-#[derive(Debug)]
-pub struct Folder {
-    path: PathBuf,
-    /// By which the next start knows its processes.
-    mark: String,
-}
-
-impl Folder {
-    /// Makes `name` under `tasks`, with `root`, `home` and `tmp` in it.
-    ///
-    /// # Errors
-    /// The file system says no.
-    pub fn create(tasks: &Path, name: &str) -> io::Result<Self> {
-        let folder = Folder {
-            path: tasks.canonicalize()?.join(name),
-            mark: task_mark(tasks),
-        };
-        for part in [
-            folder.root(),
-            folder.path.join("home"),
-            folder.path.join("tmp"),
-        ] {
-            make_private(&part)?;
-        }
-        Ok(folder)
-    }
-
-    /// All of it.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The task's folder as the contract means it: inputs and outputs.
-    pub fn root(&self) -> PathBuf {
-        self.path.join("root")
-    }
-
-    /// Gives all that is in it now to `user`.
-    fn give_to(&self, user: u32) -> io::Result<()> {
-        let mut left = vec![self.path.clone()];
-        while let Some(path) = left.pop() {
-            // No link is followed, though none should be there yet.
-            std::os::unix::fs::lchown(&path, Some(user), Some(user))?;
-            if fs::symlink_metadata(&path)?.is_dir() {
-                for entry in fs::read_dir(&path)? {
-                    left.push(entry?.path());
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = remove_tree(&self.path) {
-            let path = self.path.display();
-            log::line(Loud::Warn, format_args!("{path}: {error}"));
-        }
-    }
-}
-
-/// A compiler to be run.
-pub struct Launch<'a> {
-    /// Absolute.
-    pub driver: &'a Path,
-    /// All that it may see of this machine, itself among it.
-    pub files: &'a [PathBuf],
-    /// A folder ahead of [`PATH`].
-    pub path_first: Option<&'a Path>,
-    /// Without the compiler's name.
-    pub arguments: &'a [OsString],
-    /// Beside our own variables, which can't be replaced.
-    pub environment: &'a [(OsString, OsString)],
-    /// The task's.
-    pub folder: &'a Folder,
-    /// Below the folder's root; in the tree form, absolute.
-    pub directory: &'a Path,
-    /// The task's files, in the tree form.
-    pub tree: Option<&'a Tree<'a>>,
-    /// Of each process.
-    pub confines: Confines,
-    /// Columns of the terminal that its stderr is; `None`: a pipe.
-    pub terminal: Option<u16>,
-    /// Whom it runs as, if not us; set by [`Sandbox::start`].
-    pub(crate) user: Option<u32>,
-    /// Where it runs, before it does anything; set as `user` is.
-    pub(crate) group: Option<&'a Group>,
-    /// Instead of the compiler: what to try.
-    #[cfg(target_os = "linux")]
-    pub(crate) escape: Option<&'a Targets>,
-}
-
-impl<'a> Launch<'a> {
-    /// `driver`, which needs `files`, in `directory` of `folder`.
-    pub fn new(
-        driver: &'a Path,
-        files: &'a [PathBuf],
-        folder: &'a Folder,
-        directory: &'a Path,
-        confines: Confines,
-    ) -> Self {
-        Launch {
-            driver,
-            files,
-            path_first: None,
-            arguments: &[],
-            environment: &[],
-            folder,
-            directory,
-            tree: None,
-            confines,
-            terminal: None,
-            user: None,
-            group: None,
-            #[cfg(target_os = "linux")]
-            escape: None,
-        }
-    }
-
-    /// All variables; the task's folder is at `task`.
-    pub(crate) fn environment_at(&self, task: &Path) -> Vec<(OsString, OsString)> {
-        let mut path = OsString::new();
-        if let Some(first) = self.path_first {
-            path.push(first);
-            path.push(":");
-        }
-        path.push(PATH);
-        let mut own: Vec<(&str, OsString)> = vec![
-            ("PATH", path),
-            ("HOME", task.join("home").into()),
-            ("TMPDIR", task.join("tmp").into()),
-            (TASK_VARIABLE, self.folder.mark.clone().into()),
-        ];
-        if self.tree.is_some() {
-            // Where gcc takes the name of its folder from.
-            own.push(("PWD", self.directory.into()));
-        }
-        let is_own = |name: &OsStr| own.iter().any(|(known, _)| name == *known);
-        let mut all: Vec<_> = self
-            .environment
-            .iter()
-            .filter(|(name, _)| !is_own(name))
-            .cloned()
-            .collect();
-        all.extend(own.into_iter().map(|(name, value)| (name.into(), value)));
-        all
-    }
-}
-
-/// A process that was started, leader of a group of its own.
-#[derive(Debug)]
-pub struct Started {
-    /// To be waited for.
-    pub pid: Pid,
-    /// What it says, until somebody takes it.
-    pub stdout: Option<OwnedFd>,
-    /// What it says, until somebody takes it.
-    pub stderr: Option<OwnedFd>,
-    /// The latter comes from a terminal.
-    pub on_terminal: bool,
-    /// Where it runs; whatever is left there ends with this.
-    pub(crate) group: Option<Group>,
-    /// That process only stands for the compiler.
-    #[cfg(target_os = "linux")]
-    pub(crate) init: Option<Init>,
-}
-
-/// How the compiler itself ended, and what it and all that it waited for used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
-    /// As wait(2) has it.
-    pub status: i32,
-    /// Processor time.
-    pub user_us: u64,
-    /// Processor time of the kernel for it.
-    pub system_us: u64,
-    /// Resident memory of the largest process.
-    pub peak_bytes: u64,
-}
-
-impl Started {
-    /// How the compiler ended, once the process is reaped; `None`: as the process.
-    ///
-    /// # Errors
-    /// The compiler could not be started after all.
-    pub fn ended(self) -> io::Result<Option<Ended>> {
-        #[cfg(target_os = "linux")]
-        if let Some(init) = self.init {
-            return init.ended();
-        }
-        Ok(None)
     }
 }
 
@@ -460,7 +251,7 @@ impl Sandbox {
         let mut stdout = started
             .stdout
             .take()
-            .map(fs::File::from)
+            .map(std::fs::File::from)
             .ok_or(io::ErrorKind::BrokenPipe)?;
         let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
         let mut bits = [0; 4];
@@ -558,83 +349,5 @@ impl Sandbox {
         _see: impl FnOnce(&Arc<Layout>) -> T,
     ) -> io::Result<T> {
         Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-/// Files below `root` that are neither `inputs` nor `outputs`, at most `names_max`
-/// of them: relative to `directory` where they lie in it, else to `root`.
-///
-/// # Errors
-/// A folder can't be read.
-pub fn unexpected(
-    root: &Path,
-    directory: &Path,
-    known: impl Fn(&Path) -> bool,
-    names_max: usize,
-) -> io::Result<Vec<PathBuf>> {
-    let mut names = Vec::new();
-    let mut folders = vec![root.to_path_buf()];
-    let mut seen = 0;
-    while let Some(folder) = folders.pop() {
-        seen += 1;
-        if seen > FOLDERS_MAX {
-            return Err(io::Error::other("too many folders"));
-        }
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            let path = entry.path();
-            // The entry's own type: links are not followed.
-            if entry.file_type()?.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let name = path
-                .strip_prefix(directory)
-                .or_else(|_| path.strip_prefix(root))
-                .unwrap_or(&path);
-            if path.starts_with(directory) && known(name) {
-                continue;
-            }
-            names.push(name.to_path_buf());
-            if names.len() == names_max {
-                return Ok(names);
-            }
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_compile_is_told_no_path_of_the_worker() {
-        let state = tempfile::tempdir().unwrap();
-        let state = state.path().canonicalize().unwrap();
-        let tasks = state.join("tasks");
-        make_private(&tasks).unwrap();
-        let folder = Folder::create(&tasks, "task-7").unwrap();
-        let confines = Confines {
-            memory_bytes_max: 1 << 30,
-            file_bytes_max: 1 << 30,
-            cpu_s_max: 60,
-            nice: 0,
-            totals: Totals::new(0, 0, u64::MAX, 1 << 20),
-        };
-        let launch = Launch::new(
-            Path::new("/usr/bin/gcc"),
-            &[],
-            &folder,
-            Path::new("/task"),
-            confines,
-        );
-        let told = launch.environment_at(Path::new("/task"));
-        assert!(told.iter().any(|(name, _)| name == TASK_VARIABLE));
-        let path = state.to_string_lossy().into_owned();
-        for (name, value) in told {
-            assert!(!value.to_string_lossy().contains(&path), "{name:?}");
-        }
     }
 }

@@ -10,7 +10,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
-use std::io::{self, PipeReader, PipeWriter, Read};
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,12 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getegid, geteuid, setpgid};
 
 use crate::ear::Ear;
-use crate::init::{self, ENDED, INIT_FDS, Plan, REPORT_BYTES, Report, STEPS, Step};
+use crate::init::{self, INIT_FDS, Plan};
+use crate::launch::{Launch, Started};
 use crate::network::Network;
+use crate::report::{Init, said};
 use crate::root::TASK;
 use crate::roots::{Mount, Root, c, kept_flags};
-use crate::sandbox::{Ended, Launch, Started};
 use crate::tree::Tree;
 
 const NAMESPACES: c_int = libc::CLONE_NEWUSER
@@ -270,10 +271,6 @@ fn admit(pid: Pid, launch: &Launch<'_>, go: &PipeWriter) -> io::Result<()> {
     Ok(())
 }
 
-fn said(what: &str, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
-}
-
 /// One user and one group of this machine are there, under their own numbers.
 fn map_users(pid: Pid, user: Option<u32>) -> io::Result<()> {
     let proc = format!("/proc/{pid}");
@@ -287,60 +284,6 @@ fn map_users(pid: Pid, user: Option<u32>) -> io::Result<()> {
     };
     fs::write(format!("{proc}/uid_map"), format!("{uid} {uid} 1"))?;
     fs::write(format!("{proc}/gid_map"), format!("{gid} {gid} 1"))
-}
-
-/// The worker's end of an init.
-#[derive(Debug)]
-pub struct Init {
-    report: OwnedFd,
-    /// Must stay while init works on it.
-    root: Arc<Root>,
-}
-
-impl Init {
-    /// What init said before it ended, now that it has; `None`: it was killed.
-    ///
-    /// # Errors
-    /// The compiler could not be started: why.
-    pub fn ended(self) -> io::Result<Option<Ended>> {
-        let Some(report) = self.read() else {
-            return Ok(None);
-        };
-        if report.kind == ENDED {
-            return Ok(Some(Ended {
-                status: report.value,
-                user_us: report.user_us,
-                system_us: report.system_us,
-                peak_bytes: report.peak_bytes,
-            }));
-        }
-        let step = STEPS.iter().find(|(step, _)| *step as i32 == report.value);
-        let mut what = step.map_or("?", |(_, words)| words).to_owned();
-        if report.value == Step::File as i32
-            && let Some(mount) = self.root.mounts.get(report.mount as usize)
-        {
-            what = format!("{what} {}", mount.source.to_string_lossy());
-        }
-        Err(said(&what, io::Error::from_raw_os_error(report.errno)))
-    }
-
-    fn read(&self) -> Option<Report> {
-        // Nobody writes any more; an empty pipe must not hold us up.
-        // SAFETY: plain system calls on a descriptor that is ours.
-        unsafe {
-            let flags = libc::fcntl(self.report.as_raw_fd(), libc::F_GETFL);
-            libc::fcntl(
-                self.report.as_raw_fd(),
-                libc::F_SETFL,
-                flags | libc::O_NONBLOCK,
-            );
-        }
-        let mut bytes = [0; REPORT_BYTES];
-        let mut file = fs::File::from(self.report.try_clone().ok()?);
-        file.read_exact(&mut bytes).ok()?;
-        // SAFETY: plain numbers, of which every value is valid.
-        Some(unsafe { std::mem::transmute::<[u8; REPORT_BYTES], Report>(bytes) })
-    }
 }
 
 /// Why this machine may have no namespaces for us, for people.

@@ -11,8 +11,8 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use crate::ear::Ear;
+use crate::launch::{Launch, Started};
 use crate::privileges;
-use crate::sandbox::{Launch, Started};
 
 /// Starts `launch` below the limits of its user; `strict`: and, on Linux, with only
 /// the toolchain's files in reach and the task's own.

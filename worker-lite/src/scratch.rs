@@ -9,11 +9,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use hg_proto::digest::Digest;
+use hg_proto::private::make_folder;
 use nix::unistd::geteuid;
 
 use crate::log::{self, Level};
 use crate::machine;
-use crate::state::{make_private, remove_tree};
+use crate::removal::remove_tree;
 
 /// Where Linux has a file system in memory for everybody.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -39,18 +40,18 @@ pub enum Scratch {
 pub fn place(scratch: &Scratch, state: &Path, tasks: &Path) -> io::Result<()> {
     let above = match scratch {
         Scratch::Below(folder) => {
-            make_private(folder)?;
+            make_folder(folder)?;
             folder.canonicalize()?
         }
         Scratch::Auto if memory_suits(state) => SHARED_MEMORY.into(),
-        Scratch::Auto => return make_private(tasks),
+        Scratch::Auto => return make_folder(tasks),
     };
     let own = above.join(name(state));
     match take(&own).and_then(|()| symlink(&own, tasks)) {
         Err(error) if *scratch == Scratch::Auto => {
             let own = own.display();
             log::line(Level::Warn, format_args!("{own}: {error}; not used"));
-            make_private(tasks)
+            make_folder(tasks)
         }
         other => other,
     }

@@ -13,11 +13,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use hg_proto::digest::Digest;
+use hg_proto::private::make_folder;
 use nix::libc;
 
 use crate::log::{self, Level};
 use crate::machine;
-use crate::state::{make_private, remove_tree};
+use crate::removal::remove_tree;
 
 /// Bytes that are kept at most when nothing else is said.
 const BYTES_MAX_DEFAULT: u64 = 1 << 30;
@@ -120,8 +121,8 @@ impl Store {
         if boot.is_none() || fs::read(&mark).ok() != boot {
             remove_tree(folder)?;
         }
-        make_private(&store.young)?;
-        make_private(&store.old)?;
+        make_folder(&store.young)?;
+        make_folder(&store.old)?;
         if let Some(boot) = boot {
             fs::write(mark, boot)?;
         }
@@ -246,8 +247,8 @@ impl Store {
 
     /// Makes those that are missing. Who has the books knows that nobody moves them.
     fn make_folders(&self, _books: &Books) -> io::Result<()> {
-        make_private(&self.young)?;
-        make_private(&self.old)
+        make_folder(&self.young)?;
+        make_folder(&self.old)
     }
 
     /// The disk is full: gives room back.

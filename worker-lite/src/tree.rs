@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hg_proto::digest::Digest;
+use hg_proto::private::make_folder;
 
 use crate::blobs::Sink;
 use crate::log::{self, Level};
+use crate::removal::remove_tree;
 use crate::root::{Entry, Layout, TASK, below, open_folder};
-use crate::state::{make_private, remove_tree};
 use crate::store::{self, Store};
 use crate::validate::{Input, Order};
 
@@ -52,7 +53,7 @@ impl Trees {
         // On one file system: a file has no two names on two.
         let folder = state.join("trees");
         remove_tree(&folder)?;
-        make_private(&folder)?;
+        make_folder(&folder)?;
         Ok(Trees {
             folder: folder.canonicalize()?,
             store: Store::open(&state.join("blobs"), bytes_max)?,
@@ -123,7 +124,7 @@ struct Skeleton {
 
 impl Skeleton {
     fn new(folder: PathBuf, layout: &Arc<Layout>, taken: Vec<PathBuf>) -> io::Result<Self> {
-        make_private(&folder)?;
+        make_folder(&folder)?;
         let skeleton = Skeleton {
             folder,
             layout: layout.clone(),
