@@ -20,12 +20,14 @@ use crate::config::{CacheSettings, Config};
 use crate::day_log::Event;
 use crate::facts;
 use crate::headers;
-use crate::inputs::{descriptor_path, scratch};
+use crate::identity::{self, Identity};
 use crate::key::Key;
 use crate::listed;
-use crate::lookup::{self, Hit, Identity, Lookup};
+use crate::lookup::{self, Hit, Lookup};
+use crate::memory_file::{descriptor_path, scratch};
 use crate::os;
 use crate::output::{self, Pending, Style};
+use crate::paths;
 use crate::plan::Plan;
 use crate::preprocessed::{self, Text};
 use crate::private;
@@ -173,7 +175,7 @@ pub fn question(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity
     let probe = plan.probe(found, config)?;
     let toolchain = Identity::of(probe, plan.compile.language)
         .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))?;
-    let key = lookup::key(found, &plan.compile, plan.dialect, &toolchain);
+    let key = identity::key(found, &plan.compile, plan.dialect, &toolchain);
     Ok((toolchain, key))
 }
 
@@ -225,7 +227,7 @@ fn folders(compile: &Compile) -> impl Iterator<Item = &[u8]> {
     named
         .map(Argument::value)
         .filter(|folder| !folder.is_empty())
-        .chain([facts::parent(&compile.source)])
+        .chain([paths::parent(&compile.source)])
 }
 
 impl Keeper {
@@ -497,7 +499,7 @@ impl Keeper {
             text,
             base: self.base.as_deref(),
         };
-        let basis = lookup::basis(found, &self.toolchain);
+        let basis = identity::basis(found, &self.toolchain);
         let memo = self.memo.as_deref();
         let folders = match made.result.closure {
             Some(_) => Folders::default(),

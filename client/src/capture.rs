@@ -11,8 +11,8 @@ use std::process::{Child, Command as Process, Stdio};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::compiler::Command;
-use crate::inputs::scratch;
 use crate::local::{self, Ended};
+use crate::memory_file::scratch;
 use crate::signals::{self, Forwarding};
 use crate::terminal;
 

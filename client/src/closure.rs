@@ -15,13 +15,15 @@ use hg_proto::digest::Digest;
 use memchr::memmem;
 
 use crate::facts::{
-    self, Content, Devices, FolderId, Look, Looks, Seen, Stat, join, parent, split,
+    self, Content, Devices, FileFact, FolderFact, FolderId, Look, Looks, Seen, Stat, state_of,
 };
 use crate::hazards::{self, Signs};
 use crate::headers::{self, Ask, Headers, Known, SETTLED_NS};
-use crate::manifest::{FileFact, FolderFact, state_of};
-use crate::os;
+use crate::macro_names::{SPELLED_MAX, strings_of, values_of};
+use crate::part::Part;
+use crate::paths::{as_path, join, name_in, parent, split, without_slash};
 use crate::scan::{self, Header, Scan};
+use crate::unchanged::Unchanged;
 use crate::watch::Watch;
 
 /// Files of one compile.
@@ -30,17 +32,8 @@ const FILES_MAX: usize = 20_000;
 const BYTES_MAX: u64 = 512 << 20;
 /// Names that are looked for in a folder one by one before all of it is listed.
 const FEW_NAMES: usize = 4;
-/// Names of headers that macros may be in, with those that they may stand for.
-const SPELLED_MAX: usize = 200;
 /// Names that were looked for.
 const NAMES_MAX: usize = 200_000;
-
-/// Macros of the compilers' own whose names are anybody's (gcc and clang with GNU's
-/// dialects, on any machine), and which are 1; all others start with an underscore.
-const PREDEFINED: [&[u8]; 14] = [
-    b"linux", b"unix", b"i386", b"arm", b"mips", b"sparc", b"PPC", b"sun", b"vax", b"hpux",
-    b"m68k", b"WIN32", b"WIN64", b"WINNT",
-];
 
 /// The reason of a compile that asks for headers in a way that can't be
 /// followed, and that nothing else is wrong with.
@@ -146,52 +139,6 @@ pub struct Closure {
     pub files: Vec<FileFact>,
     /// In order of their paths.
     pub folders: Vec<FolderFact>,
-}
-
-/// A file that could have been read.
-#[derive(Debug)]
-pub struct Part {
-    /// As the compiler would spell it.
-    pub path: Vec<u8>,
-    /// What it holds; `None`: nothing was to be learnt from reading it, since it is
-    /// `known`.
-    pub text: Option<Vec<u8>>,
-    /// What it says. The stat is of the time of reading.
-    pub known: Known,
-    /// It is the system's, and nothing is wrong with it.
-    lasting: bool,
-    /// More was learnt of it than is remembered.
-    learnt: bool,
-}
-
-impl Part {
-    /// What it says about the macro `word`.
-    fn ask(&mut self, ask: Ask, word: &[u8]) -> Result<Option<Vec<Header>>, Reason> {
-        let of_definitions = matches!(ask, Ask::Values | Ask::Strings);
-        if of_definitions && !scan::may_be_among(&self.known.defined, word) {
-            return Ok(Some(Vec::new()));
-        }
-        if let Some(known) = self.known.answer(ask, word) {
-            return Ok(known);
-        }
-        let text = match self.text.take() {
-            Some(text) => text,
-            None => self.read()?,
-        };
-        let said = ask.of(&text, word);
-        self.text = Some(text);
-        self.learnt |= self.lasting && self.known.learn(ask, word, &said);
-        Ok(said)
-    }
-
-    fn read(&self) -> Result<Vec<u8>, Reason> {
-        let changed = || reason("input-changed", &self.path);
-        let (text, content) = facts::read(&self.path).map_err(|_| changed())?;
-        match Some(content) == self.known.content() {
-            true => Ok(text),
-            false => Err(changed()),
-        }
-    }
 }
 
 fn reason(code: &'static str, detail: &[u8]) -> Reason {
@@ -1107,149 +1054,23 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A folder that was moved, or a link that was, since the compile began: the
-    /// paths lead elsewhere now.
+    /// Nothing that a name was looked for in was moved since the compile began.
     fn check_folders(&mut self) -> Result<(), Reason> {
-        let quiet = self.question.watch.is_quiet();
-        let mut checked: HashSet<Vec<u8>> = HashSet::default();
         let noted = self.places.iter().filter(|(_, place)| place.names > 0);
-        let mut folders: Vec<Vec<u8>> = noted
-            .map(|(id, _)| self.looks.path_of(*id).to_vec())
-            .collect();
-        while let Some(folder) = folders.pop() {
-            for at in ancestors(&folder) {
-                if !checked.insert(at.to_vec()) {
-                    break;
-                }
-                let meta = fs::symlink_metadata(facts::as_path(at));
-                let meta = meta.map_err(|_| reason("input-changed", at))?;
-                if self.moved(at, &meta, quiet) {
-                    return Err(reason("input-changed", at));
-                }
-                if meta.is_symlink() && self.question.in_place {
-                    return Err(reason("linked-header", at));
-                }
-                if meta.is_symlink() {
-                    // Beyond it is a path of its own.
-                    let real = fs::canonicalize(facts::as_path(at));
-                    folders.extend(real.map(|real| os::bytes(real.as_os_str()).to_vec()));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the folder or link could have been moved since the compile began.
-    /// New names in a folder change its times too, and move nothing: then it is
-    /// known to have stayed if it was watched, or if nothing happened to the
-    /// folder that it is in.
-    fn moved(&mut self, path: &[u8], meta: &fs::Metadata, quiet: bool) -> bool {
+        let folders = noted.map(|(id, _)| self.looks.path_of(*id).to_vec());
         let settled_ns = self.question.settled.map_or(i64::MAX, |s| s.before_ns);
-        let began_ns = self.question.began_ns.min(settled_ns);
-        let stat = Stat::of(meta);
-        let skew_ns = self.devices.skew_ns(path, stat);
-        if !stat.is_newer(began_ns, skew_ns) {
-            return false;
-        }
-        let written = stat.mtime_ns.cast_signed().saturating_add(skew_ns) >= began_ns;
-        if meta.is_symlink() || !written {
-            return true;
-        }
-        // Another machine's renames are not told to us.
-        if quiet && skew_ns == 0 && self.question.watch.has(stat) {
-            return false;
-        }
-        let above = join(path, b"..");
-        match facts::see(&above) {
-            Seen::Folder(above_stat) => {
-                let skew_ns = self.devices.skew_ns(&above, above_stat);
-                above_stat.is_newer(began_ns, skew_ns)
-            }
-            _ => true,
-        }
-    }
-}
-
-/// Which strings the macro `word` may stand for. `None`: it may be anything.
-fn strings_of(
-    word: &[u8],
-    macros: &[Vec<u8>],
-    parts: &mut [Part],
-) -> Result<Option<Vec<Vec<u8>>>, Reason> {
-    let mut strings = Vec::new();
-    let mut words = vec![word.to_vec()];
-    let mut next = 0;
-    while let Some(word) = words.get(next).cloned() {
-        next += 1;
-        // What nobody defines is the compiler's, or no macro; some letters have two
-        // spellings.
-        let own = word.starts_with(b"_") || PREDEFINED.contains(&&word[..]) || !word.is_ascii();
-        let on_line = |text: &Vec<u8>| memmem::find(text, &word).is_some();
-        if own || words.len() > SPELLED_MAX || macros.iter().any(on_line) {
-            return Ok(None);
-        }
-        for part in &mut *parts {
-            let Some(found) = part.ask(Ask::Strings, &word)? else {
-                return Ok(None);
-            };
-            for Header { name, quoted } in found {
-                // No macro in turn, and it is an error in that place.
-                let list = if quoted { &mut strings } else { &mut words };
-                if !list.contains(&name) {
-                    list.push(name);
-                }
-            }
-        }
-    }
-    Ok(Some(strings))
-}
-
-/// Whether `name` starts as `__x` does: few macros of compilers do, and which those are
-/// hangs on the target alone. `__X` may be one that an option brings.
-pub fn looks_common(name: &[u8]) -> bool {
-    let underscores = name.iter().take_while(|byte| **byte == b'_').count();
-    underscores > 0 && name.get(underscores).is_some_and(u8::is_ascii_lowercase)
-}
-
-/// What the macro `word` may stand for. `None`: nobody can say.
-fn values_of(
-    word: &[u8],
-    own: &[Vec<u8>],
-    macros: &[Vec<u8>],
-    parts: &mut [Part],
-) -> Result<Option<Vec<Header>>, Reason> {
-    let mut values = Vec::new();
-    // The compiler's own; and `-DNAME`, which is 1 too.
-    let one = || Header {
-        name: b"1".to_vec(),
-        quoted: false,
-    };
-    if word.starts_with(b"_") && (!looks_common(word) || own.iter().any(|name| name == word)) {
-        return Ok(None);
-    }
-    if PREDEFINED.contains(&word) {
-        values.push(one());
-    }
-    for text in macros {
-        let Some(found) = Ask::Values.of(text, word) else {
-            return Ok(None);
+        let mut unchanged = Unchanged {
+            began_ns: self.question.began_ns.min(settled_ns),
+            watch: self.question.watch,
+            devices: &mut self.devices,
+            in_place: self.question.in_place,
         };
-        if !found.is_empty() {
-            values.push(one());
-        }
-        values.extend(found);
+        unchanged.check(folders.collect())
     }
-    for part in parts {
-        let Some(found) = part.ask(Ask::Values, word)? else {
-            return Ok(None);
-        };
-        values.extend(found);
-    }
-    Ok(Some(values))
 }
 
 fn has_shorter_path(path: &[u8]) -> bool {
-    let real = fs::canonicalize(facts::as_path(path));
+    let real = fs::canonicalize(as_path(path));
     real.is_ok_and(|real| real.as_os_str().len() < path.len())
 }
 
@@ -1263,34 +1084,6 @@ fn once(code: &[u8]) -> bool {
     let words = code.split(|byte| !hazards::is_word(*byte));
     let parts = || hazards::parts_of(&[ONCE], words);
     memmem::find(code, b"##").is_some() && hazards::composable(ONCE, parts().into_iter())
-}
-
-/// A folder's path but for slashes at its end.
-fn without_slash(folder: &[u8]) -> &[u8] {
-    let mut len = folder.len();
-    while len > 1 && folder[len - 1] == b'/' {
-        len -= 1;
-    }
-    &folder[..len]
-}
-
-/// A path, and the folders above it as they are spelled.
-pub fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::successors(Some(path), |at| {
-        let up = parent(at);
-        (up.len() < at.len()).then_some(up)
-    })
-}
-
-/// What a directive would say to find `path` in `folder`.
-fn name_in<'p>(folder: &[u8], path: &'p [u8]) -> Option<&'p [u8]> {
-    match folder {
-        b"." if !path.starts_with(b"/") => Some(path.strip_prefix(b"./").unwrap_or(path)),
-        _ => {
-            let rest = path.strip_prefix(folder)?.strip_prefix(b"/")?;
-            (!rest.is_empty()).then_some(rest)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What is true of files while an answer holds: their content, and which names
 //! in a folder stand for nothing. Looks at the disk, each path once.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -10,12 +9,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::time::{ClockId, clock_gettime};
+use prost::Message;
 use xxhash_rust::xxh3::xxh3_128;
+
+#[cfg(target_os = "linux")]
+use crate::own_device::is_own;
+use crate::paths::{as_path, join, split};
 
 /// Bytes of one input.
 const INPUT_BYTES_MAX: u64 = 256 << 20;
@@ -453,42 +458,6 @@ fn owner(path: &Path) -> Owner {
     }
 }
 
-/// Whether the file lies on a device of this machine's own.
-#[cfg(target_os = "linux")]
-pub fn is_own_file(file: &File) -> bool {
-    nix::sys::statfs::fstatfs(file).is_ok_and(|fs| is_own(&fs))
-}
-
-/// Whether the folder comes by NFS.
-#[cfg(target_os = "linux")]
-pub fn is_on_nfs(folder: &Path) -> bool {
-    use nix::sys::statfs::{NFS_SUPER_MAGIC, statfs};
-    statfs(folder).is_ok_and(|fs| fs.filesystem_type() == NFS_SUPER_MAGIC)
-}
-
-/// File systems that are known to be this machine's own, and to stamp each file when it
-/// is written (statfs(2)): not images such as squashfs, whose next edition may have
-/// all numbers and times of this one.
-#[cfg(target_os = "linux")]
-#[allow(clippy::unnecessary_cast)] // Their widths differ between machines.
-fn is_own(fs: &nix::sys::statfs::Statfs) -> bool {
-    use nix::libc;
-    const OWN: [i64; 11] = [
-        libc::EXT4_SUPER_MAGIC as i64,
-        libc::XFS_SUPER_MAGIC as i64,
-        libc::BTRFS_SUPER_MAGIC as i64,
-        libc::TMPFS_MAGIC as i64,
-        libc::OVERLAYFS_SUPER_MAGIC as i64,
-        libc::F2FS_SUPER_MAGIC as i64,
-        libc::REISERFS_SUPER_MAGIC as i64,
-        0x2fc1_2fc1, // ZFS
-        0xca45_1a4e, // bcachefs
-        0x3153_464a, // JFS
-        0x8584_58f6, // ramfs
-    ];
-    OWN.contains(&(fs.filesystem_type().0 as i64 & 0xffff_ffff))
-}
-
 /// Whether what is not listed in `folder` is not there: an automounter has more.
 #[cfg(target_os = "linux")]
 fn lists_all(folder: &[u8]) -> bool {
@@ -507,17 +476,6 @@ fn owner(_path: &Path) -> Owner {
     Owner::Ours
 }
 
-/// A network file system can't be told here.
-#[cfg(not(target_os = "linux"))]
-pub fn is_own_file(_file: &File) -> bool {
-    true
-}
-
-/// `path` as the system takes it.
-pub fn as_path(path: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(path))
-}
-
 /// Whether a name in `folder` may be a precompiled header's.
 pub fn may_be_precompiled(folder: &[u8]) -> bool {
     const SUFFIX: &[u8] = b".gch";
@@ -532,15 +490,6 @@ pub fn may_be_precompiled(folder: &[u8]) -> bool {
     entries.map_or(true, |mut all| all.any(|entry| entry.map_or(true, is_one)))
 }
 
-/// `folder/name`; the working directory is `.` and says nothing.
-pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    match folder {
-        b"." => name.to_vec(),
-        b"/" => [b"/", name].concat(),
-        _ => [folder, b"/", name].concat(),
-    }
-}
-
 fn list(folder: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(as_path(folder))? {
@@ -548,26 +497,6 @@ fn list(folder: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-/// Folder and name of `path`; `None`: its end is no name.
-pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    let name = memchr::memrchr(b'/', path).map_or(path, |slash| &path[slash + 1..]);
-    (!matches!(name, b"" | b"." | b"..")).then_some((parent(path), name))
-}
-
-/// The folder of a path, as it is spelled.
-pub fn parent(path: &[u8]) -> &[u8] {
-    match memchr::memrchr(b'/', path) {
-        None => b".",
-        Some(0) => b"/",
-        Some(mut slash) => {
-            while slash > 1 && path[slash - 1] == b'/' {
-                slash -= 1;
-            }
-            &path[..slash]
-        }
-    }
 }
 
 /// All names in `folder`, in lower case; `None`: there may be more names, or other
@@ -696,6 +625,112 @@ pub fn read(path: &[u8]) -> io::Result<(Vec<u8>, Content)> {
         stat,
     };
     Ok((text, content))
+}
+
+/// A file that was read.
+#[derive(Clone, PartialEq, Message)]
+pub struct FileFact {
+    /// As the compiler would spell it; relative to the working directory.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub path: Bytes,
+    /// Stands for the content; all zero if it can't.
+    #[prost(message, required, tag = "2")]
+    pub stat: Stat,
+    /// XXH3-128 of the content, big-endian.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub digest: Bytes,
+}
+
+/// Names that were looked for in a folder.
+#[derive(Clone, PartialEq, Message)]
+pub struct FolderFact {
+    /// As the compiler would spell it.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub path: Bytes,
+    /// While it is the same, so are the names; all zero if that can't be said.
+    #[prost(message, required, tag = "2")]
+    pub stat: Stat,
+    /// For each name: [`ABSENT`], [`FILE`], [`FOLDER`] or [`OTHER`], the name, NUL.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub names: Bytes,
+    /// No name with `.gch` after it may be there either.
+    #[prost(bool, tag = "4")]
+    pub precompiled: bool,
+}
+
+/// There is nothing by that name.
+pub const ABSENT: u8 = b'-';
+/// There is a regular file.
+pub const FILE: u8 = b'f';
+/// There is a folder.
+pub const FOLDER: u8 = b'd';
+/// There is something else, or something that can't be looked at.
+pub const OTHER: u8 = b'o';
+
+impl FolderFact {
+    /// Each name with its state.
+    pub fn names(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let names = self.names.split(|byte| *byte == 0);
+        names.filter_map(|name| name.split_first().map(|(state, name)| (*state, name)))
+    }
+
+    /// Whether it is true now.
+    pub fn holds(&self, looks: &mut Looks) -> bool {
+        let seen = looks.at(&self.path);
+        if self.stat != Stat::default() && seen == Seen::Folder(self.stat) {
+            return true;
+        }
+        if !matches!(seen, Seen::Folder(_)) {
+            return false;
+        }
+        // Where nothing was known to stand for the folder, nor does a list of it:
+        // names of some file systems are found in other spellings too.
+        let listed = cfg!(target_os = "linux") && self.stat != Stat::default();
+        let there = match listed {
+            true => looks.names(&self.path),
+            false => None,
+        };
+        let Some(there) = there else {
+            return self.holds_name_by_name(looks);
+        };
+        let is_there = |name: &[u8]| there.binary_search_by(|n| n[..].cmp(name)).is_ok();
+        let precompiled = |name: &[u8]| is_there(&[name, b".gch"].concat());
+        let any_precompiled = self.precompiled && there.iter().any(|name| name.ends_with(b".gch"));
+        self.names().all(|(state, name)| {
+            // A link that leads nowhere is there, and is not.
+            let same = match is_there(name) {
+                false => state == ABSENT,
+                true => state_of(looks.at(&join(&self.path, name))) == state,
+            };
+            same && !(any_precompiled && precompiled(name))
+        })
+    }
+
+    fn holds_name_by_name(&self, looks: &mut Looks) -> bool {
+        self.names().all(|(state, name)| {
+            let path = join(&self.path, name);
+            let precompiled = [&path[..], b".gch"].concat();
+            state_of(looks.at(&path)) == state
+                && (!self.precompiled || looks.at(&precompiled) == Seen::Absent)
+        })
+    }
+
+    /// A name that is a link may come to stand for something else while the
+    /// folder stays as it is.
+    pub fn has_links(&self) -> bool {
+        self.names()
+            .any(|(_, name)| as_path(&join(&self.path, name)).is_symlink())
+    }
+}
+
+/// How a fact spells what was seen.
+pub fn state_of(seen: Seen) -> u8 {
+    match seen {
+        Seen::Absent => ABSENT,
+        Seen::File(_) => FILE,
+        Seen::Folder(_) => FOLDER,
+        Seen::Other => OTHER,
+    }
 }
 
 #[cfg(test)]

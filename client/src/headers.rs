@@ -45,9 +45,13 @@ pub const SETTLED_NS: i64 = 60_000_000_000;
 /// is not what this one would.
 const RULES: u64 = {
     let mut rules = 0;
-    let sources: [&[u8]; 12] = [
+    let sources: [&[u8]; 16] = [
         include_bytes!("headers.rs"),
         include_bytes!("closure.rs"),
+        include_bytes!("macro_names.rs"),
+        include_bytes!("part.rs"),
+        include_bytes!("paths.rs"),
+        include_bytes!("unchanged.rs"),
         include_bytes!("scan.rs"),
         include_bytes!("hazards/mod.rs"),
         include_bytes!("hazards/tokens.rs"),

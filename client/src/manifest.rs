@@ -4,52 +4,12 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::facts::{Devices, Looks, Seen, Stat, as_path, join};
+use crate::facts::{Devices, FileFact, FolderFact, Looks, Seen, Stat};
 
 /// Sets of facts in a manifest; the oldest goes first.
 const SETS_MAX: usize = 16;
 /// Bytes of a manifest; beyond, the oldest sets go.
 const BYTES_MAX: usize = 4 << 20;
-
-/// A file that was read.
-#[derive(Clone, PartialEq, Message)]
-pub struct FileFact {
-    /// As the compiler would spell it; relative to the working directory.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub path: Bytes,
-    /// Stands for the content; all zero if it can't.
-    #[prost(message, required, tag = "2")]
-    pub stat: Stat,
-    /// XXH3-128 of the content, big-endian.
-    #[prost(bytes = "bytes", tag = "3")]
-    pub digest: Bytes,
-}
-
-/// Names that were looked for in a folder.
-#[derive(Clone, PartialEq, Message)]
-pub struct FolderFact {
-    /// As the compiler would spell it.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub path: Bytes,
-    /// While it is the same, so are the names; all zero if that can't be said.
-    #[prost(message, required, tag = "2")]
-    pub stat: Stat,
-    /// For each name: [`ABSENT`], [`FILE`], [`FOLDER`] or [`OTHER`], the name, NUL.
-    #[prost(bytes = "bytes", tag = "3")]
-    pub names: Bytes,
-    /// No name with `.gch` after it may be there either.
-    #[prost(bool, tag = "4")]
-    pub precompiled: bool,
-}
-
-/// There is nothing by that name.
-pub const ABSENT: u8 = b'-';
-/// There is a regular file.
-pub const FILE: u8 = b'f';
-/// There is a folder.
-pub const FOLDER: u8 = b'd';
-/// There is something else, or something that can't be looked at.
-pub const OTHER: u8 = b'o';
 
 /// What must be true for an answer to hold.
 #[derive(Clone, PartialEq, Message)]
@@ -178,69 +138,4 @@ impl Facts {
 
 fn equal<T>(a: &[T], b: &[T], same: impl Fn(&T, &T) -> bool) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-}
-
-impl FolderFact {
-    /// Each name with its state.
-    pub fn names(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        let names = self.names.split(|byte| *byte == 0);
-        names.filter_map(|name| name.split_first().map(|(state, name)| (*state, name)))
-    }
-
-    fn holds(&self, looks: &mut Looks) -> bool {
-        let seen = looks.at(&self.path);
-        if self.stat != Stat::default() && seen == Seen::Folder(self.stat) {
-            return true;
-        }
-        if !matches!(seen, Seen::Folder(_)) {
-            return false;
-        }
-        // Where nothing was known to stand for the folder, nor does a list of it:
-        // names of some file systems are found in other spellings too.
-        let listed = cfg!(target_os = "linux") && self.stat != Stat::default();
-        let there = match listed {
-            true => looks.names(&self.path),
-            false => None,
-        };
-        let Some(there) = there else {
-            return self.holds_name_by_name(looks);
-        };
-        let is_there = |name: &[u8]| there.binary_search_by(|n| n[..].cmp(name)).is_ok();
-        let precompiled = |name: &[u8]| is_there(&[name, b".gch"].concat());
-        let any_precompiled = self.precompiled && there.iter().any(|name| name.ends_with(b".gch"));
-        self.names().all(|(state, name)| {
-            // A link that leads nowhere is there, and is not.
-            let same = match is_there(name) {
-                false => state == ABSENT,
-                true => state_of(looks.at(&join(&self.path, name))) == state,
-            };
-            same && !(any_precompiled && precompiled(name))
-        })
-    }
-
-    fn holds_name_by_name(&self, looks: &mut Looks) -> bool {
-        self.names().all(|(state, name)| {
-            let path = join(&self.path, name);
-            let precompiled = [&path[..], b".gch"].concat();
-            state_of(looks.at(&path)) == state
-                && (!self.precompiled || looks.at(&precompiled) == Seen::Absent)
-        })
-    }
-
-    /// A name that is a link may come to stand for something else while the
-    /// folder stays as it is.
-    fn has_links(&self) -> bool {
-        self.names()
-            .any(|(_, name)| as_path(&join(&self.path, name)).is_symlink())
-    }
-}
-
-/// How a fact spells what was seen.
-pub fn state_of(seen: Seen) -> u8 {
-    match seen {
-        Seen::Absent => ABSENT,
-        Seen::File(_) => FILE,
-        Seen::Folder(_) => FOLDER,
-        Seen::Other => OTHER,
-    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use hg_proto::args::Reason;
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::facts;
+use crate::own_device;
 use crate::signals::undisturbed;
 use crate::unnamed;
 
@@ -164,7 +164,7 @@ impl Pending {
 /// # Errors
 /// It did not arrive.
 pub fn arrived(file: &File) -> io::Result<()> {
-    if !facts::is_own_file(file) {
+    if !own_device::is_own_file(file) {
         file.sync_all()?;
     }
     Ok(nix::unistd::close(file.try_clone()?)?)

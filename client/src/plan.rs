@@ -1,5 +1,5 @@
 //! What a compile is to do, from its command line and environment: what is read
-//! and written, and what another machine would be asked.
+//! and written, and what another machine's compiler may say of it.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -10,34 +10,30 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use hg_proto::args::{self, Compile, Dialect, Reason};
-use hg_proto::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX, GRPC_MESSAGE_BYTES_MAX};
+use hg_proto::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX};
 use hg_proto::probe::{self, Probe};
 use hg_proto::toolchain::Family;
-use hg_proto::v1::{Encoding, EnvironmentVariable, Input, Task};
+use hg_proto::v1::EnvironmentVariable;
 
-use crate::attempt::{self, RUN_MS_MAX, Says};
+use crate::attempt::{self, Says};
 use crate::closure::{Folders, Settled};
 use crate::compiler::{self, Found};
 use crate::config::Config;
-use crate::inputs::{self, Gathered};
+use crate::identity::{self, Identity};
 use crate::local;
-use crate::lookup::{self, Identity};
+use crate::manner::{Manner, Manners};
 use crate::memo::{Known, Memos};
 use crate::object;
 use crate::os;
 use crate::output::{self, Style};
-use crate::pace;
 use crate::search;
 use crate::slots::Slot;
-use crate::terminal::{self, Manner, Manners};
-use crate::tree::Tree;
+use crate::terminal;
 
 /// Bytes of one response file.
 const RESPONSE_BYTES_MAX: u64 = 4 << 20;
 /// Response files in response files.
 const RESPONSE_DEPTH_MAX: usize = 8;
-/// Bytes of a task's message; the rest is for what is around it.
-const TASK_BYTES_MAX: usize = GRPC_MESSAGE_BYTES_MAX - (16 << 10);
 /// Arguments after expansion.
 const ARGUMENTS_MAX: usize = 1 << 16;
 
@@ -60,10 +56,10 @@ pub struct Plan {
     pub dependencies: Option<PathBuf>,
     /// Files with arguments, as typed.
     pub responses: Vec<Vec<u8>>,
-    environment: Vec<EnvironmentVariable>,
+    pub(crate) environment: Vec<EnvironmentVariable>,
     // The cache asks for it, and the grid again.
     probe: OnceCell<Result<Probe, Reason>>,
-    settled: OnceCell<Result<Settled, Reason>>,
+    pub(crate) settled: OnceCell<Result<Settled, Reason>>,
 }
 
 impl Plan {
@@ -180,29 +176,9 @@ impl Plan {
     ) -> Result<Folders, Reason> {
         let toolchain = Identity::of(self.probe(found, config)?, self.compile.language)
             .ok_or_else(|| reason("unknown-compiler", "not for this language"))?;
-        let basis = lookup::basis(found, &toolchain);
+        let basis = identity::basis(found, &toolchain);
         let memo = search::memos(config);
         search::folders(found, &self.compile, &basis, memo.as_deref(), wait)
-    }
-
-    /// What the preprocessor says where the files leave it in doubt; it runs once.
-    /// `wait` is for a slot.
-    ///
-    /// # Errors
-    /// It is as they look, or the preprocessor has trouble with them.
-    pub fn settle(
-        &self,
-        found: &Found,
-        wait: impl FnOnce() -> Option<Slot>,
-    ) -> Result<&Settled, Reason> {
-        let look = || {
-            let _slot = wait();
-            inputs::settle(found, &self.compile, self.dialect)
-        };
-        self.settled
-            .get_or_init(look)
-            .as_ref()
-            .map_err(Reason::clone)
     }
 
     /// What a worker's compiler may say of the very same files, and what makes it say that
@@ -294,81 +270,8 @@ impl Plan {
         }
     }
 
-    /// The task for a worker; `options` are about what it says.
-    ///
-    /// # Errors
-    /// It can't travel after all.
-    pub fn task(
-        &self,
-        probe: &Probe,
-        toolchain: hg_proto::v1::Toolchain,
-        gathered: &Gathered,
-        options: &[Vec<u8>],
-        config: &Config,
-    ) -> Result<Task, Reason> {
-        let input = inputs::input_name(&self.compile.source)?;
-        let output: &[u8] = match (self.compile.assembly, &input[..]) {
-            (false, b"out.o") => b"out2.o",
-            (false, _) => b"out.o",
-            (true, b"out.s") => b"out2.s",
-            (true, _) => b"out.s",
-        };
-        let mut arguments = self.compile.travel_args(self.dialect, &input, output);
-        let targeted = |arg: &Vec<u8>| arg.starts_with(b"--target=") || arg == b"-target";
-        if self.dialect.family == Family::Clang && !arguments.iter().any(targeted) {
-            arguments.insert(0, format!("--target={}", probe.target).into_bytes());
-        }
-        arguments.splice(0..0, options.iter().cloned());
-        Ok(Task {
-            toolchain: Some(toolchain),
-            arguments,
-            inputs: vec![Input {
-                path: input,
-                digest: gathered.digest.as_bytes().to_vec(),
-                size: gathered.size,
-                encoding: Encoding::Zstd.into(),
-                encoded_size: gathered.encoded.len() as u64,
-            }],
-            outputs: vec![output.to_vec()],
-            ..self.any_task(config)
-        })
-    }
-
-    /// The task for a worker, in the tree form.
-    ///
-    /// # Errors
-    /// It is too large for one message.
-    pub fn tree_task(
-        &self,
-        toolchain: hg_proto::v1::Toolchain,
-        tree: &Tree,
-        heard: &Heard,
-        config: &Config,
-    ) -> Result<Task, Reason> {
-        let Heard { says, manner } = heard;
-        let mut environment = self.environment_there(*says);
-        environment.extend(manner.environment.iter().cloned());
-        environment.sort_by(|a, b| a.name.cmp(&b.name));
-        let task = Task {
-            toolchain: Some(toolchain),
-            arguments: [manner.options.clone(), self.compile.tree_args()].concat(),
-            environment,
-            terminal: manner.terminal,
-            working_directory: tree.folder.clone(),
-            inputs: tree.inputs.clone(),
-            outputs: self.compile.tree_outputs(&tree.folder),
-            tree: true,
-            folders: tree.folders.clone(),
-            ..self.any_task(config)
-        };
-        match prost::Message::encoded_len(&task) > TASK_BYTES_MAX {
-            true => Err(reason("too-many-inputs", "for one message")),
-            false => Ok(task),
-        }
-    }
-
     /// The variables of the compiler there.
-    fn environment_there(&self, says: Says) -> Vec<EnvironmentVariable> {
+    pub(crate) fn environment_there(&self, says: Says) -> Vec<EnvironmentVariable> {
         let mut environment = self.environment.clone();
         // A worker has no other locales than these.
         let locale = match says {
@@ -382,18 +285,6 @@ impl Plan {
             value: locale.to_vec(),
         });
         environment
-    }
-
-    fn any_task(&self, config: &Config) -> Task {
-        Task {
-            environment: self.environment.clone(),
-            source: String::from_utf8_lossy(&self.compile.source).into_owned(),
-            client: client_name(),
-            queue_ms_max: config.queue_ms_max,
-            task_ms_max: RUN_MS_MAX as u32,
-            client_speed_milli: pace::own_milli(config.run_folder().as_deref()),
-            ..Task::default()
-        }
     }
 }
 
@@ -437,20 +328,6 @@ fn ask_for_quotes(found: &Found) -> &'static str {
 fn is_suffix(path: &Path) -> bool {
     let name = path.file_name().map(os::bytes).unwrap_or_default();
     name.starts_with(b".") && !name[1..].contains(&b'.')
-}
-
-/// Tasks of one build share a turn; all that one user compiles on one machine
-/// without a build share another.
-pub fn client_name() -> String {
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    let user = format!("{}@{}", nix::unistd::getuid(), host.to_string_lossy());
-    match env::var("HG_BUILD")
-        .ok()
-        .and_then(|build| build.parse::<u32>().ok())
-    {
-        Some(build) => format!("{user}/{build}"),
-        None => user,
-    }
 }
 
 /// Folders that configuring makes for the programs that it tries: CMake, Meson, FFmpeg.

@@ -5,14 +5,16 @@ use hg_proto::args::Reason;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::closure::{Listed, ancestors};
+use crate::closure::Listed;
 use crate::compiler::Found;
 use crate::hazards;
-use crate::inputs::{self, Preprocessing, Wanted};
+use crate::identity::{self, Identity};
+use crate::inputs::{Preprocessing, Wanted};
 use crate::key::Key;
-use crate::lookup::{self, Identity};
 use crate::os;
+use crate::paths::ancestors;
 use crate::plan::Plan;
+use crate::text_checks;
 
 /// A text, and what came with it.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ pub fn read(
 ) -> Result<Text, Reason> {
     may_be(plan)?;
     let (text, (dependencies, listed)) = preprocess(found, plan)?;
-    inputs::check_files(&text, &plan.compile, plan.dialect)?;
+    text_checks::check_files(&text, &plan.compile, plan.dialect)?;
     if let Some(hazard) = hazards::find(&text, plan.dialect.family) {
         return Err(hazard);
     }
@@ -92,11 +94,11 @@ fn preprocess(found: &Found, plan: &Plan) -> Result<(Vec<u8>, Rule), Reason> {
 }
 
 fn options(found: &Found, plan: &Plan, toolchain: &Identity) -> Key {
-    let mut key = lookup::compiler(found, &plan.compile, plan.dialect, toolchain);
+    let mut key = identity::compiler(found, &plan.compile, plan.dialect, toolchain);
     for word in plan.compile.travel_args(plan.dialect, b"in", b"out") {
         key.add("argument", &word);
     }
-    lookup::environment(&mut key);
+    identity::environment(&mut key);
     key
 }
 

@@ -9,8 +9,8 @@ use crate::cached;
 use crate::config::Config;
 use crate::grpc::{Connection, Tasks};
 use crate::memo::{Known, Memos};
-use crate::plan;
 use crate::tally::{self, Unreported};
+use crate::task;
 
 /// Milliseconds that the coordinator may take to hear of it.
 const REPORT_MS_MAX: u64 = 500;
@@ -52,7 +52,7 @@ fn unreported(config: &Config) -> Option<Unreported> {
 
 async fn tell(hits: Unreported, mut connection: Connection) {
     let question = ReportCacheHitRequest {
-        client: plan::client_name(),
+        client: task::client_name(),
         hits: hits.hits,
         saved_ms: hits.saved_ms,
     };

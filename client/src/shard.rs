@@ -143,7 +143,7 @@ fn table_options(folder: &Path) -> OpenOptions {
     // NFS reads from a page that it has, and writes the whole of it: slots that
     // another machine has written since would be as they were.
     #[cfg(target_os = "linux")]
-    if crate::facts::is_on_nfs(folder) {
+    if crate::own_device::is_on_nfs(folder) {
         options.custom_flags(nix::libc::O_DIRECT);
     }
     #[cfg(not(target_os = "linux"))]

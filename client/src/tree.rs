@@ -17,9 +17,11 @@ use hg_proto::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_IN
 use hg_proto::plain_path::{is_plain, plain};
 use hg_proto::v1::{Encoding, Input};
 
-use crate::closure::{self, Closure, Folders, Listed, Part, Settled, ancestors};
+use crate::closure::{self, Closure, Folders, Listed, Settled};
 use crate::facts::{self, Seen, Stat};
 use crate::os;
+use crate::part::Part;
+use crate::paths::{self, ancestors};
 use crate::payload::Payload;
 use crate::question::question;
 use crate::search::{self, INSTALLATION_MARK};
@@ -291,7 +293,7 @@ impl Gathering {
     /// What is written, and perhaps by a path that leads out of a folder again.
     fn written(&mut self, path: &[u8]) -> Result<(), Reason> {
         if path.split(|byte| *byte == b'/').any(|part| part == b"..") {
-            self.not_linked(facts::parent(path))?;
+            self.not_linked(paths::parent(path))?;
             self.through(path);
         }
         Ok(())
@@ -302,7 +304,7 @@ impl Gathering {
             if self.not_linked.contains(at) {
                 break;
             }
-            if facts::as_path(at).is_symlink() {
+            if paths::as_path(at).is_symlink() {
                 return Err(reason("linked-header", at));
             }
         }
@@ -317,7 +319,7 @@ impl Gathering {
         }
         let mut there = BTreeSet::from([b"/".to_vec()]);
         let paths = self.files.keys().chain(outputs).chain([&self.folder]);
-        let above = self.folders.iter().map(|folder| facts::parent(folder));
+        let above = self.folders.iter().map(|folder| paths::parent(folder));
         for path in paths.map(Vec::as_slice).chain(above) {
             for at in ancestors(path) {
                 // With all that is above it.

@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 
-use crate::closure::ancestors;
-use crate::facts::{Seen, Stat, as_path, see};
+use crate::facts::{Seen, Stat, see};
 use crate::os;
+use crate::paths::{ancestors, as_path};
 
 /// Folders that are watched.
 const FOLDERS_MAX: usize = 128;
@@ -78,7 +78,7 @@ mod system {
     use nix::errno::Errno;
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-    use crate::facts::as_path;
+    use crate::paths::as_path;
 
     /// Made with the first folder; a user may have a hundred or so.
     #[derive(Debug, Default)]

@@ -42,6 +42,7 @@ use crate::signals;
 use crate::slots::{Slot, Slots};
 use crate::store::Compiled;
 use crate::submit::{self, Cost, Outcome, Sink};
+use crate::text_checks;
 use crate::tree;
 
 /// Exit code when the grid failed and a local compile is not allowed.
@@ -532,7 +533,7 @@ impl Wrap<'_> {
         let dependencies = preprocessing.dependencies()?;
         drop(preprocessing);
         drop(slot);
-        inputs::check_files(&text, &plan.compile, plan.dialect)?;
+        text_checks::check_files(&text, &plan.compile, plan.dialect)?;
         Ok(inputs::pack(&text, dependencies, plan.dialect)?)
     }
 

@@ -16,6 +16,7 @@ const PURE: &[&str] = &[
     "client/src/looks.rs",
     "client/src/answer.rs",
     "client/src/key.rs",
+    "client/src/paths.rs",
     "client/src/listed.rs",
     "client/src/scan.rs",
     "client/src/size.rs",
