@@ -45,7 +45,7 @@ pub const SETTLED_NS: i64 = 60_000_000_000;
 /// is not what this one would.
 const RULES: u64 = {
     let mut rules = 0;
-    let sources: [&[u8]; 16] = [
+    let sources: [&[u8]; 18] = [
         include_bytes!("headers.rs"),
         include_bytes!("closure.rs"),
         include_bytes!("macro_names.rs"),
@@ -62,6 +62,8 @@ const RULES: u64 = {
         include_bytes!("hazards/odd.rs"),
         include_bytes!("hazards/pieces.rs"),
         include_bytes!("hazards/signs.rs"),
+        include_bytes!("hazards/questions.rs"),
+        include_bytes!("hazards/whole_words.rs"),
     ];
     let mut source = 0;
     while source < sources.len() {

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::hazards::{
-    blanks_at, decode, is_word, question_parts, splice, string, without_comments,
-};
+use crate::hazards::code::without_comments;
+use crate::hazards::questions::question_parts;
+use crate::hazards::tokens::{blanks_at, decode, is_word, splice, string};
 
 /// A header as a directive names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]

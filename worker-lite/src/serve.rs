@@ -459,7 +459,12 @@ impl Shell {
             expected_bytes,
             chunks: chunks_out,
             frames: live.link.bulk(),
-            ahead: live.link.ahead().clone(),
+            ahead: {
+                let ahead = live.link.ahead().clone();
+                Box::new(move |frame| {
+                    ahead.send(frame);
+                })
+            },
             nice: self.serving.nice,
             control: control.clone(),
             gate: self.gate.clone(),

@@ -23,7 +23,6 @@ use crate::blobs::{self, InputError, OutputError, Sink};
 use crate::compile::{self, CompileError, Ran};
 use crate::control::{Control, NoCredit};
 use crate::gate::Gate;
-use crate::link::Ahead;
 use crate::machine;
 use crate::root::Layout;
 use crate::sandbox::{self, Confines, Folder, Launch, Sandbox};
@@ -70,8 +69,8 @@ pub struct Setting {
     pub chunks: Receiver<Arc<Chunk>>,
     /// Whole frames to the coordinator.
     pub frames: Sender<Vec<u8>>,
-    /// Those that wait for nobody.
-    pub ahead: Ahead,
+    /// Sends one ahead of any output, or drops it where too many wait.
+    pub ahead: Box<dyn Fn(Vec<u8>) + Send>,
     /// Shared with the link.
     pub control: Arc<Control>,
     /// Where it waits for a slot.
@@ -466,7 +465,7 @@ fn compile(
         let kind = Some(begun(setting, cpu_us));
         if let Ok(frame) = frame::encode(&FromWorker { kind }) {
             // Where nothing more fits the link stands still, which ends it.
-            setting.ahead.send(frame);
+            (setting.ahead)(frame);
         }
     };
     let ran = compile::run(

@@ -5,11 +5,11 @@ use hg_proto::args::Reason;
 use memchr::memmem;
 
 use super::pieces::composable;
-use super::reason;
 use super::tokens::{
     Kind, Token, Tokens, decode, hash_word, is_blank, is_word, line_of, line_start, quoted_len,
     raw_string, skip_blank, stands_alone, string,
 };
+use super::whole_words::reason;
 
 /// The assembler's directives that read files, without their dot.
 const FILE_DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];

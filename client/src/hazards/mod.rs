@@ -7,17 +7,19 @@
 //! the system's own header folders. When in doubt, a text is a hazard.
 
 mod assembler;
-mod code;
+mod builtin_questions;
+pub(crate) mod code;
 mod falling;
 mod markers;
 mod odd;
 mod operands;
 mod packing;
-mod pieces;
+pub(crate) mod pieces;
 mod pragmas;
-mod questions;
+pub(crate) mod questions;
 mod signs;
-mod tokens;
+pub(crate) mod tokens;
+pub(crate) mod whole_words;
 
 use std::borrow::Cow;
 
@@ -28,8 +30,8 @@ use memchr::memmem;
 use assembler::{
     assembler, assembler_expanded, assembler_in, has_attribute, names_file, names_file_in,
 };
-pub(crate) use code::without_comments;
-use code::without_raw_strings;
+pub use builtin_questions::BuiltinQuestions;
+use code::{without_comments, without_raw_strings};
 pub use falling::{LEVEL_DEFAULT, LEVEL_NEVER, falls_into_condition};
 pub(crate) use markers::is_system;
 pub use markers::user_text;
@@ -41,22 +43,12 @@ use pieces::Pieces;
 pub(crate) use pieces::{composable, merge, parts_of};
 pub(crate) use pragmas::names_options;
 use pragmas::{directive, is_option_word, is_there, pasted_macro, pragma};
-pub use questions::{BuiltinQuestions, makes, makes_question, parts_in, question_parts};
+pub use questions::{makes, makes_question, parts_in, question_parts};
 pub use signs::Signs;
-use tokens::{Words, hash_word, line_start, stands_alone};
-pub(crate) use tokens::{blanks_at, decode, is_word, splice, string};
-
-/// How many of [`MACROS`] change with time.
-const CLOCK_MACROS: usize = 3;
-
-/// Macros whose value is not in the text.
-static MACROS: [(&[u8], &str); 5] = [
-    (b"__DATE__", TIME_MACRO),
-    (b"__TIME__", TIME_MACRO),
-    (b"__TIMESTAMP__", TIME_MACRO),
-    (b"__BASE_FILE__", "base-file-macro"),
-    (b"__INCLUDE_LEVEL__", "base-file-macro"),
-];
+pub(crate) use tokens::is_word;
+use tokens::{Words, hash_word, line_start, splice, stands_alone};
+pub use whole_words::{ASM_FILE_DIRECTIVE, TIME_MACRO};
+use whole_words::{MACROS, clock_or_file, reason, whole_words};
 
 /// Why `text`, made by a preprocessor of `family`, must be compiled here; `None`
 /// when it means the same everywhere. Total: any bytes will do.
@@ -93,18 +85,6 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
         .or_else(|| odd_spelling(&user))
         .or_else(|| (family == Family::Gcc).then(|| odd_line(text))?)
 }
-
-/// A clock, or a file that the assembler may read, by its whole name. A source's own
-/// name, and how deep it is included, are in the key.
-fn clock_or_file(text: &[u8]) -> Option<Reason> {
-    words_among(text, &MACROS[..CLOCK_MACROS])
-}
-
-/// The reason of what changes with time.
-pub const TIME_MACRO: &str = "time-macro";
-
-/// The reason of assembler text that may read a file.
-pub const ASM_FILE_DIRECTIVE: &str = "asm-file-directive";
 
 /// What a compile sees that changes with time, or may make the assembler read a file:
 /// `text` is preprocessed by a compiler of `family`, its macros expanded, with
@@ -307,40 +287,6 @@ pub fn user_files(text: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     files
-}
-
-fn reason(code: &'static str, detail: &[u8]) -> Option<Reason> {
-    Some(Reason::new(code, detail))
-}
-
-fn whole_words(text: &[u8]) -> Option<Reason> {
-    let found = words_among(text, &MACROS)?;
-    // In a comment it is nothing; rare enough to look twice.
-    match without_comments(&splice(text)) {
-        Some(code) => words_among(&code, &MACROS),
-        None => Some(found),
-    }
-}
-
-fn words_among(text: &[u8], macros: &[(&'static [u8], &'static str)]) -> Option<Reason> {
-    for (name, code) in macros {
-        // The part after the underscores is rarer, so that the search is faster.
-        let rare = &name[2..];
-        for at in memmem::find_iter(text, rare) {
-            let Some(start) = at.checked_sub(2) else {
-                continue;
-            };
-            if text[start..].starts_with(name) && stands_alone(text, start, name.len()) {
-                return reason(code, name);
-            }
-        }
-    }
-    for word in [&b"incbin"[..], b"INCBIN"] {
-        if memmem::find(text, word).is_some() {
-            return reason(ASM_FILE_DIRECTIVE, word);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

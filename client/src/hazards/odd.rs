@@ -5,10 +5,10 @@ use hg_proto::args::Reason;
 use memchr::memmem;
 
 use super::code::without_comments;
-use super::reason;
 use super::tokens::{
     Tokens, blanks_at, hash_word, line_start, quoted_len, skip_blank, splice, splicing_trigraph,
 };
+use super::whole_words::reason;
 
 /// The reason of a file with such a spelling.
 pub const ODD_SPELLING: &str = "odd-spelling";

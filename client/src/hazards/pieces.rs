@@ -3,6 +3,8 @@
 
 use hg_proto::args::Reason;
 
+use memchr::memmem;
+
 use super::tokens::{Kind, Token, Tokens, is_word, line_of, quoted_len};
 
 /// What the texts of a compile have of some macros' names in pieces.
@@ -234,12 +236,26 @@ impl<'t> Place<'t> {
     }
 }
 
+/// Whether `__COUNTER__` could be pasted from words that are here: one that it begins with.
+pub(super) fn begins_counter(text: &[u8]) -> bool {
+    let name = &b"__COUNTER__"[..];
+    memmem::find_iter(text, b"__C").any(|at| {
+        let word = &text[at..at + word_len(&text[at..])];
+        let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
+        starts && word.len() < name.len() && name.starts_with(word)
+    })
+}
+
+fn word_len(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| is_word(**byte)).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn found(text: &str) -> bool {
-        let mut pieces = Pieces::of(&super::super::MACROS);
+        let mut pieces = Pieces::of(&super::super::whole_words::MACROS);
         pieces.add(text.as_bytes());
         pieces.reason().is_some()
     }

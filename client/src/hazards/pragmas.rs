@@ -5,10 +5,9 @@ use hg_proto::args::Reason;
 use hg_proto::toolchain::Family;
 use memchr::memmem;
 
-use super::pieces::{composable, parts_of};
-use super::signs::begins_counter;
+use super::pieces::{begins_counter, composable, parts_of};
 use super::tokens::{Words, hash_word, is_word, line_start, stands_alone};
-use super::{MACROS, reason};
+use super::whole_words::{MACROS, reason};
 
 /// Macros that use `__COUNTER__`, before we give up to follow them.
 const COUNTER_MACROS_MAX: usize = 64;

@@ -1,12 +1,9 @@
-//! Questions of directives whose names macros may put together, and those that gcc
-//! answers otherwise when it only preprocesses. Pure.
+//! Questions of directives whose names macros may put together. Pure.
 
 use memchr::memmem;
 
-use super::pieces::{composable, merge, parts_of};
-use super::signs::Signs;
+use super::pieces::{composable, parts_of};
 use super::tokens::{Kind, Token, Tokens, is_word};
-use crate::scan;
 
 /// The questions whose names may be put together.
 const QUESTIONS: [&[u8]; 2] = [b"__has_include", b"__has_builtin"];
@@ -102,29 +99,6 @@ pub fn makes(name: &[u8], parts: &[Vec<u8>]) -> bool {
     // One of several names may be a part of another.
     let others = parts.iter().map(Vec::as_slice).filter(|part| *part != name);
     composable(name, others)
-}
-
-/// What the files of a compile have of questions about builtins: `__has_builtin` knows
-/// what was declared before it, if there is a compile.
-#[derive(Debug, Default)]
-pub struct BuiltinQuestions {
-    signs: Signs,
-    parts: Vec<Vec<u8>>,
-}
-
-impl BuiltinQuestions {
-    /// Adds a file of the user's.
-    pub fn add(&mut self, text: &[u8]) {
-        let code = scan::code_of(text).text;
-        self.signs.add_questions(&code);
-        merge(&mut self.parts, &question_parts(&code));
-    }
-
-    /// Whether there is one, or could be put together. What a system's header asks is
-    /// answered the same.
-    pub fn asks(&self) -> bool {
-        self.signs.asks_of_compile(true) || makes_question(&self.parts)
-    }
 }
 
 #[cfg(test)]

@@ -11,11 +11,12 @@ use super::assembler::{
     made_of, named_template, names_file, names_file_in, templates, templates_in,
 };
 use super::code::without_comments;
+use super::markers::is_system;
 use super::odd::{ODD_SPELLING, has_slashes, odd_spelling};
-use super::pieces::{self, Pieces};
+use super::pieces::{self, Pieces, begins_counter};
 use super::pragmas::names_options;
 use super::tokens::{Kind, Tokens, hash_word, is_word, line_start, splice};
-use super::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file, is_system};
+use super::whole_words::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file};
 use crate::scan::{self, Code};
 
 /// What one file has, or several together. Details of reasons; empty: none.
@@ -452,16 +453,6 @@ fn may_be_systems(text: &[u8], word: &[u8]) -> bool {
 fn asks_of_clang(text: &[u8]) -> bool {
     let words = [&b"__is_identifier"[..], b"__is_id", b"COUNTER"];
     words.iter().any(|word| memmem::find(text, word).is_some()) || begins_counter(text)
-}
-
-/// Whether `__COUNTER__` could be pasted from words that are here: one that it begins with.
-pub(super) fn begins_counter(text: &[u8]) -> bool {
-    let name = &b"__COUNTER__"[..];
-    memmem::find_iter(text, b"__C").any(|at| {
-        let word = &text[at..at + word_len(&text[at..])];
-        let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
-        starts && word.len() < name.len() && name.starts_with(word)
-    })
 }
 
 fn word_len(text: &[u8]) -> usize {

@@ -1,6 +1,9 @@
 //! Texts that are hazards, and texts that are none.
 
+use super::tokens::decode;
+use super::whole_words::CLOCK_MACROS;
 use super::*;
+use super::{pieces, tokens};
 
 /// As gcc writes it: a system header that pastes and has asm, then the file.
 fn gcc(user: &str) -> Vec<u8> {

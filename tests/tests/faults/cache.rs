@@ -914,7 +914,11 @@ fn a_cache_behind_the_link_of_another_user_is_left_alone() {
     std::os::unix::fs::lchown(place.cache(), Some(65_534), None).expect("another owner");
     let words = compile();
     assert!(words.contains("it is user 65534's"), "{words}");
-    assert_eq!(all_below(&real), std::slice::from_ref(&real), "something was written");
+    assert_eq!(
+        all_below(&real),
+        std::slice::from_ref(&real),
+        "something was written"
+    );
     std::os::unix::fs::lchown(place.cache(), Some(0), None).expect("our own");
     let words = compile();
     assert!(!words.contains("cache"), "{words}");
