@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use hg_proto::credentials;
-use hg_proto::tls::{ALPN_GRPC, Dial, Pki, Trust};
-use hg_proto::token::{Role, Token};
+use hg_proto::secure::credentials;
+use hg_proto::secure::tls::{ALPN_GRPC, Dial, Pki, Trust};
+use hg_proto::secure::token::{Role, Token};
 use hyper::header::HeaderValue;
 
 use crate::config::Config;

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use hg_proto::args::Reason;
-use hg_proto::limits::COMPILE_MS_DEFAULT;
+use hg_proto::options::args::Reason;
 use hg_proto::v1::{Failure, TaskResult, Usage, failure::Code};
+use hg_proto::wire::limits::COMPILE_MS_DEFAULT;
 
 use crate::looks::without_looks;
 

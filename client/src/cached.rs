@@ -7,8 +7,8 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use hg_proto::args::{Argument, Compile, Reason};
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::{Argument, Compile, Reason};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::answer::{Answer, Output};

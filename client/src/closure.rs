@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
-use hg_proto::args::Reason;
-use hg_proto::digest::Digest;
+use hg_proto::options::args::Reason;
+use hg_proto::wire::digest::Digest;
 use memchr::memmem;
 
 use crate::facts::{

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::Config;

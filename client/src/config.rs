@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hg_proto::credentials::{self, TOKEN_VARIABLE};
-use hg_proto::tls::Pki;
+use hg_proto::secure::credentials::{self, TOKEN_VARIABLE};
+use hg_proto::secure::tls::Pki;
 use serde::Deserialize;
 
 use crate::cli::Flags;

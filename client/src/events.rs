@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Level};

@@ -4,7 +4,7 @@
 use std::io;
 use std::thread;
 
-use hg_proto::turn::LOOK;
+use hg_proto::compiler::turn::LOOK;
 
 use crate::lru::{SHARDS, share};
 use crate::shard::{LOOKS_MAX, Shards, Shrunk};

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 
 use crate::cached;
 use crate::compiler;

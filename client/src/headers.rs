@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foldhash::HashMap;
-use hg_proto::digest::Digest;
+use hg_proto::wire::digest::Digest;
 use nix::fcntl::{Flock, FlockArg};
 use prost::Message;
 use xxhash_rust::const_xxh3;

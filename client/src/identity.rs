@@ -3,8 +3,8 @@
 
 use std::env;
 
-use hg_proto::args::{self, Compile, Dialect, Language};
-use hg_proto::probe::Probe;
+use hg_proto::compiler::probe::Probe;
+use hg_proto::options::args::{self, Compile, Dialect, Language};
 
 use crate::compiler::Found;
 use crate::key::Key;

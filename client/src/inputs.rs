@@ -6,10 +6,10 @@ use std::io;
 use std::process::{Child, Stdio};
 
 use bytes::Bytes;
-use hg_proto::args::{CLOCKS, Compile, Dialect, Reason};
-use hg_proto::digest::Digest;
-use hg_proto::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
-use hg_proto::toolchain::{Family, Language};
+use hg_proto::compiler::toolchain::{Family, Language};
+use hg_proto::options::args::{CLOCKS, Compile, Dialect, Reason};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::closure::{Listed, Settled};

@@ -1,7 +1,7 @@
 //! `hgbuild join`: tries a token at its coordinator and keeps it.
 
-use hg_proto::credentials::{self, Stored};
-use hg_proto::token::{Role, Token};
+use hg_proto::secure::credentials::{self, Stored};
+use hg_proto::secure::token::{Role, Token};
 use hg_proto::v1::{GetStatusRequest, GetStatusResponse};
 
 use crate::access::Access;

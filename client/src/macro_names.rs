@@ -1,7 +1,7 @@
 //! What macros may stand for where they name headers or make assembler text: every
 //! definition counts, since conditions are not evaluated.
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use memchr::memmem;
 
 use crate::headers::Ask;

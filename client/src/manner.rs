@@ -6,9 +6,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::Stdio;
 
-use hg_proto::limits::ENVIRONMENT_BYTES_MAX;
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
 use hg_proto::v1::{EnvironmentVariable, Terminal};
+use hg_proto::wire::limits::ENVIRONMENT_BYTES_MAX;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::attempt;

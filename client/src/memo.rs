@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use hg_proto::digest::Digest;
+use hg_proto::wire::digest::Digest;
 
 use crate::private;
 

@@ -1,7 +1,7 @@
 //! What an output of a compile looks like at its beginning: a worker can return a wrong
 //! object, but not nothing, text, or the object of another machine. Pure.
 
-use hg_proto::args::Compile;
+use hg_proto::options::args::Compile;
 
 /// Bytes of an output that are looked at; ELF's header is as long.
 pub const HEAD_BYTES: usize = 64;
@@ -180,8 +180,8 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hg_proto::args::{self, Dialect};
-    use hg_proto::toolchain::Family;
+    use hg_proto::compiler::toolchain::Family;
+    use hg_proto::options::args::{self, Dialect};
 
     const LINUX: &str = "x86_64-pc-linux-gnu";
 

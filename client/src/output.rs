@@ -7,7 +7,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::own_device;

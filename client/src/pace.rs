@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use hg_proto::speed;
+use hg_proto::compiler::speed;
 
 use crate::os;
 use crate::private;

@@ -1,6 +1,6 @@
 //! One file that a compile could read, and what it says about macros.
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 
 use crate::facts;
 use crate::headers::{Ask, Known};

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use hg_proto::digest::Digest;
+use hg_proto::wire::digest::Digest;
 
 use crate::facts;
 use crate::os;

@@ -9,11 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use hg_proto::args::{self, Compile, Dialect, Reason};
-use hg_proto::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX};
-use hg_proto::probe::{self, Probe};
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::probe::{self, Probe};
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::{self, Compile, Dialect, Reason};
 use hg_proto::v1::EnvironmentVariable;
+use hg_proto::wire::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX};
 
 use crate::attempt::{self, Says};
 use crate::closure::{Folders, Settled};

@@ -1,7 +1,7 @@
 //! Preprocessed mode: the text that would travel is all that a compile elsewhere
 //! would see; where it is the same, so is the object, whatever files it came from.
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 

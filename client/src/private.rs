@@ -26,7 +26,7 @@ const SET_GROUP: u32 = 0o2000;
 /// # Errors
 /// As the file system says.
 pub fn make(folder: &Path) -> io::Result<()> {
-    hg_proto::private::make_folder(folder)
+    hg_proto::secure::private::make_folder(folder)
 }
 
 /// Makes `folder` in one that may be a team's: it is for whom that is.

@@ -1,9 +1,9 @@
 //! What is to be followed for a compile: which headers no directive names, which
 //! macros its command line has. Reads the environment, nothing else.
 
-use hg_proto::arg_row::{File, Role};
-use hg_proto::args::{Argument, Compile, Dialect};
-use hg_proto::toolchain::{Family, Language};
+use hg_proto::compiler::toolchain::{Family, Language};
+use hg_proto::options::args::{Argument, Compile, Dialect};
+use hg_proto::options::row::{File, Role};
 
 use crate::closure::{Folders, Listed, Question};
 use crate::os;

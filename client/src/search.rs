@@ -7,10 +7,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use hg_proto::arg_row::{File, Role};
-use hg_proto::args::{Argument, Compile, Dialect, Reason};
-use hg_proto::toolchain::Family;
-use hg_proto::turn;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::compiler::turn;
+use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
+use hg_proto::options::row::{File, Role};
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use hg_proto::turn;
+use hg_proto::compiler::turn;
 
 use crate::lru::{Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk};
 use crate::private;

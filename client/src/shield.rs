@@ -5,7 +5,7 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 
 static SHIELDED: AtomicBool = AtomicBool::new(false);
 static WORDS: Mutex<String> = Mutex::new(String::new());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use hg_proto::args::{Compile, Dialect, Reason};
+use hg_proto::options::args::{Compile, Dialect, Reason};
 use memchr::memmem;
 use prost::Message;
 

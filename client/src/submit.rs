@@ -7,12 +7,12 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hg_proto::digest::{Digest, Hasher};
-use hg_proto::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::v1::{
     Encoding, InputChunk, Output, OutputChunk, SubmitRequest, SubmitResponse, TaskResult,
     submit_request, submit_response::Kind,
 };
+use hg_proto::wire::digest::{Digest, Hasher};
+use hg_proto::wire::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use smol::future;
 
 use crate::attempt::{ACCEPT_MS_MAX, Lost, QUEUE_GRACE_MS, RUN_MS_MAX, SILENCE_MS_MAX};

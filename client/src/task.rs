@@ -3,11 +3,11 @@
 use std::env;
 use std::path::Path;
 
-use hg_proto::args::Reason;
-use hg_proto::limits::GRPC_MESSAGE_BYTES_MAX;
-use hg_proto::probe::Probe;
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::probe::Probe;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::Reason;
 use hg_proto::v1::{Encoding, Input, Task};
+use hg_proto::wire::limits::GRPC_MESSAGE_BYTES_MAX;
 
 use crate::attempt::RUN_MS_MAX;
 use crate::config::Config;

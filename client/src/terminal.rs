@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn variables_are_those_that_a_worker_takes() {
-        let taken = |name: &&str| hg_proto::args::shapes_words_on_terminal(name.as_bytes());
+        let taken =
+            |name: &&str| hg_proto::options::args::shapes_words_on_terminal(name.as_bytes());
         assert!(VARIABLES.iter().all(taken));
     }
 }

@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use hg_proto::args::{Compile, Dialect, Reason};
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::{Compile, Dialect, Reason};
 
 use crate::hazards;
 use crate::indentation;

@@ -11,11 +11,11 @@ use std::env;
 use std::path::Path;
 
 use foldhash::{HashMap, HashSet};
-use hg_proto::args::{Argument, Compile, Dialect, Reason};
-use hg_proto::digest::Digest;
-use hg_proto::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX};
-use hg_proto::plain_path::{is_plain, plain};
+use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::v1::{Encoding, Input};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX};
+use hg_proto::wire::plain_path::{is_plain, plain};
 
 use crate::closure::{self, Closure, Folders, Listed, Settled};
 use crate::facts::{self, Seen, Stat};
@@ -358,8 +358,8 @@ impl Gathering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hg_proto::args;
-    use hg_proto::toolchain::Family;
+    use hg_proto::compiler::toolchain::Family;
+    use hg_proto::options::args;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use foldhash::HashSet;
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 
 use crate::facts::{self, Devices, Seen, Stat};
 use crate::os;

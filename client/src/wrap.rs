@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::io::{Read, Seek};
 use std::time::Instant;
 
-use hg_proto::args::{self, Reason};
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::{self, Reason};
 use hg_proto::v1::{
     GetStatusRequest, GetStatusResponse, SubmitRequest, Task, failure::Code, submit_request,
 };

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hg_proto::limits::HELLO_MS_MAX;
-use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER};
+use hg_proto::secure::tls::{ALPN_GRPC, ALPN_WORKER};
+use hg_proto::wire::limits::HELLO_MS_MAX;
 use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::io::unix::AsyncFd;

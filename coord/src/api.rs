@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hg_proto::http_head::Head;
-use hg_proto::token::Role;
+use hg_proto::secure::token::Role;
 use hg_proto::v1;
+use hg_proto::wire::http_head::Head;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hg_proto::token::{Claims, Fingerprint, NotAToken, Role, SECRET_BYTES, Token};
+use hg_proto::secure::token::{Claims, Fingerprint, NotAToken, Role, SECRET_BYTES, Token};
 
 /// What tokens are derived from.
 #[derive(Clone, PartialEq, Eq)]
@@ -203,7 +203,7 @@ pub fn holder_of(claims: &Claims) -> Holder {
 pub fn holder_of_uri(uri: &str) -> Option<Holder> {
     let (role, name) = uri.strip_prefix("hybridgrid://")?.split_once('/')?;
     let role = Role::from_name(role)?;
-    hg_proto::token::holder_is_well_formed(name).then(|| Holder {
+    hg_proto::secure::token::holder_is_well_formed(name).then(|| Holder {
         role,
         name: name.to_owned(),
         issued_s: None,

@@ -1,7 +1,7 @@
 //! The coordinator's own bounds, each with its unit. Those of the wire are in
-//! `hg_proto::limits`.
+//! `hg_proto::wire::limits`.
 
-use hg_proto::limits;
+use hg_proto::wire::limits;
 
 /// Tasks that wait for a slot, all clients together.
 pub const QUEUE_TASKS_MAX: usize = 16_384;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use hg_proto::v1::{self, ToWorker, to_worker};
-use hg_proto::{frame, limits};
+use hg_proto::wire::{frame, limits};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::bounds::{

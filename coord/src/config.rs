@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 use hg_proto::command_line::Program;
-use hg_proto::tls::Pki;
-use hg_proto::token::{Role, holder_is_well_formed};
+use hg_proto::secure::tls::Pki;
+use hg_proto::secure::token::{Role, holder_is_well_formed};
 
 use crate::doorkeeper::OwnPki;
 use crate::trust::Rotation;

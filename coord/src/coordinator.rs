@@ -15,10 +15,10 @@ mod stragglers;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hg_proto::digest::Digest;
-use hg_proto::limits::HEARTBEAT_EXPIRY_MS;
 use hg_proto::v1::Failure;
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
 
 use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
 use crate::holder_breakers::HolderBreakers;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hg_proto::tls::{self, ALPN_GRPC, Dial, Trust};
-use hg_proto::token::Token;
+use hg_proto::secure::tls::{self, ALPN_GRPC, Dial, Trust};
+use hg_proto::secure::token::Token;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hg_proto::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
+use hg_proto::PROTOCOL_VERSION;
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, event, to_worker};
-use hg_proto::{PROTOCOL_VERSION, limits};
+use hg_proto::wire::limits;
+use hg_proto::wire::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::arrivals::Arrivals;

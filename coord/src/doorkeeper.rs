@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use hg_proto::credentials::{local_path, open_local_folder, write_private};
-use hg_proto::tls::{self, Pki};
-use hg_proto::token::{Fingerprint, Role, Token};
+use hg_proto::secure::credentials::{local_path, open_local_folder, write_private};
+use hg_proto::secure::tls::{self, Pki};
+use hg_proto::secure::token::{Fingerprint, Role, Token};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hg_proto::credentials;
-use hg_proto::token::{Role, Token};
+use hg_proto::secure::credentials;
+use hg_proto::secure::token::{Role, Token};
 use hg_proto::v1;
 
 use crate::config::{self, Drain, Trouble};

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hg_proto::limits::GRPC_MESSAGE_BYTES_MAX;
-use hg_proto::token::Role;
+use hg_proto::secure::token::Role;
 use hg_proto::v1::{self, event};
+use hg_proto::wire::limits::GRPC_MESSAGE_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio_stream::Stream;

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
-use hg_proto::digest::Digest;
+use hg_proto::wire::digest::Digest;
 
 /// A worker's link. One that reconnects gets another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use hg_proto::digest::Digest;
 use hg_proto::v1;
+use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{
     INPUT_STALL_MS_MAX, INPUTS_MS_MAX, OFFER_MS_MAX, PROGRESS_MS_MAX, RESULT_GRACE_MS,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hg_proto::PROTOCOL_VERSION;
-use hg_proto::frame::{Decoder, FrameError};
-use hg_proto::token::Role;
+use hg_proto::secure::token::Role;
 use hg_proto::v1::{self, FromWorker, from_worker};
+use hg_proto::wire::frame::{Decoder, FrameError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
 
@@ -181,7 +181,7 @@ async fn say_goodbye(write: &mut WriteHalf<impl AsyncWrite>, reason: String) {
 }
 
 async fn say(write: &mut WriteHalf<impl AsyncWrite>, kind: v1::to_worker::Kind) {
-    if let Ok(frame) = hg_proto::frame::encode(&v1::ToWorker { kind: Some(kind) }) {
+    if let Ok(frame) = hg_proto::wire::frame::encode(&v1::ToWorker { kind: Some(kind) }) {
         // It is being dropped: whether it hears why is its own affair.
         let _ = timeout(Duration::from_millis(GOODBYE_MS_MAX), async {
             write.write_all(&frame).await?;

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hg_proto::limits::CHUNK_BYTES_MAX;
 use hg_proto::v1::{Failure, Finished};
+use hg_proto::wire::limits::CHUNK_BYTES_MAX;
 use tokio::sync::Notify;
 
 use crate::id::{DispatchId, WorkerId};

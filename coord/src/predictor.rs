@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use hg_proto::digest::{Digest, Hasher};
+use hg_proto::wire::digest::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{PREDICTED_FILES_MAX, PREDICTED_WORKERS_MAX};

@@ -18,7 +18,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hg_proto::digest::Digest;
+use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{
     QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_HOLDER_LOOKS_MAX,

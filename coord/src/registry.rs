@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hg_proto::digest::Digest;
+use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
 use crate::breaker::{Breaker, State};

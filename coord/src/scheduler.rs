@@ -3,7 +3,7 @@
 //! that could start it now; the best one wins, if it is worth it at all.
 //! Unaware of queues and clocks.
 
-use hg_proto::digest::Digest;
+use hg_proto::wire::digest::Digest;
 
 use crate::id::WorkerId;
 use crate::registry::{Offer, Registry};

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hg_proto::command_line::USAGE;
-use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER};
+use hg_proto::secure::tls::{ALPN_GRPC, ALPN_WORKER};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use serde_json::json;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use hg_proto::credentials::write_private;
-use hg_proto::private::{self, Lock};
+use hg_proto::secure::credentials::write_private;
+use hg_proto::secure::private::{self, Lock};
 use nix::fcntl::Flock;
 
 /// Makes it if it is missing.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hg_proto::limits::{HELLO_MS_MAX, STILL_THERE_MS};
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, SubmitRequest, SubmitResponse, submit_request, submit_response};
+use hg_proto::wire::limits::{HELLO_MS_MAX, STILL_THERE_MS};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
+use hg_proto::secure::token::{Role, holder_is_well_formed};
 use hg_proto::table::table;
-use hg_proto::token::{Role, holder_is_well_formed};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Holder;

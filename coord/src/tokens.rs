@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hg_proto::tls;
+use hg_proto::secure::tls;
 
 use crate::command_socket::{self, Told};
 use crate::config::{self, Revoke, Rotate, TokenArgs, Tokens, Trouble};

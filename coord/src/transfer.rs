@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use hg_proto::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX, OUTPUT_WINDOW_BYTES};
 use hg_proto::v1::Task;
+use hg_proto::wire::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX, OUTPUT_WINDOW_BYTES};
 
 /// What to do with a chunk of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hg_proto::credentials::write_private;
-use hg_proto::private;
-use hg_proto::tls::fingerprint;
-use hg_proto::token::{Fingerprint, Role, SECRET_BYTES, Token};
+use hg_proto::secure::credentials::write_private;
+use hg_proto::secure::private;
+use hg_proto::secure::tls::fingerprint;
+use hg_proto::secure::token::{Fingerprint, Role, SECRET_BYTES, Token};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use ring::rand::{SecureRandom, SystemRandom};

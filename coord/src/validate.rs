@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use hg_proto::digest::Digest;
-use hg_proto::limits::*;
-use hg_proto::plain_path::{Collision, collision, is_plain};
-use hg_proto::taken_path::taken_by_others;
+use hg_proto::PROTOCOL_VERSION;
 use hg_proto::v1::{self, Encoding};
-use hg_proto::{PROTOCOL_VERSION, limits};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits;
+use hg_proto::wire::limits::*;
+use hg_proto::wire::plain_path::{Collision, collision, is_plain};
+use hg_proto::wire::taken_path::taken_by_others;
 use prost::Message;
 
 use crate::bounds::{QUEUE_MS_DEFAULT, QUEUE_MS_MAX, REPORTED_HITS_MAX, TASK_MS_DEFAULT};

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use hg_proto::digest::Digest;
 use hg_proto::v1;
+use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
 use crate::breaker::Breaker;

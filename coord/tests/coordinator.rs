@@ -10,9 +10,9 @@ use hg_coord::id::{DispatchId, TaskId, WorkerId};
 use hg_coord::jobs::Demand;
 use hg_coord::predictor::{Profile, Spent};
 use hg_coord::registry::{Vitals, WorkerSpec};
-use hg_proto::digest::Digest;
-use hg_proto::limits::{HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS};
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::{HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS};
 
 fn spec(worker: u64, slots: u32, tools: &[&str]) -> Box<WorkerSpec> {
     Box::new(WorkerSpec {

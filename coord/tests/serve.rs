@@ -7,14 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use hg_proto::digest::Digest;
-use hg_proto::frame::{self, Decoder};
-use hg_proto::limits::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, OUTPUT_WINDOW_BYTES};
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{
     self, FromWorker, SubmitRequest, ToWorker, from_worker, submit_request, submit_response,
     to_worker,
 };
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::frame::{self, Decoder};
+use hg_proto::wire::limits::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, OUTPUT_WINDOW_BYTES};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_stream::StreamExt;

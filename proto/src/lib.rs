@@ -1,31 +1,15 @@
-//! What both ends of a Hybrid-Grid wire agree on.
+//! What the three programs share. Rooms and files from the top floor down: each uses only
+//! what stands below it (`tests/floors.txt`).
 //!
-//! Everything but [`credentials`], [`private`], [`probe`] and [`speed`] is pure: no I/O, no clock, no randomness.
+//! Without I/O, clock and randomness are [`options`], [`wire`], [`table`], and of the others
+//! [`secure::token`], [`secure::tls`] and [`compiler::toolchain`].
 
-pub mod arg_row;
-mod arg_rows_clang;
-mod arg_rows_driver;
-mod arg_rows_gcc;
-mod arg_rows_machine;
-mod arg_rows_shared;
-pub mod arg_table;
-pub mod args;
+pub mod options;
+pub mod compiler;
+pub mod secure;
+pub mod wire;
 pub mod command_line;
-pub mod credentials;
-pub mod digest;
-pub mod frame;
-pub mod http_head;
-pub mod limits;
-pub mod plain_path;
-pub mod private;
 pub mod table;
-pub mod taken_path;
-pub mod turn;
-pub mod probe;
-pub mod speed;
-pub mod tls;
-pub mod token;
-pub mod toolchain;
 
 /// The messages of `proto/hybridgrid/v1/*.proto`.
 pub mod v1 {

@@ -10,9 +10,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use hg_proto::arg_row::{Permit, Role, Row, Shape};
-use hg_proto::arg_table::rows;
-use hg_proto::args::{Compile, Dialect, Family, check_travelled, parse};
+use hg_proto::options::args::{Compile, Dialect, Family, check_travelled, parse};
+use hg_proto::options::row::{Permit, Role, Row, Shape};
+use hg_proto::options::table::rows;
 
 /// Compiles at a time.
 const THREADS: usize = 2;
@@ -364,7 +364,7 @@ fn offended(
 }
 
 fn role(compiler: Compiler, option: &[String]) -> Option<Role> {
-    let (row, _) = hg_proto::arg_table::find(compiler.dialect.family, option[0].as_bytes())?;
+    let (row, _) = hg_proto::options::table::find(compiler.dialect.family, option[0].as_bytes())?;
     Some(row.role)
 }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hg_proto::probe::{ProbeError, probe};
-use hg_proto::toolchain::Language;
+use hg_proto::compiler::probe::{ProbeError, probe};
+use hg_proto::compiler::toolchain::Language;
 
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

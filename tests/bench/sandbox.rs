@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hg_proto::digest::Digest;
-use hg_proto::probe;
+use hg_proto::compiler::probe;
 use hg_proto::v1::Encoding;
+use hg_proto::wire::digest::Digest;
 use hg_tests::skip;
 use hg_worker_lite::compile;
 use hg_worker_lite::control::Control;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hg_proto::digest::Digest;
-use hg_proto::frame;
 use hg_proto::v1::{self, FromWorker, from_worker};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::frame;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::command::{Outcome, run_within};

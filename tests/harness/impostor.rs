@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use hg_proto::digest::Digest;
-use hg_proto::frame::Decoder;
 use hg_proto::v1::{self, ToWorker, from_worker, to_worker};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::frame::Decoder;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

@@ -8,13 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use hg_coord::dial;
-use hg_proto::digest::Digest;
-use hg_proto::limits::CHUNK_BYTES_MAX;
-use hg_proto::plain_path::plain;
-use hg_proto::probe;
-use hg_proto::token::Token;
-use hg_proto::toolchain::Language;
+use hg_proto::compiler::probe;
+use hg_proto::compiler::toolchain::Language;
+use hg_proto::secure::token::Token;
 use hg_proto::v1::{self, SubmitRequest, submit_request, submit_response};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::CHUNK_BYTES_MAX;
+use hg_proto::wire::plain_path::plain;
 use hg_worker_lite::blobs::Sink;
 use tokio_stream::StreamExt;
 

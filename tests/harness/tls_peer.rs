@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use hg_proto::frame::{self, Decoder};
-use hg_proto::tls::{self, ALPN_GRPC, ALPN_WORKER, Dial, Trust};
-use hg_proto::token::Fingerprint;
+use hg_proto::secure::tls::{self, ALPN_GRPC, ALPN_WORKER, Dial, Trust};
+use hg_proto::secure::token::Fingerprint;
 use hg_proto::v1::{FromWorker, ToWorker, from_worker, to_worker};
+use hg_proto::wire::frame::{self, Decoder};
 use nix::sys::socket::{self as connect, AddressFamily, SockFlag, SockType, SockaddrIn};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};

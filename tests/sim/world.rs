@@ -16,9 +16,9 @@ use hg_coord::jobs::Demand;
 use hg_coord::predictor::{Predictor, Profile, Spent};
 use hg_coord::registry::WorkerSpec;
 use hg_coord::scheduler::Policy;
-use hg_proto::digest::Digest;
-use hg_proto::limits::{COMPILE_MS_DEFAULT, HEARTBEAT_MS};
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::{COMPILE_MS_DEFAULT, HEARTBEAT_MS};
 
 use crate::host::Host;
 use crate::pool::{Fault, Machine};

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use hg_proto::credentials;
-use hg_proto::private;
-use hg_proto::tls::{ALPN_WORKER, Dial, Pki, Trust};
-use hg_proto::token::{Role, Token};
+use hg_proto::secure::credentials;
+use hg_proto::secure::private;
+use hg_proto::secure::tls::{ALPN_WORKER, Dial, Pki, Trust};
+use hg_proto::secure::token::{Role, Token};
 
 /// What the operator said.
 #[derive(Debug, Clone)]

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io::{self, Read, Write};
 
 use crate::validate::Input;
-use hg_proto::digest::{Digest, Hasher};
-use hg_proto::limits::{CHUNK_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use hg_proto::v1::Encoding;
+use hg_proto::wire::digest::{Digest, Hasher};
+use hg_proto::wire::limits::{CHUNK_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
 
 /// Bytes handled at a time.

@@ -7,8 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use hg_proto::limits::STDIO_BYTES_MAX;
 use hg_proto::v1::{Failure, Usage, failure::Code};
+use hg_proto::wire::limits::STDIO_BYTES_MAX;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use argh::{ArgsInfo, FromArgs};
 use hg_proto::PROTOCOL_VERSION;
 use hg_proto::command_line::{self, Program};
-use hg_proto::credentials;
-use hg_proto::limits::{NAME_BYTES_MAX, SLOTS_MAX};
-use hg_proto::tls::Pki;
+use hg_proto::secure::credentials;
+use hg_proto::secure::tls::Pki;
 use hg_proto::v1::Hello;
+use hg_proto::wire::limits::{NAME_BYTES_MAX, SLOTS_MAX};
 use nix::sys::stat::{Mode, umask};
 
 use crate::access::{self, Access};
@@ -31,7 +31,7 @@ use crate::state::State;
 use crate::store;
 use crate::tree::Trees;
 use crate::watchdog::Watchdog;
-use hg_proto::speed;
+use hg_proto::compiler::speed;
 
 /// Far enough below the machine's own programs that they stay brisk.
 const NICE_DEFAULT: i32 = 10;

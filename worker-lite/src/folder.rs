@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hg_proto::private::make_folder;
+use hg_proto::secure::private::make_folder;
 
 use crate::log::{self, Level};
 use crate::removal::remove_tree;

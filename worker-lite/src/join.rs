@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hg_proto::credentials::{self, Stored};
-use hg_proto::frame;
-use hg_proto::private;
-use hg_proto::tls::Pki;
-use hg_proto::token::{Role, Token};
+use hg_proto::secure::credentials::{self, Stored};
+use hg_proto::secure::private;
+use hg_proto::secure::tls::Pki;
+use hg_proto::secure::token::{Role, Token};
 use hg_proto::v1::{Check, FromWorker, Welcome, from_worker, to_worker};
+use hg_proto::wire::frame;
 use smol::{LocalExecutor, future};
 
 use crate::access::{self, Pass};

@@ -145,7 +145,7 @@ impl Started {
 mod tests {
     use super::*;
     use crate::totals::Totals;
-    use hg_proto::private::make_folder;
+    use hg_proto::secure::private::make_folder;
 
     #[test]
     fn a_compile_is_told_no_path_of_the_worker() {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use futures_rustls::TlsConnector;
-use hg_proto::frame::Decoder;
-use hg_proto::tls::{self, Dial};
+use hg_proto::secure::tls::{self, Dial};
 use hg_proto::v1::{Chunk, ToWorker};
+use hg_proto::wire::frame::Decoder;
 use smol::Async;
 use smol::future;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hg_proto::private::make_folder;
+use hg_proto::secure::private::make_folder;
 use nix::libc::{self, c_ulong};
 use nix::sys::statvfs::{FsFlags, statvfs};
 

@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use hg_proto::digest::Digest;
-use hg_proto::private::make_folder;
+use hg_proto::secure::private::make_folder;
+use hg_proto::wire::digest::Digest;
 use nix::unistd::geteuid;
 
 use crate::log::{self, Level};

@@ -12,9 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
-use hg_proto::digest::Digest;
-use hg_proto::frame;
 use hg_proto::v1::{self, Chunk, FromWorker, failure::Code, from_worker::Kind};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::frame;
 use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 

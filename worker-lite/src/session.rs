@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hg_proto::PROTOCOL_VERSION;
-use hg_proto::digest::Digest;
-use hg_proto::limits::{
-    CHUNK_BYTES_MAX, HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS, HELLO_MS_MAX, NAME_BYTES_MAX,
-};
 use hg_proto::v1::{
     Chunk, Dispatch, Draining, Failed, Failure, FromWorker, Heartbeat, Hello, ToWorker, Welcome,
     failure::Code, from_worker, to_worker,
+};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::{
+    CHUNK_BYTES_MAX, HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS, HELLO_MS_MAX, NAME_BYTES_MAX,
 };
 
 use crate::admission::{self, Bears, Vitals};
@@ -672,7 +672,7 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::admission::DISK_FLOOR_BYTES;
-    use hg_proto::toolchain::{Family, Language};
+    use hg_proto::compiler::toolchain::{Family, Language};
     use hg_proto::v1;
 
     const WELL: Vitals = Vitals {

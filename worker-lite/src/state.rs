@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hg_proto::credentials::write_private;
-use hg_proto::digest::Hasher;
-use hg_proto::private::{self, Lock};
+use hg_proto::secure::credentials::write_private;
+use hg_proto::secure::private::{self, Lock};
+use hg_proto::wire::digest::Hasher;
 use nix::fcntl::Flock;
 
 use crate::scratch::{self, Scratch};

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use hg_proto::digest::Digest;
-use hg_proto::private::make_folder;
+use hg_proto::secure::private::make_folder;
+use hg_proto::wire::digest::Digest;
 use nix::libc;
 
 use crate::log::{self, Level};

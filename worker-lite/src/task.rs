@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
-use hg_proto::frame;
 use hg_proto::v1::{
     self, Begun, Chunk, Done, Encoding, Failed, Failure, FromWorker, Need, Output, TaskResult,
     failure::Code, from_worker::Kind,
 };
+use hg_proto::wire::frame;
 use nix::libc;
 
 use crate::blobs::{self, InputError, OutputError, Sink};
@@ -424,7 +424,7 @@ fn compile(
     let file_bytes_max = order
         .output_bytes_max
         .saturating_mul(PASSING_FACTOR)
-        .min(hg_proto::limits::OUTPUT_BYTES_MAX);
+        .min(hg_proto::wire::limits::OUTPUT_BYTES_MAX);
     let worker_bytes = match setting.worker_bytes {
         0 => u64::MAX,
         bytes => bytes,

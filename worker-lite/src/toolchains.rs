@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hg_proto::args::Dialect;
-use hg_proto::digest::Digest;
-use hg_proto::limits::TOOLCHAINS_MAX;
-use hg_proto::probe;
-use hg_proto::toolchain::{Family, Language};
+use hg_proto::compiler::probe;
+use hg_proto::compiler::toolchain::{Family, Language};
+use hg_proto::options::args::Dialect;
 use hg_proto::v1;
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::TOOLCHAINS_MAX;
 
 use crate::log::{self, Level};
 use crate::sandbox;

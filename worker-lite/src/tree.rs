@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hg_proto::digest::Digest;
-use hg_proto::private::make_folder;
+use hg_proto::secure::private::make_folder;
+use hg_proto::wire::digest::Digest;
 
 use crate::blobs::Sink;
 use crate::log::{self, Level};
@@ -533,8 +533,8 @@ fn plan(order: &Order, layout: &Layout) -> Result<(Paths, Paths), String> {
 mod tests {
     use super::*;
     use crate::validate::{Takes, validate};
-    use hg_proto::args::Dialect;
-    use hg_proto::toolchain::{Family, Language};
+    use hg_proto::compiler::toolchain::{Family, Language};
+    use hg_proto::options::args::Dialect;
     use hg_proto::v1;
     use std::io::Write;
     use std::os::unix::fs::MetadataExt;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use hg_proto::toolchain::Language;
+use hg_proto::compiler::toolchain::Language;
 
 use crate::compile::{self, CompileError};
 use crate::control::Control;

@@ -6,17 +6,17 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use hg_proto::args::{self, Dialect, Language};
-use hg_proto::digest::Digest;
-use hg_proto::limits::{
+use hg_proto::options::args::{self, Dialect, Language};
+use hg_proto::v1::{self, Encoding, failure::Code};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::{
     ARGUMENT_BYTES_MAX, ARGUMENT_LENGTH_MAX, ARGUMENTS_MAX, COMPILE_MS_DEFAULT, COMPILE_MS_MAX,
     ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX, FILE_NAME_BYTES_MAX, INPUT_BYTES_MAX, INPUTS_MAX,
     OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX,
     TREE_INPUTS_MAX,
 };
-use hg_proto::plain_path::{Collision, collision};
-use hg_proto::taken_path::taken_by_others;
-use hg_proto::v1::{self, Encoding, failure::Code};
+use hg_proto::wire::plain_path::{Collision, collision};
+use hg_proto::wire::taken_path::taken_by_others;
 
 /// Folders that one path may go through: bounds how deep a task's tree is.
 pub const PATH_DEPTH_MAX: usize = 64;
@@ -346,7 +346,7 @@ fn environment(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hg_proto::toolchain::Family;
+    use hg_proto::compiler::toolchain::Family;
 
     const GCC: Dialect = Dialect {
         family: Family::Gcc,

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use hg_proto::digest::Digest;
-use hg_proto::frame::{self, Decoder};
-use hg_proto::toolchain::Language;
+use hg_proto::compiler::toolchain::Language;
 use hg_proto::v1::{self, failure::Code, from_worker, to_worker};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::frame::{self, Decoder};
 use hg_worker_lite::state;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -308,7 +308,7 @@ impl Peer {
                     from_worker::Kind::Chunk(chunk) => {
                         assert!(!whole);
                         assert_eq!((chunk.dispatch_id, chunk.blob), (dispatch_id, 0));
-                        assert!(chunk.data.len() <= hg_proto::limits::CHUNK_BYTES_MAX);
+                        assert!(chunk.data.len() <= hg_proto::wire::limits::CHUNK_BYTES_MAX);
                         encoded.extend_from_slice(&chunk.data);
                         whole = chunk.last;
                         let bytes = chunk.data.len() as u32;
@@ -346,7 +346,7 @@ fn said(kind: &from_worker::Kind) -> Said {
 
 /// This machine's gcc for C, which `hello` must offer.
 fn gcc(hello: &v1::Hello) -> v1::Toolchain {
-    let probe = hg_proto::probe::probe(Path::new("/usr/bin/gcc"), None).unwrap();
+    let probe = hg_proto::compiler::probe::probe(Path::new("/usr/bin/gcc"), None).unwrap();
     let toolchain = probe.toolchain(Language::C).unwrap();
     assert!(hello.toolchains.contains(&toolchain));
     toolchain
@@ -852,7 +852,7 @@ fn what_is_killed_wanted_memory() {
     let (mut peer, hello) = grid.welcome(WINDOW);
     // The probe finds the assembler as the worker does: by PATH.
     let toolchain = hello.toolchains.iter().find(|offered| {
-        let system = hg_proto::probe::probe(Path::new("/usr/bin/gcc"), None).unwrap();
+        let system = hg_proto::compiler::probe::probe(Path::new("/usr/bin/gcc"), None).unwrap();
         let system = system.toolchain(Language::C).unwrap();
         // There may be gccs for other targets beside it.
         let alike = (offered.language, &offered.target) == (system.language, &system.target);
@@ -1078,14 +1078,14 @@ fn what_is_wrong_here_ends_with_exit_code_2_and_words() {
     let damaged = home.path().join("damaged.pem");
     fs::write(&damaged, "no certificate").unwrap();
     let damaged = damaged.to_str().unwrap();
-    let claims = hg_proto::token::Claims {
-        role: hg_proto::token::Role::Client,
+    let claims = hg_proto::secure::token::Claims {
+        role: hg_proto::secure::token::Role::Client,
         key: 1,
         issued_s: 1,
         expires_s: 0,
         name: "me".into(),
     };
-    let of_client = hg_proto::token::Token {
+    let of_client = hg_proto::secure::token::Token {
         secret: claims.secret(&[1; 32], &[2; 32]),
         claims,
         fingerprint: [2; 32],

@@ -1,7 +1,7 @@
 //! `asm()` that may make the assembler read a file, whole or put together by
 //! macros.
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use memchr::memmem;
 
 use super::pieces::composable;

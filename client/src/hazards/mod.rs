@@ -23,8 +23,8 @@ pub(crate) mod whole_words;
 
 use std::borrow::Cow;
 
-use hg_proto::args::{CLOCK_MARK, Reason};
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::{CLOCK_MARK, Reason};
 use memchr::memmem;
 
 use assembler::{

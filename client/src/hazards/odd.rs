@@ -1,7 +1,7 @@
 //! Spellings that compilers, their dialects and readers like this one take for
 //! different things, and that hardly anybody uses. Pure.
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use memchr::memmem;
 
 use super::code::without_comments;

@@ -6,7 +6,7 @@
 //! they are spelled: of one spelling in one file they are taken for one condition. What is
 //! not sure to leave the alignment as it was is a hazard.
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use memchr::memmem;
 
 use super::code::without_comments;

@@ -1,7 +1,7 @@
 //! Pieces of macros' names that a file has, and whether those of all files could be
 //! pasted together to one. Pure.
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 
 use memchr::memmem;
 

@@ -1,8 +1,8 @@
 //! Pragmas, pasted macros, and lines that still read something when the text is
 //! compiled.
 
-use hg_proto::args::Reason;
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::Reason;
 use memchr::memmem;
 
 use super::pieces::{begins_counter, composable, parts_of};

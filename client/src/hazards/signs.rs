@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use memchr::memmem;
 
 use super::assembler::{

@@ -1,7 +1,7 @@
 //! Words that make a text a hazard wherever they stand: macros whose value is not in the
 //! text, and what has an assembler read files. Pure.
 
-use hg_proto::args::Reason;
+use hg_proto::options::args::Reason;
 use memchr::memmem;
 
 use super::code::without_comments;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use hg_proto::digest::Digest;
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::digest::Digest;
 
 use super::stragglers::{RESCUE_FACTOR, late_ms, straggles_ms};
 use super::{Action, Coordinator, NO_SLOT, Step, failure};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use hg_proto::token::Token;
+use hg_proto::secure::token::Token;
 use hg_tests::command::{run, scrubbed};
 use hg_tests::grid::Grid;
 use hg_tests::hostile::raise_fds;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER, Trust};
-use hg_proto::token::Fingerprint;
+use hg_proto::secure::tls::{ALPN_GRPC, ALPN_WORKER, Trust};
+use hg_proto::secure::token::Fingerprint;
 use hg_proto::v1::{self, from_worker};
 use hg_tests::h2::{
     END_HEADERS, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, call_headers, frame,

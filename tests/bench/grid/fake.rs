@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use hg_coord::dial;
-use hg_proto::digest::Digest;
-use hg_proto::frame::{self, Decoder};
-use hg_proto::limits::HEARTBEAT_MS;
-use hg_proto::tls::{ALPN_WORKER, Dial, Trust};
-use hg_proto::token::Token;
+use hg_proto::secure::tls::{ALPN_WORKER, Dial, Trust};
+use hg_proto::secure::token::Token;
 use hg_proto::v1::{self, FromWorker, ToWorker, from_worker, to_worker};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::frame::{self, Decoder};
+use hg_proto::wire::limits::HEARTBEAT_MS;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use hg_coord::dial::{self, Bearing};
-use hg_proto::digest::Digest;
-use hg_proto::token::Token;
+use hg_proto::secure::token::Token;
 use hg_proto::v1::{self, SubmitRequest, submit_request, submit_response};
+use hg_proto::wire::digest::Digest;
 use hg_tests::grid::Grid;
 use hg_tests::hostile::{raise_fds, toolchain};
 use hg_tests::programs::Programs;

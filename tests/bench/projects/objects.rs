@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hg_proto::digest::Digest;
+use hg_proto::wire::digest::Digest;
 
 /// Every `.o` file below a folder, by its path there.
 pub type Objects = BTreeMap<PathBuf, Digest>;

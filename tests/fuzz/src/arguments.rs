@@ -4,8 +4,8 @@
 
 #![no_main]
 
-use hg_proto::args::{self, Dialect};
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::{self, Dialect};
 use libfuzzer_sys::fuzz_target;
 
 const NEVER: [&[u8]; 10] = [

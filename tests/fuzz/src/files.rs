@@ -6,8 +6,8 @@
 
 use hg_coord::predictor::Predictor;
 use hg_coord::trust;
-use hg_proto::credentials::Stored;
-use hg_proto::toolchain::Family;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::secure::credentials::Stored;
 use hgbuild::day_log::Event;
 use hgbuild::lru::{Entries, Slots};
 use hgbuild::store::Trail;

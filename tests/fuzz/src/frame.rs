@@ -5,8 +5,8 @@
 
 use std::fmt::Debug;
 
-use hg_proto::frame::{self, Decoder, FrameError};
 use hg_proto::v1::{FromWorker, ToWorker};
+use hg_proto::wire::frame::{self, Decoder, FrameError};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 

@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
-use hg_proto::digest::Digest;
-use hg_proto::frame;
-use hg_proto::limits::CHUNK_BYTES_MAX;
-use hg_proto::toolchain::{Family, Language};
+use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::v1::{self, Hello, ToWorker};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::frame;
+use hg_proto::wire::limits::CHUNK_BYTES_MAX;
 use hg_worker_lite::admission::{AHEAD, Vitals};
 use hg_worker_lite::session::{Action, Event, JobId, Session};
 use hg_worker_lite::toolchains::{Catalogue, Compiler};

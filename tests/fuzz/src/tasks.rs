@@ -11,12 +11,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use hg_coord::validate;
-use hg_proto::args::Dialect;
-use hg_proto::limits::{
+use hg_proto::compiler::toolchain::{Family, Language};
+use hg_proto::options::args::Dialect;
+use hg_proto::v1;
+use hg_proto::wire::frame;
+use hg_proto::wire::limits::{
     INPUTS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX, TREE_INPUTS_MAX,
 };
-use hg_proto::toolchain::{Family, Language};
-use hg_proto::{frame, v1};
 use hg_worker_lite::validate as worker;
 use hgbuild::attempt::{self, Says};
 use libfuzzer_sys::fuzz_target;

@@ -4,8 +4,8 @@
 #![no_main]
 
 use hg_coord::auth::{Keyring, RootKey};
-use hg_proto::http_head::{self, Head};
-use hg_proto::token::{Role, Token};
+use hg_proto::secure::token::{Role, Token};
+use hg_proto::wire::http_head::{self, Head};
 use libfuzzer_sys::fuzz_target;
 
 const ROOT: [u8; 32] = [7; 32];

@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use hg_proto::credentials::{self, Stored};
-use hg_proto::tls;
-use hg_proto::token::{Claims, Role, Token};
+use hg_proto::secure::credentials::{self, Stored};
+use hg_proto::secure::tls;
+use hg_proto::secure::token::{Claims, Role, Token};
 use hg_proto::v1::{self, Output, OutputChunk, TaskResult, submit_response::Kind};
 use hg_tests::command::{Outcome, run, run_within, scrubbed};
 use hg_tests::fake_grid::{accepted, answer, end, head, meet, say, started, task};

@@ -6,9 +6,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use hg_proto::frame::{self, Decoder};
-use hg_proto::limits::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, OUTPUT_WINDOW_BYTES};
 use hg_proto::v1::{self, FromWorker, ToWorker, from_worker, to_worker};
+use hg_proto::wire::frame::{self, Decoder};
+use hg_proto::wire::limits::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, OUTPUT_WINDOW_BYTES};
 use hg_tests::command::{run_within, scrubbed};
 use hg_tests::daemon::Daemon;
 use hg_tests::grid::Grid;

@@ -4,8 +4,8 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use hg_proto::limits::HEARTBEAT_MS;
 use hg_proto::v1::{self, Chunk, Done, Output, TaskResult, from_worker};
+use hg_proto::wire::limits::HEARTBEAT_MS;
 use hg_tests::command::run_within;
 use hg_tests::grid::Grid;
 use hg_tests::hostile::{assert_bounded, build_under, greeting, hello, resident, wait_dropped};
@@ -140,8 +140,8 @@ fn what_is_no_object_of_the_target_reaches_nobody() {
 fn who_claims_a_thousand_slots_draws_few_tasks() {
     let grid = Grid::insecure(programs(), 1, 2);
     let all = v1::Hello {
-        slots: hg_proto::limits::SLOTS_MAX,
-        cores: hg_proto::limits::SLOTS_MAX,
+        slots: hg_proto::wire::limits::SLOTS_MAX,
+        cores: hg_proto::wire::limits::SLOTS_MAX,
         speed_milli: u32::MAX,
         ..hello(1)
     };
@@ -260,7 +260,7 @@ fn capabilities_without_end() {
             let offers = (0..64).map(|n| toolchain(usize::from(number) * 64 + n));
             let all = v1::Hello {
                 toolchains: offers.collect(),
-                slots: hg_proto::limits::SLOTS_MAX,
+                slots: hg_proto::wire::limits::SLOTS_MAX,
                 cores: u32::MAX,
                 memory_bytes: u64::MAX,
                 speed_milli: u32::MAX,

@@ -6,10 +6,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hg_proto::digest::Digest;
-use hg_proto::probe;
-use hg_proto::toolchain::Language;
+use hg_proto::compiler::probe;
+use hg_proto::compiler::toolchain::Language;
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::digest::Digest;
 use hg_tests::grid::Grid;
 use hg_tests::hostile::resident;
 use hg_tests::raw_tree::{RawClient, TreeTask, grid, toolchain};

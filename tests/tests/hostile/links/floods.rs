@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 
 use hg_coord::bounds::SILENT_MAX;
-use hg_proto::token::Fingerprint;
+use hg_proto::secure::token::Fingerprint;
 use hg_proto::v1::{self, from_worker};
 use hg_tests::grid::Grid;
 use hg_tests::h2::{
@@ -120,7 +120,7 @@ fn frames_of_http2_by_the_thousand() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_address_that_floods_again_and_again_is_shut_out() {
-    use hg_proto::tls::{ALPN_GRPC, Trust};
+    use hg_proto::secure::tls::{ALPN_GRPC, Trust};
     use hg_tests::tls_peer::socket_from;
 
     let grid = Grid::start(programs(), 1, 2);
@@ -145,7 +145,7 @@ fn an_address_that_floods_again_and_again_is_shut_out() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_address_that_comes_too_fast_waits_for_its_turn() {
-    use hg_proto::tls::{ALPN_GRPC, Trust};
+    use hg_proto::secure::tls::{ALPN_GRPC, Trust};
     use hg_tests::tls_peer::socket_from;
 
     let grid = Grid::start(programs(), 1, 2);

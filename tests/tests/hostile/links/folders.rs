@@ -117,7 +117,7 @@ impl Opened {
         let folder = tempfile::tempdir().expect("a folder");
         let state = folder.path().join("state");
         hg_coord::trust::open(&state).expect("a coordinator's state");
-        let token = hg_coord::trust::give(&state, hg_proto::token::Role::Worker, "pi", 0);
+        let token = hg_coord::trust::give(&state, hg_proto::secure::token::Role::Worker, "pi", 0);
         let token = token.expect("a token").to_text() + "\n";
         let path = state.join("token");
         fs::write(&path, token).expect("a token");

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER, Trust};
-use hg_proto::token::Fingerprint;
+use hg_proto::secure::tls::{ALPN_GRPC, ALPN_WORKER, Trust};
+use hg_proto::secure::token::Fingerprint;
 use hg_proto::v1::from_worker;
 use hg_tests::grid::Grid;
 use hg_tests::h2;

@@ -14,8 +14,8 @@ mod status;
 mod tokens;
 
 use hg_coord::dial::{self, Bearing};
-use hg_proto::tls::Trust;
-use hg_proto::token::{Fingerprint, Token};
+use hg_proto::secure::tls::Trust;
+use hg_proto::secure::token::{Fingerprint, Token};
 use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::grid::Grid;
 use hg_tests::programs::programs;

@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 
 use hg_coord::trust::{self, now_s};
-use hg_proto::tls::Trust;
-use hg_proto::token::{Role, Token};
+use hg_proto::secure::tls::Trust;
+use hg_proto::secure::token::{Role, Token};
 use hg_tests::daemon::Daemon;
 use hg_tests::grid::{Grid, coordinator, token};
 use hg_tests::programs::programs;

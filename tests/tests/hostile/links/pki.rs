@@ -6,7 +6,7 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hg_proto::tls::{ALPN_GRPC, ALPN_WORKER, Pki, Trust};
+use hg_proto::secure::tls::{ALPN_GRPC, ALPN_WORKER, Pki, Trust};
 use hg_proto::v1::{Hello, from_worker};
 use hg_tests::command::run_within;
 use hg_tests::daemon::Daemon;
@@ -173,7 +173,7 @@ fn without_local<'a>(grid: &Grid, command: &'a mut Command) -> &'a mut Command {
         .address()
         .rsplit_once(':')
         .map(|(_, port)| port.to_owned());
-    let folder = hg_proto::credentials::local_folder();
+    let folder = hg_proto::secure::credentials::local_folder();
     for role in ["client", "worker", "admin"] {
         // Taken away before.
         let _ = fs::remove_file(folder.join(format!("{}.{role}", port.as_deref().unwrap_or(""))));

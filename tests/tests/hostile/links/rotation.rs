@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use hg_proto::credentials::{self, Stored};
-use hg_proto::token::Token;
+use hg_proto::secure::credentials::{self, Stored};
+use hg_proto::secure::token::Token;
 use hg_tests::command::run_within;
 use hg_tests::daemon::Daemon;
 use hg_tests::grid::{Grid, worker};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hg_coord::dial::Bearing;
 use hg_coord::trust::{self, now_s};
-use hg_proto::token::{Role, Token};
+use hg_proto::secure::token::{Role, Token};
 use hg_proto::v1::{
     self, DrainWorkerRequest, ListWorkersRequest, ReportCacheHitRequest, SubmitRequest,
     WatchEventsRequest, from_worker, submit_request, submit_response, to_worker,
@@ -469,8 +469,8 @@ fn played(grid: &Grid, token: &str, instance: u8, speed_milli: u32) -> TlsPeer {
     worker.say(from_worker::Kind::Hello(v1::Hello {
         name: "pi".into(),
         token: token.into(),
-        slots: hg_proto::limits::SLOTS_MAX,
-        cores: hg_proto::limits::SLOTS_MAX,
+        slots: hg_proto::wire::limits::SLOTS_MAX,
+        cores: hg_proto::wire::limits::SLOTS_MAX,
         speed_milli,
         toolchains: vec![toolchain(v1::Language::C)],
         ..hello(instance)

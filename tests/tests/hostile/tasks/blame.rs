@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use hg_proto::limits::{ARGUMENT_LENGTH_MAX, COMPILE_MS_MAX};
-use hg_proto::toolchain::Language;
+use hg_proto::compiler::toolchain::Language;
 use hg_proto::v1;
+use hg_proto::wire::limits::{ARGUMENT_LENGTH_MAX, COMPILE_MS_MAX};
 use hg_tests::grid::Grid;
 use hg_tests::raw_tree::{self, RawClient, TreeTask};
 
@@ -45,7 +45,8 @@ fn worst(folder: &Path) -> Vec<(&'static str, TreeTask)> {
     let good = compile(folder, "evil.c", "int evil;\n");
     let path = |name: &str| [folder.as_os_str().as_encoded_bytes(), b"/", name.as_bytes()].concat();
     let flat = |task: &mut v1::Task| {
-        let digest = hg_proto::probe::probe(Path::new("/usr/bin/gcc"), None).expect("a gcc");
+        let digest =
+            hg_proto::compiler::probe::probe(Path::new("/usr/bin/gcc"), None).expect("a gcc");
         let other = digest.toolchain(Language::C);
         let toolchain = task.toolchain.as_mut().expect("a toolchain");
         toolchain.digest = other.expect("a toolchain").digest;

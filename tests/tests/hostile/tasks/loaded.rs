@@ -139,7 +139,7 @@ fn vectors() -> Vec<Vector> {
         "/usr/lib/llvm-19/bin/x86_64-pc-linux-gnu-as",
         "/usr/lib/gcc/x86_64-linux-gnu/12/../../../../x86_64-linux-gnu/bin/as",
     ] {
-        let plain = hg_proto::plain_path::plain(b"/", assembler.as_bytes());
+        let plain = hg_proto::wire::plain_path::plain(b"/", assembler.as_bytes());
         all.push(Vector {
             driver: "clang-19",
             files: vec![],
@@ -160,7 +160,7 @@ fn said_by(driver: &str, option: &str, start: &str) -> Vec<String> {
     let mut plain: Vec<String> = folders
         .filter(|folder| folder.starts_with('/'))
         .map(|folder| {
-            let plain = hg_proto::plain_path::plain(b"/", folder.as_bytes());
+            let plain = hg_proto::wire::plain_path::plain(b"/", folder.as_bytes());
             String::from_utf8(plain).expect("UTF-8")
         })
         .collect();

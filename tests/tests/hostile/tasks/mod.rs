@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hg_coord::dial;
-use hg_proto::digest::Digest;
-use hg_proto::probe;
-use hg_proto::token::Token;
-use hg_proto::toolchain::Language;
+use hg_proto::compiler::probe;
+use hg_proto::compiler::toolchain::Language;
+use hg_proto::secure::token::Token;
 use hg_proto::v1::{self, SubmitRequest, failure::Code, submit_request, submit_response};
+use hg_proto::wire::digest::Digest;
 use hg_tests::command::{run_within, scrubbed};
 use hg_tests::daemon::Daemon;
 use hg_tests::grid::Grid;

@@ -1,7 +1,7 @@
 //! Options of language, code generation, optimisation and diagnostics that gcc and
 //! clang both take, or take and ignore.
 
-use crate::arg_row::{File, Role, Row, flag, joined, joined_toggle, separate, toggle};
+use crate::options::row::{File, Role, Row, flag, joined, joined_toggle, separate, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
     // Language, warnings, level of optimisation.

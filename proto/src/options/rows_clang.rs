@@ -1,7 +1,7 @@
 //! Options of language, code generation, optimisation and diagnostics that clang
 //! alone takes.
 
-use crate::arg_row::{File, Role, Row, flag, joined, toggle};
+use crate::options::row::{File, Role, Row, flag, joined, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
     // What would read or write a file, or put the source's path into the object.

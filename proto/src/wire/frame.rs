@@ -5,7 +5,7 @@ use std::fmt;
 
 use prost::Message;
 
-use crate::limits::FRAME_BYTES_MAX;
+use crate::wire::limits::FRAME_BYTES_MAX;
 
 /// Bytes before each message.
 pub const HEADER_BYTES: usize = 4;

@@ -1,7 +1,7 @@
 //! Options that choose the processor and its code: x86, Arm, RISC-V, PowerPC, MIPS,
 //! s390 and LoongArch.
 
-use crate::arg_row::{Row, flag, joined, toggle};
+use crate::options::row::{Row, flag, joined, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
     // The processor of this machine is not the worker's.

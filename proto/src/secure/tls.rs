@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::token::{Fingerprint, Token};
+use crate::secure::token::{Fingerprint, Token};
 
 /// ALPN of gRPC on the grid port.
 pub const ALPN_GRPC: &[u8] = b"h2";

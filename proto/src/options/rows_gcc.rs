@@ -1,7 +1,7 @@
 //! Options of language, code generation, optimisation and diagnostics that gcc
 //! alone takes.
 
-use crate::arg_row::{Row, joined, toggle};
+use crate::options::row::{Row, joined, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
     joined("-fabi-compat-version=", "0").gcc(),

@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use crate::arg_row::{File, Permit, Role, Row, Shape};
-use crate::arg_table::{find, find_pair};
-use crate::plain_path::plain;
-pub use crate::toolchain::{Family, Language};
+pub use crate::compiler::toolchain::{Family, Language};
+use crate::options::row::{File, Permit, Role, Row, Shape};
+use crate::options::table::{find, find_pair};
+use crate::wire::plain_path::plain;
 
 /// What [`Compile::expand_args`] has in place of the time.
 pub const CLOCK_MARK: &str = "the clock of hybrid-grid";
@@ -769,7 +769,7 @@ pub fn check_travelled(
 /// Whether a worker may run `args` in the tree form, in `folder`, with a toolchain
 /// for `language`: a compile that travels so, and whose files are `outputs`: the
 /// object or the assembly, and the dependency file if there is one. `folder` and
-/// `outputs` are plain (see [`crate::plain_path`]).
+/// `outputs` are plain (see [`crate::wire::plain_path`]).
 ///
 /// # Errors
 /// What is wrong with it; the sender is to blame.
@@ -1266,7 +1266,7 @@ mod tests {
     /// Whatever is thrown at it: no panic, and the two ends agree.
     #[test]
     fn a_worker_takes_all_that_travels() {
-        let rows: Vec<_> = crate::arg_table::rows().collect();
+        let rows: Vec<_> = crate::options::table::rows().collect();
         let mut seed = 7_u64;
         let mut below = |bound: usize| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

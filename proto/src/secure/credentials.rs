@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::unistd::getuid;
 
-use crate::private;
-use crate::token::{NotAToken, Role, Token};
+use crate::secure::private;
+use crate::secure::token::{NotAToken, Role, Token};
 
 /// Names the variable that holds a token.
 pub const TOKEN_VARIABLE: &str = "HG_TOKEN";
@@ -269,7 +269,7 @@ pub fn given(word: Option<&str>) -> Result<Token, String> {
                 .map_err(|error| format!("stdin: {error}"))?;
             parse("stdin", &text)
         }
-        Some(word) if word.starts_with(crate::token::PREFIX) => parse("the token", word),
+        Some(word) if word.starts_with(crate::secure::token::PREFIX) => parse("the token", word),
         Some(path) => match stored(Path::new(path))? {
             Some(stored) => Ok(stored.token),
             None => Err(format!("{path}: no such file, and no token either")),
@@ -280,7 +280,7 @@ pub fn given(word: Option<&str>) -> Result<Token, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::Claims;
+    use crate::secure::token::Claims;
 
     fn token() -> Token {
         let claims = Claims {

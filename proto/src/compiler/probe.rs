@@ -15,11 +15,11 @@ use std::{env, fmt, process};
 
 use prost::Message;
 
-use crate::digest::{Digest, Hasher};
-use crate::taken_path::{CONFIGURATION, PRELOAD, SPECS};
-use crate::toolchain::{self, Component, Family, Language};
-use crate::turn::wait;
+use crate::compiler::toolchain::{self, Component, Family, Language};
+use crate::compiler::turn::wait;
 use crate::v1;
+use crate::wire::digest::{Digest, Hasher};
+use crate::wire::taken_path::{CONFIGURATION, PRELOAD, SPECS};
 
 /// Files in a memo folder before it is emptied.
 const MEMOS_MAX: usize = 256;

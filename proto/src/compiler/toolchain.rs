@@ -1,8 +1,8 @@
 //! What makes two compilers the same, as far as their output goes.
-//! Pure: [`crate::probe`] looks at the files.
+//! Pure: [`crate::compiler::probe`] looks at the files.
 
-use crate::digest::{Digest, Hasher};
 use crate::v1;
+use crate::wire::digest::{Digest, Hasher};
 
 /// Whose command line it speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,7 +105,7 @@ pub fn identity(family: Family, language: Language, components: &[Component]) ->
 
 /// The digest that a toolchain of `identity` has for tasks in the tree form: over
 /// its place too, since a compiler finds its own headers from there, and they
-/// travel to where it looks for them. [`crate::probe::Probe::tree_toolchain`] says
+/// travel to where it looks for them. [`crate::compiler::probe::Probe::tree_toolchain`] says
 /// what a place is.
 pub fn tree_identity(identity: Digest, place: &[u8]) -> Digest {
     let mut hasher = Hasher::new();

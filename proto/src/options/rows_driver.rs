@@ -1,7 +1,7 @@
 //! Options that say what is to be done: stages, files, languages, dependency
 //! files, preprocessing, linking; and those that only the driver sees.
 
-use crate::arg_row::{File, Role, Row, either, flag, joined, pair, separate, toggle};
+use crate::options::row::{File, Role, Row, either, flag, joined, pair, separate, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
     // What to do.

@@ -1,7 +1,7 @@
 //! One option of a compiler: how it is spelt, what it is for, and where a compile that
 //! has it may go. Pure; unaware of which options there are.
 
-use crate::toolchain::Family;
+use crate::compiler::toolchain::Family;
 
 /// How an option takes its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

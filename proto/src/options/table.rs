@@ -3,9 +3,9 @@
 //! The rows themselves are in the `arg_rows_*` files. Pure; unaware of whole command
 //! lines: `args` reads those.
 
-use crate::arg_row::{Row, Shape, flag};
-use crate::toolchain::Family;
-use crate::{arg_rows_clang, arg_rows_driver, arg_rows_gcc, arg_rows_machine, arg_rows_shared};
+use crate::compiler::toolchain::Family;
+use crate::options::row::{Row, Shape, flag};
+use crate::options::{rows_clang, rows_driver, rows_gcc, rows_machine, rows_shared};
 
 /// A part of `TEXT`.
 #[derive(Debug, Clone, Copy)]
@@ -45,11 +45,11 @@ fn unpacked(row: &Row<Span>) -> Row {
 }
 
 const TABLES: [&[Row]; 5] = [
-    arg_rows_driver::ROWS,
-    arg_rows_shared::ROWS,
-    arg_rows_gcc::ROWS,
-    arg_rows_clang::ROWS,
-    arg_rows_machine::ROWS,
+    rows_driver::ROWS,
+    rows_shared::ROWS,
+    rows_gcc::ROWS,
+    rows_clang::ROWS,
+    rows_machine::ROWS,
 ];
 
 const COUNT: usize = {
@@ -246,7 +246,7 @@ fn accepts(shape: Shape, word: &[u8], len: usize, negated: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arg_row::{File, Permit, Role, Value};
+    use crate::options::row::{File, Permit, Role, Value};
 
     const FAMILIES: [Family; 2] = [Family::Gcc, Family::Clang];
 

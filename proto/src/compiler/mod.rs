@@ -1,0 +1,6 @@
+//! Compilers of this machine: what makes two the same, and how fast its cores are.
+
+pub mod probe;
+pub mod toolchain;
+pub mod turn;
+pub mod speed;

@@ -1,0 +1,6 @@
+//! Who is trusted: tokens, certificates, and files for one user's eyes only.
+
+pub mod credentials;
+pub mod tls;
+pub mod token;
+pub mod private;

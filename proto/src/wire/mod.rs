@@ -1,0 +1,8 @@
+//! What both ends of a link agree on: frames, digests, paths, and every bound. Pure.
+
+pub mod http_head;
+pub mod frame;
+pub mod limits;
+pub mod digest;
+pub mod taken_path;
+pub mod plain_path;
