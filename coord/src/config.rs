@@ -10,8 +10,8 @@ use hg_proto::command_line::Program;
 use hg_proto::secure::tls::Pki;
 use hg_proto::secure::token::{Role, holder_is_well_formed};
 
-use crate::doorkeeper::OwnPki;
-use crate::trust::Rotation;
+use crate::trust::doorkeeper::OwnPki;
+use crate::trust::secrets::Rotation;
 
 /// What `hg-coord --help` says beside the options.
 pub const PROGRAM: Program = Program {

@@ -16,13 +16,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::accept::Door;
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
+use crate::commands::{drain, tokens};
 use crate::config::{self, Command, Config, PROGRAM, Serve, Trouble};
-use crate::coordinator::Settings;
-use crate::dispatch::Hub;
-use crate::doorkeeper::{Doorkeeper, LocalTokens};
-use crate::{api, command_socket, drain, grpc, learned, log, state_folder, tokens};
+use crate::dispatch::hub::Hub;
+use crate::dispatch::predictor_file;
+use crate::scheduling::coordinator::Settings;
+use crate::serve::accept::Door;
+use crate::serve::{grpc, pages};
+use crate::trust::command_socket;
+use crate::trust::doorkeeper::{Doorkeeper, LocalTokens};
+use crate::{log, state_folder};
 
 /// gRPC connections between accept and server.
 const HANDOVER_MAX: usize = 64;
@@ -155,7 +159,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), Trouble> {
     let (hub, mut ended) = Hub::new(Settings {
         seed: seed(),
         weights: config.weights.clone(),
-        predictor: learned::load(&config.state),
+        predictor: predictor_file::load(&config.state),
         ..Settings::default()
     });
     let keeper = match config.insecure {
@@ -182,7 +186,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), Trouble> {
                 true => None,
                 false => tls(&[b"http/1.1"])?.map(|tls| (tls, keeper.clone())),
             };
-            Some(tokio::spawn(api::accept(listener, hub.clone(), guard)))
+            Some(tokio::spawn(pages::accept(listener, hub.clone(), guard)))
         }
         None => None,
     };
@@ -205,7 +209,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), Trouble> {
     let door = Door::new(hub.clone(), fds, sender, keeper.clone(), grid_tls);
     let mut door = tokio::spawn(door.accept(grid));
     let ticker = tokio::spawn(hub.clone().tick());
-    let learner = tokio::spawn(learned::keep(hub.clone(), config.state.clone()));
+    let learner = tokio::spawn(predictor_file::keep(hub.clone(), config.state.clone()));
     let watch = match config.insecure {
         true => None,
         false => {
@@ -243,7 +247,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), Trouble> {
         let _ = service.await;
     };
     let _ = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), quiet).await;
-    learned::save(&hub, &config.state, 0);
+    predictor_file::save(&hub, &config.state, 0);
     keeper.note_seen(&config.state);
     Ok(())
 }

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hg_coord::bounds::*;
-use hg_coord::breaker;
-use hg_coord::coordinator::{Action, Coordinator, Event, Settings, failure};
-use hg_coord::id::{DispatchId, TaskId, WorkerId};
-use hg_coord::jobs::Demand;
-use hg_coord::predictor::{Profile, Spent};
-use hg_coord::registry::{Vitals, WorkerSpec};
+use hg_coord::scheduling::breaker;
+use hg_coord::scheduling::coordinator::{Action, Coordinator, Event, Settings, failure};
+use hg_coord::scheduling::id::{DispatchId, TaskId, WorkerId};
+use hg_coord::scheduling::jobs::Demand;
+use hg_coord::scheduling::predictor::{Profile, Spent};
+use hg_coord::scheduling::registry::{Vitals, WorkerSpec};
 use hg_proto::v1::failure::Code;
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS};

@@ -21,7 +21,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 
-use hg_coord::grpc::Client as BuildServiceClient;
+use hg_coord::serve::grpc::Client as BuildServiceClient;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -848,9 +848,9 @@ async fn what_was_learned_is_known_after_a_restart() {
     assert!(coord.child.wait().unwrap().success());
     let path = coord.state.path().join("coord/predictor.json");
     let bytes = std::fs::read(&path).unwrap();
-    let predictor = hg_coord::predictor::Predictor::load(&bytes).unwrap();
+    let predictor = hg_coord::scheduling::predictor::Predictor::load(&bytes).unwrap();
     assert_eq!(predictor.files(), 1);
-    let key = hg_coord::predictor::worker_key("", "one");
+    let key = hg_coord::scheduling::predictor::worker_key("", "one");
     assert!(predictor.pace(key).is_some());
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use hg_coord::dial;
+use hg_coord::commands::dial;
 use hg_proto::compiler::probe;
 use hg_proto::compiler::toolchain::Language;
 use hg_proto::secure::token::Token;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hg_coord::id::{DispatchId, WorkerId};
-use hg_coord::registry::Vitals;
+use hg_coord::scheduling::id::{DispatchId, WorkerId};
+use hg_coord::scheduling::registry::Vitals;
 
 use crate::pool::Machine;
 

@@ -1,7 +1,7 @@
 //! What a run comes to, in figures that can be held against a bound and against
 //! other policies.
 
-use hg_coord::scheduler::Policy;
+use hg_coord::scheduling::scheduler::Policy;
 
 use crate::pool::{capacity, fastest, slots};
 use crate::twin::Alone;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fastrand::Rng;
-use hg_coord::scheduler::Policy;
+use hg_coord::scheduling::scheduler::Policy;
 
 use crate::pool::{self, Fault, Machine};
 use crate::report::{Figures, head, name, row};

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use hg_coord::coordinator::{Action, Coordinator, Event};
+use hg_coord::scheduling::coordinator::{Action, Coordinator, Event};
 
 /// Events that are told in one go.
 const EVENTS_MAX: usize = 512 << 10;

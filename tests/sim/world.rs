@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use hg_coord::bounds::{QUEUE_MS_DEFAULT, TASK_MS_DEFAULT, TICK_MS};
-use hg_coord::coordinator::{Action, Coordinator, Event, Settings, failure};
-use hg_coord::id::{DispatchId, TaskId, WorkerId};
-use hg_coord::jobs::Demand;
-use hg_coord::predictor::{Predictor, Profile, Spent};
-use hg_coord::registry::WorkerSpec;
-use hg_coord::scheduler::Policy;
+use hg_coord::scheduling::coordinator::{Action, Coordinator, Event, Settings, failure};
+use hg_coord::scheduling::id::{DispatchId, TaskId, WorkerId};
+use hg_coord::scheduling::jobs::Demand;
+use hg_coord::scheduling::predictor::{Predictor, Profile, Spent};
+use hg_coord::scheduling::registry::WorkerSpec;
+use hg_coord::scheduling::scheduler::Policy;
 use hg_proto::v1::failure::Code;
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{COMPILE_MS_DEFAULT, HEARTBEAT_MS};
@@ -267,7 +267,7 @@ impl World<'_> {
     }
 
     fn end(mut self) -> Outcome {
-        let held = |(_, w): (_, &hg_coord::registry::Worker)| {
+        let held = |(_, w): (_, &hg_coord::scheduling::registry::Worker)| {
             w.running.len() + usize::from(w.ahead.is_some())
         };
         let held: usize = self.core.registry().iter().map(held).sum();

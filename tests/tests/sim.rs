@@ -17,7 +17,7 @@ mod workload;
 mod world;
 
 use fastrand::Rng;
-use hg_coord::scheduler::Policy;
+use hg_coord::scheduling::scheduler::Policy;
 
 use pool::{Fault, Machine};
 use report::Figures;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hg_coord::dial;
+use hg_coord::commands::dial;
 use hg_proto::secure::tls::{ALPN_WORKER, Dial, Trust};
 use hg_proto::secure::token::Token;
 use hg_proto::v1::{self, FromWorker, ToWorker, from_worker, to_worker};

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use hg_coord::dial::{self, Bearing};
+use hg_coord::commands::dial::{self, Bearing};
 use hg_proto::secure::token::Token;
 use hg_proto::v1::{self, SubmitRequest, submit_request, submit_response};
 use hg_proto::wire::digest::Digest;

@@ -4,8 +4,8 @@
 
 #![no_main]
 
-use hg_coord::predictor::Predictor;
-use hg_coord::trust;
+use hg_coord::scheduling::predictor::Predictor;
+use hg_coord::trust::secrets;
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::secure::credentials::Stored;
 use hgbuild::day_log::Event;
@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 fn secrets(bytes: &[u8]) {
-    if let Ok(trust) = trust::parse(bytes) {
+    if let Ok(trust) = secrets::parse(bytes) {
         assert!(!trust.keyring.keys.is_empty() && !trust.certificates.is_empty());
     }
     let Ok(text) = std::str::from_utf8(bytes) else {

@@ -7,13 +7,13 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hg_coord::coordinator::Settings;
-use hg_coord::crowd::Crowd;
-use hg_coord::dispatch::Hub;
-use hg_coord::doorkeeper::Doorkeeper;
-use hg_coord::link::{self, Caller};
-use hg_coord::mailbox::{Mail, Mailbox};
-use hg_coord::validate;
+use hg_coord::dispatch::hub::Hub;
+use hg_coord::dispatch::mailbox::{Mail, Mailbox};
+use hg_coord::door::crowd::Crowd;
+use hg_coord::scheduling::coordinator::Settings;
+use hg_coord::scheduling::validate;
+use hg_coord::serve::worker_link::{self, Caller};
+use hg_coord::trust::doorkeeper::Doorkeeper;
 use hg_proto::wire::frame;
 use hg_proto::wire::limits::{CHUNK_BYTES_MAX, STDIO_BYTES_MAX};
 use hg_proto::{PROTOCOL_VERSION, v1};
@@ -160,7 +160,7 @@ async fn converse(data: &[u8]) {
     };
     let member = Crowd::new(1).enter();
     let deadline = Instant::now() + Duration::from_secs(5);
-    let serving = link::serve(ours, &[], caller, hub.clone(), member, deadline);
+    let serving = worker_link::serve(ours, &[], caller, hub.clone(), member, deadline);
     let mut clients: Vec<Arc<Mailbox>> = Vec::new();
     let worker = async {
         // Whoever was dropped can't say everything.

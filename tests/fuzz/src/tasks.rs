@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use hg_coord::validate;
+use hg_coord::scheduling::validate;
 use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::options::args::Dialect;
 use hg_proto::v1;

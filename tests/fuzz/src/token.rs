@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use hg_coord::auth::{Keyring, RootKey};
+use hg_coord::trust::auth::{Keyring, RootKey};
 use hg_proto::secure::token::{Role, Token};
 use hg_proto::wire::http_head::{self, Head};
 use libfuzzer_sys::fuzz_target;

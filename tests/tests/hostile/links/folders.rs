@@ -116,8 +116,9 @@ impl Opened {
     fn new() -> Opened {
         let folder = tempfile::tempdir().expect("a folder");
         let state = folder.path().join("state");
-        hg_coord::trust::open(&state).expect("a coordinator's state");
-        let token = hg_coord::trust::give(&state, hg_proto::secure::token::Role::Worker, "pi", 0);
+        hg_coord::trust::secrets::open(&state).expect("a coordinator's state");
+        let token =
+            hg_coord::trust::secrets::give(&state, hg_proto::secure::token::Role::Worker, "pi", 0);
         let token = token.expect("a token").to_text() + "\n";
         let path = state.join("token");
         fs::write(&path, token).expect("a token");
@@ -182,7 +183,7 @@ fn a_folder_in_which_others_could_write_is_refused() {
         assert_refused(&format!("worker, {mode:o}"), &opened.worker(), &words);
         // As the words say.
         set(0o700).expect("a mode");
-        assert!(hg_coord::trust::open(&opened.state).is_ok());
+        assert!(hg_coord::trust::secrets::open(&opened.state).is_ok());
     }
 }
 

@@ -13,7 +13,7 @@ mod rotation;
 mod status;
 mod tokens;
 
-use hg_coord::dial::{self, Bearing};
+use hg_coord::commands::dial::{self, Bearing};
 use hg_proto::secure::tls::Trust;
 use hg_proto::secure::token::{Fingerprint, Token};
 use hg_tests::command::{Outcome, run, scrubbed};

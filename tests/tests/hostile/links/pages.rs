@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use hg_coord::trust::{self, now_s};
+use hg_coord::trust::secrets::{self, now_s};
 use hg_proto::secure::tls::Trust;
 use hg_proto::secure::token::{Role, Token};
 use hg_tests::daemon::Daemon;
@@ -60,7 +60,7 @@ fn beyond_this_machine_pages_are_for_clients() {
     let pin = Token::parse(&user).expect("a token");
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
     let state = folder.path().join("coordinator");
-    let ours = trust::reread(&state).expect("secrets");
+    let ours = secrets::reread(&state).expect("secrets");
     let late = ours.keyring.mint(Role::Client, "late", 1, now_s() - 1);
     let late = late.expect("a key").to_text();
     for path in ["/health", "/metrics", "/api/v1/workers", "/nothing"] {
@@ -96,7 +96,7 @@ fn beyond_this_machine_pages_are_for_clients() {
         ask_plainly(&address, &request("GET", "/health", "x", &bearer(&user))).0,
         0
     );
-    trust::revoke(&state, &pin.claims.name).expect("a revocation");
+    secrets::revoke(&state, &pin.claims.name).expect("a revocation");
     until(&started, "the revocation", || {
         let get = request("GET", "/health", "grid.example", &bearer(&user));
         (ask(&address, &pin, &get).0 == 401).then_some(())

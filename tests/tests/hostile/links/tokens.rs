@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hg_coord::dial::Bearing;
-use hg_coord::trust::{self, now_s};
+use hg_coord::commands::dial::Bearing;
+use hg_coord::trust::secrets::{self, now_s};
 use hg_proto::secure::token::{Role, Token};
 use hg_proto::v1::{
     self, DrainWorkerRequest, ListWorkersRequest, ReportCacheHitRequest, SubmitRequest,
@@ -42,11 +42,11 @@ fn void(grid: &Grid) -> Vec<Bad> {
         token.to_text()
     };
     let elsewhere = tempfile::tempdir().expect("a folder");
-    let other = trust::open(elsewhere.path()).expect("another coordinator's secrets");
+    let other = secrets::open(elsewhere.path()).expect("another coordinator's secrets");
     let mut of_other = other.token(Role::Client, "victim", 0).expect("a token");
     // The connection is to this coordinator all the same.
     of_other.fingerprint = parsed(&good).fingerprint;
-    let ours = trust::reread(&grid.state()).expect("the coordinator's secrets");
+    let ours = secrets::reread(&grid.state()).expect("the coordinator's secrets");
     let late = ours.keyring.mint(Role::Client, "late", 1, now_s() - 1);
     let revoked = grid.token(&["--role", "client", "--name", "leaver"]);
     coord(grid, &["revoke", "leaver"]);
@@ -231,7 +231,7 @@ async fn renewal(client: &mut Bearing) -> (Code, Option<Token>) {
 fn a_revocation_is_not_outrun_by_a_renewal() {
     let grid = Grid::start(programs(), 0, 1);
     let pin = fingerprint(&grid);
-    let before = trust::reread(&grid.state()).expect("the coordinator's secrets");
+    let before = secrets::reread(&grid.state()).expect("the coordinator's secrets");
     let made = |name| before.keyring.mint(Role::Client, name, 1_000, 0);
     let old = made("leaver").expect("a key");
     coord(&grid, &["rotate", "--secret"]);
@@ -354,7 +354,7 @@ fn tokens_are_listed_with_who_was_seen_and_what_is_revoked() {
         ["seen", "unseen"].map(|name| grid.token(&["--role", "client", "--name", name]));
     grid.token(&["--role", "worker", "--name", "pi", "--expires", "30d"]);
     // One that was made before there was a list, in the form of that time.
-    let ours = trust::reread(&grid.state()).expect("the coordinator's secrets");
+    let ours = secrets::reread(&grid.state()).expect("the coordinator's secrets");
     let older = ours.keyring.mint(Role::Admin, "older", 1_000, 0);
     let older = older.expect("a key");
     let older = Token {

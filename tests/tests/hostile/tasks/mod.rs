@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hg_coord::dial;
+use hg_coord::commands::dial;
 use hg_proto::compiler::probe;
 use hg_proto::compiler::toolchain::Language;
 use hg_proto::secure::token::Token;

@@ -1,0 +1,729 @@
+//! The shell around [`crate::scheduling::coordinator`]: owns it under one lock, tells it
+//! what happened and when, and performs what it wants done. Performing never
+//! waits: it only queues.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hg_proto::PROTOCOL_VERSION;
+use hg_proto::v1::failure::Code;
+use hg_proto::v1::{self, event, to_worker};
+use hg_proto::wire::limits;
+use hg_proto::wire::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::bounds::{EVENTS_BEHIND_MAX, TICK_MS};
+use crate::dispatch::channel::{Channel, Closed, Fault, Means};
+use crate::dispatch::mailbox::{Mail, Mailbox};
+use crate::door::arrivals::Arrivals;
+use crate::door::nuisances::Nuisances;
+use crate::log;
+use crate::metrics::{Metrics, outcome};
+use crate::scheduling::breaker;
+use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
+use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
+use crate::scheduling::jobs::Demand;
+use crate::scheduling::predictor::Spent;
+use crate::scheduling::registry::{Vitals, WorkerSpec};
+use crate::scheduling::validate::label;
+
+/// Bytes of a worker's words on its slots.
+const SLOTS_WHY_BYTES_MAX: usize = 64;
+/// Bytes of a source's name in an event.
+const EVENT_SOURCE_BYTES_MAX: usize = 256;
+
+struct Entry {
+    task: Arc<v1::Task>,
+    mailbox: Arc<Mailbox>,
+    /// Where its last attempt went, as listed.
+    worker: String,
+    submitted: Instant,
+}
+
+struct State {
+    core: Coordinator,
+    channels: ById<WorkerId, Arc<Channel>>,
+    tasks: ById<TaskId, Entry>,
+    /// Why workers have fewer slots than they said at first.
+    slots_why: ById<WorkerId, String>,
+    workers_seen: u64,
+    tasks_seen: u64,
+}
+
+/// Where an attempt goes, and what is thought of it.
+struct Outset {
+    worker: WorkerId,
+    dispatch: DispatchId,
+    attempt: u32,
+    queue_ms: u64,
+    hedge: bool,
+    late_ms: u64,
+    slower: bool,
+    means: Means,
+}
+
+/// See the top of the file.
+pub struct Hub {
+    state: Mutex<State>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What happens, for watchers.
+    pub events: broadcast::Sender<v1::Event>,
+    /// Turns true when the process ends.
+    pub closing: watch::Sender<bool>,
+    /// Held by whatever must come to its end before the process does.
+    alive: Mutex<Option<mpsc::Sender<()>>>,
+    saved_ms: AtomicU64,
+    nuisances: Mutex<Nuisances>,
+    arrivals: Mutex<Arrivals>,
+    started: Instant,
+}
+
+impl Hub {
+    /// A hub without workers and tasks, and what ends when all that must come
+    /// to an end before the process has.
+    pub fn new(settings: Settings) -> (Arc<Self>, mpsc::Receiver<()>) {
+        let (alive, ended) = mpsc::channel(1);
+        let hub = Hub {
+            state: Mutex::new(State {
+                core: Coordinator::new(settings),
+                channels: ById::default(),
+                tasks: ById::default(),
+                slots_why: ById::default(),
+                workers_seen: 0,
+                tasks_seen: 0,
+            }),
+            metrics: Metrics::new(),
+            events: broadcast::channel(EVENTS_BEHIND_MAX).0,
+            closing: watch::channel(false).0,
+            alive: Mutex::new(Some(alive)),
+            saved_ms: AtomicU64::new(0),
+            nuisances: Mutex::default(),
+            arrivals: Mutex::default(),
+            started: Instant::now(),
+        };
+        (Arc::new(hub), ended)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Milliseconds since the start.
+    pub fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// A connection of `address` broke a protocol.
+    pub fn offended(&self, address: IpAddr) {
+        let mut nuisances = self
+            .nuisances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(ms) = nuisances.note(address, self.now_ms()) {
+            log::audit(format_args!(
+                "{address} is shut out for {ms} ms: its connections break protocols"
+            ));
+        }
+    }
+
+    /// Milliseconds after which a new connection of `address` is greeted.
+    ///
+    /// # Errors
+    /// Why it is to be dropped unseen.
+    pub fn greet_after(&self, address: IpAddr) -> Result<u64, &'static str> {
+        let now_ms = self.now_ms();
+        let nuisances = self.nuisances.lock();
+        let nuisances = nuisances.unwrap_or_else(PoisonError::into_inner);
+        if nuisances.is_shut_out(address, now_ms) {
+            return Err("shut_out");
+        }
+        drop(nuisances);
+        let arrivals = self.arrivals.lock();
+        let mut arrivals = arrivals.unwrap_or_else(PoisonError::into_inner);
+        let wait_ms = arrivals.greet_after(address, now_ms);
+        wait_ms.ok_or("too_many_handshakes")
+    }
+
+    /// To be held by a task that the end of the process waits for. `None`: it
+    /// is ending already.
+    pub fn stay(&self) -> Option<mpsc::Sender<()>> {
+        self.alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Looks at the deadlines until the process ends.
+    pub async fn tick(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(Duration::from_millis(TICK_MS));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.handle(Event::Tick);
+        }
+    }
+
+    /// Fails what is open, says goodbye to the workers, and lets go.
+    pub fn shut_down(&self) {
+        self.handle(Event::Shutdown);
+        for channel in self.state().channels.values() {
+            channel.close(Closed::Politely, "the coordinator is going away");
+        }
+        self.closing.send_replace(true);
+        self.alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Tells the coordinator what happened and performs what follows.
+    pub fn handle(&self, event: Event) {
+        let mut state = self.state();
+        self.step(&mut state, event, None);
+    }
+
+    fn step(&self, state: &mut State, event: Event, mut result: Option<v1::TaskResult>) {
+        let actions = state.core.handle(event, self.now_ms());
+        for action in actions {
+            self.perform(state, action, &mut result);
+        }
+    }
+
+    fn perform(&self, state: &mut State, action: Action, result: &mut Option<v1::TaskResult>) {
+        match action {
+            Action::Dispatch {
+                worker,
+                dispatch,
+                task,
+                attempt,
+                queue_ms,
+                hedge,
+                late_ms,
+                slower,
+                peak_bytes,
+                left_ms,
+            } => {
+                let left_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+                let outset = Outset {
+                    worker,
+                    dispatch,
+                    attempt,
+                    queue_ms,
+                    hedge,
+                    late_ms,
+                    slower,
+                    means: Means {
+                        left_ms: left_ms.clamp(1, limits::COMPILE_MS_MAX),
+                        peak_bytes,
+                    },
+                };
+                self.start(state, task, &outset);
+            }
+            Action::Late {
+                task,
+                attempt,
+                late_ms,
+            } => {
+                if let Some(entry) = state.tasks.get(&task) {
+                    entry.mailbox.push(Mail::Late { attempt, late_ms });
+                }
+            }
+            Action::CancelDispatch { worker, dispatch } => {
+                if let Some(channel) = state.channels.get(&worker) {
+                    channel.cancel(dispatch);
+                }
+            }
+            Action::FinishTask {
+                task,
+                worker,
+                attempt,
+                queue_ms,
+                running_ms,
+            } => {
+                let by = state.core.registry().get(worker);
+                let by = by.map(|worker| worker.label.clone());
+                if let (Some(mut entry), Some(result)) = (state.tasks.remove(&task), result.take())
+                {
+                    // Of two attempts it may be the first that won.
+                    entry.worker = by.unwrap_or(entry.worker);
+                    self.finish(task, entry, result, attempt, queue_ms, running_ms);
+                }
+            }
+            Action::FailTask { task, failure } => {
+                if let Some(entry) = state.tasks.remove(&task) {
+                    self.fail(task, entry, failure);
+                }
+            }
+            Action::SendDrain { worker } => {
+                if let Some(channel) = state.channels.get(&worker) {
+                    channel.send(to_worker::Kind::Drain(v1::Drain {}));
+                }
+            }
+            Action::CloseLink {
+                worker,
+                label,
+                reason,
+            } => {
+                state.slots_why.remove(&worker);
+                if let Some(channel) = state.channels.remove(&worker) {
+                    let expired = reason == NO_HEARTBEAT;
+                    let how = if expired {
+                        Closed::Expired
+                    } else {
+                        Closed::Politely
+                    };
+                    channel.close(how, &reason);
+                }
+                log::info(format_args!("worker {label} left: {reason}"));
+                let left = v1::WorkerLeft {
+                    worker: label,
+                    reason,
+                };
+                self.announce(event::Kind::WorkerLeft(left));
+            }
+        }
+    }
+
+    fn start(&self, state: &mut State, task: TaskId, outset: &Outset) {
+        let &Outset {
+            worker,
+            dispatch,
+            attempt,
+            queue_ms,
+            ..
+        } = outset;
+        let Some(entry) = state.tasks.get_mut(&task) else {
+            return;
+        };
+        if outset.hedge {
+            self.metrics.hedges.inc();
+        } else if attempt > 1 {
+            self.metrics.retries.inc();
+        }
+        self.metrics
+            .task_queue_seconds
+            .observe(queue_ms as f64 / 1e3);
+        let listed = state
+            .core
+            .registry()
+            .get(worker)
+            .map(|worker| worker.label.clone());
+        entry.worker = listed.unwrap_or_default();
+        entry.mailbox.push(Mail::Started {
+            attempt,
+            worker,
+            label: entry.worker.clone(),
+            dispatch,
+            queue_ms,
+            beside: outset.hedge,
+            late_ms: outset.late_ms,
+            slower: outset.slower,
+        });
+        if let Some(channel) = state.channels.get(&worker) {
+            let (task, mailbox) = (entry.task.clone(), entry.mailbox.clone());
+            channel.dispatch(dispatch, attempt, task, mailbox, outset.means);
+        }
+        log::debug(format_args!(
+            "task {} attempt {attempt} on {}",
+            task.0, entry.worker
+        ));
+        self.announce(event::Kind::TaskStarted(v1::TaskStarted {
+            task_id: task.0,
+            source: label(&entry.task.source, EVENT_SOURCE_BYTES_MAX),
+            worker: entry.worker.clone(),
+            client: label(&entry.task.client, EVENT_SOURCE_BYTES_MAX),
+        }));
+    }
+
+    fn finish(
+        &self,
+        task: TaskId,
+        entry: Entry,
+        result: v1::TaskResult,
+        attempt: u32,
+        queue_ms: u64,
+        running_ms: u64,
+    ) {
+        let good = result.exit_code == 0 && result.signal == 0;
+        let outcome = if good { "ok" } else { "compile_error" };
+        self.metrics.tasks.with_label_values(&[outcome]).inc();
+        self.metrics.task_seconds.observe(running_ms as f64 / 1e3);
+        let detail = match (good, result.signal) {
+            (true, _) => String::new(),
+            (false, 0) => format!("exit code {}", result.exit_code),
+            (false, signal) => format!("signal {signal}"),
+        };
+        self.end(task, &entry, good, detail);
+        entry.mailbox.push(Mail::Finished(Box::new(v1::Finished {
+            attempt,
+            result: Some(result),
+            worker: entry.worker,
+            queue_ms: u32::try_from(queue_ms).unwrap_or(u32::MAX),
+        })));
+    }
+
+    fn fail(&self, task: TaskId, entry: Entry, failure: v1::Failure) {
+        let outcome = outcome(failure.code());
+        self.metrics.tasks.with_label_values(&[outcome]).inc();
+        log::debug(format_args!(
+            "task {} failed, {outcome}: {}",
+            task.0, failure.detail
+        ));
+        self.end(
+            task,
+            &entry,
+            false,
+            format!("{outcome}: {}", failure.detail),
+        );
+        entry.mailbox.push(Mail::Failed(failure));
+    }
+
+    fn end(&self, task: TaskId, entry: &Entry, ok: bool, detail: String) {
+        let wall_ms = entry.submitted.elapsed().as_millis();
+        self.announce(event::Kind::TaskEnded(v1::TaskEnded {
+            task_id: task.0,
+            source: label(&entry.task.source, EVENT_SOURCE_BYTES_MAX),
+            worker: entry.worker.clone(),
+            ok,
+            wall_ms: u32::try_from(wall_ms).unwrap_or(u32::MAX),
+            detail,
+        }));
+    }
+
+    fn announce(&self, kind: event::Kind) {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let event = v1::Event {
+            time_ms: since.as_millis() as u64,
+            kind: Some(kind),
+        };
+        // No watcher: nobody to tell.
+        let _ = self.events.send(event);
+    }
+
+    /// A worker said hello. Its channel has the welcome in it already.
+    pub fn join(&self, spec: WorkerSpec, renewal: Option<String>) -> (WorkerId, Arc<Channel>) {
+        let mut state = self.state();
+        state.workers_seen += 1;
+        let worker = WorkerId(state.workers_seen);
+        let channel = Arc::new(Channel::new());
+        let slots = spec.slots;
+        // The label is known once the coordinator has taken the worker in; the
+        // tasks that it gives it at once must follow the welcome.
+        let actions = {
+            let event = Event::WorkerJoined {
+                worker,
+                spec: Box::new(spec),
+            };
+            state.core.handle(event, self.now_ms())
+        };
+        let listed = state
+            .core
+            .registry()
+            .get(worker)
+            .map(|worker| worker.label.clone());
+        let listed = listed.unwrap_or_default();
+        channel.send(to_worker::Kind::Welcome(v1::Welcome {
+            protocol_version: PROTOCOL_VERSION,
+            worker_id: listed.clone(),
+            heartbeat_ms: HEARTBEAT_MS,
+            window_bytes: OUTPUT_WINDOW_BYTES,
+            token: renewal.unwrap_or_default(),
+        }));
+        state.channels.insert(worker, channel.clone());
+        log::info(format_args!("worker {listed} joined with {slots} slots"));
+        self.announce(event::Kind::WorkerJoined(v1::WorkerJoined {
+            worker: listed,
+            slots,
+        }));
+        for action in actions {
+            self.perform(&mut state, action, &mut None);
+        }
+        (worker, channel)
+    }
+
+    /// The worker's link is no more.
+    pub fn gone(&self, worker: WorkerId, reason: &str) {
+        self.handle(Event::WorkerGone {
+            worker,
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// The worker was heard of.
+    pub fn heard(&self, worker: WorkerId, vitals: Option<Vitals>) {
+        self.handle(Event::WorkerHeard { worker, vitals });
+    }
+
+    /// Why the worker bears fewer slots than it said at first, in its own words.
+    pub fn slots_why(&self, worker: WorkerId, why: &str) {
+        let mut state = self.state();
+        if why.is_empty() {
+            state.slots_why.remove(&worker);
+        } else if state.channels.contains_key(&worker) {
+            state
+                .slots_why
+                .insert(worker, label(why, SLOTS_WHY_BYTES_MAX));
+        }
+    }
+
+    /// How many compiles the predictor has learned from.
+    pub fn learned(&self) -> u64 {
+        self.state().core.predictor().learned()
+    }
+
+    /// What it has learned, to be kept.
+    pub fn learned_bytes(&self) -> Vec<u8> {
+        // Written out without the lock: that takes a while.
+        let saved = self.state().core.predictor().saved();
+        saved.to_bytes()
+    }
+
+    /// The worker takes no more tasks, says it itself.
+    pub fn draining(&self, worker: WorkerId) {
+        self.handle(Event::DrainRequested {
+            worker,
+            by_itself: true,
+        });
+    }
+
+    /// The worker brought an attempt to an end.
+    ///
+    /// # Errors
+    /// It was never given it, or its result is not well formed.
+    pub fn done(&self, worker: WorkerId, channel: &Channel, done: v1::Done) -> Result<(), Fault> {
+        let dispatch = DispatchId(done.dispatch_id);
+        let result = done
+            .result
+            .ok_or_else(|| Fault::new("bad_result", "done without a result"))?;
+        let Some(running) = channel.end(dispatch)? else {
+            return Ok(());
+        };
+        crate::scheduling::validate::result(&running.task, &result, |index| {
+            running.outputs.received(index)
+        })
+        .map_err(|why| Fault::new("bad_result", why))?;
+        let usage = result.usage.unwrap_or_default();
+        let wall_ms = usage.wall_us as f64 / 1e3;
+        let outputs = result.outputs.iter().map(|output| output.encoded_size);
+        let spent = Spent {
+            wall_ms,
+            cpu_ms: usage.user_us.saturating_add(usage.system_us) as f64 / 1e3,
+            peak_bytes: usage.peak_memory_bytes,
+            output_bytes: outputs.sum(),
+            beside_ms: (running.since.elapsed().as_secs_f64() * 1e3 - wall_ms).max(0.0),
+        };
+        let event = Event::TaskDone {
+            worker,
+            dispatch,
+            spent,
+        };
+        let mut state = self.state();
+        self.step(&mut state, event, Some(result));
+        Ok(())
+    }
+
+    /// The worker gave an attempt up.
+    ///
+    /// # Errors
+    /// It was never given it.
+    pub fn failed(
+        &self,
+        worker: WorkerId,
+        channel: &Channel,
+        failed: v1::Failed,
+    ) -> Result<(), Fault> {
+        let dispatch = DispatchId(failed.dispatch_id);
+        if channel.end(dispatch)?.is_none() {
+            return Ok(());
+        }
+        let mut failure = failed.failure.unwrap_or_default();
+        failure.detail = label(&failure.detail, limits::NAME_BYTES_MAX);
+        self.handle(Event::TaskFailed {
+            worker,
+            dispatch,
+            failure,
+        });
+        Ok(())
+    }
+
+    /// A worker's link does not carry an attempt's inputs any more.
+    pub fn link_stalled(&self, worker: WorkerId, dispatch: DispatchId) {
+        if let Some(channel) = self.channel(worker) {
+            channel.cancel(dispatch);
+        }
+        let failure = failure(Code::Link, "the worker does not read");
+        self.handle(Event::TaskFailed {
+            worker,
+            dispatch,
+            failure,
+        });
+    }
+
+    /// A client submits a task that was validated.
+    pub fn submit(&self, task: v1::Task, demand: Demand) -> (TaskId, Arc<v1::Task>, Arc<Mailbox>) {
+        let mut state = self.state();
+        state.tasks_seen += 1;
+        let id = TaskId(state.tasks_seen);
+        let (task, mailbox) = (Arc::new(task), Arc::new(Mailbox::new()));
+        let entry = Entry {
+            task: task.clone(),
+            mailbox: mailbox.clone(),
+            worker: String::new(),
+            submitted: Instant::now(),
+        };
+        state.tasks.insert(id, entry);
+        self.step(&mut state, Event::TaskSubmitted { task: id, demand }, None);
+        (id, task, mailbox)
+    }
+
+    /// The client is gone, or broke the protocol. No effect on a task that ended.
+    pub fn cancel(&self, task: TaskId, failure: v1::Failure) {
+        self.handle(Event::TaskCancelled { task, failure });
+    }
+
+    /// The worker's link, if there still is one.
+    pub fn channel(&self, worker: WorkerId) -> Option<Arc<Channel>> {
+        self.state().channels.get(&worker).cloned()
+    }
+
+    /// No more tasks for the worker with this id or name. Gives its id and the
+    /// number of those it still has.
+    pub fn drain(&self, name: &str) -> Option<(String, u32)> {
+        let worker = self.state().core.registry().find(name)?;
+        self.handle(Event::DrainRequested {
+            worker,
+            by_itself: false,
+        });
+        let state = self.state();
+        state
+            .core
+            .registry()
+            .get(worker)
+            .map(|worker| (worker.label.clone(), worker.running.len() as u32))
+    }
+
+    /// Counts compiles that a client's cache answered.
+    ///
+    /// # Errors
+    /// In words: no client could have had so many since its last report.
+    pub fn cache_hits(&self, hits: u64, saved_ms: u64) -> Result<(), String> {
+        let saved_ms = crate::scheduling::validate::cache_hits(hits, saved_ms)?;
+        self.metrics.cache_hits.inc_by(hits);
+        self.saved_ms.fetch_add(saved_ms, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The grid in numbers.
+    pub fn status(&self) -> v1::GetStatusResponse {
+        let state = self.state();
+        let (slots, busy) = state.core.registry().slots();
+        let slots_now = state.core.registry().slots_now();
+        let ended = self.metrics.ended();
+        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        v1::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            workers: state.core.registry().len() as u32,
+            slots: narrow(slots),
+            slots_now: Some(narrow(slots_now)),
+            slots_busy: narrow(busy),
+            queued: state.core.queued() as u32,
+            tasks_finished: ended.finished,
+            tasks_failed: ended.failed,
+            tasks_cancelled: ended.cancelled,
+            cache_hits_reported: self.metrics.cache_hits.get(),
+            uptime_ms: self.now_ms(),
+            insecure: false,
+        }
+    }
+
+    /// The metrics as Prometheus reads them, the gauges as of now.
+    pub fn metrics_text(&self) -> Vec<u8> {
+        let status = self.status();
+        let free = status.slots_now().saturating_sub(status.slots_busy);
+        self.metrics.workers.set(i64::from(status.workers));
+        self.metrics
+            .slots
+            .with_label_values(&["busy"])
+            .set(i64::from(status.slots_busy));
+        self.metrics
+            .slots
+            .with_label_values(&["free"])
+            .set(i64::from(free));
+        self.metrics.queue_length.set(i64::from(status.queued));
+        // The text is made without the lock: that takes a while.
+        let circuits: Vec<(String, breaker::State)> = {
+            let state = self.state();
+            let workers = state.core.registry().iter();
+            workers
+                .map(|(_, worker)| (worker.label.clone(), worker.breaker.state()))
+                .collect()
+        };
+        self.metrics.circuit_state.reset();
+        for (label, state) in circuits {
+            let state = match state {
+                breaker::State::Closed => 0,
+                breaker::State::HalfOpen { .. } => 1,
+                breaker::State::Open { .. } => 2,
+            };
+            let gauge = self.metrics.circuit_state.with_label_values(&[&label]);
+            gauge.set(state);
+        }
+        self.metrics.text()
+    }
+
+    /// All workers in the order in which they came.
+    pub fn workers(&self) -> Vec<v1::Worker> {
+        let listed = self.listed();
+        // What they said of themselves is copied without the lock: with thousands of
+        // workers and their toolchains that takes a while.
+        let list = listed.into_iter().map(|(spec, worker)| v1::Worker {
+            name: spec.name.clone(),
+            address: spec.address.clone(),
+            version: spec.version.clone(),
+            architecture: spec.architecture.clone(),
+            os: spec.os.clone(),
+            cores: spec.cores,
+            memory_bytes: spec.memory_bytes,
+            slots: spec.slots,
+            toolchains: spec.toolchains.clone(),
+            sandbox: spec.sandbox.clone(),
+            ..worker
+        });
+        list.collect()
+    }
+
+    /// All workers as they are now, without what they said of themselves, and that.
+    fn listed(&self) -> Vec<(Arc<WorkerSpec>, v1::Worker)> {
+        let now_ms = self.now_ms();
+        let state = self.state();
+        let shut_for = state.core.holders().shut(now_ms);
+        let list = state.core.registry().iter().map(|(id, worker)| {
+            let vitals = worker.vitals.unwrap_or_default();
+            let now = v1::Worker {
+                id: worker.label.clone(),
+                memory_available_bytes: vitals.memory_available_bytes,
+                running: worker.running.len() as u32,
+                load_milli: vitals.load_milli,
+                temperature_milli_c: vitals.temperature_milli_c,
+                round_trip_us: vitals.round_trip_us,
+                draining: worker.draining,
+                tasks_finished: worker.finished,
+                tasks_failed: worker.failed,
+                connected_ms: now_ms.saturating_sub(worker.joined_ms),
+                circuit: worker.breaker.name().into(),
+                speed_milli: (worker.pace.speed * 1e3) as u32,
+                slots_now: worker.slots_listed(),
+                slots_why: state.slots_why.get(&id).cloned().unwrap_or_default(),
+                shut_for_holders: shut_for.get(&id).copied().unwrap_or_default(),
+                ..v1::Worker::default()
+            };
+            (worker.spec.clone(), now)
+        });
+        list.collect()
+    }
+}

@@ -1,0 +1,295 @@
+//! What a task's client has yet to be told. Bounded by the worker's output
+//! window; written by whoever learns something, read by the client's stream.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hg_proto::v1::{Failure, Finished};
+use hg_proto::wire::limits::CHUNK_BYTES_MAX;
+use tokio::sync::Notify;
+
+use crate::scheduling::id::{DispatchId, WorkerId};
+
+/// One thing to tell.
+#[derive(Debug)]
+pub enum Mail {
+    /// An attempt began. What came from earlier ones is void, unless it runs
+    /// beside them.
+    Started {
+        /// 1, 2, ...
+        attempt: u32,
+        /// Where.
+        worker: WorkerId,
+        /// As it is listed.
+        label: String,
+        /// Its number on the wire.
+        dispatch: DispatchId,
+        /// Milliseconds that the task has waited.
+        queue_ms: u64,
+        /// The attempt before goes on.
+        beside: bool,
+        /// Milliseconds after which the worker takes too long.
+        late_ms: u64,
+        /// The client's own machine would be much faster.
+        slower: bool,
+    },
+    /// An attempt takes too long only after so many milliseconds from now.
+    Late {
+        /// Which.
+        attempt: u32,
+        /// Milliseconds.
+        late_ms: u64,
+    },
+    /// The worker lacks these inputs.
+    Need {
+        /// Of this attempt.
+        attempt: u32,
+        /// Their digests.
+        digests: Vec<Vec<u8>>,
+    },
+    /// A part of an output.
+    Output {
+        /// Of this attempt.
+        attempt: u32,
+        /// Index in `Task.outputs`.
+        output: u32,
+        /// At most 64 KiB.
+        data: Vec<u8>,
+        /// Nothing more of this one.
+        last: bool,
+        /// Bytes of credit that taking it is worth.
+        credit: u32,
+    },
+    /// The end: a result.
+    Finished(Box<Finished>),
+    /// The end: none.
+    Failed(Failure),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mails: VecDeque<Mail>,
+    /// Attempts that are not over; the first to send output is the only one left.
+    attempts: Vec<u32>,
+    ended: bool,
+}
+
+/// See the top of the file.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+impl Mailbox {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a mail. Those of an attempt that is over, or after the end, are dropped.
+    pub fn push(&self, mail: Mail) {
+        let mut state = self.state();
+        if state.ended {
+            return;
+        }
+        match mail {
+            Mail::Started {
+                attempt, beside, ..
+            } => {
+                if !beside {
+                    state.attempts.clear();
+                    state
+                        .mails
+                        .retain(|old| matches!(old, Mail::Started { .. }));
+                }
+                state.attempts.push(attempt);
+                state.mails.push_back(mail);
+            }
+            Mail::Need { attempt, .. } | Mail::Late { attempt, .. }
+                if state.attempts.contains(&attempt) =>
+            {
+                state.mails.push_back(mail);
+            }
+            Mail::Output { attempt, .. } if state.attempts.contains(&attempt) => {
+                state.attempts.retain(|other| *other == attempt);
+                state.push_output(mail);
+            }
+            Mail::Late { .. } | Mail::Need { .. } | Mail::Output { .. } => return,
+            Mail::Finished(_) => {
+                state.ended = true;
+                state.mails.push_back(mail);
+            }
+            Mail::Failed(_) => {
+                state.ended = true;
+                state
+                    .mails
+                    .retain(|old| matches!(old, Mail::Started { .. }));
+                state.mails.push_back(mail);
+            }
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// The next mail, when there is one. One reader at a time; dropping the
+    /// future loses nothing.
+    pub async fn next(&self) -> Mail {
+        loop {
+            if let Some(mail) = self.state().mails.pop_front() {
+                return mail;
+            }
+            self.wake.notified().await;
+        }
+    }
+}
+
+impl State {
+    /// Small chunks of one output become one, so that a worker that sends
+    /// single bytes costs no more than its window.
+    fn push_output(&mut self, mail: Mail) {
+        if let Mail::Output {
+            output,
+            data,
+            last,
+            credit,
+            ..
+        } = &mail
+            && let Some(Mail::Output {
+                output: old_output,
+                data: old_data,
+                last: old_last,
+                credit: old_credit,
+                ..
+            }) = self.mails.back_mut()
+            && old_output == output
+            && !*old_last
+            && old_data.len() + data.len() <= CHUNK_BYTES_MAX
+        {
+            old_data.extend_from_slice(data);
+            *old_last = *last;
+            *old_credit += credit;
+            return;
+        }
+        self.mails.push_back(mail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(attempt: u32) -> Mail {
+        Mail::Started {
+            attempt,
+            worker: WorkerId(1),
+            label: "w".into(),
+            dispatch: DispatchId(u64::from(attempt)),
+            queue_ms: 0,
+            beside: false,
+            late_ms: 0,
+            slower: false,
+        }
+    }
+
+    #[test]
+    fn of_two_attempts_only_the_first_to_answer_is_heard() {
+        let mailbox = Mailbox::new();
+        mailbox.push(started(1));
+        let mut second = started(2);
+        if let Mail::Started { beside, .. } = &mut second {
+            *beside = true;
+        }
+        mailbox.push(second);
+        let need = |attempt| Mail::Need {
+            attempt,
+            digests: Vec::new(),
+        };
+        mailbox.push(need(2));
+        mailbox.push(output(1, 0, 3, false));
+        mailbox.push(output(2, 0, 4, true));
+        mailbox.push(need(2));
+        mailbox.push(output(1, 0, 5, true));
+        let attempts: Vec<(u32, usize)> = drain(&mailbox)
+            .into_iter()
+            .map(|mail| match mail {
+                Mail::Started { attempt, .. } | Mail::Need { attempt, .. } => (attempt, 0),
+                Mail::Output { attempt, data, .. } => (attempt, data.len()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(attempts, [(1, 0), (2, 0), (2, 0), (1, 8)]);
+    }
+
+    fn output(attempt: u32, output: u32, len: usize, last: bool) -> Mail {
+        let data = vec![0; len];
+        Mail::Output {
+            attempt,
+            output,
+            data,
+            last,
+            credit: len as u32,
+        }
+    }
+
+    fn drain(mailbox: &Mailbox) -> Vec<Mail> {
+        mailbox.state().mails.drain(..).collect()
+    }
+
+    #[test]
+    fn single_bytes_are_put_together() {
+        let mailbox = Mailbox::new();
+        mailbox.push(started(1));
+        for _ in 0..CHUNK_BYTES_MAX + 10 {
+            mailbox.push(output(1, 0, 1, false));
+        }
+        mailbox.push(output(1, 0, 0, true));
+        mailbox.push(output(1, 1, 5, true));
+        let sizes: Vec<(u32, usize, bool, u32)> = drain(&mailbox)
+            .into_iter()
+            .filter_map(|mail| match mail {
+                Mail::Output {
+                    output,
+                    data,
+                    last,
+                    credit,
+                    ..
+                } => Some((output, data.len(), last, credit)),
+                _ => None,
+            })
+            .collect();
+        let all = CHUNK_BYTES_MAX as u32;
+        assert_eq!(
+            sizes,
+            [
+                (0, CHUNK_BYTES_MAX, false, all),
+                (0, 10, true, 10),
+                (1, 5, true, 5)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_new_attempt_voids_the_old_one() {
+        let mailbox = Mailbox::new();
+        mailbox.push(started(1));
+        mailbox.push(output(1, 0, 10, false));
+        mailbox.push(started(2));
+        mailbox.push(output(1, 0, 10, false));
+        mailbox.push(Mail::Need {
+            attempt: 2,
+            digests: Vec::new(),
+        });
+        mailbox.push(Mail::Failed(Failure::default()));
+        mailbox.push(started(3));
+        let kinds: Vec<String> = drain(&mailbox)
+            .iter()
+            .map(|mail| format!("{mail:?}")[..7].to_owned())
+            .collect();
+        assert_eq!(kinds, ["Started", "Started", "Failed("]);
+    }
+}

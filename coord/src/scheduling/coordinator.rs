@@ -1,0 +1,584 @@
+//! The state machine that joins registry, queue, jobs and scheduler: what
+//! happened goes in, what is to be done comes out. Unaware of sockets, clocks
+//! and messages; [`crate::dispatch::hub`] performs the actions, and a simulator can.
+//!
+//! The folder of the same name has the parts of a step: where a task goes, what
+//! becomes of an attempt, and what is done about those that take too long.
+//!
+//! Every task that is submitted ends in exactly one [`Action::FinishTask`] or
+//! [`Action::FailTask`].
+
+mod attempts;
+mod placement;
+mod stragglers;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use hg_proto::v1::Failure;
+use hg_proto::v1::failure::Code;
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
+
+use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
+use crate::scheduling::holder_breakers::HolderBreakers;
+use crate::scheduling::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
+use crate::scheduling::jobs::{Demand, Job, Jobs};
+use crate::scheduling::predictor::{Predictor, Spent};
+use crate::scheduling::queue::Queue;
+use crate::scheduling::registry::{Ended, Registry, Vitals, WorkerSpec};
+use crate::scheduling::scheduler::{Policy, Scheduler};
+
+/// Why a link is closed of which nothing is heard.
+pub const NO_HEARTBEAT: &str = "no heartbeat";
+const NO_SLOT: &str = "no slot became free in time";
+const TASK_OVER: &str = "the task's own time is over";
+
+/// Workers of one class that are looked at on a tick.
+const TICK_LOOKS_MAX: usize = 8;
+
+/// How the coordinator decides.
+pub struct Settings {
+    /// For all that is random.
+    pub seed: u64,
+    /// How workers are chosen.
+    pub policy: Policy,
+    /// Weights of clients; 1 for those that are not named.
+    pub weights: HashMap<String, u32>,
+    /// Whether stragglers get a second attempt beside the first.
+    pub hedge: bool,
+    /// Whether full workers are sent one task ahead.
+    pub ahead: bool,
+    /// What earlier runs have learned.
+    pub predictor: Predictor,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            seed: 0,
+            policy: Policy::Expected,
+            weights: HashMap::new(),
+            hedge: true,
+            ahead: true,
+            predictor: Predictor::new(),
+        }
+    }
+}
+
+/// What happened. Numbers of workers and tasks are the caller's and never used twice.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A worker said hello.
+    WorkerJoined {
+        worker: WorkerId,
+        spec: Box<WorkerSpec>,
+    },
+    /// Its link carried something; `vitals` if that was a heartbeat.
+    WorkerHeard {
+        worker: WorkerId,
+        vitals: Option<Vitals>,
+    },
+    /// Its link is no more.
+    WorkerGone { worker: WorkerId, reason: String },
+    /// Somebody, the worker itself or an operator, wants it to take no more tasks.
+    DrainRequested { worker: WorkerId, by_itself: bool },
+    /// A client wants a compile.
+    TaskSubmitted { task: TaskId, demand: Demand },
+    /// The client is gone, or broke the protocol.
+    TaskCancelled { task: TaskId, failure: Failure },
+    /// The worker takes the task; `inputs`: and lacks some.
+    NeedReceived {
+        worker: WorkerId,
+        dispatch: DispatchId,
+        inputs: bool,
+    },
+    /// Inputs went to the worker; `complete`: all of them.
+    InputsProgressed {
+        dispatch: DispatchId,
+        complete: bool,
+    },
+    /// The compiler of an attempt runs, and has used so many microseconds of processor
+    /// time so far; `None`: that can't be told.
+    CompileRuns {
+        worker: WorkerId,
+        dispatch: DispatchId,
+        cpu_us: Option<u64>,
+    },
+    /// The first part of a result is there.
+    ResultBegan {
+        worker: WorkerId,
+        dispatch: DispatchId,
+    },
+    /// The compiler ran, well or not.
+    TaskDone {
+        worker: WorkerId,
+        dispatch: DispatchId,
+        spent: Spent,
+    },
+    /// It did not.
+    TaskFailed {
+        worker: WorkerId,
+        dispatch: DispatchId,
+        failure: Failure,
+    },
+    /// Time went by.
+    Tick,
+    /// The process ends.
+    Shutdown,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Send the task to the worker and tell the client; `attempt` is 1, 2, ...,
+    /// `hedge`: the one before goes on.
+    Dispatch {
+        worker: WorkerId,
+        dispatch: DispatchId,
+        task: TaskId,
+        attempt: u32,
+        queue_ms: u64,
+        hedge: bool,
+        /// Milliseconds after which it takes too long.
+        late_ms: u64,
+        /// The client's own machine would be much faster.
+        slower: bool,
+        /// Bytes of memory that it is thought to need.
+        peak_bytes: u64,
+        /// Milliseconds until the task's own deadline.
+        left_ms: u64,
+    },
+    /// Tell the client that the attempt takes too long only after so many milliseconds
+    /// from now.
+    Late {
+        task: TaskId,
+        attempt: u32,
+        late_ms: u64,
+    },
+    /// Tell the worker to stop.
+    CancelDispatch {
+        worker: WorkerId,
+        dispatch: DispatchId,
+    },
+    /// Give the client its result.
+    FinishTask {
+        task: TaskId,
+        worker: WorkerId,
+        attempt: u32,
+        queue_ms: u64,
+        running_ms: u64,
+    },
+    /// Tell the client that there will be none.
+    FailTask { task: TaskId, failure: Failure },
+    /// Tell the worker to drain.
+    SendDrain { worker: WorkerId },
+    /// Close the worker's link, if that is still open.
+    CloseLink {
+        worker: WorkerId,
+        label: String,
+        reason: String,
+    },
+}
+
+/// See the top of the file.
+pub struct Coordinator {
+    registry: Registry,
+    queue: Queue,
+    jobs: Jobs,
+    scheduler: Scheduler,
+    predictor: Predictor,
+    /// Which workers are shut for whose tasks.
+    holders: HolderBreakers,
+    /// Tasks in the queue that some workers must not get.
+    choosy: BTreeSet<TaskId>,
+    /// Attempts sent ahead, and where.
+    ahead: BTreeSet<(DispatchId, WorkerId)>,
+    /// By when they must have begun; also of some that have.
+    ahead_until: BTreeSet<(u64, DispatchId, WorkerId)>,
+    /// Per toolchain: cost that was submitted, fading, and as of when.
+    lately: ByDigest<(f64, u64)>,
+    /// Retries that may be made.
+    retries: f64,
+    /// Milliseconds of work, at speed 1, that hedges may cost.
+    hedges_ms: f64,
+    hedge: bool,
+    send_ahead: bool,
+    closing: bool,
+}
+
+impl Coordinator {
+    /// No workers, no tasks.
+    pub fn new(settings: Settings) -> Self {
+        Coordinator {
+            registry: Registry::new(settings.seed),
+            queue: Queue::new(settings.weights, settings.seed),
+            jobs: Jobs::new(),
+            scheduler: Scheduler::new(settings.seed, settings.policy),
+            predictor: settings.predictor,
+            holders: HolderBreakers::default(),
+            choosy: BTreeSet::new(),
+            ahead: BTreeSet::new(),
+            ahead_until: BTreeSet::new(),
+            lately: ByDigest::with_hasher(Keyed(settings.seed)),
+            retries: RETRIES_SAVED_MAX / 4.0,
+            hedges_ms: HEDGE_SAVED_MS_MAX / 30.0,
+            hedge: settings.hedge,
+            send_ahead: settings.ahead,
+            closing: false,
+        }
+    }
+
+    /// What was learned.
+    pub fn predictor(&self) -> &Predictor {
+        &self.predictor
+    }
+
+    /// The workers, for listings.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Which workers are shut for whose tasks, for listings.
+    pub fn holders(&self) -> &HolderBreakers {
+        &self.holders
+    }
+
+    /// Tasks that wait for a slot.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Tasks that have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Takes in what happened at `now_ms` and gives what is to be done.
+    pub fn handle(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
+        let mut step = Step {
+            core: self,
+            now_ms,
+            actions: Vec::new(),
+        };
+        match event {
+            Event::WorkerJoined { worker, spec } => step.worker_joined(worker, *spec),
+            Event::WorkerHeard { worker, vitals } => {
+                step.core.registry.heard(worker, vitals, now_ms);
+                if vitals.is_some() {
+                    step.feed(worker);
+                }
+            }
+            Event::WorkerGone { worker, reason } => step.worker_gone(worker, &reason),
+            Event::DrainRequested { worker, by_itself } => step.drain(worker, by_itself),
+            Event::TaskSubmitted { task, demand } => step.task_submitted(task, demand),
+            Event::TaskCancelled { task, failure } => step.fail(task, failure),
+            Event::NeedReceived {
+                worker,
+                dispatch,
+                inputs,
+            } => {
+                step.need_received(worker, dispatch, inputs);
+            }
+            Event::InputsProgressed { dispatch, complete } => {
+                step.inputs_progressed(dispatch, complete);
+            }
+            Event::CompileRuns {
+                worker,
+                dispatch,
+                cpu_us,
+            } => step.compile_runs(worker, dispatch, cpu_us),
+            Event::ResultBegan { worker, dispatch } => step.result_began(worker, dispatch),
+            Event::TaskDone {
+                worker,
+                dispatch,
+                spent,
+            } => step.task_done(worker, dispatch, &spent),
+            Event::TaskFailed {
+                worker,
+                dispatch,
+                failure,
+            } => {
+                step.task_failed(worker, dispatch, failure);
+            }
+            Event::Tick => step.tick(),
+            Event::Shutdown => step.shutdown(),
+        }
+        step.actions
+    }
+}
+
+/// One event on its way through the state.
+struct Step<'a> {
+    core: &'a mut Coordinator,
+    now_ms: u64,
+    actions: Vec<Action>,
+}
+
+impl Step<'_> {
+    fn worker_joined(&mut self, worker: WorkerId, spec: WorkerSpec) {
+        // The same program dials again: its old link is dead, whatever it looks like.
+        if let Some(old) = self.core.registry.find_instance(&spec) {
+            self.worker_gone(old, "the worker came back on a new link");
+        }
+        let pace = self.core.predictor.pace(spec.key());
+        self.core.registry.join(worker, spec, pace, self.now_ms);
+        self.feed(worker);
+    }
+
+    fn worker_gone(&mut self, worker: WorkerId, reason: &str) {
+        let Some(leaving) = self.core.registry.get(worker) else {
+            return;
+        };
+        if !leaving.draining && !leaving.running.is_empty() {
+            // Once, however many it had.
+            self.blame(worker, None, false);
+        }
+        let Some(gone) = self.core.registry.leave(worker) else {
+            return;
+        };
+        self.core.holders.forget(worker);
+        let (label, reason) = (gone.label, reason.to_owned());
+        self.core.registry.keep_breaker(&gone.spec, gone.breaker);
+        let detail = format!("the link to worker {label} broke: {reason}");
+        self.actions.push(Action::CloseLink {
+            worker,
+            label,
+            reason,
+        });
+        let running = gone.running.into_iter().map(|(dispatch, _)| dispatch);
+        for dispatch in running.chain(gone.ahead) {
+            self.core.ahead.remove(&(dispatch, worker));
+            if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms) {
+                self.retry(attempt.task, worker, failure(Code::Link, detail.clone()));
+            }
+        }
+        self.give_up(&gone.digests);
+    }
+
+    fn drain(&mut self, worker: WorkerId, by_itself: bool) {
+        if self.core.registry.drain(worker) != Some(true) {
+            return;
+        }
+        if !by_itself {
+            self.actions.push(Action::SendDrain { worker });
+        }
+        let Some(draining) = self.core.registry.get(worker) else {
+            return;
+        };
+        let digests = draining.digests.clone();
+        if let Some(dispatch) = draining.ahead
+            && let Some(task) = self.take_back(worker, dispatch)
+        {
+            self.place(task);
+        }
+        self.give_up(&digests);
+    }
+
+    /// Ends an attempt that is nobody's fault. Gives its task if that waits now.
+    fn take_back(&mut self, worker: WorkerId, dispatch: DispatchId) -> Option<TaskId> {
+        self.core.ahead.remove(&(dispatch, worker));
+        self.core.registry.release(worker, dispatch, Ended::Void);
+        if let Some((job, _)) = self.core.jobs.attempt(dispatch) {
+            let holder = &job.demand.holder;
+            self.core.holders.void(holder, worker, dispatch);
+        }
+        self.actions
+            .push(Action::CancelDispatch { worker, dispatch });
+        let task = self.core.jobs.stop(dispatch, self.now_ms)?.task;
+        let job = self.core.jobs.get(task)?;
+        job.running.is_empty().then_some(task)
+    }
+
+    /// A worker failed an attempt of `holder`'s, which may have been the task's doing;
+    /// `severe`: once is enough.
+    fn blame_for(
+        &mut self,
+        holder: &Arc<str>,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        severe: bool,
+    ) {
+        let core = &mut *self.core;
+        let random = core.scheduler.random();
+        let holders = &mut core.holders;
+        let shown = holders.failure(holder, worker, dispatch, severe, random, self.now_ms);
+        match shown.by_another {
+            true => self.blame(worker, Some(dispatch), severe),
+            false => core.registry.acquit(worker, dispatch),
+        }
+        if shown.opened {
+            self.give_up_for(holder);
+        }
+    }
+
+    /// Fails the queued tasks of a holder for which all their workers are shut.
+    fn give_up_for(&mut self, holder: &Arc<str>) {
+        for task in self.core.jobs.ids() {
+            let is_waiting = |job: &Job| job.demand.holder == *holder && job.waiting_ms.is_some();
+            if self.core.jobs.get(task).is_some_and(is_waiting) && !self.is_served(task) {
+                let why = self.no_worker(task);
+                self.fail(task, why);
+            }
+        }
+    }
+
+    /// Workers that must not get the task: those that failed it, and those that are
+    /// shut for its holder.
+    fn excluded(&self, job: &Job) -> Vec<WorkerId> {
+        let shut = self.core.holders.shut_for(&job.demand.holder, self.now_ms);
+        let others = shut.filter(|worker| !job.excluded.contains(worker));
+        job.excluded.iter().copied().chain(others).collect()
+    }
+
+    /// Whether some worker may get the task, now or later.
+    fn is_served(&self, task: TaskId) -> bool {
+        self.core.jobs.get(task).is_some_and(|job| {
+            let excluded = self.excluded(job);
+            let toolchain = &job.demand.toolchain;
+            self.core.registry.serves(toolchain, &excluded)
+        })
+    }
+
+    /// The worker's own trouble, or what several holders show, held against it;
+    /// `severe`: once is enough.
+    fn blame(&mut self, worker: WorkerId, dispatch: Option<DispatchId>, severe: bool) {
+        let core = &mut *self.core;
+        let random = core.scheduler.random();
+        if core
+            .registry
+            .blame(worker, dispatch, severe, random, self.now_ms)
+            && let Some(blamed) = core.registry.get(worker)
+        {
+            let digests = blamed.digests.clone();
+            self.give_up(&digests);
+        }
+    }
+
+    /// Fails the queued tasks that no worker will take, now that one with these
+    /// toolchains takes none.
+    fn give_up(&mut self, digests: &[Digest]) {
+        for digest in digests {
+            if self.core.registry.fastest(digest).is_some() {
+                continue;
+            }
+            if !self.core.registry.serves(digest, &[]) {
+                self.core.lately.remove(digest);
+            }
+            while let Some(task) = self.core.queue.take_any(digest) {
+                let why = self.no_worker(task);
+                self.fail(task, why);
+            }
+        }
+        for task in self.core.choosy.clone() {
+            if self.core.jobs.get(task).is_some() && !self.is_served(task) {
+                let why = self.no_worker(task);
+                self.fail(task, why);
+            }
+        }
+    }
+
+    /// Why a task finds no worker.
+    fn no_worker(&self, task: TaskId) -> Failure {
+        let Some(job) = self.core.jobs.get(task) else {
+            return failure(Code::Worker, "no such task");
+        };
+        if let Some(last) = &job.last_failure {
+            return last.clone();
+        }
+        match self.core.registry.serves(&job.demand.toolchain, &[]) {
+            true => failure(Code::Queue, "no worker with this toolchain is ready"),
+            false => failure(Code::NoToolchain, "no worker has this toolchain"),
+        }
+    }
+
+    fn task_submitted(&mut self, task: TaskId, demand: Demand) {
+        let prediction = self.core.predictor.predict(&demand.profile);
+        let toolchain = demand.toolchain;
+        if !self.core.jobs.insert(task, demand, prediction, self.now_ms) {
+            return;
+        }
+        if self.core.closing {
+            return self.fail(
+                task,
+                failure(Code::Shutdown, "the coordinator is going away"),
+            );
+        }
+        if self.core.registry.fastest(&toolchain).is_some() {
+            let lately = self.lately_ms(&toolchain) + prediction.cost_ms;
+            self.core.lately.insert(toolchain, (lately, self.now_ms));
+        }
+        self.place(task);
+    }
+
+    /// Ends a task wherever it stands.
+    fn fail(&mut self, task: TaskId, failure: Failure) {
+        let Some(job) = self.core.jobs.get(task) else {
+            return;
+        };
+        let running = job.running;
+        self.core.queue.remove(task);
+        self.core.choosy.remove(&task);
+        for (dispatch, worker) in running.iter() {
+            self.judge(worker, dispatch);
+            self.take_back(worker, dispatch);
+        }
+        self.core.jobs.remove(task);
+        self.actions.push(Action::FailTask { task, failure });
+        for (_, worker) in running.iter() {
+            self.feed(worker);
+        }
+    }
+
+    fn tick(&mut self) {
+        let silence_ms = u64::from(HEARTBEAT_EXPIRY_MS);
+        for worker in self.core.registry.silent(silence_ms, self.now_ms) {
+            self.worker_gone(worker, NO_HEARTBEAT);
+        }
+        for worker in self.core.registry.resume(self.now_ms) {
+            self.feed(worker);
+        }
+        for worker in self.core.registry.probe(self.now_ms) {
+            self.feed(worker);
+        }
+        while let Some(task) = self.core.queue.take_overdue(self.now_ms) {
+            let job = self.core.jobs.get(task);
+            let why = match job.is_some_and(|job| job.deadline_ms <= self.now_ms) {
+                true => failure(Code::Limit, TASK_OVER),
+                false => failure(Code::Queue, NO_SLOT),
+            };
+            self.fail(task, why);
+        }
+        self.end_waits_ahead();
+        self.look_at_due();
+        for toolchain in self.core.queue.toolchains() {
+            self.feed_idle(&toolchain, TICK_LOOKS_MAX, 0.0);
+        }
+    }
+
+    fn shutdown(&mut self) {
+        self.core.closing = true;
+        // Those in the queue first, so that no freed slot takes one.
+        while let Some(task) = self.core.queue.take_first() {
+            self.fail(
+                task,
+                failure(Code::Shutdown, "the coordinator is going away"),
+            );
+        }
+        for task in self.core.jobs.ids() {
+            self.fail(
+                task,
+                failure(Code::Shutdown, "the coordinator is going away"),
+            );
+        }
+    }
+}
+
+/// A failure, for the client.
+pub fn failure(code: Code, detail: impl Into<String>) -> Failure {
+    Failure {
+        code: code.into(),
+        detail: detail.into(),
+        ..Failure::default()
+    }
+}

@@ -1,0 +1,292 @@
+//! Pure: how an attempt goes on and ends, and what that says of its worker.
+
+use hg_proto::v1::Failure;
+use hg_proto::v1::failure::Code;
+
+use super::stragglers::late_ms;
+use super::{Action, Step};
+use crate::bounds::{HEDGE_SAVED_MS_MAX, HEDGE_SHARE, REFUSAL_PAUSE_MS, REFUSALS_MAX, RETRIES_MAX};
+use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
+use crate::scheduling::jobs::Phase;
+use crate::scheduling::predictor::Spent;
+use crate::scheduling::registry::Ended;
+
+/// A compile is thought to need one in so many bytes of the largest worker's memory at
+/// most: no machine has all of it free.
+const MEMORY_SHARE: u64 = 2;
+/// A compile that has one in so many parts of a processor to itself gets on as it should.
+const TRIAL_CPU_SHARE: u64 = 2;
+
+impl Step<'_> {
+    pub(super) fn need_received(&mut self, worker: WorkerId, dispatch: DispatchId, inputs: bool) {
+        let phase = if inputs {
+            Phase::Feeding(self.now_ms)
+        } else {
+            Phase::Compiling
+        };
+        self.advance(worker, dispatch, phase);
+    }
+
+    pub(super) fn inputs_progressed(&mut self, dispatch: DispatchId, complete: bool) {
+        let Some(attempt) = self.core.jobs.running(dispatch) else {
+            return;
+        };
+        let phase = match attempt.phase {
+            Phase::Feeding(_) if complete => Phase::Compiling,
+            Phase::Feeding(since_ms) => Phase::Feeding(since_ms),
+            _ => return,
+        };
+        let worker = attempt.worker;
+        self.advance(worker, dispatch, phase);
+    }
+
+    /// The worker's attempt goes on to `phase`. `None`: it has no such attempt;
+    /// otherwise whether another one of the task was begun beside it.
+    pub(super) fn advance(
+        &mut self,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        phase: Phase,
+    ) -> Option<bool> {
+        let jobs = &mut self.core.jobs;
+        let attempt = jobs.advance(worker, dispatch, phase, self.now_ms)?;
+        Some(attempt.beside)
+    }
+
+    /// The compiler of an attempt runs, since just now or still.
+    pub(super) fn compile_runs(
+        &mut self,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        cpu_us: Option<u64>,
+    ) {
+        let attempt = self.core.jobs.running(dispatch);
+        let Some(attempt) = attempt.filter(|attempt| attempt.worker == worker) else {
+            return;
+        };
+        if attempt.begun_ms.is_some() {
+            self.core.jobs.progress(dispatch, cpu_us, self.now_ms);
+            self.end_trial(dispatch);
+        } else if self.advance(worker, dispatch, Phase::Compiling).is_some() {
+            self.core.jobs.begin(dispatch, self.now_ms);
+        }
+    }
+
+    /// The client of an attempt that tries out its worker shall wait for it after all, if
+    /// it gets on as it should.
+    fn end_trial(&mut self, dispatch: DispatchId) {
+        let Some(attempt) = self.core.jobs.running(dispatch) else {
+            return;
+        };
+        let (Some(late_ms), Some(begun_ms)) = (attempt.trial_late_ms, attempt.begun_ms) else {
+            return;
+        };
+        let elapsed_us = self.now_ms.saturating_sub(begun_ms) * 1_000;
+        if attempt.cpu_us.saturating_mul(TRIAL_CPU_SHARE) < elapsed_us {
+            return;
+        }
+        let passed_ms = self.now_ms.saturating_sub(attempt.started_ms);
+        let (task, number) = (attempt.task, attempt.number);
+        self.core.jobs.end_trial(dispatch);
+        self.actions.push(Action::Late {
+            task,
+            attempt: number,
+            late_ms: late_ms.saturating_sub(passed_ms),
+        });
+    }
+
+    /// The first result to come is taken; the others need not come.
+    pub(super) fn result_began(&mut self, worker: WorkerId, dispatch: DispatchId) {
+        if self.advance(worker, dispatch, Phase::Returning) == Some(true) {
+            self.end_others(dispatch);
+        }
+    }
+
+    /// Ends what runs beside an attempt that won.
+    pub(super) fn end_others(&mut self, winner: DispatchId) {
+        let Some((job, _)) = self.core.jobs.attempt(winner) else {
+            return;
+        };
+        let all = job.running;
+        for (dispatch, worker) in all.iter().filter(|(id, _)| *id != winner) {
+            self.judge(worker, dispatch);
+            self.take_back(worker, dispatch);
+            self.feed(worker);
+        }
+    }
+
+    /// An attempt is given up: if it hung, that is its worker's fault, and how
+    /// slow the worker is at least can be told.
+    pub(super) fn judge(&mut self, worker: WorkerId, dispatch: DispatchId) {
+        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
+            return;
+        };
+        let Some(begun_ms) = attempt.begun_ms else {
+            return;
+        };
+        let elapsed_ms = self.now_ms.saturating_sub(begun_ms);
+        let (expected_ms, prediction) = (attempt.expected_ms, job.prediction);
+        let holder = job.demand.holder.clone();
+        let hung = elapsed_ms >= late_ms(expected_ms, prediction.known)
+            || self.core.holders.is_probe(&holder, worker, dispatch)
+            || self
+                .core
+                .registry
+                .get(worker)
+                .is_some_and(|w| w.breaker.is_probe(dispatch));
+        let came_since = |w: &crate::scheduling::registry::Worker| {
+            w.succeeded_ms.is_some_and(|ms| ms > begun_ms)
+        };
+        let silent = !self.core.registry.get(worker).is_some_and(came_since);
+        // Where others' tasks come to their end meanwhile, it is this one that is slow.
+        if elapsed_ms > expected_ms
+            && prediction.known
+            && silent
+            && let Some(slow) = self.core.registry.get(worker)
+        {
+            let key = slow.key;
+            let (before, cost_ms) = (slow.pace, prediction.cost_ms);
+            let pace = self
+                .core
+                .predictor
+                .at_most(key, before, cost_ms / elapsed_ms as f64);
+            self.core.registry.set_pace(worker, pace);
+        }
+        if hung {
+            self.blame_for(&holder, worker, dispatch, silent);
+        }
+    }
+
+    pub(super) fn task_done(&mut self, worker: WorkerId, dispatch: DispatchId, spent: &Spent) {
+        let Some(beside) = self.advance(worker, dispatch, Phase::Returning) else {
+            return;
+        };
+        if beside {
+            self.end_others(dispatch);
+        }
+        self.core.ahead.remove(&(dispatch, worker));
+        self.core
+            .registry
+            .release(worker, dispatch, Ended::Well(self.now_ms));
+        if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms)
+            && let Some(job) = self.core.jobs.remove(attempt.task)
+        {
+            let running_ms = self.now_ms.saturating_sub(attempt.started_ms);
+            let core = &mut *self.core;
+            core.holders.success(&job.demand.holder, worker, dispatch);
+            if let Some(by) = core.registry.get(worker) {
+                let key = by.key;
+                let (before, doubted) = (by.pace, by.is_doubted());
+                let profile = &job.demand.profile;
+                let pace = core.predictor.learn(profile, key, before, doubted, spent);
+                core.registry.set_pace(worker, pace);
+                let work_ms = spent.wall_ms * before.speed;
+                core.hedges_ms = (core.hedges_ms + HEDGE_SHARE * work_ms).min(HEDGE_SAVED_MS_MAX);
+            }
+            self.actions.push(Action::FinishTask {
+                task: attempt.task,
+                worker,
+                attempt: attempt.number,
+                queue_ms: job.waited_ms,
+                running_ms,
+            });
+        }
+        self.feed(worker);
+    }
+
+    pub(super) fn task_failed(&mut self, worker: WorkerId, dispatch: DispatchId, failure: Failure) {
+        let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
+            return;
+        };
+        if attempt.worker != worker {
+            return;
+        }
+        let holder = job.demand.holder.clone();
+        let code = failure.code();
+        let blame = matches!(code, Code::Worker | Code::Link | Code::NoToolchain);
+        let ended = if blame { Ended::Failed } else { Ended::Void };
+        self.core.ahead.remove(&(dispatch, worker));
+        self.core.registry.release(worker, dispatch, ended);
+        let stopped = self.core.jobs.stop(dispatch, self.now_ms);
+        match (blame, failure.worker_at_fault) {
+            (true, true) => {
+                self.core.holders.void(&holder, worker, dispatch);
+                self.blame(worker, Some(dispatch), false);
+            }
+            (true, false) => self.blame_for(&holder, worker, dispatch, false),
+            (false, _) => self.core.holders.void(&holder, worker, dispatch),
+        }
+        // What a compile ran out of says nothing of the room for others.
+        if code == Code::Busy {
+            self.core
+                .registry
+                .pause(worker, self.now_ms + REFUSAL_PAUSE_MS);
+        }
+        if let Some(task) = stopped.map(|attempt| attempt.task) {
+            match code {
+                Code::Busy => self.refused(task, failure),
+                Code::Memory => self.too_large(task, failure),
+                // It would end the same way everywhere.
+                Code::Refused | Code::Limit => self.fail(task, failure),
+                _ => self.retry(task, worker, failure),
+            }
+        }
+        self.feed(worker);
+    }
+
+    /// A worker had too little memory for it: one with more may try, unless it was
+    /// thought to need as much as any may give already.
+    fn too_large(&mut self, task: TaskId, failure: Failure) {
+        let core = &mut *self.core;
+        let Some(job) = core.jobs.get_mut(task) else {
+            return;
+        };
+        let profile = job.demand.profile;
+        let most_bytes = core.registry.memory_bytes_max(&job.demand.toolchain) / MEMORY_SHARE;
+        let before_bytes = job.prediction.peak_bytes;
+        core.predictor
+            .too_large(&profile, failure.memory_bytes, most_bytes);
+        job.prediction = core.predictor.predict(&profile);
+        match job.prediction.peak_bytes > before_bytes || !job.running.is_empty() {
+            true => self.refused(task, failure),
+            false => self.fail(task, failure),
+        }
+    }
+
+    /// A worker had no room: no failure, but not for ever.
+    pub(super) fn refused(&mut self, task: TaskId, failure: Failure) {
+        let Some(job) = self.core.jobs.get_mut(task) else {
+            return;
+        };
+        job.refusals += 1;
+        let over = job.refusals > REFUSALS_MAX;
+        if !job.running.is_empty() {
+            return;
+        }
+        if over {
+            return self.fail(task, failure);
+        }
+        self.place(task);
+    }
+
+    /// A worker failed the task: another may try.
+    pub(super) fn retry(&mut self, task: TaskId, worker: WorkerId, failure: Failure) {
+        let Some(job) = self.core.jobs.get_mut(task) else {
+            return;
+        };
+        job.failures += 1;
+        if !job.excluded.contains(&worker) {
+            job.excluded.push(worker);
+        }
+        job.last_failure = Some(failure.clone());
+        if !job.running.is_empty() {
+            return;
+        }
+        let over = job.failures > RETRIES_MAX || self.core.retries < 1.0;
+        if over || !self.is_served(task) {
+            return self.fail(task, failure);
+        }
+        self.core.retries -= 1.0;
+        self.place(task);
+    }
+}

@@ -1,0 +1,505 @@
+//! The tasks that are in the coordinator's hands: how often each was tried, and
+//! what its attempts are doing. Unaware of queues and workers' states.
+//!
+//! A task has one attempt at a time, or two while a straggler is hedged.
+
+use std::sync::Arc;
+
+use hg_proto::v1;
+use hg_proto::wire::digest::Digest;
+
+use crate::bounds::{
+    INPUT_STALL_MS_MAX, INPUTS_MS_MAX, OFFER_MS_MAX, PROGRESS_MS_MAX, RESULT_GRACE_MS,
+};
+use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
+use crate::scheduling::predictor::{Prediction, Profile};
+use crate::scheduling::slab::Slots;
+use crate::scheduling::timers::Timers;
+
+/// Each attempt is looked at again after so many milliseconds, if not before.
+const LOOK_MS_MAX: u64 = 10_000;
+
+/// What a task asks of the grid.
+#[derive(Debug, Clone)]
+pub struct Demand {
+    /// Whose turn in the queue it uses.
+    pub holder: Arc<str>,
+    /// And of whom among the holder's clients.
+    pub client: Arc<str>,
+    /// What a worker must have.
+    pub toolchain: Digest,
+    /// Bytes that it keeps in memory.
+    pub bytes: usize,
+    /// Milliseconds that it may wait for a slot, all waits together.
+    pub queue_ms_max: u64,
+    /// Milliseconds that the compile may take.
+    pub compile_ms_max: u64,
+    /// Milliseconds from its submission to its end, all attempts together.
+    pub task_ms_max: u64,
+    /// What is known of it.
+    pub profile: Profile,
+    /// Speed of the client's own machine; 0: unknown.
+    pub client_speed: f64,
+}
+
+/// How far an attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The worker has not answered yet.
+    Offered,
+    /// The client sends inputs; since when, in milliseconds.
+    Feeding(u64),
+    /// It is the worker's to begin and to finish.
+    Compiling,
+    /// The result is on its way.
+    Returning,
+}
+
+/// A task on a worker.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// What.
+    pub task: TaskId,
+    /// Where.
+    pub worker: WorkerId,
+    /// What its worker must have: the task's, here because stragglers are looked
+    /// for among all attempts.
+    pub toolchain: Digest,
+    /// 1, 2, ...
+    pub number: u32,
+    /// Since when.
+    pub started_ms: u64,
+    /// Since when the compiler runs.
+    pub begun_ms: Option<u64>,
+    /// Microseconds of processor time that it is known to have used.
+    pub cpu_us: u64,
+    /// When it last was seen to have used some.
+    cpu_ms: u64,
+    /// Milliseconds from its start after which its client shall find it late once it is
+    /// seen to get on; until then much sooner. Its worker is being tried out.
+    pub trial_late_ms: Option<u64>,
+    /// How long the compiler is thought to run there.
+    pub expected_ms: u64,
+    /// How far.
+    pub phase: Phase,
+    /// Begun beside another one.
+    pub hedge: bool,
+    /// Another one of the task was begun while this one went on.
+    pub beside: bool,
+    /// When its task is over, come what may.
+    pub task_deadline_ms: u64,
+    compile_ms_max: u64,
+    /// Its task's number in here.
+    job: u64,
+    deadline_ms: u64,
+    /// When to look whether it is a straggler: first after so long, ...
+    look_after_ms: u64,
+    /// ... and next.
+    look_ms: u64,
+    /// When it is looked at in any case.
+    timer_ms: u64,
+}
+
+impl Attempt {
+    /// Whether its time was over at `now_ms`.
+    pub fn is_overdue(&self, now_ms: u64) -> bool {
+        self.deadline_ms <= now_ms || self.is_stalled(now_ms)
+    }
+
+    /// Whether its compiler had no processor for far too long.
+    pub fn is_stalled(&self, now_ms: u64) -> bool {
+        self.stalls_ms() <= now_ms
+    }
+
+    /// When it is stalled unless its compiler is seen to get on.
+    fn stalls_ms(&self) -> u64 {
+        match (self.phase, self.begun_ms) {
+            (Phase::Compiling, Some(_)) => self.cpu_ms + PROGRESS_MS_MAX,
+            _ => u64::MAX,
+        }
+    }
+}
+
+/// A task and its history.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// What it asks.
+    pub demand: Demand,
+    /// What it is thought to need.
+    pub prediction: Prediction,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Attempts that the grid failed.
+    pub failures: u32,
+    /// Times that a worker had no room.
+    pub refusals: u32,
+    /// Workers that failed it.
+    pub excluded: Vec<WorkerId>,
+    /// The last such failure.
+    pub last_failure: Option<v1::Failure>,
+    /// Milliseconds in the queue, waits that are over.
+    pub waited_ms: u64,
+    /// Since when it waits, in milliseconds; `None`: it has an attempt.
+    pub waiting_ms: Option<u64>,
+    /// Its attempts on workers.
+    pub running: Running,
+    /// When it is over, come what may.
+    pub deadline_ms: u64,
+}
+
+/// The attempts of a task: one, or two while a straggler is hedged. In the task
+/// itself: one pointer less on the way to what no cache has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Running {
+    first: Option<(DispatchId, WorkerId)>,
+    second: Option<(DispatchId, WorkerId)>,
+}
+
+impl Running {
+    /// Each, the older one first.
+    pub fn iter(&self) -> impl Iterator<Item = (DispatchId, WorkerId)> {
+        self.first.into_iter().chain(self.second)
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// `false`: there are two already.
+    fn add(&mut self, dispatch: DispatchId, worker: WorkerId) -> bool {
+        let place = match (self.first, self.second) {
+            (None, _) => &mut self.first,
+            (_, None) => &mut self.second,
+            _ => return false,
+        };
+        *place = Some((dispatch, worker));
+        true
+    }
+
+    fn remove(&mut self, dispatch: DispatchId) {
+        let is_it = |(other, _): &mut (DispatchId, WorkerId)| *other == dispatch;
+        if self.first.take_if(is_it).is_some() {
+            self.first = self.second.take();
+        } else {
+            self.second.take_if(is_it);
+        }
+    }
+}
+
+/// A worker for a task.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its number on the wire.
+    pub dispatch: DispatchId,
+    /// Milliseconds that the compiler is thought to run there.
+    pub expected_ms: u64,
+    /// Milliseconds of these after which to look whether it is a straggler.
+    pub look_after_ms: u64,
+    /// Beside an attempt that goes on.
+    pub hedge: bool,
+    /// See [`Attempt::trial_late_ms`].
+    pub trial_late_ms: Option<u64>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    jobs: Slots<Job>,
+    /// Where each is among these.
+    numbers: ById<TaskId, u64>,
+    attempts: Slots<Attempt>,
+    /// Some of these are over, or were looked at in the meantime.
+    timers: Timers<DispatchId>,
+}
+
+impl Jobs {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of the attempt that is begun next.
+    pub fn next_dispatch(&self) -> DispatchId {
+        DispatchId(self.attempts.next())
+    }
+
+    /// Tasks that have not ended.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// Their numbers, the oldest first.
+    pub fn ids(&self) -> Vec<TaskId> {
+        let mut ids = Vec::from_iter(self.numbers.keys().copied());
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The task, if it has not ended.
+    pub fn get(&self, task: TaskId) -> Option<&Job> {
+        self.jobs.get(*self.numbers.get(&task)?)
+    }
+
+    /// The same, to be changed. Attempts change through the methods below.
+    pub fn get_mut(&mut self, task: TaskId) -> Option<&mut Job> {
+        self.jobs.get_mut(*self.numbers.get(&task)?)
+    }
+
+    /// An attempt that is not over.
+    pub fn running(&self, dispatch: DispatchId) -> Option<&Attempt> {
+        self.attempts.get(dispatch.0)
+    }
+
+    /// An attempt and its task.
+    pub fn attempt(&self, dispatch: DispatchId) -> Option<(&Job, &Attempt)> {
+        let attempt = self.attempts.get(dispatch.0)?;
+        Some((self.jobs.get(attempt.job)?, attempt))
+    }
+
+    /// Adds a task that waits. `false`: it is there already, or there are more than
+    /// can be numbered, which is many times what the shell lets in.
+    pub fn insert(
+        &mut self,
+        task: TaskId,
+        demand: Demand,
+        prediction: Prediction,
+        now_ms: u64,
+    ) -> bool {
+        if self.numbers.contains_key(&task) {
+            return false;
+        }
+        let deadline_ms = now_ms + demand.task_ms_max;
+        let job = Job {
+            demand,
+            prediction,
+            attempts: 0,
+            failures: 0,
+            refusals: 0,
+            excluded: Vec::new(),
+            last_failure: None,
+            waited_ms: 0,
+            waiting_ms: Some(now_ms),
+            running: Running::default(),
+            deadline_ms,
+        };
+        let number = self.jobs.next();
+        let there = self.jobs.insert(number, job);
+        if there {
+            self.numbers.insert(task, number);
+        }
+        there
+    }
+
+    /// The task gets an attempt, numbered [`Self::next_dispatch`]. Gives which of the
+    /// task's it is, 1, 2, ..., and the milliseconds that the task has waited in all.
+    /// `None`: there is no such task, or there are too many attempts.
+    pub fn start(&mut self, task: TaskId, start: Start, now_ms: u64) -> Option<(u32, u64)> {
+        let job_number = *self.numbers.get(&task)?;
+        let job = self.jobs.get_mut(job_number)?;
+        if let Some(since_ms) = job.waiting_ms.take() {
+            job.waited_ms += now_ms.saturating_sub(since_ms);
+        }
+        job.attempts += 1;
+        for (dispatch, _) in job.running.iter() {
+            if let Some(attempt) = self.attempts.get_mut(dispatch.0) {
+                attempt.beside = true;
+            }
+        }
+        let attempt = Attempt {
+            task,
+            job: job_number,
+            worker: start.worker,
+            toolchain: job.demand.toolchain,
+            number: job.attempts,
+            started_ms: now_ms,
+            begun_ms: None,
+            cpu_us: 0,
+            cpu_ms: now_ms,
+            trial_late_ms: start.trial_late_ms,
+            expected_ms: start.expected_ms,
+            phase: Phase::Offered,
+            hedge: start.hedge,
+            beside: !job.running.is_empty(),
+            task_deadline_ms: job.deadline_ms,
+            compile_ms_max: job.demand.compile_ms_max,
+            deadline_ms: now_ms + OFFER_MS_MAX,
+            look_after_ms: start.look_after_ms,
+            look_ms: u64::MAX,
+            timer_ms: u64::MAX,
+        };
+        let answer = (job.attempts, job.waited_ms);
+        if !job.running.add(start.dispatch, start.worker) {
+            return None;
+        }
+        if !self.attempts.insert(start.dispatch.0, attempt) {
+            job.running.remove(start.dispatch);
+            return None;
+        }
+        self.rest(start.dispatch, now_ms);
+        Some(answer)
+    }
+
+    /// The worker's attempt went on to `phase`, or got on within it. `None`: it
+    /// has no such attempt.
+    pub fn advance(
+        &mut self,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        phase: Phase,
+        now_ms: u64,
+    ) -> Option<&Attempt> {
+        let attempt = self.attempts.get_mut(dispatch.0);
+        let attempt = attempt.filter(|attempt| attempt.worker == worker)?;
+        attempt.phase = phase;
+        // After the timer, which need not be told; but for inputs that trickle to
+        // the last, which may be found out some seconds late.
+        attempt.deadline_ms = match phase {
+            Phase::Offered => now_ms + OFFER_MS_MAX,
+            Phase::Feeding(since_ms) => (now_ms + INPUT_STALL_MS_MAX).min(since_ms + INPUTS_MS_MAX),
+            Phase::Compiling | Phase::Returning => {
+                now_ms + attempt.compile_ms_max + RESULT_GRACE_MS
+            }
+        };
+        Some(attempt)
+    }
+
+    /// The compiler of an attempt runs.
+    pub fn begin(&mut self, dispatch: DispatchId, now_ms: u64) {
+        if let Some(attempt) = self.attempts.get_mut(dispatch.0)
+            && attempt.begun_ms.is_none()
+        {
+            attempt.begun_ms = Some(now_ms);
+            attempt.cpu_ms = now_ms;
+            let look_ms = now_ms + attempt.look_after_ms;
+            self.look_again(dispatch, look_ms);
+        }
+    }
+
+    /// The compiler of an attempt still runs, and has used `cpu_us` so far; `None`: that
+    /// can't be told.
+    pub fn progress(&mut self, dispatch: DispatchId, cpu_us: Option<u64>, now_ms: u64) {
+        if let Some(attempt) = self.attempts.get_mut(dispatch.0)
+            && cpu_us.is_none_or(|cpu_us| cpu_us > attempt.cpu_us)
+        {
+            attempt.cpu_us = cpu_us.unwrap_or(attempt.cpu_us);
+            attempt.cpu_ms = now_ms;
+        }
+    }
+
+    /// The worker of an attempt need not be tried out any more.
+    pub fn end_trial(&mut self, dispatch: DispatchId) {
+        if let Some(attempt) = self.attempts.get_mut(dispatch.0) {
+            attempt.trial_late_ms = None;
+        }
+    }
+
+    /// Looks at an attempt at `look_ms`, and not before.
+    pub fn look_again(&mut self, dispatch: DispatchId, look_ms: u64) {
+        if let Some(attempt) = self.attempts.get_mut(dispatch.0) {
+            attempt.look_ms = look_ms;
+            if look_ms < attempt.timer_ms {
+                attempt.timer_ms = look_ms;
+                self.timers.set(look_ms, dispatch);
+            }
+        }
+    }
+
+    /// Attempts that it is time to look at, each once, until [`Self::rest`].
+    pub fn due(&mut self, now_ms: u64) -> Vec<DispatchId> {
+        let mut due = Vec::new();
+        for (at_ms, dispatch) in self.timers.due(now_ms) {
+            if let Some(attempt) = self.attempts.get_mut(dispatch.0)
+                && attempt.timer_ms == at_ms
+            {
+                attempt.timer_ms = u64::MAX;
+                due.push(dispatch);
+            }
+        }
+        due
+    }
+
+    /// The attempt was looked at, and is again when there will be reason to.
+    pub fn rest(&mut self, dispatch: DispatchId, now_ms: u64) {
+        let Some(attempt) = self.attempts.get_mut(dispatch.0) else {
+            return;
+        };
+        let ends_ms = attempt.deadline_ms.min(attempt.task_deadline_ms);
+        let ends_ms = ends_ms.min(attempt.stalls_ms());
+        let next_ms = ends_ms.min(attempt.look_ms).min(now_ms + LOOK_MS_MAX);
+        if next_ms < attempt.timer_ms {
+            attempt.timer_ms = next_ms;
+            self.timers.set(next_ms, dispatch);
+        }
+    }
+
+    /// Whether an attempt is to be looked at for being late; each once.
+    pub fn straggles(&mut self, dispatch: DispatchId, now_ms: u64) -> bool {
+        let Some(attempt) = self.attempts.get_mut(dispatch.0) else {
+            return false;
+        };
+        let straggles = attempt.look_ms <= now_ms;
+        if straggles {
+            attempt.look_ms = u64::MAX;
+        }
+        straggles
+    }
+
+    /// The attempt is over. Its task waits again if that was its last one.
+    pub fn stop(&mut self, dispatch: DispatchId, now_ms: u64) -> Option<Attempt> {
+        let attempt = self.attempts.remove(dispatch.0)?;
+        if let Some(job) = self.jobs.get_mut(attempt.job) {
+            job.running.remove(dispatch);
+            if job.running.is_empty() {
+                job.waiting_ms = Some(now_ms);
+            }
+        }
+        Some(attempt)
+    }
+
+    /// The task is over.
+    pub fn remove(&mut self, task: TaskId) -> Option<Job> {
+        let job = self.jobs.remove(self.numbers.remove(&task)?)?;
+        for (dispatch, _) in job.running.iter() {
+            self.attempts.remove(dispatch.0);
+        }
+        Some(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_has_two_attempts_at_most_and_either_may_end_first() {
+        for ends in [1, 2] {
+            let mut running = Running::default();
+            assert!(running.add(DispatchId(1), WorkerId(1)));
+            assert!(running.add(DispatchId(2), WorkerId(2)));
+            assert!(!running.add(DispatchId(3), WorkerId(3)), "a third one");
+            running.remove(DispatchId(7));
+            running.remove(DispatchId(ends));
+            let other = 3 - ends;
+            let left = (DispatchId(other), WorkerId(other));
+            assert!(running.iter().eq([left]) && !running.is_empty());
+            assert!(running.add(DispatchId(3), WorkerId(3)));
+            assert!(running.iter().eq([left, (DispatchId(3), WorkerId(3))]));
+            running.remove(DispatchId(other));
+            running.remove(DispatchId(3));
+            assert!(running.is_empty());
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Pure: a worker: what it offers, what it is doing, how fast one more task would run
+//! there. Unaware of other workers.
+
+use std::sync::Arc;
+
+use hg_proto::v1;
+use hg_proto::wire::digest::Digest;
+
+use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
+use crate::scheduling::breaker::Breaker;
+use crate::scheduling::id::{DispatchId, WorkerId};
+use crate::scheduling::pool::{Offer, Stand};
+use crate::scheduling::predictor::{Pace, worker_key};
+
+/// A worker that was learned to be slower than it measured itself, by more than so
+/// many times, may have got well since.
+const DOUBT_FACTOR: f64 = 2.0;
+
+/// Compiles that a worker has to bring to their end before it is waited for.
+const PROOFS_MIN: u64 = 4;
+
+/// What a worker said of itself, checked and cut to size.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerSpec {
+    /// Whose token it showed; empty where nobody is asked for one.
+    pub holder: String,
+    /// New at each start of the worker's program.
+    pub instance: [u8; 16],
+    /// For people, and no proof of anything: what is remembered of a worker is of its
+    /// holder and this.
+    pub name: String,
+    /// Of its program.
+    pub version: String,
+    /// Of its processor.
+    pub architecture: String,
+    /// Of its operating system.
+    pub os: String,
+    /// What holds compiles there, as it measured.
+    pub sandbox: String,
+    /// Where it dials from.
+    pub address: String,
+    /// Processor cores.
+    pub cores: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Tasks at once; at least one.
+    pub slots: u32,
+    /// As it measured itself, in thousandths of the reference; 0: it did not.
+    pub speed_milli: u32,
+    /// What it compiles with, for listings.
+    pub toolchains: Vec<v1::Toolchain>,
+    /// Their digests, each once.
+    pub digests: Vec<Digest>,
+}
+
+/// What a heartbeat carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// One-minute load average, in thousandths.
+    pub load_milli: u32,
+    /// Bytes of memory that are free for use.
+    pub memory_available_bytes: u64,
+    /// Thousandths of a degree; 0: unknown.
+    pub temperature_milli_c: i32,
+    /// Microseconds from a heartbeat to its answer; 0: none measured.
+    pub round_trip_us: u32,
+    /// Slots that its machine bears now, at most those of the hello; `None`: all.
+    pub slots: Option<u32>,
+}
+
+/// A worker that is there.
+#[derive(Debug)]
+pub struct Worker {
+    /// What it said when it came; shared with listings that are being written.
+    pub spec: Arc<WorkerSpec>,
+    /// What stands for it in what is remembered; see [`WorkerSpec::key`].
+    pub key: u64,
+    /// Its toolchains.
+    pub digests: Arc<[Digest]>,
+    /// Of the hello, here because every decision asks for them.
+    pub(crate) slots: u32,
+    pub(crate) cores: u32,
+    pub(crate) memory_bytes: u64,
+    /// Where it stands in the pools of its toolchains.
+    pub(crate) stand: Option<Stand>,
+    /// The name under which it is listed; no other worker has it.
+    pub label: String,
+    /// When it came.
+    pub joined_ms: u64,
+    /// When it was last heard of.
+    pub heard_ms: u64,
+    /// When it last got a task.
+    pub(crate) fed_ms: u64,
+    /// Milliseconds without a task after which it is tried out, if it is doubted.
+    pub(crate) trial_ms: u64,
+    /// Under which time the registry has it among those that may be silent.
+    pub(crate) due_ms: u64,
+    /// Its last heartbeat, if there was one.
+    pub vitals: Option<Vitals>,
+    /// The attempts that it has, each with the bytes of memory it is thought to
+    /// need; never more than its slots.
+    pub running: Vec<(DispatchId, u64)>,
+    /// An attempt beyond those, sent ahead: it begins when a slot is free.
+    pub ahead: Option<DispatchId>,
+    /// It gets no more tasks.
+    pub draining: bool,
+    /// It said that it has no room, and gets nothing until then.
+    pub paused_until_ms: Option<u64>,
+    /// Lets tasks through or not.
+    pub breaker: Breaker,
+    /// How fast it is.
+    pub pace: Pace,
+    /// Bytes of memory of attempts that began after the last heartbeat.
+    pub(crate) fresh_bytes: u64,
+    /// Bytes of memory of all its attempts.
+    pub(crate) reserved_bytes: u64,
+    /// When it last brought a task to an end.
+    pub succeeded_ms: Option<u64>,
+    /// Tasks that it brought to an end.
+    pub finished: u64,
+    /// Attempts that it failed.
+    pub failed: u64,
+}
+
+impl WorkerSpec {
+    /// What stands for it in what is remembered.
+    pub fn key(&self) -> u64 {
+        worker_key(&self.holder, &self.name)
+    }
+}
+
+impl Worker {
+    /// Tasks at once, as its machine is now.
+    pub fn slots(&self) -> u32 {
+        let now = self.vitals.and_then(|vitals| vitals.slots);
+        now.map_or(self.slots, |slots| slots.min(self.slots))
+    }
+
+    /// What it adds to the grid's slots: while it drains, those that are taken.
+    pub(crate) fn slots_counted(&self) -> u64 {
+        match self.draining {
+            true => self.running.len() as u64,
+            false => u64::from(self.spec.slots),
+        }
+    }
+
+    /// How fast it said it is, before anything was learned.
+    pub(crate) fn measured(&self) -> Pace {
+        Pace::guess(match self.spec.speed_milli {
+            0 => 1.0,
+            milli => (f64::from(milli) / 1e3).min(SPEED_CLAIM_MAX),
+        })
+    }
+
+    /// Whether it ever brought enough compiles to their end for its speed to be more than
+    /// its own word.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.ended() >= PROOFS_MIN
+    }
+
+    /// Whether it was learned to be so slow that this is worth another look.
+    pub fn is_doubted(&self) -> bool {
+        self.pace.speed * DOUBT_FACTOR < self.measured().speed
+    }
+
+    /// Whether it should be tried out with one task, however slow it was last.
+    pub(crate) fn is_due_for_trial(&self, now_ms: u64) -> bool {
+        let idle_ms = now_ms.saturating_sub(self.fed_ms);
+        self.running.is_empty() && idle_ms >= self.trial_ms && self.is_doubted()
+    }
+
+    /// [`Worker::slots`]; those that it will not fill again are none.
+    pub fn slots_listed(&self) -> u32 {
+        match self.draining {
+            true => u32::try_from(self.running.len()).unwrap_or(u32::MAX),
+            false => self.slots(),
+        }
+    }
+
+    /// Compiles that it is known to have brought to their end.
+    fn ended(&self) -> u64 {
+        let learned = u64::from(self.pace.samples) + u64::from(self.pace.guesses);
+        learned.max(self.finished)
+    }
+
+    /// Tasks at once that it is given: its slots, as far as it has shown that it
+    /// compiles. Who only says so would draw what all others could do.
+    pub fn slots_trusted(&self) -> u32 {
+        let proven = u32::try_from(self.ended()).unwrap_or(u32::MAX);
+        self.slots().min(SLOTS_UNPROVEN_MAX.saturating_add(proven))
+    }
+
+    /// Whether tasks may go to it, now or when it has a free slot.
+    pub fn is_ready(&self) -> bool {
+        !self.draining && self.breaker.allows()
+    }
+
+    /// Whether it can take one more task right now.
+    pub fn is_free(&self) -> bool {
+        self.is_ready()
+            && self.paused_until_ms.is_none()
+            && self.running.len() < self.slots_trusted() as usize
+    }
+
+    /// Whether a task may be sent ahead to it.
+    pub fn takes_ahead(&self) -> bool {
+        self.is_ready()
+            && self.paused_until_ms.is_none()
+            && self.ahead.is_none()
+            && self.running.len() == self.slots() as usize
+            && self.breaker.is_pristine()
+    }
+
+    /// Bytes of memory that one more compile may need.
+    pub fn room_bytes(&self) -> u64 {
+        let left = |bytes: u64, taken: u64| match bytes {
+            // Unknown.
+            0 => u64::MAX,
+            bytes => bytes.saturating_sub(taken),
+        };
+        let vitals = self.vitals.as_ref();
+        let available = vitals.map_or(0, |vitals| vitals.memory_available_bytes);
+        let in_all = left(self.memory_bytes, self.reserved_bytes);
+        in_all.min(left(available, self.fresh_bytes))
+    }
+
+    /// How fast one more task would run on it, beside those it has.
+    pub fn speed_now(&self) -> f64 {
+        let cores = f64::from(self.cores.max(1));
+        let running = self.running.len() as f64 + 1.0;
+        let load = self
+            .vitals
+            .map_or(0.0, |vitals| f64::from(vitals.load_milli) / 1e3);
+        // Our own tasks are in the load too; only what is beyond them is others'.
+        let others = (load - running).max(0.0);
+        let share = (cores / (running + others)).min(1.0);
+        // Of two that are as fast the emptier one is better: caches, clocks, heat.
+        let crowding = running / f64::from(self.slots.max(1));
+        self.pace.speed * share.max(0.05) / (1.0 + 0.1 * crowding)
+    }
+
+    /// Where it belongs in the pools, as it is now.
+    pub(crate) fn stand(&self, worker: WorkerId) -> Stand {
+        let offer = || Offer {
+            worker,
+            speed: self.pace.speed,
+            speed_now: self.speed_now(),
+            reach: self.pace.reach,
+            round_trip_us: self.vitals.map_or(0, |vitals| vitals.round_trip_us),
+            room_bytes: self.room_bytes(),
+        };
+        let log2 = self.pace.speed.log2();
+        Stand {
+            class: log2.floor().clamp(-64.0, 63.0) as i8,
+            eighth: (log2 * 8.0).floor().clamp(-512.0, 511.0) as i16,
+            offer: self.is_free().then(offer),
+            capacity: match self.is_ready() {
+                true => self.pace.speed * f64::from(self.slots_trusted()),
+                false => 0.0,
+            },
+        }
+    }
+
+    /// One more attempt is there.
+    pub(crate) fn occupy(&mut self, dispatch: DispatchId, peak_bytes: u64) {
+        self.running.push((dispatch, peak_bytes));
+        self.reserved_bytes += peak_bytes;
+        self.fresh_bytes += peak_bytes;
+    }
+}

@@ -1,0 +1,7 @@
+//! What the coordinator's port carries: worker links, gRPC and pages.
+
+pub mod accept;
+pub mod grpc;
+pub mod submit;
+pub mod worker_link;
+pub mod pages;

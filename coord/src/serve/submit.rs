@@ -1,0 +1,390 @@
+//! The life of one SubmitTask stream: from the client's first message to the
+//! last one it gets. Blobs pass through, a chunk at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hg_proto::v1::failure::Code;
+use hg_proto::v1::{self, SubmitRequest, SubmitResponse, submit_request, submit_response};
+use hg_proto::wire::limits::{HELLO_MS_MAX, STILL_THERE_MS};
+use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, timeout};
+use tonic::{Status, Streaming};
+
+use crate::bounds::{CLIENT_STALL_MS_MAX, LINK_STALL_MS_MAX};
+use crate::dispatch::channel::{Channel, Turn};
+use crate::dispatch::hub::Hub;
+use crate::dispatch::mailbox::{Mail, Mailbox};
+use crate::dispatch::transfer::{Inputs, Verdict};
+use crate::scheduling::coordinator::{Event, failure};
+use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
+use crate::scheduling::validate;
+
+/// Milliseconds between two notes that a client's inputs get on.
+const PROGRESS_MS: u64 = 500;
+
+/// What goes to the client.
+pub type Reply = Result<SubmitResponse, Status>;
+
+/// The stream is over: the client is gone or has its answer.
+struct Over;
+
+/// The client's side of an attempt.
+struct Attempt {
+    number: u32,
+    worker: WorkerId,
+    dispatch: DispatchId,
+    channel: Arc<Channel>,
+    /// Once the worker has said what it lacks.
+    inputs: Option<Inputs>,
+}
+
+/// A chunk that waits for its turn on the link.
+struct Pending {
+    attempt: u32,
+    input: u32,
+    data: Vec<u8>,
+    last: bool,
+    complete: bool,
+    deadline: Instant,
+}
+
+struct Stream {
+    hub: Arc<Hub>,
+    replies: Sender<Reply>,
+    replied: Instant,
+    id: TaskId,
+    task: Arc<v1::Task>,
+    mailbox: Arc<Mailbox>,
+    /// One, or two while a straggler is hedged.
+    attempts: Vec<Attempt>,
+    pending: Option<Pending>,
+    progressed: Instant,
+    /// The client may still send.
+    open: bool,
+}
+
+/// Cancels the task however the stream ends; nothing happens if it has ended.
+struct Guard {
+    hub: Arc<Hub>,
+    id: TaskId,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.hub
+            .cancel(self.id, failure(Code::Cancelled, "the client is gone"));
+    }
+}
+
+/// Serves a stream of `holder` until it is over. `peer` stands for a client without a
+/// name.
+pub async fn serve(
+    hub: Arc<Hub>,
+    mut requests: Streaming<SubmitRequest>,
+    replies: Sender<Reply>,
+    holder: String,
+    peer: String,
+) {
+    let first = timeout(
+        Duration::from_millis(u64::from(HELLO_MS_MAX)),
+        requests.message(),
+    );
+    let task = tokio::select! {
+        first = first => match first {
+            Ok(Ok(Some(SubmitRequest { kind: Some(submit_request::Kind::Task(task)) }))) => task,
+            Ok(Err(_)) => return,
+            Ok(Ok(_)) => return refuse(&replies, "the first message is no task").await,
+            Err(_) => return refuse(&replies, "no task came").await,
+        },
+        () = replies.closed() => return,
+    };
+    let demand = match validate::task(&task, &holder, &peer) {
+        Ok(demand) => demand,
+        Err(why) => {
+            hub.metrics.tasks.with_label_values(&["refused"]).inc();
+            return refuse(&replies, &why).await;
+        }
+    };
+    let (id, task, mailbox) = hub.submit(task, demand);
+    let _guard = Guard {
+        hub: hub.clone(),
+        id,
+    };
+    let now = Instant::now();
+    let mut stream = Stream {
+        hub,
+        replies,
+        replied: now,
+        id,
+        task,
+        mailbox,
+        attempts: Vec::new(),
+        pending: None,
+        progressed: now,
+        open: true,
+    };
+    let accepted = submit_response::Kind::Accepted(v1::Accepted { task_id: id.0 });
+    if stream.reply(accepted).await.is_ok() {
+        while stream.step(&mut requests).await.is_ok() {}
+    }
+}
+
+async fn refuse(replies: &Sender<Reply>, why: &str) {
+    let kind = submit_response::Kind::Failure(failure(Code::Refused, why));
+    // A client that is gone needs no answer.
+    let _ = replies.send(Ok(SubmitResponse { kind: Some(kind) })).await;
+}
+
+/// What came first.
+enum Next {
+    Mail(Mail),
+    Request(Box<Option<SubmitRequest>>),
+    Turn(Option<Turn>),
+    Stalled,
+    Quiet,
+    Gone,
+}
+
+impl Stream {
+    async fn step(&mut self, requests: &mut Streaming<SubmitRequest>) -> Result<(), Over> {
+        // Before the limit, so that a client that counts exactly is not left waiting.
+        let quiet = self.replied + Duration::from_millis(u64::from(STILL_THERE_MS) * 3 / 4);
+        let waiting = self.pending.as_ref().map(|pending| pending.deadline);
+        let number = self.pending.as_ref().map(|pending| pending.attempt);
+        let channel = number.and_then(|number| self.attempt(number));
+        let channel = channel.map(|attempt| attempt.channel.clone());
+        let next = tokio::select! {
+            biased;
+            mail = self.mailbox.next() => Next::Mail(mail),
+            () = self.replies.closed() => Next::Gone,
+            turn = turn(channel), if waiting.is_some() => Next::Turn(turn),
+            request = requests.message(), if self.open && waiting.is_none() => request.map_or(Next::Gone, |request| Next::Request(Box::new(request))),
+            () = tokio::time::sleep_until(quiet) => Next::Quiet,
+            () = tokio::time::sleep_until(waiting.unwrap_or(quiet)), if waiting.is_some() => Next::Stalled,
+        };
+        match next {
+            Next::Mail(mail) => self.tell(mail).await,
+            Next::Gone => Err(Over),
+            Next::Turn(turn) => {
+                self.forward(turn);
+                Ok(())
+            }
+            Next::Request(request) => {
+                match *request {
+                    Some(request) => self.take(request),
+                    None => {
+                        self.open = false;
+                        self.check_open();
+                    }
+                }
+                Ok(())
+            }
+            Next::Stalled => {
+                let number = self.pending.take().map(|pending| pending.attempt);
+                let at = self.attempts.iter().position(|a| Some(a.number) == number);
+                if let Some(at) = at {
+                    let attempt = self.attempts.remove(at);
+                    self.hub.link_stalled(attempt.worker, attempt.dispatch);
+                }
+                Ok(())
+            }
+            Next::Quiet => {
+                let running = !self.attempts.is_empty();
+                self.reply(submit_response::Kind::StillThere(v1::StillThere {
+                    running,
+                }))
+                .await
+            }
+        }
+    }
+
+    async fn reply(&mut self, kind: submit_response::Kind) -> Result<(), Over> {
+        let reply = self.replies.send(Ok(SubmitResponse { kind: Some(kind) }));
+        let sent = timeout(Duration::from_millis(CLIENT_STALL_MS_MAX), reply).await;
+        self.replied = Instant::now();
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Over),
+        }
+    }
+
+    /// Tells the client what the mailbox has.
+    async fn tell(&mut self, mail: Mail) -> Result<(), Over> {
+        match mail {
+            Mail::Started {
+                attempt,
+                worker,
+                label,
+                dispatch,
+                queue_ms,
+                beside,
+                late_ms,
+                slower,
+            } => {
+                if !beside {
+                    self.pending = None;
+                    self.attempts.clear();
+                }
+                let channel = self.hub.channel(worker);
+                self.attempts.extend(channel.map(|channel| Attempt {
+                    number: attempt,
+                    worker,
+                    dispatch,
+                    channel,
+                    inputs: None,
+                }));
+                let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+                let started = v1::Started {
+                    attempt,
+                    worker: label,
+                    queue_ms: ms(queue_ms),
+                    beside,
+                    late_ms: ms(late_ms),
+                    slower,
+                };
+                self.reply(submit_response::Kind::Started(started)).await
+            }
+            Mail::Late { attempt, late_ms } => {
+                let late_ms = u32::try_from(late_ms).unwrap_or(u32::MAX);
+                let late = v1::Late { attempt, late_ms };
+                self.reply(submit_response::Kind::Late(late)).await
+            }
+            Mail::Need { attempt, digests } => self.need(attempt, digests).await,
+            Mail::Output {
+                attempt,
+                output,
+                data,
+                last,
+                credit,
+            } => {
+                let chunk = v1::OutputChunk {
+                    attempt,
+                    output,
+                    data,
+                    last,
+                };
+                self.reply(submit_response::Kind::Chunk(chunk)).await?;
+                if let Some(current) = self.attempt(attempt) {
+                    current.channel.credit(current.dispatch, credit);
+                }
+                Ok(())
+            }
+            Mail::Finished(finished) => {
+                self.reply(submit_response::Kind::Finished(*finished))
+                    .await?;
+                Err(Over)
+            }
+            Mail::Failed(failure) => {
+                self.reply(submit_response::Kind::Failure(failure)).await?;
+                Err(Over)
+            }
+        }
+    }
+
+    fn attempt(&self, number: u32) -> Option<&Attempt> {
+        self.attempts.iter().find(|a| a.number == number)
+    }
+
+    async fn need(&mut self, attempt: u32, digests: Vec<Vec<u8>>) -> Result<(), Over> {
+        let Some(current) = self.attempts.iter_mut().find(|a| a.number == attempt) else {
+            return Ok(());
+        };
+        // The channel has checked that the task has them.
+        current.inputs = Inputs::new(&self.task, &digests).ok();
+        if digests.is_empty() {
+            return Ok(());
+        }
+        self.progressed = Instant::now();
+        self.check_open();
+        self.reply(submit_response::Kind::Need(v1::InputsNeeded {
+            attempt,
+            digests,
+        }))
+        .await
+    }
+
+    /// A client that has closed its side can't send what is missing.
+    fn check_open(&self) {
+        let mut inputs = self.attempts.iter().filter_map(|a| a.inputs.as_ref());
+        if !self.open && inputs.any(|inputs| !inputs.is_complete()) {
+            self.abort("the stream ended before the inputs");
+        }
+    }
+
+    /// The client is at fault. Its answer comes through the mailbox.
+    fn abort(&self, why: &str) {
+        self.hub.cancel(self.id, failure(Code::Input, why));
+    }
+
+    /// Takes a message of the client.
+    fn take(&mut self, request: SubmitRequest) {
+        let chunk = match request.kind {
+            Some(submit_request::Kind::Chunk(chunk)) => chunk,
+            Some(submit_request::Kind::Task(_)) => return self.abort("a second task"),
+            None => return self.abort("a message of no known kind"),
+        };
+        let number = chunk.attempt;
+        let Some(attempt) = self.attempts.iter_mut().find(|a| a.number == number) else {
+            // Of an attempt that is over, or none: it was on its way already.
+            return;
+        };
+        let Some(inputs) = attempt.inputs.as_mut() else {
+            return self.abort("an input that nobody asked for");
+        };
+        match inputs.chunk(chunk.input, chunk.data.len(), chunk.last) {
+            Ok(Verdict::Drop) => {}
+            Ok(Verdict::Relay { complete }) => {
+                self.pending = Some(Pending {
+                    attempt: number,
+                    input: chunk.input,
+                    data: chunk.data,
+                    last: chunk.last,
+                    complete,
+                    deadline: Instant::now() + Duration::from_millis(LINK_STALL_MS_MAX),
+                });
+            }
+            Err(why) => self.abort(&why),
+        }
+    }
+
+    /// It is this task's turn on the link. `None`: the link is closed, and the
+    /// mailbox will say what follows.
+    fn forward(&mut self, turn: Option<Turn>) {
+        let Some(pending) = self.pending.take() else {
+            return;
+        };
+        let Some(turn) = turn else {
+            self.attempts.retain(|a| a.number != pending.attempt);
+            return;
+        };
+        let Some(attempt) = self.attempt(pending.attempt) else {
+            return;
+        };
+        let dispatch = attempt.dispatch;
+        let bytes = self.hub.metrics.bytes.with_label_values(&["to_worker"]);
+        bytes.inc_by(pending.data.len() as u64);
+        let channel = attempt.channel.clone();
+        channel.send_chunk(
+            turn,
+            v1::Chunk {
+                dispatch_id: dispatch.0,
+                blob: pending.input,
+                data: pending.data,
+                last: pending.last,
+            },
+        );
+        let due = self.progressed.elapsed() >= Duration::from_millis(PROGRESS_MS);
+        if pending.complete || due {
+            self.progressed = Instant::now();
+            self.hub.handle(Event::InputsProgressed {
+                dispatch,
+                complete: pending.complete,
+            });
+        }
+    }
+}
+
+async fn turn(channel: Option<Arc<Channel>>) -> Option<Turn> {
+    channel?.turn().await
+}
