@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use hg_worker_lite::state::{TASK_VARIABLE, task_mark};
+use hg_worker_lite::files::state::{TASK_VARIABLE, task_mark};
 
 /// `pid command` of each process of this machine that lives in or below
 /// `folder`, has it in its arguments or is of a task's in it, zombies and ourselves

@@ -15,7 +15,7 @@ use hg_proto::v1::{self, SubmitRequest, submit_request, submit_response};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::CHUNK_BYTES_MAX;
 use hg_proto::wire::plain_path::plain;
-use hg_worker_lite::blobs::Sink;
+use hg_worker_lite::inputs::blobs::Sink;
 use tokio_stream::StreamExt;
 
 use crate::command::{Outcome, run, scrubbed};

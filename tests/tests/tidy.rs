@@ -75,9 +75,9 @@ const PURE: &[&str] = &[
     "proto/src/table.rs",
     "proto/src/secure/token.rs",
     "proto/src/compiler/toolchain.rs",
-    "worker-lite/src/admission.rs",
-    "worker-lite/src/session.rs",
-    "worker-lite/src/validate.rs",
+    "worker-lite/src/machine/admission.rs",
+    "worker-lite/src/link/session.rs",
+    "worker-lite/src/inputs/validate.rs",
 ];
 
 /// What a pure module has no use for.

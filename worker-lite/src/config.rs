@@ -16,20 +16,20 @@ use hg_proto::v1::Hello;
 use hg_proto::wire::limits::{NAME_BYTES_MAX, SLOTS_MAX};
 use nix::sys::stat::{Mode, umask};
 
-use crate::access::{self, Access};
-use crate::groups::Groups;
+use crate::files::scratch::Scratch;
+use crate::files::state::State;
+use crate::files::store;
 use crate::http;
-use crate::join::Invitation;
+use crate::inputs::tree::Trees;
+use crate::link::access::{self, Access};
+use crate::link::join::Invitation;
+use crate::link::shell::{self, Serving};
 use crate::log::{self, Level};
-use crate::machine;
+use crate::machine::vitals;
 use crate::metrics::Metrics;
-use crate::sandbox::{Level as SandboxLevel, Sandbox, Wanted};
-use crate::scratch::Scratch;
-use crate::serve::{self, Serving};
+use crate::sandbox::facade::{Level as SandboxLevel, Sandbox, Wanted};
+use crate::sandbox::groups::Groups;
 use crate::signals;
-use crate::state::State;
-use crate::store;
-use crate::tree::Trees;
 use crate::watchdog::Watchdog;
 use hg_proto::compiler::speed;
 
@@ -198,7 +198,7 @@ struct Serve {
 
 /// Runs the program as its command line says.
 pub fn run() -> ExitCode {
-    machine::keep_memory_small();
+    vitals::keep_memory_small();
     forget_steering();
     keep_own_bits();
     let typed = match typed() {
@@ -221,7 +221,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_CANNOT_START);
         }
     };
-    match serve::serve(serving) {
+    match shell::serve(serving) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::line(Level::Error, format_args!("{error}"));
@@ -417,12 +417,12 @@ fn coordinator(typed: Option<String>, kept: Option<&Path>) -> Result<String, Str
 }
 
 fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
-    let cores = machine::cores();
+    let cores = vitals::cores();
     let slots = slots.unwrap_or(cores.min(SLOTS_MAX));
     if !(1..=SLOTS_MAX).contains(&slots) {
         return Err(format!("--slots {slots}: not 1 to {SLOTS_MAX}"));
     }
-    let name = name.unwrap_or_else(machine::hostname);
+    let name = name.unwrap_or_else(vitals::hostname);
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(format!(
             "--name {name:?}: not 1 to {NAME_BYTES_MAX} printable bytes"
@@ -437,7 +437,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
         instance,
         slots,
         cores,
-        memory_bytes: machine::memory_bytes(),
+        memory_bytes: vitals::memory_bytes(),
         architecture: env::consts::ARCH.into(),
         os: env::consts::OS.into(),
         toolchains: Vec::new(),

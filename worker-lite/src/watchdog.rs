@@ -12,8 +12,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 
-use crate::scratch;
-use crate::state;
+use crate::files::scratch;
+use crate::files::state;
 
 /// The watching process; ends with the worker, or when this is dropped.
 #[derive(Debug)]

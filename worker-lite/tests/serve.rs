@@ -14,7 +14,7 @@ use hg_proto::compiler::toolchain::Language;
 use hg_proto::v1::{self, failure::Code, from_worker, to_worker};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::frame::{self, Decoder};
-use hg_worker_lite::state;
+use hg_worker_lite::files::state;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

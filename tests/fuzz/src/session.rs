@@ -15,9 +15,9 @@ use hg_proto::v1::{self, Hello, ToWorker};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::frame;
 use hg_proto::wire::limits::CHUNK_BYTES_MAX;
-use hg_worker_lite::admission::{AHEAD, Vitals};
-use hg_worker_lite::session::{Action, Event, JobId, Session};
-use hg_worker_lite::toolchains::{Catalogue, Compiler};
+use hg_worker_lite::link::session::{Action, Event, JobId, Session};
+use hg_worker_lite::machine::admission::{AHEAD, Vitals};
+use hg_worker_lite::tasks::toolchains::{Catalogue, Compiler};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 

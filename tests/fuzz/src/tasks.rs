@@ -18,7 +18,7 @@ use hg_proto::wire::frame;
 use hg_proto::wire::limits::{
     INPUTS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX, TREE_INPUTS_MAX,
 };
-use hg_worker_lite::validate as worker;
+use hg_worker_lite::inputs::validate as worker;
 use hgbuild::attempt::{self, Says};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;

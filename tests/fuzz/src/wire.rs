@@ -12,7 +12,7 @@ use hg_coord::door::http2_frames::{PREFACE, Watch};
 use hg_proto::v1::{self, Encoding, SubmitResponse};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::OUTPUT_WINDOW_BYTES;
-use hg_worker_lite::blobs::{self, Sink};
+use hg_worker_lite::inputs::blobs::{self, Sink};
 use hgbuild::grpc::{percent_decoded, split_message};
 use hgbuild::submit::Received;
 use libfuzzer_sys::fuzz_target;

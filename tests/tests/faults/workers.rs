@@ -239,7 +239,7 @@ const MANY_SLOTS: u32 = 64;
 #[test]
 fn a_compile_that_needs_more_memory_than_was_thought_gets_it_the_next_time() {
     let name = "a compile of 3 GB";
-    let available_bytes = hg_worker_lite::machine::memory_available_bytes();
+    let available_bytes = hg_worker_lite::machine::vitals::memory_available_bytes();
     if available_bytes.is_none_or(|bytes| bytes < HUNGRY_BYTES) {
         return skip(name, &format!("{available_bytes:?} bytes of memory"));
     }

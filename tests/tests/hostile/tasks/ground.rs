@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hg_proto::v1::Failure;
-use hg_worker_lite::compile::{self, CompileError, Ran};
-use hg_worker_lite::control::Control;
-use hg_worker_lite::sandbox::{Confines, Folder, Launch, Level, Sandbox};
-use hg_worker_lite::totals::Totals;
+use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::sandbox::totals::Totals;
+use hg_worker_lite::tasks::compile::{self, CompileError, Ran};
+use hg_worker_lite::tasks::control::Control;
 use tempfile::TempDir;
 
 /// Whatever shows this has read the canary file.

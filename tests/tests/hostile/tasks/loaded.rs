@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use hg_proto::v1::failure::Code;
 use hg_tests::command::{run, scrubbed};
-use hg_worker_lite::root::Layout;
-use hg_worker_lite::sandbox::{Folder, Launch, Level};
-use hg_worker_lite::tree::{Tree, Trees};
+use hg_worker_lite::inputs::layout::Layout;
+use hg_worker_lite::inputs::tree::{Tree, Trees};
+use hg_worker_lite::sandbox::facade::{Folder, Launch, Level};
 
 use super::ground::{self, Ground, confines};
 use super::{HARMLESS, Target, WALL_MS_MAX, compilers, fill, sandbox, tree_order};

@@ -27,11 +27,11 @@ use hg_tests::grid::Grid;
 use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
 use hg_tests::{leftover, raw_tree, skip};
-use hg_worker_lite::root::Layout;
-use hg_worker_lite::sandbox::{Confines, Folder, Launch, Level, Sandbox};
-use hg_worker_lite::totals::Totals;
-use hg_worker_lite::tree::{Tree, Trees};
-use hg_worker_lite::validate::{Input, Order};
+use hg_worker_lite::inputs::layout::Layout;
+use hg_worker_lite::inputs::tree::{Tree, Trees};
+use hg_worker_lite::inputs::validate::{Input, Order};
+use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::sandbox::totals::Totals;
 use nix::libc;
 use nix::unistd::geteuid;
 use tokio_stream::StreamExt;
@@ -149,7 +149,7 @@ fn unleash(
     folder: &Folder,
     what: &str,
     wall_ms_max: u32,
-) -> Result<hg_worker_lite::compile::Ran, v1::Failure> {
+) -> Result<hg_worker_lite::tasks::compile::Ran, v1::Failure> {
     let program = ground.program();
     let mut files = probe::libraries(&program).expect("its libraries");
     files.push(program.clone());
@@ -849,7 +849,7 @@ fn lonely_worker(folder: &Path, arguments: &[&str]) -> Command {
 
 #[test]
 fn where_there_are_no_namespaces_it_says_what_it_lacks() {
-    let landlock = hg_worker_lite::landlock::version();
+    let landlock = hg_worker_lite::sandbox::landlock::version();
     if let Err(why) = &landlock {
         skip("Landlock", &why.to_string());
     }

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use nix::libc;
 use nix::unistd::Pid;
 
-use crate::ear::Ear;
-use crate::launch::{Launch, Started};
-use crate::privileges;
+use crate::sandbox::ear::Ear;
+use crate::sandbox::launch::{Launch, Started};
+use crate::sandbox::privileges;
 
 /// Starts `launch` below the limits of its user; `strict`: and, on Linux, with only
 /// the toolchain's files in reach and the task's own.
@@ -94,10 +94,10 @@ impl Nothing {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
-    use crate::escape::{self, Targets};
-    use crate::landlock::{Right, Rules};
-    use crate::root::{Entry, Layout};
-    use crate::seccomp::Filter;
+    use crate::inputs::layout::{Entry, Layout};
+    use crate::sandbox::escape::{self, Targets};
+    use crate::sandbox::landlock::{Right, Rules};
+    use crate::sandbox::seccomp::Filter;
 
     /// What the child applies to itself before it becomes the compiler.
     pub struct Prepared {

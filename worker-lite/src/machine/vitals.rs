@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::admission::Vitals;
-use crate::cgroup;
+use crate::machine::admission::Vitals;
+use crate::machine::cgroup;
 
 /// Cores that this process may use.
 pub fn cores() -> u32 {

@@ -6,7 +6,7 @@ use std::io;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::totals::Totals;
+use crate::sandbox::totals::Totals;
 
 /// Open files of one process.
 const FILES_MAX: u64 = 1024;

@@ -8,24 +8,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use crate::folder::{Folder, unexpected};
-use crate::groups::{Groups, PROCESSES_MAX};
-pub use crate::launch::{Launch, PATH, Started};
+use crate::inputs::layout::Layout;
 use crate::log::{self, Level as Loud};
-pub use crate::privileges::Confines;
-use crate::root::Layout;
-use crate::sandbox_portable;
+pub use crate::sandbox::folder::{Folder, unexpected};
+use crate::sandbox::groups::{Groups, PROCESSES_MAX};
+pub use crate::sandbox::launch::{Launch, PATH, Started};
+use crate::sandbox::partial;
+pub use crate::sandbox::privileges::Confines;
 #[cfg(target_os = "linux")]
-use crate::totals::Totals;
+use crate::sandbox::totals::Totals;
 
 #[cfg(target_os = "linux")]
-use crate::{
-    escape::{Reached, Targets},
-    network::Network,
-    privileges,
-    roots::Roots,
-    sandbox_linux,
-};
+use crate::sandbox::escape::{Reached, Targets};
+#[cfg(target_os = "linux")]
+use crate::sandbox::network::Network;
+#[cfg(target_os = "linux")]
+use crate::sandbox::roots::Roots;
+#[cfg(target_os = "linux")]
+use crate::sandbox::{full, privileges};
 
 /// Whom compiles of a worker of root's run as: nobody, by its usual number.
 #[cfg(target_os = "linux")]
@@ -185,7 +185,7 @@ impl Sandbox {
                 Err(error) => why.push(format!("not {}: {error}", level.name())),
             }
             if *level == Level::Full {
-                why.extend(sandbox_linux::hints());
+                why.extend(full::hints());
             }
         }
         let what = match wanted {
@@ -276,11 +276,11 @@ impl Sandbox {
                     Some(_) => self.roots.in_place_of(launch.files),
                     None => self.roots.of(launch.files),
                 };
-                sandbox_linux::start(&root?, self.network.as_ref(), launch)
+                full::start(&root?, self.network.as_ref(), launch)
             }
             _ if launch.tree.is_some() => Err(io::ErrorKind::Unsupported.into()),
-            Level::Landlock => sandbox_portable::start(launch, true),
-            Level::Folder => sandbox_portable::start(launch, false),
+            Level::Landlock => partial::start(launch, true),
+            Level::Folder => partial::start(launch, false),
         }
     }
 
@@ -333,7 +333,7 @@ impl Sandbox {
     }
 
     fn start_as(&self, launch: &Launch<'_>) -> io::Result<Started> {
-        sandbox_portable::start(launch, false)
+        partial::start(launch, false)
     }
 
     /// Nothing is known of how to show files.

@@ -12,7 +12,7 @@ use hg_proto::secure::private::{self, Lock};
 use hg_proto::wire::digest::Hasher;
 use nix::fcntl::Flock;
 
-use crate::scratch::{self, Scratch};
+use crate::files::scratch::{self, Scratch};
 
 /// Marks every process of a compile in its environment, so that the next start finds what
 /// a crash left running.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::libc;
 
-use crate::privileges;
+use crate::sandbox::privileges;
 
 /// What an attempt can reach; bits of [`Reached`].
 const FILES_READ: u32 = 1;

@@ -21,14 +21,14 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getegid, geteuid, setpgid};
 
-use crate::ear::Ear;
-use crate::init::{self, INIT_FDS, Plan};
-use crate::launch::{Launch, Started};
-use crate::network::Network;
-use crate::report::{Init, said};
-use crate::root::TASK;
-use crate::roots::{Mount, Root, c, kept_flags};
-use crate::tree::Tree;
+use crate::inputs::layout::TASK;
+use crate::inputs::tree::Tree;
+use crate::sandbox::ear::Ear;
+use crate::sandbox::init::{self, INIT_FDS, Plan};
+use crate::sandbox::launch::{Launch, Started};
+use crate::sandbox::network::Network;
+use crate::sandbox::report::{Init, said};
+use crate::sandbox::roots::{Mount, Root, c, kept_flags};
 
 const NAMESPACES: c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS

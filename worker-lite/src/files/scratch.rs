@@ -12,9 +12,9 @@ use hg_proto::secure::private::make_folder;
 use hg_proto::wire::digest::Digest;
 use nix::unistd::geteuid;
 
+use crate::files::removal::remove_tree;
 use crate::log::{self, Level};
-use crate::machine;
-use crate::removal::remove_tree;
+use crate::machine::vitals;
 
 /// Where Linux has a file system in memory for everybody.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -124,8 +124,8 @@ fn memory_suits(state: &Path) -> bool {
     let shared = Path::new(SHARED_MEMORY);
     is_in_memory(shared)
         && !is_in_memory(state)
-        && machine::disk_free_bytes(shared).is_some_and(|free| free >= FREE_BYTES_MIN)
-        && machine::memory_bytes() >= MEMORY_BYTES_MIN
+        && vitals::disk_free_bytes(shared).is_some_and(|free| free >= FREE_BYTES_MIN)
+        && vitals::memory_bytes() >= MEMORY_BYTES_MIN
 }
 
 /// Whether files in `folder` are in memory.

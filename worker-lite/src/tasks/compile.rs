@@ -14,11 +14,11 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use crate::control::Control;
-use crate::sandbox::{Launch, Sandbox, Started};
-use crate::totals::{Excess, Totals};
-use crate::usage;
-use crate::validate::failure;
+use crate::inputs::validate::failure;
+use crate::machine::usage;
+use crate::sandbox::facade::{Launch, Sandbox, Started};
+use crate::sandbox::totals::{Excess, Totals};
+use crate::tasks::control::Control;
 
 /// Milliseconds between two looks at the compiler where the kernel has no pidfd.
 const LOOK_MS: u16 = 10;

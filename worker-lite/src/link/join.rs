@@ -12,8 +12,8 @@ use hg_proto::v1::{Check, FromWorker, Welcome, from_worker, to_worker};
 use hg_proto::wire::frame;
 use smol::{LocalExecutor, future};
 
-use crate::access::{self, Pass};
-use crate::link::{self, Inbound};
+use crate::link::access::{self, Pass};
+use crate::link::connection::{self, Inbound};
 use crate::metrics::Metrics;
 
 /// For the coordinator to answer.
@@ -90,8 +90,8 @@ fn try_it(token: &Token, coordinator: &str, pass: &Pass) -> Result<Welcome, Stri
     let check = frame::encode(&check).map_err(|error| error.to_string())?;
     let executor = LocalExecutor::new();
     let asked = async {
-        let wire = link::dial(coordinator, pass.dial.as_ref()).await?;
-        let (mut link, writer) = link::open(wire, metrics);
+        let wire = connection::dial(coordinator, pass.dial.as_ref()).await?;
+        let (mut link, writer) = connection::open(wire, metrics);
         let _writer = executor.spawn(async move {
             // The end of it is seen by the reader.
             let _ = writer.run().await;

@@ -1,4 +1,4 @@
-//! Performs what [`crate::session`] decides: sockets, threads, timers, signals.
+//! Performs what [`crate::link::session`] decides: sockets, threads, timers, signals.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,22 +18,22 @@ use hg_proto::wire::frame;
 use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
-use crate::access::Access;
-use crate::admission::{Bears, DISK_FLOOR_BYTES, Vitals};
-use crate::control::Control;
-use crate::gate::Gate;
-use crate::link::{self, Inbound, Link, Wire};
+use crate::inputs::tree::Trees;
+use crate::inputs::validate::{Order, failure};
+use crate::link::access::Access;
+use crate::link::connection::{self, Inbound, Link, Wire};
+use crate::link::session::{Action, Event, JobId, Session};
 use crate::log::{self, Level};
-use crate::machine;
+use crate::machine::admission::{Bears, DISK_FLOOR_BYTES, Vitals};
+use crate::machine::usage::Meter;
+use crate::machine::vitals;
 use crate::metrics::{self, Metrics};
-use crate::sandbox::Sandbox;
-use crate::session::{Action, Event, JobId, Session};
-use crate::task::{self, Setting};
-use crate::toolchains::{self, Catalogue, Compiler};
-use crate::tree::Trees;
-use crate::trial;
-use crate::usage::Meter;
-use crate::validate::{Order, failure};
+use crate::sandbox::facade::Sandbox;
+use crate::tasks::control::Control;
+use crate::tasks::gate::Gate;
+use crate::tasks::task::{self, Setting};
+use crate::tasks::toolchains::{self, Catalogue, Compiler};
+use crate::tasks::trial;
 
 /// Parts of inputs that may wait for one task.
 const CHUNKS_MAX: usize = 4;
@@ -196,7 +196,7 @@ impl Shell {
             self.show();
             if finish {
                 if let Some(Live { link, writer }) = self.link.take() {
-                    link::hang_up(link, writer).await;
+                    connection::hang_up(link, writer).await;
                 }
                 return Ok(());
             }
@@ -265,7 +265,7 @@ impl Shell {
     fn connected(&mut self, wire: Wire) {
         self.links += 1;
         let number = self.links;
-        let (link, writer) = link::open(wire, self.serving.metrics.clone());
+        let (link, writer) = connection::open(wire, self.serving.metrics.clone());
         let notices = self.notices.clone();
         let writer = self.executor.spawn(async move {
             if let Err(why) = writer.run().await {
@@ -285,7 +285,7 @@ impl Shell {
         }
         let idle = |at: &mut Instant| at.elapsed() >= TRIM_AFTER;
         if self.busy.take_if(idle).is_some() {
-            machine::trim_memory();
+            vitals::trim_memory();
         }
         let Some(since) = self.has_trees else {
             return;
@@ -303,7 +303,7 @@ impl Shell {
         if let Some(trees) = self.serving.trees.clone() {
             let rest = move || {
                 trees.rest();
-                machine::trim_memory();
+                vitals::trim_memory();
             };
             // Without a thread it stays, which is bounded.
             let _ = thread::Builder::new()
@@ -317,7 +317,7 @@ impl Shell {
         match self.vitals {
             Some((at, vitals)) if at.elapsed() < VITALS_AGE => vitals,
             _ => {
-                let mut vitals = machine::vitals(&self.serving.tasks);
+                let mut vitals = vitals::vitals(&self.serving.tasks);
                 let compilers = self.gate.compilers();
                 vitals.compiling = self.gate.running();
                 vitals.others_milli = self.meter.others_milli(Instant::now(), &compilers);
@@ -367,7 +367,9 @@ impl Shell {
                 }
                 Action::HangUp => {
                     if let Some(Live { link, writer }) = self.link.take() {
-                        self.executor.spawn(link::hang_up(link, writer)).detach();
+                        self.executor
+                            .spawn(connection::hang_up(link, writer))
+                            .detach();
                     }
                 }
                 Action::Rescan => self.rescan()?,
@@ -382,7 +384,7 @@ impl Shell {
         let metrics = &self.serving.metrics;
         if self.session.is_linked() && metrics.connected.get() == 0 {
             // What it took to start and to link is not needed soon.
-            machine::trim_memory();
+            vitals::trim_memory();
         }
         metrics.toolchains.set(self.session.toolchains() as i64);
         metrics.connected.set(self.session.is_linked().into());
@@ -397,7 +399,7 @@ impl Shell {
         let dial = async move {
             let dialled = async {
                 let pass = pass?;
-                let wire = link::dial(&coordinator, pass.dial.as_ref()).await?;
+                let wire = connection::dial(&coordinator, pass.dial.as_ref()).await?;
                 Ok((wire, pass.token))
             };
             let dialled = dialled.await;
@@ -452,7 +454,7 @@ impl Shell {
             tasks: self.serving.tasks.clone(),
             name: format!("{}.{}-{}", self.boot, id.link, id.dispatch_id),
             memo: self.serving.memo.clone(),
-            memory_bytes: machine::machine_memory_bytes(),
+            memory_bytes: vitals::machine_memory_bytes(),
             slots: hello.slots,
             worker_bytes: hello.memory_bytes,
             share_bytes: hello.memory_bytes / u64::from(hello.slots.max(1)),
@@ -536,7 +538,7 @@ impl Shell {
                 if trees {
                     toolchains::offer_in_place(&mut found, &memo);
                 }
-                machine::trim_memory();
+                vitals::trim_memory();
                 let _ = notices.send_blocking(Notice::Toolchains(found));
             })
             .map(drop)

@@ -19,17 +19,17 @@ use hg_proto::v1::{
 use hg_proto::wire::frame;
 use nix::libc;
 
-use crate::blobs::{self, InputError, OutputError, Sink};
-use crate::compile::{self, CompileError, Ran};
-use crate::control::{Control, NoCredit};
-use crate::gate::Gate;
-use crate::machine;
-use crate::root::Layout;
-use crate::sandbox::{self, Confines, Folder, Launch, Sandbox};
-use crate::toolchains::Compiler;
-use crate::totals::Totals;
-use crate::tree::{Tree, TreeError, Trees};
-use crate::validate::{Input, Order, failure};
+use crate::inputs::blobs::{self, InputError, OutputError, Sink};
+use crate::inputs::layout::Layout;
+use crate::inputs::tree::{Tree, TreeError, Trees};
+use crate::inputs::validate::{Input, Order, failure};
+use crate::machine::vitals;
+use crate::sandbox::facade::{self, Confines, Folder, Launch, Sandbox};
+use crate::sandbox::totals::Totals;
+use crate::tasks::compile::{self, CompileError, Ran};
+use crate::tasks::control::{Control, NoCredit};
+use crate::tasks::gate::Gate;
+use crate::tasks::toolchains::Compiler;
 
 /// How long output waits for credit before the link is taken for stuck.
 const CREDIT_WAIT: Duration = Duration::from_secs(60);
@@ -162,7 +162,7 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
             None
         }
     };
-    let available_bytes = machine::memory_available_bytes;
+    let available_bytes = vitals::memory_available_bytes;
     let slot = setting
         .gate
         .enter(&setting.control, setting.expected_bytes, available_bytes)?;
@@ -436,7 +436,7 @@ fn compile(
         file_bytes_max,
     );
     totals.memory_bytes_max = totals.memory_bytes_max.min(memory_bytes_max);
-    totals = totals.on_disk(machine::disk_free_bytes(folder.path()), setting.slots);
+    totals = totals.on_disk(vitals::disk_free_bytes(folder.path()), setting.slots);
     let confines = Confines {
         memory_bytes_max,
         file_bytes_max: totals.file_bytes_max,
@@ -493,7 +493,7 @@ fn unexpected(order: &Order, folder: &Folder, directory: &Path) -> Result<Vec<Ve
         order.outputs.iter().any(|output| output == name)
             || order.inputs.iter().any(|input| input.path == name)
     };
-    let names = sandbox::unexpected(&folder.root(), directory, known, UNEXPECTED_MAX)
+    let names = facade::unexpected(&folder.root(), directory, known, UNEXPECTED_MAX)
         .map_err(|error| trouble("looking for what the compiler made", &error))?;
     Ok(names
         .into_iter()
@@ -511,7 +511,7 @@ fn unexpected_in_tree(
         let path = tree.path_of(name);
         order.outputs.contains(&path) || tree.is_copied(&path)
     };
-    let names = sandbox::unexpected(&root, &root, known, UNEXPECTED_MAX)
+    let names = facade::unexpected(&root, &root, known, UNEXPECTED_MAX)
         .map_err(|error| trouble("looking for what the compiler made", &error))?;
     let names = names.iter().map(|name| tree.path_of(name));
     Ok(names.map(|name| OsString::from(name).into_vec()).collect())

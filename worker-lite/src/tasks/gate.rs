@@ -10,10 +10,12 @@ use hg_proto::v1::{Failure, failure::Code};
 use nix::unistd::Pid;
 use prometheus::IntGauge;
 
-use crate::admission::{self, Bears, Entry, MEMORY_EXPECTED_DEFAULT_BYTES, MEMORY_GROWTH, Room};
-use crate::control::Control;
-use crate::usage;
-use crate::validate::failure;
+use crate::inputs::validate::failure;
+use crate::machine::admission::{
+    self, Bears, Entry, MEMORY_EXPECTED_DEFAULT_BYTES, MEMORY_GROWTH, Room,
+};
+use crate::machine::usage;
+use crate::tasks::control::Control;
 
 /// How long a waiting task goes without a look at what it waits for.
 const LOOK: Duration = Duration::from_millis(100);

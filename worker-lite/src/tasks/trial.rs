@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use hg_proto::compiler::toolchain::Language;
 
-use crate::compile::{self, CompileError};
-use crate::control::Control;
 use crate::log::{self, Level as Loud};
-use crate::sandbox::{Confines, Folder, Launch, Level, Sandbox};
-use crate::toolchains::{Catalogue, Compiler};
-use crate::totals::Totals;
+use crate::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
+use crate::sandbox::totals::Totals;
+use crate::tasks::compile::{self, CompileError};
+use crate::tasks::control::Control;
+use crate::tasks::toolchains::{Catalogue, Compiler};
 
 /// What one trial may take: a cold start from a slow disk.
 const TRIAL_MAX: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
 //! The worker's side of the link as a state machine. Pure: events and the time
-//! come in, actions go out; [`crate::serve`] performs them. Unaware of sockets,
+//! come in, actions go out; [`crate::link::shell`] performs them. Unaware of sockets,
 //! threads, files and processes.
 //!
 //! ```text
@@ -22,10 +22,10 @@ use hg_proto::wire::limits::{
     CHUNK_BYTES_MAX, HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS, HELLO_MS_MAX, NAME_BYTES_MAX,
 };
 
-use crate::admission::{self, Bears, Vitals};
+use crate::inputs::validate::{self, Order, failure};
 use crate::log::Level;
-use crate::toolchains::{Catalogue, Compiler};
-use crate::validate::{self, Order, failure};
+use crate::machine::admission::{self, Bears, Vitals};
+use crate::tasks::toolchains::{Catalogue, Compiler};
 
 /// Milliseconds before the first redial; doubled with each failure.
 const BACKOFF_MS_MIN: u64 = 100;
@@ -671,7 +671,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::DISK_FLOOR_BYTES;
+    use crate::machine::admission::DISK_FLOOR_BYTES;
     use hg_proto::compiler::toolchain::{Family, Language};
     use hg_proto::v1;
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use crate::scratch;
-use crate::usage;
+use crate::files::scratch;
+use crate::machine::usage;
 
 /// Memory that any compile may have, in bytes: more than all but a few sources of C++
 /// take.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use hg_proto::secure::private::make_folder;
 
+use crate::files::removal::remove_tree;
+use crate::files::state::task_mark;
 use crate::log::{self, Level};
-use crate::removal::remove_tree;
-use crate::state::task_mark;
 
 /// Folders of one task that are looked through after it: inputs and outputs are in
 /// fewer, and a compiler makes none.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use crate::validate::Input;
+use crate::inputs::validate::Input;
 use hg_proto::v1::Encoding;
 use hg_proto::wire::digest::{Digest, Hasher};
 use hg_proto::wire::limits::{CHUNK_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};

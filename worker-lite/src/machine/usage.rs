@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::unistd::Pid;
 
-use crate::machine;
+use crate::machine::vitals;
 
 /// Processes of one compile that are looked at: more than it may have.
 const PROCESSES_MAX: usize = 128;
@@ -161,7 +161,7 @@ impl Meter {
         let sample = self.sample(now, compilers);
         self.others_milli = match (self.last, sample) {
             (Some(last), Some(sample)) => {
-                share_milli(last, sample, machine::cores()).unwrap_or(self.others_milli)
+                share_milli(last, sample, vitals::cores()).unwrap_or(self.others_milli)
             }
             _ => 0,
         };

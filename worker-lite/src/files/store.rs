@@ -16,9 +16,9 @@ use hg_proto::secure::private::make_folder;
 use hg_proto::wire::digest::Digest;
 use nix::libc;
 
+use crate::files::removal::remove_tree;
 use crate::log::{self, Level};
-use crate::machine;
-use crate::removal::remove_tree;
+use crate::machine::vitals;
 
 /// Bytes that are kept at most when nothing else is said.
 const BYTES_MAX_DEFAULT: u64 = 1 << 30;
@@ -52,7 +52,7 @@ struct Books {
 
 /// Bytes that may be kept in `folder` when nothing else is said.
 pub fn bytes_max_default(folder: &Path) -> u64 {
-    let free = machine::disk_free_bytes(folder).unwrap_or(0);
+    let free = vitals::disk_free_bytes(folder).unwrap_or(0);
     BYTES_MAX_DEFAULT.min(free / DISK_SHARE_DEFAULT)
 }
 

@@ -15,9 +15,9 @@ use hg_proto::v1;
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::TOOLCHAINS_MAX;
 
+use crate::inputs::validate::Takes;
 use crate::log::{self, Level};
-use crate::sandbox;
-use crate::validate::Takes;
+use crate::sandbox::facade;
 
 /// A compiler of this machine, for one language.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Compiler {
     pub family: Family,
     /// What it compiles under this identity.
     pub language: Language,
-    /// A folder that it needs in PATH ahead of [`sandbox::PATH`], for its assembler.
+    /// A folder that it needs in PATH ahead of [`facade::PATH`], for its assembler.
     pub path_first: Option<PathBuf>,
     /// What it runs, loads and looks into; see [`probe::Probe::files`].
     pub files: Vec<PathBuf>,
@@ -222,7 +222,7 @@ fn is_cxx_name(name: &OsStr) -> bool {
 }
 
 /// Where the driver finds its assembler here, if it would find another one, or
-/// none, with [`sandbox::PATH`] alone.
+/// none, with [`facade::PATH`] alone.
 fn assembler_folder(driver: &Path) -> Option<PathBuf> {
     let output = Command::new(driver)
         .arg("-print-prog-name=as")
@@ -236,7 +236,7 @@ fn assembler_folder(driver: &Path) -> Option<PathBuf> {
     }
     let first = |path: &OsStr| env::split_paths(path).find(|folder| folder.join("as").is_file());
     let folder = first(&env::var_os("PATH")?)?;
-    let confined = first(OsStr::new(sandbox::PATH));
+    let confined = first(OsStr::new(facade::PATH));
     (folder.is_absolute() && confined.as_ref() != Some(&folder)).then_some(folder)
 }
 

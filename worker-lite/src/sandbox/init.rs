@@ -9,10 +9,10 @@ use std::os::fd::RawFd;
 
 use nix::libc::{self, c_char, c_int, c_ulong, c_void};
 
-use crate::escape::{self, Targets};
-use crate::privileges::{self, Confines};
-use crate::report::{ENDED, FAILED, REPORT_BYTES, Report, Step};
-use crate::roots::{Mount, Root};
+use crate::sandbox::escape::{self, Targets};
+use crate::sandbox::privileges::{self, Confines};
+use crate::sandbox::report::{ENDED, FAILED, REPORT_BYTES, Report, Step};
+use crate::sandbox::roots::{Mount, Root};
 
 /// What init has open: the compiler's three, and its own two.
 const REPORT: RawFd = 3;

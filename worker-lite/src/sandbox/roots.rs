@@ -13,10 +13,10 @@ use hg_proto::secure::private::make_folder;
 use nix::libc::{self, c_ulong};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use crate::groups::PROCESSES_MAX;
-use crate::removal::remove_tree;
-use crate::root::{Entry, Layout};
-use crate::seccomp::Filter;
+use crate::files::removal::remove_tree;
+use crate::inputs::layout::{Entry, Layout};
+use crate::sandbox::groups::PROCESSES_MAX;
+use crate::sandbox::seccomp::Filter;
 
 /// The first Linux that counts a user's processes by user namespace.
 const COUNTED_BY_NAMESPACE: (u32, u32) = (5, 14);

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
+use crate::files::state::TASK_VARIABLE;
+use crate::inputs::tree::Tree;
 #[cfg(target_os = "linux")]
-use crate::escape::Targets;
-use crate::folder::Folder;
-use crate::groups::Group;
-use crate::privileges::Confines;
-use crate::report::Ended;
+use crate::sandbox::escape::Targets;
+use crate::sandbox::folder::Folder;
+use crate::sandbox::groups::Group;
+use crate::sandbox::privileges::Confines;
+use crate::sandbox::report::Ended;
 #[cfg(target_os = "linux")]
-use crate::report::Init;
-use crate::state::TASK_VARIABLE;
-use crate::tree::Tree;
+use crate::sandbox::report::Init;
 
 /// Where a compiler finds its helpers.
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -144,7 +144,7 @@ impl Started {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::totals::Totals;
+    use crate::sandbox::totals::Totals;
     use hg_proto::secure::private::make_folder;
 
     #[test]

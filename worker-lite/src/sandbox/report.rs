@@ -27,7 +27,7 @@ mod linux {
     use nix::libc;
 
     use super::Ended;
-    use crate::roots::Root;
+    use crate::sandbox::roots::Root;
 
     /// What went wrong in the child, by number.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,12 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hg_proto::secure::private::make_folder;
 use hg_proto::wire::digest::Digest;
 
-use crate::blobs::Sink;
+use crate::files::removal::remove_tree;
+use crate::files::store::{self, Store};
+use crate::inputs::blobs::Sink;
+use crate::inputs::layout::{Entry, Layout, TASK, below, open_folder};
+use crate::inputs::validate::{Input, Order};
 use crate::log::{self, Level};
-use crate::removal::remove_tree;
-use crate::root::{Entry, Layout, TASK, below, open_folder};
-use crate::store::{self, Store};
-use crate::validate::{Input, Order};
 
 /// Folders of one task, those that lead to others too.
 const FOLDERS_MAX: usize = 8192;
@@ -532,7 +532,7 @@ fn plan(order: &Order, layout: &Layout) -> Result<(Paths, Paths), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::validate::{Takes, validate};
+    use crate::inputs::validate::{Takes, validate};
     use hg_proto::compiler::toolchain::{Family, Language};
     use hg_proto::options::args::Dialect;
     use hg_proto::v1;

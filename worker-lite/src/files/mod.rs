@@ -1,0 +1,6 @@
+//! The worker's own folders: state, task folders, and contents that came once.
+
+pub mod store;
+pub mod state;
+pub mod scratch;
+pub mod removal;

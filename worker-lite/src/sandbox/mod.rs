@@ -1,0 +1,25 @@
+//! What holds a compile, and what it may use.
+
+pub mod facade;
+#[cfg(target_os = "linux")]
+mod full;
+mod partial;
+#[cfg(target_os = "linux")]
+mod init;
+pub mod launch;
+pub mod folder;
+mod report;
+#[cfg(target_os = "linux")]
+mod roots;
+#[cfg(target_os = "linux")]
+mod network;
+#[cfg(target_os = "linux")]
+pub mod escape;
+pub mod privileges;
+pub mod totals;
+#[cfg(target_os = "linux")]
+pub mod seccomp;
+#[cfg(target_os = "linux")]
+pub mod landlock;
+pub mod groups;
+pub mod ear;

@@ -1,0 +1,8 @@
+//! One task: its turn, its compile, and the compilers there are for it.
+
+pub mod task;
+pub mod gate;
+pub mod trial;
+pub mod compile;
+pub mod toolchains;
+pub mod control;
