@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hgbuild::cache::{Cache, Kind, Name};
-use hgbuild::cache_command::{clear, prune, verify};
-use hgbuild::lru::on_disk;
-use hgbuild::shard;
-use hgbuild::tally::{Event, tally};
+use hgbuild::cache::disk::entries::{Cache, Kind, Name};
+use hgbuild::cache::disk::index::on_disk;
+use hgbuild::cache::disk::shard;
+use hgbuild::cache::disk::tally::{Event, tally};
+use hgbuild::commands::cache::{clear, prune, verify};
 
 /// Names a part of this program to run in place of the tests.
 const PART: &str = "HG_TEST_CACHE_PART";

@@ -3,9 +3,10 @@
 
 #![no_main]
 
-use hgbuild::answer::Answer;
-use hgbuild::manifest::Manifest;
-use hgbuild::{listed, scan};
+use hgbuild::cache::answer::Answer;
+use hgbuild::cache::manifest::Manifest;
+use hgbuild::includes::dependency_list;
+use hgbuild::source::scan;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -34,10 +35,10 @@ fn entries(bytes: &[u8]) {
 }
 
 fn lists(bytes: &[u8]) {
-    for path in listed::from_rule(bytes, true).paths {
+    for path in dependency_list::from_rule(bytes, true).paths {
         assert!(!path.is_empty());
     }
-    listed::from_headers(bytes, b"a.c");
+    dependency_list::from_headers(bytes, b"a.c");
 }
 
 fn includes(kind: u8, bytes: &[u8]) {

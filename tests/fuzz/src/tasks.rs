@@ -19,7 +19,7 @@ use hg_proto::wire::limits::{
     INPUTS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX, TREE_INPUTS_MAX,
 };
 use hg_worker_lite::inputs::validate as worker;
-use hgbuild::attempt::{self, Says};
+use hgbuild::grid::attempt::{self, Says};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 

@@ -13,8 +13,8 @@ use hg_proto::v1::{self, Encoding, SubmitResponse};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::OUTPUT_WINDOW_BYTES;
 use hg_worker_lite::inputs::blobs::{self, Sink};
-use hgbuild::grpc::{percent_decoded, split_message};
-use hgbuild::submit::Received;
+use hgbuild::grid::grpc::{percent_decoded, split_message};
+use hgbuild::grid::submit::Received;
 use libfuzzer_sys::fuzz_target;
 
 /// Bytes of plain content that are asked for.
@@ -139,7 +139,7 @@ impl Write for Counted {
     }
 }
 
-impl hgbuild::submit::Sink for Counted {
+impl hgbuild::grid::submit::Sink for Counted {
     fn restart(&mut self) -> std::io::Result<()> {
         self.0.clear();
         Ok(())

@@ -1,0 +1,108 @@
+//! Statistics of the cache, and the hits that the coordinator has not heard of.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use crate::cache::disk::day_log::{DayLogs, Position};
+pub use crate::cache::disk::day_log::{Event, Tally};
+use crate::cache::disk::entries::Cache;
+use crate::cache::disk::shard;
+
+/// Bytes of the logs that are read for one report.
+const REPORT_BYTES_MAX: u64 = 1 << 20;
+/// So many bytes without a hit are not read again.
+const SKIP_BYTES: u64 = 64 << 10;
+
+/// All that was counted in the cache folder.
+pub fn tally(folder: &Path) -> Tally {
+    DayLogs::new(folder).tally()
+}
+
+/// Hits that no coordinator knows of yet; ours to report until this is dropped.
+#[derive(Debug)]
+pub struct Unreported {
+    /// How many.
+    pub hits: u64,
+    /// Compiler time that they saved.
+    pub saved_ms: u64,
+    until: Position,
+    reported: PathBuf,
+    _lock: File,
+}
+
+impl Unreported {
+    /// They were reported.
+    pub fn done(self) {
+        keep(&self.reported, &self.until);
+    }
+}
+
+/// What to report. `None`: nothing, or another process is at it.
+pub fn unreported(cache: &Cache) -> Option<Unreported> {
+    if cache.is_read_only() {
+        return None;
+    }
+    let logs = DayLogs::new(cache.folder());
+    let lock = logs.lock("reporting").ok()??;
+    let reported = logs.path("reported");
+    let from: Position = fs::read(&reported)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let mut found = Tally::default();
+    let until = logs.since(&from, None, REPORT_BYTES_MAX, |event| found.add(event));
+    let hits = found.direct_hit + found.preprocessed_hit;
+    if hits == 0 {
+        if until.day != from.day || until.offset > from.offset + SKIP_BYTES {
+            keep(&reported, &until);
+        }
+        return None;
+    }
+    Some(Unreported {
+        hits,
+        saved_ms: found.saved_ms,
+        until,
+        reported,
+        _lock: lock,
+    })
+}
+
+/// What can't be noted is reported once more.
+fn keep(reported: &Path, until: &Position) {
+    if let Ok(text) = serde_json::to_vec(until) {
+        let _ = shard::replace(reported, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hit_is_reported_once() {
+        let folder = std::env::temp_dir().join(format!("hg-tally-{}", std::process::id()));
+        let cache = Cache::open(&folder, 1 << 20, false).unwrap();
+        assert!(unreported(&cache).is_none());
+        let hit = Event::DirectHit {
+            saved_ms: 5,
+            bytes: 1,
+        };
+        cache.tell(hit);
+        cache.tell(Event::Miss { bytes: 1 });
+        cache.tell(hit);
+        let first = unreported(&cache).unwrap();
+        assert_eq!((first.hits, first.saved_ms), (2, 10));
+        assert!(unreported(&cache).is_none(), "one at a time");
+        drop(first);
+        let again = unreported(&cache).unwrap();
+        assert_eq!(again.hits, 2, "the report failed");
+        again.done();
+        assert!(unreported(&cache).is_none());
+        cache.tell(hit);
+        let last = unreported(&cache).unwrap();
+        assert_eq!((last.hits, last.saved_ms), (1, 5));
+        last.done();
+        assert_eq!(tally(&folder).direct_hit, 3);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

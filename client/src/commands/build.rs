@@ -1,0 +1,334 @@
+//! `hgbuild make ...`: runs a build command with its compilers led through us,
+//! and says at the end where they ran.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use hg_proto::v1::{GetStatusRequest, GetStatusResponse};
+
+use crate::cache::keeper;
+use crate::commands::masquerade;
+use crate::commands::summary;
+use crate::compile::report;
+use crate::compile::wrap;
+use crate::config::{Config, right_to_warn};
+use crate::grid::grpc::Tasks;
+use crate::local::compiler::Search;
+use crate::local::process::Ended;
+use crate::local::signals::{self, Forwarding};
+use crate::local::slots::Slots;
+use crate::os;
+use crate::private;
+use crate::say;
+
+/// Milliseconds that a build waits to learn how large the grid is.
+const STATUS_MS_MAX: u64 = 500;
+/// Jobs that we choose at most.
+const JOBS_MAX: usize = 512;
+
+/// Runs `words`; ends this process as the command ends.
+pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
+    if let Some(trouble) = &config.trouble {
+        say::warn(format_args!("{trouble}: building without the grid"));
+    }
+    if let Some(jobs) = Jobs::wanted(&words) {
+        jobs.put(&mut words, jobs_for(config));
+    }
+    let log = SummaryLog::new(config);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    surround(&mut command, config, &log);
+    let forwarding = Forwarding::start();
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let code = if error.kind() == std::io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
+            say::warn(format_args!("{}: {error}", words[0].to_string_lossy()));
+            drop(log);
+            std::process::exit(code);
+        }
+    };
+    forwarding.to(child.id());
+    let ended = match child.wait() {
+        Ok(status) => Ended::of(status),
+        Err(error) => {
+            say::warn(error);
+            Ended::Exit(1)
+        }
+    };
+    drop(forwarding);
+    report::report_alone(config);
+    if let Ok(Some(log)) = log {
+        summary::print(&log.path);
+    }
+    match (signals::seen(), ended) {
+        // make turns a signal into an exit code; a shell must still see it.
+        (Some(signal), _) => Ended::Signal(signal as i32).now(),
+        (None, ended) => ended.now(),
+    }
+}
+
+/// The environment in which compilers are ours.
+fn surround(command: &mut Command, config: &Config, log: &io::Result<Option<SummaryLog>>) {
+    // As the first word of a shell's command, PATH applies to the build tool
+    // itself too: it must not find us in place of a compiler named like it.
+    let search = Search::new();
+    if config.refused.is_some() {
+        // It was said.
+        command.env("HG_CACHE_WARNED", "1");
+    }
+    let folder = match config.home.as_deref().map(masquerade::prepare) {
+        Some(Ok(folder)) => folder,
+        Some(Err(error)) => {
+            say::warn(format_args!(
+                "no masquerade folder ({error}): building plainly"
+            ));
+            return;
+        }
+        None => {
+            // If it was refused, that was said.
+            if config.trouble.is_none() {
+                say::warn("no home folder: building plainly");
+            }
+            return;
+        }
+    };
+    let folders = std::iter::once(folder.clone()).chain(search.folders());
+    if let Ok(path) = env::join_paths(folders) {
+        command.env("PATH", path);
+    }
+    command.env("HG_MASQUERADE", &folder);
+    if env::var_os("HG_BUILD").is_none() {
+        // So that a single compile beside this build has a turn of its own.
+        command.env("HG_BUILD", std::process::id().to_string());
+    }
+    if let Ok(Some(log)) = log {
+        command.env("HG_SUMMARY_LOG", &log.path);
+    }
+    if let Some(address) = &config.coordinator {
+        command.env("HG_COORDINATOR", address);
+    }
+    if let Some(settings) = config.cache.as_ref().filter(|settings| !settings.warned)
+        && let Err(trouble) = keeper::open(settings)
+    {
+        // Once, not for each of a thousand compiles.
+        keeper::warn(&trouble, settings);
+        command.env("HG_CACHE_WARNED", "1");
+    } else if let Err(error) = log {
+        let home = config.home.as_deref().unwrap_or(Path::new(""));
+        let home = home.display();
+        say::warn(format_args!("{home}: {error}: nothing is kept there"));
+        command.env("HG_CACHE_WARNED", "1");
+    }
+    if !config.fallback {
+        command.env("HG_FALLBACK", "0");
+    }
+    if config.level >= crate::config::Level::Info && env::var_os("HG_LOG").is_none() {
+        command.env("HG_LOG", "info");
+    }
+    for (name, chosen, stands_for) in [("CC", &config.cc, "cc"), ("CXX", &config.cxx, "c++")] {
+        let given = env::var_os(name);
+        if let Some(value) = lead(&folder, given.as_deref(), chosen.is_some(), stands_for) {
+            command.env(name, value);
+        }
+    }
+}
+
+/// What CC must be so that it comes to us. A bare name in it is found in the
+/// masquerade folder; an unset one too, and setting it could change what the
+/// build chooses (GNU make's `$(origin CC)`).
+fn lead(folder: &Path, given: Option<&OsStr>, chosen: bool, stands_for: &str) -> Option<OsString> {
+    if chosen {
+        return Some(folder.join(stands_for).into());
+    }
+    let given = given?;
+    let first = os::bytes(given).split(|&byte| byte == b' ').next()?;
+    if !first.contains(&b'/') || given.is_empty() {
+        return None;
+    }
+    let own = env::current_exe().ok()?;
+    if first == os::bytes(own.as_os_str()) {
+        return None;
+    }
+    let mut value = own.into_os_string();
+    value.push(" ");
+    value.push(given);
+    Some(value)
+}
+
+/// Where a build command takes its number of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Jobs {
+    /// `-jN` after the first word.
+    Flag,
+    /// `cmake --build DIR --parallel N`, before a `--`.
+    Parallel,
+}
+
+impl Jobs {
+    /// `None`: the user said how many, or the command takes none.
+    fn wanted(words: &[OsString]) -> Option<Jobs> {
+        let tool = Path::new(words.first()?).file_name()?.to_str()?;
+        let args = &words[1..];
+        let has = |test: &dyn Fn(&[u8]) -> bool| args.iter().any(|arg| test(os::bytes(arg)));
+        let said_j = |arg: &[u8]| arg.starts_with(b"-j") || arg.starts_with(b"--jobs");
+        match tool {
+            "make" | "gmake" => {
+                let inherited = env::var_os("MAKEFLAGS").unwrap_or_default();
+                let inherited = os::bytes(&inherited)
+                    .split(|&byte| byte == b' ')
+                    .any(|word| said_j(word) || word.starts_with(b"--jobserver"));
+                // Several short flags may stand in one word: `-kj4`.
+                let bundled = |arg: &[u8]| {
+                    arg.starts_with(b"-")
+                        && !arg.starts_with(b"--")
+                        && arg[1..]
+                            .iter()
+                            .take_while(|byte| b"BbdeikLnpqRrSstvwj".contains(byte))
+                            .any(|&byte| byte == b'j')
+                };
+                (!inherited && !has(&said_j) && !has(&bundled)).then_some(Jobs::Flag)
+            }
+            "ninja" | "ninja-build" | "samu" => (!has(&said_j)).then_some(Jobs::Flag),
+            "cmake" => {
+                let builds = args.first().is_some_and(|arg| arg == "--build");
+                let said = |arg: &[u8]| said_j(arg) || arg.starts_with(b"--parallel");
+                let level = env::var_os("CMAKE_BUILD_PARALLEL_LEVEL").is_some();
+                (builds && !level && !has(&said)).then_some(Jobs::Parallel)
+            }
+            _ => None,
+        }
+    }
+
+    fn put(self, words: &mut Vec<OsString>, jobs: usize) {
+        match self {
+            Jobs::Flag => words.insert(1, format!("-j{jobs}").into()),
+            Jobs::Parallel => {
+                let end = words.iter().position(|word| word == "--");
+                let at = end.unwrap_or(words.len());
+                words.insert(at, format!("{jobs}").into());
+                words.insert(at, "--parallel".into());
+            }
+        }
+    }
+}
+
+/// As many jobs as the grid and this machine compile at once, and a few more
+/// so that none waits for its input.
+fn jobs_for(config: &Config) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let Some(status) = grid_status(config) else {
+        return cores;
+    };
+    let slots = status.slots as usize;
+    let local = Slots::new(Path::new(""), config.local_slots).travelling();
+    jobs(slots, local, cores)
+}
+
+/// A machine may have more cores than the grid is worth jobs.
+fn jobs(slots: usize, local: usize, cores: usize) -> usize {
+    let wanted = slots
+        .saturating_add(local)
+        .saturating_add(slots.div_ceil(8));
+    wanted.min(JOBS_MAX).max(cores)
+}
+
+fn grid_status(config: &Config) -> Option<GetStatusResponse> {
+    config.coordinator.as_ref()?;
+    let tasks = Tasks::new();
+    let mut connection = wrap::connect(config, &tasks).ok()?;
+    let question = GetStatusRequest {};
+    tasks
+        .run(connection.call("GetStatus", &question, STATUS_MS_MAX))
+        .ok()
+}
+
+/// Where the compiles of this build leave word; removed at the end.
+struct SummaryLog {
+    path: PathBuf,
+}
+
+impl SummaryLog {
+    fn new(config: &Config) -> io::Result<Option<Self>> {
+        let Some(folder) = config.run_folder() else {
+            return Ok(None);
+        };
+        private::make(&folder)?;
+        let path = folder.join(format!("build-{}.jsonl", std::process::id()));
+        private::write(&path, b"")?;
+        private::write(&right_to_warn(&path), b"")?;
+        Ok(Some(SummaryLog { path }))
+    }
+}
+
+impl Drop for SummaryLog {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(right_to_warn(&self.path));
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_number_of_jobs_is_the_users_if_they_gave_one() {
+        for line in [
+            "make -j4",
+            "make -kj",
+            "make --jobs=3",
+            "ninja -j 2",
+            "cmake --build b -j3",
+            "cmake -S . -B b",
+            "./x.sh",
+        ] {
+            assert_eq!(Jobs::wanted(&words(line)), None, "{line}");
+        }
+        for line in [
+            "make",
+            "make -k all",
+            "make -C jdir -f jam.mk",
+            "/usr/bin/ninja",
+        ] {
+            assert_eq!(Jobs::wanted(&words(line)), Some(Jobs::Flag), "{line}");
+        }
+        let mut line = words("cmake --build b -- -k");
+        Jobs::wanted(&line).unwrap().put(&mut line, 7);
+        assert_eq!(line, words("cmake --build b --parallel 7 -- -k"));
+    }
+
+    #[test]
+    fn jobs_are_bounded_on_any_machine() {
+        assert_eq!(jobs(16, 3, 4), 21);
+        assert_eq!(jobs(0, 0, 4), 4);
+        assert_eq!(jobs(usize::MAX, 3, 4), JOBS_MAX);
+        assert_eq!(jobs(16, 600, 800), 800);
+    }
+
+    #[test]
+    fn cc_comes_to_us_whatever_it_is() {
+        let folder = Path::new("/m");
+        assert_eq!(lead(folder, None, false, "cc"), None);
+        assert_eq!(
+            lead(folder, Some(OsStr::new("gcc -m32")), false, "cc"),
+            None
+        );
+        assert_eq!(lead(folder, None, true, "cc"), Some("/m/cc".into()));
+        let by_path = lead(folder, Some(OsStr::new("/usr/bin/gcc")), false, "cc").unwrap();
+        assert!(by_path.to_str().unwrap().ends_with(" /usr/bin/gcc"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Every subcommand but a compile.
+
+pub mod build;
+pub mod masquerade;
+pub mod summary;
+pub mod status;
+pub mod explain;
+pub mod join;
+pub mod cache;

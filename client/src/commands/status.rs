@@ -1,0 +1,268 @@
+//! `hgbuild status` and `hgbuild workers`: the coordinator's answers as tables
+//! or JSON.
+
+use hg_proto::v1::{
+    GetStatusRequest, GetStatusResponse, ListWorkersRequest, ListWorkersResponse, Worker,
+};
+use prost::Message;
+use serde_json::{Value, json};
+
+use crate::compile::events::printable;
+use crate::compile::report;
+use crate::compile::wrap;
+use crate::config::Config;
+use crate::grid::grpc::Tasks;
+use crate::say;
+
+/// Milliseconds that an answer may take.
+const ANSWER_MS_MAX: u64 = 3_000;
+
+/// Prints what the grid is and does. Gives an exit code.
+pub fn status(config: &Config, as_json: bool) -> i32 {
+    // So that its count is of now.
+    report::report_alone(config);
+    let answer: Result<GetStatusResponse, String> = ask(config, "GetStatus", &GetStatusRequest {});
+    if as_json {
+        let written = say::answer(format_args!("{}\n", status_json(config, &answer)));
+        return i32::from(answer.is_err()).max(written);
+    }
+    match answer {
+        Ok(status) => say::answer(status_text(config, &status)),
+        Err(why) => {
+            say::warn(why);
+            1
+        }
+    }
+}
+
+/// Prints the workers. Gives an exit code.
+pub fn workers(config: &Config, as_json: bool) -> i32 {
+    let answer: Result<ListWorkersResponse, String> =
+        ask(config, "ListWorkers", &ListWorkersRequest {});
+    match answer {
+        Ok(list) if as_json => {
+            let all: Vec<Value> = list.workers.iter().map(worker_json).collect();
+            say::answer(format_args!("{}\n", Value::Array(all)))
+        }
+        Ok(list) => say::answer(workers_text(&list.workers)),
+        Err(why) => {
+            say::warn(why);
+            1
+        }
+    }
+}
+
+fn ask<Q: Message, A: Message + Default>(
+    config: &Config,
+    method: &str,
+    question: &Q,
+) -> Result<A, String> {
+    let tasks = Tasks::new();
+    let mut connection = wrap::connect(config, &tasks)?;
+    tasks
+        .run(connection.call(method, question, ANSWER_MS_MAX))
+        .map_err(|error| error.to_string())
+}
+
+fn status_json(config: &Config, answer: &Result<GetStatusResponse, String>) -> Value {
+    match answer {
+        Err(why) => json!({ "coordinator": config.coordinator, "error": why }),
+        Ok(status) => json!({
+            "coordinator": config.coordinator,
+            "version": status.version,
+            "workers": status.workers,
+            "slots": status.slots,
+            "slots_now": status.slots_now.unwrap_or(status.slots),
+            "slots_busy": status.slots_busy,
+            "queued": status.queued,
+            "tasks_finished": status.tasks_finished,
+            "tasks_failed": status.tasks_failed,
+            "tasks_cancelled": status.tasks_cancelled,
+            "cache_hits_reported": status.cache_hits_reported,
+            "uptime_ms": status.uptime_ms,
+            "insecure": status.insecure,
+        }),
+    }
+}
+
+fn status_text(config: &Config, status: &GetStatusResponse) -> String {
+    let address = config.coordinator.as_deref().unwrap_or_default();
+    let rows = [
+        ("coordinator", address.to_owned()),
+        ("version", printable(&status.version)),
+        ("up", format!("{} s", status.uptime_ms / 1000)),
+        ("workers", status.workers.to_string()),
+        ("slots", slots(status)),
+        ("queued", status.queued.to_string()),
+        ("tasks", ended(status)),
+        ("cache hits", status.cache_hits_reported.to_string()),
+        ("links", links(status.insecure).to_owned()),
+    ];
+    rows.iter()
+        .map(|(name, value)| format!("{name:<12} {value}\n"))
+        .collect()
+}
+
+/// The sums of the table of workers, whose machines may bear fewer than they have.
+fn slots(status: &GetStatusResponse) -> String {
+    let now = status.slots_now.unwrap_or(status.slots);
+    let busy = format!("{} of {now} busy", status.slots_busy);
+    match status.slots.saturating_sub(now) {
+        0 => busy,
+        fewer => format!("{busy}, {fewer} fewer than there are"),
+    }
+}
+
+fn ended(status: &GetStatusResponse) -> String {
+    let ended = format!(
+        "{} finished, {} failed",
+        status.tasks_finished, status.tasks_failed
+    );
+    match status.tasks_cancelled {
+        0 => ended,
+        cancelled => format!("{ended}, {cancelled} cancelled"),
+    }
+}
+
+fn links(insecure: bool) -> &'static str {
+    match insecure {
+        true => "INSECURE: not encrypted, and nobody is asked who they are",
+        false => "encrypted, by invitation only",
+    }
+}
+
+fn worker_json(worker: &Worker) -> Value {
+    let toolchains: Vec<Value> = worker
+        .toolchains
+        .iter()
+        .map(|toolchain| {
+            let hex: String = toolchain.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({
+                "family": toolchain.family().as_str_name().trim_start_matches("FAMILY_").to_lowercase(),
+                "version": toolchain.version,
+                "target": toolchain.target,
+                "language": toolchain.language().as_str_name().trim_start_matches("LANGUAGE_").to_lowercase(),
+                "digest": hex,
+                "tree": toolchain.tree,
+            })
+        })
+        .collect();
+    json!({
+        "id": worker.id,
+        "name": worker.name,
+        "address": worker.address,
+        "version": worker.version,
+        "architecture": worker.architecture,
+        "os": worker.os,
+        "cores": worker.cores,
+        "memory_bytes": worker.memory_bytes,
+        "memory_available_bytes": worker.memory_available_bytes,
+        "slots": worker.slots,
+        "running": worker.running,
+        "load_milli": worker.load_milli,
+        "temperature_milli_c": worker.temperature_milli_c,
+        "round_trip_us": worker.round_trip_us,
+        "draining": worker.draining,
+        "tasks_finished": worker.tasks_finished,
+        "tasks_failed": worker.tasks_failed,
+        "connected_ms": worker.connected_ms,
+        "circuit": worker.circuit,
+        "shut_for_holders": worker.shut_for_holders,
+        "speed_milli": worker.speed_milli,
+        "slots_now": worker.slots_now,
+        "slots_why": worker.slots_why,
+        "sandbox": worker.sandbox,
+        "toolchains": toolchains,
+    })
+}
+
+fn workers_text(workers: &[Worker]) -> String {
+    let mut table = vec![
+        [
+            "NAME",
+            "ARCH",
+            "CORES",
+            "SLOTS",
+            "SPEED",
+            "LOAD",
+            "MEMORY FREE",
+            "TASKS",
+            "FAILED",
+            "SANDBOX",
+            "STATE",
+        ]
+        .map(str::to_owned),
+    ];
+    for worker in workers {
+        table.push([
+            printable(&worker.id),
+            printable(&worker.architecture),
+            worker.cores.to_string(),
+            format!("{}/{}", worker.running, worker.slots_now),
+            format!("{:.2}", f64::from(worker.speed_milli) / 1000.0),
+            format!("{:.2}", f64::from(worker.load_milli) / 1000.0),
+            format!("{} MiB", worker.memory_available_bytes >> 20),
+            worker.tasks_finished.to_string(),
+            worker.tasks_failed.to_string(),
+            sandbox(worker),
+            state(worker),
+        ]);
+    }
+    hg_proto::table::table(&table)
+}
+
+/// What holds compiles there; a worker of an older version does not say.
+fn sandbox(worker: &Worker) -> String {
+    match worker.sandbox.as_str() {
+        "" => "?".to_owned(),
+        level => printable(level),
+    }
+}
+
+/// Whether tasks go there, and why fewer than there are slots.
+fn state(worker: &Worker) -> String {
+    let mut state = match (worker.draining, worker.circuit.as_str()) {
+        (true, _) => "draining".to_owned(),
+        (false, "open") => "failing".to_owned(),
+        (false, "half-open") => "on probation".to_owned(),
+        (false, _) => "ready".to_owned(),
+    };
+    if worker.shut_for_holders > 0 {
+        let count = worker.shut_for_holders;
+        state.push_str(&format!(", failing for {count} holder(s) of tokens alone"));
+    }
+    if worker.slots_now < worker.slots && !worker.draining {
+        let why = printable(&worker.slots_why);
+        state.push_str(&format!(
+            ", {} slots fewer",
+            worker.slots - worker.slots_now
+        ));
+        if !why.is_empty() {
+            state.push_str(&format!(": {why}"));
+        }
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_line_for_each_and_no_escapes() {
+        let worker = Worker {
+            id: "pi\u{1b}[31m".into(),
+            slots: 4,
+            slots_now: 3,
+            slots_why: "heat".into(),
+            circuit: "open".into(),
+            sandbox: "full\n".into(),
+            ..Worker::default()
+        };
+        let text = workers_text(&[worker]);
+        assert_eq!(text.lines().count(), 2);
+        assert!(!text.contains('\u{1b}'));
+        assert!(text.contains("0/3") && text.contains("full\u{fffd}"));
+        assert!(text.contains("failing, 1 slots fewer: heat"));
+    }
+}

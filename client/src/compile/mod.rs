@@ -1,0 +1,5 @@
+//! One compile, from what was typed to the files that lie there afterwards.
+
+pub mod wrap;
+pub mod report;
+pub mod events;

@@ -1,0 +1,11 @@
+//! The line to the coordinator, and what may be believed of what comes over it.
+
+pub(crate) mod arriving;
+pub mod submit;
+pub mod grpc;
+pub mod access;
+pub mod attempt;
+pub mod memo;
+pub(crate) mod object;
+pub mod payload;
+pub mod own_speed;

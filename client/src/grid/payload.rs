@@ -1,0 +1,54 @@
+//! The bytes of an input, for when a worker asks for them.
+
+use std::io;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use hg_proto::wire::digest::Digest;
+
+use crate::includes::facts;
+use crate::os;
+
+/// What an input holds.
+#[derive(Debug)]
+pub enum Payload {
+    /// Here.
+    Held(Bytes),
+    /// In a file that was not read.
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Bytes.
+        size: u64,
+        /// What it is known to hold.
+        digest: Digest,
+    },
+}
+
+impl Payload {
+    /// In bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Payload::Held(bytes) => bytes.len() as u64,
+            Payload::File { size, .. } => *size,
+        }
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// The file can't be read, or holds something else now.
+    pub fn bytes(&self) -> io::Result<Bytes> {
+        let (path, wanted) = match self {
+            Payload::Held(bytes) => return Ok(bytes.clone()),
+            Payload::File { path, digest, .. } => (path, digest),
+        };
+        let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+        let (bytes, _) = facts::read(os::bytes(path.as_os_str()))
+            .map_err(|error| io::Error::new(error.kind(), named(&error)))?;
+        match Digest::of(&bytes) == *wanted {
+            true => Ok(bytes.into()),
+            false => Err(io::Error::other(named(&"it was written meanwhile"))),
+        }
+    }
+}

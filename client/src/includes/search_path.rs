@@ -1,0 +1,381 @@
+//! Asks the compiler where it looks for headers. Remembered for each set of
+//! options that could change the answer, since asking costs as much as a small
+//! compile.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::compiler::turn;
+use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
+use hg_proto::options::row::{File, Role};
+use memchr::memmem;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::config::Config;
+use crate::includes::closure::Folders;
+use crate::includes::macro_names::looks_common;
+use crate::key::Key;
+use crate::local::compiler::Found;
+use crate::local::process;
+use crate::local::slots::Slot;
+use crate::os;
+use crate::private;
+
+/// Answers that are remembered; then all are forgotten.
+const MEMOS_MAX: usize = 4096;
+/// Bytes of one answer.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// Looks at the turn of another process that asks.
+const TURN_LOOKS: u32 = 500;
+
+/// A file that clang takes for the mark of a gcc, whose headers it then takes.
+pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
+
+/// The folder for what [`folders`] learns.
+pub fn memos(config: &Config) -> Option<PathBuf> {
+    config.run_folder().map(|run| run.join("folders"))
+}
+
+/// Where `compile` looks for headers. `basis` stands for the compiler and the
+/// environment; `memo` is a folder for what was learnt. `wait` is for a slot, since
+/// to ask a compiler is to run one.
+///
+/// # Errors
+/// The compiler does not say.
+pub fn folders(
+    found: &Found,
+    compile: &Compile,
+    basis: &[u8],
+    memo: Option<&Path>,
+    wait: impl FnOnce() -> Option<Slot>,
+) -> Result<Folders, Reason> {
+    let args = question(compile);
+    let memo = memo.map(|folder| folder.join(memo_name(basis, &args)));
+    let known = || memo.as_deref().and_then(recall);
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let _turn = memo.as_deref().and_then(|memo| turn(memo, known));
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let _slot = wait();
+    // Meanwhile another compile of this build may have learnt it.
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let (said, macros) = ask(found, args).map_err(|error| Reason {
+        code: "search-path",
+        detail: error.to_string(),
+    })?;
+    let mut folders = parse(&said).ok_or_else(|| Reason::new("search-path", b""))?;
+    folders.macros = own_macros(&macros);
+    // Those too that the compiler passes over in silence.
+    for argument in compile.arguments.iter().filter(|a| names_folder(a)) {
+        let value = argument.value().to_vec();
+        let known = [&folders.quoted, &folders.angled, &folders.left_out];
+        if !value.is_empty() && !known.iter().any(|list| list.contains(&value)) {
+            folders.left_out.push(value);
+        }
+    }
+    if let Some(file) = memo {
+        // Not to remember costs time, nothing else.
+        let _ = remember(&file, &folders);
+    }
+    Ok(folders)
+}
+
+/// The right to ask for what `memo` is to hold: a build starts many compiles at once, and
+/// each would ask the same. `None`: it is `known` now, or whoever asks takes too long.
+fn turn(memo: &Path, known: impl Fn() -> Option<Folders>) -> Option<fs::File> {
+    let locks = memo.parent()?.with_file_name(os::TURNS);
+    let memo = [memo.to_path_buf()];
+    turn::wait(TURN_LOOKS, || match os::claim(&locks, &memo) {
+        None => known().map(|_| None),
+        turn => Some(turn),
+    })?
+}
+
+/// Refuses what makes a compiler look where it does not say.
+///
+/// # Errors
+/// The option that does.
+pub fn refuse(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
+    let clang = dialect.family == Family::Clang;
+    let target = compile.arguments.iter().filter(|a| is_target(a));
+    for word in target.flat_map(|a| &a.words) {
+        // There too, if it is one of Microsoft's systems.
+        let named = |name: &&[u8]| memmem::find(&word.to_ascii_lowercase(), name).is_some();
+        if clang
+            && [&b"msvc"[..], b"windows", b"win32", b"uefi"]
+                .iter()
+                .any(named)
+        {
+            return Err(Reason::new("search-path", word));
+        }
+    }
+    for word in compile.arguments.iter().flat_map(|a| &a.words) {
+        // Includes are looked for beside all files above, too.
+        let ms = word.starts_with(b"-fms-compat") || word.starts_with(b"-fmsc-version");
+        // clang looks for folders there without a word.
+        let roots = [
+            &b"--sysroot"[..],
+            b"-isysroot",
+            b"--gcc-toolchain",
+            b"-resource-dir",
+        ];
+        let root = clang && roots.iter().any(|root| word.starts_with(root));
+        if ms || root {
+            return Err(Reason::new("search-path", word));
+        }
+    }
+    Ok(())
+}
+
+fn is_target(argument: &Argument) -> bool {
+    let option = &argument.words[0];
+    option.starts_with(b"-target") || option.starts_with(b"--target")
+}
+
+/// Whether it names a folder where headers are looked for.
+pub fn names_folder(argument: &Argument) -> bool {
+    argument.role == Role::Preprocess && argument.file == File::InputDir
+}
+
+/// The options that could matter, and a source without a word.
+fn question(compile: &Compile) -> Vec<Vec<u8>> {
+    let mut args: Vec<Vec<u8>> = Vec::new();
+    for argument in &compile.arguments {
+        let matters = match argument.role {
+            Role::Preprocess => argument.file != File::Input,
+            Role::Compile | Role::Driver => {
+                let first = &argument.words[0];
+                !first.starts_with(b"-W") && !first.starts_with(b"-O")
+            }
+            _ => false,
+        };
+        if matters {
+            args.extend(argument.words.iter().cloned());
+        }
+    }
+    for word in [
+        "-E",
+        "-dM",
+        "-v",
+        "-x",
+        compile.language.name(),
+        "/dev/null",
+    ] {
+        args.push(word.as_bytes().to_vec());
+    }
+    args
+}
+
+/// What it says of folders, and its macros.
+fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let command = found.driver_command(args.into_iter().map(os::from_bytes).collect());
+    let output = process::process(&command)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()?;
+    match output.status.success() {
+        true => Ok((output.stderr, output.stdout)),
+        false => Err(io::Error::other(output.status.to_string())),
+    }
+}
+
+/// Reads what `-v` says.
+fn parse(said: &[u8]) -> Option<Folders> {
+    #[derive(Clone, Copy)]
+    enum In {
+        Prose,
+        Quoted,
+        Angled,
+    }
+    let mut at = In::Prose;
+    let mut folders = Folders::default();
+    let mut ended = false;
+    for line in said.split(|byte| *byte == b'\n') {
+        let left_out = [
+            &b"ignoring nonexistent directory \""[..],
+            b"ignoring duplicate directory \"",
+        ];
+        if let Some(folder) = line.strip_prefix(b"Found candidate GCC installation: ") {
+            folders.installations.push(folder.to_vec());
+        } else if let Some(rest) = left_out.iter().find_map(|start| line.strip_prefix(*start)) {
+            folders.left_out.push(rest.strip_suffix(b"\"")?.to_vec());
+        } else if line.starts_with(b"#include \"...\" search starts here:") {
+            at = In::Quoted;
+        } else if line.starts_with(b"#include <...> search starts here:") {
+            at = In::Angled;
+        } else if line.starts_with(b"End of search list.") {
+            at = In::Prose;
+            ended = true;
+        } else if let Some(folder) = line.strip_prefix(b" ") {
+            // "(framework directory)" and header maps are read in other ways.
+            if folder.ends_with(b")") && !matches!(at, In::Prose) {
+                return None;
+            }
+            match at {
+                In::Prose => {}
+                In::Quoted => folders.quoted.push(folder.to_vec()),
+                In::Angled => folders.angled.push(folder.to_vec()),
+            }
+        }
+    }
+    ended.then_some(folders)
+}
+
+/// Names that `-dM` tells of, an underscore and a small letter in front: others are known
+/// to be the compiler's by how they look.
+fn own_macros(said: &[u8]) -> Vec<Vec<u8>> {
+    let lines = said.split(|byte| *byte == b'\n');
+    let names = lines.filter_map(|line| {
+        let rest = line.strip_prefix(b"#define ")?;
+        rest.split(|byte| matches!(byte, b' ' | b'(')).next()
+    });
+    names
+        .filter(|name| looks_common(name))
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+fn memo_name(basis: &[u8], args: &[Vec<u8>]) -> String {
+    let mut key = Key::default();
+    key.add("folders 3", basis);
+    for word in args {
+        key.add("argument", word);
+    }
+    format!("{:032x}", u128::from_be_bytes(key.digest()))
+}
+
+fn recall(file: &Path) -> Option<Folders> {
+    let file = os::open_plain(fs::OpenOptions::new().read(true), file).ok()?;
+    let mut bytes = Vec::new();
+    file.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let (sum, body) = bytes.split_first_chunk::<16>()?;
+    if xxh3_128(body).to_be_bytes() != *sum {
+        return None;
+    }
+    let mut folders = Folders::default();
+    for line in body
+        .split(|byte| *byte == 0)
+        .filter(|line| !line.is_empty())
+    {
+        let (kind, folder) = line.split_first()?;
+        match kind {
+            b'q' => folders.quoted.push(folder.to_vec()),
+            b'a' => folders.angled.push(folder.to_vec()),
+            b'l' => folders.left_out.push(folder.to_vec()),
+            b'i' => folders.installations.push(folder.to_vec()),
+            b'm' => folders.macros.push(folder.to_vec()),
+            _ => return None,
+        }
+    }
+    Some(folders)
+}
+
+fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
+    let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    private::make(folder)?;
+    if fs::read_dir(folder)?.count() >= MEMOS_MAX {
+        for entry in fs::read_dir(folder)? {
+            fs::remove_file(entry?.path())?;
+        }
+    }
+    let mut body = Vec::new();
+    for (kind, list) in [
+        (b'q', &folders.quoted),
+        (b'a', &folders.angled),
+        (b'l', &folders.left_out),
+        (b'i', &folders.installations),
+        (b'm', &folders.macros),
+    ] {
+        for folder in list {
+            body.push(kind);
+            body.extend(folder);
+            body.push(0);
+        }
+    }
+    let temporary = folder.join(format!(".{}", std::process::id()));
+    let sum = xxh3_128(&body).to_be_bytes();
+    private::write(&temporary, &[&sum[..], &body].concat())?;
+    fs::rename(&temporary, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn lists() {
+        let said = b"Using built-in specs.\nFound candidate GCC installation: /lib/gcc/12\nignoring nonexistent directory \"none\"\n\
+            ignoring duplicate directory \"/usr/include\"\n  as it is a non-system directory\n\
+            #include \"...\" search starts here:\n q\n#include <...> search starts here:\n . \n /usr/include\nEnd of search list.\n # prose\n";
+        let folders = parse(said).unwrap();
+        assert_eq!(folders.installations, [b"/lib/gcc/12"]);
+        assert_eq!(folders.quoted, [b"q"]);
+        assert_eq!(folders.angled, [&b". "[..], b"/usr/include"]);
+        assert_eq!(folders.left_out, [&b"none"[..], b"/usr/include"]);
+        assert_eq!(parse(b"#include <...> search starts here:\n a\n"), None);
+        let macros =
+            b"#define __x86_64 1\n#define __OPTIMIZE__ 1\n#define linux 1\n#define __has(x) x\n";
+        assert_eq!(own_macros(macros), [&b"__x86_64"[..], b"__has"]);
+        assert_eq!(
+            parse(b"#include <...> search starts here:\n /F (framework directory)\nEnd of search list.\n"),
+            None
+        );
+    }
+
+    #[test]
+    fn one_asks_and_the_others_wait_for_what_it_learns() {
+        let folder = std::env::temp_dir().join(format!("hg-turn-{}", std::process::id()));
+        let file = folder.join("folders").join("m");
+        let learnt = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    // Without it, it was too long for this one, on a busy machine.
+                    let turn = turn(&file, || recall(&file));
+                    if turn.is_some() && recall(&file).is_none() {
+                        learnt.fetch_add(1, Ordering::Relaxed);
+                        remember(&file, &Folders::default()).unwrap();
+                    }
+                    drop(turn);
+                });
+            }
+        });
+        assert_eq!(learnt.into_inner(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn remembered() {
+        let folder = std::env::temp_dir().join(format!("hg-search-{}", std::process::id()));
+        let file = folder.join(memo_name(b"gcc", &[b"-I".to_vec(), b"x".to_vec()]));
+        let folders = Folders {
+            quoted: vec![b"a b".to_vec()],
+            angled: vec![b"/c\n".to_vec(), b"d".to_vec()],
+            left_out: Vec::new(),
+            installations: vec![b"/lib/gcc".to_vec()],
+            macros: vec![b"__x86_64".to_vec()],
+        };
+        assert_eq!(recall(&file), None);
+        remember(&file, &folders).unwrap();
+        assert_eq!(recall(&file), Some(folders));
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert_eq!(recall(&file), None);
+        assert_ne!(
+            memo_name(b"g", &[b"-Ix".to_vec()]),
+            memo_name(b"g", &[b"-I".to_vec(), b"x".to_vec()])
+        );
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,263 @@
+//! Gathers what a worker needs: the source, preprocessed here with its macros
+//! kept, and the dependency file as a by-product.
+
+use std::fs::File;
+use std::io;
+use std::process::{Child, Stdio};
+
+use bytes::Bytes;
+use hg_proto::compiler::toolchain::{Family, Language};
+use hg_proto::options::args::{CLOCKS, Compile, Dialect, Reason};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::includes::closure::{Listed, Settled};
+use crate::includes::dependency_list;
+use crate::includes::facts;
+use crate::invocation::plan::Plan;
+use crate::local::compiler::Found;
+use crate::local::memory_file::{content, descriptor_path, scratch};
+use crate::local::process;
+use crate::local::signals::Forwarding;
+use crate::local::slots::Slot;
+use crate::os;
+use crate::source::hazards;
+
+/// zstd's fastest: the text is sent once and thrown away.
+const ZSTD_LEVEL: i32 = 1;
+/// Bytes of preprocessed text that are held in memory.
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+const _: () = assert!(TEXT_BYTES_MAX <= INPUT_BYTES_MAX);
+
+/// A source that may leave this machine.
+#[derive(Debug)]
+pub struct Gathered {
+    /// Of the plain text.
+    pub digest: Digest,
+    /// Bytes of plain text.
+    pub size: u64,
+    /// The text as it travels, zstd.
+    pub encoded: Bytes,
+    /// Content of the dependency file, if one is wanted.
+    pub dependencies: Option<Vec<u8>>,
+    /// What the preprocessor says it read.
+    pub listed: Listed,
+}
+
+/// Which text is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Macros kept, for another machine to compile.
+    Travelling,
+    /// Macros expanded, to be searched for what the files leave in doubt.
+    Expanded,
+}
+
+/// A preprocessor at work.
+pub struct Preprocessing {
+    child: Child,
+    text: File,
+    errors: File,
+    dependencies: File,
+    wanted: bool,
+    complete: bool,
+    forwarding: Forwarding,
+}
+
+fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
+    Reason {
+        code,
+        detail: detail.to_string(),
+    }
+}
+
+impl Preprocessing {
+    /// Starts the user's compiler as a preprocessor.
+    ///
+    /// # Errors
+    /// Why the compile stays local.
+    pub fn start(
+        found: &Found,
+        compile: &Compile,
+        dialect: Dialect,
+        text: Wanted,
+    ) -> Result<Self, Reason> {
+        let failed = |error: io::Error| reason("preprocessor-failed", error);
+        let dependencies = scratch().map_err(failed)?;
+        let target = descriptor_path(&dependencies);
+        let mut args = match text {
+            Wanted::Travelling => compile.preprocess_args(dialect, Some(target.as_bytes())),
+            Wanted::Expanded => compile.expand_args(dialect, target.as_bytes()),
+        };
+        let asked = compile.dependencies.as_ref();
+        let asked = asked.filter(|_| text == Wanted::Travelling);
+        if text == Wanted::Travelling && asked.is_none() {
+            // For us: what the text is made of.
+            args.extend(["-MD", "-MF", &target].map(|word| word.as_bytes().to_vec()));
+        }
+        let errors = scratch().map_err(failed)?;
+        let args = args.into_iter().map(os::from_bytes).collect();
+        let command = found.driver_command(args);
+        // The compiler opens it by number.
+        fcntl(&dependencies, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| failed(e.into()))?;
+        // A file, not a pipe: nobody has to be woken for each few kilobytes.
+        let text = scratch().map_err(failed)?;
+        let stdout = text.try_clone().map_err(failed)?;
+        let stderr = errors.try_clone().map_err(failed)?;
+        let forwarding = Forwarding::start();
+        let mut process = process::process(&command);
+        process.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let child = os::with_file_size_limit(TEXT_BYTES_MAX, || process.spawn()).map_err(failed)?;
+        forwarding.to(child.id());
+        Ok(Preprocessing {
+            child,
+            text,
+            errors,
+            dependencies,
+            wanted: asked.is_some(),
+            complete: asked.is_none_or(|asked| asked.system_headers),
+            forwarding,
+        })
+    }
+
+    /// The whole text, once the preprocessor has ended well and without a word.
+    ///
+    /// # Errors
+    /// Why the compile stays local.
+    pub fn text(&mut self) -> Result<Vec<u8>, Reason> {
+        let failed = |error: io::Error| reason("preprocessor-failed", error);
+        let status = self.child.wait().map_err(failed)?;
+        let size = self.text.metadata().map_err(failed)?.len();
+        if size >= TEXT_BYTES_MAX {
+            return Err(reason(
+                "too-large",
+                format_args!("over {} MiB preprocessed", TEXT_BYTES_MAX >> 20),
+            ));
+        }
+        if !status.success() {
+            return Err(reason("preprocessor-failed", status));
+        }
+        let said = self.errors.metadata().map_or(1, |meta| meta.len());
+        if said > 0 {
+            return Err(reason("preprocessor-diagnostics", ""));
+        }
+        content(&mut self.text, size).map_err(failed)
+    }
+
+    /// The dependency file, if one is wanted, and what it says; after
+    /// [`Preprocessing::text`].
+    ///
+    /// # Errors
+    /// Why the compile stays local.
+    pub fn dependencies(&mut self) -> Result<(Option<Vec<u8>>, Listed), Reason> {
+        let file = &mut self.dependencies;
+        let rule = file
+            .metadata()
+            .and_then(|meta| content(file, meta.len()))
+            .map_err(|error| reason("preprocessor-failed", error))?;
+        let listed = dependency_list::from_rule(&rule, self.complete);
+        Ok((self.wanted.then_some(rule), listed))
+    }
+
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Preprocessing {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.stop();
+        }
+        let _ = &self.forwarding;
+    }
+}
+
+/// Has the preprocessor say what the files leave in doubt, see [`crate::includes::closure::is_doubt`].
+///
+/// # Errors
+/// What is wrong with what it says.
+pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Settled, Reason> {
+    // One that the command line takes away would be there.
+    let words = || compile.arguments.iter().flat_map(|a| &a.words);
+    let names = |word: &&Vec<u8>| {
+        let named = |name: &&str| memchr::memmem::find(word, name.as_bytes()).is_some();
+        CLOCKS.iter().any(&named)
+    };
+    if let Some(word) = words().find(names) {
+        return Err(Reason::new(hazards::TIME_MACRO, word));
+    }
+    let before_ns = facts::now_ns();
+    let mut preprocessing = Preprocessing::start(found, compile, dialect, Wanted::Expanded)?;
+    let text = preprocessing.text()?;
+    let (_, listed) = preprocessing.dependencies()?;
+    let old = |word: &Vec<u8>| {
+        let years = [&b"98"[..], b"03", b"0x", b"11"];
+        let named = |year: &&[u8]| memchr::memmem::find(word, year).is_some();
+        word == b"-ansi" || word.starts_with(b"-std") && years.iter().any(named)
+    };
+    let modern = compile.language == Language::Cxx && !words().any(old);
+    match hazards::find_expanded(&text, dialect.family, modern) {
+        Some(hazard) => Err(hazard),
+        None => Ok(Settled {
+            before_ns,
+            listed,
+            late: match dialect.family {
+                Family::Gcc => hazards::carried_out_late(&text),
+                Family::Clang => None,
+            },
+        }),
+    }
+}
+
+impl Plan {
+    /// What the preprocessor says where the files leave it in doubt; it runs once.
+    /// `wait` is for a slot.
+    ///
+    /// # Errors
+    /// It is as they look, or the preprocessor has trouble with them.
+    pub fn settle(
+        &self,
+        found: &Found,
+        wait: impl FnOnce() -> Option<Slot>,
+    ) -> Result<&Settled, Reason> {
+        let look = || {
+            let _slot = wait();
+            settle(found, &self.compile, self.dialect)
+        };
+        self.settled
+            .get_or_init(look)
+            .as_ref()
+            .map_err(Reason::clone)
+    }
+}
+
+/// Checks a text and makes it ready to travel.
+///
+/// # Errors
+/// Why the compile stays local.
+pub fn pack(
+    text: &[u8],
+    (dependencies, listed): (Option<Vec<u8>>, Listed),
+    dialect: Dialect,
+) -> Result<Gathered, Reason> {
+    if let Some(hazard) = hazards::find(text, dialect.family) {
+        return Err(hazard);
+    }
+    let encoded = encode(text).map_err(|error| reason("compression-failed", error))?;
+    Ok(Gathered {
+        digest: Digest::of(text),
+        size: text.len() as u64,
+        encoded: encoded.into(),
+        dependencies,
+        listed,
+    })
+}
+
+fn encode(text: &[u8]) -> io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    compressor.set_parameter(zstd::zstd_safe::CParameter::WindowLog(ZSTD_WINDOW_LOG_MAX))?;
+    compressor.compress(text)
+}

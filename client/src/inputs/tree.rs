@@ -1,0 +1,496 @@
+//! Gathers the tree form of a task: the source and every header that its compile
+//! could reach, each by digest at its own absolute path, and the folders that the
+//! compiler would find. Looks at the disk; reads each file once.
+//!
+//! What is not there on the worker must not be there here either: whatever can't be
+//! followed, or could mean something else in another place, is refused, and the
+//! compile goes another way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::path::Path;
+
+use foldhash::{HashMap, HashSet};
+use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
+use hg_proto::v1::{Encoding, Input};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX};
+use hg_proto::wire::plain_path::{is_plain, plain};
+
+use crate::grid::payload::Payload;
+use crate::includes::closure::{self, Closure, Folders, Listed, Settled};
+use crate::includes::facts::{self, Seen, Stat};
+use crate::includes::part::Part;
+use crate::includes::paths::{self, ancestors};
+use crate::includes::question::question;
+use crate::includes::search_path::{self, INSTALLATION_MARK};
+use crate::os;
+
+use crate::includes::watch::Watch;
+
+/// Variables that change what a compiler reads or writes down, and do not travel.
+const VARIABLES: [&str; 6] = [
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "OBJC_INCLUDE_PATH",
+    "OBJCPLUS_INCLUDE_PATH",
+    "LLVM_OVERRIDE_PRODUCER",
+];
+
+/// Files and folders of one compile, ready to travel.
+#[derive(Debug)]
+pub struct Tree {
+    /// Where the compiler runs.
+    pub folder: Vec<u8>,
+    /// In order of their paths.
+    pub inputs: Vec<Input>,
+    /// What each of them holds.
+    pub contents: Vec<Payload>,
+    /// Those that no input or output is in.
+    pub folders: Vec<Vec<u8>>,
+    /// The facts under which the result holds.
+    pub closure: Closure,
+}
+
+fn reason(code: &'static str, detail: &[u8]) -> Reason {
+    Reason::new(code, detail)
+}
+
+/// Whether the tree form can be thought of here, before anything is looked at.
+///
+/// # Errors
+/// Why not.
+pub fn may_be(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
+    compile.tree.clone()?;
+    if let Some(name) = VARIABLES.iter().find(|name| env::var_os(name).is_some()) {
+        return Err(reason("environment", name.as_bytes()));
+    }
+    search_path::refuse(compile, dialect)
+}
+
+/// Gathers what `compile` could read; `folders` is where it looks for headers,
+/// `headers` the file in which those of the system are remembered, and `settled` what
+/// the preprocessor said, if it was asked.
+///
+/// # Errors
+/// Why it can't travel in this form.
+pub fn gather(
+    compile: &Compile,
+    dialect: Dialect,
+    responses: &[Vec<u8>],
+    folders: &Folders,
+    headers: Option<&Path>,
+    settled: Option<&Settled>,
+) -> Result<Tree, Reason> {
+    let folder = working_folder()?;
+    let known = Remembered { headers, settled };
+    gather_in(folder, compile, dialect, responses, folders, known)
+}
+
+/// What need not be found out.
+#[derive(Default)]
+struct Remembered<'a> {
+    headers: Option<&'a Path>,
+    settled: Option<&'a Settled>,
+}
+
+fn gather_in(
+    folder: Vec<u8>,
+    compile: &Compile,
+    dialect: Dialect,
+    responses: &[Vec<u8>],
+    folders: &Folders,
+    known: Remembered<'_>,
+) -> Result<Tree, Reason> {
+    let (none, watch) = (Listed::default(), Watch::default());
+    let listed = known.settled.map_or(&none, |settled| &settled.listed);
+    let mut question = question(compile, dialect, responses, folders, listed, &watch);
+    question.in_place = true;
+    question.headers = known.headers;
+    question.settled = known.settled;
+    let (closure, parts) = closure::gather_parts(&question)?;
+    let mut tree = Gathering {
+        folder,
+        files: BTreeMap::new(),
+        folders: BTreeSet::new(),
+        places: HashMap::default(),
+        looked_at: HashSet::default(),
+        not_linked: HashSet::default(),
+        bytes: 0,
+    };
+    for part in parts {
+        tree.part(part)?;
+    }
+    for fact in &closure.files {
+        // Another name of one that was read, in the same folder.
+        if !tree.files.contains_key(&tree.plain(&fact.path)?) {
+            return Err(reason("linked-header", &fact.path));
+        }
+        tree.through(&fact.path);
+    }
+    for fact in &closure.folders {
+        tree.folder_at(&fact.path)?;
+    }
+    let named = compile
+        .arguments
+        .iter()
+        .filter(|a| search_path::names_folder(a));
+    let named = named.map(Argument::value);
+    let mut searched: Vec<&[u8]> = named.collect();
+    for more in [&folders.quoted, &folders.angled, &folders.left_out] {
+        searched.extend(more.iter().map(Vec::as_slice));
+    }
+    searched.sort_unstable();
+    searched.dedup();
+    for path in searched {
+        tree.searched(path)?;
+    }
+    for installation in &folders.installations {
+        tree.mark(&[installation, &b"/"[..], INSTALLATION_MARK].concat())?;
+    }
+    let outputs = compile.tree_outputs(&tree.folder);
+    for path in [Some(compile.output_path()), compile.dependency_path()] {
+        tree.written(&path.unwrap_or_default())?;
+    }
+    tree.finish(closure, &outputs)
+}
+
+/// As the compiler will call it.
+fn working_folder() -> Result<Vec<u8>, Reason> {
+    let folder = env::current_dir().map_err(|_| reason("working-directory", b""))?;
+    let folder = os::bytes(folder.as_os_str());
+    // What leads here by another name is believed, and a worker would not have it.
+    if os::pwd().is_some_and(|pwd| os::bytes(&pwd) != folder) || !is_plain(folder) {
+        return Err(reason("working-directory", folder));
+    }
+    Ok(folder.to_vec())
+}
+
+struct Gathering {
+    folder: Vec<u8>,
+    files: BTreeMap<Vec<u8>, (Digest, Payload)>,
+    folders: BTreeSet<Vec<u8>>,
+    /// Device and inode: two paths to one are two there.
+    places: HashMap<(u64, u64), Vec<u8>>,
+    /// Folders that were looked at.
+    looked_at: HashSet<Vec<u8>>,
+    /// Paths that are no links, and lead through none.
+    not_linked: HashSet<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Gathering {
+    fn plain(&self, path: &[u8]) -> Result<Vec<u8>, Reason> {
+        let plain = plain(&self.folder, path);
+        match plain.len() > PATH_BYTES_MAX {
+            true => Err(reason("odd-path", path)),
+            false => Ok(plain),
+        }
+    }
+
+    /// One place has one path.
+    fn claim(&mut self, place: (u64, u64), path: &[u8]) -> Result<(), Reason> {
+        match self.places.get(&place) {
+            Some(known) if known != path => Err(reason("linked-header", path)),
+            Some(_) => Ok(()),
+            None => {
+                self.places.insert(place, path.to_vec());
+                Ok(())
+            }
+        }
+    }
+
+    fn part(&mut self, part: Part) -> Result<(), Reason> {
+        let (path, known) = (part.path, part.known);
+        let digest = match &part.text {
+            // What was learnt just now has it already.
+            Some(text) if known.digest.is_empty() => Digest::of(text),
+            _ => Digest::try_from(&known.digest[..]).map_err(|_| reason("tree", &path))?,
+        };
+        let content = match part.text {
+            Some(text) => Payload::Held(text.into()),
+            None => Payload::File {
+                path: os::from_bytes(path.clone()).into(),
+                size: known.stat.size,
+                digest,
+            },
+        };
+        self.file(&path, known.stat, digest, content)
+    }
+
+    fn file(
+        &mut self,
+        path: &[u8],
+        stat: Stat,
+        digest: Digest,
+        content: Payload,
+    ) -> Result<(), Reason> {
+        let plain = self.plain(path)?;
+        self.claim((stat.device, stat.inode), &plain)?;
+        self.bytes += content.size();
+        if self.files.len() >= TREE_INPUTS_MAX || self.bytes > TREE_BYTES_MAX {
+            return Err(reason("too-many-inputs", path));
+        }
+        self.files.insert(plain, (digest, content));
+        Ok(())
+    }
+
+    /// Folders that a path leads through and out of again: `a` in `a/../b`.
+    fn through(&mut self, path: &[u8]) {
+        for at in ancestors(path) {
+            if at.ends_with(b"/..") {
+                let folder = plain(&self.folder, &at[..at.len() - b"/..".len()]);
+                self.folders.insert(folder);
+            }
+        }
+    }
+
+    fn folder_at(&mut self, path: &[u8]) -> Result<(), Reason> {
+        if !self.looked_at.insert(path.to_vec()) {
+            return Ok(());
+        }
+        let plain = self.plain(path)?;
+        self.through(path);
+        match facts::see(path) {
+            Seen::Folder(stat) => self.claim((stat.device, stat.inode), &plain)?,
+            _ => return Err(reason("input-changed", path)),
+        }
+        self.folders.insert(plain);
+        Ok(())
+    }
+
+    /// A folder where headers are looked for, there or not: the compiler may warn.
+    fn searched(&mut self, path: &[u8]) -> Result<(), Reason> {
+        match facts::see(path) {
+            Seen::Folder(_) => {
+                self.not_linked(path)?;
+                self.folder_at(path)
+            }
+            Seen::Absent => {
+                self.through_what_is_there(path);
+                Ok(())
+            }
+            _ => Err(reason("odd-path", path)),
+        }
+    }
+
+    /// `a/../none` is looked for in vain for another reason where there is no `a`.
+    fn through_what_is_there(&mut self, path: &[u8]) {
+        for at in ancestors(path) {
+            if matches!(facts::see(at), Seen::Folder(_)) {
+                self.through(at);
+                break;
+            }
+        }
+    }
+
+    fn mark(&mut self, path: &[u8]) -> Result<(), Reason> {
+        self.not_linked(path)?;
+        self.through(path);
+        let (text, content) = facts::read(path).map_err(|_| reason("input-changed", path))?;
+        let digest = Digest::of(&text);
+        self.file(path, content.stat, digest, Payload::Held(text.into()))
+    }
+
+    /// What is written, and perhaps by a path that leads out of a folder again.
+    fn written(&mut self, path: &[u8]) -> Result<(), Reason> {
+        if path.split(|byte| *byte == b'/').any(|part| part == b"..") {
+            self.not_linked(paths::parent(path))?;
+            self.through(path);
+        }
+        Ok(())
+    }
+
+    fn not_linked(&mut self, path: &[u8]) -> Result<(), Reason> {
+        for at in ancestors(path) {
+            if self.not_linked.contains(at) {
+                break;
+            }
+            if paths::as_path(at).is_symlink() {
+                return Err(reason("linked-header", at));
+            }
+        }
+        let all = ancestors(path).map(<[u8]>::to_vec);
+        self.not_linked.extend(all);
+        Ok(())
+    }
+
+    fn finish(mut self, closure: Closure, outputs: &[Vec<u8>]) -> Result<Tree, Reason> {
+        if let Some(path) = outputs.iter().find(|path| self.files.contains_key(*path)) {
+            return Err(reason("output", path));
+        }
+        let mut there = BTreeSet::from([b"/".to_vec()]);
+        let paths = self.files.keys().chain(outputs).chain([&self.folder]);
+        let above = self.folders.iter().map(|folder| paths::parent(folder));
+        for path in paths.map(Vec::as_slice).chain(above) {
+            for at in ancestors(path) {
+                // With all that is above it.
+                if !there.insert(at.to_vec()) {
+                    break;
+                }
+            }
+        }
+        self.folders.retain(|folder| !there.contains(folder));
+        if self.folders.len() > TREE_FOLDERS_MAX {
+            return Err(reason("too-many-inputs", b"folders"));
+        }
+        let mut inputs = Vec::with_capacity(self.files.len());
+        let mut contents = Vec::with_capacity(self.files.len());
+        for (path, (digest, content)) in self.files {
+            let size = content.size();
+            inputs.push(Input {
+                path,
+                digest: digest.as_bytes().to_vec(),
+                size,
+                encoding: Encoding::Identity.into(),
+                encoded_size: size,
+            });
+            contents.push(content);
+        }
+        Ok(Tree {
+            folder: self.folder,
+            inputs,
+            contents,
+            folders: self.folders.into_iter().collect(),
+            closure,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hg_proto::compiler::toolchain::Family;
+    use hg_proto::options::args;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    const GCC: Dialect = Dialect {
+        family: Family::Gcc,
+        cxx_driver: false,
+    };
+
+    struct Space(PathBuf);
+
+    impl Space {
+        fn new(name: &str, files: &[(&str, &str)]) -> Space {
+            let folder = env::temp_dir().join(format!("hg-tree-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).unwrap();
+            let space = Space(folder.canonicalize().unwrap());
+            for (name, text) in files {
+                let path = space.0.join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            space
+        }
+
+        fn path(&self, name: &str) -> Vec<u8> {
+            os::bytes(self.0.join(name).as_os_str()).to_vec()
+        }
+
+        /// Paths are absolute: where a test runs is nobody's business.
+        fn gather(&self, words: &str, angled: &[&str]) -> Result<Tree, Reason> {
+            let words = words.replace("@", &self.0.display().to_string());
+            let words: Vec<Vec<u8>> = words.split(' ').map(|w| w.into()).collect();
+            let compile = args::parse(GCC, &words).unwrap();
+            let folders = Folders {
+                angled: angled.iter().map(|name| self.path(name)).collect(),
+                ..Folders::default()
+            };
+            let folder = self.path("work");
+            gather_in(folder, &compile, GCC, &[], &folders, Remembered::default())
+        }
+
+        fn shown(&self, paths: impl Iterator<Item = Vec<u8>>) -> Vec<String> {
+            let start = format!("{}/", self.0.display());
+            let text = paths.map(|path| String::from_utf8(path).unwrap());
+            text.map(|path| path.replace(&start, "")).collect()
+        }
+    }
+
+    impl Drop for Space {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn all_that_could_be_read_and_folders_on_the_way() {
+        let space = Space::new(
+            "all",
+            &[
+                (
+                    "src/a.c",
+                    "#include \"../inc/a.h\"\n#ifdef X\n#include <x.h>\n#endif\n",
+                ),
+                ("inc/a.h", "#include \"way/../b.h\"\n"),
+                ("inc/b.h", ""),
+                ("inc/way/keep", ""),
+                ("sys/x.h", "x"),
+                ("empty/keep", ""),
+                ("work/keep", ""),
+            ],
+        );
+        let words = "-g -c @/src/a.c -o @/out/a.o";
+        let tree = space.gather(words, &["sys", "empty", "none"]).unwrap();
+        let paths = tree.inputs.iter().map(|input| input.path.clone());
+        assert_eq!(
+            space.shown(paths),
+            ["inc/a.h", "inc/b.h", "src/a.c", "sys/x.h"]
+        );
+        let folders = tree.folders.iter().cloned();
+        assert_eq!(space.shown(folders), ["empty", "inc/way"]);
+        for (input, content) in tree.inputs.iter().zip(&tree.contents) {
+            let content = content.bytes().unwrap();
+            assert_eq!(input.digest, Digest::of(&content).as_bytes());
+            assert_eq!(input.size, content.len() as u64);
+        }
+        assert!(tree.inputs.iter().all(|input| is_plain(&input.path)));
+    }
+
+    #[test]
+    fn what_would_be_another_thing_there() {
+        let space = Space::new(
+            "refused",
+            &[
+                ("a.c", "#include \"h.h\"\n"),
+                ("real.h", "r"),
+                ("b.c", "#include \"one.h\"\n#include \"two.h\"\n"),
+                ("one.h", ""),
+                ("c.c", "#include \"dir/f.h\"\n"),
+                ("folder/f.h", ""),
+                ("d.c", "#include <e.h>\n"),
+                ("folder/e.h", ""),
+                ("e.c", "#include NAME\n#define NAME STR(x)\n"),
+                ("f.c", "#include <device.h>\n"),
+                ("work/keep", ""),
+            ],
+        );
+        symlink("real.h", space.0.join("h.h")).unwrap();
+        fs::hard_link(space.0.join("one.h"), space.0.join("two.h")).unwrap();
+        symlink("folder", space.0.join("dir")).unwrap();
+        symlink("nowhere", space.0.join("dangling.c")).unwrap();
+        symlink("/dev/null", space.0.join("device.h")).unwrap();
+        let code = |words: &str, angled: &[&str]| {
+            let gathered = space.gather(words, angled);
+            gathered.map_or_else(|reason| reason.code, |_| "gathered")
+        };
+        assert_eq!(code("-c @/a.c", &[]), "linked-header");
+        assert_eq!(code("-c @/b.c", &[]), "linked-header");
+        assert_eq!(code("-c @/c.c", &[]), "linked-header");
+        assert_eq!(code("-c @/d.c", &["dir"]), "linked-header");
+        assert_eq!(code("-c @/d.c", &["folder"]), "gathered");
+        assert_eq!(code("-c @/d.c", &["folder", "real.h"]), "odd-path");
+        assert_eq!(code("-c @/e.c", &[]), "computed-include");
+        assert_eq!(code("-c @/f.c", &["."]), "odd-path");
+        assert_eq!(
+            code("-c @/d.c -o @/dir/../d.o", &["folder"]),
+            "linked-header"
+        );
+        assert_eq!(code("-c @/d.c -o @/folder/e.h", &["folder"]), "output");
+    }
+}

@@ -1,0 +1,5 @@
+//! What a command line and an environment mean.
+
+pub mod plan;
+pub mod manner;
+pub mod identity;

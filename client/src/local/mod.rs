@@ -1,0 +1,13 @@
+//! The user's own compiler, here: which program, how it runs, and what it leaves.
+
+pub mod capture;
+pub mod terminal;
+pub mod looks;
+pub mod process;
+pub mod slots;
+pub mod signals;
+pub mod output;
+pub mod own_device;
+pub mod unnamed_file;
+pub mod memory_file;
+pub mod compiler;
