@@ -4,80 +4,38 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hg_tests::floors::{CRATES, Crate, Floors};
 use hg_tests::programs::{cargo, checkout};
 
-const CRATES: [&str; 4] = ["proto", "client", "coord", "worker-lite"];
-
-/// Modules without I/O, clocks and hidden randomness. A module whose header says
-/// that it is pure must be here.
+/// Modules and whole folders without I/O, clocks and hidden randomness. A module whose
+/// header says that it is pure must be here, and so must a folder whose `mod.rs` does.
 const PURE: &[&str] = &[
-    "client/src/source/questions.rs",
-    "proto/src/wire/taken_path.rs",
-    "client/src/local/looks.rs",
     "client/src/cache/answer.rs",
-    "client/src/key.rs",
-    "client/src/includes/paths.rs",
-    "client/src/includes/dependency_list.rs",
-    "client/src/source/scan.rs",
-    "client/src/size.rs",
+    "client/src/cache/disk/index.rs",
     "client/src/grid/attempt.rs",
     "client/src/grid/object.rs",
-    "client/src/source/hazards/assembler.rs",
-    "client/src/source/hazards/builtin_questions.rs",
-    "client/src/source/code.rs",
-    "client/src/source/hazards/falling.rs",
-    "client/src/source/hazards/markers.rs",
-    "client/src/source/hazards/odd.rs",
-    "client/src/source/hazards/operands.rs",
-    "client/src/source/hazards/packing.rs",
-    "client/src/source/pieces.rs",
-    "client/src/source/hazards/mod.rs",
-    "client/src/source/hazards/pragmas.rs",
-    "client/src/source/hazards/signs.rs",
-    "client/src/source/lex.rs",
-    "client/src/source/hazards/whole_words.rs",
-    "client/src/source/indentation.rs",
-    "client/src/cache/disk/index.rs",
-    "coord/src/trust/auth.rs",
-    "coord/src/scheduling/breaker.rs",
-    "coord/src/door/bucket.rs",
-    "coord/src/scheduling/coordinator.rs",
-    "coord/src/door/http2_frames.rs",
-    "coord/src/scheduling/holder_breakers.rs",
-    "coord/src/scheduling/coordinator/attempts.rs",
-    "coord/src/scheduling/coordinator/placement.rs",
-    "coord/src/scheduling/coordinator/stragglers.rs",
-    "coord/src/scheduling/id.rs",
-    "coord/src/scheduling/jobs.rs",
-    "coord/src/door/nuisances.rs",
+    "client/src/includes/dependency_list.rs",
+    "client/src/includes/paths.rs",
+    "client/src/key.rs",
+    "client/src/local/looks.rs",
+    "client/src/size.rs",
+    "client/src/source/",
     "coord/src/door/arrivals.rs",
-    "coord/src/scheduling/pool.rs",
-    "coord/src/scheduling/predictor.rs",
-    "coord/src/scheduling/queue.rs",
+    "coord/src/door/bucket.rs",
+    "coord/src/door/http2_frames.rs",
+    "coord/src/door/nuisances.rs",
     "coord/src/door/submit_rate.rs",
-    "coord/src/scheduling/registry.rs",
-    "coord/src/scheduling/scheduler.rs",
-    "coord/src/scheduling/slab.rs",
-    "coord/src/scheduling/timers.rs",
+    "coord/src/scheduling/",
+    "coord/src/trust/auth.rs",
     "coord/src/trust/token_list.rs",
-    "coord/src/scheduling/validate.rs",
-    "coord/src/scheduling/worker.rs",
-    "proto/src/options/row.rs",
-    "proto/src/options/rows_gcc.rs",
-    "proto/src/options/rows_machine.rs",
-    "proto/src/options/table.rs",
-    "proto/src/options/args.rs",
-    "proto/src/wire/digest.rs",
-    "proto/src/wire/frame.rs",
-    "proto/src/wire/http_head.rs",
-    "proto/src/wire/limits.rs",
-    "proto/src/wire/plain_path.rs",
-    "proto/src/table.rs",
-    "proto/src/secure/token.rs",
     "proto/src/compiler/toolchain.rs",
-    "worker-lite/src/machine/admission.rs",
-    "worker-lite/src/link/session.rs",
+    "proto/src/options/",
+    "proto/src/secure/token.rs",
+    "proto/src/table.rs",
+    "proto/src/wire/",
     "worker-lite/src/inputs/validate.rs",
+    "worker-lite/src/link/session.rs",
+    "worker-lite/src/machine/admission.rs",
 ];
 
 /// What a pure module has no use for.
@@ -136,10 +94,31 @@ fn forbidden(lines: &[String]) -> Vec<&String> {
     lines.iter().filter(bad).collect()
 }
 
+/// The files of [`PURE`].
+fn pure_files() -> Vec<String> {
+    let files = sources().into_iter().map(|path| relative(&path));
+    let is_pure = |file: &String| {
+        let listed = |name: &&str| stands_for(name, file);
+        PURE.iter().any(listed) && !file.ends_with("/tests.rs")
+    };
+    let files: Vec<String> = files.filter(is_pure).collect();
+    for name in PURE {
+        let is_there = files.iter().any(|file| stands_for(name, file));
+        assert!(is_there, "there is no {name}");
+    }
+    files
+}
+
+/// `path` from the checkout.
+fn relative(path: &Path) -> String {
+    let relative = path.strip_prefix(checkout()).unwrap_or(path);
+    relative.to_string_lossy().into_owned()
+}
+
 #[test]
 fn pure_modules_are_pure() {
-    for module in PURE {
-        let text = read(&checkout().join(module));
+    for module in pure_files() {
+        let text = read(&checkout().join(&module));
         for word in IMPURE {
             let line = code(&text).position(|line| line.contains(word));
             assert!(line.is_none(), "{module}:{}: {word}", line.unwrap_or(0) + 1);
@@ -149,20 +128,16 @@ fn pure_modules_are_pure() {
 
 #[test]
 fn what_says_it_is_pure_is_on_the_list() {
+    let pure = pure_files();
     for path in sources() {
         let text = read(&path);
-        let header: Vec<&str> = text
-            .lines()
-            .take_while(|line| line.starts_with("//!"))
-            .collect();
-        let relative = path.strip_prefix(checkout()).unwrap_or(&path);
-        let listed = PURE.iter().any(|module| Path::new(module) == relative);
-        let says = header.iter().any(|line| line.contains("Pure"));
-        assert!(
-            listed || !says,
-            "{} says that it is pure",
-            relative.display()
-        );
+        let mut header = text.lines().take_while(|line| line.starts_with("//!"));
+        let file = relative(&path);
+        let says = header.any(|line| line.contains("Pure"));
+        assert!(!says || pure.contains(&file), "{file} says that it is pure");
+        // What is pure as a whole says so once.
+        let folder = file.strip_suffix("mod.rs").unwrap_or("");
+        assert!(says || !PURE.contains(&folder), "{file} does not say it");
     }
 }
 
@@ -243,6 +218,158 @@ fn reach(file: &Path, folder: &Path, reached: &mut BTreeSet<PathBuf>) {
                 reached,
             );
         }
+    }
+}
+
+#[test]
+fn imports_run_one_way() {
+    let list = read(&checkout().join("tests/floors.txt"));
+    for name in CRATES {
+        let read = Crate::read(checkout(), name).expect("the crate's sources");
+        let faults = read.faults(&Floors::of(&list, name));
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}
+
+/// A crate of these files is faultless but for what is expected.
+fn faults_of(files: &[(&str, &str)], floors: &str) -> Vec<String> {
+    let checkout = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        let path = checkout.path().join("client/src").join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+    let read = Crate::read(checkout.path(), "client").expect("Rust");
+    read.faults(&Floors::of(floors, "client"))
+}
+
+#[test]
+fn an_import_upward_is_seen_however_it_is_spelt() {
+    let lib = ("lib.rs", "pub mod high;\npub mod low;\npub mod deep;");
+    let floors = "client\n    lib\n    high\n    low\n    deep/inner\n    deep\n";
+    let low = |text: &'static str| {
+        let high = (
+            "high.rs",
+            "use crate::low::{self, f}; pub fn g() { low::f() }",
+        );
+        let deep = ("deep/mod.rs", "pub mod inner;");
+        let inner = ("deep/inner.rs", "pub fn h() {}");
+        faults_of(&[lib, high, ("low.rs", text), deep, inner], floors)
+    };
+    let upward = [
+        "use crate::high; pub fn f() { high::g() }",
+        "use crate::{deep, high::g as other};",
+        "use super::high::*;",
+        "pub fn f() { crate::high::g() }",
+        "pub fn f() { assert!(format!(\"{:?}\", super::high::g()).is_empty()) }",
+        "mod inline { use super::super::high; }",
+        "pub(in crate::high) fn f() {}",
+        "#[cfg(test)] use std::fs; use crate::high;",
+        "#[cfg(test)] mod tests { use super::*; } fn f() { crate::high::g() }",
+    ];
+    for text in upward {
+        let faults = low(text);
+        let upward = |fault: &String| fault.contains("high does not stand below low");
+        assert!(faults.iter().any(upward), "{text}: {faults:?}");
+    }
+    let fine = [
+        "use crate::deep::inner::h;",
+        "use crate::deep; pub fn f() { deep::inner::h() }",
+        "#[cfg(test)] mod tests { use crate::high; }",
+        "#[cfg(test)] use crate::{deep, high};\npub fn f() {}",
+        "/// As [`crate::high`].\npub fn f() -> &'static str { \"crate::high\" } // crate::high",
+        "use hg_proto::high; use ::std::fs; pub fn f<'a>(high: &'a str) -> &'a str { high }",
+    ];
+    for text in fine {
+        assert_eq!(low(text), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn a_circle_is_seen_within_one_room() {
+    let files = [
+        ("lib.rs", "mod room;"),
+        ("room/mod.rs", "mod a; mod b; mod c;"),
+        ("room/a.rs", "use super::b::B;"),
+        ("room/b.rs", "fn f() { crate::room::c::f() }"),
+        ("room/c.rs", "use super::a;"),
+    ];
+    let faults = faults_of(&files, "client\n    lib\n    room\n");
+    assert_eq!(faults, ["client: a circle of room/a, room/b, room/c"]);
+}
+
+#[test]
+fn each_room_is_on_a_floor_and_is_there() {
+    let files = [("lib.rs", "mod a; mod b;"), ("a.rs", ""), ("b.rs", "")];
+    let faults = faults_of(&files, "client\n    lib\n    a\n    c\n");
+    let expected = ["client: b is on no floor", "client: there is no c"];
+    assert_eq!(faults, expected);
+}
+
+/// Lines of DESIGN.md: a page on a screen that one can scroll, and no book.
+const DESIGN_LINES_MAX: usize = 200;
+
+#[test]
+fn the_design_is_one_page_of_files_that_are_there_and_of_all() {
+    let text = read(&checkout().join("DESIGN.md"));
+    assert!(text.lines().count() <= DESIGN_LINES_MAX);
+    let files: Vec<String> = CRATES
+        .iter()
+        .flat_map(|name| rust_files(&checkout().join(name).join("src")))
+        .map(|path| relative(&path))
+        .collect();
+    let mut named = BTreeSet::new();
+    for name in text
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(files_of_row)
+    {
+        let found: Vec<&String> = files
+            .iter()
+            .filter(|file| stands_for(&name, file))
+            .collect();
+        assert!(!found.is_empty(), "DESIGN.md names {name}");
+        named.extend(found);
+    }
+    // What only lists modules, or is built for tests, is no step.
+    let is_step = |file: &&String| {
+        let name = file.rsplit('/').next().unwrap_or_default();
+        !matches!(name, "lib.rs" | "main.rs" | "mod.rs" | "tests.rs")
+    };
+    for file in files.iter().filter(is_step) {
+        assert!(named.contains(file), "{file} is on no row of DESIGN.md");
+    }
+}
+
+/// Files and folders of the second column: without a crate's name, they lie in the source
+/// folder that was named before.
+fn files_of_row(row: &str) -> Vec<String> {
+    let cell = row.split('|').nth(2).unwrap_or_default();
+    let is_part = |c: char| c.is_alphanumeric() || "_-*/.".contains(c);
+    let words = cell.split(|c: char| !is_part(c));
+    let mut src = String::new();
+    let mut names = Vec::new();
+    for word in words.filter(|word| word.ends_with(".rs") || word.ends_with('/')) {
+        match word.split_once("/src/") {
+            Some((name, _)) => {
+                src = format!("{name}/src/");
+                names.push(word.to_owned());
+            }
+            None => names.push(format!("{src}{word}")),
+        }
+    }
+    names
+}
+
+/// Whether `name` is `file`, or a folder above it, or a pattern with one `*` for it.
+fn stands_for(name: &str, file: &str) -> bool {
+    match name.split_once('*') {
+        Some((start, end)) => file
+            .strip_prefix(start)
+            .and_then(|rest| rest.strip_suffix(end))
+            .is_some_and(|middle| !middle.contains('/')),
+        None if name.ends_with('/') => file.starts_with(name),
+        None => file == name,
     }
 }
 
