@@ -1,5 +1,5 @@
 //! What a compiler command means: what it reads and writes, what of it matters
-//! where, and where it may run. Knows nothing that `arg_table` does not know.
+//! where, and where it may run. Knows nothing that `table` does not know.
 //! Unaware of files: it never looks whether one is there.
 
 use std::fmt;

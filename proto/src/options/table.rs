@@ -1,6 +1,6 @@
 //! What is known of the options of gcc and clang: how each is spelt, what it is
 //! for, and where a compile that has it may go. What is not here is not known.
-//! The rows themselves are in the `arg_rows_*` files. Pure; unaware of whole command
+//! The rows themselves are in the `rows_*` files. Pure; unaware of whole command
 //! lines: `args` reads those.
 
 use crate::compiler::toolchain::Family;

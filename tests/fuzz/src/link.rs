@@ -123,6 +123,7 @@ impl Heard {
     fn mail(&mut self, mail: Mail) {
         assert!(!self.ended, "a word after the last");
         match mail {
+            Mail::Late { .. } => {}
             Mail::Started { attempt, .. } => {
                 assert!(attempt > self.attempts && attempt <= ATTEMPTS_MAX);
                 self.attempts = attempt;
