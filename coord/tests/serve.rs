@@ -1156,7 +1156,7 @@ fn wrong_usage_ends_with_exit_code_2_and_words() {
     let quiet = ["serve", "--http", "off", "--listen"];
     let served = |words: &[&'static str]| [&quiet[..], &["127.0.0.1:0"], words].concat();
     for (words, said) in [
-        (vec![], "nothing to do"),
+        (vec![], "say what to do"),
         (vec!["frobnicate"], "frobnicate"),
         (vec!["--frob"], "--frob"),
         (vec!["serve", "--frob"], "--frob"),
@@ -1181,10 +1181,10 @@ fn wrong_usage_ends_with_exit_code_2_and_words() {
         ),
         (vec!["tokens", "alice"], "alice"),
         (vec!["tokens", "--state", "/nowhere"], "/nowhere"),
-        (vec!["revoke"], "name"),
+        (vec!["revoke"], "NAME"),
         (vec!["revoke", "a b"], "a b"),
         (vec!["rotate", "--overlap", "x"], "x"),
-        (vec!["drain"], "worker"),
+        (vec!["drain"], "WORKER"),
         (vec!["drain", "pi", "--state", "/nowhere"], "--coordinator"),
         (vec!["drain", "pi", "--coordinator", "host"], "HOST:PORT"),
         (

@@ -265,12 +265,13 @@ impl Peer {
         self.expect_all(&[Said::Begun(dispatch_id)]);
     }
 
-    /// Takes all of these, in whatever order they come, and heartbeats.
+    /// Takes all of these, in whatever order they come, heartbeats and reports.
     fn expect_all(&mut self, wanted: &[Said]) {
         let mut left = wanted.to_vec();
         while !left.is_empty() {
             let said = self.expect(|kind| match kind {
                 from_worker::Kind::Heartbeat(_) => None,
+                kind if cpu_us(&kind).is_some() => None,
                 kind => Some(said(&kind)),
             });
             let at = left.iter().position(|one| *one == said);
@@ -319,6 +320,7 @@ impl Peer {
                         result = done.result;
                     }
                     from_worker::Kind::Heartbeat(_) => {}
+                    kind if cpu_us(&kind).is_some() => {}
                     kind => {
                         let said = said(&kind);
                         let at = left.iter().position(|one| *one == said);
@@ -329,6 +331,14 @@ impl Peer {
                 },
             }
         }
+    }
+}
+
+/// Of a report of how a compile gets on.
+fn cpu_us(kind: &from_worker::Kind) -> Option<u64> {
+    match kind {
+        from_worker::Kind::Begun(begun) => begun.cpu_us,
+        _ => None,
     }
 }
 
@@ -508,6 +518,23 @@ fn a_failed_compile_is_a_result() {
         String::from_utf8_lossy(&result.stderr),
         String::from_utf8_lossy(&stderr)
     );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_running_compile_reports_its_processor_time() {
+    let grid = Grid::new(1);
+    let (mut peer, hello) = grid.welcome(WINDOW);
+    begin_endless(&grid, &mut peer, &hello, 1);
+    let mut last_us = 0;
+    for _ in 0..3 {
+        let us = peer.expect(|kind| cpu_us(&kind));
+        assert!(us > last_us, "{us} after {last_us}");
+        last_us = us;
+    }
+    assert!(last_us > 100_000, "{last_us}");
+    peer.say(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 1 }));
+    peer.expect_all(&[Said::Failed(1, Code::Cancelled)]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! `bench grid [--only NAME] [--rounds N] [--jobs N] [--attack NAME]`: what the grid bears (`links`), how near a build comes
-//! to what its workers could do at best (`speedup`), what a grid that is no good costs
-//! a build (`never-slower`), what TLS and tokens cost a compile (`trust`), and what
-//! others' attacks cost a build (`attack`).
+//! `bench grid [--only NAME] [--rounds N] [--jobs N] [--trouble NAME] [--attack NAME]`:
+//! what the grid bears (`links`), how near a build comes to what its workers could do at
+//! best (`speedup`), what a grid that is no good costs a build (`never-slower`), what TLS
+//! and tokens cost a compile (`trust`), and what others' attacks cost a build (`attack`).
 
 mod attack;
 mod attackers;
@@ -26,6 +26,8 @@ struct Options {
     /// Of make; none: as many as there are cores.
     jobs: Option<usize>,
     /// None: all of them.
+    trouble: Option<String>,
+    /// None: all of them.
     attack: Option<String>,
 }
 
@@ -38,7 +40,7 @@ pub fn run(words: Vec<String>) -> ExitCode {
         Ok(options) => options,
         Err(why) => {
             eprintln!(
-                "{why}\nusage: bench grid [--only {}] [--rounds N] [--jobs N] [--attack NAME]",
+                "{why}\nusage: bench grid [--only {}] [--rounds N] [--jobs N] [--trouble NAME] [--attack NAME]",
                 NAMES.join("|")
             );
             return ExitCode::from(2);
@@ -59,7 +61,8 @@ pub fn run(words: Vec<String>) -> ExitCode {
         speedup::run(&programs);
     }
     if wanted("never-slower") {
-        never_slower::run_pairs(&programs, options.rounds, options.jobs);
+        let trouble = options.trouble.as_deref();
+        never_slower::run_pairs(&programs, options.rounds, options.jobs, trouble);
     }
     if wanted("trust") {
         trust::run(&programs, options.rounds);
@@ -75,6 +78,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         only: None,
         rounds: ROUNDS_DEFAULT,
         jobs: None,
+        trouble: None,
         attack: None,
     };
     while let Some(flag) = words.next() {
@@ -86,6 +90,13 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         };
         match flag.as_str() {
             "--only" if NAMES.contains(&value.as_str()) => options.only = Some(value),
+            "--trouble"
+                if never_slower::TROUBLES
+                    .iter()
+                    .any(|(name, _)| *name == value) =>
+            {
+                options.trouble = Some(value);
+            }
             "--attack" if attackers::ATTACKS.iter().any(|one| one.name == value) => {
                 options.attack = Some(value);
             }
