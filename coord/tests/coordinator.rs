@@ -130,6 +130,7 @@ impl Grid {
             worker: WorkerId(worker),
             dispatch,
             cpu_us: cpu_ms.map(|ms| ms * 1_000),
+            ended: false,
         })
     }
 
@@ -1202,6 +1203,7 @@ impl World {
                 worker,
                 dispatch,
                 cpu_us: None,
+                ended: false,
             },
             (76..78, _, Some((worker, dispatch, _))) => Event::ResultBegan { worker, dispatch },
             (32..42, _, Some((worker, dispatch, task))) => {
@@ -1418,19 +1420,20 @@ fn later_ms(actions: &[Action]) -> Option<u64> {
 
 #[test]
 fn a_worker_that_never_ended_a_compile_is_waited_for_once_it_is_seen_to_get_on() {
-    for (cpu_ms, waited_for) in [(10, false), (60, true)] {
+    for (cpu_ms, waited_for) in [(Some(10), false), (Some(60), true), (None, true)] {
         let mut grid = Grid::new(&[(1, 1)]);
         let actions = grid.submit(1, "a");
         let soon_ms = late_ms(&actions).unwrap();
         assert!(soon_ms < 500, "{soon_ms}");
         let dispatch = dispatched(&actions)[0].3;
-        assert_eq!(later_ms(&grid.began(1, dispatch)), None);
+        // From when it runs.
+        assert_eq!(later_ms(&grid.began(1, dispatch)), Some(soon_ms));
         grid.now_ms += 100;
-        let told = later_ms(&grid.runs(1, dispatch, Some(cpu_ms)));
+        let told = later_ms(&grid.runs(1, dispatch, cpu_ms));
         assert_eq!(told.is_some_and(|ms| ms > soon_ms), waited_for, "{told:?}");
         // Told once.
         grid.now_ms += 100;
-        let again = later_ms(&grid.runs(1, dispatch, Some(cpu_ms + 90)));
+        let again = later_ms(&grid.runs(1, dispatch, cpu_ms.map(|ms| ms + 90)));
         assert_eq!(again.is_some(), !waited_for);
     }
 }
@@ -1482,6 +1485,21 @@ fn a_compile_that_gets_no_processor_is_given_up() {
     let same = [(half, Some(10)), (2 * half, Some(10))];
     assert_eq!(lost_after_ms(&same), half + PROGRESS_MS_MAX);
     assert_eq!(lost_after_ms(&[(half, None)]), half + PROGRESS_MS_MAX);
+}
+
+#[test]
+fn a_compile_that_has_ended_needs_no_processor() {
+    let mut grid = Grid::new(&[(1, 1)]);
+    let dispatch = dispatched(&grid.submit(1, "a"))[0].3;
+    grid.began(1, dispatch);
+    grid.running.clear();
+    grid.handle(Event::CompileRuns {
+        worker: WorkerId(1),
+        dispatch,
+        cpu_us: None,
+        ended: true,
+    });
+    assert!(failed(&grid.pass(2 * PROGRESS_MS_MAX)).is_empty());
 }
 
 #[test]

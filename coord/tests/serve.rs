@@ -774,7 +774,7 @@ async fn a_worker_that_hangs_in_a_compile_is_overtaken_by_another() {
     }));
     first.send(from_worker::Kind::Begun(v1::Begun {
         dispatch_id,
-        cpu_us: None,
+        ..v1::Begun::default()
     }));
     let mut second = Worker::join(&coord, "second", 1);
     let side = in_background(move || {

@@ -302,6 +302,7 @@ impl World<'_> {
                         worker,
                         dispatch,
                         cpu_us: None,
+                        ended: false,
                     });
                     self.after(PROGRESS_US, Happening::Began(dispatch));
                 }

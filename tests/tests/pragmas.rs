@@ -294,6 +294,16 @@ const FILED: &[Filed] = &[
     ),
     filed(
         GCC,
+        "-Wimplicit-fallthrough=0 -Wimplicit-fallthrough=3 -Werror",
+        "fall-through",
+        &[(
+            "a.c",
+            "int f(int a) {\nswitch (a) {\ncase 1: a++; // fall through - see /* x */\n#if 1\n\
+             case 2: a++;\n#endif\n}\nreturn a;\n}\n",
+        )],
+    ),
+    filed(
+        GCC,
         "-Wextra -Wimplicit-fallthrough=5",
         "remote",
         &[("a.c", "/* fall through */\n#if 1\nint x;\n#endif\n")],

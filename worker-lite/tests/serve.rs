@@ -271,7 +271,7 @@ impl Peer {
         while !left.is_empty() {
             let said = self.expect(|kind| match kind {
                 from_worker::Kind::Heartbeat(_) => None,
-                kind if cpu_us(&kind).is_some() => None,
+                kind if is_report(&kind) => None,
                 kind => Some(said(&kind)),
             });
             let at = left.iter().position(|one| *one == said);
@@ -320,7 +320,7 @@ impl Peer {
                         result = done.result;
                     }
                     from_worker::Kind::Heartbeat(_) => {}
-                    kind if cpu_us(&kind).is_some() => {}
+                    kind if is_report(&kind) => {}
                     kind => {
                         let said = said(&kind);
                         let at = left.iter().position(|one| *one == said);
@@ -334,7 +334,12 @@ impl Peer {
     }
 }
 
-/// Of a report of how a compile gets on.
+/// Whether it is a report of how a compile gets on, and not that it began.
+fn is_report(kind: &from_worker::Kind) -> bool {
+    let ended = matches!(kind, from_worker::Kind::Begun(begun) if begun.ended);
+    ended || cpu_us(kind).is_some()
+}
+
 fn cpu_us(kind: &from_worker::Kind) -> Option<u64> {
     match kind {
         from_worker::Kind::Begun(begun) => begun.cpu_us,

@@ -167,18 +167,18 @@ fn fall_level(text: &[u8], compile: &Compile) -> Option<u8> {
         (!ignored).then(|| level(&text[at + name.len()..]))
     });
     let words = || compile.arguments.iter().flat_map(|a| &a.words);
-    let named = words()
+    let mut named = words()
         .filter(|word| !word.starts_with(b"-Wno-"))
         .filter_map(|word| {
             let at = memchr::memmem::find(word, name)?;
             Some(level(&word[at + name.len()..]))
         });
-    // The one that is named counts, wherever it stands.
+    // The last that is named counts, wherever it stands.
     let extra = || words().any(|word| word == b"-Wextra" || word == b"-W");
     let typed = match is_silenced(words(), b"-Wno-implicit-fallthrough") {
         true => None,
         false => named
-            .min()
+            .next_back()
             .or_else(|| extra().then_some(hazards::LEVEL_DEFAULT)),
     };
     let lowest = in_text.chain(typed).filter(|level| *level > 0).min();

@@ -104,6 +104,8 @@ pub enum Event {
         worker: WorkerId,
         dispatch: DispatchId,
         cpu_us: Option<u64>,
+        /// It has ended, and its result is on the way.
+        ended: bool,
     },
     /// The first part of a result is there.
     ResultBegan {
@@ -287,7 +289,8 @@ impl Coordinator {
                 worker,
                 dispatch,
                 cpu_us,
-            } => step.compile_runs(worker, dispatch, cpu_us),
+                ended,
+            } => step.compile_runs(worker, dispatch, cpu_us, ended),
             Event::ResultBegan { worker, dispatch } => step.result_began(worker, dispatch),
             Event::TaskDone {
                 worker,

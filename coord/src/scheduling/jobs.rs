@@ -75,6 +75,8 @@ pub struct Attempt {
     pub cpu_us: u64,
     /// When it last was seen to have used some.
     cpu_ms: u64,
+    /// It has ended, and its result is on the way.
+    has_ended: bool,
     /// Milliseconds from its start after which its client shall find it late once it is
     /// seen to get on; until then much sooner. Its worker is being tried out.
     pub trial_late_ms: Option<u64>,
@@ -114,7 +116,7 @@ impl Attempt {
     /// When it is stalled unless its compiler is seen to get on.
     fn stalls_ms(&self) -> u64 {
         match (self.phase, self.begun_ms) {
-            (Phase::Compiling, Some(_)) => self.cpu_ms + PROGRESS_MS_MAX,
+            (Phase::Compiling, Some(_)) if !self.has_ended => self.cpu_ms + PROGRESS_MS_MAX,
             _ => u64::MAX,
         }
     }
@@ -328,6 +330,7 @@ impl Jobs {
             begun_ms: None,
             cpu_us: 0,
             cpu_ms: now_ms,
+            has_ended: false,
             trial_late_ms: start.trial_late_ms,
             expected_ms: start.expected_ms,
             phase: Phase::Offered,
@@ -388,12 +391,20 @@ impl Jobs {
         }
     }
 
-    /// The compiler of an attempt still runs, and has used `cpu_us` so far; `None`: that
-    /// can't be told.
-    pub fn progress(&mut self, dispatch: DispatchId, cpu_us: Option<u64>, now_ms: u64) {
-        if let Some(attempt) = self.attempts.get_mut(dispatch.0)
-            && cpu_us.is_none_or(|cpu_us| cpu_us > attempt.cpu_us)
-        {
+    /// The compiler of an attempt still runs, or has `ended`, and has used `cpu_us` so far;
+    /// `None`: that can't be told.
+    pub fn progress(
+        &mut self,
+        dispatch: DispatchId,
+        cpu_us: Option<u64>,
+        ended: bool,
+        now_ms: u64,
+    ) {
+        let Some(attempt) = self.attempts.get_mut(dispatch.0) else {
+            return;
+        };
+        attempt.has_ended |= ended;
+        if cpu_us.is_none_or(|cpu_us| cpu_us > attempt.cpu_us) {
             attempt.cpu_us = cpu_us.unwrap_or(attempt.cpu_us);
             attempt.cpu_ms = now_ms;
         }

@@ -388,6 +388,7 @@ fn take(
                 worker,
                 dispatch,
                 cpu_us: begun.cpu_us,
+                ended: begun.ended,
             });
         }
     }

@@ -148,7 +148,7 @@ impl Worker {
         }));
         self.say(from_worker::Kind::Begun(v1::Begun {
             dispatch_id,
-            cpu_us: None,
+            ..v1::Begun::default()
         }));
         self.held.push((dispatch_id, wanted.unwrap_or_default()));
     }

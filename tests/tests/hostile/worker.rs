@@ -192,6 +192,7 @@ fn who_says_that_a_compile_began_and_nothing_more_is_given_up() {
     let begun = v1::Begun {
         dispatch_id,
         cpu_us: Some(0),
+        ended: false,
     };
     silent.say(from_worker::Kind::Begun(begun));
     let (mut beats, mut beaten) = (0, Instant::now());

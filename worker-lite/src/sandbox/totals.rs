@@ -189,6 +189,8 @@ impl Files {
             let (place, rest) = line.split_once(' ').unwrap_or_default();
             match fs::metadata(format!("/proc/{pid}/map_files/{place}")) {
                 Ok(stat) => self.count_nameless(&stat),
+                // It is mapped no more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(_) => {
                     let path = rest.split_whitespace().nth(4);
                     return Err(path.unwrap_or("a file").to_owned());

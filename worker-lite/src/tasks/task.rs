@@ -167,8 +167,13 @@ fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, 
         .gate
         .enter(&setting.control, setting.expected_bytes, available_bytes)?;
     check_compiler(setting, compiler_gone)?;
-    send(setting, begun(setting, None))?;
+    send(setting, Kind::Begun(begun(setting)))?;
     let ran = compile(setting, &folder, tree.as_ref(), compiler_gone);
+    let ended = Begun {
+        ended: true,
+        ..begun(setting)
+    };
+    report(setting, ended);
     // The next compile may run while this one's outputs leave.
     drop(slot);
     // An upgrade in between leaves what neither of the two would have made, or
@@ -251,12 +256,21 @@ fn send(setting: &Setting, kind: Kind) -> Result<(), Failure> {
         .map_err(|_| failure(Code::Link, "the link is gone"))
 }
 
-/// The compiler runs, and has used that much of a processor so far.
-fn begun(setting: &Setting, cpu_us: Option<u64>) -> Kind {
-    Kind::Begun(Begun {
+/// The compiler runs.
+fn begun(setting: &Setting) -> Begun {
+    Begun {
         dispatch_id: setting.dispatch_id,
-        cpu_us,
-    })
+        ..Begun::default()
+    }
+}
+
+/// Says ahead of any output how a compile gets on.
+fn report(setting: &Setting, begun: Begun) {
+    let kind = Some(Kind::Begun(begun));
+    if let Ok(frame) = frame::encode(&FromWorker { kind }) {
+        // Where nothing more fits the link stands still, which ends it.
+        (setting.ahead)(frame);
+    }
 }
 
 fn need(setting: &Setting, inputs: impl IntoIterator<Item = usize>) -> Need {
@@ -462,11 +476,8 @@ fn compile(
     let is_capped = order.memory_bytes_max.is_some_and(|max| max < memory_bytes);
     let sandbox = &setting.sandbox;
     let on_progress = |cpu_us| {
-        let kind = Some(begun(setting, cpu_us));
-        if let Ok(frame) = frame::encode(&FromWorker { kind }) {
-            // Where nothing more fits the link stands still, which ends it.
-            (setting.ahead)(frame);
-        }
+        let begun = begun(setting);
+        report(setting, Begun { cpu_us, ..begun });
     };
     let ran = compile::run(
         sandbox,

@@ -4,7 +4,7 @@
 
 use memchr::memmem;
 
-use crate::source::lex::{hash_word, splice};
+use crate::source::lex::{hash_word, line_of, splice};
 
 /// The level at which gcc looks for comments where none is named.
 pub const LEVEL_DEFAULT: u8 = 3;
@@ -31,8 +31,63 @@ const GONE: [&[u8]; 8] = [
 /// before a condition.
 pub fn falls_into_condition(source: &[u8], level: u8) -> bool {
     let source = splice(source);
+    falls_forward(&source, level) || falls_backward(&source, level)
+}
+
+/// Reads from the beginning: right where strings and comments are what they look like.
+fn falls_forward(source: &[u8], level: u8) -> bool {
+    let (mut at, mut told, mut is_first) = (0, false, true);
+    while let Some(rest) = source.get(at..).filter(|rest| !rest.is_empty()) {
+        at += match rest {
+            [b'\n', ..] => {
+                is_first = true;
+                1
+            }
+            [b' ' | b'\t' | b'\r' | 0x0b | 0x0c, ..] => 1,
+            [b'/', b'*', body @ ..] => {
+                let len = memmem::find(body, b"*/").unwrap_or(body.len());
+                told |= tells(&body[..len], level);
+                len + 4
+            }
+            [b'/', b'/', body @ ..] => {
+                let len = line_of(body).len();
+                told |= tells(&body[..len], level);
+                len + 2
+            }
+            _ => {
+                if told && is_first && GONE.contains(&hash_word(rest)) {
+                    return true;
+                }
+                (told, is_first) = (false, false);
+                string_len(rest)
+            }
+        };
+    }
+    false
+}
+
+/// Bytes of the string or character at the beginning of `rest`, if it ends on its line;
+/// else one.
+fn string_len(rest: &[u8]) -> usize {
+    let (Some(quote @ (b'"' | b'\'')), line) = (rest.first(), line_of(rest)) else {
+        return 1;
+    };
+    let mut at = 1;
+    while let Some(byte) = line.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            _ if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    1
+}
+
+/// Reads back from each condition: also where a raw string, or a quote that is none,
+/// misleads who reads from the beginning.
+fn falls_backward(source: &[u8], level: u8) -> bool {
     let mut from = 0;
-    memchr::memchr2_iter(b'#', b'%', &source).any(|at| {
+    memchr::memchr2_iter(b'#', b'%', source).any(|at| {
         if !GONE.contains(&hash_word(&source[at..])) {
             return false;
         }
@@ -171,6 +226,11 @@ mod tests {
             "//@fallthrough@\n",
             "/* intentionally fall\\\n through! */",
             "/* fall through - see /* here */",
+            "// fall through - #ifdef FOO\n",
+            "/* fall through - only #if X */",
+            "// fall through - see /* x */\n",
+            "/* fall through - http://x */ // y\n",
+            "s = \"/*\"; c = '\\\\'; /* fall through */\x0b\n",
         ] {
             for condition in ["#if 1", "#  else", "%:endif"] {
                 let text = format!("a;\n{comment}{condition}\n");

@@ -135,6 +135,14 @@ impl<'t> Operands<'t> {
         let mut next = 0;
         while let Some(text) = self.found.get(next) {
             next += 1;
+            // What it makes may be a macro's name again.
+            let pastes = [&b"##"[..], b"%:%:"];
+            if pastes
+                .iter()
+                .any(|paste| memmem::find(text, paste).is_some())
+            {
+                return None;
+            }
             for word in words(text) {
                 if known.contains(&word) {
                     continue;
@@ -304,6 +312,8 @@ mod tests {
             "#define DO_IT(x) _Pragma(#x)\n#define X(a) DO_##a\nX(IT)(pack(1))",
             "#define D(x) _Pragma(#x)\nD(pack(1)",
             "_Pragma",
+            "#define D(x) _Pragma(#x)\n#define J(a, b) a##b\n#define P_ON pack(1)\nD(J(P_, ON))",
+            "#define D(x) _Pragma(#x)\n#define J(a, b) a##b\nD(J(p, ack)(1))",
         ] {
             assert_ne!(found(code), Some(false), "{code}");
         }

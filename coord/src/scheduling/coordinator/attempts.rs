@@ -3,11 +3,12 @@
 use hg_proto::v1::Failure;
 use hg_proto::v1::failure::Code;
 
+use super::placement::TRIAL_LATE_MS;
 use super::stragglers::late_ms;
 use super::{Action, Step};
 use crate::bounds::{HEDGE_SAVED_MS_MAX, HEDGE_SHARE, REFUSAL_PAUSE_MS, REFUSALS_MAX, RETRIES_MAX};
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
-use crate::scheduling::jobs::Phase;
+use crate::scheduling::jobs::{Attempt, Phase};
 use crate::scheduling::predictor::Spent;
 use crate::scheduling::registry::Ended;
 
@@ -16,6 +17,11 @@ use crate::scheduling::registry::Ended;
 const MEMORY_SHARE: u64 = 2;
 /// A compile that has one in so many parts of a processor to itself gets on as it should.
 const TRIAL_CPU_SHARE: u64 = 2;
+
+/// Whether the compiler of an attempt has had the processor that it should have by now.
+fn gets_on(attempt: &Attempt, elapsed_ms: u64) -> bool {
+    attempt.cpu_us.saturating_mul(TRIAL_CPU_SHARE) >= elapsed_ms * 1_000
+}
 
 impl Step<'_> {
     pub(super) fn need_received(&mut self, worker: WorkerId, dispatch: DispatchId, inputs: bool) {
@@ -59,30 +65,48 @@ impl Step<'_> {
         worker: WorkerId,
         dispatch: DispatchId,
         cpu_us: Option<u64>,
+        ended: bool,
     ) {
         let attempt = self.core.jobs.running(dispatch);
         let Some(attempt) = attempt.filter(|attempt| attempt.worker == worker) else {
             return;
         };
+        let (task, number) = (attempt.task, attempt.number);
         if attempt.begun_ms.is_some() {
-            self.core.jobs.progress(dispatch, cpu_us, self.now_ms);
-            self.end_trial(dispatch);
-        } else if self.advance(worker, dispatch, Phase::Compiling).is_some() {
+            self.core
+                .jobs
+                .progress(dispatch, cpu_us, ended, self.now_ms);
+            self.end_trial(dispatch, cpu_us.is_none());
+            return;
+        }
+        let is_trial = attempt.trial_late_ms.is_some();
+        if self.advance(worker, dispatch, Phase::Compiling).is_some() {
             self.core.jobs.begin(dispatch, self.now_ms);
+            // It may have overtaken the first word.
+            let jobs = &mut self.core.jobs;
+            jobs.progress(dispatch, cpu_us, ended, self.now_ms);
+        }
+        // What it took to get there says nothing of the worker.
+        if is_trial {
+            self.actions.push(Action::Late {
+                task,
+                attempt: number,
+                late_ms: TRIAL_LATE_MS,
+            });
         }
     }
 
     /// The client of an attempt that tries out its worker shall wait for it after all, if
-    /// it gets on as it should.
-    fn end_trial(&mut self, dispatch: DispatchId) {
+    /// it gets on as it should, or where nobody can tell.
+    fn end_trial(&mut self, dispatch: DispatchId, untold: bool) {
         let Some(attempt) = self.core.jobs.running(dispatch) else {
             return;
         };
         let (Some(late_ms), Some(begun_ms)) = (attempt.trial_late_ms, attempt.begun_ms) else {
             return;
         };
-        let elapsed_us = self.now_ms.saturating_sub(begun_ms) * 1_000;
-        if attempt.cpu_us.saturating_mul(TRIAL_CPU_SHARE) < elapsed_us {
+        let elapsed_ms = self.now_ms.saturating_sub(begun_ms);
+        if !untold && !gets_on(attempt, elapsed_ms) {
             return;
         }
         let passed_ms = self.now_ms.saturating_sub(attempt.started_ms);
@@ -127,13 +151,11 @@ impl Step<'_> {
         let elapsed_ms = self.now_ms.saturating_sub(begun_ms);
         let (expected_ms, prediction) = (attempt.expected_ms, job.prediction);
         let holder = job.demand.holder.clone();
-        let hung = elapsed_ms >= late_ms(expected_ms, prediction.known)
-            || self.core.holders.is_probe(&holder, worker, dispatch)
-            || self
-                .core
-                .registry
-                .get(worker)
-                .is_some_and(|w| w.breaker.is_probe(dispatch));
+        let by = self.core.registry.get(worker);
+        let is_probe = self.core.holders.is_probe(&holder, worker, dispatch)
+            || by.is_some_and(|w| w.breaker.is_probe(dispatch));
+        let stands = elapsed_ms >= TRIAL_LATE_MS && !gets_on(attempt, elapsed_ms);
+        let hung = elapsed_ms >= late_ms(expected_ms, prediction.known) || (is_probe && stands);
         let came_since = |w: &crate::scheduling::registry::Worker| {
             w.succeeded_ms.is_some_and(|ms| ms > begun_ms)
         };

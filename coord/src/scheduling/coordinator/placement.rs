@@ -25,7 +25,7 @@ const AHEAD_LOOKS_MAX: usize = 16;
 /// Milliseconds after which an attempt that tries out a worker is late, unless it is
 /// seen to get on: some more than its first report takes. Nobody should have to wait to
 /// find out.
-const TRIAL_LATE_MS: u64 = 250;
+pub(super) const TRIAL_LATE_MS: u64 = 250;
 /// Milliseconds beyond half as much again after which one that gets on is late.
 const TRIAL_LATE_MS_MORE: u64 = 250;
 /// A worker on which a compile takes so many times as long as on the client's own
