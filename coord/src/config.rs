@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 use hg_proto::command_line::Program;
@@ -43,27 +42,6 @@ impl From<String> for Trouble {
     fn from(why: String) -> Self {
         Trouble::Failed(why)
     }
-}
-
-/// What was typed.
-///
-/// # Errors
-/// The exit code: it is no command line of ours, or a question about those, which is
-/// answered.
-pub fn typed() -> Result<Args, ExitCode> {
-    let words = std::env::args_os().map(|word| word.into_string());
-    let words: Result<Vec<String>, _> = words.skip(1).collect();
-    let typed = match &words {
-        Ok(words) => {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            PROGRAM.parse(&words)
-        }
-        Err(word) => {
-            let why = format!("not UTF-8: {}", word.to_string_lossy());
-            Err(PROGRAM.wrong(&[], &why))
-        }
-    };
-    typed.map_err(|usage| ExitCode::from(usage.print()))
 }
 
 /// The Hybrid-Grid coordinator: takes compiles from hgbuild and gives them to
@@ -137,8 +115,8 @@ pub struct Tokens {
 }
 
 /// Make void all tokens that were made until now for a name, and its certificate. A
-/// running coordinator acts by it before this ends: its holders' links, tasks and
-/// streams of events are cut.
+/// running coordinator knows it before this ends, and cuts its holders' links, tasks
+/// and streams of events.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
     subcommand,

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
 use crate::commands::{drain, tokens};
-use crate::config::{self, Command, Config, PROGRAM, Serve, Trouble};
+use crate::config::{Args, Command, Config, PROGRAM, Serve, Trouble};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::predictor_file;
 use crate::scheduling::coordinator::Settings;
@@ -37,7 +37,7 @@ const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 pub fn main() -> ExitCode {
     // Nothing that we make is for others, whatever we were started under.
     umask(Mode::from_bits_truncate(0o077));
-    let args = match config::typed() {
+    let args = match PROGRAM.typed::<Args>() {
         Ok(args) => args,
         Err(code) => return code,
     };

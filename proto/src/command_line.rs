@@ -1,8 +1,11 @@
 //! Command lines as people know them, over argh: `--flag=value`, `-h`, `-V`, what was
 //! likely meant, and errors that name the command and the way to its help. Reads the table
-//! that argh has of a program. Not pure: prints.
+//! that argh has of a program. Not pure: reads what was typed, and prints.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::Write;
+use std::process::ExitCode;
 
 use argh::{
     ArgsInfo, CommandInfoWithArgs, EarlyExit, FlagInfo, FlagInfoKind, FromArgs, SubCommandInfo,
@@ -54,6 +57,20 @@ impl Usage {
 }
 
 impl Program {
+    /// What was typed.
+    ///
+    /// # Errors
+    /// The exit code, when all has been said: it is wrong, or asks for help or the version.
+    pub fn typed<T: FromArgs + ArgsInfo>(&self) -> Result<T, ExitCode> {
+        let words: Result<Vec<String>, OsString> =
+            env::args_os().skip(1).map(OsString::into_string).collect();
+        let typed = match &words {
+            Ok(words) => self.parse(&words.iter().map(String::as_str).collect::<Vec<_>>()),
+            Err(word) => Err(self.wrong(&[], &format!("not UTF-8: {}", word.to_string_lossy()))),
+        };
+        typed.map_err(|usage| ExitCode::from(usage.print()))
+    }
+
     /// What `words` (without the program's name) say.
     ///
     /// # Errors

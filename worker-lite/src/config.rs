@@ -201,7 +201,7 @@ pub fn run() -> ExitCode {
     vitals::keep_memory_small();
     forget_steering();
     keep_own_bits();
-    let typed = match typed() {
+    let typed = match PROGRAM.typed::<Typed>() {
         Ok(typed) => typed,
         Err(code) => return code,
     };
@@ -228,24 +228,6 @@ pub fn run() -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
-}
-
-/// What was typed, or the exit code where that is no command line of ours, or a
-/// question about those, which is answered.
-fn typed() -> Result<Typed, ExitCode> {
-    let words = env::args_os().map(|word| word.into_string());
-    let words: Result<Vec<String>, _> = words.skip(1).collect();
-    let typed = match &words {
-        Ok(words) => {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            PROGRAM.parse(&words)
-        }
-        Err(word) => {
-            let why = format!("not UTF-8: {}", word.to_string_lossy());
-            Err(PROGRAM.wrong(&[], &why))
-        }
-    };
-    typed.map_err(|usage| ExitCode::from(usage.print()))
 }
 
 fn join_as(typed: Join) -> ExitCode {

@@ -20,10 +20,10 @@ pub fn own_milli(run: Option<&Path>) -> u32 {
 /// and no other process does so. Nothing is measured where there is no folder to remember
 /// it in: it takes longer than it is worth each time.
 pub fn measured_beside<T>(run: Option<&Path>, work: impl FnOnce() -> T) -> T {
-    let Some(run) = run.filter(|run| known(&file(run)).is_none()) else {
+    let place = run.map(|run| (run, file(run)));
+    let Some((run, path)) = place.filter(|(_, path)| known(path).is_none()) else {
         return work();
     };
-    let path = file(run);
     let Some(_turn) = os::claim(&run.join(os::TURNS), std::slice::from_ref(&path)) else {
         return work();
     };

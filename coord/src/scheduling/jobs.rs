@@ -74,7 +74,7 @@ pub struct Attempt {
     /// Microseconds of processor time that it is known to have used.
     pub cpu_us: u64,
     /// When it last was seen to have used some.
-    cpu_ms: u64,
+    progressed_ms: u64,
     /// It has ended, and its result is on the way.
     has_ended: bool,
     /// Milliseconds from its start after which its client shall find it late once it is
@@ -105,7 +105,7 @@ pub struct Attempt {
 impl Attempt {
     /// Whether its time was over at `now_ms`.
     pub fn is_overdue(&self, now_ms: u64) -> bool {
-        self.deadline_ms <= now_ms || self.is_stalled(now_ms)
+        self.deadline_ms <= now_ms
     }
 
     /// Whether its compiler had no processor for far too long.
@@ -116,7 +116,7 @@ impl Attempt {
     /// When it is stalled unless its compiler is seen to get on.
     fn stalls_ms(&self) -> u64 {
         match (self.phase, self.begun_ms) {
-            (Phase::Compiling, Some(_)) if !self.has_ended => self.cpu_ms + PROGRESS_MS_MAX,
+            (Phase::Compiling, Some(_)) if !self.has_ended => self.progressed_ms + PROGRESS_MS_MAX,
             _ => u64::MAX,
         }
     }
@@ -329,7 +329,7 @@ impl Jobs {
             started_ms: now_ms,
             begun_ms: None,
             cpu_us: 0,
-            cpu_ms: now_ms,
+            progressed_ms: now_ms,
             has_ended: false,
             trial_late_ms: start.trial_late_ms,
             expected_ms: start.expected_ms,
@@ -385,7 +385,7 @@ impl Jobs {
             && attempt.begun_ms.is_none()
         {
             attempt.begun_ms = Some(now_ms);
-            attempt.cpu_ms = now_ms;
+            attempt.progressed_ms = now_ms;
             let look_ms = now_ms + attempt.look_after_ms;
             self.look_again(dispatch, look_ms);
         }
@@ -406,7 +406,7 @@ impl Jobs {
         attempt.has_ended |= ended;
         if cpu_us.is_none_or(|cpu_us| cpu_us > attempt.cpu_us) {
             attempt.cpu_us = cpu_us.unwrap_or(attempt.cpu_us);
-            attempt.cpu_ms = now_ms;
+            attempt.progressed_ms = now_ms;
         }
     }
 

@@ -154,16 +154,23 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A grid of one worker whose state is on a disk of its own, unmounted after the grid has
+/// ended. `None`: nothing can be mounted.
+fn on_small_disk(name: &str, disk: &Path, size: &str) -> Option<(SmallDisk, Grid)> {
+    let mounted = SmallDisk::mount(disk, size)?;
+    let mut grid = Grid::start(programs(), 0, 2);
+    add_worker(&mut grid, name, &disk.join("state"), None);
+    grid.wait_for_workers(1);
+    Some((mounted, grid))
+}
+
 #[test]
 fn its_disk_is_full() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = folder.path().join("disk");
-    let Some(_disk) = SmallDisk::mount(&disk, "256k") else {
+    let Some((_disk, mut grid)) = on_small_disk("full", &disk, "256k") else {
         return skip("a full disk", "mounting takes root");
     };
-    let mut grid = Grid::start(programs(), 0, 2);
-    add_worker(&mut grid, "full", &disk.join("state"), None);
-    grid.wait_for_workers(1);
     let filler = vec![1; 300 << 10];
     // Takes what there is.
     let _ = fs::write(disk.join("filler"), filler);
@@ -202,12 +209,9 @@ fn refused(grid: &Grid) -> u64 {
 fn no_compile_takes_all_of_a_small_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = folder.path().join("disk");
-    let Some(_disk) = SmallDisk::mount(&disk, "256m") else {
+    let Some((_disk, grid)) = on_small_disk("small", &disk, "256m") else {
         return skip("a small disk", "mounting takes root");
     };
-    let mut grid = Grid::start(programs(), 0, 2);
-    add_worker(&mut grid, "small", &disk.join("state"), None);
-    grid.wait_for_workers(1);
     let project = Project::new();
     project.add("large.c", "char large[100 << 20] = {1};\n");
     project.add("little.c", "int little(void) { return 1; }\n");

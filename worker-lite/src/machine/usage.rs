@@ -41,7 +41,6 @@ pub fn of_tree(root: Pid) -> Used {
 /// children that have ended; `None` where it can't be told: no /proc, or a kernel that does
 /// not say which processes are below one (`CONFIG_PROC_CHILDREN`).
 pub fn cpu_us(root: Pid) -> Option<u64> {
-    of_process(root)?;
     fs::metadata(format!("/proc/{root}/task/{root}/children")).ok()?;
     let used = of_tree(root);
     Some(used.user_us + used.system_us)

@@ -159,12 +159,12 @@ impl Step<'_> {
         let came_since = |w: &crate::scheduling::registry::Worker| {
             w.succeeded_ms.is_some_and(|ms| ms > begun_ms)
         };
-        let silent = !self.core.registry.get(worker).is_some_and(came_since);
+        let silent = !by.is_some_and(came_since);
         // Where others' tasks come to their end meanwhile, it is this one that is slow.
         if elapsed_ms > expected_ms
             && prediction.known
             && silent
-            && let Some(slow) = self.core.registry.get(worker)
+            && let Some(slow) = by
         {
             let key = slow.key;
             let (before, cost_ms) = (slow.pace, prediction.cost_ms);
