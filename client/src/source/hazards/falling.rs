@@ -229,6 +229,7 @@ mod tests {
             "// fall through - #ifdef FOO\n",
             "/* fall through - only #if X */",
             "// fall through - see /* x */\n",
+            "s = R\"(\" /*)\"; // fall through\n",
             "/* fall through - http://x */ // y\n",
             "s = \"/*\"; c = '\\\\'; /* fall through */\x0b\n",
         ] {
