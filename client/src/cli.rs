@@ -68,6 +68,8 @@ pub enum Subcommand {
     Workers(Workers),
     /// See [`Join`].
     Join(Join),
+    /// See [`Ship`].
+    Ship(Ship),
     /// See [`Cache`].
     Cache(Cache),
     /// See [`Explain`].
@@ -108,6 +110,28 @@ pub struct Join {
     /// where the coordinator's grid port is
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
+}
+
+/// give this machine's compilers to the workers that have none like them
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "ship",
+    note = "A compile does this by itself, in the background, where workers lack its compiler (HG_SHIP).",
+    example = "hgbuild ship gcc g++"
+)]
+pub struct Ship {
+    /// what to give (default: gcc, g++, clang and clang++, as far as they are there)
+    #[argh(positional, arg_name = "COMPILER")]
+    pub compilers: Vec<String>,
+
+    /// what it compiles: c or c++ (default: what its name says)
+    #[argh(option, arg_name = "LANGUAGE")]
+    pub language: Option<String>,
+
+    /// leave the terminal, and end where another one is at it
+    #[argh(switch)]
+    pub background: bool,
 }
 
 /// look at the local cache, or tend it
@@ -217,6 +241,10 @@ pub const PROGRAM: Program = Program {
         (
             "HG_QUEUE_MS_MAX",
             "longest wait for a worker, in milliseconds",
+        ),
+        (
+            "HG_SHIP",
+            "0: workers that lack a compiler are not given it by themselves",
         ),
         (
             "HG_EVENT_LOG",

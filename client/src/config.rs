@@ -86,6 +86,8 @@ pub struct Config {
     pub cxx: Option<OsString>,
     /// Milliseconds that a task may wait for a worker.
     pub queue_ms_max: u32,
+    /// Workers are given compilers that they lack.
+    pub ship: bool,
     /// `~/.hybridgrid`; `None`: no home folder, or one that is left alone.
     pub home: Option<PathBuf>,
     /// Why the home folder is left alone, if it is and nobody said so; a trouble too.
@@ -109,6 +111,7 @@ struct File {
     cc: Option<String>,
     cxx: Option<String>,
     queue_ms_max: Option<u32>,
+    ship: Option<bool>,
     cache_dir: Option<PathBuf>,
     cache_max_size: Option<String>,
     base_dir: Option<PathBuf>,
@@ -143,6 +146,8 @@ impl Config {
         note(number("HG_QUEUE_MS_MAX").map(|value| queue_ms_max = value.unwrap_or(queue_ms_max)));
         let mut fallback = file.fallback.unwrap_or(true);
         note(switch("HG_FALLBACK").map(|value| fallback = value.unwrap_or(fallback)));
+        let mut ship = file.ship.unwrap_or(true);
+        note(switch("HG_SHIP").map(|value| ship = value.unwrap_or(ship)));
         let mut level = Level::Off;
         let named = env::var("HG_LOG").ok().or(file.log);
         note(named.map_or(Ok(()), |name| level_named(&name).map(|found| level = found)));
@@ -192,6 +197,7 @@ impl Config {
             cc: env::var_os("HG_CC").or(file.cc.map(OsString::from)),
             cxx: env::var_os("HG_CXX").or(file.cxx.map(OsString::from)),
             queue_ms_max,
+            ship,
             home,
             refused,
             trouble,

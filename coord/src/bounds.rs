@@ -216,3 +216,7 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Milliseconds that one HTTP connection may last.
 pub const HTTP_MS_MAX: u64 = 30_000;
+
+/// Toolchains that some workers have and others were given, for which both are looked
+/// for together.
+pub const PAIRS_MAX: usize = 1024;

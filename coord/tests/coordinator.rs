@@ -33,6 +33,8 @@ fn demand(client: &str, tool: &str) -> Demand {
         holder: client.into(),
         client: client.into(),
         toolchain: Digest::of(tool.as_bytes()),
+        shipment: None,
+        delivers: false,
         bytes: 100,
         queue_ms_max: 5_000,
         compile_ms_max: 60_000,

@@ -186,6 +186,7 @@ fn hello(name: &str, slots: u32) -> from_worker::Kind {
         toolchains: vec![toolchain()],
         token: String::new(),
         sandbox: "full".into(),
+        shipping: Vec::new(),
     })
 }
 

@@ -13,7 +13,7 @@ use hg_proto::compiler::probe;
 use hg_proto::v1::Encoding;
 use hg_proto::wire::digest::Digest;
 use hg_tests::skip;
-use hg_worker_lite::inputs::layout::Layout;
+use hg_worker_lite::inputs::layout::{Layout, Tools};
 use hg_worker_lite::inputs::tree::{Tree, Trees};
 use hg_worker_lite::inputs::validate::{Input, Order};
 use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
@@ -49,7 +49,13 @@ pub fn run(words: Vec<String>) -> ExitCode {
         match probe::probe(&driver, None) {
             Ok(probe) => {
                 let places = [state.path(), &scratch];
-                measure(&driver, language, &probe.files, places, rounds);
+                measure(
+                    &driver,
+                    language,
+                    &Tools::Own(probe.files.clone()),
+                    places,
+                    rounds,
+                );
             }
             Err(error) => skip("sandbox", &error.to_string()),
         }
@@ -70,7 +76,7 @@ struct Place {
 fn measure(
     driver: &Path,
     language: &str,
-    files: &[PathBuf],
+    tools: &Tools,
     [state, scratch]: [&Path; 2],
     rounds: usize,
 ) {
@@ -99,7 +105,7 @@ fn measure(
     }
     for round in 0..=rounds {
         for place in &mut places {
-            let (wall_ms, cpu_ms) = compile_once(place, driver, language, files, &order);
+            let (wall_ms, cpu_ms) = compile_once(place, driver, language, tools, &order);
             // The first one makes the root and fills the disk's cache.
             if round > 0 {
                 place.wall_ms.push(wall_ms);
@@ -177,11 +183,11 @@ fn grow<'a>(
     place: &Place,
     trees: &'a Trees,
     folder: &Folder,
-    files: &[PathBuf],
+    tools: &Tools,
     order: &Order,
 ) -> Tree<'a> {
     let make = |layout: &Arc<Layout>| Tree::make(trees, order, layout, &folder.root());
-    let tree = place.sandbox.in_place(files, make).expect("its files");
+    let tree = place.sandbox.in_place(tools, make).expect("its files");
     let mut tree = tree.expect("a tree");
     for at in tree.take(order).expect("a store") {
         let mut sink = tree.sink(order, at).expect("a file");
@@ -198,7 +204,7 @@ fn compile_once(
     place: &Place,
     driver: &Path,
     language: &str,
-    files: &[PathBuf],
+    tools: &Tools,
     order: &Order,
 ) -> (f64, f64) {
     let arguments: Vec<OsString> = ["-x", language, "-O2", "-c", "in", "-o", "out"]
@@ -208,7 +214,7 @@ fn compile_once(
     let began = Instant::now();
     let folder = Folder::create(&place.tasks, "bench").expect("a folder");
     let trees = place.trees.as_ref();
-    let tree = trees.map(|trees| grow(place, trees, &folder, files, order));
+    let tree = trees.map(|trees| grow(place, trees, &folder, tools, order));
     if tree.is_none() {
         fs::write(folder.root().join("in"), SOURCE).expect("a source");
     }
@@ -223,7 +229,7 @@ fn compile_once(
         Some(_) => order.working_directory.as_path(),
         None => Path::new(""),
     };
-    let mut launch = Launch::new(driver, files, &folder, directory, confines);
+    let mut launch = Launch::new(driver, tools, &folder, directory, confines);
     launch.arguments = &arguments;
     launch.tree = tree.as_ref();
     let control = Control::new(0).expect("descriptors");

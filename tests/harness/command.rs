@@ -93,7 +93,9 @@ pub fn scrubbed(program: impl AsRef<OsStr>, folder: &Path, home: &Path) -> Comma
         .env("HOME", home)
         .env("LC_ALL", "C.UTF-8")
         .env("PWD", folder)
-        .env("HG_CACHE_MAX_SIZE", "0");
+        .env("HG_CACHE_MAX_SIZE", "0")
+        // It would go on beside the tests, in the background.
+        .env("HG_SHIP", "0");
     command
 }
 

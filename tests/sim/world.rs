@@ -441,6 +441,8 @@ impl World<'_> {
             holder: self.buyers[client].name.clone(),
             client: self.buyers[client].name.clone(),
             toolchain: self.toolchain,
+            shipment: None,
+            delivers: false,
             bytes: 500,
             queue_ms_max: QUEUE_MS_DEFAULT,
             compile_ms_max: u64::from(COMPILE_MS_DEFAULT),

@@ -13,10 +13,12 @@ use hg_proto::command_line::{self, Program};
 use hg_proto::secure::credentials;
 use hg_proto::secure::tls::Pki;
 use hg_proto::v1::Hello;
+use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{NAME_BYTES_MAX, SLOTS_MAX};
 use nix::sys::stat::{Mode, umask};
 
 use crate::files::scratch::Scratch;
+use crate::files::shipments::Shipments;
 use crate::files::state::State;
 use crate::files::store;
 use crate::http;
@@ -194,6 +196,16 @@ struct Serve {
         default = "String::from(\"auto\")"
     )]
     sandbox: String,
+
+    /// whose compilers are run: this machine's own, or clients' too where a client's
+    /// is another one; those are kept on the disk of --state, and only the full
+    /// sandbox runs them (default: clients)
+    #[argh(
+        option,
+        arg_name = "clients|own",
+        default = "String::from(\"clients\")"
+    )]
+    toolchains: String,
 }
 
 /// Runs the program as its command line says.
@@ -340,6 +352,12 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     sandbox.tell();
     hello.sandbox = sandbox.level().name().to_owned();
     let trees = trees(&state.folder, &sandbox, typed.blobs, hello.slots)?;
+    let shipments = shipments(&state.folder, &typed.toolchains, trees.is_some())?;
+    if shipments.is_some() {
+        let mut shipping = vec![0; Digest::LEN];
+        fastrand::Rng::new().fill(&mut shipping);
+        hello.shipping = shipping;
+    }
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.slots.set(hello.slots.into());
     metrics.slots_now.set(hello.slots.into());
@@ -355,6 +373,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
         memo: state.toolchains(),
         sandbox: Arc::new(sandbox),
         trees,
+        shipments,
         metrics,
         signals,
     };
@@ -379,6 +398,25 @@ fn trees(
     let trees = Trees::open(state, bytes_max, slots as usize + 2);
     let trees = trees.map_err(|error| format!("{}: {error}", state.display()))?;
     Ok(Some(Arc::new(trees)))
+}
+
+/// Where clients' toolchains are kept, if they are taken. They are native code that runs
+/// in the sandbox, and only the full one holds that.
+fn shipments(state: &Path, whose: &str, has_trees: bool) -> Result<Option<Arc<Shipments>>, String> {
+    match whose {
+        "own" => return Ok(None),
+        "clients" => {}
+        other => return Err(format!("--toolchains {other}: not clients or own")),
+    }
+    if !has_trees {
+        return Ok(None);
+    }
+    let folder = state.join("shipments");
+    let shipments = Shipments::open(&folder);
+    let shipments = shipments.map_err(|error| format!("{}: {error}", folder.display()))?;
+    let text = "clients' own compilers are run in the sandbox; --toolchains own for none";
+    log::line(Level::Info, format_args!("{text}"));
+    Ok(Some(Arc::new(shipments)))
 }
 
 /// What was typed, or is in the environment, or was joined with a token that is
@@ -426,6 +464,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
         speed_milli: speed::measure_milli(|| true),
         token: String::new(),
         sandbox: String::new(),
+        shipping: Vec::new(),
     })
 }
 

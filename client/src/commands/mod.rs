@@ -6,4 +6,5 @@ pub mod summary;
 pub mod status;
 pub mod explain;
 pub mod join;
+pub mod ship;
 pub mod cache;

@@ -10,7 +10,8 @@ use std::time::Instant;
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::options::args::{self, Reason};
 use hg_proto::v1::{
-    GetStatusRequest, GetStatusResponse, SubmitRequest, Task, failure::Code, submit_request,
+    Failure, GetStatusRequest, GetStatusResponse, SubmitRequest, Task, failure::Code,
+    submit_request,
 };
 use smol::future;
 
@@ -29,6 +30,7 @@ use crate::grid::memo::{Known, Memos};
 use crate::grid::object;
 use crate::grid::own_speed;
 use crate::grid::payload::Payload;
+use crate::grid::shipment;
 use crate::grid::submit::{self, Cost, Outcome, Sink};
 use crate::includes::closure::{self, Closure, Listed};
 use crate::includes::headers;
@@ -297,7 +299,7 @@ impl Wrap<'_> {
         }
         let probe = plan.probe(found, self.config).map_err(Stay::Here)?;
         let toolchain = probe.tree_toolchain(plan.compile.language);
-        let toolchain = toolchain.ok_or(NotInPlace::Unfit(None))?;
+        let mut toolchain = toolchain.ok_or(NotInPlace::Unfit(None))?;
         let memo = [&grid.subject[..], &toolchain.digest].concat();
         let known = self.memos.recall(&memo, attempt::tree_memo);
         let source = [self.subject(found, plan), b"tree"].concat();
@@ -305,6 +307,13 @@ impl Wrap<'_> {
         if matches!(known, Known::Bad(_)) || matches!(failed, Known::Bad(_)) {
             return Err(NotInPlace::Unfit(None));
         }
+        let run = self.config.run_folder();
+        if let Some(run) = &run
+            && let Some(shipped) = shipment::known(run, &toolchain)
+        {
+            toolchain.shipment = shipped.as_bytes().to_vec();
+        }
+        let asked = toolchain.clone();
         let wait = || self.wait();
         let folders = &plan.folders(found, self.config, wait).map_err(unfit)?;
         let access = self.access()?;
@@ -341,6 +350,11 @@ impl Wrap<'_> {
             says: heard.says,
         };
         let sent = self.send(grid, load, plan, kept);
+        if let Some(run) = run.filter(|_| self.config.ship) {
+            let is_lacking = |failure: &Failure| failure.code() == Code::NoToolchain;
+            let lacks = matches!(&sent, Err(Attempt::Lost(Lost::Failed(f))) if is_lacking(f));
+            shipment::look_after(&run, &asked, &found.driver, lacks);
+        }
         if let Err(Attempt::Lost(lost @ Lost::Failed(failure))) = &sent {
             match failure.code() {
                 Code::NoToolchain => {

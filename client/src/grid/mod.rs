@@ -8,4 +8,5 @@ pub mod attempt;
 pub mod memo;
 pub(crate) mod object;
 pub mod payload;
+pub mod shipment;
 pub mod own_speed;

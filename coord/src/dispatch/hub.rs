@@ -491,6 +491,21 @@ impl Hub {
         });
     }
 
+    /// The worker has these toolchains now.
+    ///
+    /// # Errors
+    /// They are not well formed.
+    pub fn offers(&self, worker: WorkerId, offers: v1::Offers) -> Result<(), Fault> {
+        let offers = crate::scheduling::validate::offers(offers.toolchains);
+        let (toolchains, digests) = offers.map_err(|why| Fault::new("bad_offers", why))?;
+        self.handle(Event::ToolchainsChanged {
+            worker,
+            toolchains,
+            digests,
+        });
+        Ok(())
+    }
+
     /// The worker brought an attempt to an end.
     ///
     /// # Errors
@@ -691,6 +706,9 @@ impl Hub {
             memory_bytes: spec.memory_bytes,
             slots: spec.slots,
             toolchains: spec.toolchains.clone(),
+            shipping: spec
+                .shipping
+                .map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
             sandbox: spec.sandbox.clone(),
             ..worker
         });

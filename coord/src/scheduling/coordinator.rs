@@ -15,8 +15,8 @@ mod stragglers;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hg_proto::v1::Failure;
 use hg_proto::v1::failure::Code;
+use hg_proto::v1::{self, Failure};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
 
@@ -83,6 +83,15 @@ pub enum Event {
     WorkerGone { worker: WorkerId, reason: String },
     /// Somebody, the worker itself or an operator, wants it to take no more tasks.
     DrainRequested { worker: WorkerId, by_itself: bool },
+    /// A worker has other toolchains than before: for listings, and their digests.
+    ToolchainsChanged {
+        /// Which.
+        worker: WorkerId,
+        /// For listings.
+        toolchains: Vec<v1::Toolchain>,
+        /// Under which it gets tasks.
+        digests: Vec<Digest>,
+    },
     /// A client wants a compile.
     TaskSubmitted { task: TaskId, demand: Demand },
     /// The client is gone, or broke the protocol.
@@ -273,6 +282,11 @@ impl Coordinator {
             }
             Event::WorkerGone { worker, reason } => step.worker_gone(worker, &reason),
             Event::DrainRequested { worker, by_itself } => step.drain(worker, by_itself),
+            Event::ToolchainsChanged {
+                worker,
+                toolchains,
+                digests,
+            } => step.toolchains_changed(worker, toolchains, digests),
             Event::TaskSubmitted { task, demand } => step.task_submitted(task, demand),
             Event::TaskCancelled { task, failure } => step.fail(task, failure),
             Event::NeedReceived {
@@ -376,6 +390,18 @@ impl Step<'_> {
             self.place(task);
         }
         self.give_up(&digests);
+    }
+
+    fn toolchains_changed(
+        &mut self,
+        worker: WorkerId,
+        toolchains: Vec<v1::Toolchain>,
+        digests: Vec<Digest>,
+    ) {
+        if let Some(before) = self.core.registry.offer(worker, toolchains, digests) {
+            self.feed(worker);
+            self.give_up(&before);
+        }
     }
 
     /// Ends an attempt that is nobody's fault. Gives its task if that waits now.
@@ -495,8 +521,10 @@ impl Step<'_> {
         }
     }
 
-    fn task_submitted(&mut self, task: TaskId, demand: Demand) {
+    fn task_submitted(&mut self, task: TaskId, mut demand: Demand) {
         let prediction = self.core.predictor.predict(&demand.profile);
+        let (own, shipment) = (demand.toolchain, demand.shipment);
+        demand.toolchain = self.core.registry.asked_for(own, shipment);
         let toolchain = demand.toolchain;
         if !self.core.jobs.insert(task, demand, prediction, self.now_ms) {
             return;

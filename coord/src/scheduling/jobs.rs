@@ -28,6 +28,10 @@ pub struct Demand {
     pub client: Arc<str>,
     /// What a worker must have.
     pub toolchain: Digest,
+    /// Or this, which is the same toolchain as its client would ship it.
+    pub shipment: Option<Digest>,
+    /// It is no compile: a worker is given a toolchain.
+    pub delivers: bool,
     /// Bytes that it keeps in memory.
     pub bytes: usize,
     /// Milliseconds that it may wait for a slot, all waits together.

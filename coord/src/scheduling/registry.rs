@@ -8,9 +8,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hg_proto::wire::digest::Digest;
+use hg_proto::v1;
+use hg_proto::wire::digest::{Digest, Hasher};
 
-use crate::bounds::{BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
+use crate::bounds::{BREAKERS_KEPT_MAX, PAIRS_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
 use crate::scheduling::breaker::{Breaker, State};
 use crate::scheduling::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
 use crate::scheduling::pool::Pool;
@@ -27,6 +28,9 @@ pub struct Registry {
     /// By holder and what each start of a worker's program made up.
     instances: HashMap<(String, [u8; 16]), WorkerId>,
     pools: ByDigest<Pool>,
+    /// Pools of all that have a toolchain or were given it, by what stands for both: the
+    /// digests of the toolchain and of its shipment.
+    pairs: HashMap<Digest, [Digest; 2]>,
     /// By when each was last heard of, or earlier: it is put right only when it
     /// is looked at.
     heard: BTreeSet<(u64, WorkerId)>,
@@ -103,7 +107,7 @@ impl Registry {
     pub fn join(
         &mut self,
         id: WorkerId,
-        spec: WorkerSpec,
+        mut spec: WorkerSpec,
         pace: Option<Pace>,
         now_ms: u64,
     ) -> String {
@@ -112,6 +116,7 @@ impl Registry {
         self.instances
             .insert((spec.holder.clone(), spec.instance), id);
         self.slots += u64::from(spec.slots);
+        spec.digests = self.with_pairs(std::mem::take(&mut spec.digests));
         let digests = self.shared(&spec.digests);
         for digest in &spec.digests {
             let pool = self.pools.entry(*digest).or_default();
@@ -198,17 +203,106 @@ impl Registry {
             self.opened.remove(&(until_ms, id));
         }
         for digest in &worker.spec.digests {
-            if let Some(pool) = self.pools.get_mut(digest) {
-                pool.set(id, worker.stand, None);
-                pool.serving.remove(&id);
-                pool.memories.remove(&(worker.memory_bytes, id));
-                pool.workers -= 1;
-                if pool.workers == 0 {
-                    self.pools.remove(digest);
-                }
-            }
+            self.take_out(id, &worker, digest);
         }
         Some(worker)
+    }
+
+    /// `worker` is no longer among those that have the toolchain of `digest`.
+    fn take_out(&mut self, id: WorkerId, worker: &Worker, digest: &Digest) {
+        let Some(pool) = self.pools.get_mut(digest) else {
+            return;
+        };
+        pool.set(id, worker.stand, None);
+        pool.serving.remove(&id);
+        pool.memories.remove(&(worker.memory_bytes, id));
+        pool.workers -= 1;
+        if pool.workers == 0 {
+            self.pools.remove(digest);
+            self.pairs.remove(digest);
+        }
+    }
+
+    /// `worker` is among those that have the toolchain of `digest` from now on.
+    fn put_in(&mut self, id: WorkerId, worker: &Worker, digest: Digest) {
+        let pool = self.pools.entry(digest).or_default();
+        pool.workers += 1;
+        if !worker.draining {
+            pool.serving.insert(id);
+        }
+        pool.memories.insert((worker.memory_bytes, id));
+        pool.set(id, None, worker.stand);
+    }
+
+    /// The worker has these toolchains now, and gets tasks for these digests and for
+    /// the one under which it takes shipments. Gives the digests of before.
+    pub fn offer(
+        &mut self,
+        id: WorkerId,
+        toolchains: Vec<v1::Toolchain>,
+        mut digests: Vec<Digest>,
+    ) -> Option<Arc<[Digest]>> {
+        let mut worker = self.workers.remove(&id)?;
+        digests.extend(worker.spec.shipping);
+        let digests = self.with_pairs(digests);
+        let before = worker.digests.clone();
+        for digest in before.iter().filter(|digest| !digests.contains(digest)) {
+            self.take_out(id, &worker, digest);
+        }
+        for digest in digests.iter().filter(|digest| !before.contains(digest)) {
+            self.put_in(id, &worker, *digest);
+        }
+        let spec = Arc::make_mut(&mut worker.spec);
+        spec.toolchains = toolchains;
+        worker.digests = self.shared(&digests);
+        spec.digests = digests;
+        self.workers.insert(id, worker);
+        Some(before)
+    }
+
+    /// `digests`, sorted and each once, and those of the pairs that they are part of.
+    fn with_pairs(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
+        let has_one = |pair: &&Digest| self.pairs[*pair].iter().any(|one| digests.contains(one));
+        let pairs: Vec<Digest> = self.pairs.keys().filter(has_one).copied().collect();
+        digests.extend(pairs);
+        digests.sort_unstable();
+        digests.dedup();
+        digests
+    }
+
+    /// Under what to look for workers that have `toolchain`, or were given it as
+    /// `shipment`.
+    pub fn asked_for(&mut self, toolchain: Digest, shipment: Option<Digest>) -> Digest {
+        let Some(shipment) = shipment.filter(|digest| self.pools.contains_key(digest)) else {
+            return toolchain;
+        };
+        if !self.pools.contains_key(&toolchain) {
+            return shipment;
+        }
+        let parts = [toolchain, shipment];
+        let mut hasher = Hasher::new();
+        for part in parts {
+            hasher.field(part.as_bytes());
+        }
+        let pair = hasher.finish();
+        if self.pools.contains_key(&pair) {
+            return pair;
+        }
+        if self.pairs.len() >= PAIRS_MAX {
+            return toolchain;
+        }
+        self.pairs.insert(pair, parts);
+        let having = parts.iter().filter_map(|part| self.pools.get(part));
+        let having: BTreeSet<WorkerId> = having
+            .flat_map(|pool| pool.memories.iter().map(|(_, id)| *id))
+            .collect();
+        for id in having {
+            if let Some(worker) = self.workers.get(&id) {
+                let (toolchains, digests) = (&worker.spec.toolchains, &worker.spec.digests);
+                self.offer(id, toolchains.clone(), digests.clone());
+            }
+        }
+        pair
     }
 
     /// Remembers the breaker of a worker that has left, for when it comes back:

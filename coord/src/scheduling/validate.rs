@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use hg_proto::PROTOCOL_VERSION;
+use hg_proto::compiler::shipment;
 use hg_proto::v1::{self, Encoding};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits;
@@ -125,9 +126,10 @@ fn check_blob(digest: &[u8], size: u64, encoding: i32, encoded_size: u64) -> Res
 }
 
 fn check_inputs(task: &v1::Task) -> Result<(), String> {
-    let (count_max, bytes_max) = match task.tree {
-        true => (TREE_INPUTS_MAX, TREE_BYTES_MAX),
-        false => (INPUTS_MAX, u64::MAX),
+    let (count_max, bytes_max) = match (&task.shipment, task.tree) {
+        (Some(_), _) => (SHIPMENT_FILES_MAX, SHIPMENT_BYTES_MAX),
+        (None, true) => (TREE_INPUTS_MAX, TREE_BYTES_MAX),
+        (None, false) => (INPUTS_MAX, u64::MAX),
     };
     ensure(task.inputs.len() <= count_max, "too many inputs")?;
     let mut bytes = 0u64;
@@ -144,6 +146,25 @@ fn check_inputs(task: &v1::Task) -> Result<(), String> {
         .map_err(|why| format!("input: {why}"))?;
     }
     ensure(bytes <= bytes_max, "inputs too large together")
+}
+
+/// A toolchain for a worker: well formed, its contents the inputs, and no compile.
+fn check_shipment(task: &v1::Task) -> Result<(), String> {
+    let Some(shipment) = &task.shipment else {
+        return Ok(());
+    };
+    shipment::check(shipment)?;
+    ensure(task.tree, "shipment: not in the tree form")?;
+    let is_compile =
+        !task.arguments.is_empty() || !task.outputs.is_empty() || !task.folders.is_empty();
+    ensure(!is_compile, "shipment: a compile too")?;
+    let inputs = task.inputs.iter();
+    let inputs = inputs.map(|input| Some((Digest::try_from(&input.digest[..]).ok()?, input.size)));
+    let contents = shipment::contents(shipment).into_iter().map(Some);
+    ensure(
+        inputs.eq(contents),
+        "shipment: inputs that are not its contents",
+    )
 }
 
 fn check_outputs(task: &v1::Task) -> Result<(), String> {
@@ -215,8 +236,16 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
         toolchain.tree == task.tree,
         "toolchain: of the other form of a task",
     )?;
+    let shipment = match &toolchain.shipment[..] {
+        [] => None,
+        digest => {
+            let digest = Digest::try_from(digest);
+            Some(digest.map_err(|error| format!("toolchain: shipment: {error}"))?)
+        }
+    };
     let toolchain = check_toolchain(toolchain)?;
     check_arguments(task)?;
+    check_shipment(task)?;
     if task.tree || !task.working_directory.is_empty() {
         check_path(&task.working_directory, task.tree, "working directory")?;
     }
@@ -253,6 +282,8 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
             &task.client
         }),
         toolchain,
+        shipment,
+        delivers: task.shipment.is_some(),
         bytes: held_bytes(task),
         queue_ms_max: match task.queue_ms_max {
             0 => QUEUE_MS_DEFAULT,
@@ -289,6 +320,15 @@ fn held_bytes(task: &v1::Task) -> usize {
         + variables.sum::<usize>()
         + task.source.capacity()
         + task.working_directory.capacity()
+        + task.shipment.as_ref().map_or(0, held_by_shipment)
+}
+
+fn held_by_shipment(shipment: &v1::Shipment) -> usize {
+    let file = |file: &v1::ShippedFile| {
+        // Its kind is a digest or a link, in a block of its own.
+        size_of::<v1::ShippedFile>() + file.encoded_len() + 2 * BLOCK_OVERHEAD_BYTES
+    };
+    shipment.files.iter().map(file).sum()
 }
 
 /// What can be told of a compile's cost before it runs.
@@ -308,8 +348,9 @@ fn profile(task: &v1::Task, toolchain: &Digest) -> Profile {
 /// Toolchains as they are listed: each once, with the word whether it takes tasks of
 /// the tree form too.
 fn listed(toolchains: Vec<v1::Toolchain>) -> Vec<v1::Toolchain> {
-    let (in_place, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(|t| t.tree);
-    for toolchain in &mut listed {
+    let is_in_place = |toolchain: &v1::Toolchain| toolchain.tree && toolchain.shipment.is_empty();
+    let (in_place, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(is_in_place);
+    for toolchain in listed.iter_mut().filter(|toolchain| !toolchain.tree) {
         let is_same = |other: &v1::Toolchain| {
             let other = v1::Toolchain {
                 digest: toolchain.digest.clone(),
@@ -340,20 +381,14 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
         (1..=SLOTS_MAX).contains(&hello.slots),
         &format!("slots: not 1 to {SLOTS_MAX}"),
     )?;
-    ensure(
-        hello.toolchains.len() <= TOOLCHAINS_MAX,
-        "too many toolchains",
-    )?;
-    let mut toolchains = hello.toolchains;
-    let mut digests = Vec::with_capacity(toolchains.len());
-    for toolchain in &mut toolchains {
-        digests.push(check_toolchain(toolchain)?);
-        toolchain.version = label(&toolchain.version, LABEL_BYTES_MAX);
-        toolchain.target = label(&toolchain.target, LABEL_BYTES_MAX);
-    }
+    let (toolchains, mut digests) = offers(hello.toolchains)?;
+    let shipping = match &hello.shipping[..] {
+        [] => None,
+        digest => Some(Digest::try_from(digest).map_err(|error| format!("shipping: {error}"))?),
+    };
+    digests.extend(shipping);
     digests.sort_unstable();
     digests.dedup();
-    let toolchains = listed(toolchains);
     Ok(WorkerSpec {
         // Known to whoever let it in, and nothing that it says.
         holder: String::new(),
@@ -369,8 +404,34 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
         slots: hello.slots,
         speed_milli: hello.speed_milli,
         toolchains,
+        shipping,
         digests,
     })
+}
+
+/// Checks what a worker says that it compiles with: for listings, and the digests under
+/// which it gets tasks.
+///
+/// # Errors
+/// What is wrong, for the worker's operator.
+pub fn offers(
+    mut toolchains: Vec<v1::Toolchain>,
+) -> Result<(Vec<v1::Toolchain>, Vec<Digest>), String> {
+    ensure(toolchains.len() <= TOOLCHAINS_MAX, "too many toolchains")?;
+    let mut digests = Vec::with_capacity(toolchains.len());
+    for toolchain in &mut toolchains {
+        digests.push(check_toolchain(toolchain)?);
+        let is_own = toolchain.shipment.is_empty();
+        ensure(
+            is_own || toolchain.shipment == toolchain.digest,
+            "toolchain: a shipment of another digest",
+        )?;
+        toolchain.version = label(&toolchain.version, LABEL_BYTES_MAX);
+        toolchain.target = label(&toolchain.target, LABEL_BYTES_MAX);
+    }
+    digests.sort_unstable();
+    digests.dedup();
+    Ok((listed(toolchains), digests))
 }
 
 /// Checks a result against its task and against the bytes that came for each

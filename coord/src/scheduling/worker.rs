@@ -49,7 +49,9 @@ pub struct WorkerSpec {
     pub speed_milli: u32,
     /// What it compiles with, for listings.
     pub toolchains: Vec<v1::Toolchain>,
-    /// Their digests, each once.
+    /// Under which digest it takes shipments of toolchains; `None`: it takes none.
+    pub shipping: Option<Digest>,
+    /// All digests for which it gets tasks, each once.
     pub digests: Vec<Digest>,
 }
 

@@ -321,7 +321,9 @@ async fn read_all(
         };
         let is_idle = matches!(
             message,
-            from_worker::Kind::Heartbeat(_) | from_worker::Kind::Draining(_)
+            from_worker::Kind::Heartbeat(_)
+                | from_worker::Kind::Draining(_)
+                | from_worker::Kind::Offers(_)
         );
         if is_idle && !idle.take(1, hub.now_ms()) {
             return End::Fault(Fault::new("link_flood", "too many heartbeats"));
@@ -382,6 +384,7 @@ fn take(
         from_worker::Kind::Done(done) => hub.done(worker, channel, done)?,
         from_worker::Kind::Failed(failed) => hub.failed(worker, channel, failed)?,
         from_worker::Kind::Draining(_) => hub.draining(worker),
+        from_worker::Kind::Offers(offers) => hub.offers(worker, offers)?,
         from_worker::Kind::Begun(begun) => {
             let dispatch = DispatchId(begun.dispatch_id);
             hub.handle(Event::CompileRuns {

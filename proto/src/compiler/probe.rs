@@ -105,6 +105,7 @@ impl Probe {
             language: language.to_wire().into(),
             digest: digest.as_bytes().to_vec(),
             tree: false,
+            shipment: Vec::new(),
         })
     }
 
@@ -489,9 +490,13 @@ pub fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
     let output = quiet(program, &["--version"])
         .env("LD_TRACE_LOADED_OBJECTS", "1")
         .output()?;
-    let text = OsString::from_vec(output.stdout);
-    let mut found = Vec::new();
-    for line in text.as_bytes().split(|&byte| byte == b'\n') {
+    Ok(libraries_listed(&output.stdout))
+}
+
+/// The libraries in what the loader prints when it is asked to list them.
+pub fn libraries_listed(said: &[u8]) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for line in said.split(|&byte| byte == b'\n') {
         // "\tlibm.so.6 => /lib/libm.so.6 (0x...)" or "\t/lib/ld.so (0x...)".
         let Some(line) = line.strip_prefix(b"\t") else {
             continue;
@@ -509,7 +514,7 @@ pub fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
             found.push(path.to_path_buf());
         }
     }
-    Ok(found)
+    found
 }
 
 /// The system's libraries are part of the system here.

@@ -45,6 +45,10 @@ pub const NAME_BYTES_MAX: usize = 256;
 pub const SOURCE_BYTES_MAX: usize = 4096;
 /// Toolchains that one worker may offer.
 pub const TOOLCHAINS_MAX: usize = 64;
+/// Files, links and folders of one shipped toolchain.
+pub const SHIPMENT_FILES_MAX: usize = 4096;
+/// Bytes of plain content of all files of one shipped toolchain.
+pub const SHIPMENT_BYTES_MAX: u64 = 1 << 30;
 /// Slots that one worker may offer.
 pub const SLOTS_MAX: u32 = 1024;
 /// log2 of the zstd window that a decoder must be ready for: bounds its memory.

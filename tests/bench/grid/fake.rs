@@ -44,6 +44,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let name = format!("fake-{number}");
     let hello = v1::Hello {
+        shipping: Vec::new(),
         protocol_version: hg_proto::PROTOCOL_VERSION,
         program_version: "0".into(),
         instance: Digest::of(name.as_bytes()).as_bytes()[..16].to_vec(),

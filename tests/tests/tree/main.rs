@@ -1,4 +1,5 @@
 //! The tree form of a task: source and headers travel, each at the client's own path.
 
 mod builds;
+mod shipped;
 mod tasks;

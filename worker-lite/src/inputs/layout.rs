@@ -3,12 +3,17 @@
 //! empty files, on which a sandbox mounts the real ones. Unaware of mounts.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Permissions};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use hg_proto::v1::{Shipment, shipped_file::Kind};
+use hg_proto::wire::digest::Digest;
 
 /// Links that one path may lead through, as the kernel's own bound is.
 const LINKS_MAX: usize = 40;
@@ -31,6 +36,46 @@ const LISTS: &str = "share";
 const MARK_DEPTH_MAX: usize = 2;
 /// Names that are looked at in such a folder.
 const MARK_NAMES_MAX: usize = 4096;
+
+/// The files of a toolchain, and where on this machine they are.
+#[derive(Debug, Clone)]
+pub enum Tools {
+    /// This machine's own, at the same paths in the root: files and folders, with every
+    /// link on the way.
+    Own(Vec<PathBuf>),
+    /// A client's, at the client's paths.
+    Shipped {
+        /// What stands for them.
+        digest: Digest,
+        /// All there is.
+        list: Arc<Shipment>,
+        /// The folder that has the contents of files by their digests.
+        contents: PathBuf,
+    },
+}
+
+impl PartialEq for Tools {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Tools::Own(files), Tools::Own(others)) => files == others,
+            (Tools::Shipped { digest, .. }, Tools::Shipped { digest: other, .. }) => {
+                digest == other
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Tools {}
+
+impl Hash for Tools {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Tools::Own(files) => files.hash(state),
+            Tools::Shipped { digest, .. } => digest.as_bytes().hash(state),
+        }
+    }
+}
 
 /// What is at one path of the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,24 +105,24 @@ pub struct Layout {
 
 impl Layout {
     /// Devices, the place of the task's folder, what programs need of a system,
-    /// and `files`: paths of files and folders, with every link on the way.
+    /// and the toolchain.
     ///
     /// # Errors
-    /// One of `files` is not there.
-    pub fn of(files: &[PathBuf]) -> io::Result<Self> {
-        Layout::with(files, Entry::Tree)
+    /// One of its files is not there.
+    pub fn of(tools: &Tools) -> io::Result<Self> {
+        Layout::with(tools, Entry::Tree)
     }
 
     /// The same for the tree form, in which headers come with the task: of folders
-    /// among `files`, only what a compiler wants besides.
+    /// among its files, only what a compiler wants besides.
     ///
     /// # Errors
     /// As [`Layout::of`].
-    pub fn in_place(files: &[PathBuf]) -> io::Result<Self> {
-        Layout::with(files, Entry::Spare)
+    pub fn in_place(tools: &Tools) -> io::Result<Self> {
+        Layout::with(tools, Entry::Spare)
     }
 
-    fn with(files: &[PathBuf], folder: fn(PathBuf) -> Entry) -> io::Result<Self> {
+    fn with(tools: &Tools, folder: fn(PathBuf) -> Entry) -> io::Result<Self> {
         let mut layout = Layout::default();
         layout.folders_to(Path::new(TASK));
         layout.entries.insert(TASK.into(), Entry::Folder);
@@ -87,6 +132,13 @@ impl Layout {
                 layout.place(Path::new(device), Entry::Device(device.into()));
             }
         }
+        let files = match tools {
+            Tools::Own(files) => files,
+            Tools::Shipped { list, contents, .. } => {
+                layout.add_shipped(list, contents);
+                return Ok(layout);
+            }
+        };
         for file in files {
             layout.add(file, folder).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", file.display()))
@@ -99,6 +151,31 @@ impl Layout {
             }
         }
         Ok(layout)
+    }
+
+    /// What a client's toolchain has, and nothing of this machine's beside it: its
+    /// loader is not this machine's, nor are its locales.
+    fn add_shipped(&mut self, list: &Shipment, contents: &Path) {
+        for file in &list.files {
+            let path = Path::new(OsStr::from_bytes(&file.path));
+            match &file.kind {
+                Some(Kind::Digest(digest)) => {
+                    // Checked when it was kept.
+                    let digest = Digest::try_from(&digest[..]);
+                    let content = digest.map(|digest| contents.join(digest.to_hex()));
+                    if let Ok(content) = content {
+                        self.place(path, Entry::File(content));
+                    }
+                }
+                Some(Kind::Link(target)) => {
+                    let target = PathBuf::from(OsStr::from_bytes(target));
+                    self.place(path, Entry::Link(target));
+                }
+                Some(Kind::Folder(_)) => self.folders_to(&path.join("x")),
+                Some(Kind::Mark(_)) => self.place(path, Entry::Mark),
+                None => {}
+            }
+        }
     }
 
     /// Puts `entry` at `path`, which has no links in it.
@@ -317,7 +394,7 @@ mod tests {
         symlink("real", here.join("lib/link")).unwrap();
         symlink(here.join("lib/link/cc1"), here.join("bin/cc")).unwrap();
         let asked = here.join("bin/../bin/cc");
-        let layout = Layout::of(&[asked.clone(), here.join("lib/link")]).unwrap();
+        let layout = Layout::of(&Tools::Own(vec![asked.clone(), here.join("lib/link")])).unwrap();
         let sources: Vec<_> = layout
             .sources()
             .filter(|(path, _)| path.starts_with(&here))
@@ -337,7 +414,7 @@ mod tests {
         assert!(inside(Path::new("/task")).is_dir() && inside(Path::new("/dev/null")).is_file());
         assert!(!inside(Path::new("/etc/passwd")).exists());
         // Without the folder, the file alone.
-        let layout = Layout::of(&[asked]).unwrap();
+        let layout = Layout::of(&Tools::Own(vec![asked])).unwrap();
         let file = real.join("cc1");
         let mut sources = layout.sources().filter(|(path, _)| path.starts_with(&here));
         assert_eq!(
@@ -371,7 +448,12 @@ mod tests {
         fs::write(here.join("clang/share/list"), "ours").unwrap();
         fs::write(here.join("cc"), "ours").unwrap();
         symlink("cc", here.join("link")).unwrap();
-        let layout = Layout::in_place(&[gcc.clone(), clang.clone(), here.join("link")]).unwrap();
+        let layout = Layout::in_place(&Tools::Own(vec![
+            gcc.clone(),
+            clang.clone(),
+            here.join("link"),
+        ]))
+        .unwrap();
         let sources = layout.sources().filter(|(path, _)| path.starts_with(&here));
         let sources: Vec<_> = sources.map(|(path, _)| path.to_path_buf()).collect();
         assert_eq!(sources, [here.join("cc"), clang.join("share")]);
@@ -427,7 +509,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         symlink("loop", folder.path().join("loop")).unwrap();
         for name in ["none", "loop", "loop/none"] {
-            assert!(Layout::of(&[folder.path().join(name)]).is_err(), "{name}");
+            assert!(
+                Layout::of(&Tools::Own(vec![folder.path().join(name)])).is_err(),
+                "{name}"
+            );
         }
     }
 }

@@ -532,6 +532,7 @@ fn plan(order: &Order, layout: &Layout) -> Result<(Paths, Paths), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inputs::layout::Tools;
     use crate::inputs::validate::{Takes, validate};
     use hg_proto::compiler::toolchain::{Family, Language};
     use hg_proto::options::args::Dialect;
@@ -554,7 +555,9 @@ mod tests {
             fs::write(here.join("tool/bin/cc"), "").unwrap();
             Bench {
                 trees: Trees::open(&here.join("state"), 1 << 20, 2).unwrap(),
-                layout: Arc::new(Layout::in_place(&[here.join("tool/bin/cc")]).unwrap()),
+                layout: Arc::new(
+                    Layout::in_place(&Tools::Own(vec![here.join("tool/bin/cc")])).unwrap(),
+                ),
                 place,
             }
         }

@@ -12,8 +12,8 @@ use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{
     ARGUMENT_BYTES_MAX, ARGUMENT_LENGTH_MAX, ARGUMENTS_MAX, COMPILE_MS_DEFAULT, COMPILE_MS_MAX,
     ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX, FILE_NAME_BYTES_MAX, INPUT_BYTES_MAX, INPUTS_MAX,
-    OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX,
-    TREE_INPUTS_MAX,
+    OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX, SHIPMENT_FILES_MAX, TREE_BYTES_MAX,
+    TREE_FOLDERS_MAX, TREE_INPUTS_MAX,
 };
 use hg_proto::wire::plain_path::{Collision, collision};
 use hg_proto::wire::taken_path::taken_by_others;
@@ -96,7 +96,7 @@ pub struct Takes {
 /// The failure to answer with: `REFUSED` or `NO_TOOLCHAIN`.
 pub fn validate(
     task: v1::Task,
-    takes: impl FnOnce(&Digest) -> Option<Takes>,
+    takes: impl Fn(&Digest) -> Option<Takes>,
 ) -> Result<Order, v1::Failure> {
     let toolchain = task.toolchain.as_ref().map_or(&[][..], |t| &t.digest);
     let toolchain = Digest::try_from(toolchain)
@@ -114,7 +114,12 @@ pub fn validate(
     distinct(&inputs, &outputs, &all)?;
     let environment = environment(task.environment)?;
     arguments(&task.arguments)?;
-    let takes = takes(&toolchain).ok_or_else(|| {
+    let shipment = task.toolchain.as_ref().map_or(&[][..], |t| &t.shipment);
+    let shipment = Digest::try_from(shipment).ok();
+    // Its own, before one that a client brought.
+    let known = [Some(toolchain), shipment].into_iter().flatten();
+    let mut known = known.filter_map(|digest| Some((digest, takes(&digest)?)));
+    let (toolchain, takes) = known.next().ok_or_else(|| {
         let hex = toolchain.to_hex();
         failure(Code::NoToolchain, format!("no toolchain {}", &hex[..16]))
     })?;
@@ -237,6 +242,20 @@ fn inputs(inputs: &[v1::Input], tree: bool) -> Result<Vec<Input>, v1::Failure> {
         checked.push(input);
     }
     Ok(checked)
+}
+
+/// The contents of a toolchain that a client brings: their paths say nothing.
+///
+/// # Errors
+/// The failure to answer with.
+pub fn shipped_inputs(inputs: &[v1::Input]) -> Result<Vec<Input>, v1::Failure> {
+    if inputs.len() > SHIPMENT_FILES_MAX {
+        return Err(refused(format!("{} inputs", inputs.len())));
+    }
+    inputs
+        .iter()
+        .map(|input| self::input(input, true))
+        .collect()
 }
 
 fn folders(folders: &[Vec<u8>], tree: bool) -> Result<Vec<PathBuf>, v1::Failure> {

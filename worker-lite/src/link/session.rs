@@ -14,17 +14,19 @@ use std::time::{Duration, Instant};
 
 use hg_proto::PROTOCOL_VERSION;
 use hg_proto::v1::{
-    Chunk, Dispatch, Draining, Failed, Failure, FromWorker, Heartbeat, Hello, ToWorker, Welcome,
-    failure::Code, from_worker, to_worker,
+    Chunk, Dispatch, Draining, Failed, Failure, FromWorker, Heartbeat, Hello, Offers, ToWorker,
+    Toolchain, Welcome, failure::Code, from_worker, to_worker,
 };
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{
     CHUNK_BYTES_MAX, HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS, HELLO_MS_MAX, NAME_BYTES_MAX,
+    TOOLCHAINS_MAX,
 };
 
 use crate::inputs::validate::{self, Order, failure};
 use crate::log::Level;
 use crate::machine::admission::{self, Bears, Vitals};
+use crate::tasks::delivery::{Change, Delivery};
 use crate::tasks::toolchains::{Catalogue, Compiler};
 
 /// Milliseconds before the first redial; doubled with each failure.
@@ -70,6 +72,15 @@ pub enum Event {
         /// Its compiler is missing or another one by now.
         compiler_gone: Option<Digest>,
     },
+    /// A job that takes a toolchain has ended.
+    Delivered {
+        /// Which.
+        id: JobId,
+        /// Clients' toolchains that came or went.
+        change: Box<Change>,
+        /// The last that the coordinator hears of it.
+        last: Box<FromWorker>,
+    },
     /// A job knows how many inputs it lacks; one of the tree form, not before.
     Lacks {
         /// Which.
@@ -102,6 +113,13 @@ pub enum Action {
         window_bytes: u32,
         /// Bytes of memory that it is thought to need; 0: nobody knows.
         expected_bytes: u64,
+    },
+    /// Start to take a toolchain.
+    Take {
+        /// The name of the job.
+        id: JobId,
+        /// What is brought.
+        delivery: Box<Delivery>,
     },
     /// Give a part of an input to a job.
     Deliver(JobId, Chunk),
@@ -224,7 +242,11 @@ impl Session {
     /// Toolchains offered, each once, whatever forms of tasks it takes.
     pub fn toolchains(&self) -> usize {
         let offered = self.catalogue.values();
-        offered.filter(|compiler| !compiler.toolchain.tree).count()
+        let is_one = |compiler: &&Compiler| {
+            let toolchain = &compiler.toolchain;
+            !toolchain.tree || !toolchain.shipment.is_empty()
+        };
+        offered.filter(is_one).count()
     }
 
     /// When [`Event::Tick`] is due at the latest.
@@ -258,6 +280,14 @@ impl Session {
                 self.jobs.remove(&id);
                 if let Some(digest) = compiler_gone {
                     self.toolchain_lost(digest, &mut actions);
+                }
+            }
+            Event::Delivered { id, change, last } => {
+                self.jobs.remove(&id);
+                // What is offered first, so that the client's next task finds it.
+                self.shipped(*change, &mut actions);
+                if self.is_linked() && id.link == self.link {
+                    actions.push(Action::Send(*last));
                 }
             }
             Event::Lacks { id, inputs } => {
@@ -313,6 +343,32 @@ impl Session {
         actions.push(Action::Rescan);
     }
 
+    /// The coordinator hears at once what is offered now.
+    fn shipped(&mut self, change: Change, actions: &mut Vec<Action>) {
+        for digest in change.gone {
+            self.catalogue.remove(&digest);
+        }
+        if let Some(compiler) = change.added
+            && self.catalogue.len() < TOOLCHAINS_MAX
+            && let Ok(digest) = Digest::try_from(&compiler.toolchain.digest[..])
+        {
+            self.catalogue.insert(digest, compiler);
+        }
+        if self.is_linked() && !self.catalogue.keys().eq(&self.offered) {
+            self.offered = self.catalogue.keys().copied().collect();
+            let toolchains = self.toolchains_offered();
+            let offers = from_worker::Kind::Offers(Offers { toolchains });
+            actions.push(Action::Send(from_worker(offers)));
+        }
+    }
+
+    fn toolchains_offered(&self) -> Vec<Toolchain> {
+        let compilers = self.catalogue.values();
+        compilers
+            .map(|compiler| compiler.toolchain.clone())
+            .collect()
+    }
+
     fn dialled(&mut self, now: Instant, token: String, actions: &mut Vec<Action>) {
         self.link += 1;
         self.state = State::Greeting {
@@ -321,11 +377,7 @@ impl Session {
         self.offered = self.catalogue.keys().copied().collect();
         let mut hello = self.hello.clone();
         hello.token = token;
-        hello.toolchains = self
-            .catalogue
-            .values()
-            .map(|compiler| compiler.toolchain.clone())
-            .collect();
+        hello.toolchains = self.toolchains_offered();
         actions.push(Action::Send(from_worker(from_worker::Kind::Hello(hello))));
     }
 
@@ -500,28 +552,38 @@ impl Session {
             return self.drop_link(now, "the coordinator used a dispatch id twice", actions);
         }
         let expected_bytes = dispatch.memory_bytes_expected;
-        match self.admit(vitals, dispatch) {
-            Ok((order, compiler)) => {
-                let job = Job {
-                    inputs_left: match order.tree {
-                        true => 0,
-                        false => order.inputs.len(),
-                    },
-                    fed: now,
-                    cancelled: false,
+        let begun = match &dispatch.task {
+            Some(task) if task.shipment.is_some() => self
+                .admit_delivery(vitals, dispatch)
+                .map(|delivery| (Action::Take { id, delivery }, 0)),
+            _ => self.admit(vitals, dispatch).map(|(order, compiler)| {
+                let inputs_left = match order.tree {
+                    true => 0,
+                    false => order.inputs.len(),
                 };
-                self.jobs.insert(id, job);
                 let window_bytes = match &self.state {
                     State::Linked(linked) => linked.window_bytes,
                     _ => 0,
                 };
-                actions.push(Action::Begin {
+                let begin = Action::Begin {
                     id,
                     order: Box::new(order),
                     compiler: Box::new(compiler),
                     window_bytes,
                     expected_bytes,
-                });
+                };
+                (begin, inputs_left)
+            }),
+        };
+        match begun {
+            Ok((action, inputs_left)) => {
+                let job = Job {
+                    inputs_left,
+                    fed: now,
+                    cancelled: false,
+                };
+                self.jobs.insert(id, job);
+                actions.push(action);
             }
             Err(failure) => {
                 let level = match failure.code() {
@@ -554,6 +616,24 @@ impl Session {
         let compiler = self.catalogue.get(&order.toolchain).cloned();
         let compiler = compiler.ok_or_else(|| failure(Code::NoToolchain, "no such toolchain"))?;
         Ok((order, compiler))
+    }
+
+    /// A toolchain may be taken, and is well formed.
+    fn admit_delivery(
+        &self,
+        vitals: &Vitals,
+        dispatch: Dispatch,
+    ) -> Result<Box<Delivery>, Failure> {
+        let task = dispatch.task.unwrap_or_default();
+        let asked = task.toolchain.as_ref().map_or(&[][..], |t| &t.digest);
+        if self.hello.shipping.is_empty() || asked != self.hello.shipping {
+            return Err(failure(Code::NoToolchain, "no toolchains of clients"));
+        }
+        let delivery = Delivery::of(task)?;
+        let (taken, slots) = (self.jobs.len(), self.hello.slots);
+        admission::admit(vitals, taken, slots, self.bears, self.draining, 0)
+            .map_err(|busy| failure(Code::Busy, busy.to_string()))?;
+        Ok(Box::new(delivery))
     }
 
     fn chunk(&mut self, now: Instant, chunk: Chunk, actions: &mut Vec<Action>) {
@@ -671,6 +751,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inputs::layout::Tools;
     use crate::machine::admission::DISK_FLOOR_BYTES;
     use hg_proto::compiler::toolchain::{Family, Language};
     use hg_proto::v1;
@@ -700,7 +781,7 @@ mod tests {
             family: Family::Gcc,
             language: Language::C,
             path_first: None,
-            files: Vec::new(),
+            tools: Tools::Own(Vec::new()),
             toolchain: v1::Toolchain {
                 digest: digest().as_bytes().to_vec(),
                 ..v1::Toolchain::default()

@@ -18,6 +18,8 @@ use hg_proto::wire::frame;
 use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
+use crate::files::shipments::Shipments;
+use crate::inputs::layout::Tools;
 use crate::inputs::tree::Trees;
 use crate::inputs::validate::{Order, failure};
 use crate::link::access::Access;
@@ -30,6 +32,7 @@ use crate::machine::vitals;
 use crate::metrics::{self, Metrics};
 use crate::sandbox::facade::Sandbox;
 use crate::tasks::control::Control;
+use crate::tasks::delivery::{self, Change, Delivery};
 use crate::tasks::gate::Gate;
 use crate::tasks::task::{self, Setting};
 use crate::tasks::toolchains::{self, Catalogue, Compiler};
@@ -70,6 +73,8 @@ pub struct Serving {
     pub sandbox: Arc<Sandbox>,
     /// For tasks of the tree form; `None`: none are taken.
     pub trees: Option<Arc<Trees>>,
+    /// Toolchains that clients bring; `None`: none are taken.
+    pub shipments: Option<Arc<Shipments>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// One byte for each signal.
@@ -120,6 +125,11 @@ enum Notice {
     JobEnded {
         id: JobId,
         compiler_gone: Option<Digest>,
+    },
+    Delivered {
+        id: JobId,
+        change: Change,
+        last: FromWorker,
     },
     Lacks {
         id: JobId,
@@ -257,6 +267,15 @@ impl Shell {
                 self.has_trees = self.busy;
                 Some(Event::JobEnded { id, compiler_gone })
             }
+            Notice::Delivered { id, change, last } => {
+                self.jobs.remove(&id);
+                self.busy = Some(Instant::now());
+                Some(Event::Delivered {
+                    id,
+                    change: Box::new(change),
+                    last: Box::new(last),
+                })
+            }
             Notice::Lacks { id, inputs } => Some(Event::Lacks { id, inputs }),
             Notice::Signal => Some(Event::Signal),
         }
@@ -344,6 +363,7 @@ impl Shell {
                     window_bytes,
                     expected_bytes,
                 } => self.begin(id, *order, *compiler, window_bytes, expected_bytes),
+                Action::Take { id, delivery } => self.take(id, *delivery),
                 Action::Deliver(id, chunk) => {
                     if let (Some(job), Some(live)) = (self.jobs.get(&id), &mut self.link) {
                         live.link.deliver(job.chunks.clone(), chunk);
@@ -447,7 +467,12 @@ impl Shell {
         };
         let (chunks, chunks_out) = async_channel::bounded(CHUNKS_MAX);
         let hello = &self.serving.hello;
+        let in_use = match (&compiler.tools, &self.serving.shipments) {
+            (Tools::Shipped { digest, .. }, Some(shipments)) => shipments.hold(*digest),
+            _ => None,
+        };
         let setting = Setting {
+            in_use,
             order,
             compiler,
             dispatch_id: id.dispatch_id,
@@ -482,6 +507,43 @@ impl Shell {
             .name("task".into())
             .stack_size(STACK_BYTES)
             .spawn(move || carry_out(id, setting, &notices, &metrics));
+        match spawned {
+            Ok(_) => {
+                self.jobs.insert(id, Job { chunks, control });
+            }
+            Err(error) => self.not_begun(id, &error),
+        }
+    }
+
+    fn take(&mut self, id: JobId, delivery: Delivery) {
+        let (Some(live), Some(shipments)) = (&self.link, &self.serving.shipments) else {
+            return;
+        };
+        let control = match Control::new(0) {
+            Ok(control) => Arc::new(control),
+            Err(error) => return self.not_begun(id, &error),
+        };
+        let (chunks, chunks_out) = async_channel::bounded(CHUNKS_MAX);
+        let setting = delivery::Setting {
+            delivery,
+            dispatch_id: id.dispatch_id,
+            name: format!("{}.{}-{}", self.boot, id.link, id.dispatch_id),
+            tasks: self.serving.tasks.clone(),
+            shipments: shipments.clone(),
+            sandbox: self.serving.sandbox.clone(),
+            chunks: chunks_out,
+            frames: live.link.bulk(),
+            control: control.clone(),
+            lacks: {
+                let notices = self.notices.clone();
+                Box::new(move |inputs| drop(notices.send_blocking(Notice::Lacks { id, inputs })))
+            },
+        };
+        let notices = self.notices.clone();
+        let spawned = thread::Builder::new()
+            .name("delivery".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || take_delivery(id, &setting, &notices));
         match spawned {
             Ok(_) => {
                 self.jobs.insert(id, Job { chunks, control });
@@ -530,6 +592,7 @@ impl Shell {
         let (memo, notices) = (self.serving.memo.clone(), self.notices.clone());
         let (sandbox, tasks) = (self.serving.sandbox.clone(), self.serving.tasks.clone());
         let trees = self.serving.trees.is_some();
+        let shipments = self.serving.shipments.clone();
         thread::Builder::new()
             .name("toolchains".into())
             .spawn(move || {
@@ -537,6 +600,9 @@ impl Shell {
                 trial::keep_working(&mut found, &sandbox, &tasks);
                 if trees {
                     toolchains::offer_in_place(&mut found, &memo);
+                }
+                if let Some(shipments) = shipments {
+                    toolchains::offer_shipped(&mut found, &shipments);
                 }
                 vitals::trim_memory();
                 let _ = notices.send_blocking(Notice::Toolchains(found));
@@ -552,6 +618,19 @@ async fn listen(mut signals: Async<UnixStream>, notices: Sender<Notice>) {
             return;
         }
     }
+}
+
+/// A delivery's thread.
+fn take_delivery(id: JobId, setting: &delivery::Setting, notices: &Sender<Notice>) {
+    let (last, change) = delivery::run(setting);
+    if let Some(Kind::Failed(failed)) = &last.kind {
+        let detail = failed.failure.as_ref().map_or("", |f| &f.detail);
+        log::line(
+            Level::Info,
+            format_args!("toolchain not taken, task {}: {detail}", id.dispatch_id),
+        );
+    }
+    let _ = notices.send_blocking(Notice::Delivered { id, change, last });
 }
 
 /// A task's thread. The slot is free before the coordinator hears of the end, so

@@ -5,10 +5,10 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::inputs::layout::Layout;
+use crate::inputs::layout::{Layout, Tools};
 use crate::log::{self, Level as Loud};
 pub use crate::sandbox::folder::{Folder, unexpected};
 use crate::sandbox::groups::{Groups, PROCESSES_MAX};
@@ -245,7 +245,8 @@ impl Sandbox {
             nice: 0,
             totals: Totals::new(0, 0, u64::MAX, 1 << 20),
         };
-        let mut launch = Launch::new(Path::new("/"), &[], &folder, Path::new(""), confines);
+        let none = Tools::Own(Vec::new());
+        let mut launch = Launch::new(Path::new("/"), &none, &folder, Path::new(""), confines);
         launch.escape = Some(&targets);
         let mut started = self.start(&launch)?;
         let mut stdout = started
@@ -273,8 +274,8 @@ impl Sandbox {
         match self.level {
             Level::Full => {
                 let root = match launch.tree {
-                    Some(_) => self.roots.in_place_of(launch.files),
-                    None => self.roots.of(launch.files),
+                    Some(_) => self.roots.in_place_of(launch.tools),
+                    None => self.roots.of(launch.tools),
                 };
                 full::start(&root?, self.network.as_ref(), launch)
             }
@@ -284,21 +285,17 @@ impl Sandbox {
         }
     }
 
-    /// What is known of how to show `files` is wrong.
-    pub fn forget(&self, files: &[PathBuf]) {
-        self.roots.forget(files);
+    /// What is known of how to show `tools` is wrong.
+    pub fn forget(&self, tools: &Tools) {
+        self.roots.forget(tools);
     }
 
-    /// Gives `see` where `files` are for tasks of the tree form.
+    /// Gives `see` where `tools` are for tasks of the tree form.
     ///
     /// # Errors
     /// One of them is not there.
-    pub fn in_place<T>(
-        &self,
-        files: &[PathBuf],
-        see: impl FnOnce(&Arc<Layout>) -> T,
-    ) -> io::Result<T> {
-        Ok(see(self.roots.in_place_of(files)?.layout()))
+    pub fn in_place<T>(&self, tools: &Tools, see: impl FnOnce(&Arc<Layout>) -> T) -> io::Result<T> {
+        Ok(see(self.roots.in_place_of(tools)?.layout()))
     }
 }
 
@@ -337,7 +334,7 @@ impl Sandbox {
     }
 
     /// Nothing is known of how to show files.
-    pub fn forget(&self, _files: &[PathBuf]) {}
+    pub fn forget(&self, _tools: &Tools) {}
 
     /// There is no tree form.
     ///
@@ -345,7 +342,7 @@ impl Sandbox {
     /// Always.
     pub fn in_place<T>(
         &self,
-        _files: &[PathBuf],
+        _tools: &Tools,
         _see: impl FnOnce(&Arc<Layout>) -> T,
     ) -> io::Result<T> {
         Err(io::ErrorKind::Unsupported.into())

@@ -4,11 +4,12 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::Pid;
 
 use crate::files::state::TASK_VARIABLE;
+use crate::inputs::layout::Tools;
 use crate::inputs::tree::Tree;
 #[cfg(target_os = "linux")]
 use crate::sandbox::escape::Targets;
@@ -26,7 +27,7 @@ pub struct Launch<'a> {
     /// Absolute.
     pub driver: &'a Path,
     /// All that it may see of this machine, itself among it.
-    pub files: &'a [PathBuf],
+    pub tools: &'a Tools,
     /// A folder ahead of [`PATH`].
     pub path_first: Option<&'a Path>,
     /// Without the compiler's name.
@@ -53,17 +54,17 @@ pub struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
-    /// `driver`, which needs `files`, in `directory` of `folder`.
+    /// `driver`, one of `tools`, in `directory` of `folder`.
     pub fn new(
         driver: &'a Path,
-        files: &'a [PathBuf],
+        tools: &'a Tools,
         folder: &'a Folder,
         directory: &'a Path,
         confines: Confines,
     ) -> Self {
         Launch {
             driver,
-            files,
+            tools,
             path_first: None,
             arguments: &[],
             environment: &[],
@@ -161,9 +162,10 @@ mod tests {
             nice: 0,
             totals: Totals::new(0, 0, u64::MAX, 1 << 20),
         };
+        let none = Tools::Own(Vec::new());
         let launch = Launch::new(
             Path::new("/usr/bin/gcc"),
-            &[],
+            &none,
             &folder,
             Path::new("/task"),
             confines,

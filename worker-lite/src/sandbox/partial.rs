@@ -164,7 +164,7 @@ mod linux {
 
     fn rules(launch: &Launch<'_>) -> io::Result<Rules> {
         let mut rules = Rules::new()?;
-        for (_, entry) in Layout::of(launch.files)?.sources() {
+        for (_, entry) in Layout::of(launch.tools)?.sources() {
             match entry {
                 Entry::File(source) | Entry::Tree(source) => rules.allow(source, Right::Use)?,
                 Entry::Device(source) => rules.allow(source, Right::Device)?,

@@ -14,7 +14,7 @@ use nix::libc::{self, c_ulong};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::files::removal::remove_tree;
-use crate::inputs::layout::{Entry, Layout};
+use crate::inputs::layout::{Entry, Layout, Tools};
 use crate::sandbox::groups::PROCESSES_MAX;
 use crate::sandbox::seccomp::Filter;
 
@@ -178,8 +178,8 @@ pub struct Roots {
 
 #[derive(Default)]
 struct Known {
-    roots: HashMap<Vec<PathBuf>, Arc<Root>>,
-    in_place: HashMap<Vec<PathBuf>, Arc<Root>>,
+    roots: HashMap<Tools, Arc<Root>>,
+    in_place: HashMap<Tools, Arc<Root>>,
     made: u64,
 }
 
@@ -199,14 +199,14 @@ impl Roots {
         })
     }
 
-    /// The root that shows `files`.
+    /// The root that shows `tools`.
     ///
     /// # Errors
     /// One of them is not there, or the file system says no.
-    pub fn of(&self, files: &[PathBuf]) -> io::Result<Arc<Root>> {
+    pub fn of(&self, tools: &Tools) -> io::Result<Arc<Root>> {
         // No code panics while it holds the lock, and what it guards is whole.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = known.roots.get(files) {
+        if let Some(root) = known.roots.get(tools) {
             return Ok(root.clone());
         }
         if known.roots.len() >= ROOTS_MAX {
@@ -214,32 +214,32 @@ impl Roots {
         }
         known.made += 1;
         let skeleton = self.place.join(known.made.to_string());
-        let root = Arc::new(Root::new(Layout::of(files)?, &skeleton)?);
-        known.roots.insert(files.to_vec(), root.clone());
+        let root = Arc::new(Root::new(Layout::of(tools)?, &skeleton)?);
+        known.roots.insert(tools.clone(), root.clone());
         Ok(root)
     }
 
-    /// The root that shows `files` to tasks of the tree form.
+    /// The root that shows `tools` to tasks of the tree form.
     ///
     /// # Errors
     /// As [`Roots::of`].
-    pub fn in_place_of(&self, files: &[PathBuf]) -> io::Result<Arc<Root>> {
+    pub fn in_place_of(&self, tools: &Tools) -> io::Result<Arc<Root>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = known.in_place.get(files) {
+        if let Some(root) = known.in_place.get(tools) {
             return Ok(root.clone());
         }
         if known.in_place.len() >= ROOTS_MAX {
             known.in_place.clear();
         }
-        let root = Arc::new(Root::without_skeleton(Layout::in_place(files)?)?);
-        known.in_place.insert(files.to_vec(), root.clone());
+        let root = Arc::new(Root::without_skeleton(Layout::in_place(tools)?)?);
+        known.in_place.insert(tools.clone(), root.clone());
         Ok(root)
     }
 
-    /// What is known of how to show `files` is wrong.
-    pub fn forget(&self, files: &[PathBuf]) {
+    /// What is known of how to show `tools` is wrong.
+    pub fn forget(&self, tools: &Tools) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.roots.remove(files);
-        known.in_place.remove(files);
+        known.roots.remove(tools);
+        known.in_place.remove(tools);
     }
 }

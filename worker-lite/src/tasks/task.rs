@@ -19,6 +19,7 @@ use hg_proto::v1::{
 use hg_proto::wire::frame;
 use nix::libc;
 
+use crate::files::shipments::InUse;
 use crate::inputs::blobs::{self, InputError, OutputError, Sink};
 use crate::inputs::layout::Layout;
 use crate::inputs::tree::{Tree, TreeError, Trees};
@@ -45,6 +46,8 @@ pub struct Setting {
     pub order: Order,
     /// What compiles it.
     pub compiler: Compiler,
+    /// Keeps a client's toolchain here meanwhile.
+    pub in_use: Option<InUse>,
     /// As the coordinator numbers it.
     pub dispatch_id: u64,
     /// Where task folders lie.
@@ -293,7 +296,7 @@ fn gather<'a>(
         return Err(failure(Code::Refused, "the tree form"));
     };
     let make = |layout: &Arc<Layout>| Tree::make(trees, order, layout, &folder.root());
-    let made = setting.sandbox.in_place(&compiler.files, make);
+    let made = setting.sandbox.in_place(&compiler.tools, make);
     let made = made.map_err(|error| {
         *compiler_gone |= error.kind() == io::ErrorKind::NotFound;
         trouble("the toolchain's files", &error)
@@ -467,7 +470,7 @@ fn compile(
         tree,
         ..Launch::new(
             &compiler.driver,
-            &compiler.files,
+            &compiler.tools,
             folder,
             &order.working_directory,
             confines,
@@ -490,7 +493,7 @@ fn compile(
     ran.map_err(|error| match error {
         CompileError::Spawn(error) => {
             // What its files were may be over, as after an upgrade.
-            sandbox.forget(&compiler.files);
+            sandbox.forget(&compiler.tools);
             *compiler_gone |= error.kind() == io::ErrorKind::NotFound;
             let driver = setting.compiler.driver.display();
             trouble(&format!("starting {driver}"), &error)

@@ -7,14 +7,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use hg_proto::compiler::probe;
 use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::options::args::Dialect;
-use hg_proto::v1;
+use hg_proto::v1::{self, Shipment};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::TOOLCHAINS_MAX;
 
+use crate::files::shipments::Shipments;
+use crate::inputs::layout::Tools;
 use crate::inputs::validate::Takes;
 use crate::log::{self, Level};
 use crate::sandbox::facade;
@@ -30,8 +33,8 @@ pub struct Compiler {
     pub language: Language,
     /// A folder that it needs in PATH ahead of [`facade::PATH`], for its assembler.
     pub path_first: Option<PathBuf>,
-    /// What it runs, loads and looks into; see [`probe::Probe::files`].
-    pub files: Vec<PathBuf>,
+    /// What it runs, loads and looks into.
+    pub tools: Tools,
     /// As it goes on the wire.
     pub toolchain: v1::Toolchain,
 }
@@ -57,6 +60,10 @@ impl Compiler {
     /// Whether the files that make its code are still those that were advertised;
     /// `memo` as for [`find`].
     pub fn is_unchanged(&self, memo: &Path) -> bool {
+        if let Tools::Shipped { .. } = self.tools {
+            // Ours alone, and read when the worker was started.
+            return true;
+        }
         let now = || {
             let probe = probe::probe(&self.driver, Some(memo)).ok()?;
             match self.toolchain.tree {
@@ -65,6 +72,36 @@ impl Compiler {
             }
         };
         now().is_some_and(|toolchain| toolchain.digest == self.toolchain.digest)
+    }
+}
+
+impl Compiler {
+    /// The compiler of a client's toolchain, which `shipments` keep. `None`: of no
+    /// family that is known.
+    pub fn shipped(digest: Digest, list: &Arc<Shipment>, contents: &Path) -> Option<Self> {
+        let family = Family::from_wire(list.family())?;
+        let language = Language::from_wire(list.language())?;
+        let bytes = digest.as_bytes().to_vec();
+        Some(Compiler {
+            driver: PathBuf::from(OsStr::from_bytes(&list.driver)),
+            family,
+            language,
+            path_first: None,
+            tools: Tools::Shipped {
+                digest,
+                list: list.clone(),
+                contents: contents.to_path_buf(),
+            },
+            toolchain: v1::Toolchain {
+                family: list.family,
+                version: list.version.clone(),
+                target: list.target.clone(),
+                language: list.language,
+                digest: bytes.clone(),
+                tree: true,
+                shipment: bytes,
+            },
+        })
     }
 }
 
@@ -86,6 +123,17 @@ pub fn offer_in_place(catalogue: &mut Catalogue, memo: &Path) {
                     ..compiler
                 },
             );
+        }
+    }
+}
+
+/// Offers what clients have brought, as far as there is room for it.
+pub fn offer_shipped(catalogue: &mut Catalogue, shipments: &Shipments) {
+    for (digest, list) in shipments.all() {
+        if let Some(compiler) = Compiler::shipped(digest, &list, shipments.contents())
+            && catalogue.len() < TOOLCHAINS_MAX
+        {
+            catalogue.insert(digest, compiler);
         }
     }
 }
@@ -118,7 +166,7 @@ pub fn find(memo: &Path) -> Catalogue {
                 family: probe.family,
                 language,
                 path_first: path_first.clone(),
-                files: probe.files.clone(),
+                tools: Tools::Own(probe.files.clone()),
                 toolchain,
             };
             offer(&mut catalogue, digest, compiler);

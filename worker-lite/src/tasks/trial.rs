@@ -39,7 +39,11 @@ pub fn keep_working(found: &mut Catalogue, sandbox: &Sandbox, tasks: &Path) {
     });
 }
 
-fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), String> {
+/// Whether it makes an object of an empty source.
+///
+/// # Errors
+/// What it says instead.
+pub fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), String> {
     let folder = Folder::create(tasks, "trial").map_err(|error| error.to_string())?;
     let language = match compiler.language {
         Language::C => "cpp-output",
@@ -60,7 +64,7 @@ fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), Str
         arguments: &arguments,
         ..Launch::new(
             &compiler.driver,
-            &compiler.files,
+            &compiler.tools,
             &folder,
             Path::new(""),
             confines,

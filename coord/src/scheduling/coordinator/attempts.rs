@@ -196,7 +196,9 @@ impl Step<'_> {
             let running_ms = self.now_ms.saturating_sub(attempt.started_ms);
             let core = &mut *self.core;
             core.holders.success(&job.demand.holder, worker, dispatch);
-            if let Some(by) = core.registry.get(worker) {
+            // What it takes to be given a toolchain says nothing of how fast it compiles.
+            let by = core.registry.get(worker);
+            if let Some(by) = by.filter(|_| !job.demand.delivers) {
                 let key = by.key;
                 let (before, doubted) = (by.pace, by.is_doubted());
                 let profile = &job.demand.profile;

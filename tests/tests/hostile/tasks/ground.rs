@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hg_proto::v1::Failure;
+use hg_worker_lite::inputs::layout::Tools;
 use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
 use hg_worker_lite::sandbox::totals::Totals;
 use hg_worker_lite::tasks::compile::{self, CompileError, Ran};
@@ -412,7 +413,8 @@ pub fn run(
     arguments: &[String],
     wall_ms_max: u32,
 ) -> Result<Ran, Failure> {
-    let launch = Launch::new(driver, files, folder, Path::new(""), confines());
+    let tools = Tools::Own(files.to_vec());
+    let launch = Launch::new(driver, &tools, folder, Path::new(""), confines());
     run_launch(sandbox, launch, arguments, wall_ms_max)
 }
 

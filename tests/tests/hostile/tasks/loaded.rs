@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hg_proto::v1::failure::Code;
 use hg_tests::command::{run, scrubbed};
-use hg_worker_lite::inputs::layout::Layout;
+use hg_worker_lite::inputs::layout::{Layout, Tools};
 use hg_worker_lite::inputs::tree::{Tree, Trees};
 use hg_worker_lite::sandbox::facade::{Folder, Launch, Level};
 
@@ -216,14 +216,15 @@ fn nothing_that_a_task_brings_is_loaded() {
         let order = tree_order(inputs, &["/hostile/t.o"]);
         let folder = Folder::create(&tasks, "load").expect("a folder");
         let make = |layout: &Arc<Layout>| Tree::make(&trees, &order, layout, &folder.root());
-        let tree = sandbox.in_place(files, make).expect("its files");
+        let tools = Tools::Own(files.clone());
+        let tree = sandbox.in_place(&tools, make).expect("its files");
         // In a place of the worker's own it is refused at once.
         let Ok(mut tree) = tree else {
             continue;
         };
         let bytes: Vec<&[u8]> = contents.iter().map(|(_, content)| &content[..]).collect();
         fill(&mut tree, &order, &bytes);
-        let mut launch = Launch::new(driver, files, &folder, Path::new("/hostile"), confines());
+        let mut launch = Launch::new(driver, &tools, &folder, Path::new("/hostile"), confines());
         launch.tree = Some(&tree);
         let words = ["-c", "t.c", "-o", "t.o"].iter().chain(vector.arguments);
         let words: Vec<String> = words.map(|word| (*word).to_owned()).collect();

@@ -27,7 +27,7 @@ use hg_tests::grid::Grid;
 use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
 use hg_tests::{leftover, raw_tree, skip};
-use hg_worker_lite::inputs::layout::Layout;
+use hg_worker_lite::inputs::layout::{Layout, Tools};
 use hg_worker_lite::inputs::tree::{Tree, Trees};
 use hg_worker_lite::inputs::validate::{Input, Order};
 use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
@@ -226,11 +226,12 @@ fn unleash_within(
     let program = ground.program();
     let mut files = probe::libraries(&program).expect("its libraries");
     files.push(program.clone());
+    let tools = Tools::Own(files);
     let confines = Confines {
         totals,
         ..confines()
     };
-    let launch = Launch::new(&program, &files, &folder, Path::new(""), confines);
+    let launch = Launch::new(&program, &tools, &folder, Path::new(""), confines);
     let ran = ground::run_launch(sandbox, launch, &[what.to_owned()], 3 * WALL_MS_MAX);
     match ran {
         // Where nothing holds it, it has said what it found before.
@@ -396,15 +397,16 @@ fn what_is_kept_for_all_no_compile_can_change() {
     let program = ground.program();
     let mut files = probe::libraries(&program).expect("its libraries");
     files.push(program.clone());
+    let tools = Tools::Own(files);
     for round in 0..3 {
         let folder = Folder::create(&tasks, "spoil").expect("a folder");
         let make = |layout: &Arc<Layout>| Tree::make(&trees, &order, layout, &folder.root());
-        let tree = sandbox.in_place(&files, make).expect("its files");
+        let tree = sandbox.in_place(&tools, make).expect("its files");
         let mut tree = tree.expect("a tree");
         let lacking = fill(&mut tree, &order, &contents.map(str::as_bytes));
         assert_eq!(lacking, if round == 0 { contents.len() } else { 0 });
         let spoil = |paths: &[&str]| {
-            let mut launch = Launch::new(&program, &files, &folder, Path::new("/w"), confines());
+            let mut launch = Launch::new(&program, &tools, &folder, Path::new("/w"), confines());
             launch.tree = Some(&tree);
             let words = ["spoil"].iter().chain(paths).map(|word| (*word).to_owned());
             let words: Vec<String> = words.collect();
