@@ -12,7 +12,7 @@ use hg_tests::daemon::Daemon;
 use hg_tests::event::{self, Event};
 use hg_tests::grid::{Grid, worker};
 use hg_tests::programs::programs;
-use hg_tests::running::until;
+use hg_tests::running::{Running, until};
 use hg_tests::{in_path, skip};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -210,17 +210,16 @@ fn some_have_a_compiler_and_others_are_given_it() {
     assert!(told.contains("worker-1: has it"), "{told}");
     assert!(told.contains("bare: was given it"), "{told}");
     // More at once than either has slots.
-    std::thread::scope(|scope| {
-        for at in 0..8 {
-            let (space, grid) = (&space, &grid);
-            scope.spawn(move || {
-                let object = format!("{at}.o");
-                let words = ["gcc", "-O1", "-g", "-c", "a.c", "-o", &object];
-                let ran = run(&mut space.hgbuild(grid, &words));
-                assert!(ran.ok(), "{}", ran.words());
-            });
-        }
+    let compiles = (0..8).map(|at| {
+        let object = format!("{at}.o");
+        let words = ["gcc", "-O1", "-g", "-c", "a.c", "-o", &object];
+        Running::start(&mut space.hgbuild(&grid, &words))
     });
+    let compiles: Vec<Running> = compiles.collect();
+    for compile in compiles {
+        let ran = compile.finish();
+        assert!(ran.ok(), "{}", ran.words());
+    }
     let events = event::read(&space.log());
     fs::remove_file(space.log()).expect("the events");
     assert!(events.iter().all(is_remote), "{events:?}");
