@@ -700,6 +700,60 @@ mod tests {
     }
 
     #[test]
+    fn those_that_have_a_toolchain_and_those_that_were_given_it_are_found_together() {
+        let (gcc, shipped) = (Digest::of(b"gcc"), Digest::of(b"gcc, shipped"));
+        let mut registry = Registry::new(0);
+        let found = |registry: &Registry, digest: &Digest| {
+            let classes = registry.free(digest);
+            let offers = classes.flat_map(|(_, offers)| offers.to_vec());
+            offers
+                .map(|offer| offer.worker.0)
+                .collect::<BTreeSet<u64>>()
+        };
+        let shipping = Some(Digest::of(b"a place"));
+        let bare = |name: &str| WorkerSpec {
+            digests: Vec::from_iter(shipping),
+            shipping,
+            ..spec(name, 1)
+        };
+        registry.join(WorkerId(1), bare("bare"), None, 0);
+        // Nobody has either.
+        assert_eq!(registry.asked_for(gcc, Some(shipped)), gcc);
+        registry
+            .offer(WorkerId(1), Vec::new(), vec![shipped])
+            .unwrap();
+        // It takes more of them.
+        assert_eq!(found(&registry, &shipping.unwrap()), BTreeSet::from([1]));
+        assert_eq!(registry.asked_for(gcc, Some(shipped)), shipped);
+        registry.join(WorkerId(2), spec("own", 1), None, 0);
+        let both = registry.asked_for(gcc, Some(shipped));
+        assert_eq!(found(&registry, &both), BTreeSet::from([1, 2]));
+        assert_eq!(registry.capacity(&both), 2.0);
+        // A task that knows of no shipment goes to its own alone, and one that names
+        // another toolchain for this shipment finds no more than those with the shipment.
+        assert_eq!(registry.asked_for(gcc, None), gcc);
+        let other = registry.asked_for(Digest::of(b"other"), Some(shipped));
+        assert_eq!(found(&registry, &other), BTreeSet::from([1]));
+        // Whoever comes later is found, too, and whoever goes is not.
+        registry.join(WorkerId(3), spec("late", 1), None, 0);
+        registry.join(WorkerId(4), bare("late too"), None, 0);
+        registry
+            .offer(WorkerId(4), Vec::new(), vec![shipped])
+            .unwrap();
+        assert_eq!(registry.asked_for(gcc, Some(shipped)), both);
+        assert_eq!(found(&registry, &both), BTreeSet::from([1, 2, 3, 4]));
+        registry.offer(WorkerId(4), Vec::new(), Vec::new()).unwrap();
+        registry.leave(WorkerId(2));
+        assert_eq!(found(&registry, &both), BTreeSet::from([1, 3]));
+        registry.drain(WorkerId(3));
+        assert_eq!(found(&registry, &both), BTreeSet::from([1]));
+        assert!(registry.serves(&both, &[]) && !registry.serves(&both, &[WorkerId(1)]));
+        registry.leave(WorkerId(1));
+        registry.leave(WorkerId(3));
+        assert!(registry.pairs.is_empty() && !registry.pools.contains_key(&both));
+    }
+
+    #[test]
     fn claims_are_believed_up_to_a_bound_until_compiles_back_them() {
         let gcc = Digest::of(b"gcc");
         let mut registry = Registry::new(0);

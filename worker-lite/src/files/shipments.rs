@@ -35,7 +35,23 @@ pub struct Shipments {
     contents: PathBuf,
     lists: PathBuf,
     bytes_max: u64,
-    books: Mutex<BTreeMap<Digest, Kept>>,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    kept: BTreeMap<Digest, Kept>,
+    /// On their way; each as often as it is brought.
+    coming: Vec<Arc<Shipment>>,
+}
+
+impl Books {
+    /// The contents of all lists, each once, with its bytes.
+    fn contents(&self) -> BTreeMap<Digest, u64> {
+        let kept = self.kept.values().map(|kept| &kept.list);
+        let lists = kept.chain(&self.coming);
+        lists.flat_map(|list| shipment::contents(list)).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -44,6 +60,28 @@ struct Kept {
     /// Compiles that have it in hand.
     users: usize,
     used: SystemTime,
+}
+
+/// Room for a toolchain that is on its way.
+#[derive(Debug)]
+pub struct Room {
+    shipments: Arc<Shipments>,
+    list: Arc<Shipment>,
+    /// What had to go for it.
+    pub gone: Vec<Digest>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut books = self.shipments.books();
+        let at = books
+            .coming
+            .iter()
+            .position(|list| Arc::ptr_eq(list, &self.list));
+        if let Some(at) = at {
+            books.coming.swap_remove(at);
+        }
+    }
 }
 
 /// A toolchain that stays while this lives.
@@ -55,7 +93,7 @@ pub struct InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        if let Some(kept) = self.shipments.books().get_mut(&self.digest) {
+        if let Some(kept) = self.shipments.books().kept.get_mut(&self.digest) {
             kept.users -= 1;
         }
     }
@@ -83,7 +121,7 @@ impl Shipments {
             let path = entry?.path();
             match shipments.read(&path, &mut whole) {
                 Ok((digest, kept)) => {
-                    shipments.books().insert(digest, kept);
+                    shipments.books().kept.insert(digest, kept);
                 }
                 Err(error) => {
                     let shown = path.display();
@@ -92,11 +130,21 @@ impl Shipments {
                 }
             }
         }
-        shipments.drop_unlisted(&BTreeSet::new())?;
+        // What came of a toolchain that was on its way need not come again.
+        for entry in fs::read_dir(&shipments.contents)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let digest = name.and_then(Digest::from_hex);
+            let known = digest.and_then(|digest| whole.get(&digest).copied());
+            let is_whole = || digest_of(&path).is_ok_and(|found| Some(found) == digest);
+            if !known.unwrap_or_else(is_whole) {
+                fs::remove_file(&path)?;
+            }
+        }
         Ok(shipments)
     }
 
-    fn books(&self) -> MutexGuard<'_, BTreeMap<Digest, Kept>> {
+    fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,7 +179,7 @@ impl Shipments {
     /// All that are kept.
     pub fn all(&self) -> Vec<(Digest, Arc<Shipment>)> {
         let books = self.books();
-        let all = books.iter();
+        let all = books.kept.iter();
         all.map(|(digest, kept)| (*digest, kept.list.clone()))
             .collect()
     }
@@ -178,14 +226,14 @@ impl Shipments {
             users: 0,
             used: SystemTime::now(),
         };
-        self.books().entry(digest).or_insert(kept);
+        self.books().kept.entry(digest).or_insert(kept);
         Ok(digest)
     }
 
     /// Takes it into use; `None`: it is gone.
     pub fn hold(self: &Arc<Self>, digest: Digest) -> Option<InUse> {
         let mut books = self.books();
-        let kept = books.get_mut(&digest)?;
+        let kept = books.kept.get_mut(&digest)?;
         kept.users += 1;
         kept.used = SystemTime::now();
         // For the order after a restart, which is worth no failure.
@@ -198,40 +246,43 @@ impl Shipments {
     }
 
     /// Makes room for `list`: those go that were not used for longest and that nobody
-    /// has in hand. Gives them.
+    /// has in hand.
     ///
     /// # Errors
     /// Words: there is no room for it, or the file system says no.
-    pub fn make_room(&self, list: &Shipment) -> Result<Vec<Digest>, String> {
-        let wanted = shipment::contents(list);
-        let bytes: u64 = wanted.values().sum();
+    pub fn make_room(self: &Arc<Self>, list: &Arc<Shipment>) -> Result<Room, String> {
+        let bytes: u64 = shipment::contents(list).values().sum();
         if bytes > self.bytes_max {
             let most = self.bytes_max;
             return Err(format!("{bytes} bytes, and at most {most} are kept here"));
         }
-        let mut gone = Vec::new();
         let mut books = self.books();
-        loop {
-            let mut all = wanted.clone();
-            for kept in books.values() {
-                all.extend(shipment::contents(&kept.list));
-            }
-            if all.values().sum::<u64>() <= self.bytes_max {
-                break;
-            }
-            let idle = books.iter().filter(|(_, kept)| kept.users == 0);
-            let Some(oldest) = idle.min_by_key(|(_, kept)| kept.used).map(|(d, _)| *d) else {
+        books.coming.push(list.clone());
+        drop(books);
+        let mut room = Room {
+            shipments: self.clone(),
+            list: list.clone(),
+            gone: Vec::new(),
+        };
+        let mut books = self.books();
+        while books.contents().values().sum::<u64>() > self.bytes_max {
+            let idle = books.kept.iter().filter(|(_, kept)| kept.users == 0);
+            let oldest = idle.min_by_key(|(_, kept)| kept.used).map(|(d, _)| *d);
+            let Some(oldest) = oldest else {
+                drop(books);
                 return Err("no room beside those that are in use".into());
             };
-            books.remove(&oldest);
-            fs::remove_file(self.lists.join(oldest.to_hex())).map_err(|error| error.to_string())?;
-            gone.push(oldest);
+            books.kept.remove(&oldest);
+            room.gone.push(oldest);
+            if let Err(error) = fs::remove_file(self.lists.join(oldest.to_hex())) {
+                drop(books);
+                return Err(error.to_string());
+            }
         }
+        let dropped = self.drop_unlisted(&books);
         drop(books);
-        let wanted = wanted.into_keys().collect();
-        self.drop_unlisted(&wanted)
-            .map_err(|error| error.to_string())?;
-        Ok(gone)
+        dropped.map_err(|error| error.to_string())?;
+        Ok(room)
     }
 
     /// One that does not work here goes.
@@ -239,24 +290,20 @@ impl Shipments {
     /// # Errors
     /// The file system says no.
     pub fn forget(&self, digest: &Digest) -> io::Result<()> {
-        self.books().remove(digest);
+        let mut books = self.books();
+        books.kept.remove(digest);
         fs::remove_file(self.lists.join(digest.to_hex()))?;
-        self.drop_unlisted(&BTreeSet::new())
+        self.drop_unlisted(&books)
     }
 
-    /// Contents that no list has go, but those that are `wanted` and those that are on
-    /// their way.
-    fn drop_unlisted(&self, wanted: &BTreeSet<Digest>) -> io::Result<()> {
-        let books = self.books();
-        let mut listed = wanted.clone();
-        for kept in books.values() {
-            listed.extend(shipment::contents(&kept.list).into_keys());
-        }
+    /// Contents that no list has go.
+    fn drop_unlisted(&self, books: &Books) -> io::Result<()> {
+        let listed = books.contents();
         for entry in fs::read_dir(&self.contents)? {
             let entry = entry?;
             let name = entry.file_name();
             let digest = name.to_str().and_then(Digest::from_hex);
-            if digest.is_some_and(|digest| !listed.contains(&digest)) {
+            if digest.is_some_and(|digest| !listed.contains_key(&digest)) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -273,5 +320,174 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
             0 => return Ok(hasher.finish()),
             read => hasher.update(&buffer[..read]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hg_proto::v1::{self, ShippedFile, shipped_file::Kind};
+
+    struct Bench {
+        place: tempfile::TempDir,
+        shipments: Arc<Shipments>,
+    }
+
+    impl Bench {
+        /// Room for so many bytes.
+        fn new(bytes_max: u64) -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let mut shipments = Shipments::open(&place.path().join("kept")).unwrap();
+            shipments.bytes_max = bytes_max;
+            Bench {
+                place,
+                shipments: Arc::new(shipments),
+            }
+        }
+
+        /// Keeps a list with these contents, which come as far as they are lacking.
+        fn keep(&self, contents: &[&str]) -> Result<(Digest, Vec<Digest>), String> {
+            let list = Arc::new(list(contents));
+            let room = self.shipments.make_room(&list)?;
+            let lacking = self.shipments.lacking(&list);
+            for content in contents {
+                let digest = Digest::of(content.as_bytes());
+                if lacking.contains(&digest) {
+                    let part = self.place.path().join("part");
+                    fs::write(&part, content).unwrap();
+                    self.shipments.came(&digest, &part).unwrap();
+                }
+            }
+            Ok((self.shipments.keep(&list).unwrap(), room.gone.clone()))
+        }
+
+        fn kept(&self) -> Vec<Digest> {
+            self.shipments.all().into_iter().map(|(d, _)| d).collect()
+        }
+
+        fn has(&self, content: &str) -> bool {
+            let digest = Digest::of(content.as_bytes());
+            self.shipments.content(&digest).is_file()
+        }
+
+        fn again(&self) -> Shipments {
+            Shipments::open(&self.place.path().join("kept")).unwrap()
+        }
+    }
+
+    fn list(contents: &[&str]) -> Shipment {
+        let mut files: Vec<ShippedFile> = contents
+            .iter()
+            .map(|content| ShippedFile {
+                path: format!("/{content:.4}").into(),
+                kind: Some(Kind::Digest(
+                    Digest::of(content.as_bytes()).as_bytes().to_vec(),
+                )),
+                size: content.len() as u64,
+            })
+            .collect();
+        let driver = files[0].path.clone();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Shipment {
+            family: v1::Family::Gcc.into(),
+            language: v1::Language::C.into(),
+            driver,
+            files,
+            ..Shipment::default()
+        }
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_and_nothing_that_is_in_use() {
+        let bench = Bench::new(30);
+        let (one, gone) = bench.keep(&["1111111111"]).unwrap();
+        assert!(gone.is_empty());
+        let (two, _) = bench.keep(&["2222222222"]).unwrap();
+        let (three, _) = bench.keep(&["3333333333"]).unwrap();
+        // Used later than the second one.
+        drop(bench.shipments.hold(one).unwrap());
+        let (four, gone) = bench.keep(&["4444444444"]).unwrap();
+        assert_eq!(gone, [two]);
+        assert!(!bench.has("2222222222"));
+        let held: Vec<InUse> = [one, three, four]
+            .into_iter()
+            .map(|digest| bench.shipments.hold(digest).unwrap())
+            .collect();
+        let refused = bench.keep(&["5555555555"]).unwrap_err();
+        assert_eq!(refused, "no room beside those that are in use");
+        assert!(bench.has("1111111111") && bench.has("3333333333"));
+        drop(held);
+        let (_, gone) = bench.keep(&["5555555555"]).unwrap();
+        assert_eq!(gone, [one]);
+        assert!(bench.shipments.hold(one).is_none());
+        let refused = bench.keep(&["x".repeat(31).as_str()]).unwrap_err();
+        assert!(refused.starts_with("31 bytes, and at most 30"), "{refused}");
+        assert_eq!(bench.kept().len(), 3);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_dropped_for_another_one() {
+        let bench = Bench::new(30);
+        let first = Arc::new(list(&["1111111111", "2222222222"]));
+        let room = bench.shipments.make_room(&first).unwrap();
+        let part = bench.place.path().join("part");
+        fs::write(&part, "1111111111").unwrap();
+        let came = Digest::of(b"1111111111");
+        bench.shipments.came(&came, &part).unwrap();
+        bench.keep(&["3333333333"]).unwrap();
+        assert!(bench.has("1111111111"));
+        // The room that it needs is its own.
+        let refused = bench.keep(&["44444444445"]).map(drop);
+        assert!(refused.is_err());
+        drop(room);
+        bench.keep(&["44444444445"]).unwrap();
+        assert!(!bench.has("1111111111"));
+    }
+
+    #[test]
+    fn contents_are_shared_and_go_with_the_last_list_that_has_them() {
+        let bench = Bench::new(100);
+        let (c, _) = bench.keep(&["driver", "common"]).unwrap();
+        let lacking = bench.shipments.lacking(&list(&["other", "common"]));
+        assert_eq!(
+            lacking.into_iter().collect::<Vec<_>>(),
+            [Digest::of(b"other")]
+        );
+        let (cxx, _) = bench.keep(&["other", "common"]).unwrap();
+        bench.shipments.forget(&c).unwrap();
+        assert!(!bench.has("driver") && bench.has("common"));
+        bench.shipments.forget(&cxx).unwrap();
+        assert!(!bench.has("common") && !bench.has("other"));
+        assert!(bench.kept().is_empty());
+    }
+
+    #[test]
+    fn after_a_restart_what_is_whole_is_there() {
+        let bench = Bench::new(100);
+        let (one, _) = bench.keep(&["1111", "common"]).unwrap();
+        let (two, _) = bench.keep(&["2222", "common"]).unwrap();
+        let unlisted = Digest::of(b"nobody's");
+        let part = bench.place.path().join("part");
+        fs::write(&part, "nobody's").unwrap();
+        bench.shipments.came(&unlisted, &part).unwrap();
+        let half = bench.shipments.contents().join("1.1-1.part");
+        fs::write(&half, "half").unwrap();
+        let again = bench.again();
+        assert_eq!(again.all().len(), 2);
+        // It may be of one that was on its way, until there is another one.
+        assert!(bench.has("nobody's") && !half.exists());
+        bench.keep(&["3333"]).unwrap();
+        assert!(!bench.has("nobody's"));
+        // One bit of it.
+        let path = again.content(&Digest::of(b"2222"));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "2223").unwrap();
+        let again = bench.again();
+        assert_eq!(again.all().len(), 2);
+        assert!(again.all().iter().all(|(digest, _)| *digest != two));
+        // A list that is not what its name says.
+        let lists = bench.place.path().join("kept/lists");
+        fs::rename(lists.join(one.to_hex()), lists.join(two.to_hex())).unwrap();
+        assert_eq!(bench.again().all().len(), 1);
     }
 }

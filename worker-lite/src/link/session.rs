@@ -882,6 +882,117 @@ mod tests {
         }
     }
 
+    /// A toolchain for this machine, and the task that brings it to `shipping`.
+    fn shipment(shipping: &[u8]) -> v1::Task {
+        let shipment = v1::Shipment {
+            family: v1::Family::Gcc.into(),
+            language: v1::Language::C.into(),
+            architecture: std::env::consts::ARCH.into(),
+            os: std::env::consts::OS.into(),
+            driver: b"/usr/bin/gcc".into(),
+            files: vec![v1::ShippedFile {
+                path: b"/usr/bin/gcc".into(),
+                size: 3,
+                kind: Some(v1::shipped_file::Kind::Digest(digest().as_bytes().to_vec())),
+            }],
+            ..v1::Shipment::default()
+        };
+        v1::Task {
+            toolchain: Some(v1::Toolchain {
+                digest: shipping.to_vec(),
+                ..v1::Toolchain::default()
+            }),
+            inputs: vec![v1::Input {
+                path: b"/content/0".into(),
+                digest: digest().as_bytes().to_vec(),
+                size: 3,
+                encoded_size: 3,
+                ..v1::Input::default()
+            }],
+            tree: true,
+            shipment: Some(shipment),
+            ..v1::Task::default()
+        }
+    }
+
+    #[test]
+    fn a_toolchain_is_offered_before_its_client_hears_that_it_came() {
+        let mut bench = Bench::linked();
+        bench.session.hello.shipping = vec![5; 32];
+        let hear = |bench: &mut Bench, dispatch_id, task| {
+            bench.hear(to_worker::Kind::Dispatch(Dispatch {
+                dispatch_id,
+                task: Some(task),
+                memory_bytes_expected: 0,
+            }))
+        };
+        let actions = hear(&mut bench, 1, shipment(&[5; 32]));
+        let [Action::Take { id, delivery }] = &actions[..] else {
+            panic!("{actions:?}");
+        };
+        let list = delivery.list.clone();
+        let kept = hg_proto::compiler::shipment::digest(&list);
+        let change = Change {
+            added: Compiler::shipped(kept, &list, std::path::Path::new("/kept")),
+            gone: Vec::new(),
+        };
+        let done = from_worker(from_worker::Kind::Done(v1::Done {
+            dispatch_id: 1,
+            result: None,
+        }));
+        let delivered = |id: JobId, change: Change| Event::Delivered {
+            id,
+            change: Box::new(change),
+            last: Box::new(done.clone()),
+        };
+        let actions = bench.take(delivered(*id, change));
+        let [Action::Send(offers), Action::Send(last)] = &actions[..] else {
+            panic!("{actions:?}");
+        };
+        let Some(from_worker::Kind::Offers(offers)) = &offers.kind else {
+            panic!("{offers:?}");
+        };
+        assert_eq!(offers.toolchains.len(), 2);
+        let shipped = &offers.toolchains.iter().find(|t| t.tree).unwrap();
+        assert_eq!(shipped.shipment, kept.as_bytes());
+        assert_eq!(*last, done);
+        assert_eq!(bench.session.jobs(), 0);
+        // One goes, on another link: its client is told nothing.
+        let stale = JobId { link: 0, ..*id };
+        let change = Change {
+            added: None,
+            gone: vec![kept],
+        };
+        let actions = bench.take(delivered(stale, change));
+        assert!(matches!(&actions[..], [Action::Send(_)]), "{actions:?}");
+        // What is not for this worker, for this machine or not well formed.
+        type Spoil = fn(&mut v1::Task);
+        let spoils: [(Code, Spoil); 4] = [
+            (Code::NoToolchain, |task| {
+                *task = shipment(&[6; 32]);
+            }),
+            (Code::Refused, |task| {
+                task.shipment.as_mut().unwrap().architecture = "m68k".into();
+            }),
+            (Code::Refused, |task| task.inputs[0].size = 4),
+            (Code::Refused, |task| {
+                task.shipment.as_mut().unwrap().files[0].path = b"/../gcc".into();
+            }),
+        ];
+        for (at, (code, spoil)) in (2..).zip(spoils) {
+            let mut task = shipment(&[5; 32]);
+            spoil(&mut task);
+            let actions = hear(&mut bench, at, task);
+            let said = actions.iter().find_map(|action| match action {
+                Action::Send(FromWorker {
+                    kind: Some(from_worker::Kind::Failed(failed)),
+                }) => failed.failure.as_ref().map(Failure::code),
+                _ => None,
+            });
+            assert_eq!(said, Some(code), "{actions:?}");
+        }
+    }
+
     fn hello(actions: &[Action]) -> Vec<&Hello> {
         sent(actions, |kind| match kind {
             from_worker::Kind::Hello(hello) => Some(hello),

@@ -116,8 +116,9 @@ pub fn run(setting: &Setting) -> (FromWorker, Change) {
 
 fn take(setting: &Setting, change: &mut Change) -> Result<Compiler, Failure> {
     let list = &setting.delivery.list;
-    let gone = setting.shipments.make_room(list);
-    change.gone = gone.map_err(|why| failure(Code::Refused, why))?;
+    let room = setting.shipments.make_room(list);
+    let room = room.map_err(|why| failure(Code::Refused, why))?;
+    change.gone = room.gone.clone();
     let lacking = setting.shipments.lacking(list);
     (setting.lacks)(lacking.len());
     let need = Need {
