@@ -22,7 +22,7 @@ use crate::compile::events::printable;
 use crate::compile::wrap;
 use crate::config::Config;
 use crate::grid::attempt;
-use crate::grid::grpc::{Connection, Tasks};
+use crate::grid::grpc::Tasks;
 use crate::grid::memo::Memos;
 use crate::grid::payload::Payload;
 use crate::grid::shipment::{self, Packed};
@@ -115,7 +115,6 @@ struct Delivery<'a> {
     /// Compilers that are not there.
     missing: usize,
     tasks: Tasks,
-    connection: Connection,
     workers: Vec<Worker>,
     /// By digest, as they travel.
     encoded: BTreeMap<Digest, Bytes>,
@@ -136,7 +135,6 @@ impl<'a> Delivery<'a> {
             goods,
             missing,
             tasks,
-            connection,
             workers: listed.workers,
             encoded: BTreeMap::new(),
         })
@@ -225,8 +223,10 @@ impl<'a> Delivery<'a> {
             kind: Some(submit_request::Kind::Task(task)),
         };
         let mut cost = Cost::default();
+        // One that was open while all of it was compressed has been given up by now.
+        let mut connection = wrap::connect(self.config, &self.tasks)?;
         let submitted = submit::submit(
-            &mut self.connection,
+            &mut connection,
             &request,
             &contents,
             Vec::new(),

@@ -14,6 +14,7 @@ use hg_tests::grid::{Grid, worker};
 use hg_tests::programs::programs;
 use hg_tests::running::{Running, until};
 use hg_tests::{in_path, skip};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -291,4 +292,72 @@ fn damage(path: &Path) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(path, bytes).expect("a content");
+}
+
+#[test]
+fn a_worker_that_dies_on_the_way_is_given_the_rest_later() {
+    let Some((grid, state, mut daemon)) = bare_grid(&[]) else {
+        return;
+    };
+    let space = Space::new();
+    let contents = state.join("shipments/contents");
+    let whole = || {
+        let files = fs::read_dir(&contents).map(|files| files.flatten().collect::<Vec<_>>());
+        let files = files.unwrap_or_default().into_iter();
+        let is_whole = |path: &PathBuf| path.extension().is_none();
+        files.map(|file| file.path()).filter(is_whole).count()
+    };
+    let mut shipping = Running::start(&mut space.hgbuild(&grid, &["ship", "gcc"]));
+    shipping.until("the first content", || (whole() > 0).then_some(()));
+    daemon.end(Signal::SIGKILL);
+    let told = shipping.finish();
+    grid.wait_for_workers(0);
+    let before = whole();
+    let (_, daemon) = bare_worker(&grid, "bare", &["--insecure"]);
+    grid.wait_for_workers(1);
+    if told.ok() {
+        // It was faster than we: then there is nothing left to be given.
+        return assert_eq!(toolchains(&space, &grid, "bare"), 1);
+    }
+    // What had come whole is not sent again.
+    assert!(whole() >= 1 && whole() <= before);
+    assert_eq!(toolchains(&space, &grid, "bare"), 0);
+    let given = space.ship(&grid, &["gcc"]);
+    assert!(given.ok(), "{}", given.words());
+    let event = space.compare(&grid, "gcc", "-g -c a.c");
+    assert!(is_remote(&event), "{event:?}");
+    drop(daemon);
+}
+
+#[test]
+fn clients_with_two_toolchains_each_get_their_own() {
+    let Some((grid, _state, _daemon)) = bare_grid(&[]) else {
+        return;
+    };
+    let (Some(_), Some(gcc)) = (in_path("clang"), in_path("gcc")) else {
+        return skip("two toolchains", "no clang in PATH");
+    };
+    let spaces = [Space::new(), Space::new()];
+    // The same compiler at another place is another toolchain.
+    let elsewhere = spaces[1].place.path().join("bin");
+    fs::create_dir(&elsewhere).expect("a folder");
+    let other = elsewhere.join("gcc");
+    std::os::unix::fs::symlink(gcc.canonicalize().expect("gcc"), &other).expect("a link");
+    let other = other.to_str().expect("a path").to_owned();
+    let ships = [
+        Running::start(&mut spaces[0].hgbuild(&grid, &["ship", "gcc", "clang"])),
+        Running::start(&mut spaces[1].hgbuild(&grid, &["ship", &other])),
+    ];
+    for ship in ships {
+        let given = ship.finish();
+        assert!(given.ok(), "{}", given.words());
+    }
+    assert_eq!(toolchains(&spaces[0], &grid, "bare"), 3);
+    for (space, compiler) in [(0, "gcc"), (1, &*other), (0, "clang")] {
+        let event = spaces[space].compare(&grid, compiler, "-O2 -g -c a.c");
+        assert!(is_remote(&event), "{event:?}");
+    }
+    // Who has not packed it is not served by what another one brought.
+    let event = spaces[1].compare(&grid, "clang", "-O2 -g -c a.c");
+    assert_eq!(event.place, "local");
 }

@@ -9,6 +9,8 @@ mod loaded;
 mod rows;
 
 use std::collections::HashMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,8 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hg_coord::commands::dial;
-use hg_proto::compiler::probe;
-use hg_proto::compiler::toolchain::Language;
+use hg_proto::compiler::probe::{self, Probe};
+use hg_proto::compiler::shipment;
+use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::secure::token::Token;
 use hg_proto::v1::{self, SubmitRequest, failure::Code, submit_request, submit_response};
 use hg_proto::wire::digest::Digest;
@@ -32,6 +35,7 @@ use hg_worker_lite::inputs::tree::{Tree, Trees};
 use hg_worker_lite::inputs::validate::{Input, Order};
 use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
 use hg_worker_lite::sandbox::totals::Totals;
+use hgbuild::grid::shipment::Packed;
 use nix::libc;
 use nix::unistd::geteuid;
 use tokio_stream::StreamExt;
@@ -139,6 +143,80 @@ fn the_sandbox_alone_holds_every_attack() {
             .map(|(row, breaches)| (row.title(), breaches))
             .collect();
         assert!(broken.is_empty(), "{}: {broken:#?}", level.name());
+    }
+}
+
+/// The hostile program itself as the compiler of a client's toolchain, in `contents`.
+fn brought(ground: &Ground, contents: &Path) -> Tools {
+    let driver = ground.program();
+    let mut files = probe::libraries(&driver).expect("its libraries");
+    files.push(driver.clone());
+    let packed = Packed::of(
+        &Probe {
+            driver,
+            family: Family::Gcc,
+            version: "1".to_owned(),
+            target: "none".to_owned(),
+            c: None,
+            cxx: None,
+            surroundings: Digest::of(b""),
+            files,
+        },
+        Language::C,
+    );
+    let packed = packed.expect("a shipment");
+    fs::create_dir(contents).expect("a folder");
+    for (digest, source) in &packed.sources {
+        let content = contents.join(digest.to_hex());
+        fs::copy(source, &content).expect("a content");
+        fs::set_permissions(&content, Permissions::from_mode(0o555)).expect("a mode");
+    }
+    Tools::Shipped {
+        digest: packed.digest(),
+        list: Arc::new(packed.shipment),
+        contents: contents.to_path_buf(),
+    }
+}
+
+#[test]
+fn a_compiler_that_a_client_brought_is_held() {
+    let what = "a client's compiler";
+    let Some(ground) = ground(what) else {
+        return;
+    };
+    let Some((sandbox, tasks)) = sandbox(what, &ground, Level::Full) else {
+        return;
+    };
+    let contents = tasks.parent().expect("a folder").join("contents");
+    let tools = brought(&ground, &contents);
+    let folder = Folder::create(&tasks, "brought").expect("a folder");
+    let program = ground.program();
+    let unleash = |what: &str, wall_ms_max| {
+        let launch = Launch::new(&program, &tools, &folder, Path::new(""), confines());
+        ground::run_launch(&sandbox, launch, &[what.to_owned()], wall_ms_max)
+    };
+    // It runs, and strikes as soon as it is loaded.
+    let ran = unleash("", WALL_MS_MAX).expect("an end");
+    assert_eq!(ran.status.code(), Some(7));
+    for (what, wanted) in [("links", "0"), ("signals", "-1")] {
+        let ran = unleash(what, WALL_MS_MAX).expect("an end");
+        assert_eq!(
+            String::from_utf8_lossy(&ran.stdout).trim(),
+            wanted,
+            "{what}"
+        );
+    }
+    assert_eq!(ground.breaches(&folder, &[]), Vec::<String>::new());
+    let bomb = unleash("fork", ENDLESS_MS_MAX);
+    assert_eq!(bomb.expect_err("a bomb").code(), Code::Limit);
+    assert_no_process(&ground);
+    // What was kept is as it was.
+    let Tools::Shipped { list, .. } = &tools else {
+        panic!("{tools:?}");
+    };
+    for (digest, size) in shipment::contents(list) {
+        let content = fs::read(contents.join(digest.to_hex())).expect("a content");
+        assert_eq!((Digest::of(&content), content.len() as u64), (digest, size));
     }
 }
 
