@@ -68,6 +68,8 @@ pub enum Subcommand {
     Workers(Workers),
     /// See [`Join`].
     Join(Join),
+    /// See [`Doctor`].
+    Doctor(Doctor),
     /// See [`Ship`].
     Ship(Ship),
     /// See [`Cache`].
@@ -110,6 +112,25 @@ pub struct Join {
     /// where the coordinator's grid port is
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
+}
+
+/// say whether this machine can use its grid, what each worker makes of its compilers,
+/// and what to do where something is wrong
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "doctor",
+    example = "hgbuild doctor gcc",
+    error_code(1, "something is wrong.")
+)]
+pub struct Doctor {
+    /// what to look at (default: gcc, g++, clang and clang++, as far as they are there)
+    #[argh(positional, arg_name = "COMPILER")]
+    pub compilers: Vec<String>,
+
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
 }
 
 /// give this machine's compilers to the workers that have none like them

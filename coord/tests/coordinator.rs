@@ -33,6 +33,7 @@ fn demand(client: &str, tool: &str) -> Demand {
         holder: client.into(),
         client: client.into(),
         toolchain: Digest::of(tool.as_bytes()),
+        wanted: Default::default(),
         shipment: None,
         delivers: false,
         bytes: 100,

@@ -441,6 +441,7 @@ impl World<'_> {
             holder: self.buyers[client].name.clone(),
             client: self.buyers[client].name.clone(),
             toolchain: self.toolchain,
+            wanted: Default::default(),
             shipment: None,
             delivers: false,
             bytes: 500,

@@ -7,4 +7,5 @@ pub mod status;
 pub mod explain;
 pub mod join;
 pub mod ship;
+pub mod doctor;
 pub mod cache;

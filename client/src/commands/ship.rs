@@ -22,6 +22,7 @@ use crate::compile::events::printable;
 use crate::compile::wrap;
 use crate::config::Config;
 use crate::grid::attempt;
+use crate::grid::grade::{Grade, grade};
 use crate::grid::grpc::Tasks;
 use crate::grid::memo::Memos;
 use crate::grid::payload::Payload;
@@ -97,14 +98,11 @@ impl Goods {
         Ok(self.packed.get_or_init(|| packed))
     }
 
-    /// Whether `worker` compiles with it already, by itself or since it was given it.
-    fn is_at(&self, worker: &Worker, shipped: Option<Digest>) -> bool {
+    fn grade(&self, worker: &Worker, run: &Path) -> Grade {
         let plain = self.probe.toolchain(self.language).unwrap_or_default();
-        let is_it = |known: &Toolchain| {
-            let shipped = shipped.as_ref().map(|digest| &digest.as_bytes()[..]);
-            (known.digest == plain.digest && known.tree) || Some(&known.shipment[..]) == shipped
-        };
-        worker.toolchains.iter().any(is_it)
+        let packed = self.packed.get().map(Packed::digest);
+        let shipment = packed.or_else(|| shipment::known(run, &self.toolchain));
+        grade(worker, &plain, shipment, (consts::OS, consts::ARCH))
     }
 }
 
@@ -190,18 +188,15 @@ impl<'a> Delivery<'a> {
 
     /// Gives it to one worker. `None`: it has it; else the bytes that were sent.
     fn deliver(&mut self, goods: &Goods, worker: &Worker) -> Result<Option<u64>, String> {
-        if goods.is_at(worker, shipment::known(&self.run, &goods.toolchain)) {
-            return Ok(None);
-        }
-        if worker.architecture != consts::ARCH || worker.os != consts::OS {
-            let machine = format!("{} {}", worker.os, worker.architecture);
-            return Err(format!("is {}, which can't run it", printable(&machine)));
-        }
-        if worker.shipping.is_empty() {
-            return Err("takes no toolchains of others".into());
+        let has_it = |grade: &Grade| matches!(grade, Grade::Same { tree: true } | Grade::Shipped);
+        match goods.grade(worker, &self.run) {
+            grade if has_it(&grade) => return Ok(None),
+            Grade::Shippable => {}
+            grade => return Err(printable(&grade.words())),
         }
         let packed = goods.packed(&self.run)?;
-        if goods.is_at(worker, Some(packed.digest())) {
+        // Before it was packed nobody could know.
+        if has_it(&goods.grade(worker, &self.run)) {
             return Ok(None);
         }
         let (inputs, contents) = self.encode(packed)?;

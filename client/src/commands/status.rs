@@ -2,7 +2,7 @@
 //! or JSON.
 
 use hg_proto::v1::{
-    GetStatusRequest, GetStatusResponse, ListWorkersRequest, ListWorkersResponse, Worker,
+    GetStatusRequest, GetStatusResponse, ListWorkersRequest, ListWorkersResponse, Toolchain, Worker,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -144,6 +144,7 @@ fn worker_json(worker: &Worker) -> Value {
                 "language": toolchain.language().as_str_name().trim_start_matches("LANGUAGE_").to_lowercase(),
                 "digest": hex,
                 "tree": toolchain.tree,
+                "shipped": !toolchain.shipment.is_empty(),
             })
         })
         .collect();
@@ -189,6 +190,7 @@ fn workers_text(workers: &[Worker]) -> String {
             "TASKS",
             "FAILED",
             "SANDBOX",
+            "TOOLCHAINS",
             "STATE",
         ]
         .map(str::to_owned),
@@ -205,10 +207,21 @@ fn workers_text(workers: &[Worker]) -> String {
             worker.tasks_finished.to_string(),
             worker.tasks_failed.to_string(),
             sandbox(worker),
+            toolchains(worker),
             state(worker),
         ]);
     }
     hg_proto::table::table(&table)
+}
+
+/// How many it has of its own, and how many clients gave it.
+fn toolchains(worker: &Worker) -> String {
+    let all = worker.toolchains.len();
+    let is_given = |toolchain: &&Toolchain| !toolchain.shipment.is_empty();
+    match worker.toolchains.iter().filter(is_given).count() {
+        0 => all.to_string(),
+        given => format!("{}, {given} given", all - given),
+    }
 }
 
 /// What holds compiles there; a worker of an older version does not say.

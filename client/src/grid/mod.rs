@@ -9,4 +9,5 @@ pub mod memo;
 pub(crate) mod object;
 pub mod payload;
 pub mod shipment;
+pub mod grade;
 pub mod own_speed;

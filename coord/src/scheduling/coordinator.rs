@@ -15,6 +15,7 @@ mod stragglers;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, Failure};
 use hg_proto::wire::digest::Digest;
@@ -517,8 +518,29 @@ impl Step<'_> {
         }
         match self.core.registry.serves(&job.demand.toolchain, &[]) {
             true => failure(Code::Queue, "no worker with this toolchain is ready"),
-            false => failure(Code::NoToolchain, "no worker has this toolchain"),
+            false => failure(Code::NoToolchain, self.no_toolchain(&job.demand.wanted)),
         }
+    }
+
+    /// Which toolchain no worker has, and which is most like it.
+    fn no_toolchain(&self, wanted: &v1::Toolchain) -> String {
+        let named = |toolchain: &v1::Toolchain| {
+            let family = Family::from_wire(toolchain.family()).map_or("?", Family::name);
+            let language = Language::from_wire(toolchain.language()).map_or("?", Language::name);
+            let (version, target) = (&toolchain.version, &toolchain.target);
+            format!("{family} {version} for {target} ({language})")
+        };
+        let nearest = match self.core.registry.nearest(wanted) {
+            None => "they have no compiler".to_owned(),
+            Some((worker, nearest)) if named(nearest) == named(wanted) => {
+                format!("{worker} has one with other contents, or at another place")
+            }
+            Some((worker, nearest)) => format!("{worker} has {}", named(nearest)),
+        };
+        format!(
+            "no worker has {}: {nearest}; see 'hgbuild doctor'",
+            named(wanted)
+        )
     }
 
     fn task_submitted(&mut self, task: TaskId, mut demand: Demand) {

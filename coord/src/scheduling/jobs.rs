@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use hg_proto::v1;
+use hg_proto::v1::Toolchain;
 use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{
@@ -28,6 +29,8 @@ pub struct Demand {
     pub client: Arc<str>,
     /// What a worker must have.
     pub toolchain: Digest,
+    /// The same as its client describes it, for people.
+    pub wanted: Arc<Toolchain>,
     /// Or this, which is the same toolchain as its client would ship it.
     pub shipment: Option<Digest>,
     /// It is no compile: a worker is given a toolchain.

@@ -20,6 +20,9 @@ use crate::scheduling::predictor::Pace;
 pub use crate::scheduling::pool::Offer;
 pub use crate::scheduling::worker::{Vitals, Worker, WorkerSpec};
 
+/// Workers that are looked at for what is most like a toolchain that none has.
+const NEAREST_LOOKS_MAX: usize = 1000;
+
 /// See the top of the file.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -594,6 +597,29 @@ impl Registry {
             Some((bytes, _)) if !is_unknown => *bytes,
             _ => u64::MAX,
         }
+    }
+
+    /// What of all toolchains is most like `wanted`, and the label of a worker that has
+    /// it. Not all of a very large grid are looked at.
+    pub fn nearest(&self, wanted: &v1::Toolchain) -> Option<(&str, &v1::Toolchain)> {
+        let all = self
+            .workers
+            .values()
+            .take(NEAREST_LOOKS_MAX)
+            .flat_map(|worker| {
+                let toolchains = worker.spec.toolchains.iter();
+                toolchains.map(|toolchain| (&*worker.label, toolchain))
+            });
+        all.max_by_key(|(label, known)| {
+            let is_same = [
+                known.family == wanted.family,
+                known.target == wanted.target,
+                known.version == wanted.version,
+                known.language == wanted.language,
+            ];
+            // Among equals always the same.
+            (is_same, std::cmp::Reverse(*label))
+        })
     }
 
     /// Whether a worker with this toolchain has as much memory in all.

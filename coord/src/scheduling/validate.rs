@@ -243,6 +243,11 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
             Some(digest.map_err(|error| format!("toolchain: shipment: {error}"))?)
         }
     };
+    let wanted = v1::Toolchain {
+        version: label(&toolchain.version, LABEL_BYTES_MAX),
+        target: label(&toolchain.target, LABEL_BYTES_MAX),
+        ..toolchain.clone()
+    };
     let toolchain = check_toolchain(toolchain)?;
     check_arguments(task)?;
     check_shipment(task)?;
@@ -282,6 +287,7 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
             &task.client
         }),
         toolchain,
+        wanted: Arc::new(wanted),
         shipment,
         delivers: task.shipment.is_some(),
         bytes: held_bytes(task),

@@ -280,5 +280,6 @@ fn toolchain(toolchain: &v1::Toolchain) -> Value {
         "language": language,
         "digest": digest,
         "tree": toolchain.tree,
+        "shipped": !toolchain.shipment.is_empty(),
     })
 }

@@ -245,7 +245,7 @@ fn a_worker_that_runs_no_compilers_of_others_says_so() {
     let given = space.ship(&grid, &["gcc"]);
     assert_eq!(given.code, Some(1), "{}", given.words());
     let told = String::from_utf8_lossy(&given.stdout).into_owned();
-    assert!(told.contains("takes no toolchains of others"), "{told}");
+    assert!(told.contains("runs none of others"), "{told}");
     assert_eq!(toolchains(&space, &grid, "bare"), 0);
 }
 

@@ -1,0 +1,283 @@
+//! `hgbuild doctor`: whether this machine can use its grid, and what each worker makes
+//! of this machine's compilers; with each trouble, what to do about it.
+
+use std::env::consts;
+use std::ffi::OsString;
+use std::fmt;
+
+use hg_proto::compiler::probe;
+use hg_proto::compiler::toolchain::Language;
+use hg_proto::table::table;
+use hg_proto::v1::{ListWorkersRequest, ListWorkersResponse, Toolchain, Worker};
+use hg_proto::wire::digest::Digest;
+use serde_json::{Value, json};
+
+use crate::cli::Doctor;
+use crate::compile::events::printable;
+use crate::compile::wrap;
+use crate::config::Config;
+use crate::grid::grade::{Grade, grade};
+use crate::grid::grpc::Tasks;
+use crate::grid::shipment;
+use crate::local::compiler;
+use crate::say;
+
+/// Compilers that are looked at when none is named, as far as they are there.
+const USUAL: [&str; 4] = ["gcc", "g++", "clang", "clang++"];
+/// Milliseconds that the coordinator may take to list its workers.
+const ANSWER_MS_MAX: u64 = 3_000;
+
+/// Something that was looked at.
+struct Finding {
+    /// What: `settings`, `coordinator`, `compiler`, `worker`.
+    subject: &'static str,
+    /// Nothing is wrong with it.
+    good: bool,
+    /// What was found.
+    words: String,
+    /// What to do about it; empty: nothing.
+    remedy: String,
+}
+
+/// A compiler of this machine.
+struct Known {
+    name: String,
+    language: Language,
+    plain: Toolchain,
+    shipment: Option<Digest>,
+}
+
+/// Prints what is found. Gives an exit code: 1 where something is wrong.
+pub fn doctor(config: &Config, args: &Doctor) -> i32 {
+    let mut findings = Vec::new();
+    settings(config, &mut findings);
+    let compilers = compilers(config, &args.compilers, &mut findings);
+    let workers = workers(config, &mut findings);
+    let mut rows = Vec::new();
+    for known in &compilers {
+        for worker in &workers {
+            let machine = (consts::OS, consts::ARCH);
+            let grade = grade(worker, &known.plain, known.shipment, machine);
+            rows.push((known, worker, grade));
+        }
+    }
+    for known in compilers.iter().filter(|_| !workers.is_empty()) {
+        let serves = |grade: &Grade| matches!(grade, Grade::Same { .. } | Grade::Shipped);
+        let mut its = rows.iter().filter(|(of, ..)| std::ptr::eq(*of, known));
+        if !its.clone().any(|(.., grade)| serves(grade)) {
+            let can_be_given = its.any(|(.., grade)| *grade == Grade::Shippable);
+            findings.push(Finding {
+                subject: "compiler",
+                good: false,
+                words: format!("no worker compiles with {}", known.name),
+                remedy: match can_be_given {
+                    true => format!("hgbuild ship {}", known.name),
+                    false => "the table says for each worker why".to_owned(),
+                },
+            });
+        }
+    }
+    let code = i32::from(findings.iter().any(|finding| !finding.good));
+    let written = match args.json {
+        true => say::answer(format_args!("{}\n", as_json(&findings, &rows))),
+        false => say::answer(as_text(&findings, &rows)),
+    };
+    code.max(written)
+}
+
+fn settings(config: &Config, findings: &mut Vec<Finding>) {
+    let trouble = config.trouble.as_ref().or(config.refused.as_ref());
+    findings.push(match trouble {
+        Some(why) => Finding {
+            subject: "settings",
+            good: false,
+            words: printable(why),
+            remedy: "until then compiles run without the grid".to_owned(),
+        },
+        None if config.disabled => Finding {
+            subject: "settings",
+            good: false,
+            words: "HG_DISABLE is set".to_owned(),
+            remedy: "unset HG_DISABLE".to_owned(),
+        },
+        None => Finding {
+            subject: "settings",
+            good: true,
+            words: "in order".to_owned(),
+            remedy: String::new(),
+        },
+    });
+}
+
+fn compilers(config: &Config, named: &[String], findings: &mut Vec<Finding>) -> Vec<Known> {
+    let names: Vec<String> = match named.is_empty() {
+        true => USUAL.map(str::to_owned).to_vec(),
+        false => named.to_vec(),
+    };
+    let mut known = Vec::new();
+    for name in names {
+        let Some(found) = compiler::find(&OsString::from(&name), &[], config) else {
+            if !named.is_empty() {
+                findings.push(Finding {
+                    subject: "compiler",
+                    good: false,
+                    words: format!("{name}: no such program"),
+                    remedy: "install it, or give its path".to_owned(),
+                });
+            }
+            continue;
+        };
+        let memo = config.run_folder().map(|run| run.join("compilers"));
+        let probe = match probe::probe(&found.driver, memo.as_deref()) {
+            Ok(probe) => probe,
+            Err(why) => {
+                findings.push(Finding {
+                    subject: "compiler",
+                    good: false,
+                    words: format!("{name}: {}", printable(&why.to_string())),
+                    remedy: "its compiles run here".to_owned(),
+                });
+                continue;
+            }
+        };
+        let is_cxx = found.name.is_some_and(|name| name.cxx);
+        let language = if is_cxx { Language::Cxx } else { Language::C };
+        let (Some(plain), Some(tree)) = (probe.toolchain(language), probe.tree_toolchain(language))
+        else {
+            continue;
+        };
+        findings.push(Finding {
+            subject: "compiler",
+            good: true,
+            words: format!(
+                "{name}: {} {} for {}, {}",
+                plain
+                    .family()
+                    .as_str_name()
+                    .trim_start_matches("FAMILY_")
+                    .to_lowercase(),
+                printable(&plain.version),
+                printable(&plain.target),
+                found.driver.display()
+            ),
+            remedy: String::new(),
+        });
+        let run = config.run_folder();
+        known.push(Known {
+            name,
+            language,
+            plain,
+            shipment: run.and_then(|run| shipment::known(&run, &tree)),
+        });
+    }
+    known
+}
+
+fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
+    let mut found = |good, words: String, remedy: &str| {
+        findings.push(Finding {
+            subject: "coordinator",
+            good,
+            words,
+            remedy: remedy.to_owned(),
+        });
+    };
+    let Some(address) = config.coordinator.as_deref() else {
+        if config.trouble.is_none() {
+            found(
+                false,
+                "none is known".to_owned(),
+                "hgbuild join TOKEN, or HG_COORDINATOR=HOST:PORT",
+            );
+        }
+        return Vec::new();
+    };
+    let tasks = Tasks::new();
+    let listed = wrap::connect(config, &tasks).and_then(|mut connection| {
+        let question = ListWorkersRequest {};
+        let call = connection.call("ListWorkers", &question, ANSWER_MS_MAX);
+        let listed: Result<ListWorkersResponse, _> = tasks.run(call);
+        listed.map_err(|error| error.to_string())
+    });
+    match listed {
+        Err(why) => {
+            let remedy = match why.contains("token") {
+                true => "hgbuild join TOKEN, with one from 'hg-coord token --role client'",
+                false => "is it running there, and does a firewall let this port through?",
+            };
+            found(false, printable(&why), remedy);
+            Vec::new()
+        }
+        Ok(listed) if listed.workers.is_empty() => {
+            let words = format!("{address}: no worker is there");
+            found(
+                false,
+                words,
+                "hg-worker-lite join TOKEN on each machine that helps",
+            );
+            Vec::new()
+        }
+        Ok(listed) => {
+            let count = listed.workers.len();
+            found(true, format!("{address}: {count} workers"), "");
+            listed.workers
+        }
+    }
+}
+
+fn as_json(findings: &[Finding], rows: &[(&Known, &Worker, Grade)]) -> Value {
+    let findings: Vec<Value> = findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "subject": finding.subject,
+                "good": finding.good,
+                "found": finding.words,
+                "remedy": finding.remedy,
+            })
+        })
+        .collect();
+    let grades: Vec<Value> = rows
+        .iter()
+        .map(|(known, worker, grade)| {
+            json!({
+                "compiler": known.name,
+                "language": known.language.name(),
+                "worker": worker.id,
+                "grade": grade.name(),
+                "why": grade.words(),
+            })
+        })
+        .collect();
+    json!({ "findings": findings, "grades": grades })
+}
+
+fn as_text(findings: &[Finding], rows: &[(&Known, &Worker, Grade)]) -> String {
+    let mut text: String = findings.iter().map(Finding::to_string).collect();
+    if rows.is_empty() {
+        return text;
+    }
+    let mut cells = vec![["COMPILER", "WORKER", "GRADE", ""].map(str::to_owned)];
+    for (known, worker, grade) in rows {
+        cells.push([
+            known.name.clone(),
+            printable(&worker.id),
+            grade.name().to_owned(),
+            printable(&grade.words()),
+        ]);
+    }
+    text.push('\n');
+    text.push_str(&table(&cells));
+    text
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.good { "ok " } else { "!! " };
+        writeln!(f, "{mark}{:<12} {}", self.subject, self.words)?;
+        match self.remedy.is_empty() {
+            true => Ok(()),
+            false => writeln!(f, "   {:<12} {}", "", self.remedy),
+        }
+    }
+}

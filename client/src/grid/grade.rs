@@ -1,0 +1,143 @@
+//! How well a worker can stand for the compiler of this machine. Pure.
+
+use hg_proto::v1::{Toolchain, Worker};
+use hg_proto::wire::digest::Digest;
+
+/// What a worker makes of this machine's compiles, the best first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grade {
+    /// Its own toolchain has the same content.
+    Same {
+        /// It takes source and headers as they are, and with them debug information.
+        tree: bool,
+    },
+    /// It was given this machine's own.
+    Shipped,
+    /// It would take this machine's own.
+    Shippable,
+    /// It compiles nothing of this machine's.
+    None(Unfit),
+}
+
+/// Why a worker can't be given a toolchain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// Its machine can't run it: system and architecture.
+    Machine(String),
+    /// Its sandbox does not hold programs of others: what it has.
+    Sandbox(String),
+    /// Its operator does not want that.
+    Unwanted,
+}
+
+impl Grade {
+    /// For people and in records: `same`, `shipped`, `shippable` or `none`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Grade::Same { .. } => "same",
+            Grade::Shipped => "shipped",
+            Grade::Shippable => "shippable",
+            Grade::None(_) => "none",
+        }
+    }
+
+    /// Why it is not a better one, and what would make it one.
+    pub fn words(&self) -> String {
+        match self {
+            Grade::Same { tree: true } => "compiles with its own".to_owned(),
+            Grade::Same { tree: false } => {
+                "compiles with its own, but nothing with -g: that takes the full sandbox".to_owned()
+            }
+            Grade::Shipped => "compiles with what it was given".to_owned(),
+            Grade::Shippable => "has another one, and takes this one: 'hgbuild ship'".to_owned(),
+            Grade::None(Unfit::Machine(machine)) => {
+                format!("is {machine}, which can't run this one")
+            }
+            Grade::None(Unfit::Sandbox(sandbox)) => format!(
+                "has another one, and its sandbox ({sandbox}) does not hold compilers of others; \
+                 its log says what it lacks"
+            ),
+            Grade::None(Unfit::Unwanted) => {
+                "has another one, and runs none of others (--toolchains own)".to_owned()
+            }
+        }
+    }
+}
+
+/// What `worker` makes of compiles with `plain`, the identity of a toolchain wherever it
+/// lies, of a client on `machine`: its system and architecture. `shipment` stands for it
+/// if it was packed.
+pub fn grade(
+    worker: &Worker,
+    plain: &Toolchain,
+    shipment: Option<Digest>,
+    machine: (&str, &str),
+) -> Grade {
+    let own = worker
+        .toolchains
+        .iter()
+        .filter(|known| known.shipment.is_empty() && known.digest == plain.digest);
+    let own = own.map(|known| known.tree).max();
+    let is_shipped = shipment.is_some_and(|digest| {
+        let mut given = worker.toolchains.iter();
+        given.any(|known| known.shipment == digest.as_bytes())
+    });
+    match own {
+        Some(true) => Grade::Same { tree: true },
+        _ if is_shipped => Grade::Shipped,
+        Some(false) => Grade::Same { tree: false },
+        None if (&*worker.os, &*worker.architecture) != machine => {
+            let machine = format!("{} {}", worker.os, worker.architecture);
+            Grade::None(Unfit::Machine(machine))
+        }
+        None if !worker.shipping.is_empty() => Grade::Shippable,
+        None if worker.sandbox != "full" => Grade::None(Unfit::Sandbox(worker.sandbox.clone())),
+        None => Grade::None(Unfit::Unwanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grades() {
+        let machine = ("linux", "x86_64");
+        let toolchain = |digest: u8, tree, shipment: &[u8]| Toolchain {
+            digest: vec![digest; 32],
+            tree,
+            shipment: shipment.to_vec(),
+            ..Toolchain::default()
+        };
+        let plain = toolchain(1, false, &[]);
+        let shipment = Digest::of(b"shipment");
+        let with = |toolchains: &[Toolchain]| Worker {
+            os: "linux".into(),
+            architecture: "x86_64".into(),
+            sandbox: "full".into(),
+            shipping: vec![9; 32],
+            toolchains: toolchains.to_vec(),
+            ..Worker::default()
+        };
+        let of = |worker: &Worker| grade(worker, &plain, Some(shipment), machine);
+        let other = toolchain(2, true, &[]);
+        assert_eq!(of(&with(&[other.clone()])), Grade::Shippable);
+        let own = with(&[other.clone(), toolchain(1, true, &[])]);
+        assert_eq!(of(&own), Grade::Same { tree: true });
+        let text = with(&[toolchain(1, false, &[])]);
+        assert_eq!(of(&text), Grade::Same { tree: false });
+        let given = toolchain(3, true, shipment.as_bytes());
+        assert_eq!(of(&with(&[given])), Grade::Shipped);
+        let anothers = toolchain(1, true, Digest::of(b"another's").as_bytes());
+        assert_eq!(of(&with(&[anothers])), Grade::Shippable);
+        let mut far = with(&[other]);
+        far.architecture = "aarch64".into();
+        let said = of(&far).words();
+        assert_eq!(said, "is linux aarch64, which can't run this one");
+        let mut closed = with(&[]);
+        closed.shipping.clear();
+        assert_eq!(of(&closed), Grade::None(Unfit::Unwanted));
+        closed.sandbox = "folder".into();
+        assert_eq!(of(&closed), Grade::None(Unfit::Sandbox("folder".into())));
+    }
+}
