@@ -33,6 +33,12 @@ const COST_MS_MAX: f64 = 1e9;
 const BYTES_MAX: f64 = 1e14;
 /// What a compile that was killed may need, to what it was thought to or had.
 const TOO_LARGE_FACTOR: f64 = 1.5;
+/// One worker's word lifts the memory that a file is thought to need up to so many times
+/// what it was thought to, ...
+const LIFT_FACTOR: u64 = 4;
+/// ... or up to so many bytes, which are nothing out of the ordinary: who says otherwise
+/// of a file that it was given shall not keep it from everybody's workers at once.
+const LIFT_BYTES_MIN: u64 = 2 << 30;
 /// Weight of a sample in what guesses are made of.
 const PRIOR_WEIGHT: f64 = 0.05;
 /// Speeds are held between this and its inverse.
@@ -350,7 +356,7 @@ impl Predictor {
         let cost_ms = busy_ms * unshared;
         let now = File {
             cost_ms,
-            peak_bytes: spent.peak_bytes as f64,
+            peak_bytes: lifted(predicted.peak_bytes, spent.peak_bytes) as f64,
             output_bytes: spent.output_bytes as f64,
             input_bytes: profile.input_bytes as f64,
             samples: 1,
@@ -420,6 +426,7 @@ impl Predictor {
             .files
             .get(profile.source)
             .unwrap_or(self.guess(profile));
+        let had_bytes = lifted(predicted.peak_bytes, had_bytes);
         let least_bytes = predicted.peak_bytes.max(had_bytes);
         let more_bytes = least_bytes as f64 * TOO_LARGE_FACTOR;
         file.peak_bytes = file.peak_bytes.max(more_bytes.min(bytes_max as f64));
@@ -508,6 +515,12 @@ impl Predictor {
         }
         Ok(predictor)
     }
+}
+
+/// `said_bytes`, as far as one worker's word lifts what was thought before.
+fn lifted(thought_bytes: u64, said_bytes: u64) -> u64 {
+    let most_bytes = thought_bytes.saturating_mul(LIFT_FACTOR);
+    said_bytes.min(most_bytes.max(LIFT_BYTES_MIN))
 }
 
 /// How much larger the file is than when it was learned.
@@ -646,10 +659,41 @@ mod tests {
         predictor.too_large(&profile(1), 2 << 30, 8 << 30);
         assert_eq!(predictor.predict(&profile(1)).peak_bytes, 3 << 30);
         predictor.too_large(&profile(1), u64::MAX, 8 << 30);
+        assert_eq!(predictor.predict(&profile(1)).peak_bytes, 8 << 30);
         for _ in 0..100 {
             predictor.too_large(&profile(1), 0, 8 << 30);
         }
         assert_eq!(predictor.predict(&profile(1)).peak_bytes, 8 << 30);
+    }
+
+    #[test]
+    fn one_workers_word_lifts_memory_step_by_step() {
+        let mut predictor = Predictor::new();
+        let pace = Pace::guess(1.0);
+        let lies = Spent {
+            peak_bytes: u64::MAX,
+            ..spent(100.0)
+        };
+        let mut before = LIFT_BYTES_MIN;
+        for source in [1, 2] {
+            let mut steps = 0;
+            while predictor.predict(&profile(source)).peak_bytes < 1 << 40 {
+                match source {
+                    1 => {
+                        predictor.learn(&profile(source), 1, pace, false, &lies);
+                    }
+                    _ => predictor.too_large(&profile(source), u64::MAX, u64::MAX),
+                }
+                let after = predictor.predict(&profile(source)).peak_bytes;
+                let factor = LIFT_FACTOR as f64 * TOO_LARGE_FACTOR;
+                let most = before.max(LIFT_BYTES_MIN) as f64 * factor;
+                assert!(after as f64 <= most, "{source}: from {before} to {after}");
+                before = after;
+                steps += 1;
+            }
+            assert!(steps >= 4, "{source}: {steps}");
+            before = LIFT_BYTES_MIN;
+        }
     }
 
     #[test]

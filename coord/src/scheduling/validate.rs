@@ -269,7 +269,8 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
 }
 
 /// Bytes of memory that a task takes while it waits, which is several times what it was
-/// on the wire: each of its words and paths is a block of its own, with a pointer to it.
+/// on the wire: each of its words and paths is a block of its own, with a pointer to it,
+/// and what it was read from stays with its stream.
 fn held_bytes(task: &v1::Task) -> usize {
     let block = |bytes: &Vec<u8>| bytes.capacity() + BLOCK_OVERHEAD_BYTES;
     let blocks = |all: &Vec<Vec<u8>>| {
@@ -280,6 +281,7 @@ fn held_bytes(task: &v1::Task) -> usize {
     let variables = task.environment.iter();
     let variables = variables.map(|variable| block(&variable.name) + block(&variable.value));
     TASK_OVERHEAD_BYTES
+        + task.encoded_len()
         + blocks(&task.arguments)
         + blocks(&task.outputs)
         + blocks(&task.folders)

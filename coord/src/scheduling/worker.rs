@@ -211,6 +211,16 @@ impl Worker {
             && self.breaker.is_pristine()
     }
 
+    /// So many bytes of memory that a compile is said to have had here, as far as there
+    /// are as many.
+    pub(crate) fn within_memory(&self, bytes: u64) -> u64 {
+        match self.memory_bytes {
+            // Unknown.
+            0 => bytes,
+            all => bytes.min(all),
+        }
+    }
+
     /// Bytes of memory that one more compile may need.
     pub fn room_bytes(&self) -> u64 {
         let left = |bytes: u64, taken: u64| match bytes {

@@ -140,10 +140,26 @@ async fn refuse(replies: &Sender<Reply>, why: &str) {
 enum Next {
     Mail(Mail),
     Request(Box<Option<SubmitRequest>>),
+    Refused(Status),
     Turn(Option<Turn>),
     Stalled,
     Quiet,
     Gone,
+}
+
+impl Next {
+    /// No message could be read, since [`RequestBody`] did not let it in or the client is
+    /// gone.
+    ///
+    /// [`RequestBody`]: crate::serve::request_body::RequestBody
+    fn failed(why: Status) -> Next {
+        match why.code() {
+            tonic::Code::OutOfRange
+            | tonic::Code::ResourceExhausted
+            | tonic::Code::DeadlineExceeded => Next::Refused(why),
+            _ => Next::Gone,
+        }
+    }
 }
 
 impl Stream {
@@ -159,13 +175,19 @@ impl Stream {
             mail = self.mailbox.next() => Next::Mail(mail),
             () = self.replies.closed() => Next::Gone,
             turn = turn(channel), if waiting.is_some() => Next::Turn(turn),
-            request = requests.message(), if self.open && waiting.is_none() => request.map_or(Next::Gone, |request| Next::Request(Box::new(request))),
+            request = requests.message(), if self.open && waiting.is_none() => request.map_or_else(Next::failed, |request| Next::Request(Box::new(request))),
             () = tokio::time::sleep_until(quiet) => Next::Quiet,
             () = tokio::time::sleep_until(waiting.unwrap_or(quiet)), if waiting.is_some() => Next::Stalled,
         };
         match next {
             Next::Mail(mail) => self.tell(mail).await,
             Next::Gone => Err(Over),
+            Next::Refused(why) => {
+                // Nothing more can be read of it.
+                self.open = false;
+                self.abort(why.message());
+                Ok(())
+            }
             Next::Turn(turn) => {
                 self.forward(turn);
                 Ok(())

@@ -175,6 +175,13 @@ impl Keyring {
         }
     }
 
+    /// Whether the time of one of the secrets was over after `since_s`, at `now_s`.
+    pub fn has_secret_ended(&self, since_s: u64, now_s: u64) -> bool {
+        self.keys
+            .iter()
+            .any(|key| key.ends_s > since_s && key.ends_s <= now_s)
+    }
+
     /// A token to be kept in place of `old`, if that is of an older key or of a
     /// certificate that is not the newest. It is as old as the one that it replaces:
     /// what revokes that one revokes it too, whenever it was made.

@@ -168,8 +168,9 @@ impl Doorkeeper {
         }
     }
 
-    /// Returns when a command made void what `admitted` showed. That its token came to
-    /// its own end meanwhile is no reason, whatever was commanded.
+    /// Returns when what `admitted` showed is void, by a command or since the secret that
+    /// it is derived from has ended. That its token came to its own end meanwhile is no
+    /// reason.
     pub async fn cast_out(&self, admitted: &Admitted) -> Refusal {
         let mut begun = admitted.holder.clone();
         if let Some(holder) = &mut begun {
@@ -189,7 +190,7 @@ impl Doorkeeper {
     }
 
     /// Wakes once at first, so that nothing is missed in between, and then whenever a
-    /// command changed what is known.
+    /// command changed what is known, or the time of a secret was over.
     pub fn changes(&self) -> watch::Receiver<()> {
         let mut changes = self.changes.subscribe();
         changes.mark_changed();
@@ -267,6 +268,8 @@ impl Doorkeeper {
         let mut seen: Option<(SystemTime, u64, u64)> = None;
         let mut warned = None;
         let mut looked_s = now_s();
+        // No secret whose end was before that is waited for.
+        let mut ended_s = looked_s;
         loop {
             let command = tokio::select! {
                 command = next_command(commands.as_ref()) => Some(command),
@@ -274,11 +277,18 @@ impl Doorkeeper {
             };
             let now = stamp(&state);
             // Old secrets and certificates end without a change of the file.
-            let is_due = now_s().abs_diff(looked_s) >= 60;
+            let now_s = now_s();
+            let ended = self.has_secret_ended(ended_s, now_s);
+            ended_s = now_s;
+            if ended {
+                // What is known says so already, whatever the file does.
+                self.changes.send_replace(());
+            }
+            let is_due = ended || now_s.abs_diff(looked_s) >= 60;
             if now == seen && !is_due && command.is_none() {
                 continue;
             }
-            looked_s = now_s();
+            looked_s = now_s;
             let mut answer = command_socket::DONE.to_owned();
             let learned = secrets::reread(&state)
                 .and_then(|trust| self.learn(trust, now != seen || command.is_some()));
@@ -298,6 +308,13 @@ impl Doorkeeper {
                 let _ = command.write_all(answer.as_bytes()).await;
             }
         }
+    }
+
+    fn has_secret_ended(&self, since_s: u64, now_s: u64) -> bool {
+        self.known.as_ref().is_some_and(|known| {
+            let known = known.read().unwrap_or_else(PoisonError::into_inner);
+            known.keyring.has_secret_ended(since_s, now_s)
+        })
     }
 
     /// Writes down who was let in.

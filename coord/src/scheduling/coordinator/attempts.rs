@@ -200,7 +200,11 @@ impl Step<'_> {
                 let key = by.key;
                 let (before, doubted) = (by.pace, by.is_doubted());
                 let profile = &job.demand.profile;
-                let pace = core.predictor.learn(profile, key, before, doubted, spent);
+                let spent = Spent {
+                    peak_bytes: by.within_memory(spent.peak_bytes),
+                    ..*spent
+                };
+                let pace = core.predictor.learn(profile, key, before, doubted, &spent);
                 core.registry.set_pace(worker, pace);
                 let work_ms = spent.wall_ms * before.speed;
                 core.hedges_ms = (core.hedges_ms + HEDGE_SHARE * work_ms).min(HEDGE_SAVED_MS_MAX);
@@ -247,7 +251,7 @@ impl Step<'_> {
         if let Some(task) = stopped.map(|attempt| attempt.task) {
             match code {
                 Code::Busy => self.refused(task, failure),
-                Code::Memory => self.too_large(task, failure),
+                Code::Memory => self.too_large(task, worker, failure),
                 // It would end the same way everywhere.
                 Code::Refused | Code::Limit => self.fail(task, failure),
                 _ => self.retry(task, worker, failure),
@@ -258,16 +262,17 @@ impl Step<'_> {
 
     /// A worker had too little memory for it: one with more may try, unless it was
     /// thought to need as much as any may give already.
-    fn too_large(&mut self, task: TaskId, failure: Failure) {
+    fn too_large(&mut self, task: TaskId, worker: WorkerId, failure: Failure) {
         let core = &mut *self.core;
+        let by = core.registry.get(worker);
+        let had_bytes = by.map_or(0, |by| by.within_memory(failure.memory_bytes));
         let Some(job) = core.jobs.get_mut(task) else {
             return;
         };
         let profile = job.demand.profile;
         let most_bytes = core.registry.memory_bytes_max(&job.demand.toolchain) / MEMORY_SHARE;
         let before_bytes = job.prediction.peak_bytes;
-        core.predictor
-            .too_large(&profile, failure.memory_bytes, most_bytes);
+        core.predictor.too_large(&profile, had_bytes, most_bytes);
         job.prediction = core.predictor.predict(&profile);
         match job.prediction.peak_bytes > before_bytes || !job.running.is_empty() {
             true => self.refused(task, failure),
