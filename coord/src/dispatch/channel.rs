@@ -19,6 +19,7 @@ use crate::bounds::{
 use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::dispatch::transfer::{Inputs, Outputs};
 use crate::scheduling::id::DispatchId;
+use crate::scheduling::jobs::AttemptStart;
 
 /// What a peer did wrong; it is dropped for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +55,6 @@ pub struct Running {
     pub since: Instant,
     answered: bool,
     credit: u32,
-}
-
-/// What an attempt has.
-#[derive(Debug, Clone, Copy)]
-pub struct Means {
-    /// Milliseconds until its task's own deadline.
-    pub left_ms: u32,
-    /// Bytes of memory that it is thought to need.
-    pub peak_bytes: u64,
 }
 
 struct Parcel {
@@ -137,37 +129,32 @@ impl Channel {
     }
 
     /// Puts an attempt on the link.
-    pub fn dispatch(
-        &self,
-        dispatch: DispatchId,
-        attempt: u32,
-        task: Arc<v1::Task>,
-        mailbox: Arc<Mailbox>,
-        means: Means,
-    ) {
+    pub fn dispatch(&self, start: &AttemptStart, task: Arc<v1::Task>, mailbox: Arc<Mailbox>) {
         let mut state = self.state();
         let mut sent = (*task).clone();
+        let left_ms = u32::try_from(start.left_ms).unwrap_or(u32::MAX);
+        let left_ms = left_ms.clamp(1, limits::COMPILE_MS_MAX);
         let limits = sent.limits.get_or_insert_default();
         limits.wall_ms_max = match limits.wall_ms_max {
-            0 => means.left_ms.min(limits::COMPILE_MS_DEFAULT),
-            ms => ms.min(means.left_ms),
+            0 => left_ms.min(limits::COMPILE_MS_DEFAULT),
+            ms => ms.min(left_ms),
         };
         state.push(to_worker::Kind::Dispatch(v1::Dispatch {
-            dispatch_id: dispatch.0,
+            dispatch_id: start.dispatch.0,
             task: Some(sent),
-            memory_bytes_expected: means.peak_bytes,
+            memory_bytes_expected: start.peak_bytes,
         }));
         let outputs = Outputs::new(&task);
         let running = Running {
             task,
-            attempt,
+            attempt: start.number,
             mailbox,
             outputs,
             since: Instant::now(),
             answered: false,
             credit: 0,
         };
-        state.running.insert(dispatch, running);
+        state.running.insert(start.dispatch, running);
         self.notify(state);
     }
 

@@ -15,7 +15,7 @@ use hg_proto::wire::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::bounds::{EVENTS_BEHIND_MAX, TICK_MS};
-use crate::dispatch::channel::{Channel, Closed, Fault, Means};
+use crate::dispatch::channel::{Channel, Closed, Fault};
 use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::door::arrivals::Arrivals;
 use crate::door::nuisances::Nuisances;
@@ -24,7 +24,7 @@ use crate::metrics::{Metrics, outcome};
 use crate::scheduling::breaker;
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
 use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
-use crate::scheduling::jobs::Demand;
+use crate::scheduling::jobs::{AttemptStart, Demand};
 use crate::scheduling::predictor::Spent;
 use crate::scheduling::registry::{Vitals, WorkerSpec};
 use crate::scheduling::validate::label;
@@ -50,18 +50,6 @@ struct State {
     slots_why: ById<WorkerId, String>,
     workers_seen: u64,
     tasks_seen: u64,
-}
-
-/// Where an attempt goes, and what is thought of it.
-struct Outset {
-    worker: WorkerId,
-    dispatch: DispatchId,
-    attempt: u32,
-    queue_ms: u64,
-    hedge: bool,
-    late_ms: u64,
-    slower: bool,
-    means: Means,
 }
 
 /// See the top of the file.
@@ -194,34 +182,7 @@ impl Hub {
 
     fn perform(&self, state: &mut State, action: Action, result: &mut Option<v1::TaskResult>) {
         match action {
-            Action::Dispatch {
-                worker,
-                dispatch,
-                task,
-                attempt,
-                queue_ms,
-                hedge,
-                late_ms,
-                slower,
-                peak_bytes,
-                left_ms,
-            } => {
-                let left_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-                let outset = Outset {
-                    worker,
-                    dispatch,
-                    attempt,
-                    queue_ms,
-                    hedge,
-                    late_ms,
-                    slower,
-                    means: Means {
-                        left_ms: left_ms.clamp(1, limits::COMPILE_MS_MAX),
-                        peak_bytes,
-                    },
-                };
-                self.start(state, task, &outset);
-            }
+            Action::Dispatch(start) => self.start(state, start),
             Action::Late {
                 task,
                 attempt,
@@ -287,48 +248,35 @@ impl Hub {
         }
     }
 
-    fn start(&self, state: &mut State, task: TaskId, outset: &Outset) {
-        let &Outset {
-            worker,
-            dispatch,
-            attempt,
-            queue_ms,
-            ..
-        } = outset;
+    fn start(&self, state: &mut State, start: AttemptStart) {
+        let task = start.task;
         let Some(entry) = state.tasks.get_mut(&task) else {
             return;
         };
-        if outset.hedge {
+        if start.hedge {
             self.metrics.hedges.inc();
-        } else if attempt > 1 {
+        } else if start.number > 1 {
             self.metrics.retries.inc();
         }
         self.metrics
             .task_queue_seconds
-            .observe(queue_ms as f64 / 1e3);
+            .observe(start.queue_ms as f64 / 1e3);
         let listed = state
             .core
             .registry()
-            .get(worker)
+            .get(start.worker)
             .map(|worker| worker.label.clone());
         entry.worker = listed.unwrap_or_default();
         entry.mailbox.push(Mail::Started {
-            attempt,
-            worker,
             label: entry.worker.clone(),
-            dispatch,
-            queue_ms,
-            beside: outset.hedge,
-            late_ms: outset.late_ms,
-            slower: outset.slower,
+            start: start.clone(),
         });
-        if let Some(channel) = state.channels.get(&worker) {
-            let (task, mailbox) = (entry.task.clone(), entry.mailbox.clone());
-            channel.dispatch(dispatch, attempt, task, mailbox, outset.means);
+        if let Some(channel) = state.channels.get(&start.worker) {
+            channel.dispatch(&start, entry.task.clone(), entry.mailbox.clone());
         }
         log::debug(format_args!(
-            "task {} attempt {attempt} on {}",
-            task.0, entry.worker
+            "task {} attempt {} on {}",
+            task.0, start.number, entry.worker
         ));
         self.announce(event::Kind::TaskStarted(v1::TaskStarted {
             task_id: task.0,

@@ -8,7 +8,7 @@ use hg_proto::v1::{Failure, Finished};
 use hg_proto::wire::limits::CHUNK_BYTES_MAX;
 use tokio::sync::Notify;
 
-use crate::scheduling::id::{DispatchId, WorkerId};
+use crate::scheduling::jobs::AttemptStart;
 
 /// One thing to tell.
 #[derive(Debug)]
@@ -16,22 +16,10 @@ pub enum Mail {
     /// An attempt began. What came from earlier ones is void, unless it runs
     /// beside them.
     Started {
-        /// 1, 2, ...
-        attempt: u32,
-        /// Where.
-        worker: WorkerId,
-        /// As it is listed.
+        /// The attempt.
+        start: AttemptStart,
+        /// Its worker, as it is listed.
         label: String,
-        /// Its number on the wire.
-        dispatch: DispatchId,
-        /// Milliseconds that the task has waited.
-        queue_ms: u64,
-        /// The attempt before goes on.
-        beside: bool,
-        /// Milliseconds after which the worker takes too long.
-        late_ms: u64,
-        /// The client's own machine would be much faster.
-        slower: bool,
     },
     /// An attempt takes too long only after so many milliseconds from now.
     Late {
@@ -98,16 +86,14 @@ impl Mailbox {
             return;
         }
         match mail {
-            Mail::Started {
-                attempt, beside, ..
-            } => {
-                if !beside {
+            Mail::Started { ref start, .. } => {
+                if !start.hedge {
                     state.attempts.clear();
                     state
                         .mails
                         .retain(|old| matches!(old, Mail::Started { .. }));
                 }
-                state.attempts.push(attempt);
+                state.attempts.push(start.number);
                 state.mails.push_back(mail);
             }
             Mail::Need { attempt, .. } | Mail::Late { attempt, .. }
@@ -182,17 +168,23 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
 
     fn started(attempt: u32) -> Mail {
         Mail::Started {
-            attempt,
-            worker: WorkerId(1),
+            start: AttemptStart {
+                task: TaskId(1),
+                worker: WorkerId(1),
+                dispatch: DispatchId(u64::from(attempt)),
+                number: attempt,
+                hedge: false,
+                queue_ms: 0,
+                late_ms: 0,
+                slower: false,
+                peak_bytes: 0,
+                left_ms: 1,
+            },
             label: "w".into(),
-            dispatch: DispatchId(u64::from(attempt)),
-            queue_ms: 0,
-            beside: false,
-            late_ms: 0,
-            slower: false,
         }
     }
 
@@ -201,8 +193,8 @@ mod tests {
         let mailbox = Mailbox::new();
         mailbox.push(started(1));
         let mut second = started(2);
-        if let Mail::Started { beside, .. } = &mut second {
-            *beside = true;
+        if let Mail::Started { start, .. } = &mut second {
+            start.hedge = true;
         }
         mailbox.push(second);
         let need = |attempt| Mail::Need {
@@ -217,7 +209,8 @@ mod tests {
         let attempts: Vec<(u32, usize)> = drain(&mailbox)
             .into_iter()
             .map(|mail| match mail {
-                Mail::Started { attempt, .. } | Mail::Need { attempt, .. } => (attempt, 0),
+                Mail::Started { start, .. } => (start.number, 0),
+                Mail::Need { attempt, .. } => (attempt, 0),
                 Mail::Output { attempt, data, .. } => (attempt, data.len()),
                 other => panic!("{other:?}"),
             })

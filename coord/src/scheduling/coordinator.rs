@@ -23,7 +23,7 @@ use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
 use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
 use crate::scheduling::holder_breakers::HolderBreakers;
 use crate::scheduling::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
-use crate::scheduling::jobs::{Demand, Job, Jobs};
+use crate::scheduling::jobs::{AttemptStart, Demand, Job, Jobs};
 use crate::scheduling::predictor::{Predictor, Spent};
 use crate::scheduling::queue::Queue;
 use crate::scheduling::registry::{Ended, Registry, Vitals, WorkerSpec};
@@ -133,24 +133,8 @@ pub enum Event {
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Send the task to the worker and tell the client; `attempt` is 1, 2, ...,
-    /// `hedge`: the one before goes on.
-    Dispatch {
-        worker: WorkerId,
-        dispatch: DispatchId,
-        task: TaskId,
-        attempt: u32,
-        queue_ms: u64,
-        hedge: bool,
-        /// Milliseconds after which it takes too long.
-        late_ms: u64,
-        /// The client's own machine would be much faster.
-        slower: bool,
-        /// Bytes of memory that it is thought to need.
-        peak_bytes: u64,
-        /// Milliseconds until the task's own deadline.
-        left_ms: u64,
-    },
+    /// Send the task to the worker, and tell the client.
+    Dispatch(AttemptStart),
     /// Tell the client that the attempt takes too long only after so many milliseconds
     /// from now.
     Late {

@@ -194,21 +194,46 @@ impl Running {
     }
 }
 
-/// A worker for a task.
+/// Where an attempt is to run, and when to look at it.
 #[derive(Debug, Clone, Copy)]
-pub struct Start {
-    /// Which.
+pub struct AttemptPlan {
+    /// The worker that is booked for it.
     pub worker: WorkerId,
-    /// Its number on the wire.
+    /// The attempt's number on the wire.
     pub dispatch: DispatchId,
     /// Milliseconds that the compiler is thought to run there.
     pub expected_ms: u64,
     /// Milliseconds of these after which to look whether it is a straggler.
     pub look_after_ms: u64,
-    /// Beside an attempt that goes on.
+    /// It runs beside an attempt that goes on.
     pub hedge: bool,
     /// See [`Attempt::trial_late_ms`].
     pub trial_late_ms: Option<u64>,
+}
+
+/// Worker, deadline and prediction of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptStart {
+    /// The task that is attempted.
+    pub task: TaskId,
+    /// The worker that gets it.
+    pub worker: WorkerId,
+    /// The attempt's number on the wire.
+    pub dispatch: DispatchId,
+    /// The attempt's number in its task: 1, 2, ...
+    pub number: u32,
+    /// It runs beside an attempt that goes on.
+    pub hedge: bool,
+    /// Milliseconds that the task has waited in the queue.
+    pub queue_ms: u64,
+    /// Milliseconds after which its client shall find it late.
+    pub late_ms: u64,
+    /// The client's own machine would be much faster.
+    pub slower: bool,
+    /// Bytes of memory that the compile is thought to need.
+    pub peak_bytes: u64,
+    /// Milliseconds until the task's own deadline.
+    pub left_ms: u64,
 }
 
 /// All of them.
@@ -308,7 +333,7 @@ impl Jobs {
     /// The task gets an attempt, numbered [`Self::next_dispatch`]. Gives which of the
     /// task's it is, 1, 2, ..., and the milliseconds that the task has waited in all.
     /// `None`: there is no such task, or there are too many attempts.
-    pub fn start(&mut self, task: TaskId, start: Start, now_ms: u64) -> Option<(u32, u64)> {
+    pub fn start(&mut self, task: TaskId, plan: AttemptPlan, now_ms: u64) -> Option<(u32, u64)> {
         let job_number = *self.numbers.get(&task)?;
         let job = self.jobs.get_mut(job_number)?;
         if let Some(since_ms) = job.waiting_ms.take() {
@@ -323,7 +348,7 @@ impl Jobs {
         let attempt = Attempt {
             task,
             job: job_number,
-            worker: start.worker,
+            worker: plan.worker,
             toolchain: job.demand.toolchain,
             number: job.attempts,
             started_ms: now_ms,
@@ -331,27 +356,27 @@ impl Jobs {
             cpu_us: 0,
             progressed_ms: now_ms,
             has_ended: false,
-            trial_late_ms: start.trial_late_ms,
-            expected_ms: start.expected_ms,
+            trial_late_ms: plan.trial_late_ms,
+            expected_ms: plan.expected_ms,
             phase: Phase::Offered,
-            hedge: start.hedge,
+            hedge: plan.hedge,
             beside: !job.running.is_empty(),
             task_deadline_ms: job.deadline_ms,
             compile_ms_max: job.demand.compile_ms_max,
             deadline_ms: now_ms + OFFER_MS_MAX,
-            look_after_ms: start.look_after_ms,
+            look_after_ms: plan.look_after_ms,
             look_ms: u64::MAX,
             timer_ms: u64::MAX,
         };
         let answer = (job.attempts, job.waited_ms);
-        if !job.running.add(start.dispatch, start.worker) {
+        if !job.running.add(plan.dispatch, plan.worker) {
             return None;
         }
-        if !self.attempts.insert(start.dispatch.0, attempt) {
-            job.running.remove(start.dispatch);
+        if !self.attempts.insert(plan.dispatch.0, attempt) {
+            job.running.remove(plan.dispatch);
             return None;
         }
-        self.rest(start.dispatch, now_ms);
+        self.rest(plan.dispatch, now_ms);
         Some(answer)
     }
 

@@ -234,36 +234,27 @@ impl Stream {
     /// Tells the client what the mailbox has.
     async fn tell(&mut self, mail: Mail) -> Result<(), Over> {
         match mail {
-            Mail::Started {
-                attempt,
-                worker,
-                label,
-                dispatch,
-                queue_ms,
-                beside,
-                late_ms,
-                slower,
-            } => {
-                if !beside {
+            Mail::Started { start, label } => {
+                if !start.hedge {
                     self.pending = None;
                     self.attempts.clear();
                 }
-                let channel = self.hub.channel(worker);
+                let channel = self.hub.channel(start.worker);
                 self.attempts.extend(channel.map(|channel| Attempt {
-                    number: attempt,
-                    worker,
-                    dispatch,
+                    number: start.number,
+                    worker: start.worker,
+                    dispatch: start.dispatch,
                     channel,
                     inputs: None,
                 }));
                 let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
                 let started = v1::Started {
-                    attempt,
+                    attempt: start.number,
                     worker: label,
-                    queue_ms: ms(queue_ms),
-                    beside,
-                    late_ms: ms(late_ms),
-                    slower,
+                    queue_ms: ms(start.queue_ms),
+                    beside: start.hedge,
+                    late_ms: ms(start.late_ms),
+                    slower: start.slower,
                 };
                 self.reply(submit_response::Kind::Started(started)).await
             }

@@ -10,7 +10,7 @@ use super::stragglers::{RESCUE_FACTOR, late_ms, straggles_ms};
 use super::{Action, Coordinator, NO_SLOT, Step, failure};
 use crate::bounds::{HEDGE_MS_MIN, RETRIES_SAVED_MAX, RETRY_SHARE, TRIAL_WALL_MS_MAX};
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
-use crate::scheduling::jobs::Start;
+use crate::scheduling::jobs::{AttemptPlan, AttemptStart};
 use crate::scheduling::queue::{Full, Order, Ticket};
 use crate::scheduling::registry::{Ended, Worker};
 use crate::scheduling::scheduler::{Choice, Wish};
@@ -215,7 +215,7 @@ impl Step<'_> {
         let slower = job.is_some_and(|job| {
             expected_ms as f64 * job.demand.client_speed > SLOWER_FACTOR * job.prediction.cost_ms
         });
-        let start = Start {
+        let plan = AttemptPlan {
             worker,
             dispatch,
             expected_ms,
@@ -223,9 +223,9 @@ impl Step<'_> {
             hedge,
             trial_late_ms: (trial && !slower).then_some(expected_ms * 3 / 2 + TRIAL_LATE_MS_MORE),
         };
-        let started = self.core.jobs.start(task, start, self.now_ms);
+        let started = self.core.jobs.start(task, plan, self.now_ms);
         let job = self.core.jobs.get(task);
-        let (Some((attempt, queue_ms)), Some(job)) = (started, job) else {
+        let (Some((number, queue_ms)), Some(job)) = (started, job) else {
             self.core.registry.release(worker, dispatch, Ended::Void);
             if let Some(job) = self.core.jobs.get(task) {
                 let holder = &job.demand.holder;
@@ -236,14 +236,14 @@ impl Step<'_> {
                 failure(Code::Worker, "more attempts than can be numbered"),
             );
         };
-        if attempt == 1 {
+        if number == 1 {
             self.core.retries = (self.core.retries + RETRY_SHARE).min(RETRIES_SAVED_MAX);
         }
-        self.actions.push(Action::Dispatch {
+        self.actions.push(Action::Dispatch(AttemptStart {
+            task,
             worker,
             dispatch,
-            task,
-            attempt,
+            number,
             queue_ms,
             hedge,
             late_ms: match trial {
@@ -253,7 +253,7 @@ impl Step<'_> {
             slower,
             peak_bytes: job.prediction.peak_bytes,
             left_ms: job.deadline_ms.saturating_sub(self.now_ms),
-        });
+        }));
     }
 
     /// Milliseconds of a compile after which it is looked at: on a slow worker
