@@ -124,17 +124,6 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
     at == a.len() && at == b.len()
 }
 
-/// How an option gets into the key of a cached result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Key {
-    /// Its words.
-    Words,
-    /// Through the preprocessed text only.
-    Text,
-    /// Not at all: the result is the same without it.
-    Nothing,
-}
-
 /// What an option's value names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum File {
@@ -181,8 +170,6 @@ pub struct Row<T = &'static str> {
     pub tree: Permit,
     /// May its result be cached?
     pub cache: Permit,
-    /// How it gets into the key.
-    pub key: Key,
     /// What its value names.
     pub file: File,
     /// Which values are known.
@@ -207,7 +194,6 @@ impl<T> Row<T> {
             travel: self.travel,
             tree: self.tree,
             cache: self.cache,
-            key: self.key,
             file: self.file,
             value: self.value,
             sample,
@@ -225,7 +211,6 @@ impl Row {
             travel: Permit::Yes,
             tree: Permit::Yes,
             cache: Permit::Yes,
-            key: Key::Words,
             file: File::None,
             value: Value::Token,
             sample,
@@ -283,31 +268,15 @@ impl Row {
         self
     }
 
-    /// What it is for, and with it how it gets into the key.
+    /// What it is for.
     pub(crate) const fn role(mut self, role: Role) -> Row {
         self.role = role;
-        match role {
-            Role::Preprocess => {
-                self.key = Key::Text;
-                self.value = Value::Any;
-            }
-            Role::Link => {
-                self.key = Key::Nothing;
-                self.value = Value::Any;
-            }
-            Role::Output => {
-                self.key = Key::Nothing;
-                self.value = Value::Any;
-            }
-            Role::Define | Role::Dependency => self.value = Value::Any,
-            _ => {}
+        if matches!(
+            role,
+            Role::Preprocess | Role::Link | Role::Output | Role::Define | Role::Dependency
+        ) {
+            self.value = Value::Any;
         }
-        self
-    }
-
-    /// The result is the same without it.
-    pub(crate) const fn keyless(mut self) -> Row {
-        self.key = Key::Nothing;
         self
     }
 
