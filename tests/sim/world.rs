@@ -15,12 +15,12 @@ use hg_coord::scheduling::id::{DispatchId, TaskId, WorkerId};
 use hg_coord::scheduling::jobs::{AttemptStart, Demand};
 use hg_coord::scheduling::predictor::{Predictor, Profile, Spent};
 use hg_coord::scheduling::registry::WorkerSpec;
-use hg_coord::scheduling::scheduler::Policy;
 use hg_proto::v1::failure::Code;
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{COMPILE_MS_DEFAULT, HEARTBEAT_MS};
 
 use crate::host::Host;
+use crate::policy::Policy;
 use crate::pool::{Fault, Machine};
 use crate::twin::{Alone, Twin};
 use crate::workload::{Arrivals, Client, Source, normal};
@@ -178,7 +178,7 @@ pub fn run(setup: Setup<'_>) -> Outcome {
     let core = || {
         Coordinator::new(Settings {
             seed: setup.seed,
-            policy: setup.policy,
+            rival: setup.policy.rival(),
             hedge: setup.extras,
             ahead: setup.extras,
             predictor: match setup.learned.map(Predictor::load) {

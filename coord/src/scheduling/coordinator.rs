@@ -27,7 +27,7 @@ use crate::scheduling::jobs::{AttemptStart, Demand, Job, Jobs};
 use crate::scheduling::predictor::{Predictor, Spent};
 use crate::scheduling::queue::Queue;
 use crate::scheduling::registry::{Ended, Registry, Vitals, WorkerSpec};
-use crate::scheduling::scheduler::{Policy, Scheduler};
+use crate::scheduling::scheduler::{Rival, Scheduler};
 
 /// Why a link is closed of which nothing is heard.
 pub const NO_HEARTBEAT: &str = "no heartbeat";
@@ -41,8 +41,8 @@ const TICK_LOOKS_MAX: usize = 8;
 pub struct Settings {
     /// For all that is random.
     pub seed: u64,
-    /// How workers are chosen.
-    pub policy: Policy,
+    /// How workers are chosen, if not by expected completion time.
+    pub rival: Option<Rival>,
     /// Weights of clients; 1 for those that are not named.
     pub weights: HashMap<String, u32>,
     /// Whether stragglers get a second attempt beside the first.
@@ -57,7 +57,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             seed: 0,
-            policy: Policy::Expected,
+            rival: None,
             weights: HashMap::new(),
             hedge: true,
             ahead: true,
@@ -200,7 +200,7 @@ impl Coordinator {
             registry: Registry::new(settings.seed),
             queue: Queue::new(settings.weights, settings.seed),
             jobs: Jobs::new(),
-            scheduler: Scheduler::new(settings.seed, settings.policy),
+            scheduler: Scheduler::new(settings.seed, settings.rival),
             predictor: settings.predictor,
             holders: HolderBreakers::default(),
             choosy: BTreeSet::new(),
