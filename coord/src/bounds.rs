@@ -12,15 +12,17 @@ pub const QUEUE_HOLDER_TASKS_MAX: usize = QUEUE_TASKS_MAX / 2;
 /// Bytes of all tasks that wait for a slot, as they lie in memory (arguments and names;
 /// never sources).
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
-/// Clocks of holders that have no task now, and of clients of one holder.
-pub const QUEUE_CLOCKS_MAX: usize = 4_096;
-/// Tasks of one client that are looked at for one free slot, ...
-pub const QUEUE_ROW_LOOKS_MAX: usize = 16;
-/// ... of all clients of one holder, or some more, ...
+/// Virtual times that are remembered of holders that have no task now, and as many of
+/// clients of one holder.
+pub const QUEUE_IDLE_FLOWS_MAX: usize = 4_096;
+/// Tasks of one client that are looked at for one free slot.
+pub const QUEUE_CLIENT_LOOKS_MAX: usize = 16;
+/// Tasks of all clients of one holder that are looked at for one free slot, or some more.
 pub const QUEUE_HOLDER_LOOKS_MAX: usize = 64;
-/// ... and so many holders' tasks; ...
+/// Holders whose tasks are looked at so for one free slot.
 pub const QUEUE_HOLDERS_LOOKED_MAX: usize = 32;
-/// ... of so many the one task that needs least memory.
+/// Holders of which at least the task that needs least memory is looked at for one free
+/// slot.
 pub const QUEUE_HOLDERS_SMALLEST_MAX: usize = 1_024;
 /// Milliseconds that a task waits for a slot when it says nothing.
 pub const QUEUE_MS_DEFAULT: u64 = 30_000;

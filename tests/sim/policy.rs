@@ -36,16 +36,13 @@ impl Policy {
     pub fn rival(self) -> Option<Rival> {
         let mut turn = 0;
         (self != Policy::Expected).then(|| -> Rival {
-            Box::new(move |random, registry, wish| {
-                turn += 1;
-                self.choose(turn, random, registry, wish)
-            })
+            Box::new(move |random, registry, wish| self.choose(&mut turn, random, registry, wish))
         })
     }
 
     fn choose(
         self,
-        turn: usize,
+        turn: &mut usize,
         random: &mut Rng,
         registry: &Registry,
         wish: &Wish<'_>,
@@ -69,7 +66,8 @@ impl Policy {
             Policy::Random | Policy::Expected => Some(free[random.usize(..free.len())]),
             Policy::RoundRobin => {
                 free.sort_by_key(|choice| choice.worker);
-                Some(free[turn % free.len()])
+                *turn += 1;
+                Some(free[*turn % free.len()])
             }
             Policy::LeastLoaded => free.iter().copied().min_by(less),
             Policy::TwoChoices => {
