@@ -44,7 +44,7 @@ pub struct Metrics {
 }
 
 /// Tasks by how they ended.
-pub struct Ended {
+pub struct EndedTasks {
     /// With a compiler's answer.
     pub finished: u64,
     /// Without one.
@@ -139,10 +139,10 @@ impl Metrics {
     }
 
     /// How tasks have ended.
-    pub fn ended(&self) -> Ended {
+    pub fn ended(&self) -> EndedTasks {
         let count = |outcome: &str| self.tasks.with_label_values(&[outcome]).get();
         let failed = CODES.iter().filter(|code| **code != Code::Cancelled);
-        Ended {
+        EndedTasks {
             finished: count("ok") + count("compile_error"),
             failed: failed.map(|code| count(outcome(*code))).sum(),
             cancelled: count(outcome(Code::Cancelled)),

@@ -434,7 +434,7 @@ fn compile_errors_and_refusals_do_not_open_a_breaker() {
         let codes = [Code::Refused, Code::Limit, Code::Input];
         grid.fail(1, dispatch, codes[task as usize % 3]);
         let worker = grid.core.registry().get(WorkerId(1)).unwrap();
-        assert_eq!(worker.breaker.state(), breaker::State::Closed);
+        assert_eq!(worker.breaker.state(), breaker::Circuit::Closed);
     }
 }
 

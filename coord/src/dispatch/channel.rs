@@ -42,7 +42,7 @@ impl Fault {
 
 /// An attempt on this link.
 #[derive(Debug)]
-pub struct Running {
+pub struct LinkAttempt {
     /// What was asked.
     pub task: Arc<v1::Task>,
     /// 1, 2, ...
@@ -57,18 +57,18 @@ pub struct Running {
     credit: u32,
 }
 
-struct Parcel {
+struct QueuedChunk {
     dispatch: DispatchId,
     frame: Vec<u8>,
     _permit: OwnedSemaphorePermit,
 }
 
 #[derive(Default)]
-struct State {
+struct LinkState {
     control: VecDeque<Vec<u8>>,
     control_bytes: usize,
-    chunks: VecDeque<Parcel>,
-    running: HashMap<DispatchId, Running>,
+    chunks: VecDeque<QueuedChunk>,
+    running: HashMap<DispatchId, LinkAttempt>,
     /// Given up by us; their late answers are no fault.
     cancelled: HashSet<DispatchId>,
     cancelled_order: VecDeque<DispatchId>,
@@ -88,14 +88,14 @@ pub enum Closed {
 
 /// See the top of the file.
 pub struct Channel {
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
     wake: Notify,
     shut: Notify,
-    turns: Arc<Semaphore>,
+    chunk_permits: Arc<Semaphore>,
 }
 
 /// Room for one chunk.
-pub struct Turn(OwnedSemaphorePermit);
+pub struct ChunkPermit(OwnedSemaphorePermit);
 
 impl Channel {
     /// A link on which nothing happened yet.
@@ -104,15 +104,15 @@ impl Channel {
             state: Mutex::default(),
             wake: Notify::new(),
             shut: Notify::new(),
-            turns: Arc::new(Semaphore::new(LINK_CHUNKS_MAX)),
+            chunk_permits: Arc::new(Semaphore::new(LINK_CHUNKS_MAX)),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn notify(&self, state: MutexGuard<'_, State>) {
+    fn notify(&self, state: MutexGuard<'_, LinkState>) {
         let closed = state.closed.is_some();
         drop(state);
         self.wake.notify_one();
@@ -145,7 +145,7 @@ impl Channel {
             memory_bytes_expected: start.peak_bytes,
         }));
         let outputs = Outputs::new(&task);
-        let running = Running {
+        let running = LinkAttempt {
             task,
             attempt: start.number,
             mailbox,
@@ -199,12 +199,12 @@ impl Channel {
 
     /// Waits for room for one chunk; those who wait are served in turn. `None`:
     /// the link is closed.
-    pub async fn turn(&self) -> Option<Turn> {
-        self.turns.clone().acquire_owned().await.ok().map(Turn)
+    pub async fn chunk_permit(&self) -> Option<ChunkPermit> {
+        self.chunk_permits.clone().acquire_owned().await.ok().map(ChunkPermit)
     }
 
     /// Queues a chunk of an input.
-    pub fn send_chunk(&self, turn: Turn, chunk: v1::Chunk) {
+    pub fn send_chunk(&self, permit: ChunkPermit, chunk: v1::Chunk) {
         let dispatch = DispatchId(chunk.dispatch_id);
         let message = ToWorker {
             kind: Some(to_worker::Kind::Chunk(chunk)),
@@ -212,10 +212,10 @@ impl Channel {
         let Ok(frame) = frame::encode(&message) else {
             return;
         };
-        self.state().chunks.push_back(Parcel {
+        self.state().chunks.push_back(QueuedChunk {
             dispatch,
             frame,
-            _permit: turn.0,
+            _permit: permit.0,
         });
         self.wake.notify_one();
     }
@@ -231,7 +231,7 @@ impl Channel {
         state.closed = Some(how);
         state.running.clear();
         state.chunks.clear();
-        self.turns.close();
+        self.chunk_permits.close();
         self.notify(state);
     }
 
@@ -313,7 +313,7 @@ impl Channel {
     ///
     /// # Errors
     /// The worker was never given it.
-    pub fn end(&self, dispatch: DispatchId) -> Result<Option<Running>, Fault> {
+    pub fn end(&self, dispatch: DispatchId) -> Result<Option<LinkAttempt>, Fault> {
         let mut state = self.state();
         if state.find(dispatch)?.is_none() {
             return Ok(None);
@@ -334,7 +334,7 @@ enum Next {
     End,
 }
 
-impl State {
+impl LinkState {
     fn push(&mut self, kind: to_worker::Kind) {
         if self.closed.is_some() {
             return;
@@ -370,7 +370,7 @@ impl State {
         Next::Wait
     }
 
-    fn find(&mut self, dispatch: DispatchId) -> Result<Option<&mut Running>, Fault> {
+    fn find(&mut self, dispatch: DispatchId) -> Result<Option<&mut LinkAttempt>, Fault> {
         if let Some(running) = self.running.get_mut(&dispatch) {
             return Ok(Some(running));
         }

@@ -34,7 +34,7 @@ const SLOTS_WHY_BYTES_MAX: usize = 64;
 /// Bytes of a source's name in an event.
 const EVENT_SOURCE_BYTES_MAX: usize = 256;
 
-struct Entry {
+struct OpenTask {
     task: Arc<v1::Task>,
     mailbox: Arc<Mailbox>,
     /// Where its last attempt went, as listed.
@@ -42,10 +42,10 @@ struct Entry {
     submitted: Instant,
 }
 
-struct State {
+struct HubState {
     core: Coordinator,
     channels: ById<WorkerId, Arc<Channel>>,
-    tasks: ById<TaskId, Entry>,
+    tasks: ById<TaskId, OpenTask>,
     /// Why workers have fewer slots than they said at first.
     slots_why: ById<WorkerId, String>,
     workers_seen: u64,
@@ -54,7 +54,7 @@ struct State {
 
 /// See the top of the file.
 pub struct Hub {
-    state: Mutex<State>,
+    state: Mutex<HubState>,
     /// What is counted.
     pub metrics: Metrics,
     /// What happens, for watchers.
@@ -75,7 +75,7 @@ impl Hub {
     pub fn new(settings: Settings) -> (Arc<Self>, mpsc::Receiver<()>) {
         let (alive, ended) = mpsc::channel(1);
         let hub = Hub {
-            state: Mutex::new(State {
+            state: Mutex::new(HubState {
                 core: Coordinator::new(settings),
                 channels: ById::default(),
                 tasks: ById::default(),
@@ -95,7 +95,7 @@ impl Hub {
         (Arc::new(hub), ended)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HubState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,14 +173,14 @@ impl Hub {
         self.step(&mut state, event, None);
     }
 
-    fn step(&self, state: &mut State, event: Event, mut result: Option<v1::TaskResult>) {
+    fn step(&self, state: &mut HubState, event: Event, mut result: Option<v1::TaskResult>) {
         let actions = state.core.handle(event, self.now_ms());
         for action in actions {
             self.perform(state, action, &mut result);
         }
     }
 
-    fn perform(&self, state: &mut State, action: Action, result: &mut Option<v1::TaskResult>) {
+    fn perform(&self, state: &mut HubState, action: Action, result: &mut Option<v1::TaskResult>) {
         match action {
             Action::Dispatch(start) => self.start(state, start),
             Action::Late {
@@ -248,7 +248,7 @@ impl Hub {
         }
     }
 
-    fn start(&self, state: &mut State, start: AttemptStart) {
+    fn start(&self, state: &mut HubState, start: AttemptStart) {
         let task = start.task;
         let Some(entry) = state.tasks.get_mut(&task) else {
             return;
@@ -289,7 +289,7 @@ impl Hub {
     fn finish(
         &self,
         task: TaskId,
-        entry: Entry,
+        entry: OpenTask,
         result: v1::TaskResult,
         attempt: u32,
         queue_ms: u64,
@@ -313,7 +313,7 @@ impl Hub {
         })));
     }
 
-    fn fail(&self, task: TaskId, entry: Entry, failure: v1::Failure) {
+    fn fail(&self, task: TaskId, entry: OpenTask, failure: v1::Failure) {
         let outcome = outcome(failure.code());
         self.metrics.tasks.with_label_values(&[outcome]).inc();
         log::debug(format_args!(
@@ -329,7 +329,7 @@ impl Hub {
         entry.mailbox.push(Mail::Failed(failure));
     }
 
-    fn end(&self, task: TaskId, entry: &Entry, ok: bool, detail: String) {
+    fn end(&self, task: TaskId, entry: &OpenTask, ok: bool, detail: String) {
         let wall_ms = entry.submitted.elapsed().as_millis();
         self.announce(event::Kind::TaskEnded(v1::TaskEnded {
             task_id: task.0,
@@ -518,7 +518,7 @@ impl Hub {
         state.tasks_seen += 1;
         let id = TaskId(state.tasks_seen);
         let (task, mailbox) = (Arc::new(task), Arc::new(Mailbox::new()));
-        let entry = Entry {
+        let entry = OpenTask {
             task: task.clone(),
             mailbox: mailbox.clone(),
             worker: String::new(),
@@ -604,7 +604,7 @@ impl Hub {
             .set(i64::from(free));
         self.metrics.queue_length.set(i64::from(status.queued));
         // The text is made without the lock: that takes a while.
-        let circuits: Vec<(String, breaker::State)> = {
+        let circuits: Vec<(String, breaker::Circuit)> = {
             let state = self.state();
             let workers = state.core.registry().iter();
             workers
@@ -614,9 +614,9 @@ impl Hub {
         self.metrics.circuit_state.reset();
         for (label, state) in circuits {
             let state = match state {
-                breaker::State::Closed => 0,
-                breaker::State::HalfOpen { .. } => 1,
-                breaker::State::Open { .. } => 2,
+                breaker::Circuit::Closed => 0,
+                breaker::Circuit::HalfOpen { .. } => 1,
+                breaker::Circuit::Open { .. } => 2,
             };
             let gauge = self.metrics.circuit_state.with_label_values(&[&label]);
             gauge.set(state);

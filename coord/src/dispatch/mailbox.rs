@@ -55,7 +55,7 @@ pub enum Mail {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MailboxState {
     mails: VecDeque<Mail>,
     /// Attempts that are not over; the first to send output is the only one left.
     attempts: Vec<u32>,
@@ -65,7 +65,7 @@ struct State {
 /// See the top of the file.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    state: Mutex<State>,
+    state: Mutex<MailboxState>,
     wake: Notify,
 }
 
@@ -75,7 +75,7 @@ impl Mailbox {
         Self::default()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MailboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,7 +134,7 @@ impl Mailbox {
     }
 }
 
-impl State {
+impl MailboxState {
     /// Small chunks of one output become one, so that a worker that sends
     /// single bytes costs no more than its window.
     fn push_output(&mut self, mail: Mail) {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 #[derive(Default)]
-struct State {
+struct Members {
     members: BTreeMap<u64, oneshot::Sender<()>>,
     seen: u64,
 }
@@ -18,7 +18,7 @@ struct State {
 /// See the top of the file.
 pub struct Crowd {
     max: usize,
-    state: Mutex<State>,
+    state: Mutex<Members>,
 }
 
 /// A place in the crowd, given up when dropped.
@@ -37,7 +37,7 @@ impl Crowd {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Members> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,7 +65,7 @@ impl Crowd {
     }
 }
 
-impl State {
+impl Members {
     fn evict(&mut self) {
         if let Some((_, sender)) = self.members.pop_first() {
             // The member may be leaving by itself at this moment.

@@ -21,14 +21,14 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Where one direction's bytes are among its frames.
 #[derive(Debug, Default)]
-struct Frames {
+struct FrameCursor {
     /// Bytes that are passed over.
     skip: usize,
     head: [u8; HEAD_BYTES + GOAWAY_BYTES],
     have: usize,
 }
 
-impl Frames {
+impl FrameCursor {
     /// Calls `each` with the kind of each frame that begins in `bytes`, and with the
     /// error code if it is a GOAWAY.
     fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(u8, u32)) {
@@ -67,11 +67,11 @@ impl Frames {
 
 /// What is watched of one connection, at the server's end.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FrameWatch {
     /// What is to come of the preface.
     preface: &'static [u8],
-    read: Frames,
-    written: Frames,
+    read: FrameCursor,
+    written: FrameCursor,
     /// PING and SETTINGS that may still come.
     idle: Bucket,
 }
@@ -79,13 +79,13 @@ pub struct Watch {
 /// What is wrong with a connection; the label under which its end is counted.
 pub type Reason = &'static str;
 
-impl Watch {
+impl FrameWatch {
     /// Of a connection that has not said anything yet.
     pub fn new(now_ms: u64) -> Self {
-        Watch {
+        FrameWatch {
             preface: PREFACE,
-            read: Frames::default(),
-            written: Frames::default(),
+            read: FrameCursor::default(),
+            written: FrameCursor::default(),
             idle: Bucket::new(H2_IDLE_FRAMES_AT_ONCE_MAX, H2_IDLE_FRAMES_PER_S_MAX, now_ms),
         }
     }
@@ -145,7 +145,7 @@ mod tests {
         ] {
             let bytes = [frame(0, &[7; 100]), frame(0, &[]), goaway(code)].concat();
             for size in 1..bytes.len() {
-                let mut watch = Watch::new(0);
+                let mut watch = FrameWatch::new(0);
                 let found: Vec<_> = bytes
                     .chunks(size)
                     .filter_map(|part| watch.written(part))
@@ -154,7 +154,7 @@ mod tests {
             }
         }
         // A content that looks like one is none.
-        let mut watch = Watch::new(0);
+        let mut watch = FrameWatch::new(0);
         assert_eq!(watch.written(&frame(0, &goaway(11))), None);
         // And one that is cut off says nothing.
         assert_eq!(watch.written(&frame(GOAWAY, &[0; 4])), None);
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_does_not_begin_as_http2_is_none() {
         for first in [&b"GET / HTTP/1.1\r\n"[..], &[0; 30], b"PRI * HTTP/2.1"] {
-            let found = Watch::new(0).read(first, 0);
+            let found = FrameWatch::new(0).read(first, 0);
             assert_eq!(found, Some("unknown_protocol"), "{first:?}");
         }
     }
@@ -173,15 +173,15 @@ mod tests {
     fn frames_that_only_want_an_answer_are_rationed() {
         let burst = H2_IDLE_FRAMES_AT_ONCE_MAX as usize;
         for kind in [PING, SETTINGS] {
-            let mut watch = Watch::new(0);
+            let mut watch = FrameWatch::new(0);
             assert_eq!(watch.read(&PREFACE[..9], 0), None);
             assert_eq!(watch.read(&PREFACE[9..], 0), None);
             let frames = frame(kind, &[0; 8]).repeat(burst);
             assert_eq!(watch.read(&frames, 0), None);
             assert_eq!(watch.read(&frame(1, &[6; 50]).repeat(burst), 0), None);
-            let mut later = Watch {
+            let mut later = FrameWatch {
                 idle: watch.idle,
-                ..Watch::new(0)
+                ..FrameWatch::new(0)
             };
             later.preface = &[];
             assert_eq!(later.read(&frame(kind, &[]), 1_000), None);

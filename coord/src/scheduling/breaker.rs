@@ -21,7 +21,7 @@ const GOOD_RUN: u32 = 16;
 
 /// What a breaker lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum Circuit {
     /// Everything.
     Closed,
     /// Nothing until then.
@@ -39,7 +39,7 @@ pub enum State {
 /// See the top of the file.
 #[derive(Debug, Clone)]
 pub struct Breaker {
-    state: State,
+    state: Circuit,
     score: f64,
     /// Times it opened without a good run in between.
     trips: u32,
@@ -56,7 +56,7 @@ impl Breaker {
     /// Closed.
     pub fn new() -> Self {
         Breaker {
-            state: State::Closed,
+            state: Circuit::Closed,
             score: 0.0,
             trips: 0,
             good: 0,
@@ -64,38 +64,38 @@ impl Breaker {
     }
 
     /// What it lets through.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Circuit {
         self.state
     }
 
     /// As it is called in listings.
     pub fn name(&self) -> &'static str {
         match self.state {
-            State::Closed => "closed",
-            State::Open { .. } => "open",
-            State::HalfOpen { .. } => "half-open",
+            Circuit::Closed => "closed",
+            Circuit::Open { .. } => "open",
+            Circuit::HalfOpen { .. } => "half-open",
         }
     }
 
     /// Whether it lets one more attempt through.
     pub fn allows(&self) -> bool {
-        matches!(self.state, State::Closed | State::HalfOpen { probe: None })
+        matches!(self.state, Circuit::Closed | Circuit::HalfOpen { probe: None })
     }
 
     /// Whether it lets everything through.
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        self.state == Circuit::Closed
     }
 
     /// Whether nothing speaks against the worker.
     pub fn is_pristine(&self) -> bool {
-        self.state == State::Closed && self.score < 0.01 && self.trips == 0
+        self.state == Circuit::Closed && self.score < 0.01 && self.trips == 0
     }
 
     /// An attempt begins.
     pub fn begin(&mut self, dispatch: DispatchId) {
-        if self.state == (State::HalfOpen { probe: None }) {
-            self.state = State::HalfOpen {
+        if self.state == (Circuit::HalfOpen { probe: None }) {
+            self.state = Circuit::HalfOpen {
                 probe: Some(dispatch),
             };
         }
@@ -104,7 +104,7 @@ impl Breaker {
     /// The attempt ended without saying anything of the worker.
     pub fn void(&mut self, dispatch: DispatchId) {
         if self.is_probe(dispatch) {
-            self.state = State::HalfOpen { probe: None };
+            self.state = Circuit::HalfOpen { probe: None };
         }
     }
 
@@ -117,7 +117,7 @@ impl Breaker {
         }
         if self.is_probe(dispatch) {
             self.score = 0.0;
-            self.state = State::Closed;
+            self.state = Circuit::Closed;
         }
     }
 
@@ -134,9 +134,9 @@ impl Breaker {
         self.good = 0;
         let probe = dispatch.is_some_and(|dispatch| self.is_probe(dispatch));
         let trips = match self.state {
-            State::Closed => severe || self.score >= SCORE_MAX,
-            State::HalfOpen { .. } => probe || dispatch.is_none(),
-            State::Open { .. } => false,
+            Circuit::Closed => severe || self.score >= SCORE_MAX,
+            Circuit::HalfOpen { .. } => probe || dispatch.is_none(),
+            Circuit::Open { .. } => false,
         };
         trips.then(|| self.open(random, now_ms))
     }
@@ -148,22 +148,22 @@ impl Breaker {
         self.trips = self.trips.saturating_add(1);
         // Workers that failed together are not to come back together.
         let until_ms = now_ms + ms * 3 / 4 + random.u64(0..=ms / 2);
-        self.state = State::Open { until_ms };
+        self.state = Circuit::Open { until_ms };
         until_ms
     }
 
     /// The worker is gone, with whatever attempt there was.
     pub fn leave(&mut self) {
-        if let State::HalfOpen { .. } = self.state {
-            self.state = State::HalfOpen { probe: None };
+        if let Circuit::HalfOpen { .. } = self.state {
+            self.state = Circuit::HalfOpen { probe: None };
         }
     }
 
     /// Time went by. Gives whether it turned half-open.
     pub fn tick(&mut self, now_ms: u64) -> bool {
         match self.state {
-            State::Open { until_ms } if until_ms <= now_ms => {
-                self.state = State::HalfOpen { probe: None };
+            Circuit::Open { until_ms } if until_ms <= now_ms => {
+                self.state = Circuit::HalfOpen { probe: None };
                 true
             }
             _ => false,
@@ -173,7 +173,7 @@ impl Breaker {
     /// Whether this attempt decides.
     pub fn is_probe(&self, dispatch: DispatchId) -> bool {
         self.state
-            == State::HalfOpen {
+            == Circuit::HalfOpen {
                 probe: Some(dispatch),
             }
     }
@@ -230,7 +230,7 @@ mod tests {
         assert!(breaker.allows(), "another may probe");
         breaker.begin(DispatchId(2));
         breaker.success(DispatchId(2));
-        assert_eq!(breaker.state(), State::Closed);
+        assert_eq!(breaker.state(), Circuit::Closed);
     }
 
     #[test]
@@ -270,6 +270,6 @@ mod tests {
         breaker.begin(DispatchId(1));
         assert_eq!(fail(&mut breaker, until), None);
         breaker.success(DispatchId(1));
-        assert_eq!(breaker.state(), State::Closed);
+        assert_eq!(breaker.state(), Circuit::Closed);
     }
 }

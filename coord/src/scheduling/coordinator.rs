@@ -26,7 +26,7 @@ use crate::scheduling::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
 use crate::scheduling::jobs::{AttemptStart, Demand, Job, Jobs};
 use crate::scheduling::predictor::{Predictor, Spent};
 use crate::scheduling::queue::Queue;
-use crate::scheduling::registry::{Ended, Registry, Vitals, WorkerSpec};
+use crate::scheduling::registry::{AttemptEnd, Registry, Vitals, WorkerSpec};
 use crate::scheduling::scheduler::{Rival, Scheduler};
 
 /// Why a link is closed of which nothing is heard.
@@ -365,7 +365,7 @@ impl Step<'_> {
     /// Ends an attempt that is nobody's fault. Gives its task if that waits now.
     fn take_back(&mut self, worker: WorkerId, dispatch: DispatchId) -> Option<TaskId> {
         self.core.ahead.remove(&(dispatch, worker));
-        self.core.registry.release(worker, dispatch, Ended::Void);
+        self.core.registry.release(worker, dispatch, AttemptEnd::Void);
         if let Some((job, _)) = self.core.jobs.attempt(dispatch) {
             let holder = &job.demand.holder;
             self.core.holders.void(holder, worker, dispatch);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bounds::{HOLDER_BREAKERS_MAX, WITNESS_MS_MAX};
-use crate::scheduling::breaker::{Breaker, State};
+use crate::scheduling::breaker::{Breaker, Circuit};
 use crate::scheduling::id::{DispatchId, WorkerId};
 
 #[derive(Debug, Default)]
@@ -151,7 +151,7 @@ impl Row {
     /// has come.
     fn allows(&self, now_ms: u64) -> bool {
         match self.breaker.state() {
-            State::Open { until_ms } => until_ms <= now_ms,
+            Circuit::Open { until_ms } => until_ms <= now_ms,
             _ => self.breaker.allows(),
         }
     }

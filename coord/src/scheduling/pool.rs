@@ -59,7 +59,7 @@ impl Bag {
 
 /// Where a worker stands in a pool.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Stand {
+pub(crate) struct Standing {
     /// Of its speed: those of one class differ by less than two.
     pub(crate) class: i8,
     /// The same, in eighths.
@@ -91,11 +91,11 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A worker stood there, and stands here now; `None`: nowhere.
-    pub(crate) fn set(&mut self, worker: WorkerId, before: Option<Stand>, now: Option<Stand>) {
+    pub(crate) fn set(&mut self, worker: WorkerId, before: Option<Standing>, now: Option<Standing>) {
         // Speeds change with each result, most of the rest seldom.
-        let capacity = |stand: Option<Stand>| stand.map_or(0.0, |stand| stand.capacity);
+        let capacity = |standing: Option<Standing>| standing.map_or(0.0, |standing| standing.capacity);
         self.capacity += capacity(now) - capacity(before);
-        let offer = |stand: Option<Stand>| stand.and_then(|s| Some((s.class, s.offer?)));
+        let offer = |standing: Option<Standing>| standing.and_then(|s| Some((s.class, s.offer?)));
         match (offer(before), offer(now)) {
             (Some((from, _)), Some((to, offer))) if from == to => {
                 self.free.entry(to).or_default().change(offer);
@@ -114,7 +114,7 @@ impl Pool {
                 }
             }
         }
-        let ready = |stand: Option<Stand>| stand.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
+        let ready = |standing: Option<Standing>| standing.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
         if ready(before) != ready(now) {
             if let Some(eighth) = ready(before)
                 && let Some(count) = self.ready.get_mut(&eighth)
@@ -160,13 +160,13 @@ mod tests {
     fn ready(speeds: impl IntoIterator<Item = f64>) -> Pool {
         let mut pool = Pool::default();
         for (id, speed) in speeds.into_iter().enumerate() {
-            let stand = Stand {
+            let standing = Standing {
                 class: speed.log2().floor() as i8,
                 eighth: (speed.log2() * 8.0).floor() as i16,
                 offer: None,
                 capacity: speed,
             };
-            pool.set(WorkerId(id as u64), None, Some(stand));
+            pool.set(WorkerId(id as u64), None, Some(standing));
         }
         pool
     }

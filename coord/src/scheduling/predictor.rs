@@ -197,15 +197,15 @@ struct Bias {
 /// Keeps at most so many, in two generations: when the younger is full it
 /// becomes the older, and what nobody asked for since is forgotten.
 #[derive(Debug)]
-struct Recent<V> {
+struct TwoGenerations<V> {
     young: HashMap<u64, V>,
     old: HashMap<u64, V>,
     max: usize,
 }
 
-impl<V: Copy> Recent<V> {
+impl<V: Copy> TwoGenerations<V> {
     fn new(max: usize) -> Self {
-        Recent {
+        TwoGenerations {
             young: HashMap::new(),
             old: HashMap::new(),
             max,
@@ -250,8 +250,8 @@ impl Saved {
 /// See the top of the file.
 #[derive(Debug)]
 pub struct Predictor {
-    files: Recent<File>,
-    workers: Recent<Pace>,
+    files: TwoGenerations<File>,
+    workers: TwoGenerations<Pace>,
     biases: [Bias; 2],
     learned: u64,
 }
@@ -266,8 +266,8 @@ impl Predictor {
     /// Knows nothing.
     pub fn new() -> Self {
         Predictor {
-            files: Recent::new(PREDICTED_FILES_MAX),
-            workers: Recent::new(PREDICTED_WORKERS_MAX),
+            files: TwoGenerations::new(PREDICTED_FILES_MAX),
+            workers: TwoGenerations::new(PREDICTED_WORKERS_MAX),
             biases: [Bias::default(); 2],
             learned: 0,
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
-use crate::scheduling::breaker::{Breaker, State};
+use crate::scheduling::breaker::{Breaker, Circuit};
 use crate::scheduling::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
 use crate::scheduling::pool::Pool;
 use crate::scheduling::predictor::Pace;
@@ -121,7 +121,7 @@ impl Registry {
         }
         let key = spec.key();
         let breaker = self.kept.remove(&key).unwrap_or_default();
-        if let State::Open { until_ms } = breaker.state() {
+        if let Circuit::Open { until_ms } = breaker.state() {
             self.opened.insert((until_ms, id));
         }
         let mut worker = Worker {
@@ -131,7 +131,7 @@ impl Registry {
             slots: spec.slots,
             cores: spec.cores,
             memory_bytes: spec.memory_bytes,
-            stand: None,
+            standing: None,
             spec: Arc::new(spec),
             label: label.clone(),
             joined_ms: now_ms,
@@ -194,12 +194,12 @@ impl Registry {
         }
         self.slots -= worker.slots_counted();
         self.busy -= worker.running.len() as u64;
-        if let State::Open { until_ms } = worker.breaker.state() {
+        if let Circuit::Open { until_ms } = worker.breaker.state() {
             self.opened.remove(&(until_ms, id));
         }
         for digest in &worker.spec.digests {
             if let Some(pool) = self.pools.get_mut(digest) {
-                pool.set(id, worker.stand, None);
+                pool.set(id, worker.standing, None);
                 pool.serving.remove(&id);
                 pool.memories.remove(&(worker.memory_bytes, id));
                 pool.workers -= 1;
@@ -329,7 +329,7 @@ impl Registry {
     }
 
     /// Takes the slot back and counts how the attempt ended.
-    pub fn release(&mut self, id: WorkerId, dispatch: DispatchId, ended: Ended) {
+    pub fn release(&mut self, id: WorkerId, dispatch: DispatchId, ended: AttemptEnd) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -344,13 +344,13 @@ impl Registry {
             self.busy -= 1;
         }
         match ended {
-            Ended::Well(now_ms) => {
+            AttemptEnd::Well(now_ms) => {
                 worker.finished += 1;
                 worker.succeeded_ms = Some(now_ms);
                 worker.breaker.success(dispatch);
             }
-            Ended::Failed => worker.failed += 1,
-            Ended::Void => worker.breaker.void(dispatch),
+            AttemptEnd::Failed => worker.failed += 1,
+            AttemptEnd::Void => worker.breaker.void(dispatch),
         }
         self.refresh(id);
     }
@@ -519,8 +519,8 @@ impl Registry {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        let now = Some(worker.stand(id));
-        let before = std::mem::replace(&mut worker.stand, now);
+        let now = Some(worker.standing(id));
+        let before = std::mem::replace(&mut worker.standing, now);
         if before == now {
             return;
         }
@@ -534,7 +534,7 @@ impl Registry {
 
 /// How an attempt ended, as far as its worker goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum AttemptEnd {
     /// The compiler ran to its end, at that time in milliseconds.
     Well(u64),
     /// The worker's or the link's fault.
@@ -623,10 +623,10 @@ mod tests {
         };
         assert_eq!(fill(&mut registry), u64::from(SLOTS_UNPROVEN_MAX));
         // What it fails is no reason to give it more.
-        registry.release(WorkerId(1), DispatchId(0), Ended::Failed);
+        registry.release(WorkerId(1), DispatchId(0), AttemptEnd::Failed);
         assert_eq!(fill(&mut registry), 1);
         for dispatch in 1..=4 {
-            registry.release(WorkerId(1), DispatchId(dispatch), Ended::Well(1));
+            registry.release(WorkerId(1), DispatchId(dispatch), AttemptEnd::Well(1));
         }
         assert_eq!(fill(&mut registry), 8);
         assert_eq!(registry.slots(), (1024, 12));
@@ -661,7 +661,7 @@ mod tests {
         assert!(room(&registry, 20) && !room(&registry, 21));
         registry.book(WorkerId(1), DispatchId(2), 15);
         assert!(room(&registry, 5) && !room(&registry, 6));
-        registry.release(WorkerId(1), DispatchId(2), Ended::Void);
+        registry.release(WorkerId(1), DispatchId(2), AttemptEnd::Void);
         assert!(room(&registry, 20) && !room(&registry, 21));
     }
 
@@ -683,7 +683,7 @@ mod tests {
         assert_eq!(registry.probe(10_000), [WorkerId(2)]);
         assert!(registry.book(WorkerId(2), DispatchId(1), 0));
         assert!(!registry.book(WorkerId(2), DispatchId(2), 0), "one probe");
-        registry.release(WorkerId(2), DispatchId(1), Ended::Well(0));
+        registry.release(WorkerId(2), DispatchId(1), AttemptEnd::Well(0));
         assert!(registry.book(WorkerId(2), DispatchId(2), 0));
     }
 
@@ -697,7 +697,7 @@ mod tests {
         assert!(registry.book(WorkerId(1), DispatchId(2), 10));
         assert!(!registry.book(WorkerId(1), DispatchId(3), 10));
         assert_eq!(free(&registry), [WorkerId(2)]);
-        registry.release(WorkerId(1), DispatchId(1), Ended::Well(0));
+        registry.release(WorkerId(1), DispatchId(1), AttemptEnd::Well(0));
         assert_eq!(free(&registry).len(), 2);
         assert_eq!(registry.slots(), (3, 1));
         registry.leave(WorkerId(1));

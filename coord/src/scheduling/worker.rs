@@ -9,7 +9,7 @@ use hg_proto::wire::digest::Digest;
 use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
 use crate::scheduling::breaker::Breaker;
 use crate::scheduling::id::{DispatchId, WorkerId};
-use crate::scheduling::pool::{Offer, Stand};
+use crate::scheduling::pool::{Offer, Standing};
 use crate::scheduling::predictor::{Pace, worker_key};
 
 /// A worker that was learned to be slower than it measured itself, by more than so
@@ -82,7 +82,7 @@ pub struct Worker {
     pub(crate) cores: u32,
     pub(crate) memory_bytes: u64,
     /// Where it stands in the pools of its toolchains.
-    pub(crate) stand: Option<Stand>,
+    pub(crate) standing: Option<Standing>,
     /// The name under which it is listed; no other worker has it.
     pub label: String,
     /// When it came.
@@ -250,7 +250,7 @@ impl Worker {
     }
 
     /// Where it belongs in the pools, as it is now.
-    pub(crate) fn stand(&self, worker: WorkerId) -> Stand {
+    pub(crate) fn standing(&self, worker: WorkerId) -> Standing {
         let offer = || Offer {
             worker,
             speed: self.pace.speed,
@@ -260,7 +260,7 @@ impl Worker {
             room_bytes: self.room_bytes(),
         };
         let log2 = self.pace.speed.log2();
-        Stand {
+        Standing {
             class: log2.floor().clamp(-64.0, 63.0) as i8,
             eighth: (log2 * 8.0).floor().clamp(-512.0, 511.0) as i16,
             offer: self.is_free().then(offer),

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::bounds::*;
 use crate::dispatch::hub::Hub;
 use crate::door::shares::{Share, Shares};
-use crate::door::submit_rate::{Rates, TooMany};
+use crate::door::submit_rate::{SubmitRates, TooMany};
 use crate::serve::accept::Peer;
 use crate::serve::request_body::{self, Bounded};
 use crate::serve::submit;
@@ -54,7 +54,7 @@ struct Build {
     keeper: Arc<Doorkeeper>,
     submits: Arc<Semaphore>,
     holders_submits: Arc<Shares>,
-    rates: Arc<Mutex<Rates>>,
+    rates: Arc<Mutex<SubmitRates>>,
     watchers: Arc<Semaphore>,
     holders_watchers: Arc<Shares>,
 }
@@ -80,7 +80,7 @@ impl BuildService for Build {
             .ok_or_else(|| Status::unavailable("going away"))?;
         let (holder, peer) = (caller.holder(), caller.client());
         let (admitted, address) = (caller.admitted.clone(), caller.peer.address.ip());
-        let place = self.place(&holder, &peer)?;
+        let permit = self.submit_permit(&holder, &peer)?;
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let (hub, requests) = (self.hub.clone(), request.into_inner());
         let keeper = self.keeper.clone();
@@ -89,13 +89,13 @@ impl BuildService for Build {
             let served = submit::serve(hub.clone(), requests, replies, holder, peer);
             tokio::select! {
                 () = served => {}
-                why = keeper.cast_out(&admitted) => {
+                why = keeper.until_void(&admitted) => {
                     doorkeeper::turn_away(&hub, address, "a task", why);
                     // One that does not read sees the stream end.
                     let _ = end.try_send(Err(Status::unauthenticated(why.to_string())));
                 }
             }
-            drop((room, place, alive));
+            drop((room, permit, alive));
         });
         caller.answer(Box::pin(ReceiverStream::new(stream)))
     }
@@ -150,7 +150,7 @@ impl BuildService for Build {
             let may = || keeper.still_good(&admitted).is_ok();
             tokio::select! {
                 () = watch(&hub, events, replies, may) => {}
-                _ = keeper.cast_out(&admitted) => {}
+                _ = keeper.until_void(&admitted) => {}
             }
             drop((room, share));
         });
@@ -258,7 +258,7 @@ impl Build {
     }
 
     /// Room for one more task of `peer`, within its rate and its holder's share.
-    fn place(&self, holder: &str, peer: &str) -> Result<Place, Status> {
+    fn submit_permit(&self, holder: &str, peer: &str) -> Result<SubmitPermit, Status> {
         let limited = |why: &str| {
             let limited = self.hub.metrics.tasks.with_label_values(&["limited"]);
             limited.inc();
@@ -275,7 +275,7 @@ impl Build {
                 TooMany::Open => "too many tasks at once from one client",
             })
         })?;
-        Ok(Place {
+        Ok(SubmitPermit {
             rates: self.rates.clone(),
             peer: peer.to_owned(),
             _share: share,
@@ -284,19 +284,19 @@ impl Build {
 }
 
 /// A task's place among those of its client and its holder, given up when dropped.
-struct Place {
-    rates: Arc<Mutex<Rates>>,
+struct SubmitPermit {
+    rates: Arc<Mutex<SubmitRates>>,
     peer: String,
     _share: Share,
 }
 
-impl Drop for Place {
+impl Drop for SubmitPermit {
     fn drop(&mut self) {
         lock(&self.rates).leave(&self.peer);
     }
 }
 
-fn lock(rates: &Mutex<Rates>) -> MutexGuard<'_, Rates> {
+fn lock(rates: &Mutex<SubmitRates>) -> MutexGuard<'_, SubmitRates> {
     rates.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 
 use crate::bounds::{CLIENT_STALL_MS_MAX, LINK_STALL_MS_MAX};
-use crate::dispatch::channel::{Channel, Turn};
+use crate::dispatch::channel::{Channel, ChunkPermit};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::dispatch::transfer::{Inputs, Verdict};
@@ -141,7 +141,7 @@ enum Next {
     Mail(Mail),
     Request(Box<Option<SubmitRequest>>),
     Refused(Status),
-    Turn(Option<Turn>),
+    Permit(Option<ChunkPermit>),
     Stalled,
     Quiet,
     Gone,
@@ -174,7 +174,7 @@ impl Stream {
             biased;
             mail = self.mailbox.next() => Next::Mail(mail),
             () = self.replies.closed() => Next::Gone,
-            turn = turn(channel), if waiting.is_some() => Next::Turn(turn),
+            permit = chunk_permit(channel), if waiting.is_some() => Next::Permit(permit),
             request = requests.message(), if self.open && waiting.is_none() => request.map_or_else(Next::failed, |request| Next::Request(Box::new(request))),
             () = tokio::time::sleep_until(quiet) => Next::Quiet,
             () = tokio::time::sleep_until(waiting.unwrap_or(quiet)), if waiting.is_some() => Next::Stalled,
@@ -188,8 +188,8 @@ impl Stream {
                 self.abort(why.message());
                 Ok(())
             }
-            Next::Turn(turn) => {
-                self.forward(turn);
+            Next::Permit(permit) => {
+                self.forward(permit);
                 Ok(())
             }
             Next::Request(request) => {
@@ -363,11 +363,11 @@ impl Stream {
 
     /// It is this task's turn on the link. `None`: the link is closed, and the
     /// mailbox will say what follows.
-    fn forward(&mut self, turn: Option<Turn>) {
+    fn forward(&mut self, permit: Option<ChunkPermit>) {
         let Some(pending) = self.pending.take() else {
             return;
         };
-        let Some(turn) = turn else {
+        let Some(permit) = permit else {
             self.attempts.retain(|a| a.number != pending.attempt);
             return;
         };
@@ -379,7 +379,7 @@ impl Stream {
         bytes.inc_by(pending.data.len() as u64);
         let channel = attempt.channel.clone();
         channel.send_chunk(
-            turn,
+            permit,
             v1::Chunk {
                 dispatch_id: dispatch.0,
                 blob: pending.input,
@@ -398,6 +398,6 @@ impl Stream {
     }
 }
 
-async fn turn(channel: Option<Arc<Channel>>) -> Option<Turn> {
-    channel?.turn().await
+async fn chunk_permit(channel: Option<Arc<Channel>>) -> Option<ChunkPermit> {
+    channel?.chunk_permit().await
 }

@@ -90,7 +90,7 @@ pub struct OwnPki {
 
 impl Doorkeeper {
     /// One who lets everybody in.
-    pub fn open_house() -> Arc<Self> {
+    pub fn insecure() -> Arc<Self> {
         Arc::new(Doorkeeper {
             known: None,
             changes: watch::Sender::default(),
@@ -171,7 +171,7 @@ impl Doorkeeper {
     /// Returns when what `admitted` showed is void, by a command or since the secret that
     /// it is derived from has ended. That its token came to its own end meanwhile is no
     /// reason.
-    pub async fn cast_out(&self, admitted: &Admitted) -> Refusal {
+    pub async fn until_void(&self, admitted: &Admitted) -> Refusal {
         let mut begun = admitted.holder.clone();
         if let Some(holder) = &mut begun {
             holder.expires_s = 0;
@@ -202,7 +202,7 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// As [`Doorkeeper::still_good`].
-    pub fn look_again(&self, admitted: &mut Admitted) -> Result<Option<String>, Refusal> {
+    pub fn recheck(&self, admitted: &mut Admitted) -> Result<Option<String>, Refusal> {
         self.still_good(admitted)?;
         let (Some(known), Some(token)) = (&self.known, &admitted.token) else {
             return Ok(None);
@@ -291,7 +291,7 @@ impl Doorkeeper {
             looked_s = now_s;
             let mut answer = command_socket::DONE.to_owned();
             let learned = secrets::reread(&state)
-                .and_then(|trust| self.learn(trust, now != seen || command.is_some()));
+                .and_then(|trust| self.adopt(trust, now != seen || command.is_some()));
             match learned {
                 Ok(()) => seen = now,
                 Err(why) => {
@@ -343,7 +343,7 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// In words: its certificates can't be shown; the rest of it counts.
-    fn learn(&self, trust: Trust, is_new: bool) -> Result<(), String> {
+    fn adopt(&self, trust: Trust, is_new: bool) -> Result<(), String> {
         let Some(known) = &self.known else {
             return Ok(());
         };

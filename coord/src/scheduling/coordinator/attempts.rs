@@ -10,7 +10,7 @@ use crate::bounds::{HEDGE_SAVED_MS_MAX, HEDGE_SHARE, REFUSAL_PAUSE_MS, REFUSALS_
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
 use crate::scheduling::jobs::{Attempt, Phase};
 use crate::scheduling::predictor::Spent;
-use crate::scheduling::registry::Ended;
+use crate::scheduling::registry::AttemptEnd;
 
 /// A compile is thought to need one in so many bytes of the largest worker's memory at
 /// most: no machine has all of it free.
@@ -189,7 +189,7 @@ impl Step<'_> {
         self.core.ahead.remove(&(dispatch, worker));
         self.core
             .registry
-            .release(worker, dispatch, Ended::Well(self.now_ms));
+            .release(worker, dispatch, AttemptEnd::Well(self.now_ms));
         if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms)
             && let Some(job) = self.core.jobs.remove(attempt.task)
         {
@@ -230,7 +230,7 @@ impl Step<'_> {
         let holder = job.demand.holder.clone();
         let code = failure.code();
         let blame = matches!(code, Code::Worker | Code::Link | Code::NoToolchain);
-        let ended = if blame { Ended::Failed } else { Ended::Void };
+        let ended = if blame { AttemptEnd::Failed } else { AttemptEnd::Void };
         self.core.ahead.remove(&(dispatch, worker));
         self.core.registry.release(worker, dispatch, ended);
         let stopped = self.core.jobs.stop(dispatch, self.now_ms);

@@ -12,7 +12,7 @@ use crate::bounds::{HEDGE_MS_MIN, RETRIES_SAVED_MAX, RETRY_SHARE, TRIAL_WALL_MS_
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
 use crate::scheduling::jobs::{AttemptPlan, AttemptStart};
 use crate::scheduling::queue::{Full, Order, Ticket};
-use crate::scheduling::registry::{Ended, Worker};
+use crate::scheduling::registry::{AttemptEnd, Worker};
 use crate::scheduling::scheduler::{Choice, Wish};
 
 /// What was submitted lately counts as what is likely to come: this many
@@ -226,7 +226,7 @@ impl Step<'_> {
         let started = self.core.jobs.start(task, plan, self.now_ms);
         let job = self.core.jobs.get(task);
         let (Some((number, queue_ms)), Some(job)) = (started, job) else {
-            self.core.registry.release(worker, dispatch, Ended::Void);
+            self.core.registry.release(worker, dispatch, AttemptEnd::Void);
             if let Some(job) = self.core.jobs.get(task) {
                 let holder = &job.demand.holder;
                 self.core.holders.void(holder, worker, dispatch);
