@@ -24,14 +24,14 @@ use crate::scheduling::jobs::AttemptStart;
 /// What a peer did wrong; it is dropped for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The label under which it is counted.
+    /// The label under which the fault is counted.
     pub reason: &'static str,
-    /// For people.
+    /// The fault in words, for people.
     pub detail: String,
 }
 
 impl Fault {
-    /// A fault.
+    /// A fault, by its label and in words.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Fault {
             reason,
@@ -43,15 +43,15 @@ impl Fault {
 /// An attempt on this link.
 #[derive(Debug)]
 pub struct LinkAttempt {
-    /// What was asked.
+    /// The task that is attempted.
     pub task: Arc<v1::Task>,
-    /// 1, 2, ...
+    /// The attempt's number in its task: 1, 2, ...
     pub attempt: u32,
-    /// Where its client hears of it.
+    /// The mailbox of the task's client.
     pub mailbox: Arc<Mailbox>,
-    /// What came back so far.
+    /// Outputs that came so far.
     pub outputs: Outputs,
-    /// Since when.
+    /// When it was dispatched.
     pub since: Instant,
     answered: bool,
     credit: u32,
@@ -69,7 +69,7 @@ struct LinkState {
     control_bytes: usize,
     chunks: VecDeque<QueuedChunk>,
     running: HashMap<DispatchId, LinkAttempt>,
-    /// Given up by us; their late answers are no fault.
+    /// Attempts that the coordinator gave up; their late answers are no fault.
     cancelled: HashSet<DispatchId>,
     cancelled_order: VecDeque<DispatchId>,
     closed: Option<Closed>,
@@ -78,11 +78,11 @@ struct LinkState {
 /// How the coordinator ended a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// What waits is still sent.
+    /// It ended; frames that wait are still sent.
     Politely,
-    /// The same, but nothing was heard of the worker for too long.
+    /// Nothing was heard of the worker for too long; frames that wait are still sent.
     Expired,
-    /// The worker does not read: nothing is.
+    /// The worker does not read; nothing more is sent.
     AtOnce,
 }
 
@@ -94,7 +94,7 @@ pub struct Channel {
     chunk_permits: Arc<Semaphore>,
 }
 
-/// Room for one chunk.
+/// Permission to queue one chunk.
 pub struct ChunkPermit(OwnedSemaphorePermit);
 
 impl Channel {

@@ -12,6 +12,7 @@ use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, event, to_worker};
 use hg_proto::wire::limits;
 use hg_proto::wire::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
+use hg_proto::wire::outcome::outcome;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::bounds::{EVENTS_BEHIND_MAX, TICK_MS};
@@ -20,7 +21,7 @@ use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::door::arrivals::Arrivals;
 use crate::door::nuisances::Nuisances;
 use crate::log;
-use crate::metrics::{Metrics, outcome};
+use crate::metrics::Metrics;
 use crate::scheduling::breaker;
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
 use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
@@ -37,7 +38,7 @@ const EVENT_SOURCE_BYTES_MAX: usize = 256;
 struct OpenTask {
     task: Arc<v1::Task>,
     mailbox: Arc<Mailbox>,
-    /// Where its last attempt went, as listed.
+    /// The worker of the task's last attempt, as it is listed.
     worker: String,
     submitted: Instant,
 }
@@ -55,9 +56,9 @@ struct HubState {
 /// See the top of the file.
 pub struct Hub {
     state: Mutex<HubState>,
-    /// What is counted.
+    /// The coordinator's metrics.
     pub metrics: Metrics,
-    /// What happens, for watchers.
+    /// Events, for watchers.
     pub events: broadcast::Sender<v1::Event>,
     /// Turns true when the process ends.
     pub closing: watch::Sender<bool>,
@@ -394,7 +395,7 @@ impl Hub {
         (worker, channel)
     }
 
-    /// The worker's link is no more.
+    /// A worker's link is no more.
     pub fn gone(&self, worker: WorkerId, reason: &str) {
         self.handle(Event::WorkerGone {
             worker,
@@ -402,7 +403,7 @@ impl Hub {
         });
     }
 
-    /// The worker was heard of.
+    /// A worker was heard of.
     pub fn heard(&self, worker: WorkerId, vitals: Option<Vitals>) {
         self.handle(Event::WorkerHeard { worker, vitals });
     }
@@ -424,14 +425,14 @@ impl Hub {
         self.state().core.predictor().learned()
     }
 
-    /// What it has learned, to be kept.
+    /// What the predictor has learned, to be kept.
     pub fn learned_bytes(&self) -> Vec<u8> {
         // Written out without the lock: that takes a while.
         let saved = self.state().core.predictor().saved();
         saved.to_bytes()
     }
 
-    /// The worker takes no more tasks, says it itself.
+    /// A worker says that it takes no more tasks.
     pub fn draining(&self, worker: WorkerId) {
         self.handle(Event::DrainRequested {
             worker,

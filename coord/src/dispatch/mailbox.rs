@@ -1,4 +1,4 @@
-//! What a task's client has yet to be told. Bounded by the worker's output
+//! Mailbox of a task: what its client has yet to be told. Bounded by the worker's output
 //! window; written by whoever learns something, read by the client's stream.
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::scheduling::jobs::AttemptStart;
 
-/// One thing to tell.
+/// One message to the client.
 #[derive(Debug)]
 pub enum Mail {
     /// An attempt began. What came from earlier ones is void, unless it runs
@@ -23,34 +23,34 @@ pub enum Mail {
     },
     /// An attempt takes too long only after so many milliseconds from now.
     Late {
-        /// Which.
+        /// The attempt's number in its task.
         attempt: u32,
-        /// Milliseconds.
+        /// Milliseconds from now after which the client shall find it late.
         late_ms: u64,
     },
     /// The worker lacks these inputs.
     Need {
-        /// Of this attempt.
+        /// The attempt's number in its task.
         attempt: u32,
-        /// Their digests.
+        /// The inputs' digests.
         digests: Vec<Vec<u8>>,
     },
     /// A part of an output.
     Output {
-        /// Of this attempt.
+        /// The attempt's number in its task.
         attempt: u32,
-        /// Index in `Task.outputs`.
+        /// The output's index in `Task.outputs`.
         output: u32,
-        /// At most 64 KiB.
+        /// The next bytes of the output, at most 64 KiB.
         data: Vec<u8>,
-        /// Nothing more of this one.
+        /// The output ends with them.
         last: bool,
         /// Bytes of credit that taking it is worth.
         credit: u32,
     },
-    /// The end: a result.
+    /// The last message: the task's result.
     Finished(Box<Finished>),
-    /// The end: none.
+    /// The last message: there will be no result.
     Failed(Failure),
 }
 
@@ -70,7 +70,7 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// An empty one.
+    /// An empty mailbox.
     pub fn new() -> Self {
         Self::default()
     }
@@ -79,7 +79,7 @@ impl Mailbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a mail. Those of an attempt that is over, or after the end, are dropped.
+    /// Adds a message. Those of an attempt that is over, or after the last one, are dropped.
     pub fn push(&self, mail: Mail) {
         let mut state = self.state();
         if state.ended {
@@ -122,8 +122,8 @@ impl Mailbox {
         self.wake.notify_one();
     }
 
-    /// The next mail, when there is one. One reader at a time; dropping the
-    /// future loses nothing.
+    /// The next message, when there is one. One reader at a time; dropping the future loses
+    /// nothing.
     pub async fn next(&self) -> Mail {
         loop {
             if let Some(mail) = self.state().mails.pop_front() {

@@ -29,7 +29,7 @@ pub struct Member {
 }
 
 impl Crowd {
-    /// An empty one with room for `max`.
+    /// An empty crowd with room for `max`.
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Crowd {
             max: max.max(1),
@@ -41,7 +41,7 @@ impl Crowd {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, if need be that of the oldest.
+    /// Takes a place, if need be that of the oldest member.
     pub fn enter(self: &Arc<Self>) -> Member {
         let (sender, evicted) = oneshot::channel();
         let mut state = self.state();
@@ -59,7 +59,7 @@ impl Crowd {
         }
     }
 
-    /// The oldest must go.
+    /// Evicts the oldest member.
     pub fn evict(&self) {
         self.state().evict();
     }
@@ -75,12 +75,12 @@ impl Members {
 }
 
 impl Member {
-    /// Returns when this one must go.
+    /// Returns when this member is evicted.
     pub async fn evicted(&mut self) {
         poll_fn(|context| self.poll_evicted(context)).await;
     }
 
-    /// Whether this one must go.
+    /// Whether this member is evicted.
     pub fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // The sender is dropped only after it has sent, or with the crowd.
         Pin::new(&mut self.evicted).poll(context).map(drop)

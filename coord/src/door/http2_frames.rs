@@ -1,5 +1,10 @@
 //! The frames of an HTTP/2 connection as they pass, without their content: what
 //! the server behind gives no account of. Pure: the time comes with the bytes.
+//!
+//! h2 bounds by itself what a flood makes it hold: streams, resets, lists of headers, and
+//! one answer to a PING or SETTINGS at a time. It neither bounds the time that it spends
+//! on answers, nor tells that it has ended a connection for a flood, by which the address
+//! is shut out.
 //! Source: RFC 9113; CVE-2019-9512 and 9515 for floods of PING and SETTINGS.
 
 use crate::bounds::{H2_IDLE_FRAMES_AT_ONCE_MAX, H2_IDLE_FRAMES_PER_S_MAX};
@@ -22,7 +27,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 /// Where one direction's bytes are among its frames.
 #[derive(Debug, Default)]
 struct FrameCursor {
-    /// Bytes that are passed over.
+    /// Bytes of the current frame's content that are to come.
     skip: usize,
     head: [u8; HEAD_BYTES + GOAWAY_BYTES],
     have: usize,
@@ -65,14 +70,14 @@ impl FrameCursor {
     }
 }
 
-/// What is watched of one connection, at the server's end.
+/// What is watched of one connection, at the server's end: the frames either way.
 #[derive(Debug)]
 pub struct FrameWatch {
-    /// What is to come of the preface.
+    /// The part of the preface that is to come.
     preface: &'static [u8],
     read: FrameCursor,
     written: FrameCursor,
-    /// PING and SETTINGS that may still come.
+    /// A token for each PING and SETTINGS that may come.
     idle: Bucket,
 }
 
@@ -80,7 +85,7 @@ pub struct FrameWatch {
 pub type Reason = &'static str;
 
 impl FrameWatch {
-    /// Of a connection that has not said anything yet.
+    /// The state of a connection on which nothing was said yet.
     pub fn new(now_ms: u64) -> Self {
         FrameWatch {
             preface: PREFACE,

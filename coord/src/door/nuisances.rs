@@ -12,16 +12,16 @@ use crate::door::bucket::{Bucket, has_room};
 
 #[derive(Debug, Clone, Copy)]
 struct Record {
-    /// Offences that are borne still.
+    /// A token for each offence that is borne.
     borne: Bucket,
     shut_until_ms: u64,
-    /// How long it was shut out last.
+    /// Milliseconds for which the address was shut out last.
     shut_ms: u64,
 }
 
 impl Record {
-    /// Nothing is lost when it is forgotten: it has been quiet for as long as it
-    /// could be shut out.
+    /// Whether nothing is lost when the record is forgotten: the address has been quiet for
+    /// as long as it could be shut out.
     fn is_past(&self, now_ms: u64) -> bool {
         now_ms >= self.borne.looked_ms().max(self.shut_until_ms) + SHUT_OUT_MS_MAX
     }
@@ -34,8 +34,8 @@ pub struct Nuisances {
     known: HashMap<IpAddr, Record>,
 }
 
-/// By whom an address is known: those of one network of IPv6 are one peer's. `None`:
-/// this machine's own processes, which can do it worse harm, and share one address
+/// The key under which an address is known: those of one network of IPv6 are one peer's.
+/// `None`: this machine's own processes, which can do it worse harm, and share one address
 /// with all others here.
 pub fn peer_key(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {

@@ -9,21 +9,21 @@ use crate::door::bucket::{Bucket, has_room};
 /// Why a task may not come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TooMany {
-    /// In this second.
+    /// There are too many a second.
     Fast,
-    /// At once.
+    /// There are too many at once.
     Open,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Account {
-    /// Tasks that may come.
+    /// A token for each task that may come.
     tasks: Bucket,
     open: usize,
 }
 
 impl Account {
-    /// Nothing is lost when it is forgotten.
+    /// Whether nothing is lost when the account is forgotten.
     fn is_idle(&self, now_ms: u64) -> bool {
         self.open == 0 && self.tasks.left(now_ms) >= SUBMIT_BURST_MAX
     }

@@ -22,16 +22,16 @@ const GOOD_RUN: u32 = 16;
 /// What a breaker lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Circuit {
-    /// Everything.
+    /// Every attempt.
     Closed,
-    /// Nothing until then.
+    /// No attempt until `until_ms`.
     Open {
         /// Milliseconds on the caller's clock.
         until_ms: u64,
     },
-    /// One attempt, which decides.
+    /// One attempt, the probe, which decides whether it closes.
     HalfOpen {
-        /// That attempt, once there is one.
+        /// The probe, once it has begun.
         probe: Option<DispatchId>,
     },
 }
@@ -41,7 +41,7 @@ pub enum Circuit {
 pub struct Breaker {
     state: Circuit,
     score: f64,
-    /// Times it opened without a good run in between.
+    /// Times that it opened without a good run in between.
     trips: u32,
     good: u32,
 }
@@ -53,7 +53,7 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// Closed.
+    /// A breaker that is closed.
     pub fn new() -> Self {
         Breaker {
             state: Circuit::Closed,
@@ -63,12 +63,12 @@ impl Breaker {
         }
     }
 
-    /// What it lets through.
+    /// What the breaker lets through.
     pub fn state(&self) -> Circuit {
         self.state
     }
 
-    /// As it is called in listings.
+    /// The state's name in listings.
     pub fn name(&self) -> &'static str {
         match self.state {
             Circuit::Closed => "closed",
@@ -77,12 +77,12 @@ impl Breaker {
         }
     }
 
-    /// Whether it lets one more attempt through.
+    /// Whether the breaker lets one more attempt through.
     pub fn allows(&self) -> bool {
         matches!(self.state, Circuit::Closed | Circuit::HalfOpen { probe: None })
     }
 
-    /// Whether it lets everything through.
+    /// Whether the breaker lets every attempt through.
     pub fn is_closed(&self) -> bool {
         self.state == Circuit::Closed
     }
@@ -101,14 +101,14 @@ impl Breaker {
         }
     }
 
-    /// The attempt ended without saying anything of the worker.
+    /// An attempt ended without saying anything of the worker.
     pub fn void(&mut self, dispatch: DispatchId) {
         if self.is_probe(dispatch) {
             self.state = Circuit::HalfOpen { probe: None };
         }
     }
 
-    /// The worker brought the attempt to an end.
+    /// The worker brought an attempt to an end.
     pub fn success(&mut self, dispatch: DispatchId) {
         self.score *= FADE;
         self.good = self.good.saturating_add(1);
@@ -121,8 +121,9 @@ impl Breaker {
         }
     }
 
-    /// The worker, or the way to it, failed the attempt; `None`: none in
-    /// particular; `severe`: once is enough. Gives the time until which it is open, if that opened it.
+    /// The worker, or the way to it, failed an attempt; `None`: none in particular;
+    /// `severe`: once is enough. Gives the time until which the breaker is open, if that
+    /// opened it.
     pub fn failure(
         &mut self,
         dispatch: Option<DispatchId>,
@@ -159,7 +160,7 @@ impl Breaker {
         }
     }
 
-    /// Time went by. Gives whether it turned half-open.
+    /// Turns the breaker half-open if its time has come. Gives whether it did.
     pub fn tick(&mut self, now_ms: u64) -> bool {
         match self.state {
             Circuit::Open { until_ms } if until_ms <= now_ms => {
@@ -170,7 +171,7 @@ impl Breaker {
         }
     }
 
-    /// Whether this attempt decides.
+    /// Whether this attempt is the probe.
     pub fn is_probe(&self, dispatch: DispatchId) -> bool {
         self.state
             == Circuit::HalfOpen {

@@ -58,13 +58,13 @@ const FORMAT_BEFORE: u32 = 1;
 /// What is known of a compile before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Profile {
-    /// Stands for the file, wherever it lies; see [`source_key`].
+    /// The key of the source file, wherever it lies; see [`source_key`].
     pub source: u64,
-    /// C++ rather than C.
+    /// The language is C++ rather than C.
     pub cxx: bool,
-    /// Bytes of its inputs, plain.
+    /// Bytes of all inputs, decoded.
     pub input_bytes: u64,
-    /// The same as they travel.
+    /// Bytes of the inputs that travel, encoded.
     pub travel_bytes: u64,
 }
 
@@ -103,11 +103,11 @@ fn key(digest: Digest) -> u64 {
 /// What a compile is thought to need.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
-    /// Milliseconds at speed 1.
+    /// Milliseconds of the compile at speed 1.
     pub cost_ms: f64,
     /// Bytes of memory at its peak.
     pub peak_bytes: u64,
-    /// Bytes of its outputs as they travel.
+    /// Bytes of the outputs, encoded.
     pub output_bytes: u64,
     /// Whether this file was compiled before.
     pub known: bool,
@@ -116,15 +116,15 @@ pub struct Prediction {
 /// What a compile took.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spent {
-    /// Milliseconds of the compiler, wall.
+    /// Milliseconds of wall time that the compiler took.
     pub wall_ms: f64,
-    /// The same, processor time; 0: not measured.
+    /// Milliseconds of processor time that the compiler took; 0: not measured.
     pub cpu_ms: f64,
     /// Bytes of memory at its peak; 0: not measured.
     pub peak_bytes: u64,
-    /// Bytes of its outputs as they travelled.
+    /// Bytes of the outputs, encoded.
     pub output_bytes: u64,
-    /// Milliseconds from the dispatch to the result, the compiler's own left out.
+    /// Milliseconds from the dispatch to the result, without the compiler's.
     pub beside_ms: f64,
 }
 
@@ -137,20 +137,20 @@ impl Spent {
     }
 }
 
-/// What is known of a worker.
+/// What was learned of a worker's speed and of its link.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pace {
-    /// Relative; 1 is the reference.
+    /// Speed of the worker; 1 is the reference machine's.
     pub speed: f64,
-    /// The share of its time that a compiler has a processor there: less where
-    /// others use it, or it is throttled. It is in the speed.
+    /// The share of its time for which a compiler has a processor there: less where
+    /// others use the machine, or it is throttled. The speed includes it.
     #[serde(default = "whole")]
     pub share: f64,
     /// Bytes per millisecond of its link, latency left out.
     pub reach: f64,
-    /// Compiles it was learned from.
+    /// Compiles of known files that it was learned from.
     pub samples: u32,
-    /// Those of files that were not known before: they say little each.
+    /// Compiles of files that were not known before: each of them says little.
     #[serde(default)]
     pub guesses: u32,
 }
@@ -231,7 +231,7 @@ impl<V: Copy> TwoGenerations<V> {
     }
 }
 
-/// What is written to disk.
+/// What was learned, as it is written to disk.
 #[derive(Serialize, Deserialize)]
 pub struct Saved {
     format: u32,
@@ -241,7 +241,7 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// As they are written.
+    /// The file's content.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
@@ -263,7 +263,7 @@ impl Default for Predictor {
 }
 
 impl Predictor {
-    /// Knows nothing.
+    /// A predictor that has learned nothing.
     pub fn new() -> Self {
         Predictor {
             files: TwoGenerations::new(PREDICTED_FILES_MAX),
@@ -273,17 +273,17 @@ impl Predictor {
         }
     }
 
-    /// Compiles learned from, in this run of the program.
+    /// How many compiles it has learned from in this run of the program.
     pub fn learned(&self) -> u64 {
         self.learned
     }
 
-    /// Files known.
+    /// How many files are known.
     pub fn files(&self) -> usize {
         self.files.young.len() + self.files.old.len()
     }
 
-    /// What the compile will need.
+    /// What the compile is thought to need.
     pub fn predict(&self, profile: &Profile) -> Prediction {
         self.prediction(profile, self.files.get(profile.source))
     }
@@ -307,7 +307,7 @@ impl Predictor {
         }
     }
 
-    /// By language and size alone.
+    /// A guess by language and size alone.
     fn guess(&self, profile: &Profile) -> File {
         let bias = self.biases[usize::from(profile.cxx)];
         let size = profile.input_bytes as f64;
@@ -407,7 +407,7 @@ impl Predictor {
         pace
     }
 
-    /// The compile was given up after so much, in milliseconds at speed 1.
+    /// A compile was given up after so many milliseconds at speed 1.
     pub fn at_least(&mut self, profile: &Profile, cost_ms: f64) {
         let known = self.files.get(profile.source);
         let mut file = known.unwrap_or_else(|| self.guess(profile));

@@ -24,11 +24,11 @@ pub use crate::scheduling::worker::{Vitals, Worker, WorkerSpec};
 pub struct Registry {
     workers: ById<WorkerId, Worker>,
     labels: HashMap<String, WorkerId>,
-    /// By holder and what each start of a worker's program made up.
+    /// By holder, and by the random bytes of each start of a worker's program.
     instances: HashMap<(String, [u8; 16]), WorkerId>,
     pools: ByDigest<Pool>,
-    /// By when each was last heard of, or earlier: it is put right only when it
-    /// is looked at.
+    /// Workers by when each was last heard of, or earlier: that is put right only when a
+    /// worker is looked at.
     heard: BTreeSet<(u64, WorkerId)>,
     paused: BTreeSet<(u64, WorkerId)>,
     opened: BTreeSet<(u64, WorkerId)>,
@@ -48,7 +48,7 @@ impl Registry {
         }
     }
 
-    /// The worker, if it is there.
+    /// The worker, if it is connected.
     pub fn get(&self, worker: WorkerId) -> Option<&Worker> {
         self.workers.get(&worker)
     }
@@ -60,12 +60,12 @@ impl Registry {
         workers.into_iter()
     }
 
-    /// How many there are.
+    /// How many workers there are.
     pub fn len(&self) -> usize {
         self.workers.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no worker.
     pub fn is_empty(&self) -> bool {
         self.workers.is_empty()
     }
@@ -158,7 +158,7 @@ impl Registry {
         label
     }
 
-    /// The same digests as some other worker's, as most have, or these.
+    /// These digests, shared with another worker's where that has the same, as most do.
     fn shared(&self, digests: &[Digest]) -> Arc<[Digest]> {
         let pool = digests.first().and_then(|first| self.pools.get(first));
         let other = pool.and_then(|pool| self.workers.get(pool.serving.first()?));
@@ -180,7 +180,7 @@ impl Registry {
         label
     }
 
-    /// Takes a worker out, with the attempts that it had.
+    /// Removes a worker, with the attempts that it had.
     pub fn leave(&mut self, id: WorkerId) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;
         self.labels.remove(&worker.label);
@@ -230,7 +230,7 @@ impl Registry {
         }
     }
 
-    /// The worker was heard of.
+    /// Notes that the worker was heard of.
     pub fn heard(&mut self, id: WorkerId, vitals: Option<Vitals>, now_ms: u64) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
@@ -243,14 +243,14 @@ impl Registry {
         }
     }
 
-    /// The worker gets a task.
+    /// Notes that the worker gets a task.
     pub fn fed(&mut self, id: WorkerId, now_ms: u64) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.fed_ms = now_ms;
         }
     }
 
-    /// What is known of the worker's speed by now.
+    /// Sets what is known of the worker's speed.
     pub fn set_pace(&mut self, id: WorkerId, pace: Pace) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pace = pace;
@@ -386,7 +386,7 @@ impl Registry {
         }
     }
 
-    /// Turns breakers half-open whose time has come, and says whose.
+    /// Turns breakers half-open whose time has come, and gives their workers.
     pub fn probe(&mut self, now_ms: u64) -> Vec<WorkerId> {
         let mut turned = Vec::new();
         while let Some(&(until_ms, id)) = self.opened.first() {
@@ -403,8 +403,8 @@ impl Registry {
         turned
     }
 
-    /// No more tasks for this worker. `None`: there is no such worker;
-    /// `Some(false)`: it was so already.
+    /// Keeps all further tasks from this worker. `None`: there is no such worker;
+    /// `Some(false)`: it was draining already.
     pub fn drain(&mut self, id: WorkerId) -> Option<bool> {
         let worker = self.workers.get_mut(&id)?;
         if worker.draining {
@@ -422,7 +422,7 @@ impl Registry {
         Some(true)
     }
 
-    /// Nothing for this worker until `until_ms`.
+    /// Keeps tasks from this worker until `until_ms`.
     pub fn pause(&mut self, id: WorkerId, until_ms: u64) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
@@ -434,7 +434,7 @@ impl Registry {
         self.refresh(id);
     }
 
-    /// Ends the pauses that are over, and says whose.
+    /// Ends the pauses that are over, and gives their workers.
     pub fn resume(&mut self, now_ms: u64) -> Vec<WorkerId> {
         let mut resumed = Vec::new();
         while let Some(&(until_ms, id)) = self.paused.first() {
@@ -537,9 +537,9 @@ impl Registry {
 pub enum AttemptEnd {
     /// The compiler ran to its end, at that time in milliseconds.
     Well(u64),
-    /// The worker's or the link's fault.
+    /// It failed by the worker's or the link's fault.
     Failed,
-    /// Nobody's fault.
+    /// It ended without saying anything of the worker.
     Void,
 }
 

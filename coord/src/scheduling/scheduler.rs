@@ -8,23 +8,23 @@ use hg_proto::wire::digest::Digest;
 use crate::scheduling::id::WorkerId;
 use crate::scheduling::registry::{Offer, Registry};
 
-/// Draws from one class until two are found that may have the task.
+/// Draws from one class of speed to find two workers that may have the task.
 const DRAWS_MAX: usize = 4;
-/// Workers that are looked at, one after the other, if none of those may.
+/// Workers of a class that are looked at one after the other if none of the drawn may.
 const LOOKS_MAX: usize = 32;
 
-/// What is looked for.
+/// The worker that is looked for, and the compile that it is for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
-    /// What the worker must have.
+    /// The toolchain that the worker must have.
     pub toolchain: &'a Digest,
-    /// Who must not get it.
+    /// Workers that must not be chosen.
     pub excluded: &'a [WorkerId],
-    /// Milliseconds at speed 1.
+    /// Milliseconds of the compile at speed 1.
     pub cost_ms: f64,
-    /// Bytes of memory.
+    /// Bytes of memory that the compile is thought to need.
     pub peak_bytes: u64,
-    /// Bytes that travel, both ways together.
+    /// Bytes that travel to the worker and back.
     pub bytes: u64,
     /// Milliseconds that the compiler may be expected to run if it had the machine
     /// to itself; on slower workers it had better wait. What else a worker has to
@@ -32,12 +32,12 @@ pub struct Wish<'a> {
     pub patience_ms: f64,
 }
 
-/// A worker for it.
+/// The worker that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
-    /// Which.
+    /// The worker.
     pub worker: WorkerId,
-    /// Milliseconds until the result is there.
+    /// Milliseconds until the result is expected.
     pub completion_ms: f64,
     /// Milliseconds of these that the compiler runs.
     pub compile_ms: f64,
@@ -67,7 +67,7 @@ impl Choice {
 pub type Rival =
     Box<dyn FnMut(&mut fastrand::Rng, &Registry, &Wish<'_>) -> Option<Choice> + Send>;
 
-/// Chooses. Its randomness comes from a seed.
+/// Chooses workers. Its randomness comes from a seed.
 pub struct Scheduler {
     random: fastrand::Rng,
     rival: Option<Rival>,
@@ -88,7 +88,7 @@ impl Scheduler {
         self.rival.is_none()
     }
 
-    /// The randomness of everything around it.
+    /// The random numbers of the whole coordinator.
     pub fn random(&mut self) -> &mut fastrand::Rng {
         &mut self.random
     }

@@ -46,26 +46,26 @@ const LEAVING_MS_MAX: u64 = 50;
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Who is at the other end of an HTTP/2 connection.
+/// The other end of an HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Where.
+    /// The address that it dials from.
     pub address: SocketAddr,
-    /// Who, as its certificate says.
+    /// Its holder, as its certificate says.
     pub certified: Option<Holder>,
     /// It made a request with a good token.
     pub is_known: Arc<AtomicBool>,
 }
 
-/// Whoever is at the door.
+/// Where a connection comes from.
 #[derive(Debug, Clone, Copy)]
 struct Origin {
     peer: SocketAddr,
-    /// Its address had to be paced.
+    /// The connection had to wait, since its address came too fast.
     waited: bool,
 }
 
-/// A connection before its handshake.
+/// An accepted connection before its handshake.
 struct Incoming {
     stream: TcpStream,
     origin: Origin,
@@ -75,7 +75,7 @@ struct Incoming {
 }
 
 enum Wire {
-    /// Its preface was read already.
+    /// Plaintext, of which this part was read already.
     Plain(&'static [u8], TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -90,10 +90,10 @@ pub struct GridStream {
     permit: ConnectionPermit,
 }
 
-/// What a connection has among all.
+/// A connection's share of what is bounded, given back when dropped.
 struct ConnectionPermit {
     _room: OwnedSemaphorePermit,
-    /// Among those that have not shown a good token yet.
+    /// Its place among those that have not shown a good token yet.
     member: Option<Member>,
 }
 
@@ -106,11 +106,11 @@ impl ConnectionPermit {
     }
 }
 
-/// Accepts until dropped.
+/// Accepts the connections of the grid port.
 pub struct Door {
     hub: Arc<Hub>,
     silent: Arc<Crowd>,
-    /// Connections of any kind.
+    /// Permits of connections of any kind.
     room: Arc<Semaphore>,
     grpc: mpsc::Sender<io::Result<GridStream>>,
     keeper: Arc<Doorkeeper>,

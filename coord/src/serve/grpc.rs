@@ -46,7 +46,7 @@ const REPLIES_MAX: usize = 2;
 /// Metadata of an answer that has a token to be kept instead of the one that was
 /// shown.
 const RENEWAL: &str = "hg-renewal";
-/// Who may submit and look.
+/// Roles that may submit and look.
 const CLIENTS: [Role; 2] = [Role::Client, Role::Admin];
 
 struct Build {
@@ -171,7 +171,7 @@ impl BuildService for Build {
     }
 }
 
-/// Whoever made a request, and may.
+/// The peer that made a request, and was let in.
 struct Caller {
     peer: Peer,
     admitted: Admitted,
@@ -193,7 +193,7 @@ impl Caller {
         }
     }
 
-    /// `message`, and a new token if there is one.
+    /// The answer `message`, with a new token if there is one.
     fn answer<T>(self, message: T) -> Reply<T> {
         let mut response = Response::new(message);
         let renewal = self.admitted.renewal.and_then(|token| token.parse().ok());

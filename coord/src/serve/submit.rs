@@ -23,7 +23,7 @@ use crate::scheduling::validate;
 /// Milliseconds between two notes that a client's inputs get on.
 const PROGRESS_MS: u64 = 500;
 
-/// What goes to the client.
+/// A message to the client, or why the stream ends.
 pub type Reply = Result<SubmitResponse, Status>;
 
 /// The stream is over: the client is gone or has its answer.
@@ -35,11 +35,11 @@ struct Attempt {
     worker: WorkerId,
     dispatch: DispatchId,
     channel: Arc<Channel>,
-    /// Once the worker has said what it lacks.
+    /// Inputs that the worker lacks; `None`: it has not said which.
     inputs: Option<Inputs>,
 }
 
-/// A chunk that waits for its turn on the link.
+/// A chunk that waits for a permit of the link.
 struct Pending {
     attempt: u32,
     input: u32,
@@ -56,7 +56,7 @@ struct Stream {
     id: TaskId,
     task: Arc<v1::Task>,
     mailbox: Arc<Mailbox>,
-    /// One, or two while a straggler is hedged.
+    /// The task's attempts: one, or two while a straggler is hedged.
     attempts: Vec<Attempt>,
     pending: Option<Pending>,
     progressed: Instant,
@@ -136,7 +136,7 @@ async fn refuse(replies: &Sender<Reply>, why: &str) {
     let _ = replies.send(Ok(SubmitResponse { kind: Some(kind) })).await;
 }
 
-/// What came first.
+/// What happened first.
 enum Next {
     Mail(Mail),
     Request(Box<Option<SubmitRequest>>),
@@ -361,8 +361,8 @@ impl Stream {
         }
     }
 
-    /// It is this task's turn on the link. `None`: the link is closed, and the
-    /// mailbox will say what follows.
+    /// Sends the chunk that waits for a permit of the link. `None`: the link is closed, and
+    /// the mailbox will say what follows.
     fn forward(&mut self, permit: Option<ChunkPermit>) {
         let Some(pending) = self.pending.take() else {
             return;

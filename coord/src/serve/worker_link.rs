@@ -26,26 +26,26 @@ use crate::scheduling::validate;
 use crate::trust::auth::Holder;
 use crate::trust::doorkeeper::{self, Admitted, Doorkeeper};
 
-/// Milliseconds for the last words on a link.
+/// Milliseconds that the last frames of a link may take.
 const GOODBYE_MS_MAX: u64 = 300;
 /// Milliseconds between two notes that chunks are signs of life too.
 const HEARD_MS: u64 = 500;
 
-/// Who is at the other end, as far as is known before the hello.
+/// The other end of a connection, as far as it is known before the hello.
 pub struct Dialler {
-    /// Where.
+    /// The address that it dials from.
     pub peer: SocketAddr,
-    /// Who, as its certificate says.
+    /// Its holder, as its certificate says.
     pub certified: Option<Holder>,
-    /// Who decides whether that is enough.
+    /// Decides whether it is let in.
     pub keeper: Arc<Doorkeeper>,
 }
 
-/// A good first message.
+/// A first message that was let in.
 enum Greeting {
-    /// Of a worker.
+    /// A worker's hello.
     Hello(Box<WorkerSpec>, Admitted),
-    /// Of one that only wants to know whether its token is good.
+    /// The question whether a token is good.
     Check(Admitted),
 }
 
@@ -53,11 +53,11 @@ enum Greeting {
 enum LinkEnd {
     /// The worker closed it.
     Eof,
-    /// The network did.
+    /// The network failed.
     Io(std::io::Error),
     /// The worker broke the protocol.
     Fault(Fault),
-    /// We closed it.
+    /// The coordinator closed it.
     Closed(Closed),
 }
 
@@ -153,7 +153,7 @@ fn refuse(hub: &Hub, peer: SocketAddr, fault: &Fault) {
     log::debug(format_args!("dropped {peer}: {}", fault.detail));
 }
 
-/// What the first message is worth.
+/// Checks the first message, and who sent it.
 fn greeting(message: from_worker::Kind, dialler: &Dialler, hub: &Hub) -> Result<Greeting, Fault> {
     let admit = |token: &str| {
         let admitted = dialler.keeper.admit(token, dialler.certified.as_ref());
@@ -192,7 +192,7 @@ async fn say(write: &mut WriteHalf<impl AsyncWrite>, kind: v1::to_worker::Kind) 
     }
 }
 
-/// A worker that is let in, and the ways to it.
+/// A worker that has joined, and the ways to it.
 struct JoinedWorker<'a> {
     hub: &'a Hub,
     worker: WorkerId,
@@ -395,7 +395,7 @@ fn take(
     Ok(())
 }
 
-/// Messages out of a socket.
+/// Reads messages from a socket.
 struct Reader {
     decoder: Decoder,
     buffer: Vec<u8>,

@@ -34,22 +34,22 @@ const LOCAL_RENEW_MS: u64 = 3_600_000;
 /// The name in these.
 const LOCAL_NAME: &str = "local";
 
-/// One that was let in.
+/// A peer that was let in.
 #[derive(Debug, Clone)]
 pub struct Admitted {
-    /// Who it is; `None`: nobody is asked.
+    /// The peer's holder; `None`: nobody is asked.
     pub holder: Option<Holder>,
-    /// What it showed; `None`: no token.
+    /// The token that it showed; `None`: a certificate, or nothing.
     token: Option<Token>,
-    /// A token for it to keep instead of its own.
+    /// A token for the peer to keep instead of its own.
     pub renewal: Option<String>,
 }
 
 impl Admitted {
-    /// Whether it may do what is for `roles`.
+    /// Whether the peer has one of `roles`.
     ///
     /// # Errors
-    /// It is something else.
+    /// It has another role.
     pub fn may(&self, roles: &[Role]) -> Result<(), Refusal> {
         match &self.holder {
             Some(holder) if !roles.contains(&holder.role) => Err(Refusal::WrongRole(holder.role)),
@@ -57,16 +57,16 @@ impl Admitted {
         }
     }
 
-    /// For log lines.
+    /// The holder's name; empty: nobody is asked.
     pub fn name(&self) -> &str {
         self.holder.as_ref().map_or("", |holder| &holder.name)
     }
 }
 
-/// What is known now.
+/// What decides who is let in, as of now.
 struct Known {
     keyring: Keyring,
-    /// Who was let in since that was written down.
+    /// Holders that were let in since that was last written down.
     seen: Mutex<TokenList>,
 }
 
@@ -79,17 +79,17 @@ pub struct Doorkeeper {
     certificates: Arc<Certificates>,
 }
 
-/// What the operator says about certificates of their own.
+/// Certificates of the operator's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnPki {
-    /// The files.
+    /// The files that they are in.
     pub files: Pki,
     /// Peers without a certificate are turned away.
     pub require: bool,
 }
 
 impl Doorkeeper {
-    /// One who lets everybody in.
+    /// A doorkeeper that lets everybody in.
     pub fn insecure() -> Arc<Self> {
         Arc::new(Doorkeeper {
             known: None,
@@ -98,7 +98,7 @@ impl Doorkeeper {
         })
     }
 
-    /// One who goes by what is in `state`.
+    /// A doorkeeper that goes by what is in `state`.
     ///
     /// # Errors
     /// In words: what is there can't be used.
@@ -115,10 +115,10 @@ impl Doorkeeper {
         Ok(Arc::new(keeper))
     }
 
-    /// Who shows `token`, or the certificate of `certified`.
+    /// Lets in who shows `token`, or the certificate of `certified`.
     ///
     /// # Errors
-    /// Why it is not let in.
+    /// Why the peer is not let in.
     pub fn admit(&self, token: &str, certified: Option<&Holder>) -> Result<Admitted, Refusal> {
         let Some(known) = &self.known else {
             return Ok(Admitted {
@@ -407,9 +407,9 @@ pub fn certified(chain: Option<&[CertificateDer<'_>]>) -> Option<Holder> {
 /// Chooses the certificate that a dialler asks for by name.
 #[derive(Default, Debug)]
 struct Certificates {
-    /// Shown to whoever asks for none of the others.
+    /// The operator's certificate, shown to who asks for none of the others.
     own: Option<Arc<CertifiedKey>>,
-    /// The newest last.
+    /// Certificates of our own by fingerprint, the newest last.
     pinned: RwLock<Vec<(Fingerprint, Arc<CertifiedKey>)>>,
 }
 

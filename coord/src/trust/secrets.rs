@@ -39,19 +39,19 @@ const CERTIFICATE_NAMES: [&str; 3] = ["hybridgrid", "localhost", "127.0.0.1"];
 
 /// A certificate of our own.
 pub struct Certificate {
-    /// In DER.
+    /// The certificate, in DER.
     pub certificate: CertificateDer<'static>,
-    /// PKCS#8.
+    /// The certificate's key, in PKCS#8.
     pub key: PrivateKeyDer<'static>,
-    /// SHA-256 of the first.
+    /// SHA-256 of the certificate.
     pub fingerprint: Fingerprint,
 }
 
-/// What the file says.
+/// Content of the file with the secrets.
 pub struct Trust {
-    /// For tokens.
+    /// Root secrets, fingerprints and revocations.
     pub keyring: Keyring,
-    /// The newest last; there is one.
+    /// Certificates, the newest last; there is at least one.
     pub certificates: Vec<Certificate>,
 }
 
@@ -77,12 +77,12 @@ struct WrittenCertificate {
     ends_s: u64,
 }
 
-/// What is to be made anew.
+/// Which secrets are to be made anew.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation {
-    /// The root secret.
+    /// Whether the root secret is.
     pub secret: bool,
-    /// The certificate.
+    /// Whether the certificate is.
     pub certificate: bool,
     /// Seconds for which the old ones hold beside the new ones.
     pub overlap_s: u64,
@@ -94,12 +94,12 @@ pub fn now_s() -> u64 {
     since.unwrap_or_default().as_secs()
 }
 
-/// Where it is.
+/// Path of the file with the secrets.
 pub fn path(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
-/// What is there; a certificate and a secret are made if none are.
+/// Reads the secrets; a certificate and a root secret are made if there are none.
 ///
 /// # Errors
 /// In words, with the file's name: it can't be read or written, or is damaged,
@@ -118,7 +118,7 @@ pub fn open(state: &Path) -> Result<Trust, String> {
     understood(&written).map_err(|why| in_file(state, &why))
 }
 
-/// What is there now, for a process that runs.
+/// Reads the secrets again, for a process that runs.
 ///
 /// # Errors
 /// As [`open`].
@@ -126,7 +126,7 @@ pub fn reread(state: &Path) -> Result<Trust, String> {
     understood(&read(state)?).map_err(|why| in_file(state, &why))
 }
 
-/// What the file's content means.
+/// Parses the file's content.
 ///
 /// # Errors
 /// In words: it is damaged.
@@ -134,7 +134,7 @@ pub fn parse(bytes: &[u8]) -> Result<Trust, String> {
     understood(&decoded(bytes)?)
 }
 
-/// Makes new ones beside the old ones.
+/// Makes new secrets beside the old ones.
 ///
 /// # Errors
 /// As [`open`].
@@ -145,7 +145,7 @@ pub fn rotate(state: &Path, rotation: Rotation) -> Result<Trust, String> {
     understood(&written).map_err(|why| in_file(state, &why))
 }
 
-/// Makes void what `name` has.
+/// Makes void all tokens that `name` has, and its certificate.
 ///
 /// # Errors
 /// As [`open`], or too many names are revoked.
