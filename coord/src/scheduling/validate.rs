@@ -310,7 +310,7 @@ fn profile(task: &v1::Task, toolchain: &Digest) -> Profile {
 /// Toolchains as they are listed: each once, with the word whether it takes tasks of
 /// the tree form too.
 fn listed(toolchains: Vec<v1::Toolchain>) -> Vec<v1::Toolchain> {
-    let (in_place, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(|t| t.tree);
+    let (tree_forms, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(|t| t.tree);
     for toolchain in &mut listed {
         let is_same = |other: &v1::Toolchain| {
             let other = v1::Toolchain {
@@ -320,7 +320,7 @@ fn listed(toolchains: Vec<v1::Toolchain>) -> Vec<v1::Toolchain> {
             };
             other == *toolchain
         };
-        toolchain.tree = in_place.iter().any(is_same);
+        toolchain.tree = tree_forms.iter().any(is_same);
     }
     listed
 }

@@ -239,7 +239,7 @@ impl Row {
 
     /// The text alone would give something else: only the same files at the same
     /// paths may be compiled elsewhere.
-    pub(crate) const fn in_place(mut self, code: &'static str) -> Row {
+    pub(crate) const fn tree_only(mut self, code: &'static str) -> Row {
         self.travel = Permit::No(Code::of(code));
         self
     }
