@@ -173,9 +173,10 @@ pub const QUESTION_BYTES_MAX: usize = 4 << 10;
 pub const HOLDER_PARTIAL_BYTES_MAX: usize = 64 << 20;
 /// Milliseconds from the first byte of a gRPC message to its last.
 pub const MESSAGE_MS_MAX: u64 = INPUT_STALL_MS_MAX;
-/// Bytes in flight to us on one HTTP/2 stream.
+/// Bytes in flight to us on one HTTP/2 stream, those included that came and are not read.
 pub const H2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// Bytes in flight to us on one HTTP/2 connection.
+/// Bytes in flight to us on one HTTP/2 connection, those included that came and are not
+/// read. What was read of a message that is not whole is in [`HOLDER_PARTIAL_BYTES_MAX`].
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes of one HTTP/2 frame.
 pub const H2_FRAME_BYTES_MAX: u32 = 64 << 10;
