@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
 use crate::commands::{drain, tokens};
-use crate::config::{Args, Command, Config, PROGRAM, Serve, CommandError};
+use crate::config::{Args, Command, CommandError, Config, PROGRAM, Serve};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::predictor_file;
 use crate::scheduling::coordinator::Settings;

@@ -471,7 +471,10 @@ fn a_straggler_is_tried_elsewhere_too_and_the_first_result_counts() {
         panic!("{actions:?}");
     };
     let (worker, second) = (start.worker, start.dispatch);
-    assert_eq!((start.task, start.number, start.hedge), (TaskId(1), 2, true));
+    assert_eq!(
+        (start.task, start.number, start.hedge),
+        (TaskId(1), 2, true)
+    );
     assert_ne!(worker.0, slow);
     assert_eq!(actions.len(), 1, "the first one goes on");
     let dispatch = second;

@@ -9,7 +9,7 @@ use hg_proto::secure::token::{Role, Token};
 use hg_proto::v1;
 
 use crate::commands::dial;
-use crate::config::{self, Drain, CommandError};
+use crate::config::{self, CommandError, Drain};
 use crate::trust::secrets;
 
 /// Between two looks whether the worker is gone.

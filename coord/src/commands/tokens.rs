@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hg_proto::secure::tls;
 
-use crate::config::{self, Revoke, Rotate, TokenArgs, Tokens, CommandError};
+use crate::config::{self, CommandError, Revoke, Rotate, TokenArgs, Tokens};
 use crate::log;
 use crate::trust::command_socket::{self, Told};
 use crate::trust::secrets;

@@ -200,7 +200,12 @@ impl Channel {
     /// Waits for room for one chunk; those who wait are served in turn. `None`:
     /// the link is closed.
     pub async fn chunk_permit(&self) -> Option<ChunkPermit> {
-        self.chunk_permits.clone().acquire_owned().await.ok().map(ChunkPermit)
+        self.chunk_permits
+            .clone()
+            .acquire_owned()
+            .await
+            .ok()
+            .map(ChunkPermit)
     }
 
     /// Queues a chunk of an input.

@@ -79,7 +79,10 @@ impl Breaker {
 
     /// Whether the breaker lets one more attempt through.
     pub fn allows(&self) -> bool {
-        matches!(self.state, Circuit::Closed | Circuit::HalfOpen { probe: None })
+        matches!(
+            self.state,
+            Circuit::Closed | Circuit::HalfOpen { probe: None }
+        )
     }
 
     /// Whether the breaker lets every attempt through.

@@ -365,7 +365,9 @@ impl Step<'_> {
     /// Ends an attempt that is nobody's fault. Gives its task if that waits now.
     fn take_back(&mut self, worker: WorkerId, dispatch: DispatchId) -> Option<TaskId> {
         self.core.ahead.remove(&(dispatch, worker));
-        self.core.registry.release(worker, dispatch, AttemptEnd::Void);
+        self.core
+            .registry
+            .release(worker, dispatch, AttemptEnd::Void);
         if let Some((job, _)) = self.core.jobs.attempt(dispatch) {
             let holder = &job.demand.holder;
             self.core.holders.void(holder, worker, dispatch);

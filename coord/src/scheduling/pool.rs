@@ -92,9 +92,15 @@ pub(crate) struct Pool {
 impl Pool {
     /// Moves a worker from its standing before to the one it has now; `None`: it is not in
     /// the pool.
-    pub(crate) fn set(&mut self, worker: WorkerId, before: Option<Standing>, now: Option<Standing>) {
+    pub(crate) fn set(
+        &mut self,
+        worker: WorkerId,
+        before: Option<Standing>,
+        now: Option<Standing>,
+    ) {
         // Speeds change with each result, most of the rest seldom.
-        let capacity = |standing: Option<Standing>| standing.map_or(0.0, |standing| standing.capacity);
+        let capacity =
+            |standing: Option<Standing>| standing.map_or(0.0, |standing| standing.capacity);
         self.capacity += capacity(now) - capacity(before);
         let offer = |standing: Option<Standing>| standing.and_then(|s| Some((s.class, s.offer?)));
         match (offer(before), offer(now)) {
@@ -115,7 +121,8 @@ impl Pool {
                 }
             }
         }
-        let ready = |standing: Option<Standing>| standing.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
+        let ready =
+            |standing: Option<Standing>| standing.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
         if ready(before) != ready(now) {
             if let Some(eighth) = ready(before)
                 && let Some(count) = self.ready.get_mut(&eighth)

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{
-    QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_IDLE_FLOWS_MAX, QUEUE_HOLDER_LOOKS_MAX,
+    QUEUE_BYTES_MAX, QUEUE_CLIENT_LOOKS_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_HOLDER_LOOKS_MAX,
     QUEUE_HOLDER_TASKS_MAX, QUEUE_HOLDERS_LOOKED_MAX, QUEUE_HOLDERS_SMALLEST_MAX,
-    QUEUE_CLIENT_LOOKS_MAX, QUEUE_TASKS_MAX,
+    QUEUE_IDLE_FLOWS_MAX, QUEUE_TASKS_MAX,
 };
 use crate::scheduling::id::{ByDigest, ById, Keyed, TaskId};
 
@@ -119,7 +119,9 @@ impl ClientLane {
         let found = match order {
             Order::Turn => {
                 let by_rank = self.by_rank.iter().map(|(_, task)| *task);
-                by_rank.take(QUEUE_CLIENT_LOOKS_MAX).find(|task| fits(*task))
+                by_rank
+                    .take(QUEUE_CLIENT_LOOKS_MAX)
+                    .find(|task| fits(*task))
             }
             // If the cheapest is too dear, so are the others.
             Order::Cheapest => self.by_cost.iter().map(task).take(2).find(|t| fits(*t)),
@@ -912,9 +914,9 @@ mod tests {
         assert_eq!(queue.len(), QUEUE_TASKS_MAX);
         for task in 0..2 * QUEUE_IDLE_FLOWS_MAX {
             let name = format!("c{task}").into();
-            queue.holders.leave_ahead(&name, 1 << 40);
+            queue.holders.remember(&name, 1 << 40);
         }
-        assert!(queue.holders.ahead.len() <= QUEUE_IDLE_FLOWS_MAX);
+        assert!(queue.holders.idle_ahead.len() <= QUEUE_IDLE_FLOWS_MAX);
     }
 
     fn of(holder: &str, task: u64, client: &str) -> Ticket {

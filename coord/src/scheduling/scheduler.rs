@@ -64,8 +64,7 @@ impl Choice {
 /// Another way to choose among the workers with a free slot, to be compared with: given
 /// what is random, the workers and what is looked for. What [`Choice::at`] does not give
 /// must not be chosen.
-pub type Rival =
-    Box<dyn FnMut(&mut fastrand::Rng, &Registry, &Wish<'_>) -> Option<Choice> + Send>;
+pub type Rival = Box<dyn FnMut(&mut fastrand::Rng, &Registry, &Wish<'_>) -> Option<Choice> + Send>;
 
 /// Chooses workers. Its randomness comes from a seed.
 pub struct Scheduler {

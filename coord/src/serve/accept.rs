@@ -27,7 +27,7 @@ use tonic::transport::server::Connected;
 use crate::bounds::{FDS_RESERVED, SILENT_MAX};
 use crate::dispatch::hub::Hub;
 use crate::door::crowd::{Crowd, Member};
-use crate::door::http2_frames::{PREFACE, Reason, FrameWatch};
+use crate::door::http2_frames::{FrameWatch, PREFACE, Reason};
 use crate::log;
 use crate::serve::worker_link;
 use crate::serve::worker_link::Dialler;

@@ -140,7 +140,9 @@ impl BuildService for Build {
         let room = room.map_err(|_| Status::resource_exhausted("too many watchers"))?;
         let mut share = self.holders_watchers.of(&caller.holder());
         if !share.set(1) {
-            return Err(Status::resource_exhausted("too many watchers of one holder"));
+            return Err(Status::resource_exhausted(
+                "too many watchers of one holder",
+            ));
         }
         let events = self.hub.events.subscribe();
         let (replies, stream) = mpsc::channel(REPLIES_MAX);

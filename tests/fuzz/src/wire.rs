@@ -8,7 +8,7 @@ use std::io::Write;
 
 use bytes::BytesMut;
 use hg_coord::dispatch::transfer::{Inputs, Outputs, Verdict};
-use hg_coord::door::http2_frames::{PREFACE, FrameWatch};
+use hg_coord::door::http2_frames::{FrameWatch, PREFACE};
 use hg_proto::v1::{self, Encoding, SubmitResponse};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::OUTPUT_WINDOW_BYTES;

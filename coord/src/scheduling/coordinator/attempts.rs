@@ -230,7 +230,11 @@ impl Step<'_> {
         let holder = job.demand.holder.clone();
         let code = failure.code();
         let blame = matches!(code, Code::Worker | Code::Link | Code::NoToolchain);
-        let ended = if blame { AttemptEnd::Failed } else { AttemptEnd::Void };
+        let ended = if blame {
+            AttemptEnd::Failed
+        } else {
+            AttemptEnd::Void
+        };
         self.core.ahead.remove(&(dispatch, worker));
         self.core.registry.release(worker, dispatch, ended);
         let stopped = self.core.jobs.stop(dispatch, self.now_ms);

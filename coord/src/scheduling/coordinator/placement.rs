@@ -227,7 +227,9 @@ impl Step<'_> {
         let started = self.core.jobs.start(task, plan, self.now_ms);
         let job = self.core.jobs.get(task);
         let (Some((number, queue_ms)), Some(job)) = (started, job) else {
-            self.core.registry.release(worker, dispatch, AttemptEnd::Void);
+            self.core
+                .registry
+                .release(worker, dispatch, AttemptEnd::Void);
             if let Some(job) = self.core.jobs.get(task) {
                 let holder = &job.demand.holder;
                 self.core.holders.void(holder, worker, dispatch);

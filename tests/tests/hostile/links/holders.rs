@@ -389,11 +389,7 @@ fn what_is_held_of_messages_that_do_not_end_is_bounded() {
     let bound = rest + HOLDER_PARTIAL_BYTES_MAX as u64 + SLACK_BYTES;
     let told = |what: &str| {
         let peak = peak(&grid.coordinator);
-        eprintln!(
-            "{what}: {} MiB at rest, {} at most",
-            rest >> 20,
-            peak >> 20
-        );
+        eprintln!("{what}: {} MiB at rest, {} at most", rest >> 20, peak >> 20);
         assert!(peak < bound, "{what}: from {rest} to {peak} bytes");
     };
     build_under(&grid, "half messages", || {
