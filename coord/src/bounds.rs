@@ -12,15 +12,17 @@ pub const QUEUE_HOLDER_TASKS_MAX: usize = QUEUE_TASKS_MAX / 2;
 /// Bytes of all tasks that wait for a slot, as they lie in memory (arguments and names;
 /// never sources).
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
-/// Clocks of holders that have no task now, and of clients of one holder.
-pub const QUEUE_CLOCKS_MAX: usize = 4_096;
-/// Tasks of one client that are looked at for one free slot, ...
-pub const QUEUE_ROW_LOOKS_MAX: usize = 16;
-/// ... of all clients of one holder, or some more, ...
+/// Virtual times that are remembered of holders that have no task now, and as many of
+/// clients of one holder.
+pub const QUEUE_IDLE_FLOWS_MAX: usize = 4_096;
+/// Tasks of one client that are looked at for one free slot.
+pub const QUEUE_CLIENT_LOOKS_MAX: usize = 16;
+/// Tasks of all clients of one holder that are looked at for one free slot, or some more.
 pub const QUEUE_HOLDER_LOOKS_MAX: usize = 64;
-/// ... and so many holders' tasks; ...
+/// Holders whose tasks are looked at so for one free slot.
 pub const QUEUE_HOLDERS_LOOKED_MAX: usize = 32;
-/// ... of so many the one task that needs least memory.
+/// Holders of which at least the task that needs least memory is looked at for one free
+/// slot.
 pub const QUEUE_HOLDERS_SMALLEST_MAX: usize = 1_024;
 /// Milliseconds that a task waits for a slot when it says nothing.
 pub const QUEUE_MS_DEFAULT: u64 = 30_000;
@@ -143,6 +145,8 @@ pub const REPORTED_HITS_MAX: u64 = 1 << 20;
 pub const SUBMITS_MAX: usize = 32_768;
 /// SubmitTask streams of one client.
 pub const CLIENT_SUBMITS_MAX: usize = 8_192;
+/// SubmitTask streams of all clients of one holder of tokens.
+pub const HOLDER_SUBMITS_MAX: usize = SUBMITS_MAX / 2;
 /// Tasks a second that one client may submit, and how many at once after a pause:
 /// several times what the largest build does.
 pub const SUBMITS_PER_S_MAX: f64 = 5_000.0;
@@ -152,14 +156,27 @@ pub const SUBMIT_BURST_MAX: f64 = 32_768.0;
 pub const RATE_CLIENTS_MAX: usize = 16_384;
 /// Watchers of events.
 pub const WATCHERS_MAX: usize = 256;
+/// Watchers of events of one holder of tokens.
+pub const HOLDER_WATCHERS_MAX: usize = WATCHERS_MAX / 4;
 /// Events that a watcher may be behind.
 pub const EVENTS_BEHIND_MAX: usize = 1_024;
 
 /// Streams of one HTTP/2 connection.
 pub const H2_STREAMS_MAX: u32 = 1_024;
-/// Bytes in flight to us on one HTTP/2 stream.
+/// Bytes of one gRPC message after a stream's first: a chunk of an input, and what is
+/// around it.
+pub const INPUT_MESSAGE_BYTES_MAX: usize = limits::CHUNK_BYTES_MAX + (1 << 10);
+/// Bytes of a gRPC message that is no task and no input: a question and a name or two.
+pub const QUESTION_BYTES_MAX: usize = 4 << 10;
+/// Bytes of gRPC messages of one holder of tokens that have begun and are not whole: many
+/// times what the clients of the largest team have on their way at one moment.
+pub const HOLDER_PARTIAL_BYTES_MAX: usize = 64 << 20;
+/// Milliseconds from the first byte of a gRPC message to its last.
+pub const MESSAGE_MS_MAX: u64 = INPUT_STALL_MS_MAX;
+/// Bytes in flight to us on one HTTP/2 stream, those included that came and are not read.
 pub const H2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// Bytes in flight to us on one HTTP/2 connection.
+/// Bytes in flight to us on one HTTP/2 connection, those included that came and are not
+/// read. What was read of a message that is not whole is in [`HOLDER_PARTIAL_BYTES_MAX`].
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes of one HTTP/2 frame.
 pub const H2_FRAME_BYTES_MAX: u32 = 64 << 10;

@@ -30,7 +30,7 @@ pub const PROGRAM: Program = Program {
 
 /// Why a command did not do what it was to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum CommandError {
     /// It can't be done as it was typed: a word of the command line, or what that
     /// names, is wrong, missing or taken.
     Usage(String),
@@ -38,9 +38,9 @@ pub enum Trouble {
     Failed(String),
 }
 
-impl From<String> for Trouble {
+impl From<String> for CommandError {
     fn from(why: String) -> Self {
-        Trouble::Failed(why)
+        CommandError::Failed(why)
     }
 }
 
@@ -383,8 +383,8 @@ impl Config {
 ///
 /// # Errors
 /// As [`state`].
-pub fn state_of(flag: Option<&Path>, home: Option<PathBuf>) -> Result<PathBuf, Trouble> {
-    state(flag, home).map_err(Trouble::Usage)
+pub fn state_of(flag: Option<&Path>, home: Option<PathBuf>) -> Result<PathBuf, CommandError> {
+    state(flag, home).map_err(CommandError::Usage)
 }
 
 /// The folder for state.

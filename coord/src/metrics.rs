@@ -1,23 +1,24 @@
-//! What is counted, for Prometheus.
+//! The coordinator's metrics, for Prometheus.
 
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::outcome::{CODES, outcome};
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
-/// Seconds.
+/// Upper bounds of the histogram of waits, in seconds.
 const QUEUE_BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0];
-/// Seconds.
+/// Upper bounds of the histogram of attempts, in seconds.
 const TASK_BUCKETS: [f64; 10] = [0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
 
 /// Every number that the coordinator counts.
 pub struct Metrics {
     registry: Registry,
-    /// Workers that are there.
+    /// Workers that are connected.
     pub workers: IntGauge,
-    /// Their slots, by state: busy, free.
+    /// Slots of all workers, by state: busy, free.
     pub slots: IntGaugeVec,
     /// Tasks that wait for a slot.
     pub queue_length: IntGauge,
@@ -44,12 +45,12 @@ pub struct Metrics {
 }
 
 /// Tasks by how they ended.
-pub struct Ended {
-    /// With a compiler's answer.
+pub struct EndedTasks {
+    /// Tasks that ended with a compiler's answer.
     pub finished: u64,
-    /// Without one.
+    /// Tasks that ended without a compiler's answer.
     pub failed: u64,
-    /// Their clients went away or asked for no more.
+    /// Tasks whose clients went away or asked for no more.
     pub cancelled: u64,
 }
 
@@ -64,7 +65,7 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Re
 }
 
 impl Metrics {
-    /// All zero.
+    /// Metrics that are all zero.
     pub fn new() -> Self {
         let r = Registry::new();
         let counter = |name: &str, help: &str| add(&r, IntCounter::new(name, help));
@@ -139,10 +140,10 @@ impl Metrics {
     }
 
     /// How tasks have ended.
-    pub fn ended(&self) -> Ended {
+    pub fn ended(&self) -> EndedTasks {
         let count = |outcome: &str| self.tasks.with_label_values(&[outcome]).get();
         let failed = CODES.iter().filter(|code| **code != Code::Cancelled);
-        Ended {
+        EndedTasks {
             finished: count("ok") + count("compile_error"),
             failed: failed.map(|code| count(outcome(*code))).sum(),
             cancelled: count(outcome(Code::Cancelled)),
@@ -161,38 +162,5 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-const CODES: [Code; 12] = [
-    Code::Unspecified,
-    Code::Refused,
-    Code::NoToolchain,
-    Code::Queue,
-    Code::Busy,
-    Code::Limit,
-    Code::Input,
-    Code::Worker,
-    Code::Link,
-    Code::Cancelled,
-    Code::Shutdown,
-    Code::Memory,
-];
-
-/// The label under which a failure is counted.
-pub fn outcome(code: Code) -> &'static str {
-    match code {
-        Code::Unspecified => "unspecified",
-        Code::Refused => "refused",
-        Code::NoToolchain => "no_toolchain",
-        Code::Queue => "queue",
-        Code::Busy => "busy",
-        Code::Limit => "limit",
-        Code::Input => "input",
-        Code::Worker => "worker",
-        Code::Link => "link",
-        Code::Cancelled => "cancelled",
-        Code::Shutdown => "shutdown",
-        Code::Memory => "memory",
     }
 }

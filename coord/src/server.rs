@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
 use crate::commands::{drain, tokens};
-use crate::config::{Args, Command, Config, PROGRAM, Serve, Trouble};
+use crate::config::{Args, Command, CommandError, Config, PROGRAM, Serve};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::predictor_file;
 use crate::scheduling::coordinator::Settings;
@@ -58,11 +58,11 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Trouble::Usage(why)) => {
+        Err(CommandError::Usage(why)) => {
             eprintln!("hg-coord: {why}");
             ExitCode::from(USAGE)
         }
-        Err(Trouble::Failed(why)) => {
+        Err(CommandError::Failed(why)) => {
             eprintln!("hg-coord: {why}");
             ExitCode::FAILURE
         }
@@ -84,20 +84,20 @@ fn start(args: &Serve, home: Option<PathBuf>) -> ExitCode {
     };
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Trouble::Usage(why)) => {
+        Err(CommandError::Usage(why)) => {
             log::error(format_args!("{why}"));
             ExitCode::from(USAGE)
         }
-        Err(Trouble::Failed(why)) => {
+        Err(CommandError::Failed(why)) => {
             log::error(format_args!("{why}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(config: &Config) -> Result<(), Trouble> {
+fn run(config: &Config) -> Result<(), CommandError> {
     // Held until the end.
-    let _lock = state_folder::take(&config.state).map_err(Trouble::Usage)?;
+    let _lock = state_folder::take(&config.state).map_err(CommandError::Usage)?;
     if config.insecure {
         log::warn(format_args!(
             "INSECURE: links are not encrypted, and nobody is asked who they are"
@@ -149,7 +149,7 @@ fn bind(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), St
     bound().map_err(|error: io::Error| format!("{flag} {address}: {error}"))
 }
 
-async fn serve(config: &Config, fds: u64) -> Result<(), Trouble> {
+async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
     // Before anybody can see the ports, so that a signal is never lost.
     let signals = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let (mut term, mut int) = (
@@ -163,23 +163,23 @@ async fn serve(config: &Config, fds: u64) -> Result<(), Trouble> {
         ..Settings::default()
     });
     let keeper = match config.insecure {
-        true => Doorkeeper::open_house(),
-        false => Doorkeeper::new(&config.state, &config.pki).map_err(Trouble::Usage)?,
+        true => Doorkeeper::insecure(),
+        false => Doorkeeper::new(&config.state, &config.pki).map_err(CommandError::Usage)?,
     };
     let tls = |protocols| {
         let tls = keeper.server_config(&config.pki, protocols);
-        let tls = tls.map_err(Trouble::Usage)?;
-        Ok::<_, Trouble>(tls.map(TlsAcceptor::from))
+        let tls = tls.map_err(CommandError::Usage)?;
+        Ok::<_, CommandError>(tls.map(TlsAcceptor::from))
     };
     let grid_tls = tls(&[ALPN_GRPC, ALPN_WORKER])?;
-    let (grid, grid_address) = bind("--listen", config.listen).map_err(Trouble::Usage)?;
+    let (grid, grid_address) = bind("--listen", config.listen).map_err(CommandError::Usage)?;
     let mut endpoints = json!({ "grid": grid_address.to_string() });
     if config.insecure {
         endpoints["insecure"] = json!(true);
     }
     let http = match config.http {
         Some(address) => {
-            let (listener, address) = bind("--http", address).map_err(Trouble::Usage)?;
+            let (listener, address) = bind("--http", address).map_err(CommandError::Usage)?;
             endpoints["http"] = json!(address.to_string());
             // What can be read is open to this machine; others must say who they are.
             let guard = match address.ip().is_loopback() {

@@ -207,13 +207,9 @@ impl Grid {
 
 fn dispatched(actions: &[Action]) -> Vec<(u64, u64, u32, DispatchId)> {
     let dispatches = actions.iter().filter_map(|action| match action {
-        Action::Dispatch {
-            worker,
-            dispatch,
-            task,
-            attempt,
-            ..
-        } => Some((worker.0, task.0, *attempt, *dispatch)),
+        Action::Dispatch(start) => {
+            Some((start.worker.0, start.task.0, start.number, start.dispatch))
+        }
         _ => None,
     });
     dispatches.collect()
@@ -243,14 +239,10 @@ fn a_free_slot_takes_a_task_at_once_and_the_next_one_waits() {
             ..
         }
     ));
-    let Action::Dispatch {
-        task: TaskId(11),
-        queue_ms: 250,
-        ..
-    } = actions[1]
-    else {
+    let Action::Dispatch(second) = &actions[1] else {
         panic!("{actions:?}");
     };
+    assert_eq!((second.task, second.queue_ms), (TaskId(11), 250));
     assert_eq!(actions.len(), 2);
 }
 
@@ -445,7 +437,7 @@ fn compile_errors_and_refusals_do_not_open_a_breaker() {
         let codes = [Code::Refused, Code::Limit, Code::Input];
         grid.fail(1, dispatch, codes[task as usize % 3]);
         let worker = grid.core.registry().get(WorkerId(1)).unwrap();
-        assert_eq!(worker.breaker.state(), breaker::State::Closed);
+        assert_eq!(worker.breaker.state(), breaker::Circuit::Closed);
     }
 }
 
@@ -478,17 +470,14 @@ fn a_straggler_is_tried_elsewhere_too_and_the_first_result_counts() {
     grid.began(slow, first);
     assert!(dispatched(&grid.pass(2_000)).is_empty(), "not yet");
     let actions = grid.pass(1_000);
-    let Action::Dispatch {
-        worker,
-        task: TaskId(1),
-        attempt: 2,
-        dispatch: second,
-        hedge: true,
-        ..
-    } = actions[0]
-    else {
+    let Action::Dispatch(start) = &actions[0] else {
         panic!("{actions:?}");
     };
+    let (worker, second) = (start.worker, start.dispatch);
+    assert_eq!(
+        (start.task, start.number, start.hedge),
+        (TaskId(1), 2, true)
+    );
     assert_ne!(worker.0, slow);
     assert_eq!(actions.len(), 1, "the first one goes on");
     let dispatch = second;
@@ -621,10 +610,10 @@ fn a_client_hears_when_its_own_machine_would_be_faster() {
             demand,
         };
         let actions = grid.handle(event);
-        let Action::Dispatch { slower, .. } = actions[0] else {
+        let Action::Dispatch(start) = &actions[0] else {
             panic!("{actions:?}");
         };
-        assert_eq!(slower, expected, "{client_speed}");
+        assert_eq!(start.slower, expected, "{client_speed}");
     }
 }
 
@@ -774,10 +763,8 @@ fn a_task_has_a_time_of_its_own() {
         demand,
     };
     let actions = grid.handle(event);
-    assert!(matches!(
-        actions[0],
-        Action::Dispatch { left_ms: 1_000, .. }
-    ));
+    let left = |action: &Action| matches!(action, Action::Dispatch(it) if it.left_ms == 1_000);
+    assert!(left(&actions[0]), "{actions:?}");
     assert_eq!(failed(&grid.pass(1_000)), [(1, Code::Limit)]);
 }
 
@@ -1098,22 +1085,16 @@ impl World {
     fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Dispatch {
-                    worker,
-                    dispatch,
-                    task,
-                    attempt,
-                    hedge,
-                    ..
-                } => {
+                Action::Dispatch(start) => {
+                    let (worker, task) = (start.worker, start.task);
                     let running = self.workers.values().map(|w| {
                         let same = |t: &&TaskId| **t == task;
                         w.2.values().filter(same).count()
                     });
-                    assert_eq!(running.sum::<usize>(), usize::from(hedge), "{task:?}");
+                    assert_eq!(running.sum::<usize>(), usize::from(start.hedge), "{task:?}");
                     let (attempts, failed) = self.open.get_mut(&task).expect("an open task");
                     *attempts += 1;
-                    assert_eq!(*attempts, attempt);
+                    assert_eq!(*attempts, start.number);
                     assert!(
                         !failed.contains(&worker),
                         "{task:?} is back where it failed"
@@ -1124,7 +1105,7 @@ impl World {
                         !*draining && held.len() <= *slots as usize,
                         "{worker:?} has no room"
                     );
-                    assert!(held.insert(dispatch, task).is_none());
+                    assert!(held.insert(start.dispatch, task).is_none());
                 }
                 Action::Late { task, .. } => assert!(self.open.contains_key(&task)),
                 Action::CancelDispatch { worker, dispatch } => {
@@ -1408,7 +1389,7 @@ fn a_worker_that_was_slow_gets_work_again_when_it_is_well() {
 /// When the client is told that an attempt takes too long: from its start, ...
 fn late_ms(actions: &[Action]) -> Option<u64> {
     actions.iter().find_map(|action| match action {
-        Action::Dispatch { late_ms, .. } => Some(*late_ms),
+        Action::Dispatch(start) => Some(start.late_ms),
         _ => None,
     })
 }

@@ -14,6 +14,8 @@ pub const SETTINGS: u8 = 4;
 /// See [`DATA`].
 pub const PING: u8 = 6;
 /// See [`DATA`].
+pub const WINDOW_UPDATE: u8 = 8;
+/// See [`DATA`].
 pub const CONTINUATION: u8 = 9;
 /// Flags of frames.
 pub const END_STREAM: u8 = 1;
@@ -56,13 +58,17 @@ fn integer(bytes: &mut Vec<u8>, value: usize) {
     bytes.push(rest as u8);
 }
 
-/// The headers of a call of `method`, and `more`.
+/// The headers of a call of `method` of the coordinator's service, and `more`.
 pub fn call_headers(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    headers(&format!("/hybridgrid.v1.BuildService/{method}"), more)
+}
+
+/// The headers of a call of the method at `path`, and `more`.
+pub fn headers(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     // ":method: POST" and ":scheme: http" of the static table.
     let mut block = vec![0x83, 0x86];
-    let path = format!("/hybridgrid.v1.BuildService/{method}");
     for (name, value) in [
-        (":path", path.as_str()),
+        (":path", path),
         (":authority", "x"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),

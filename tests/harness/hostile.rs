@@ -28,11 +28,24 @@ const GROWTH_BYTES_MAX: u64 = 160 << 20;
 /// # Panics
 /// It does not live.
 pub fn resident(daemon: &Daemon) -> u64 {
+    memory(daemon, "VmRSS:")
+}
+
+/// Bytes of a process in memory, at most until now.
+///
+/// # Panics
+/// As [`resident`].
+pub fn peak(daemon: &Daemon) -> u64 {
+    memory(daemon, "VmHWM:")
+}
+
+/// A line of proc(5), /proc/PID/status.
+fn memory(daemon: &Daemon, name: &str) -> u64 {
     let path = format!("/proc/{}/status", daemon.pid());
     let status = fs::read_to_string(&path).expect("a process that lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.expect("VmRSS in KiB") << 10
+    kib.expect("memory in KiB") << 10
 }
 
 /// How often the coordinator counted `reason` under `hybridgrid_NAME_total`.

@@ -5,6 +5,7 @@
 //! targets, and with 1 if one was missed.
 
 mod host;
+mod policy;
 mod pool;
 mod report;
 mod scenarios;

@@ -1,8 +1,6 @@
 //! What a run comes to, in figures that can be held against a bound and against
 //! other policies.
 
-use hg_coord::scheduling::scheduler::Policy;
-
 use crate::pool::{capacity, fastest, slots};
 use crate::twin::Alone;
 use crate::workload::Arrivals;
@@ -131,17 +129,6 @@ fn jain(setup: &Setup<'_>, outcome: &Outcome) -> f64 {
     let sum: f64 = done.iter().sum();
     let squares: f64 = done.iter().map(|work| work * work).sum();
     sum * sum / (done.len() as f64 * squares)
-}
-
-/// The policy, as it is listed.
-pub fn name(policy: Policy) -> &'static str {
-    match policy {
-        Policy::Expected => "ours",
-        Policy::Random => "random",
-        Policy::RoundRobin => "round robin",
-        Policy::LeastLoaded => "least loaded",
-        Policy::TwoChoices => "two choices",
-    }
 }
 
 /// The head of a table.

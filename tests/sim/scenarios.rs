@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fastrand::Rng;
-use hg_coord::scheduling::scheduler::Policy;
 
+use crate::policy::Policy;
 use crate::pool::{self, Fault, Machine};
-use crate::report::{Figures, head, name, row};
+use crate::report::{Figures, head, row};
 use crate::twin::Alone;
 use crate::workload::{self, Client, Source};
 use crate::world::{Outcome, Setup, run};
@@ -182,7 +182,7 @@ impl Grid<'_> {
         head(title);
         let one = |policy| {
             let figures = self.run(policy, clients);
-            row(name(policy), fair, &figures);
+            row(policy.name(), fair, &figures);
             figures
         };
         POLICIES.map(one).into()
@@ -202,7 +202,7 @@ fn ahead(targets: &mut Vec<Target>, what: &str, all: &[Figures]) {
             ours.makespan_s < other.makespan_s || ours.p99 < other.p99,
             format!(
                 "{what}: ahead of {} (makespan {:.1} s, theirs {:.1} s; p99 {:.1}, theirs {:.1})",
-                name(*policy),
+                policy.name(),
                 ours.makespan_s,
                 other.makespan_s,
                 ours.p99,

@@ -89,7 +89,7 @@ fn tell(core: &mut Coordinator, heard: &mut Vec<(u64, Event)>) -> (u64, u64) {
     let (mut all, mut dispatches) = (0, 0);
     for (now_ms, event) in heard.drain(..) {
         let actions = core.handle(event, now_ms);
-        let dispatch = |action: &&Action| matches!(action, Action::Dispatch { .. });
+        let dispatch = |action: &&Action| matches!(action, Action::Dispatch(_));
         all += actions.len() as u64;
         dispatches += actions.iter().filter(dispatch).count() as u64;
     }

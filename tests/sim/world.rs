@@ -12,15 +12,15 @@ use fastrand::Rng;
 use hg_coord::bounds::{QUEUE_MS_DEFAULT, TASK_MS_DEFAULT, TICK_MS};
 use hg_coord::scheduling::coordinator::{Action, Coordinator, Event, Settings, failure};
 use hg_coord::scheduling::id::{DispatchId, TaskId, WorkerId};
-use hg_coord::scheduling::jobs::Demand;
+use hg_coord::scheduling::jobs::{AttemptStart, Demand};
 use hg_coord::scheduling::predictor::{Predictor, Profile, Spent};
 use hg_coord::scheduling::registry::WorkerSpec;
-use hg_coord::scheduling::scheduler::Policy;
 use hg_proto::v1::failure::Code;
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{COMPILE_MS_DEFAULT, HEARTBEAT_MS};
 
 use crate::host::Host;
+use crate::policy::Policy;
 use crate::pool::{Fault, Machine};
 use crate::twin::{Alone, Twin};
 use crate::workload::{Arrivals, Client, Source, normal};
@@ -178,7 +178,7 @@ pub fn run(setup: Setup<'_>) -> Outcome {
     let core = || {
         Coordinator::new(Settings {
             seed: setup.seed,
-            policy: setup.policy,
+            rival: setup.policy.rival(),
             hedge: setup.extras,
             ahead: setup.extras,
             predictor: match setup.learned.map(Predictor::load) {
@@ -339,7 +339,7 @@ impl World<'_> {
 
     fn perform(&mut self, action: Action) {
         let (kind, a, b) = match &action {
-            Action::Dispatch { worker, task, .. } => (1, worker.0, task.0),
+            Action::Dispatch(start) => (1, start.worker.0, start.task.0),
             Action::CancelDispatch { worker, dispatch } => (2, worker.0, dispatch.0),
             Action::Late { task, .. } => (6, 0, task.0),
             Action::FinishTask { task, worker, .. } => (3, worker.0, task.0),
@@ -352,14 +352,7 @@ impl World<'_> {
                 (self.outcome.digest.rotate_left(5) ^ word).wrapping_mul(6_364_136_223_846_793_005);
         }
         match action {
-            Action::Dispatch {
-                worker,
-                dispatch,
-                task,
-                attempt,
-                hedge,
-                ..
-            } => self.dispatch(worker, dispatch, task.0 as usize, attempt, hedge),
+            Action::Dispatch(start) => self.dispatch(&start),
             Action::CancelDispatch { dispatch, .. } => {
                 if let Some(attempt) = self.attempts.get(&dispatch) {
                     let there_us = self.hosts[attempt.host].machine.round_trip_us / 2;
@@ -459,14 +452,15 @@ impl World<'_> {
         self.tell(Event::TaskSubmitted { task, demand });
     }
 
-    fn dispatch(
-        &mut self,
-        worker: WorkerId,
-        dispatch: DispatchId,
-        task: usize,
-        number: u32,
-        hedge: bool,
-    ) {
+    fn dispatch(&mut self, start: &AttemptStart) {
+        let &AttemptStart {
+            worker,
+            dispatch,
+            number,
+            hedge,
+            ..
+        } = start;
+        let task = start.task.0 as usize;
         let host = self.by_worker[&worker];
         self.outcome.dispatches += 1;
         let failed = std::mem::take(&mut self.outcome.tasks[task].failed);

@@ -2,6 +2,9 @@
 
 #[path = "../sim/host.rs"]
 mod host;
+#[path = "../sim/policy.rs"]
+#[allow(dead_code, reason = "the program compares more of them")]
+mod policy;
 #[path = "../sim/pool.rs"]
 #[allow(dead_code, reason = "the program has more scenarios")]
 mod pool;
@@ -17,8 +20,8 @@ mod workload;
 mod world;
 
 use fastrand::Rng;
-use hg_coord::scheduling::scheduler::Policy;
 
+use policy::Policy;
 use pool::{Fault, Machine};
 use report::Figures;
 use workload::{Client, Source};

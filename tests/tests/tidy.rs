@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "coord/src/door/bucket.rs",
     "coord/src/door/http2_frames.rs",
     "coord/src/door/nuisances.rs",
+    "coord/src/door/shares.rs",
     "coord/src/door/submit_rate.rs",
     "coord/src/scheduling/",
     "coord/src/trust/auth.rs",

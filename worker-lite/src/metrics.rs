@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hg_proto::v1::failure::Code;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
@@ -37,24 +36,6 @@ pub struct Metrics {
     pub compile_seconds: Histogram,
     /// No more tasks are taken.
     pub draining: AtomicBool,
-}
-
-/// How a task ended, as the label `outcome`.
-pub fn outcome(code: i32) -> &'static str {
-    match Code::try_from(code).unwrap_or(Code::Unspecified) {
-        Code::Unspecified => "unspecified",
-        Code::Refused => "refused",
-        Code::NoToolchain => "no_toolchain",
-        Code::Queue => "queue",
-        Code::Busy => "busy",
-        Code::Limit => "limit",
-        Code::Input => "input",
-        Code::Worker => "worker",
-        Code::Link => "link",
-        Code::Cancelled => "cancelled",
-        Code::Shutdown => "shutdown",
-        Code::Memory => "memory",
-    }
 }
 
 impl Metrics {
@@ -100,7 +81,8 @@ impl Metrics {
         })
     }
 
-    /// Counts a task that ended in `outcome`: `done`, or see [`outcome`].
+    /// Counts a task that ended in `outcome`: `done`, or see
+    /// [`hg_proto::wire::outcome`].
     pub fn count(&self, outcome: &str) {
         self.tasks.with_label_values(&[outcome]).inc();
     }

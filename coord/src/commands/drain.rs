@@ -9,7 +9,7 @@ use hg_proto::secure::token::{Role, Token};
 use hg_proto::v1;
 
 use crate::commands::dial;
-use crate::config::{self, Drain, Trouble};
+use crate::config::{self, CommandError, Drain};
 use crate::trust::secrets;
 
 /// Between two looks whether the worker is gone.
@@ -23,8 +23,8 @@ const NAME: &str = "hg-coord-drain";
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn run(args: &Drain, home: Option<PathBuf>) -> Result<(), Trouble> {
-    let (address, token) = whom_to_ask(args, home).map_err(Trouble::Usage)?;
+pub fn run(args: &Drain, home: Option<PathBuf>) -> Result<(), CommandError> {
+    let (address, token) = whom_to_ask(args, home).map_err(CommandError::Usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

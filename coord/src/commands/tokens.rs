@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hg_proto::secure::tls;
 
-use crate::config::{self, Revoke, Rotate, TokenArgs, Tokens, Trouble};
+use crate::config::{self, CommandError, Revoke, Rotate, TokenArgs, Tokens};
 use crate::log;
 use crate::trust::command_socket::{self, Told};
 use crate::trust::secrets;
@@ -14,7 +14,7 @@ use crate::trust::secrets;
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn token(args: &TokenArgs, home: Option<PathBuf>) -> Result<(), Trouble> {
+pub fn token(args: &TokenArgs, home: Option<PathBuf>) -> Result<(), CommandError> {
     let state = config::state_of(args.state.as_deref(), home)?;
     let name = args
         .name
@@ -41,7 +41,7 @@ pub fn token(args: &TokenArgs, home: Option<PathBuf>) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), Trouble> {
+pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), CommandError> {
     let (state, name) = (config::state_of(args.state.as_deref(), home)?, &args.name);
     secrets::revoke(&state, name)?;
     let told = command_socket::tell(&state);
@@ -51,7 +51,7 @@ pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), Trouble> {
     let (list, _) = secrets::listed(&state)?;
     match list.has(name) {
         true => Ok(()),
-        false => Err(Trouble::Failed(format!(
+        false => Err(CommandError::Failed(format!(
             "{name} is revoked, but was never given a token here, nor seen with one: is that \
              the name? See 'hg-coord tokens'"
         ))),
@@ -62,9 +62,9 @@ pub fn revoke(args: &Revoke, home: Option<PathBuf>) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn list(args: &Tokens, home: Option<PathBuf>) -> Result<(), Trouble> {
+pub fn list(args: &Tokens, home: Option<PathBuf>) -> Result<(), CommandError> {
     let state = config::state_of(args.state.as_deref(), home)?;
-    exists(&state).map_err(Trouble::Usage)?;
+    exists(&state).map_err(CommandError::Usage)?;
     // So that it writes down who was seen.
     if let Err(why) = command_socket::tell(&state) {
         log::warn(format_args!(
@@ -103,7 +103,7 @@ fn unknown(why: String) -> String {
 ///
 /// # Errors
 /// What did not work, for the operator.
-pub fn rotate(args: &Rotate, home: Option<PathBuf>) -> Result<(), Trouble> {
+pub fn rotate(args: &Rotate, home: Option<PathBuf>) -> Result<(), CommandError> {
     let state = config::state_of(args.state.as_deref(), home)?;
     let trust = secrets::rotate(&state, args.rotation())?;
     println!("certificate {}", tls::hex(&trust.newest()));

@@ -19,18 +19,19 @@ use crate::bounds::{
 use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::dispatch::transfer::{Inputs, Outputs};
 use crate::scheduling::id::DispatchId;
+use crate::scheduling::jobs::AttemptStart;
 
 /// What a peer did wrong; it is dropped for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The label under which it is counted.
+    /// The label under which the fault is counted.
     pub reason: &'static str,
-    /// For people.
+    /// The fault in words, for people.
     pub detail: String,
 }
 
 impl Fault {
-    /// A fault.
+    /// A fault, by its label and in words.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Fault {
             reason,
@@ -41,43 +42,34 @@ impl Fault {
 
 /// An attempt on this link.
 #[derive(Debug)]
-pub struct Running {
-    /// What was asked.
+pub struct LinkAttempt {
+    /// The task that is attempted.
     pub task: Arc<v1::Task>,
-    /// 1, 2, ...
+    /// The attempt's number in its task: 1, 2, ...
     pub attempt: u32,
-    /// Where its client hears of it.
+    /// The mailbox of the task's client.
     pub mailbox: Arc<Mailbox>,
-    /// What came back so far.
+    /// Outputs that came so far.
     pub outputs: Outputs,
-    /// Since when.
+    /// When it was dispatched.
     pub since: Instant,
     answered: bool,
     credit: u32,
 }
 
-/// What an attempt has.
-#[derive(Debug, Clone, Copy)]
-pub struct Means {
-    /// Milliseconds until its task's own deadline.
-    pub left_ms: u32,
-    /// Bytes of memory that it is thought to need.
-    pub peak_bytes: u64,
-}
-
-struct Parcel {
+struct QueuedChunk {
     dispatch: DispatchId,
     frame: Vec<u8>,
     _permit: OwnedSemaphorePermit,
 }
 
 #[derive(Default)]
-struct State {
+struct LinkState {
     control: VecDeque<Vec<u8>>,
     control_bytes: usize,
-    chunks: VecDeque<Parcel>,
-    running: HashMap<DispatchId, Running>,
-    /// Given up by us; their late answers are no fault.
+    chunks: VecDeque<QueuedChunk>,
+    running: HashMap<DispatchId, LinkAttempt>,
+    /// Attempts that the coordinator gave up; their late answers are no fault.
     cancelled: HashSet<DispatchId>,
     cancelled_order: VecDeque<DispatchId>,
     closed: Option<Closed>,
@@ -86,24 +78,24 @@ struct State {
 /// How the coordinator ended a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// What waits is still sent.
+    /// It ended; frames that wait are still sent.
     Politely,
-    /// The same, but nothing was heard of the worker for too long.
+    /// Nothing was heard of the worker for too long; frames that wait are still sent.
     Expired,
-    /// The worker does not read: nothing is.
+    /// The worker does not read; nothing more is sent.
     AtOnce,
 }
 
 /// See the top of the file.
 pub struct Channel {
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
     wake: Notify,
     shut: Notify,
-    turns: Arc<Semaphore>,
+    chunk_permits: Arc<Semaphore>,
 }
 
-/// Room for one chunk.
-pub struct Turn(OwnedSemaphorePermit);
+/// Permission to queue one chunk.
+pub struct ChunkPermit(OwnedSemaphorePermit);
 
 impl Channel {
     /// A link on which nothing happened yet.
@@ -112,15 +104,15 @@ impl Channel {
             state: Mutex::default(),
             wake: Notify::new(),
             shut: Notify::new(),
-            turns: Arc::new(Semaphore::new(LINK_CHUNKS_MAX)),
+            chunk_permits: Arc::new(Semaphore::new(LINK_CHUNKS_MAX)),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn notify(&self, state: MutexGuard<'_, State>) {
+    fn notify(&self, state: MutexGuard<'_, LinkState>) {
         let closed = state.closed.is_some();
         drop(state);
         self.wake.notify_one();
@@ -137,37 +129,32 @@ impl Channel {
     }
 
     /// Puts an attempt on the link.
-    pub fn dispatch(
-        &self,
-        dispatch: DispatchId,
-        attempt: u32,
-        task: Arc<v1::Task>,
-        mailbox: Arc<Mailbox>,
-        means: Means,
-    ) {
+    pub fn dispatch(&self, start: &AttemptStart, task: Arc<v1::Task>, mailbox: Arc<Mailbox>) {
         let mut state = self.state();
         let mut sent = (*task).clone();
+        let left_ms = u32::try_from(start.left_ms).unwrap_or(u32::MAX);
+        let left_ms = left_ms.clamp(1, limits::COMPILE_MS_MAX);
         let limits = sent.limits.get_or_insert_default();
         limits.wall_ms_max = match limits.wall_ms_max {
-            0 => means.left_ms.min(limits::COMPILE_MS_DEFAULT),
-            ms => ms.min(means.left_ms),
+            0 => left_ms.min(limits::COMPILE_MS_DEFAULT),
+            ms => ms.min(left_ms),
         };
         state.push(to_worker::Kind::Dispatch(v1::Dispatch {
-            dispatch_id: dispatch.0,
+            dispatch_id: start.dispatch.0,
             task: Some(sent),
-            memory_bytes_expected: means.peak_bytes,
+            memory_bytes_expected: start.peak_bytes,
         }));
         let outputs = Outputs::new(&task);
-        let running = Running {
+        let running = LinkAttempt {
             task,
-            attempt,
+            attempt: start.number,
             mailbox,
             outputs,
             since: Instant::now(),
             answered: false,
             credit: 0,
         };
-        state.running.insert(dispatch, running);
+        state.running.insert(start.dispatch, running);
         self.notify(state);
     }
 
@@ -212,12 +199,17 @@ impl Channel {
 
     /// Waits for room for one chunk; those who wait are served in turn. `None`:
     /// the link is closed.
-    pub async fn turn(&self) -> Option<Turn> {
-        self.turns.clone().acquire_owned().await.ok().map(Turn)
+    pub async fn chunk_permit(&self) -> Option<ChunkPermit> {
+        self.chunk_permits
+            .clone()
+            .acquire_owned()
+            .await
+            .ok()
+            .map(ChunkPermit)
     }
 
     /// Queues a chunk of an input.
-    pub fn send_chunk(&self, turn: Turn, chunk: v1::Chunk) {
+    pub fn send_chunk(&self, permit: ChunkPermit, chunk: v1::Chunk) {
         let dispatch = DispatchId(chunk.dispatch_id);
         let message = ToWorker {
             kind: Some(to_worker::Kind::Chunk(chunk)),
@@ -225,10 +217,10 @@ impl Channel {
         let Ok(frame) = frame::encode(&message) else {
             return;
         };
-        self.state().chunks.push_back(Parcel {
+        self.state().chunks.push_back(QueuedChunk {
             dispatch,
             frame,
-            _permit: turn.0,
+            _permit: permit.0,
         });
         self.wake.notify_one();
     }
@@ -244,7 +236,7 @@ impl Channel {
         state.closed = Some(how);
         state.running.clear();
         state.chunks.clear();
-        self.turns.close();
+        self.chunk_permits.close();
         self.notify(state);
     }
 
@@ -326,7 +318,7 @@ impl Channel {
     ///
     /// # Errors
     /// The worker was never given it.
-    pub fn end(&self, dispatch: DispatchId) -> Result<Option<Running>, Fault> {
+    pub fn end(&self, dispatch: DispatchId) -> Result<Option<LinkAttempt>, Fault> {
         let mut state = self.state();
         if state.find(dispatch)?.is_none() {
             return Ok(None);
@@ -347,7 +339,7 @@ enum Next {
     End,
 }
 
-impl State {
+impl LinkState {
     fn push(&mut self, kind: to_worker::Kind) {
         if self.closed.is_some() {
             return;
@@ -383,7 +375,7 @@ impl State {
         Next::Wait
     }
 
-    fn find(&mut self, dispatch: DispatchId) -> Result<Option<&mut Running>, Fault> {
+    fn find(&mut self, dispatch: DispatchId) -> Result<Option<&mut LinkAttempt>, Fault> {
         if let Some(running) = self.running.get_mut(&dispatch) {
             return Ok(Some(running));
         }

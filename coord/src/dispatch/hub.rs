@@ -12,19 +12,20 @@ use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, event, to_worker};
 use hg_proto::wire::limits;
 use hg_proto::wire::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
+use hg_proto::wire::outcome::outcome;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::bounds::{EVENTS_BEHIND_MAX, TICK_MS};
-use crate::dispatch::channel::{Channel, Closed, Fault, Means};
+use crate::dispatch::channel::{Channel, Closed, Fault};
 use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::door::arrivals::Arrivals;
 use crate::door::nuisances::Nuisances;
 use crate::log;
-use crate::metrics::{Metrics, outcome};
+use crate::metrics::Metrics;
 use crate::scheduling::breaker;
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
 use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
-use crate::scheduling::jobs::Demand;
+use crate::scheduling::jobs::{AttemptStart, Demand};
 use crate::scheduling::predictor::Spent;
 use crate::scheduling::registry::{Vitals, WorkerSpec};
 use crate::scheduling::validate::label;
@@ -34,42 +35,30 @@ const SLOTS_WHY_BYTES_MAX: usize = 64;
 /// Bytes of a source's name in an event.
 const EVENT_SOURCE_BYTES_MAX: usize = 256;
 
-struct Entry {
+struct OpenTask {
     task: Arc<v1::Task>,
     mailbox: Arc<Mailbox>,
-    /// Where its last attempt went, as listed.
+    /// The worker of the task's last attempt, as it is listed.
     worker: String,
     submitted: Instant,
 }
 
-struct State {
+struct HubState {
     core: Coordinator,
     channels: ById<WorkerId, Arc<Channel>>,
-    tasks: ById<TaskId, Entry>,
+    tasks: ById<TaskId, OpenTask>,
     /// Why workers have fewer slots than they said at first.
     slots_why: ById<WorkerId, String>,
     workers_seen: u64,
     tasks_seen: u64,
 }
 
-/// Where an attempt goes, and what is thought of it.
-struct Outset {
-    worker: WorkerId,
-    dispatch: DispatchId,
-    attempt: u32,
-    queue_ms: u64,
-    hedge: bool,
-    late_ms: u64,
-    slower: bool,
-    means: Means,
-}
-
 /// See the top of the file.
 pub struct Hub {
-    state: Mutex<State>,
-    /// What is counted.
+    state: Mutex<HubState>,
+    /// The coordinator's metrics.
     pub metrics: Metrics,
-    /// What happens, for watchers.
+    /// Events, for watchers.
     pub events: broadcast::Sender<v1::Event>,
     /// Turns true when the process ends.
     pub closing: watch::Sender<bool>,
@@ -87,7 +76,7 @@ impl Hub {
     pub fn new(settings: Settings) -> (Arc<Self>, mpsc::Receiver<()>) {
         let (alive, ended) = mpsc::channel(1);
         let hub = Hub {
-            state: Mutex::new(State {
+            state: Mutex::new(HubState {
                 core: Coordinator::new(settings),
                 channels: ById::default(),
                 tasks: ById::default(),
@@ -107,7 +96,7 @@ impl Hub {
         (Arc::new(hub), ended)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HubState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,43 +174,16 @@ impl Hub {
         self.step(&mut state, event, None);
     }
 
-    fn step(&self, state: &mut State, event: Event, mut result: Option<v1::TaskResult>) {
+    fn step(&self, state: &mut HubState, event: Event, mut result: Option<v1::TaskResult>) {
         let actions = state.core.handle(event, self.now_ms());
         for action in actions {
             self.perform(state, action, &mut result);
         }
     }
 
-    fn perform(&self, state: &mut State, action: Action, result: &mut Option<v1::TaskResult>) {
+    fn perform(&self, state: &mut HubState, action: Action, result: &mut Option<v1::TaskResult>) {
         match action {
-            Action::Dispatch {
-                worker,
-                dispatch,
-                task,
-                attempt,
-                queue_ms,
-                hedge,
-                late_ms,
-                slower,
-                peak_bytes,
-                left_ms,
-            } => {
-                let left_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-                let outset = Outset {
-                    worker,
-                    dispatch,
-                    attempt,
-                    queue_ms,
-                    hedge,
-                    late_ms,
-                    slower,
-                    means: Means {
-                        left_ms: left_ms.clamp(1, limits::COMPILE_MS_MAX),
-                        peak_bytes,
-                    },
-                };
-                self.start(state, task, &outset);
-            }
+            Action::Dispatch(start) => self.start(state, start),
             Action::Late {
                 task,
                 attempt,
@@ -287,48 +249,35 @@ impl Hub {
         }
     }
 
-    fn start(&self, state: &mut State, task: TaskId, outset: &Outset) {
-        let &Outset {
-            worker,
-            dispatch,
-            attempt,
-            queue_ms,
-            ..
-        } = outset;
+    fn start(&self, state: &mut HubState, start: AttemptStart) {
+        let task = start.task;
         let Some(entry) = state.tasks.get_mut(&task) else {
             return;
         };
-        if outset.hedge {
+        if start.hedge {
             self.metrics.hedges.inc();
-        } else if attempt > 1 {
+        } else if start.number > 1 {
             self.metrics.retries.inc();
         }
         self.metrics
             .task_queue_seconds
-            .observe(queue_ms as f64 / 1e3);
+            .observe(start.queue_ms as f64 / 1e3);
         let listed = state
             .core
             .registry()
-            .get(worker)
+            .get(start.worker)
             .map(|worker| worker.label.clone());
         entry.worker = listed.unwrap_or_default();
         entry.mailbox.push(Mail::Started {
-            attempt,
-            worker,
             label: entry.worker.clone(),
-            dispatch,
-            queue_ms,
-            beside: outset.hedge,
-            late_ms: outset.late_ms,
-            slower: outset.slower,
+            start: start.clone(),
         });
-        if let Some(channel) = state.channels.get(&worker) {
-            let (task, mailbox) = (entry.task.clone(), entry.mailbox.clone());
-            channel.dispatch(dispatch, attempt, task, mailbox, outset.means);
+        if let Some(channel) = state.channels.get(&start.worker) {
+            channel.dispatch(&start, entry.task.clone(), entry.mailbox.clone());
         }
         log::debug(format_args!(
-            "task {} attempt {attempt} on {}",
-            task.0, entry.worker
+            "task {} attempt {} on {}",
+            task.0, start.number, entry.worker
         ));
         self.announce(event::Kind::TaskStarted(v1::TaskStarted {
             task_id: task.0,
@@ -341,7 +290,7 @@ impl Hub {
     fn finish(
         &self,
         task: TaskId,
-        entry: Entry,
+        entry: OpenTask,
         result: v1::TaskResult,
         attempt: u32,
         queue_ms: u64,
@@ -365,7 +314,7 @@ impl Hub {
         })));
     }
 
-    fn fail(&self, task: TaskId, entry: Entry, failure: v1::Failure) {
+    fn fail(&self, task: TaskId, entry: OpenTask, failure: v1::Failure) {
         let outcome = outcome(failure.code());
         self.metrics.tasks.with_label_values(&[outcome]).inc();
         log::debug(format_args!(
@@ -381,7 +330,7 @@ impl Hub {
         entry.mailbox.push(Mail::Failed(failure));
     }
 
-    fn end(&self, task: TaskId, entry: &Entry, ok: bool, detail: String) {
+    fn end(&self, task: TaskId, entry: &OpenTask, ok: bool, detail: String) {
         let wall_ms = entry.submitted.elapsed().as_millis();
         self.announce(event::Kind::TaskEnded(v1::TaskEnded {
             task_id: task.0,
@@ -446,7 +395,7 @@ impl Hub {
         (worker, channel)
     }
 
-    /// The worker's link is no more.
+    /// A worker's link is no more.
     pub fn gone(&self, worker: WorkerId, reason: &str) {
         self.handle(Event::WorkerGone {
             worker,
@@ -454,7 +403,7 @@ impl Hub {
         });
     }
 
-    /// The worker was heard of.
+    /// A worker was heard of.
     pub fn heard(&self, worker: WorkerId, vitals: Option<Vitals>) {
         self.handle(Event::WorkerHeard { worker, vitals });
     }
@@ -476,14 +425,14 @@ impl Hub {
         self.state().core.predictor().learned()
     }
 
-    /// What it has learned, to be kept.
+    /// What the predictor has learned, to be kept.
     pub fn learned_bytes(&self) -> Vec<u8> {
         // Written out without the lock: that takes a while.
         let saved = self.state().core.predictor().saved();
         saved.to_bytes()
     }
 
-    /// The worker takes no more tasks, says it itself.
+    /// A worker says that it takes no more tasks.
     pub fn draining(&self, worker: WorkerId) {
         self.handle(Event::DrainRequested {
             worker,
@@ -585,7 +534,7 @@ impl Hub {
         state.tasks_seen += 1;
         let id = TaskId(state.tasks_seen);
         let (task, mailbox) = (Arc::new(task), Arc::new(Mailbox::new()));
-        let entry = Entry {
+        let entry = OpenTask {
             task: task.clone(),
             mailbox: mailbox.clone(),
             worker: String::new(),
@@ -671,7 +620,7 @@ impl Hub {
             .set(i64::from(free));
         self.metrics.queue_length.set(i64::from(status.queued));
         // The text is made without the lock: that takes a while.
-        let circuits: Vec<(String, breaker::State)> = {
+        let circuits: Vec<(String, breaker::Circuit)> = {
             let state = self.state();
             let workers = state.core.registry().iter();
             workers
@@ -681,9 +630,9 @@ impl Hub {
         self.metrics.circuit_state.reset();
         for (label, state) in circuits {
             let state = match state {
-                breaker::State::Closed => 0,
-                breaker::State::HalfOpen { .. } => 1,
-                breaker::State::Open { .. } => 2,
+                breaker::Circuit::Closed => 0,
+                breaker::Circuit::HalfOpen { .. } => 1,
+                breaker::Circuit::Open { .. } => 2,
             };
             let gauge = self.metrics.circuit_state.with_label_values(&[&label]);
             gauge.set(state);

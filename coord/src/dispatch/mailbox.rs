@@ -1,4 +1,4 @@
-//! What a task's client has yet to be told. Bounded by the worker's output
+//! Mailbox of a task: what its client has yet to be told. Bounded by the worker's output
 //! window; written by whoever learns something, read by the client's stream.
 
 use std::collections::VecDeque;
@@ -8,66 +8,54 @@ use hg_proto::v1::{Failure, Finished};
 use hg_proto::wire::limits::CHUNK_BYTES_MAX;
 use tokio::sync::Notify;
 
-use crate::scheduling::id::{DispatchId, WorkerId};
+use crate::scheduling::jobs::AttemptStart;
 
-/// One thing to tell.
+/// One message to the client.
 #[derive(Debug)]
 pub enum Mail {
     /// An attempt began. What came from earlier ones is void, unless it runs
     /// beside them.
     Started {
-        /// 1, 2, ...
-        attempt: u32,
-        /// Where.
-        worker: WorkerId,
-        /// As it is listed.
+        /// The attempt.
+        start: AttemptStart,
+        /// Its worker, as it is listed.
         label: String,
-        /// Its number on the wire.
-        dispatch: DispatchId,
-        /// Milliseconds that the task has waited.
-        queue_ms: u64,
-        /// The attempt before goes on.
-        beside: bool,
-        /// Milliseconds after which the worker takes too long.
-        late_ms: u64,
-        /// The client's own machine would be much faster.
-        slower: bool,
     },
     /// An attempt takes too long only after so many milliseconds from now.
     Late {
-        /// Which.
+        /// The attempt's number in its task.
         attempt: u32,
-        /// Milliseconds.
+        /// Milliseconds from now after which the client shall find it late.
         late_ms: u64,
     },
     /// The worker lacks these inputs.
     Need {
-        /// Of this attempt.
+        /// The attempt's number in its task.
         attempt: u32,
-        /// Their digests.
+        /// The inputs' digests.
         digests: Vec<Vec<u8>>,
     },
     /// A part of an output.
     Output {
-        /// Of this attempt.
+        /// The attempt's number in its task.
         attempt: u32,
-        /// Index in `Task.outputs`.
+        /// The output's index in `Task.outputs`.
         output: u32,
-        /// At most 64 KiB.
+        /// The next bytes of the output, at most 64 KiB.
         data: Vec<u8>,
-        /// Nothing more of this one.
+        /// The output ends with them.
         last: bool,
         /// Bytes of credit that taking it is worth.
         credit: u32,
     },
-    /// The end: a result.
+    /// The last message: the task's result.
     Finished(Box<Finished>),
-    /// The end: none.
+    /// The last message: there will be no result.
     Failed(Failure),
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MailboxState {
     mails: VecDeque<Mail>,
     /// Attempts that are not over; the first to send output is the only one left.
     attempts: Vec<u32>,
@@ -77,37 +65,35 @@ struct State {
 /// See the top of the file.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    state: Mutex<State>,
+    state: Mutex<MailboxState>,
     wake: Notify,
 }
 
 impl Mailbox {
-    /// An empty one.
+    /// An empty mailbox.
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MailboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a mail. Those of an attempt that is over, or after the end, are dropped.
+    /// Adds a message. Those of an attempt that is over, or after the last one, are dropped.
     pub fn push(&self, mail: Mail) {
         let mut state = self.state();
         if state.ended {
             return;
         }
         match mail {
-            Mail::Started {
-                attempt, beside, ..
-            } => {
-                if !beside {
+            Mail::Started { ref start, .. } => {
+                if !start.hedge {
                     state.attempts.clear();
                     state
                         .mails
                         .retain(|old| matches!(old, Mail::Started { .. }));
                 }
-                state.attempts.push(attempt);
+                state.attempts.push(start.number);
                 state.mails.push_back(mail);
             }
             Mail::Need { attempt, .. } | Mail::Late { attempt, .. }
@@ -136,8 +122,8 @@ impl Mailbox {
         self.wake.notify_one();
     }
 
-    /// The next mail, when there is one. One reader at a time; dropping the
-    /// future loses nothing.
+    /// The next message, when there is one. One reader at a time; dropping the future loses
+    /// nothing.
     pub async fn next(&self) -> Mail {
         loop {
             if let Some(mail) = self.state().mails.pop_front() {
@@ -148,7 +134,7 @@ impl Mailbox {
     }
 }
 
-impl State {
+impl MailboxState {
     /// Small chunks of one output become one, so that a worker that sends
     /// single bytes costs no more than its window.
     fn push_output(&mut self, mail: Mail) {
@@ -182,17 +168,23 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
 
     fn started(attempt: u32) -> Mail {
         Mail::Started {
-            attempt,
-            worker: WorkerId(1),
+            start: AttemptStart {
+                task: TaskId(1),
+                worker: WorkerId(1),
+                dispatch: DispatchId(u64::from(attempt)),
+                number: attempt,
+                hedge: false,
+                queue_ms: 0,
+                late_ms: 0,
+                slower: false,
+                peak_bytes: 0,
+                left_ms: 1,
+            },
             label: "w".into(),
-            dispatch: DispatchId(u64::from(attempt)),
-            queue_ms: 0,
-            beside: false,
-            late_ms: 0,
-            slower: false,
         }
     }
 
@@ -201,8 +193,8 @@ mod tests {
         let mailbox = Mailbox::new();
         mailbox.push(started(1));
         let mut second = started(2);
-        if let Mail::Started { beside, .. } = &mut second {
-            *beside = true;
+        if let Mail::Started { start, .. } = &mut second {
+            start.hedge = true;
         }
         mailbox.push(second);
         let need = |attempt| Mail::Need {
@@ -217,7 +209,8 @@ mod tests {
         let attempts: Vec<(u32, usize)> = drain(&mailbox)
             .into_iter()
             .map(|mail| match mail {
-                Mail::Started { attempt, .. } | Mail::Need { attempt, .. } => (attempt, 0),
+                Mail::Started { start, .. } => (start.number, 0),
+                Mail::Need { attempt, .. } => (attempt, 0),
                 Mail::Output { attempt, data, .. } => (attempt, data.len()),
                 other => panic!("{other:?}"),
             })

@@ -95,7 +95,7 @@ impl Inputs {
         })
     }
 
-    /// Whether everything went.
+    /// Whether all inputs that the worker lacks were sent.
     pub fn is_complete(&self) -> bool {
         self.needed.is_empty()
     }
@@ -113,7 +113,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Nothing came yet.
+    /// Outputs of an attempt of which nothing came yet.
     pub fn new(task: &Task) -> Self {
         Outputs {
             outputs: vec![(0, false); task.outputs.len()],
@@ -157,7 +157,7 @@ impl Outputs {
         self.window = self.window.saturating_add(bytes).min(OUTPUT_WINDOW_BYTES);
     }
 
-    /// Whether anything came.
+    /// Whether any output has begun to come.
     pub fn begun(&self) -> bool {
         self.outputs
             .iter()

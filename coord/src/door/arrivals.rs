@@ -10,7 +10,7 @@ use crate::bounds::{
     ARRIVAL_ADDRESSES_MAX, ARRIVAL_WAIT_MS_MAX, ARRIVALS_AT_ONCE_MAX, ARRIVALS_PER_S_MAX,
 };
 use crate::door::bucket::{Bucket, has_room};
-use crate::door::nuisances::known_by;
+use crate::door::nuisances::peer_key;
 
 /// See the top of the file.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Arrivals {
     /// A connection of `address` came. Gives the milliseconds it is to wait for its
     /// handshake; `None`: that is too long, and it does not count.
     pub fn greet_after(&mut self, address: IpAddr, now_ms: u64) -> Option<u64> {
-        let Some(key) = known_by(address) else {
+        let Some(key) = peer_key(address) else {
             return Some(0);
         };
         let is_past = |bucket: &Bucket| bucket.left(now_ms) >= ARRIVALS_AT_ONCE_MAX;

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// What may still come.
+/// A token bucket.
 #[derive(Debug, Clone, Copy)]
 pub struct Bucket {
     left: f64,
@@ -15,7 +15,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full one.
+    /// A full bucket.
     pub fn new(at_once: f64, per_s: f64, now_ms: u64) -> Self {
         Bucket {
             left: at_once,
@@ -25,25 +25,25 @@ impl Bucket {
         }
     }
 
-    /// `count` came; false: that is more than may.
+    /// Takes `count` tokens; `false`: there were not as many, and it owes them now.
     pub fn take(&mut self, count: u32, now_ms: u64) -> bool {
         self.left = self.left(now_ms) - f64::from(count);
         self.looked_ms = now_ms;
         self.left >= 0.0
     }
 
-    /// How many may come now.
+    /// Tokens that are left now; fewer than none: so many are owed.
     pub fn left(&self, now_ms: u64) -> f64 {
         let passed_s = now_ms.saturating_sub(self.looked_ms) as f64 / 1e3;
         (self.left + passed_s * self.per_s).min(self.at_once)
     }
 
-    /// Milliseconds until as many may have come as came; 0: no more did than may.
+    /// Milliseconds until no token is owed; 0: none is.
     pub fn owed_ms(&self, now_ms: u64) -> u64 {
         (-self.left(now_ms) * 1e3 / self.per_s).max(0.0).ceil() as u64
     }
 
-    /// When some came last, or it was made.
+    /// When tokens were taken last, or the bucket was made.
     pub fn looked_ms(&self) -> u64 {
         self.looked_ms
     }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 #[derive(Default)]
-struct State {
+struct Members {
     members: BTreeMap<u64, oneshot::Sender<()>>,
     seen: u64,
 }
@@ -18,7 +18,7 @@ struct State {
 /// See the top of the file.
 pub struct Crowd {
     max: usize,
-    state: Mutex<State>,
+    state: Mutex<Members>,
 }
 
 /// A place in the crowd, given up when dropped.
@@ -29,7 +29,7 @@ pub struct Member {
 }
 
 impl Crowd {
-    /// An empty one with room for `max`.
+    /// An empty crowd with room for `max`.
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Crowd {
             max: max.max(1),
@@ -37,11 +37,11 @@ impl Crowd {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Members> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, if need be that of the oldest.
+    /// Takes a place, if need be that of the oldest member.
     pub fn enter(self: &Arc<Self>) -> Member {
         let (sender, evicted) = oneshot::channel();
         let mut state = self.state();
@@ -59,13 +59,13 @@ impl Crowd {
         }
     }
 
-    /// The oldest must go.
+    /// Evicts the oldest member.
     pub fn evict(&self) {
         self.state().evict();
     }
 }
 
-impl State {
+impl Members {
     fn evict(&mut self) {
         if let Some((_, sender)) = self.members.pop_first() {
             // The member may be leaving by itself at this moment.
@@ -75,12 +75,12 @@ impl State {
 }
 
 impl Member {
-    /// Returns when this one must go.
+    /// Returns when this member is evicted.
     pub async fn evicted(&mut self) {
         poll_fn(|context| self.poll_evicted(context)).await;
     }
 
-    /// Whether this one must go.
+    /// Whether this member is evicted.
     pub fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // The sender is dropped only after it has sent, or with the crowd.
         Pin::new(&mut self.evicted).poll(context).map(drop)

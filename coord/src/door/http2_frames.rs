@@ -1,5 +1,10 @@
 //! The frames of an HTTP/2 connection as they pass, without their content: what
 //! the server behind gives no account of. Pure: the time comes with the bytes.
+//!
+//! h2 bounds by itself what a flood makes it hold: streams, resets, lists of headers, and
+//! one answer to a PING or SETTINGS at a time. It neither bounds the time that it spends
+//! on answers, nor tells that it has ended a connection for a flood, by which the address
+//! is shut out.
 //! Source: RFC 9113; CVE-2019-9512 and 9515 for floods of PING and SETTINGS.
 
 use crate::bounds::{H2_IDLE_FRAMES_AT_ONCE_MAX, H2_IDLE_FRAMES_PER_S_MAX};
@@ -21,14 +26,14 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Where one direction's bytes are among its frames.
 #[derive(Debug, Default)]
-struct Frames {
-    /// Bytes that are passed over.
+struct FrameCursor {
+    /// Bytes of the current frame's content that are to come.
     skip: usize,
     head: [u8; HEAD_BYTES + GOAWAY_BYTES],
     have: usize,
 }
 
-impl Frames {
+impl FrameCursor {
     /// Calls `each` with the kind of each frame that begins in `bytes`, and with the
     /// error code if it is a GOAWAY.
     fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(u8, u32)) {
@@ -65,27 +70,27 @@ impl Frames {
     }
 }
 
-/// What is watched of one connection, at the server's end.
+/// What is watched of one connection, at the server's end: the frames either way.
 #[derive(Debug)]
-pub struct Watch {
-    /// What is to come of the preface.
+pub struct FrameWatch {
+    /// The part of the preface that is to come.
     preface: &'static [u8],
-    read: Frames,
-    written: Frames,
-    /// PING and SETTINGS that may still come.
+    read: FrameCursor,
+    written: FrameCursor,
+    /// A token for each PING and SETTINGS that may come.
     idle: Bucket,
 }
 
 /// What is wrong with a connection; the label under which its end is counted.
 pub type Reason = &'static str;
 
-impl Watch {
-    /// Of a connection that has not said anything yet.
+impl FrameWatch {
+    /// The state of a connection on which nothing was said yet.
     pub fn new(now_ms: u64) -> Self {
-        Watch {
+        FrameWatch {
             preface: PREFACE,
-            read: Frames::default(),
-            written: Frames::default(),
+            read: FrameCursor::default(),
+            written: FrameCursor::default(),
             idle: Bucket::new(H2_IDLE_FRAMES_AT_ONCE_MAX, H2_IDLE_FRAMES_PER_S_MAX, now_ms),
         }
     }
@@ -145,7 +150,7 @@ mod tests {
         ] {
             let bytes = [frame(0, &[7; 100]), frame(0, &[]), goaway(code)].concat();
             for size in 1..bytes.len() {
-                let mut watch = Watch::new(0);
+                let mut watch = FrameWatch::new(0);
                 let found: Vec<_> = bytes
                     .chunks(size)
                     .filter_map(|part| watch.written(part))
@@ -154,7 +159,7 @@ mod tests {
             }
         }
         // A content that looks like one is none.
-        let mut watch = Watch::new(0);
+        let mut watch = FrameWatch::new(0);
         assert_eq!(watch.written(&frame(0, &goaway(11))), None);
         // And one that is cut off says nothing.
         assert_eq!(watch.written(&frame(GOAWAY, &[0; 4])), None);
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn what_does_not_begin_as_http2_is_none() {
         for first in [&b"GET / HTTP/1.1\r\n"[..], &[0; 30], b"PRI * HTTP/2.1"] {
-            let found = Watch::new(0).read(first, 0);
+            let found = FrameWatch::new(0).read(first, 0);
             assert_eq!(found, Some("unknown_protocol"), "{first:?}");
         }
     }
@@ -173,15 +178,15 @@ mod tests {
     fn frames_that_only_want_an_answer_are_rationed() {
         let burst = H2_IDLE_FRAMES_AT_ONCE_MAX as usize;
         for kind in [PING, SETTINGS] {
-            let mut watch = Watch::new(0);
+            let mut watch = FrameWatch::new(0);
             assert_eq!(watch.read(&PREFACE[..9], 0), None);
             assert_eq!(watch.read(&PREFACE[9..], 0), None);
             let frames = frame(kind, &[0; 8]).repeat(burst);
             assert_eq!(watch.read(&frames, 0), None);
             assert_eq!(watch.read(&frame(1, &[6; 50]).repeat(burst), 0), None);
-            let mut later = Watch {
+            let mut later = FrameWatch {
                 idle: watch.idle,
-                ..Watch::new(0)
+                ..FrameWatch::new(0)
             };
             later.preface = &[];
             assert_eq!(later.read(&frame(kind, &[]), 1_000), None);

@@ -6,3 +6,4 @@ pub mod arrivals;
 pub mod nuisances;
 pub mod submit_rate;
 pub mod bucket;
+pub mod shares;

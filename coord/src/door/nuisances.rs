@@ -12,16 +12,16 @@ use crate::door::bucket::{Bucket, has_room};
 
 #[derive(Debug, Clone, Copy)]
 struct Record {
-    /// Offences that are borne still.
+    /// A token for each offence that is borne.
     borne: Bucket,
     shut_until_ms: u64,
-    /// How long it was shut out last.
+    /// Milliseconds for which the address was shut out last.
     shut_ms: u64,
 }
 
 impl Record {
-    /// Nothing is lost when it is forgotten: it has been quiet for as long as it
-    /// could be shut out.
+    /// Whether nothing is lost when the record is forgotten: the address has been quiet for
+    /// as long as it could be shut out.
     fn is_past(&self, now_ms: u64) -> bool {
         now_ms >= self.borne.looked_ms().max(self.shut_until_ms) + SHUT_OUT_MS_MAX
     }
@@ -34,10 +34,10 @@ pub struct Nuisances {
     known: HashMap<IpAddr, Record>,
 }
 
-/// By whom an address is known: those of one network of IPv6 are one peer's. `None`:
-/// this machine's own processes, which can do it worse harm, and share one address
+/// The key under which an address is known: those of one network of IPv6 are one peer's.
+/// `None`: this machine's own processes, which can do it worse harm, and share one address
 /// with all others here.
-pub fn known_by(address: IpAddr) -> Option<IpAddr> {
+pub fn peer_key(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST) => None,
         IpAddr::V4(address) => Some(IpAddr::V4(address)),
@@ -52,7 +52,7 @@ impl Nuisances {
     /// A connection of `address` broke a protocol. Gives for how many milliseconds it
     /// is shut out, if it is from now on.
     pub fn note(&mut self, address: IpAddr, now_ms: u64) -> Option<u64> {
-        let key = known_by(address)?;
+        let key = peer_key(address)?;
         let is_past = |record: &Record| record.is_past(now_ms);
         if !has_room(&mut self.known, &key, NUISANCES_MAX, is_past) {
             return None;
@@ -79,7 +79,7 @@ impl Nuisances {
 
     /// Whether a new connection of `address` is not looked at.
     pub fn is_shut_out(&self, address: IpAddr, now_ms: u64) -> bool {
-        let record = known_by(address).and_then(|key| self.known.get(&key));
+        let record = peer_key(address).and_then(|key| self.known.get(&key));
         record.is_some_and(|record| now_ms < record.shut_until_ms)
     }
 }

@@ -9,21 +9,21 @@ use crate::door::bucket::{Bucket, has_room};
 /// Why a task may not come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TooMany {
-    /// In this second.
+    /// There are too many a second.
     Fast,
-    /// At once.
+    /// There are too many at once.
     Open,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Account {
-    /// Tasks that may come.
+    /// A token for each task that may come.
     tasks: Bucket,
     open: usize,
 }
 
 impl Account {
-    /// Nothing is lost when it is forgotten.
+    /// Whether nothing is lost when the account is forgotten.
     fn is_idle(&self, now_ms: u64) -> bool {
         self.open == 0 && self.tasks.left(now_ms) >= SUBMIT_BURST_MAX
     }
@@ -31,13 +31,13 @@ impl Account {
 
 /// The accounts of all clients.
 #[derive(Debug, Default)]
-pub struct Rates {
+pub struct SubmitRates {
     // What peers choose is hashed with a secret.
     accounts: HashMap<Box<str>, Account>,
 }
 
-impl Rates {
-    /// Lets a task of `client` in, or not. Each that is let in must [`Rates::leave`].
+impl SubmitRates {
+    /// Lets a task of `client` in, or not. Each that is let in must [`SubmitRates::leave`].
     ///
     /// # Errors
     /// Why it may not.
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_so_many_a_second() {
-        let mut rates = Rates::default();
+        let mut rates = SubmitRates::default();
         let burst = SUBMIT_BURST_MAX as usize;
         for _ in 0..burst {
             rates.enter("a", 0).unwrap();
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn so_many_at_once() {
-        let mut rates = Rates::default();
+        let mut rates = SubmitRates::default();
         for _ in 0..CLIENT_SUBMITS_MAX {
             rates.enter("a", 0).unwrap();
         }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn only_idle_clients_are_forgotten() {
-        let mut rates = Rates::default();
+        let mut rates = SubmitRates::default();
         for client in 0..RATE_CLIENTS_MAX {
             rates.enter(&client.to_string(), 0).unwrap();
         }

@@ -21,17 +21,17 @@ const GOOD_RUN: u32 = 16;
 
 /// What a breaker lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Everything.
+pub enum Circuit {
+    /// Every attempt.
     Closed,
-    /// Nothing until then.
+    /// No attempt until `until_ms`.
     Open {
         /// Milliseconds on the caller's clock.
         until_ms: u64,
     },
-    /// One attempt, which decides.
+    /// One attempt, the probe, which decides whether it closes.
     HalfOpen {
-        /// That attempt, once there is one.
+        /// The probe, once it has begun.
         probe: Option<DispatchId>,
     },
 }
@@ -39,9 +39,9 @@ pub enum State {
 /// See the top of the file.
 #[derive(Debug, Clone)]
 pub struct Breaker {
-    state: State,
+    state: Circuit,
     score: f64,
-    /// Times it opened without a good run in between.
+    /// Times that it opened without a good run in between.
     trips: u32,
     good: u32,
 }
@@ -53,62 +53,65 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// Closed.
+    /// A breaker that is closed.
     pub fn new() -> Self {
         Breaker {
-            state: State::Closed,
+            state: Circuit::Closed,
             score: 0.0,
             trips: 0,
             good: 0,
         }
     }
 
-    /// What it lets through.
-    pub fn state(&self) -> State {
+    /// What the breaker lets through.
+    pub fn state(&self) -> Circuit {
         self.state
     }
 
-    /// As it is called in listings.
+    /// The state's name in listings.
     pub fn name(&self) -> &'static str {
         match self.state {
-            State::Closed => "closed",
-            State::Open { .. } => "open",
-            State::HalfOpen { .. } => "half-open",
+            Circuit::Closed => "closed",
+            Circuit::Open { .. } => "open",
+            Circuit::HalfOpen { .. } => "half-open",
         }
     }
 
-    /// Whether it lets one more attempt through.
+    /// Whether the breaker lets one more attempt through.
     pub fn allows(&self) -> bool {
-        matches!(self.state, State::Closed | State::HalfOpen { probe: None })
+        matches!(
+            self.state,
+            Circuit::Closed | Circuit::HalfOpen { probe: None }
+        )
     }
 
-    /// Whether it lets everything through.
+    /// Whether the breaker lets every attempt through.
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        self.state == Circuit::Closed
     }
 
     /// Whether nothing speaks against the worker.
     pub fn is_pristine(&self) -> bool {
-        self.state == State::Closed && self.score < 0.01 && self.trips == 0
+        self.state == Circuit::Closed && self.score < 0.01 && self.trips == 0
     }
 
     /// An attempt begins.
     pub fn begin(&mut self, dispatch: DispatchId) {
-        if self.state == (State::HalfOpen { probe: None }) {
-            self.state = State::HalfOpen {
+        if self.state == (Circuit::HalfOpen { probe: None }) {
+            self.state = Circuit::HalfOpen {
                 probe: Some(dispatch),
             };
         }
     }
 
-    /// The attempt ended without saying anything of the worker.
+    /// An attempt ended without saying anything of the worker.
     pub fn void(&mut self, dispatch: DispatchId) {
         if self.is_probe(dispatch) {
-            self.state = State::HalfOpen { probe: None };
+            self.state = Circuit::HalfOpen { probe: None };
         }
     }
 
-    /// The worker brought the attempt to an end.
+    /// The worker brought an attempt to an end.
     pub fn success(&mut self, dispatch: DispatchId) {
         self.score *= FADE;
         self.good = self.good.saturating_add(1);
@@ -117,12 +120,13 @@ impl Breaker {
         }
         if self.is_probe(dispatch) {
             self.score = 0.0;
-            self.state = State::Closed;
+            self.state = Circuit::Closed;
         }
     }
 
-    /// The worker, or the way to it, failed the attempt; `None`: none in
-    /// particular; `severe`: once is enough. Gives the time until which it is open, if that opened it.
+    /// The worker, or the way to it, failed an attempt; `None`: none in particular;
+    /// `severe`: once is enough. Gives the time until which the breaker is open, if that
+    /// opened it.
     pub fn failure(
         &mut self,
         dispatch: Option<DispatchId>,
@@ -134,9 +138,9 @@ impl Breaker {
         self.good = 0;
         let probe = dispatch.is_some_and(|dispatch| self.is_probe(dispatch));
         let trips = match self.state {
-            State::Closed => severe || self.score >= SCORE_MAX,
-            State::HalfOpen { .. } => probe || dispatch.is_none(),
-            State::Open { .. } => false,
+            Circuit::Closed => severe || self.score >= SCORE_MAX,
+            Circuit::HalfOpen { .. } => probe || dispatch.is_none(),
+            Circuit::Open { .. } => false,
         };
         trips.then(|| self.open(random, now_ms))
     }
@@ -148,32 +152,32 @@ impl Breaker {
         self.trips = self.trips.saturating_add(1);
         // Workers that failed together are not to come back together.
         let until_ms = now_ms + ms * 3 / 4 + random.u64(0..=ms / 2);
-        self.state = State::Open { until_ms };
+        self.state = Circuit::Open { until_ms };
         until_ms
     }
 
     /// The worker is gone, with whatever attempt there was.
     pub fn leave(&mut self) {
-        if let State::HalfOpen { .. } = self.state {
-            self.state = State::HalfOpen { probe: None };
+        if let Circuit::HalfOpen { .. } = self.state {
+            self.state = Circuit::HalfOpen { probe: None };
         }
     }
 
-    /// Time went by. Gives whether it turned half-open.
+    /// Turns the breaker half-open if its time has come. Gives whether it did.
     pub fn tick(&mut self, now_ms: u64) -> bool {
         match self.state {
-            State::Open { until_ms } if until_ms <= now_ms => {
-                self.state = State::HalfOpen { probe: None };
+            Circuit::Open { until_ms } if until_ms <= now_ms => {
+                self.state = Circuit::HalfOpen { probe: None };
                 true
             }
             _ => false,
         }
     }
 
-    /// Whether this attempt decides.
+    /// Whether this attempt is the probe.
     pub fn is_probe(&self, dispatch: DispatchId) -> bool {
         self.state
-            == State::HalfOpen {
+            == Circuit::HalfOpen {
                 probe: Some(dispatch),
             }
     }
@@ -230,7 +234,7 @@ mod tests {
         assert!(breaker.allows(), "another may probe");
         breaker.begin(DispatchId(2));
         breaker.success(DispatchId(2));
-        assert_eq!(breaker.state(), State::Closed);
+        assert_eq!(breaker.state(), Circuit::Closed);
     }
 
     #[test]
@@ -270,6 +274,6 @@ mod tests {
         breaker.begin(DispatchId(1));
         assert_eq!(fail(&mut breaker, until), None);
         breaker.success(DispatchId(1));
-        assert_eq!(breaker.state(), State::Closed);
+        assert_eq!(breaker.state(), Circuit::Closed);
     }
 }

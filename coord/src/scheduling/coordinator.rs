@@ -24,11 +24,11 @@ use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
 use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
 use crate::scheduling::holder_breakers::HolderBreakers;
 use crate::scheduling::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
-use crate::scheduling::jobs::{Demand, Job, Jobs};
+use crate::scheduling::jobs::{AttemptStart, Demand, Job, Jobs};
 use crate::scheduling::predictor::{Predictor, Spent};
 use crate::scheduling::queue::Queue;
-use crate::scheduling::registry::{Ended, Registry, Vitals, WorkerSpec};
-use crate::scheduling::scheduler::{Policy, Scheduler};
+use crate::scheduling::registry::{AttemptEnd, Registry, Vitals, WorkerSpec};
+use crate::scheduling::scheduler::{Rival, Scheduler};
 
 /// Why a link is closed of which nothing is heard.
 pub const NO_HEARTBEAT: &str = "no heartbeat";
@@ -40,17 +40,17 @@ const TICK_LOOKS_MAX: usize = 8;
 
 /// How the coordinator decides.
 pub struct Settings {
-    /// For all that is random.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// How workers are chosen.
-    pub policy: Policy,
+    /// How workers are chosen, if not by expected completion time.
+    pub rival: Option<Rival>,
     /// Weights of clients; 1 for those that are not named.
     pub weights: HashMap<String, u32>,
     /// Whether stragglers get a second attempt beside the first.
     pub hedge: bool,
-    /// Whether full workers are sent one task ahead.
+    /// Whether workers without a free slot are sent one task ahead.
     pub ahead: bool,
-    /// What earlier runs have learned.
+    /// What was learned in earlier runs.
     pub predictor: Predictor,
 }
 
@@ -58,7 +58,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             seed: 0,
-            policy: Policy::Expected,
+            rival: None,
             weights: HashMap::new(),
             hedge: true,
             ahead: true,
@@ -75,14 +75,14 @@ pub enum Event {
         worker: WorkerId,
         spec: Box<WorkerSpec>,
     },
-    /// Its link carried something; `vitals` if that was a heartbeat.
+    /// A worker's link carried something; `vitals` if that was a heartbeat.
     WorkerHeard {
         worker: WorkerId,
         vitals: Option<Vitals>,
     },
-    /// Its link is no more.
+    /// A worker's link is no more.
     WorkerGone { worker: WorkerId, reason: String },
-    /// Somebody, the worker itself or an operator, wants it to take no more tasks.
+    /// Somebody, the worker itself or an operator, wants a worker to take no more tasks.
     DrainRequested { worker: WorkerId, by_itself: bool },
     /// A worker has other toolchains than before: for listings, and their digests.
     ToolchainsChanged {
@@ -93,17 +93,17 @@ pub enum Event {
         /// Under which it gets tasks.
         digests: Vec<Digest>,
     },
-    /// A client wants a compile.
+    /// A client submits a task.
     TaskSubmitted { task: TaskId, demand: Demand },
-    /// The client is gone, or broke the protocol.
+    /// A task's client is gone, or broke the protocol.
     TaskCancelled { task: TaskId, failure: Failure },
-    /// The worker takes the task; `inputs`: and lacks some.
+    /// A worker takes an attempt; `inputs`: and lacks some of its inputs.
     NeedReceived {
         worker: WorkerId,
         dispatch: DispatchId,
         inputs: bool,
     },
-    /// Inputs went to the worker; `complete`: all of them.
+    /// Inputs of an attempt went to its worker; `complete`: all of them.
     InputsProgressed {
         dispatch: DispatchId,
         complete: bool,
@@ -114,21 +114,21 @@ pub enum Event {
         worker: WorkerId,
         dispatch: DispatchId,
         cpu_us: Option<u64>,
-        /// It has ended, and its result is on the way.
+        /// The compiler has ended, and the result is on the way.
         ended: bool,
     },
-    /// The first part of a result is there.
+    /// The first part of an attempt's result came.
     ResultBegan {
         worker: WorkerId,
         dispatch: DispatchId,
     },
-    /// The compiler ran, well or not.
+    /// An attempt ended with the compiler's answer, good or not.
     TaskDone {
         worker: WorkerId,
         dispatch: DispatchId,
         spent: Spent,
     },
-    /// It did not.
+    /// An attempt ended without the compiler's answer.
     TaskFailed {
         worker: WorkerId,
         dispatch: DispatchId,
@@ -140,27 +140,11 @@ pub enum Event {
     Shutdown,
 }
 
-/// What is to be done, in this order.
+/// What is to be done. Actions of one event are to be performed in their order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Send the task to the worker and tell the client; `attempt` is 1, 2, ...,
-    /// `hedge`: the one before goes on.
-    Dispatch {
-        worker: WorkerId,
-        dispatch: DispatchId,
-        task: TaskId,
-        attempt: u32,
-        queue_ms: u64,
-        hedge: bool,
-        /// Milliseconds after which it takes too long.
-        late_ms: u64,
-        /// The client's own machine would be much faster.
-        slower: bool,
-        /// Bytes of memory that it is thought to need.
-        peak_bytes: u64,
-        /// Milliseconds until the task's own deadline.
-        left_ms: u64,
-    },
+    /// Send the task to the worker, and tell the client.
+    Dispatch(AttemptStart),
     /// Tell the client that the attempt takes too long only after so many milliseconds
     /// from now.
     Late {
@@ -168,12 +152,12 @@ pub enum Action {
         attempt: u32,
         late_ms: u64,
     },
-    /// Tell the worker to stop.
+    /// Tell the worker to stop an attempt.
     CancelDispatch {
         worker: WorkerId,
         dispatch: DispatchId,
     },
-    /// Give the client its result.
+    /// Give the client the task's result.
     FinishTask {
         task: TaskId,
         worker: WorkerId,
@@ -181,7 +165,7 @@ pub enum Action {
         queue_ms: u64,
         running_ms: u64,
     },
-    /// Tell the client that there will be none.
+    /// Tell the client that the task will have no result.
     FailTask { task: TaskId, failure: Failure },
     /// Tell the worker to drain.
     SendDrain { worker: WorkerId },
@@ -200,17 +184,17 @@ pub struct Coordinator {
     jobs: Jobs,
     scheduler: Scheduler,
     predictor: Predictor,
-    /// Which workers are shut for whose tasks.
+    /// Which workers get no tasks of which holders.
     holders: HolderBreakers,
     /// Tasks in the queue that some workers must not get.
     choosy: BTreeSet<TaskId>,
-    /// Attempts sent ahead, and where.
+    /// Attempts that were sent ahead, each with its worker.
     ahead: BTreeSet<(DispatchId, WorkerId)>,
-    /// By when they must have begun; also of some that have.
+    /// By when attempts that were sent ahead must have begun; also of some that have.
     ahead_until: BTreeSet<(u64, DispatchId, WorkerId)>,
-    /// Per toolchain: cost that was submitted, fading, and as of when.
+    /// Per toolchain: cost in milliseconds that was submitted, fading, and as of when.
     lately: ByDigest<(f64, u64)>,
-    /// Retries that may be made.
+    /// Retries that may be made now.
     retries: f64,
     /// Milliseconds of work, at speed 1, that hedges may cost.
     hedges_ms: f64,
@@ -226,7 +210,7 @@ impl Coordinator {
             registry: Registry::new(settings.seed),
             queue: Queue::new(settings.weights, settings.seed),
             jobs: Jobs::new(),
-            scheduler: Scheduler::new(settings.seed, settings.policy),
+            scheduler: Scheduler::new(settings.seed, settings.rival),
             predictor: settings.predictor,
             holders: HolderBreakers::default(),
             choosy: BTreeSet::new(),
@@ -251,7 +235,7 @@ impl Coordinator {
         &self.registry
     }
 
-    /// Which workers are shut for whose tasks, for listings.
+    /// Which workers get no tasks of which holders, for listings.
     pub fn holders(&self) -> &HolderBreakers {
         &self.holders
     }
@@ -408,7 +392,9 @@ impl Step<'_> {
     /// Ends an attempt that is nobody's fault. Gives its task if that waits now.
     fn take_back(&mut self, worker: WorkerId, dispatch: DispatchId) -> Option<TaskId> {
         self.core.ahead.remove(&(dispatch, worker));
-        self.core.registry.release(worker, dispatch, Ended::Void);
+        self.core
+            .registry
+            .release(worker, dispatch, AttemptEnd::Void);
         if let Some((job, _)) = self.core.jobs.attempt(dispatch) {
             let holder = &job.demand.holder;
             self.core.holders.void(holder, worker, dispatch);

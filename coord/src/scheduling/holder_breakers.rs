@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bounds::{HOLDER_BREAKERS_MAX, WITNESS_MS_MAX};
-use crate::scheduling::breaker::{Breaker, State};
+use crate::scheduling::breaker::{Breaker, Circuit};
 use crate::scheduling::id::{DispatchId, WorkerId};
 
 #[derive(Debug, Default)]
@@ -22,12 +22,12 @@ pub struct HolderBreakers {
     rows: BTreeMap<(Arc<str>, WorkerId), Row>,
 }
 
-/// What a failure led to.
+/// What a worker's failure of a holder's attempt led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shown {
-    /// The worker gets no more of this holder's tasks for now.
+    /// The worker's breaker for this holder opened.
     pub opened: bool,
-    /// Another holder saw it fail not long ago.
+    /// The worker failed another holder's attempt not long ago.
     pub by_another: bool,
 }
 
@@ -41,7 +41,7 @@ impl HolderBreakers {
         row.is_none_or(|row| row.allows(now_ms))
     }
 
-    /// Workers that may have none of the holder's tasks.
+    /// Workers that may have none of the holder's tasks now.
     pub fn shut_for(
         &self,
         holder: &Arc<str>,
@@ -64,8 +64,8 @@ impl HolderBreakers {
         counts
     }
 
-    /// An attempt of the holder's begins. Gives whether it decides for how long the
-    /// worker stays shut for it.
+    /// An attempt of the holder's begins. Gives whether it is the probe of the worker's
+    /// breaker for this holder.
     pub fn begin(
         &mut self,
         holder: &Arc<str>,
@@ -81,7 +81,7 @@ impl HolderBreakers {
         row.breaker.is_probe(dispatch)
     }
 
-    /// The worker brought the holder's attempt to an end.
+    /// The worker brought an attempt of the holder's to an end.
     pub fn success(&mut self, holder: &Arc<str>, worker: WorkerId, dispatch: DispatchId) {
         if let Some(row) = self.row(holder, worker) {
             row.breaker.success(dispatch);
@@ -91,20 +91,20 @@ impl HolderBreakers {
         }
     }
 
-    /// The attempt ended without saying anything of the worker.
+    /// An attempt of the holder's ended without saying anything of the worker.
     pub fn void(&mut self, holder: &Arc<str>, worker: WorkerId, dispatch: DispatchId) {
         if let Some(row) = self.row(holder, worker) {
             row.breaker.void(dispatch);
         }
     }
 
-    /// Whether this attempt decides.
+    /// Whether this attempt is the probe of the worker's breaker for this holder.
     pub fn is_probe(&self, holder: &Arc<str>, worker: WorkerId, dispatch: DispatchId) -> bool {
         let row = self.rows.get(&(holder.clone(), worker));
         row.is_some_and(|row| row.breaker.is_probe(dispatch))
     }
 
-    /// The worker failed the holder's attempt; `severe`: once is enough.
+    /// The worker failed an attempt of the holder's; `severe`: once is enough.
     pub fn failure(
         &mut self,
         holder: &Arc<str>,
@@ -133,7 +133,7 @@ impl HolderBreakers {
         Shown { opened, by_another }
     }
 
-    /// The worker is gone.
+    /// Removes the breakers of a worker that is gone.
     pub fn forget(&mut self, worker: WorkerId) {
         self.rows.retain(|(_, of), _| *of != worker);
     }
@@ -151,7 +151,7 @@ impl Row {
     /// has come.
     fn allows(&self, now_ms: u64) -> bool {
         match self.breaker.state() {
-            State::Open { until_ms } => until_ms <= now_ms,
+            Circuit::Open { until_ms } => until_ms <= now_ms,
             _ => self.breaker.allows(),
         }
     }

@@ -1,5 +1,5 @@
-//! The tasks that are in the coordinator's hands: how often each was tried, and
-//! what its attempts are doing. Unaware of queues and workers' states.
+//! The tasks that have not ended: how often each was attempted, and how far its attempts
+//! are. Unaware of queues and workers' states.
 //!
 //! A task has one attempt at a time, or two while a straggler is hedged.
 
@@ -14,7 +14,7 @@ use crate::bounds::{
 };
 use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
 use crate::scheduling::predictor::{Prediction, Profile};
-use crate::scheduling::slab::Slots;
+use crate::scheduling::slab::Slab;
 use crate::scheduling::timers::Timers;
 
 /// Each attempt is looked at again after so many milliseconds, if not before.
@@ -23,11 +23,11 @@ const LOOK_MS_MAX: u64 = 10_000;
 /// What a task asks of the grid.
 #[derive(Debug, Clone)]
 pub struct Demand {
-    /// Whose turn in the queue it uses.
+    /// The holder of the token that the task came with, whose share of the queue it uses.
     pub holder: Arc<str>,
-    /// And of whom among the holder's clients.
+    /// The client of that holder, whose part of the share it uses.
     pub client: Arc<str>,
-    /// What a worker must have.
+    /// The toolchain that a worker must have.
     pub toolchain: Digest,
     /// The same as its client describes it, for people.
     pub wanted: Arc<Toolchain>,
@@ -35,15 +35,15 @@ pub struct Demand {
     pub shipment: Option<Digest>,
     /// It is no compile: a worker is given a toolchain.
     pub delivers: bool,
-    /// Bytes that it keeps in memory.
+    /// Bytes of the coordinator's memory that the task takes while it waits.
     pub bytes: usize,
-    /// Milliseconds that it may wait for a slot, all waits together.
+    /// Milliseconds that the task may wait for a slot, all waits together.
     pub queue_ms_max: u64,
     /// Milliseconds that the compile may take.
     pub compile_ms_max: u64,
-    /// Milliseconds from its submission to its end, all attempts together.
+    /// Milliseconds from the task's submission to its end, all attempts together.
     pub task_ms_max: u64,
-    /// What is known of it.
+    /// What a prediction is made from.
     pub profile: Profile,
     /// Speed of the client's own machine; 0: unknown.
     pub client_speed: f64,
@@ -56,54 +56,56 @@ pub enum Phase {
     Offered,
     /// The client sends inputs; since when, in milliseconds.
     Feeding(u64),
-    /// It is the worker's to begin and to finish.
+    /// The worker has all inputs, and begins the compile and ends it.
     Compiling,
     /// The result is on its way.
     Returning,
 }
 
-/// A task on a worker.
+/// One attempt of a task, on one worker.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    /// What.
+    /// The task that is attempted.
     pub task: TaskId,
-    /// Where.
+    /// The worker that has it.
     pub worker: WorkerId,
-    /// What its worker must have: the task's, here because stragglers are looked
-    /// for among all attempts.
+    /// The task's toolchain, here because stragglers are looked for among all attempts.
     pub toolchain: Digest,
-    /// 1, 2, ...
+    /// The attempt's number in its task: 1, 2, ...
     pub number: u32,
-    /// Since when.
+    /// When the attempt was dispatched.
     pub started_ms: u64,
-    /// Since when the compiler runs.
+    /// When its compiler began; `None`: it has not.
     pub begun_ms: Option<u64>,
-    /// Microseconds of processor time that it is known to have used.
+    /// Microseconds of processor time that the compiler is known to have used.
     pub cpu_us: u64,
-    /// When it last was seen to have used some.
+    /// When the compiler last was seen to have used processor time.
     progressed_ms: u64,
-    /// It has ended, and its result is on the way.
+    /// The compiler has ended, and its result is on the way.
     has_ended: bool,
-    /// Milliseconds from its start after which its client shall find it late once it is
-    /// seen to get on; until then much sooner. Its worker is being tried out.
+    /// Milliseconds from the attempt's start after which its client shall find it late
+    /// once it is seen to get on; until then much sooner. `None`: its worker is not being
+    /// tried out.
     pub trial_late_ms: Option<u64>,
-    /// How long the compiler is thought to run there.
+    /// Milliseconds that the compiler is thought to run there.
     pub expected_ms: u64,
-    /// How far.
+    /// How far the attempt is.
     pub phase: Phase,
-    /// Begun beside another one.
+    /// It was begun beside another one.
     pub hedge: bool,
     /// Another one of the task was begun while this one went on.
     pub beside: bool,
     /// When its task is over, come what may.
     pub task_deadline_ms: u64,
     compile_ms_max: u64,
-    /// Its task's number in here.
+    /// The key of its task's job.
     job: u64,
+    /// When its phase must be over.
     deadline_ms: u64,
-    /// When to look whether it is a straggler: first after so long, ...
+    /// Milliseconds from the compiler's begin after which to look whether it is a
+    /// straggler.
     look_after_ms: u64,
-    /// ... and next.
+    /// When to look next whether it is a straggler.
     look_ms: u64,
     /// When it is looked at in any case.
     timer_ms: u64,
@@ -120,7 +122,7 @@ impl Attempt {
         self.stalls_ms() <= now_ms
     }
 
-    /// When it is stalled unless its compiler is seen to get on.
+    /// When the attempt counts as stalled, unless its compiler is seen to get on.
     fn stalls_ms(&self) -> u64 {
         match (self.phase, self.begun_ms) {
             (Phase::Compiling, Some(_)) if !self.has_ended => self.progressed_ms + PROGRESS_MS_MAX,
@@ -129,12 +131,12 @@ impl Attempt {
     }
 }
 
-/// A task and its history.
+/// A task that has not ended, and its history.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// What it asks.
+    /// What the task asks of the grid.
     pub demand: Demand,
-    /// What it is thought to need.
+    /// What the compile is thought to need.
     pub prediction: Prediction,
     /// Attempts begun.
     pub attempts: u32,
@@ -142,17 +144,17 @@ pub struct Job {
     pub failures: u32,
     /// Times that a worker had no room.
     pub refusals: u32,
-    /// Workers that failed it.
+    /// Workers that failed the task.
     pub excluded: Vec<WorkerId>,
-    /// The last such failure.
+    /// The last failure of one of these.
     pub last_failure: Option<v1::Failure>,
     /// Milliseconds in the queue, waits that are over.
     pub waited_ms: u64,
-    /// Since when it waits, in milliseconds; `None`: it has an attempt.
+    /// Since when the task waits, in milliseconds; `None`: it has an attempt.
     pub waiting_ms: Option<u64>,
-    /// Its attempts on workers.
+    /// The task's attempts that are not over.
     pub running: Running,
-    /// When it is over, come what may.
+    /// When the task is over, come what may.
     pub deadline_ms: u64,
 }
 
@@ -165,17 +167,17 @@ pub struct Running {
 }
 
 impl Running {
-    /// Each, the older one first.
+    /// Each attempt with its worker, the older one first.
     pub fn iter(&self) -> impl Iterator<Item = (DispatchId, WorkerId)> {
         self.first.into_iter().chain(self.second)
     }
 
-    /// How many.
+    /// How many attempts there are.
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
-    /// Whether there is none.
+    /// Whether there is no attempt.
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
@@ -201,70 +203,97 @@ impl Running {
     }
 }
 
-/// A worker for a task.
+/// Where an attempt is to run, and when to look at it.
 #[derive(Debug, Clone, Copy)]
-pub struct Start {
-    /// Which.
+pub struct AttemptPlan {
+    /// The worker that is booked for it.
     pub worker: WorkerId,
-    /// Its number on the wire.
+    /// The attempt's number on the wire.
     pub dispatch: DispatchId,
     /// Milliseconds that the compiler is thought to run there.
     pub expected_ms: u64,
     /// Milliseconds of these after which to look whether it is a straggler.
     pub look_after_ms: u64,
-    /// Beside an attempt that goes on.
+    /// It runs beside an attempt that goes on.
     pub hedge: bool,
     /// See [`Attempt::trial_late_ms`].
     pub trial_late_ms: Option<u64>,
 }
 
-/// All of them.
+/// Worker, deadline and prediction of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptStart {
+    /// The task that is attempted.
+    pub task: TaskId,
+    /// The worker that gets it.
+    pub worker: WorkerId,
+    /// The attempt's number on the wire.
+    pub dispatch: DispatchId,
+    /// The attempt's number in its task: 1, 2, ...
+    pub number: u32,
+    /// It runs beside an attempt that goes on.
+    pub hedge: bool,
+    /// Milliseconds that the task has waited in the queue.
+    pub queue_ms: u64,
+    /// Milliseconds after which its client shall find it late.
+    pub late_ms: u64,
+    /// The client's own machine would be much faster.
+    pub slower: bool,
+    /// Bytes of memory that the compile is thought to need.
+    pub peak_bytes: u64,
+    /// Milliseconds until the task's own deadline.
+    pub left_ms: u64,
+}
+
+/// All tasks that have not ended, and their attempts.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    jobs: Slots<Job>,
-    /// Where each is among these.
-    numbers: ById<TaskId, u64>,
-    attempts: Slots<Attempt>,
-    /// Some of these are over, or were looked at in the meantime.
+    jobs: Slab<Job>,
+    /// The key of each task's job.
+    keys: ById<TaskId, u64>,
+    /// By their numbers on the wire, which are keys.
+    attempts: Slab<Attempt>,
+    /// When to look at attempts; some of these are over, or were looked at in the meantime.
     timers: Timers<DispatchId>,
 }
 
 impl Jobs {
-    /// None.
+    /// No tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// The number of the attempt that is begun next.
     pub fn next_dispatch(&self) -> DispatchId {
-        DispatchId(self.attempts.next())
+        DispatchId(self.attempts.next_key())
     }
 
-    /// Tasks that have not ended.
+    /// How many tasks have not ended.
     pub fn len(&self) -> usize {
-        self.numbers.len()
+        self.keys.len()
     }
 
-    /// Whether there is none.
+    /// Whether all tasks have ended.
     pub fn is_empty(&self) -> bool {
-        self.numbers.is_empty()
+        self.keys.is_empty()
     }
 
-    /// Their numbers, the oldest first.
+    /// The tasks' numbers, the oldest first.
     pub fn ids(&self) -> Vec<TaskId> {
-        let mut ids = Vec::from_iter(self.numbers.keys().copied());
+        let mut ids = Vec::from_iter(self.keys.keys().copied());
         ids.sort_unstable();
         ids
     }
 
     /// The task, if it has not ended.
     pub fn get(&self, task: TaskId) -> Option<&Job> {
-        self.jobs.get(*self.numbers.get(&task)?)
+        self.jobs.get(*self.keys.get(&task)?)
     }
 
-    /// The same, to be changed. Attempts change through the methods below.
+    /// The task, to be changed, if it has not ended. Attempts change through the methods
+    /// below.
     pub fn get_mut(&mut self, task: TaskId) -> Option<&mut Job> {
-        self.jobs.get_mut(*self.numbers.get(&task)?)
+        self.jobs.get_mut(*self.keys.get(&task)?)
     }
 
     /// An attempt that is not over.
@@ -278,8 +307,8 @@ impl Jobs {
         Some((self.jobs.get(attempt.job)?, attempt))
     }
 
-    /// Adds a task that waits. `false`: it is there already, or there are more than
-    /// can be numbered, which is many times what the shell lets in.
+    /// Adds a task that waits. `false`: it is there already, or there are more than the
+    /// slab has keys for, which is many times what the shell lets in.
     pub fn insert(
         &mut self,
         task: TaskId,
@@ -287,7 +316,7 @@ impl Jobs {
         prediction: Prediction,
         now_ms: u64,
     ) -> bool {
-        if self.numbers.contains_key(&task) {
+        if self.keys.contains_key(&task) {
             return false;
         }
         let deadline_ms = now_ms + demand.task_ms_max;
@@ -304,20 +333,20 @@ impl Jobs {
             running: Running::default(),
             deadline_ms,
         };
-        let number = self.jobs.next();
-        let there = self.jobs.insert(number, job);
-        if there {
-            self.numbers.insert(task, number);
+        let key = self.jobs.next_key();
+        let inserted = self.jobs.insert(key, job);
+        if inserted {
+            self.keys.insert(task, key);
         }
-        there
+        inserted
     }
 
     /// The task gets an attempt, numbered [`Self::next_dispatch`]. Gives which of the
     /// task's it is, 1, 2, ..., and the milliseconds that the task has waited in all.
     /// `None`: there is no such task, or there are too many attempts.
-    pub fn start(&mut self, task: TaskId, start: Start, now_ms: u64) -> Option<(u32, u64)> {
-        let job_number = *self.numbers.get(&task)?;
-        let job = self.jobs.get_mut(job_number)?;
+    pub fn start(&mut self, task: TaskId, plan: AttemptPlan, now_ms: u64) -> Option<(u32, u64)> {
+        let job_key = *self.keys.get(&task)?;
+        let job = self.jobs.get_mut(job_key)?;
         if let Some(since_ms) = job.waiting_ms.take() {
             job.waited_ms += now_ms.saturating_sub(since_ms);
         }
@@ -329,8 +358,8 @@ impl Jobs {
         }
         let attempt = Attempt {
             task,
-            job: job_number,
-            worker: start.worker,
+            job: job_key,
+            worker: plan.worker,
             toolchain: job.demand.toolchain,
             number: job.attempts,
             started_ms: now_ms,
@@ -338,27 +367,27 @@ impl Jobs {
             cpu_us: 0,
             progressed_ms: now_ms,
             has_ended: false,
-            trial_late_ms: start.trial_late_ms,
-            expected_ms: start.expected_ms,
+            trial_late_ms: plan.trial_late_ms,
+            expected_ms: plan.expected_ms,
             phase: Phase::Offered,
-            hedge: start.hedge,
+            hedge: plan.hedge,
             beside: !job.running.is_empty(),
             task_deadline_ms: job.deadline_ms,
             compile_ms_max: job.demand.compile_ms_max,
             deadline_ms: now_ms + OFFER_MS_MAX,
-            look_after_ms: start.look_after_ms,
+            look_after_ms: plan.look_after_ms,
             look_ms: u64::MAX,
             timer_ms: u64::MAX,
         };
         let answer = (job.attempts, job.waited_ms);
-        if !job.running.add(start.dispatch, start.worker) {
+        if !job.running.add(plan.dispatch, plan.worker) {
             return None;
         }
-        if !self.attempts.insert(start.dispatch.0, attempt) {
-            job.running.remove(start.dispatch);
+        if !self.attempts.insert(plan.dispatch.0, attempt) {
+            job.running.remove(plan.dispatch);
             return None;
         }
-        self.rest(start.dispatch, now_ms);
+        self.rest(plan.dispatch, now_ms);
         Some(answer)
     }
 
@@ -475,7 +504,7 @@ impl Jobs {
         straggles
     }
 
-    /// The attempt is over. Its task waits again if that was its last one.
+    /// Ends an attempt. Its task waits again if that was its last one.
     pub fn stop(&mut self, dispatch: DispatchId, now_ms: u64) -> Option<Attempt> {
         let attempt = self.attempts.remove(dispatch.0)?;
         if let Some(job) = self.jobs.get_mut(attempt.job) {
@@ -487,9 +516,9 @@ impl Jobs {
         Some(attempt)
     }
 
-    /// The task is over.
+    /// Ends a task, and its attempts.
     pub fn remove(&mut self, task: TaskId) -> Option<Job> {
-        let job = self.jobs.remove(self.numbers.remove(&task)?)?;
+        let job = self.jobs.remove(self.keys.remove(&task)?)?;
         for (dispatch, _) in job.running.iter() {
             self.attempts.remove(dispatch.0);
         }

@@ -14,15 +14,15 @@ const EIGHTHS: i16 = 8;
 /// thousand workers those that are drawn are in no cache, so it is in one place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Offer {
-    /// Who.
+    /// The worker that has the slot.
     pub worker: WorkerId,
-    /// How fast it is.
+    /// The worker's speed.
     pub speed: f64,
-    /// How fast one more task would run there.
+    /// The speed at which one more compile would run on the worker now.
     pub speed_now: f64,
-    /// Bytes per millisecond of its link.
+    /// Bytes per millisecond of the worker's link.
     pub reach: f64,
-    /// Microseconds there and back.
+    /// Microseconds to the worker and back.
     pub round_trip_us: u32,
     /// Bytes of memory that one more task may need.
     pub room_bytes: u64,
@@ -59,43 +59,50 @@ impl Bag {
 
 /// Where a worker stands in a pool.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Stand {
-    /// Of its speed: those of one class differ by less than two.
+pub(crate) struct Standing {
+    /// Class of the worker's speed: speeds of one class differ by less than two.
     pub(crate) class: i8,
-    /// The same, in eighths.
+    /// The worker's speed, in eighths of a class.
     pub(crate) eighth: i16,
-    /// If it has a free slot.
+    /// What it offers; `None`: it has no free slot.
     pub(crate) offer: Option<Offer>,
-    /// Speed times slots; 0 while nothing may go to it.
+    /// Speed times slots; 0 while no task may go to it.
     pub(crate) capacity: f64,
 }
 
 /// The workers that have one toolchain.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    /// With a free slot, by the class of their speed.
+    /// Workers with a free slot, by the class of their speed.
     pub(crate) free: BTreeMap<i8, Bag>,
-    /// Workers, draining ones and full ones included.
+    /// How many workers there are, draining ones and full ones included.
     pub(crate) workers: usize,
-    /// Not draining, free or not.
+    /// Workers that are not draining, free or not.
     pub(crate) serving: BTreeSet<WorkerId>,
-    /// How many of each speed, in eighths of a class, tasks may go to.
+    /// How many workers of each speed, in eighths of a class, tasks may go to.
     ready: BTreeMap<i16, u32>,
-    /// Speed of a fast one of these; see [`Pool::fast_eighth`].
+    /// Speed of a fast worker that tasks may go to; see [`Pool::fast_eighth`].
     pub(crate) fastest: Option<f64>,
-    /// Memory of all.
+    /// Bytes of memory of each worker.
     pub(crate) memories: BTreeSet<(u64, WorkerId)>,
-    /// Speed times slots of all.
+    /// Speed times slots, summed over all workers.
     pub(crate) capacity: f64,
 }
 
 impl Pool {
-    /// A worker stood there, and stands here now; `None`: nowhere.
-    pub(crate) fn set(&mut self, worker: WorkerId, before: Option<Stand>, now: Option<Stand>) {
+    /// Moves a worker from its standing before to the one it has now; `None`: it is not in
+    /// the pool.
+    pub(crate) fn set(
+        &mut self,
+        worker: WorkerId,
+        before: Option<Standing>,
+        now: Option<Standing>,
+    ) {
         // Speeds change with each result, most of the rest seldom.
-        let capacity = |stand: Option<Stand>| stand.map_or(0.0, |stand| stand.capacity);
+        let capacity =
+            |standing: Option<Standing>| standing.map_or(0.0, |standing| standing.capacity);
         self.capacity += capacity(now) - capacity(before);
-        let offer = |stand: Option<Stand>| stand.and_then(|s| Some((s.class, s.offer?)));
+        let offer = |standing: Option<Standing>| standing.and_then(|s| Some((s.class, s.offer?)));
         match (offer(before), offer(now)) {
             (Some((from, _)), Some((to, offer))) if from == to => {
                 self.free.entry(to).or_default().change(offer);
@@ -114,7 +121,8 @@ impl Pool {
                 }
             }
         }
-        let ready = |stand: Option<Stand>| stand.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
+        let ready =
+            |standing: Option<Standing>| standing.filter(|s| s.capacity > 0.0).map(|s| s.eighth);
         if ready(before) != ready(now) {
             if let Some(eighth) = ready(before)
                 && let Some(count) = self.ready.get_mut(&eighth)
@@ -160,13 +168,13 @@ mod tests {
     fn ready(speeds: impl IntoIterator<Item = f64>) -> Pool {
         let mut pool = Pool::default();
         for (id, speed) in speeds.into_iter().enumerate() {
-            let stand = Stand {
+            let standing = Standing {
                 class: speed.log2().floor() as i8,
                 eighth: (speed.log2() * 8.0).floor() as i16,
                 offer: None,
                 capacity: speed,
             };
-            pool.set(WorkerId(id as u64), None, Some(stand));
+            pool.set(WorkerId(id as u64), None, Some(standing));
         }
         pool
     }

@@ -33,6 +33,12 @@ const COST_MS_MAX: f64 = 1e9;
 const BYTES_MAX: f64 = 1e14;
 /// What a compile that was killed may need, to what it was thought to or had.
 const TOO_LARGE_FACTOR: f64 = 1.5;
+/// One worker's word lifts the memory that a file is thought to need up to so many times
+/// what it was thought to, ...
+const LIFT_FACTOR: u64 = 4;
+/// ... or up to so many bytes, which are nothing out of the ordinary: who says otherwise
+/// of a file that it was given shall not keep it from everybody's workers at once.
+const LIFT_BYTES_MIN: u64 = 2 << 30;
 /// Weight of a sample in what guesses are made of.
 const PRIOR_WEIGHT: f64 = 0.05;
 /// Speeds are held between this and its inverse.
@@ -52,13 +58,13 @@ const FORMAT_BEFORE: u32 = 1;
 /// What is known of a compile before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Profile {
-    /// Stands for the file, wherever it lies; see [`source_key`].
+    /// The key of the source file, wherever it lies; see [`source_key`].
     pub source: u64,
-    /// C++ rather than C.
+    /// The language is C++ rather than C.
     pub cxx: bool,
-    /// Bytes of its inputs, plain.
+    /// Bytes of all inputs, decoded.
     pub input_bytes: u64,
-    /// The same as they travel.
+    /// Bytes of the inputs that travel, encoded.
     pub travel_bytes: u64,
 }
 
@@ -97,11 +103,11 @@ fn key(digest: Digest) -> u64 {
 /// What a compile is thought to need.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
-    /// Milliseconds at speed 1.
+    /// Milliseconds of the compile at speed 1.
     pub cost_ms: f64,
     /// Bytes of memory at its peak.
     pub peak_bytes: u64,
-    /// Bytes of its outputs as they travel.
+    /// Bytes of the outputs, encoded.
     pub output_bytes: u64,
     /// Whether this file was compiled before.
     pub known: bool,
@@ -110,15 +116,15 @@ pub struct Prediction {
 /// What a compile took.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spent {
-    /// Milliseconds of the compiler, wall.
+    /// Milliseconds of wall time that the compiler took.
     pub wall_ms: f64,
-    /// The same, processor time; 0: not measured.
+    /// Milliseconds of processor time that the compiler took; 0: not measured.
     pub cpu_ms: f64,
     /// Bytes of memory at its peak; 0: not measured.
     pub peak_bytes: u64,
-    /// Bytes of its outputs as they travelled.
+    /// Bytes of the outputs, encoded.
     pub output_bytes: u64,
-    /// Milliseconds from the dispatch to the result, the compiler's own left out.
+    /// Milliseconds from the dispatch to the result, without the compiler's.
     pub beside_ms: f64,
 }
 
@@ -131,20 +137,20 @@ impl Spent {
     }
 }
 
-/// What is known of a worker.
+/// What was learned of a worker's speed and of its link.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pace {
-    /// Relative; 1 is the reference.
+    /// Speed of the worker; 1 is the reference machine's.
     pub speed: f64,
-    /// The share of its time that a compiler has a processor there: less where
-    /// others use it, or it is throttled. It is in the speed.
+    /// The share of its time for which a compiler has a processor there: less where
+    /// others use the machine, or it is throttled. The speed includes it.
     #[serde(default = "whole")]
     pub share: f64,
     /// Bytes per millisecond of its link, latency left out.
     pub reach: f64,
-    /// Compiles it was learned from.
+    /// Compiles of known files that it was learned from.
     pub samples: u32,
-    /// Those of files that were not known before: they say little each.
+    /// Compiles of files that were not known before: each of them says little.
     #[serde(default)]
     pub guesses: u32,
 }
@@ -191,15 +197,15 @@ struct Bias {
 /// Keeps at most so many, in two generations: when the younger is full it
 /// becomes the older, and what nobody asked for since is forgotten.
 #[derive(Debug)]
-struct Recent<V> {
+struct TwoGenerations<V> {
     young: HashMap<u64, V>,
     old: HashMap<u64, V>,
     max: usize,
 }
 
-impl<V: Copy> Recent<V> {
+impl<V: Copy> TwoGenerations<V> {
     fn new(max: usize) -> Self {
-        Recent {
+        TwoGenerations {
             young: HashMap::new(),
             old: HashMap::new(),
             max,
@@ -225,7 +231,7 @@ impl<V: Copy> Recent<V> {
     }
 }
 
-/// What is written to disk.
+/// What was learned, as it is written to disk.
 #[derive(Serialize, Deserialize)]
 pub struct Saved {
     format: u32,
@@ -235,7 +241,7 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// As they are written.
+    /// The file's content.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
@@ -244,8 +250,8 @@ impl Saved {
 /// See the top of the file.
 #[derive(Debug)]
 pub struct Predictor {
-    files: Recent<File>,
-    workers: Recent<Pace>,
+    files: TwoGenerations<File>,
+    workers: TwoGenerations<Pace>,
     biases: [Bias; 2],
     learned: u64,
 }
@@ -257,27 +263,27 @@ impl Default for Predictor {
 }
 
 impl Predictor {
-    /// Knows nothing.
+    /// A predictor that has learned nothing.
     pub fn new() -> Self {
         Predictor {
-            files: Recent::new(PREDICTED_FILES_MAX),
-            workers: Recent::new(PREDICTED_WORKERS_MAX),
+            files: TwoGenerations::new(PREDICTED_FILES_MAX),
+            workers: TwoGenerations::new(PREDICTED_WORKERS_MAX),
             biases: [Bias::default(); 2],
             learned: 0,
         }
     }
 
-    /// Compiles learned from, in this run of the program.
+    /// How many compiles it has learned from in this run of the program.
     pub fn learned(&self) -> u64 {
         self.learned
     }
 
-    /// Files known.
+    /// How many files are known.
     pub fn files(&self) -> usize {
         self.files.young.len() + self.files.old.len()
     }
 
-    /// What the compile will need.
+    /// What the compile is thought to need.
     pub fn predict(&self, profile: &Profile) -> Prediction {
         self.prediction(profile, self.files.get(profile.source))
     }
@@ -301,7 +307,7 @@ impl Predictor {
         }
     }
 
-    /// By language and size alone.
+    /// A guess by language and size alone.
     fn guess(&self, profile: &Profile) -> File {
         let bias = self.biases[usize::from(profile.cxx)];
         let size = profile.input_bytes as f64;
@@ -350,7 +356,7 @@ impl Predictor {
         let cost_ms = busy_ms * unshared;
         let now = File {
             cost_ms,
-            peak_bytes: spent.peak_bytes as f64,
+            peak_bytes: lifted(predicted.peak_bytes, spent.peak_bytes) as f64,
             output_bytes: spent.output_bytes as f64,
             input_bytes: profile.input_bytes as f64,
             samples: 1,
@@ -401,7 +407,7 @@ impl Predictor {
         pace
     }
 
-    /// The compile was given up after so much, in milliseconds at speed 1.
+    /// A compile was given up after so many milliseconds at speed 1.
     pub fn at_least(&mut self, profile: &Profile, cost_ms: f64) {
         let known = self.files.get(profile.source);
         let mut file = known.unwrap_or_else(|| self.guess(profile));
@@ -420,6 +426,7 @@ impl Predictor {
             .files
             .get(profile.source)
             .unwrap_or(self.guess(profile));
+        let had_bytes = lifted(predicted.peak_bytes, had_bytes);
         let least_bytes = predicted.peak_bytes.max(had_bytes);
         let more_bytes = least_bytes as f64 * TOO_LARGE_FACTOR;
         file.peak_bytes = file.peak_bytes.max(more_bytes.min(bytes_max as f64));
@@ -508,6 +515,12 @@ impl Predictor {
         }
         Ok(predictor)
     }
+}
+
+/// `said_bytes`, as far as one worker's word lifts what was thought before.
+fn lifted(thought_bytes: u64, said_bytes: u64) -> u64 {
+    let most_bytes = thought_bytes.saturating_mul(LIFT_FACTOR);
+    said_bytes.min(most_bytes.max(LIFT_BYTES_MIN))
 }
 
 /// How much larger the file is than when it was learned.
@@ -646,10 +659,41 @@ mod tests {
         predictor.too_large(&profile(1), 2 << 30, 8 << 30);
         assert_eq!(predictor.predict(&profile(1)).peak_bytes, 3 << 30);
         predictor.too_large(&profile(1), u64::MAX, 8 << 30);
+        assert_eq!(predictor.predict(&profile(1)).peak_bytes, 8 << 30);
         for _ in 0..100 {
             predictor.too_large(&profile(1), 0, 8 << 30);
         }
         assert_eq!(predictor.predict(&profile(1)).peak_bytes, 8 << 30);
+    }
+
+    #[test]
+    fn one_workers_word_lifts_memory_step_by_step() {
+        let mut predictor = Predictor::new();
+        let pace = Pace::guess(1.0);
+        let lies = Spent {
+            peak_bytes: u64::MAX,
+            ..spent(100.0)
+        };
+        let mut before = LIFT_BYTES_MIN;
+        for source in [1, 2] {
+            let mut steps = 0;
+            while predictor.predict(&profile(source)).peak_bytes < 1 << 40 {
+                match source {
+                    1 => {
+                        predictor.learn(&profile(source), 1, pace, false, &lies);
+                    }
+                    _ => predictor.too_large(&profile(source), u64::MAX, u64::MAX),
+                }
+                let after = predictor.predict(&profile(source)).peak_bytes;
+                let factor = LIFT_FACTOR as f64 * TOO_LARGE_FACTOR;
+                let most = before.max(LIFT_BYTES_MIN) as f64 * factor;
+                assert!(after as f64 <= most, "{source}: from {before} to {after}");
+                before = after;
+                steps += 1;
+            }
+            assert!(steps >= 4, "{source}: {steps}");
+            before = LIFT_BYTES_MIN;
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The tasks that wait for a slot: bounded, and fair between holders of tokens and
 //! between the clients of each. Unaware of workers, of clocks and of what a task is.
 //!
-//! Fair means: each has a clock that runs by the cost of what it was given, divided
-//! by its weight; who is furthest behind gets the next slot (start-time fair
-//! queueing). Who comes begins where the others are, so that a single compile
-//! overtakes a build of thousands, and neither starves. First it is a holder's turn,
-//! and then that of one of its clients: names that clients give themselves divide
-//! their holder's share and make it no larger.
+//! Fair means start-time fair queueing (Goyal, Vin and Cheng, 1996): the virtual time of
+//! each flow, a holder or a client, advances by the cost of what it was given, divided by
+//! its weight; the flow that is furthest behind gets the next slot. A new flow begins where
+//! the others are, so that a single compile overtakes a build of thousands, and neither
+//! starves. First it is a holder's turn, and then that of one of its clients: names that
+//! clients give themselves divide their holder's share and make it no larger.
 //!
 //! Within one client the oldest goes first, long ones as if they had come a
 //! little earlier: those that begin last decide when a build ends.
@@ -21,9 +21,9 @@ use std::sync::Arc;
 use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{
-    QUEUE_BYTES_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_CLOCKS_MAX, QUEUE_HOLDER_LOOKS_MAX,
+    QUEUE_BYTES_MAX, QUEUE_CLIENT_LOOKS_MAX, QUEUE_CLIENT_TASKS_MAX, QUEUE_HOLDER_LOOKS_MAX,
     QUEUE_HOLDER_TASKS_MAX, QUEUE_HOLDERS_LOOKED_MAX, QUEUE_HOLDERS_SMALLEST_MAX,
-    QUEUE_ROW_LOOKS_MAX, QUEUE_TASKS_MAX,
+    QUEUE_IDLE_FLOWS_MAX, QUEUE_TASKS_MAX,
 };
 use crate::scheduling::id::{ByDigest, ById, Keyed, TaskId};
 
@@ -38,34 +38,34 @@ const HEAD_START_MS_MAX: f64 = 10_000.0;
 pub struct Ticket {
     /// The task.
     pub task: TaskId,
-    /// Whose turn it uses up.
+    /// The holder of the token that the task came with, whose share it uses.
     pub holder: Arc<str>,
-    /// And of whom among the holder's.
+    /// The client of that holder, whose part of the share it uses.
     pub client: Arc<str>,
-    /// What a worker must have.
+    /// The toolchain that a worker must have.
     pub toolchain: Digest,
-    /// Bytes that it keeps in memory while it waits.
+    /// Bytes of the coordinator's memory that the task takes while it waits.
     pub bytes: usize,
-    /// What it is thought to cost, in milliseconds at speed 1.
+    /// Milliseconds at speed 1 that the compile is thought to cost.
     pub cost_ms: u64,
-    /// Bytes of memory that it is thought to need on a worker.
+    /// Bytes of memory that the compile is thought to need on a worker.
     pub peak_bytes: u64,
-    /// When it came, in milliseconds on the caller's clock.
+    /// When the task came, in milliseconds on the caller's clock.
     pub since_ms: u64,
-    /// When it has waited long enough, on the same clock.
+    /// When the task has waited long enough, in milliseconds on the caller's clock.
     pub deadline_ms: u64,
 }
 
-/// Why a task was not taken.
+/// Why a task is not in the queue, or no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// Too many tasks.
+    /// There are too many tasks.
     Tasks,
-    /// Too many tasks of this client, or of its holder.
+    /// There are too many tasks of its client, or of its holder.
     Client,
-    /// Too many bytes.
+    /// The tasks take too many bytes.
     Bytes,
-    /// It was taken, and has to give way to one of who has less in the queue.
+    /// It was queued, and had to give way to a task of a holder that has less in the queue.
     GaveWay,
 }
 
@@ -84,13 +84,14 @@ impl Full {
 /// Which of a client's tasks are looked at first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Those whose turn it is.
+    /// By their turn.
     Turn,
-    /// The cheapest: for a slow worker.
+    /// The cheapest first: for a slow worker.
     Cheapest,
 }
 
-struct Place {
+/// A task that waits.
+struct Entry {
     holder: Arc<str>,
     client: Arc<str>,
     toolchain: Digest,
@@ -103,13 +104,13 @@ struct Place {
 
 /// A client's tasks for one toolchain.
 #[derive(Default)]
-struct Row {
+struct ClientLane {
     by_rank: BTreeSet<(i64, TaskId)>,
     by_cost: BTreeSet<(u64, TaskId)>,
     by_peak: BTreeSet<(u64, TaskId)>,
 }
 
-impl Row {
+impl ClientLane {
     /// The first task that `fits` lets pass, of those whose turn it is, or else the one
     /// that needs least memory: behind any number of large ones it is found by a worker
     /// on which these have no room.
@@ -118,7 +119,9 @@ impl Row {
         let found = match order {
             Order::Turn => {
                 let by_rank = self.by_rank.iter().map(|(_, task)| *task);
-                by_rank.take(QUEUE_ROW_LOOKS_MAX).find(|task| fits(*task))
+                by_rank
+                    .take(QUEUE_CLIENT_LOOKS_MAX)
+                    .find(|task| fits(*task))
             }
             // If the cheapest is too dear, so are the others.
             Order::Cheapest => self.by_cost.iter().map(task).take(2).find(|t| fits(*t)),
@@ -130,27 +133,32 @@ impl Row {
 
 /// A holder's tasks for one toolchain.
 #[derive(Default)]
-struct Crew {
-    /// Clients that have a task here, by their clock.
-    line: BTreeSet<(Clock, Arc<str>)>,
-    rows: HashMap<Arc<str>, Row>,
-    /// Of all its clients.
+struct HolderLane {
+    /// Clients that have a task in this lane, by their virtual time.
+    by_time: BTreeSet<(VirtualTime, Arc<str>)>,
+    clients: HashMap<Arc<str>, ClientLane>,
+    /// Tasks of all clients, by their memory.
     by_peak: BTreeSet<(u64, TaskId)>,
 }
 
-impl Crew {
+impl HolderLane {
     /// The task whose turn it is among those that `fits` lets pass, and its client's
-    /// clock; where none of so many does, the one that needs least memory, whosever.
-    fn find(&self, order: Order, mut fits: impl FnMut(TaskId) -> bool) -> Option<(Clock, TaskId)> {
+    /// virtual time; where none of so many does, the task that needs least memory, of
+    /// whatever client.
+    fn find(
+        &self,
+        order: Order,
+        mut fits: impl FnMut(TaskId) -> bool,
+    ) -> Option<(VirtualTime, TaskId)> {
         let mut looks = 0;
-        for (clock, client) in &self.line {
-            let row = self.rows.get(client)?;
-            let found = row.find(order, |task| {
+        for (time, client) in &self.by_time {
+            let lane = self.clients.get(client)?;
+            let found = lane.find(order, |task| {
                 looks += 1;
                 fits(task)
             });
             if let Some(task) = found {
-                return Some((*clock, task));
+                return Some((*time, task));
             }
             if looks >= QUEUE_HOLDER_LOOKS_MAX {
                 break;
@@ -161,133 +169,164 @@ impl Crew {
 
     /// The task that needs least memory, if it fits: found by a worker on which those
     /// whose turn it is have no room, and after any that were found by their turn.
-    fn smallest(&self, mut fits: impl FnMut(TaskId) -> bool) -> Option<(Clock, TaskId)> {
+    fn smallest(&self, mut fits: impl FnMut(TaskId) -> bool) -> Option<(VirtualTime, TaskId)> {
         let (_, task) = *self.by_peak.first()?;
-        fits(task).then_some(((u64::MAX, u64::MAX), task))
+        fits(task).then_some((VirtualTime::LAST, task))
     }
 }
 
 /// The tasks for one toolchain.
 #[derive(Default)]
 struct Lane {
-    /// Holders that have a task here, by their clock.
-    line: BTreeSet<(Clock, Arc<str>)>,
-    crews: HashMap<Arc<str>, Crew>,
+    /// Holders that have a task in this lane, by their virtual time.
+    by_time: BTreeSet<(VirtualTime, Arc<str>)>,
+    holders: HashMap<Arc<str>, HolderLane>,
     cost_ms: u64,
 }
 
-/// Microseconds of cost by weight, and who came first among equals.
-type Clock = (u64, u64);
+/// Virtual time of start-time fair queueing; arrival breaks ties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct VirtualTime {
+    /// Microseconds of cost, divided by weight.
+    us: u64,
+    /// When the flow came or was served last, counted over all flows.
+    arrival: u64,
+}
 
-/// What somebody has of the queue, in tasks or in bytes.
-type Measure = fn(&Member) -> usize;
+impl VirtualTime {
+    /// After all others.
+    const LAST: VirtualTime = VirtualTime {
+        us: u64::MAX,
+        arrival: u64::MAX,
+    };
+}
 
-/// A holder among all, or a client among those of its holder.
-struct Member {
-    clock: Clock,
+/// What a flow has of the queue, in tasks or in bytes.
+type Measure = fn(&Flow) -> usize;
+
+/// A holder among all, or a client among those of its holder, that has tasks here.
+struct Flow {
+    time: VirtualTime,
     tasks: usize,
-    /// Of its tasks.
+    /// Bytes of its tasks.
     bytes: usize,
     /// Lanes in which it has tasks.
     lanes: BTreeSet<Digest>,
-    /// Of a holder: its clients.
-    clients: Party,
+    /// A holder's clients; none of a client.
+    clients: Flows,
 }
 
-/// Those that take turns.
+/// Flows that take turns.
 #[derive(Default)]
-struct Party {
-    members: HashMap<Arc<str>, Member>,
-    /// Clocks of those that have no task now and were ahead of the others.
-    ahead: HashMap<Arc<str>, u64>,
-    /// The clock of whoever was served last.
-    clock: u64,
+struct Flows {
+    active: HashMap<Arc<str>, Flow>,
+    /// Virtual times of flows that have no task now and were ahead of the others.
+    idle_ahead: HashMap<Arc<str>, u64>,
+    /// The virtual time of the flow that was served last, in microseconds.
+    served_us: u64,
 }
 
-impl Party {
+impl Flows {
     fn tasks(&self, name: &str) -> usize {
-        self.members.get(name).map_or(0, |member| member.tasks)
+        self.active.get(name).map_or(0, |flow| flow.tasks)
     }
 
-    /// Who has most, and in a draw whose name is last: no order of a hash map's.
-    fn most(&self, measure: Measure) -> Option<(&Arc<str>, &Member)> {
-        let members = self.members.iter();
-        members.max_by_key(|(name, member)| (measure(member), *name))
+    /// The flow that has most, and in a draw the one whose name is last: no order of a
+    /// hash map's.
+    fn most(&self, measure: Measure) -> Option<(&Arc<str>, &Flow)> {
+        let flows = self.active.iter();
+        flows.max_by_key(|(name, flow)| (measure(flow), *name))
     }
 
-    /// `name` has one more task of so many `bytes`, for `toolchain`.
-    fn join(
+    /// The flow `name` has one more task of so many `bytes`, for `toolchain`.
+    fn add_task(
         &mut self,
         name: &Arc<str>,
         toolchain: Digest,
         bytes: usize,
-        turns: &mut u64,
-    ) -> &mut Member {
-        let (ahead, clock) = (&mut self.ahead, self.clock);
-        let member = self.members.entry(name.clone()).or_insert_with(|| {
-            *turns += 1;
-            Member {
-                clock: (ahead.remove(name).unwrap_or(0).max(clock), *turns),
+        arrivals: &mut u64,
+    ) -> &mut Flow {
+        let (idle_ahead, served_us) = (&mut self.idle_ahead, self.served_us);
+        let flow = self.active.entry(name.clone()).or_insert_with(|| {
+            *arrivals += 1;
+            let left_us = idle_ahead.remove(name).unwrap_or(0);
+            Flow {
+                time: VirtualTime {
+                    us: left_us.max(served_us),
+                    arrival: *arrivals,
+                },
                 tasks: 0,
                 bytes: 0,
                 lanes: BTreeSet::new(),
-                clients: Party::default(),
+                clients: Flows::default(),
             }
         });
-        member.tasks += 1;
-        member.bytes += bytes;
-        member.lanes.insert(toolchain);
-        member
+        flow.tasks += 1;
+        flow.bytes += bytes;
+        flow.lanes.insert(toolchain);
+        flow
     }
 
-    /// `name` has one task of so many `bytes` less.
-    fn leave(&mut self, name: &Arc<str>, bytes: usize) {
-        let Some(member) = self.members.get_mut(name) else {
+    /// The flow `name` has one task of so many `bytes` less.
+    fn remove_task(&mut self, name: &Arc<str>, bytes: usize) {
+        let Some(flow) = self.active.get_mut(name) else {
             return;
         };
-        member.tasks -= 1;
-        member.bytes -= bytes;
-        if member.tasks == 0 {
-            let (clock, _) = member.clock;
-            self.members.remove(name);
-            self.leave_ahead(name, clock);
+        flow.tasks -= 1;
+        flow.bytes -= bytes;
+        if flow.tasks == 0 {
+            let left_us = flow.time.us;
+            self.active.remove(name);
+            self.remember(name, left_us);
         }
     }
 
-    /// One that goes and comes back is not to gain by it.
-    fn leave_ahead(&mut self, name: &Arc<str>, clock: u64) {
-        if clock <= self.clock {
+    /// Keeps the virtual time of a flow that becomes idle: one that goes and comes back is
+    /// not to gain by it.
+    fn remember(&mut self, name: &Arc<str>, left_us: u64) {
+        let served_us = self.served_us;
+        if left_us <= served_us {
             return;
         }
-        if self.ahead.len() >= QUEUE_CLOCKS_MAX {
-            let now = self.clock;
-            self.ahead.retain(|_, clock| *clock > now);
+        if self.idle_ahead.len() >= QUEUE_IDLE_FLOWS_MAX {
+            self.idle_ahead.retain(|_, us| *us > served_us);
         }
-        if self.ahead.len() < QUEUE_CLOCKS_MAX {
-            self.ahead.insert(name.clone(), clock);
+        if self.idle_ahead.len() < QUEUE_IDLE_FLOWS_MAX {
+            self.idle_ahead.insert(name.clone(), left_us);
         }
     }
 
-    /// Moves the clock of one that was given work of this cost; gives the one before.
-    fn charge(&mut self, name: &str, cost_us: u64, turn: u64) -> Option<(Clock, &mut Member)> {
-        let member = self.members.get_mut(name)?;
-        let before = member.clock;
-        self.clock = self.clock.max(before.0);
-        member.clock = (before.0 + cost_us, turn);
-        Some((before, member))
+    /// Advances the virtual time of a flow that was given work of this cost; gives the
+    /// time before.
+    fn charge(
+        &mut self,
+        name: &str,
+        cost_us: u64,
+        arrival: u64,
+    ) -> Option<(VirtualTime, &mut Flow)> {
+        let flow = self.active.get_mut(name)?;
+        let before = flow.time;
+        self.served_us = self.served_us.max(before.us);
+        flow.time = VirtualTime {
+            us: before.us + cost_us,
+            arrival,
+        };
+        Some((before, flow))
     }
 }
 
 /// See the top of the file.
 #[derive(Default)]
 pub struct Queue {
-    places: ById<TaskId, Place>,
+    entries: ById<TaskId, Entry>,
     lanes: ByDigest<Lane>,
-    holders: Party,
+    holders: Flows,
     weights: HashMap<String, u32>,
     deadlines: BTreeSet<(u64, TaskId)>,
+    /// Bytes of all tasks.
     bytes: usize,
-    turns: u64,
+    /// Flows that came or were served, ever.
+    arrivals: u64,
 }
 
 impl Queue {
@@ -300,14 +339,14 @@ impl Queue {
         }
     }
 
-    /// Tasks that wait.
+    /// How many tasks wait.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.entries.len()
     }
 
-    /// Whether none waits.
+    /// Whether no task waits.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.entries.is_empty()
     }
 
     /// What the tasks that wait for `toolchain` are thought to cost, in
@@ -321,22 +360,21 @@ impl Queue {
         self.lanes.keys().copied().collect()
     }
 
-    /// Adds a task, and gives those that had to give way to it: they are not here any
-    /// more.
+    /// Adds a task, and gives those that had to give way to it, which were removed.
     ///
     /// # Errors
     /// A bound is reached, and nobody has more than this task's holder would have;
     /// nothing was changed.
     pub fn push(&mut self, ticket: Ticket) -> Result<Vec<TaskId>, Full> {
-        if let Some(holder) = self.holders.members.get(&ticket.holder)
+        if let Some(holder) = self.holders.active.get(&ticket.holder)
             && (holder.tasks >= QUEUE_HOLDER_TASKS_MAX
                 || holder.clients.tasks(&ticket.client) >= QUEUE_CLIENT_TASKS_MAX)
         {
             return Err(Full::Client);
         }
-        let tasks: Measure = |member| member.tasks;
-        let bytes: Measure = |member| member.bytes;
-        let more_tasks = (self.places.len() + 1).saturating_sub(QUEUE_TASKS_MAX);
+        let tasks: Measure = |flow| flow.tasks;
+        let bytes: Measure = |flow| flow.bytes;
+        let more_tasks = (self.entries.len() + 1).saturating_sub(QUEUE_TASKS_MAX);
         let more_bytes = (self.bytes.saturating_add(ticket.bytes)).saturating_sub(QUEUE_BYTES_MAX);
         if more_tasks > 0 && more_tasks > self.excess(&ticket, tasks, 1) {
             return Err(Full::Tasks);
@@ -345,7 +383,7 @@ impl Queue {
             return Err(Full::Bytes);
         }
         let mut gone = Vec::new();
-        while self.places.len() >= QUEUE_TASKS_MAX
+        while self.entries.len() >= QUEUE_TASKS_MAX
             && let Some(task) = self.evict(tasks)
         {
             gone.push(task);
@@ -361,22 +399,22 @@ impl Queue {
         Ok(gone)
     }
 
-    /// How much others have beyond what the ticket's holder would have with `more`.
+    /// How much other holders have beyond what the ticket's holder would have with `more`.
     fn excess(&self, ticket: &Ticket, measure: Measure, more: usize) -> usize {
-        let own = self.holders.members.get(&ticket.holder).map_or(0, measure) + more;
-        let all = self.holders.members.values();
+        let own = self.holders.active.get(&ticket.holder).map_or(0, measure) + more;
+        let all = self.holders.active.values();
         all.map(|other| measure(other).saturating_sub(own)).sum()
     }
 
-    /// Takes out the last task of who has most, among the clients of the holder that has.
+    /// Removes the last task of the client that has most, of the holder that has most.
     fn evict(&mut self, measure: Measure) -> Option<TaskId> {
-        let (holder, owner) = self.holders.most(measure)?;
-        let (client, member) = owner.clients.most(measure)?;
+        let (holder, holder_flow) = self.holders.most(measure)?;
+        let (client, client_flow) = holder_flow.clients.most(measure)?;
         let last = |toolchain: &Digest| {
-            let crew = self.lanes.get(toolchain)?.crews.get(holder)?;
-            crew.rows.get(client)?.by_rank.last().copied()
+            let lane = self.lanes.get(toolchain)?.holders.get(holder)?;
+            lane.clients.get(client)?.by_rank.last().copied()
         };
-        let (_, task) = member.lanes.iter().filter_map(last).max()?;
+        let (_, task) = client_flow.lanes.iter().filter_map(last).max()?;
         self.remove(task);
         Some(task)
     }
@@ -401,30 +439,30 @@ impl Queue {
             deadline_ms,
             ..
         } = ticket;
-        if self.places.contains_key(&task) {
+        if self.entries.contains_key(&task) {
             return;
         }
-        let owner = self
-            .holders
-            .join(&holder, toolchain, bytes, &mut self.turns);
+        let arrivals = &mut self.arrivals;
+        let holder_flow = self.holders.add_task(&holder, toolchain, bytes, arrivals);
         let lane = self.lanes.entry(toolchain).or_default();
-        lane.line.insert((owner.clock, holder.clone()));
+        lane.by_time.insert((holder_flow.time, holder.clone()));
         lane.cost_ms += cost_ms;
-        let crew = lane.crews.entry(holder.clone()).or_default();
-        let member = owner
-            .clients
-            .join(&client, toolchain, bytes, &mut self.turns);
-        crew.line.insert((member.clock, client.clone()));
-        let row = crew.rows.entry(client.clone()).or_default();
-        row.by_rank.insert((rank, task));
-        row.by_cost.insert((cost_ms, task));
-        row.by_peak.insert((peak_bytes, task));
-        crew.by_peak.insert((peak_bytes, task));
+        let holder_lane = lane.holders.entry(holder.clone()).or_default();
+        let clients = &mut holder_flow.clients;
+        let client_flow = clients.add_task(&client, toolchain, bytes, arrivals);
+        holder_lane
+            .by_time
+            .insert((client_flow.time, client.clone()));
+        let client_lane = holder_lane.clients.entry(client.clone()).or_default();
+        client_lane.by_rank.insert((rank, task));
+        client_lane.by_cost.insert((cost_ms, task));
+        client_lane.by_peak.insert((peak_bytes, task));
+        holder_lane.by_peak.insert((peak_bytes, task));
         self.bytes += bytes;
         self.deadlines.insert((deadline_ms, task));
-        self.places.insert(
+        self.entries.insert(
             task,
-            Place {
+            Entry {
                 holder,
                 client,
                 toolchain,
@@ -437,59 +475,62 @@ impl Queue {
         );
     }
 
-    /// Takes a task out, wherever it stands. `false`: it was not there.
+    /// Removes a task, wherever it stands. `false`: it was not queued.
     pub fn remove(&mut self, task: TaskId) -> bool {
-        let Some(place) = self.places.remove(&task) else {
+        let Some(entry) = self.entries.remove(&task) else {
             return false;
         };
-        self.bytes -= place.bytes;
-        self.deadlines.remove(&(place.deadline_ms, task));
-        self.leave_lane(task, &place);
-        if let Some(owner) = self.holders.members.get_mut(&place.holder) {
-            owner.clients.leave(&place.client, place.bytes);
+        self.bytes -= entry.bytes;
+        self.deadlines.remove(&(entry.deadline_ms, task));
+        self.leave_lane(task, &entry);
+        if let Some(flow) = self.holders.active.get_mut(&entry.holder) {
+            flow.clients.remove_task(&entry.client, entry.bytes);
         }
-        self.holders.leave(&place.holder, place.bytes);
+        self.holders.remove_task(&entry.holder, entry.bytes);
         true
     }
 
-    fn leave_lane(&mut self, task: TaskId, place: &Place) {
-        let toolchain = &place.toolchain;
+    fn leave_lane(&mut self, task: TaskId, entry: &Entry) {
+        let toolchain = &entry.toolchain;
         let Some(lane) = self.lanes.get_mut(toolchain) else {
             return;
         };
-        lane.cost_ms -= place.cost_ms;
-        let (Some(owner), Some(crew)) = (
-            self.holders.members.get_mut(&place.holder),
-            lane.crews.get_mut(&place.holder),
+        lane.cost_ms -= entry.cost_ms;
+        let (Some(holder_flow), Some(holder_lane)) = (
+            self.holders.active.get_mut(&entry.holder),
+            lane.holders.get_mut(&entry.holder),
         ) else {
             return;
         };
-        crew.by_peak.remove(&(place.peak_bytes, task));
-        if let Some(row) = crew.rows.get_mut(&place.client) {
-            row.by_rank.remove(&(place.rank, task));
-            row.by_cost.remove(&(place.cost_ms, task));
-            row.by_peak.remove(&(place.peak_bytes, task));
-            if row.by_rank.is_empty()
-                && let Some(member) = owner.clients.members.get_mut(&place.client)
+        holder_lane.by_peak.remove(&(entry.peak_bytes, task));
+        if let Some(client_lane) = holder_lane.clients.get_mut(&entry.client) {
+            client_lane.by_rank.remove(&(entry.rank, task));
+            client_lane.by_cost.remove(&(entry.cost_ms, task));
+            client_lane.by_peak.remove(&(entry.peak_bytes, task));
+            if client_lane.by_rank.is_empty()
+                && let Some(client_flow) = holder_flow.clients.active.get_mut(&entry.client)
             {
-                crew.rows.remove(&place.client);
-                crew.line.remove(&(member.clock, place.client.clone()));
-                member.lanes.remove(toolchain);
+                holder_lane.clients.remove(&entry.client);
+                let place = (client_flow.time, entry.client.clone());
+                holder_lane.by_time.remove(&place);
+                client_flow.lanes.remove(toolchain);
             }
         }
-        if crew.rows.is_empty() {
-            lane.crews.remove(&place.holder);
-            lane.line.remove(&(owner.clock, place.holder.clone()));
-            owner.lanes.remove(toolchain);
+        if holder_lane.clients.is_empty() {
+            lane.holders.remove(&entry.holder);
+            lane.by_time
+                .remove(&(holder_flow.time, entry.holder.clone()));
+            holder_flow.lanes.remove(toolchain);
         }
-        if lane.line.is_empty() {
+        if lane.by_time.is_empty() {
             self.lanes.remove(toolchain);
         }
     }
 
     /// Takes the task whose turn it is among those for `toolchains` of holders that `may`
-    /// lets pass, if `fits` does too, and moves its owners' clocks. Looks at a bounded
-    /// number of each holder's, so that nobody's tasks hide another's.
+    /// lets pass, if `fits` does too, and advances the virtual times of its holder and its
+    /// client. Looks at a bounded number of each holder's tasks, so that nobody's tasks
+    /// hide another's.
     pub fn take(
         &mut self,
         toolchains: &[Digest],
@@ -497,58 +538,60 @@ impl Queue {
         may: impl Fn(&Arc<str>) -> bool,
         mut fits: impl FnMut(TaskId) -> bool,
     ) -> Option<TaskId> {
-        let mut best: Option<((Clock, Clock), TaskId)> = None;
+        let mut best: Option<((VirtualTime, VirtualTime), TaskId)> = None;
         for lane in toolchains.iter().filter_map(|tools| self.lanes.get(tools)) {
-            let line = lane.line.iter().filter(|(_, holder)| may(holder));
-            for (at, (clock, holder)) in line.take(QUEUE_HOLDERS_SMALLEST_MAX).enumerate() {
-                if best.is_some_and(|((first, _), _)| first < *clock) {
+            let holders = lane.by_time.iter().filter(|(_, holder)| may(holder));
+            for (at, (time, holder)) in holders.take(QUEUE_HOLDERS_SMALLEST_MAX).enumerate() {
+                if best.is_some_and(|((first, _), _)| first < *time) {
                     break;
                 }
-                let crew = lane.crews.get(holder);
-                let found = crew.and_then(|crew| match at < QUEUE_HOLDERS_LOOKED_MAX {
-                    true => crew.find(order, &mut fits),
-                    false => crew.smallest(&mut fits),
+                let lane = lane.holders.get(holder);
+                let found = lane.and_then(|lane| match at < QUEUE_HOLDERS_LOOKED_MAX {
+                    true => lane.find(order, &mut fits),
+                    false => lane.smallest(&mut fits),
                 });
                 if let Some((next, task)) = found {
-                    let found = ((*clock, next), task);
+                    let found = ((*time, next), task);
                     best = Some(best.map_or(found, |best| best.min(found)));
                     break;
                 }
             }
         }
         let (_, task) = best?;
-        let place = self.places.get(&task)?;
-        let (holder, client) = (place.holder.clone(), place.client.clone());
-        self.charge(&holder, &client, place.cost_ms);
+        let entry = self.entries.get(&task)?;
+        let (holder, client) = (entry.holder.clone(), entry.client.clone());
+        self.charge(&holder, &client, entry.cost_ms);
         self.remove(task);
         Some(task)
     }
 
-    /// Moves the clocks of a client that was given work of this cost, and its holder's.
+    /// Advances the virtual times of a client that was given work of this cost, and of its
+    /// holder.
     fn charge(&mut self, holder: &Arc<str>, client: &Arc<str>, cost_ms: u64) {
-        self.turns += 1;
-        let turn = self.turns;
+        self.arrivals += 1;
+        let arrival = self.arrivals;
         // Even what costs nothing takes a turn.
         let cost_us = |weight| cost_ms.max(1) * 1_000 / weight;
         let share = cost_us(self.weight(holder));
         let part = cost_us(self.weight(client));
-        let Some((before, owner)) = self.holders.charge(holder, share, turn) else {
+        let Some((before, holder_flow)) = self.holders.charge(holder, share, arrival) else {
             return;
         };
-        for toolchain in &owner.lanes {
+        for toolchain in &holder_flow.lanes {
             if let Some(lane) = self.lanes.get_mut(toolchain) {
-                lane.line.remove(&(before, holder.clone()));
-                lane.line.insert((owner.clock, holder.clone()));
+                lane.by_time.remove(&(before, holder.clone()));
+                lane.by_time.insert((holder_flow.time, holder.clone()));
             }
         }
-        let Some((before, member)) = owner.clients.charge(client, part, turn) else {
+        let clients = &mut holder_flow.clients;
+        let Some((before, client_flow)) = clients.charge(client, part, arrival) else {
             return;
         };
-        for toolchain in &member.lanes {
+        for toolchain in &client_flow.lanes {
             let lane = self.lanes.get_mut(toolchain);
-            if let Some(crew) = lane.and_then(|lane| lane.crews.get_mut(holder)) {
-                crew.line.remove(&(before, client.clone()));
-                crew.line.insert((member.clock, client.clone()));
+            if let Some(lane) = lane.and_then(|lane| lane.holders.get_mut(holder)) {
+                lane.by_time.remove(&(before, client.clone()));
+                lane.by_time.insert((client_flow.time, client.clone()));
             }
         }
     }
@@ -623,7 +666,7 @@ mod tests {
         queue.push(ticket(11, "small", "gcc")).unwrap();
         queue.push(ticket(20, "late", "gcc")).unwrap();
         assert_eq!(order(&mut queue, &["gcc"]), [0, 10, 20, 1, 11, 2, 3]);
-        assert!(queue.is_empty() && queue.holders.members.is_empty() && queue.lanes.is_empty());
+        assert!(queue.is_empty() && queue.holders.active.is_empty() && queue.lanes.is_empty());
         assert_eq!((queue.bytes, queue.deadlines.len()), (0, 0));
     }
 
@@ -765,7 +808,7 @@ mod tests {
             },
         );
         assert_eq!(taken, Some(TaskId(5_000)));
-        assert!(looks <= 2 * (QUEUE_ROW_LOOKS_MAX + 1), "{looks}");
+        assert!(looks <= 2 * (QUEUE_CLIENT_LOOKS_MAX + 1), "{looks}");
         assert!(queue.take(&gcc, Order::Turn, |_| true, |_| false).is_none());
     }
 
@@ -869,11 +912,11 @@ mod tests {
             Ok(1)
         );
         assert_eq!(queue.len(), QUEUE_TASKS_MAX);
-        for task in 0..2 * QUEUE_CLOCKS_MAX {
+        for task in 0..2 * QUEUE_IDLE_FLOWS_MAX {
             let name = format!("c{task}").into();
-            queue.holders.leave_ahead(&name, 1 << 40);
+            queue.holders.remember(&name, 1 << 40);
         }
-        assert!(queue.holders.ahead.len() <= QUEUE_CLOCKS_MAX);
+        assert!(queue.holders.idle_ahead.len() <= QUEUE_IDLE_FLOWS_MAX);
     }
 
     fn of(holder: &str, task: u64, client: &str) -> Ticket {
@@ -983,7 +1026,7 @@ mod tests {
         assert!(queue.bytes <= QUEUE_BYTES_MAX);
         while queue.take_first().is_some() {}
         assert_eq!((queue.bytes, queue.len()), (0, 0));
-        assert!(queue.holders.members.is_empty());
+        assert!(queue.holders.active.is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hg_proto::v1;
 use hg_proto::wire::digest::{Digest, Hasher};
 
 use crate::bounds::{BREAKERS_KEPT_MAX, PAIRS_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
-use crate::scheduling::breaker::{Breaker, State};
+use crate::scheduling::breaker::{Breaker, Circuit};
 use crate::scheduling::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
 use crate::scheduling::pool::Pool;
 use crate::scheduling::predictor::Pace;
@@ -28,14 +28,14 @@ const NEAREST_LOOKS_MAX: usize = 1000;
 pub struct Registry {
     workers: ById<WorkerId, Worker>,
     labels: HashMap<String, WorkerId>,
-    /// By holder and what each start of a worker's program made up.
+    /// By holder, and by the random bytes of each start of a worker's program.
     instances: HashMap<(String, [u8; 16]), WorkerId>,
     pools: ByDigest<Pool>,
     /// Pools of all that have a toolchain or were given it, by what stands for both: the
     /// digests of the toolchain and of its shipment.
     pairs: HashMap<Digest, [Digest; 2]>,
-    /// By when each was last heard of, or earlier: it is put right only when it
-    /// is looked at.
+    /// Workers by when each was last heard of, or earlier: that is put right only when a
+    /// worker is looked at.
     heard: BTreeSet<(u64, WorkerId)>,
     paused: BTreeSet<(u64, WorkerId)>,
     opened: BTreeSet<(u64, WorkerId)>,
@@ -55,7 +55,7 @@ impl Registry {
         }
     }
 
-    /// The worker, if it is there.
+    /// The worker, if it is connected.
     pub fn get(&self, worker: WorkerId) -> Option<&Worker> {
         self.workers.get(&worker)
     }
@@ -67,12 +67,12 @@ impl Registry {
         workers.into_iter()
     }
 
-    /// How many there are.
+    /// How many workers there are.
     pub fn len(&self) -> usize {
         self.workers.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no worker.
     pub fn is_empty(&self) -> bool {
         self.workers.is_empty()
     }
@@ -129,7 +129,7 @@ impl Registry {
         }
         let key = spec.key();
         let breaker = self.kept.remove(&key).unwrap_or_default();
-        if let State::Open { until_ms } = breaker.state() {
+        if let Circuit::Open { until_ms } = breaker.state() {
             self.opened.insert((until_ms, id));
         }
         let mut worker = Worker {
@@ -139,7 +139,7 @@ impl Registry {
             slots: spec.slots,
             cores: spec.cores,
             memory_bytes: spec.memory_bytes,
-            stand: None,
+            standing: None,
             spec: Arc::new(spec),
             label: label.clone(),
             joined_ms: now_ms,
@@ -166,7 +166,7 @@ impl Registry {
         label
     }
 
-    /// The same digests as some other worker's, as most have, or these.
+    /// These digests, shared with another worker's where that has the same, as most do.
     fn shared(&self, digests: &[Digest]) -> Arc<[Digest]> {
         let pool = digests.first().and_then(|first| self.pools.get(first));
         let other = pool.and_then(|pool| self.workers.get(pool.serving.first()?));
@@ -188,7 +188,7 @@ impl Registry {
         label
     }
 
-    /// Takes a worker out, with the attempts that it had.
+    /// Removes a worker, with the attempts that it had.
     pub fn leave(&mut self, id: WorkerId) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;
         self.labels.remove(&worker.label);
@@ -202,7 +202,7 @@ impl Registry {
         }
         self.slots -= worker.slots_counted();
         self.busy -= worker.running.len() as u64;
-        if let State::Open { until_ms } = worker.breaker.state() {
+        if let Circuit::Open { until_ms } = worker.breaker.state() {
             self.opened.remove(&(until_ms, id));
         }
         for digest in &worker.spec.digests {
@@ -216,7 +216,7 @@ impl Registry {
         let Some(pool) = self.pools.get_mut(digest) else {
             return;
         };
-        pool.set(id, worker.stand, None);
+        pool.set(id, worker.standing, None);
         pool.serving.remove(&id);
         pool.memories.remove(&(worker.memory_bytes, id));
         pool.workers -= 1;
@@ -234,7 +234,7 @@ impl Registry {
             pool.serving.insert(id);
         }
         pool.memories.insert((worker.memory_bytes, id));
-        pool.set(id, None, worker.stand);
+        pool.set(id, None, worker.standing);
     }
 
     /// The worker has these toolchains now, and gets tasks for these digests and for
@@ -327,7 +327,7 @@ impl Registry {
         }
     }
 
-    /// The worker was heard of.
+    /// Notes that the worker was heard of.
     pub fn heard(&mut self, id: WorkerId, vitals: Option<Vitals>, now_ms: u64) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
@@ -340,14 +340,14 @@ impl Registry {
         }
     }
 
-    /// The worker gets a task.
+    /// Notes that the worker gets a task.
     pub fn fed(&mut self, id: WorkerId, now_ms: u64) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.fed_ms = now_ms;
         }
     }
 
-    /// What is known of the worker's speed by now.
+    /// Sets what is known of the worker's speed.
     pub fn set_pace(&mut self, id: WorkerId, pace: Pace) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pace = pace;
@@ -426,7 +426,7 @@ impl Registry {
     }
 
     /// Takes the slot back and counts how the attempt ended.
-    pub fn release(&mut self, id: WorkerId, dispatch: DispatchId, ended: Ended) {
+    pub fn release(&mut self, id: WorkerId, dispatch: DispatchId, ended: AttemptEnd) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -441,13 +441,13 @@ impl Registry {
             self.busy -= 1;
         }
         match ended {
-            Ended::Well(now_ms) => {
+            AttemptEnd::Well(now_ms) => {
                 worker.finished += 1;
                 worker.succeeded_ms = Some(now_ms);
                 worker.breaker.success(dispatch);
             }
-            Ended::Failed => worker.failed += 1,
-            Ended::Void => worker.breaker.void(dispatch),
+            AttemptEnd::Failed => worker.failed += 1,
+            AttemptEnd::Void => worker.breaker.void(dispatch),
         }
         self.refresh(id);
     }
@@ -483,7 +483,7 @@ impl Registry {
         }
     }
 
-    /// Turns breakers half-open whose time has come, and says whose.
+    /// Turns breakers half-open whose time has come, and gives their workers.
     pub fn probe(&mut self, now_ms: u64) -> Vec<WorkerId> {
         let mut turned = Vec::new();
         while let Some(&(until_ms, id)) = self.opened.first() {
@@ -500,8 +500,8 @@ impl Registry {
         turned
     }
 
-    /// No more tasks for this worker. `None`: there is no such worker;
-    /// `Some(false)`: it was so already.
+    /// Keeps all further tasks from this worker. `None`: there is no such worker;
+    /// `Some(false)`: it was draining already.
     pub fn drain(&mut self, id: WorkerId) -> Option<bool> {
         let worker = self.workers.get_mut(&id)?;
         if worker.draining {
@@ -519,7 +519,7 @@ impl Registry {
         Some(true)
     }
 
-    /// Nothing for this worker until `until_ms`.
+    /// Keeps tasks from this worker until `until_ms`.
     pub fn pause(&mut self, id: WorkerId, until_ms: u64) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
@@ -531,7 +531,7 @@ impl Registry {
         self.refresh(id);
     }
 
-    /// Ends the pauses that are over, and says whose.
+    /// Ends the pauses that are over, and gives their workers.
     pub fn resume(&mut self, now_ms: u64) -> Vec<WorkerId> {
         let mut resumed = Vec::new();
         while let Some(&(until_ms, id)) = self.paused.first() {
@@ -639,8 +639,8 @@ impl Registry {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        let now = Some(worker.stand(id));
-        let before = std::mem::replace(&mut worker.stand, now);
+        let now = Some(worker.standing(id));
+        let before = std::mem::replace(&mut worker.standing, now);
         if before == now {
             return;
         }
@@ -654,12 +654,12 @@ impl Registry {
 
 /// How an attempt ended, as far as its worker goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum AttemptEnd {
     /// The compiler ran to its end, at that time in milliseconds.
     Well(u64),
-    /// The worker's or the link's fault.
+    /// It failed by the worker's or the link's fault.
     Failed,
-    /// Nobody's fault.
+    /// It ended without saying anything of the worker.
     Void,
 }
 
@@ -797,10 +797,10 @@ mod tests {
         };
         assert_eq!(fill(&mut registry), u64::from(SLOTS_UNPROVEN_MAX));
         // What it fails is no reason to give it more.
-        registry.release(WorkerId(1), DispatchId(0), Ended::Failed);
+        registry.release(WorkerId(1), DispatchId(0), AttemptEnd::Failed);
         assert_eq!(fill(&mut registry), 1);
         for dispatch in 1..=4 {
-            registry.release(WorkerId(1), DispatchId(dispatch), Ended::Well(1));
+            registry.release(WorkerId(1), DispatchId(dispatch), AttemptEnd::Well(1));
         }
         assert_eq!(fill(&mut registry), 8);
         assert_eq!(registry.slots(), (1024, 12));
@@ -835,7 +835,7 @@ mod tests {
         assert!(room(&registry, 20) && !room(&registry, 21));
         registry.book(WorkerId(1), DispatchId(2), 15);
         assert!(room(&registry, 5) && !room(&registry, 6));
-        registry.release(WorkerId(1), DispatchId(2), Ended::Void);
+        registry.release(WorkerId(1), DispatchId(2), AttemptEnd::Void);
         assert!(room(&registry, 20) && !room(&registry, 21));
     }
 
@@ -857,7 +857,7 @@ mod tests {
         assert_eq!(registry.probe(10_000), [WorkerId(2)]);
         assert!(registry.book(WorkerId(2), DispatchId(1), 0));
         assert!(!registry.book(WorkerId(2), DispatchId(2), 0), "one probe");
-        registry.release(WorkerId(2), DispatchId(1), Ended::Well(0));
+        registry.release(WorkerId(2), DispatchId(1), AttemptEnd::Well(0));
         assert!(registry.book(WorkerId(2), DispatchId(2), 0));
     }
 
@@ -871,7 +871,7 @@ mod tests {
         assert!(registry.book(WorkerId(1), DispatchId(2), 10));
         assert!(!registry.book(WorkerId(1), DispatchId(3), 10));
         assert_eq!(free(&registry), [WorkerId(2)]);
-        registry.release(WorkerId(1), DispatchId(1), Ended::Well(0));
+        registry.release(WorkerId(1), DispatchId(1), AttemptEnd::Well(0));
         assert_eq!(free(&registry).len(), 2);
         assert_eq!(registry.slots(), (3, 1));
         registry.leave(WorkerId(1));

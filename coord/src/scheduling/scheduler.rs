@@ -8,23 +8,23 @@ use hg_proto::wire::digest::Digest;
 use crate::scheduling::id::WorkerId;
 use crate::scheduling::registry::{Offer, Registry};
 
-/// Draws from one class until two are found that may have the task.
+/// Draws from one class of speed to find two workers that may have the task.
 const DRAWS_MAX: usize = 4;
-/// Workers that are looked at, one after the other, if none of those may.
+/// Workers of a class that are looked at one after the other if none of the drawn may.
 const LOOKS_MAX: usize = 32;
 
-/// What is looked for.
+/// The worker that is looked for, and the compile that it is for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
-    /// What the worker must have.
+    /// The toolchain that the worker must have.
     pub toolchain: &'a Digest,
-    /// Who must not get it.
+    /// Workers that must not be chosen.
     pub excluded: &'a [WorkerId],
-    /// Milliseconds at speed 1.
+    /// Milliseconds of the compile at speed 1.
     pub cost_ms: f64,
-    /// Bytes of memory.
+    /// Bytes of memory that the compile is thought to need.
     pub peak_bytes: u64,
-    /// Bytes that travel, both ways together.
+    /// Bytes that travel to the worker and back.
     pub bytes: u64,
     /// Milliseconds that the compiler may be expected to run if it had the machine
     /// to itself; on slower workers it had better wait. What else a worker has to
@@ -32,55 +32,62 @@ pub struct Wish<'a> {
     pub patience_ms: f64,
 }
 
-/// A worker for it.
+/// The worker that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
-    /// Which.
+    /// The worker.
     pub worker: WorkerId,
-    /// Milliseconds until the result is there.
+    /// Milliseconds until the result is expected.
     pub completion_ms: f64,
     /// Milliseconds of these that the compiler runs.
     pub compile_ms: f64,
 }
 
-/// How workers are chosen. All but the first are there to be compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// See the top of the file.
-    Expected,
-    /// Any.
-    Random,
-    /// Each in turn.
-    RoundRobin,
-    /// The fewest tasks for its slots, of all.
-    LeastLoaded,
-    /// The fewer tasks for its slots, of two.
-    TwoChoices,
+impl Choice {
+    /// What it would take at `offer`. `None`: the worker is excluded, or has no room.
+    pub fn at(wish: &Wish<'_>, offer: &Offer) -> Option<Choice> {
+        if wish.excluded.contains(&offer.worker) || wish.peak_bytes > offer.room_bytes {
+            return None;
+        }
+        let compile_ms = wish.cost_ms / offer.speed_now;
+        // To the worker and back, and what it lacks from the client.
+        let travel_ms =
+            2.0 * f64::from(offer.round_trip_us) / 1e3 + wish.bytes as f64 / offer.reach;
+        Some(Choice {
+            worker: offer.worker,
+            completion_ms: compile_ms + travel_ms,
+            compile_ms,
+        })
+    }
 }
 
-/// Chooses. Its randomness comes from a seed.
+/// Another way to choose among the workers with a free slot, to be compared with: given
+/// what is random, the workers and what is looked for. What [`Choice::at`] does not give
+/// must not be chosen.
+pub type Rival = Box<dyn FnMut(&mut fastrand::Rng, &Registry, &Wish<'_>) -> Option<Choice> + Send>;
+
+/// Chooses workers. Its randomness comes from a seed.
 pub struct Scheduler {
     random: fastrand::Rng,
-    policy: Policy,
-    turn: usize,
+    rival: Option<Rival>,
 }
 
 impl Scheduler {
-    /// The same seed and the same calls give the same choices.
-    pub fn new(seed: u64, policy: Policy) -> Self {
+    /// The same seed and the same calls give the same choices. With a `rival` all is
+    /// chosen by that.
+    pub fn new(seed: u64, rival: Option<Rival>) -> Self {
         Scheduler {
             random: fastrand::Rng::with_seed(seed),
-            policy,
-            turn: 0,
+            rival,
         }
     }
 
-    /// Whether cost and speed count.
+    /// Whether cost and speed count: no rival knows of them.
     pub fn expects(&self) -> bool {
-        self.policy == Policy::Expected
+        self.rival.is_none()
     }
 
-    /// The randomness of everything around it.
+    /// The random numbers of the whole coordinator.
     pub fn random(&mut self) -> &mut fastrand::Rng {
         &mut self.random
     }
@@ -88,8 +95,8 @@ impl Scheduler {
     /// A worker with a free slot and room for it. `None`: there is none that is
     /// worth it; waiting is better.
     pub fn choose(&mut self, registry: &Registry, wish: &Wish<'_>) -> Option<Choice> {
-        if self.policy != Policy::Expected {
-            return self.choose_otherwise(registry, wish);
+        if let Some(rival) = &mut self.rival {
+            return rival(&mut self.random, registry, wish);
         }
         let mut best: Option<Choice> = None;
         for (speed_min, offers) in registry.free(wish.toolchain) {
@@ -109,7 +116,7 @@ impl Scheduler {
             // Where most may not have it, the few that may are next to each other
             // as likely as not.
             for offer in drawn.chain(round.take(LOOKS_MAX)) {
-                let Some(choice) = consider(wish, offer) else {
+                let Some(choice) = Choice::at(wish, offer) else {
                     continue;
                 };
                 if wish.cost_ms <= wish.patience_ms * offer.speed
@@ -125,54 +132,6 @@ impl Scheduler {
         }
         best
     }
-
-    fn choose_otherwise(&mut self, registry: &Registry, wish: &Wish<'_>) -> Option<Choice> {
-        let free: Vec<Choice> = registry
-            .free(wish.toolchain)
-            .flat_map(|(_, offers)| offers)
-            .filter_map(|offer| consider(wish, offer))
-            .collect();
-        let load = |choice: &Choice| {
-            let worker = registry.get(choice.worker);
-            worker.map_or(1.0, |w| {
-                w.running.len() as f64 / f64::from(w.slots().max(1))
-            })
-        };
-        let less = |a: &Choice, b: &Choice| load(a).total_cmp(&load(b));
-        if free.is_empty() {
-            return None;
-        }
-        let any = |random: &mut fastrand::Rng| free[random.usize(..free.len())];
-        Some(match self.policy {
-            Policy::Random | Policy::Expected => any(&mut self.random),
-            Policy::RoundRobin => {
-                self.turn += 1;
-                let mut sorted = free.clone();
-                sorted.sort_by_key(|choice| choice.worker);
-                sorted[self.turn % sorted.len()]
-            }
-            Policy::LeastLoaded => free.iter().copied().min_by(less)?,
-            Policy::TwoChoices => {
-                let (a, b) = (any(&mut self.random), any(&mut self.random));
-                if less(&b, &a).is_lt() { b } else { a }
-            }
-        })
-    }
-}
-
-/// What it would take there. `None`: it must not go there.
-fn consider(wish: &Wish<'_>, offer: &Offer) -> Option<Choice> {
-    if wish.excluded.contains(&offer.worker) || wish.peak_bytes > offer.room_bytes {
-        return None;
-    }
-    let compile_ms = wish.cost_ms / offer.speed_now;
-    // To the worker and back, and what it lacks from the client.
-    let travel_ms = 2.0 * f64::from(offer.round_trip_us) / 1e3 + wish.bytes as f64 / offer.reach;
-    Some(Choice {
-        worker: offer.worker,
-        completion_ms: compile_ms + travel_ms,
-        compile_ms,
-    })
 }
 
 #[cfg(test)]
@@ -214,7 +173,7 @@ mod tests {
     }
 
     fn expecting(seed: u64) -> Scheduler {
-        Scheduler::new(seed, Policy::Expected)
+        Scheduler::new(seed, None)
     }
 
     #[test]
@@ -352,19 +311,17 @@ mod tests {
 
     #[test]
     fn the_same_seed_chooses_the_same() {
-        for policy in [Policy::Expected, Policy::Random, Policy::TwoChoices] {
-            let run = || {
-                let (mut registry, toolchain) = grid(20);
-                let mut scheduler = Scheduler::new(42, policy);
-                let mut chosen = Vec::new();
-                for dispatch in 0..100 {
-                    let choice = scheduler.choose(&registry, &wish(&toolchain, &[]));
-                    registry.book(choice.unwrap().worker, DispatchId(dispatch), 0);
-                    chosen.push(choice);
-                }
-                chosen
-            };
-            assert_eq!(run(), run());
-        }
+        let run = || {
+            let (mut registry, toolchain) = grid(20);
+            let mut scheduler = expecting(42);
+            let mut chosen = Vec::new();
+            for dispatch in 0..100 {
+                let choice = scheduler.choose(&registry, &wish(&toolchain, &[]));
+                registry.book(choice.unwrap().worker, DispatchId(dispatch), 0);
+                chosen.push(choice);
+            }
+            chosen
+        };
+        assert_eq!(run(), run());
     }
 }

@@ -1,72 +1,74 @@
-//! What is kept under numbers that say where it lies, so that finding it costs one
-//! look however much there is. Numbers grow and are never used twice.
+//! A slab with generations: look-up costs the same however many values there are. Keys
+//! grow and are never used twice.
 
-/// Bits of a number that say where; the rest counts.
-const PLACE_BITS: u32 = 24;
+/// Bits of a key that are the value's index; those above count insertions.
+const INDEX_BITS: u32 = 24;
 
 /// See the top of the file.
 #[derive(Debug)]
-pub struct Slots<T> {
-    slots: Vec<Option<(u64, T)>>,
-    /// Those that are empty; the one that was in use last is taken first, while
-    /// some cache still has it.
-    empty: Vec<usize>,
-    count: u64,
+pub struct Slab<T> {
+    /// Each value with its key.
+    entries: Vec<Option<(u64, T)>>,
+    /// Indices of vacant entries; the one vacated last is filled first, while some cache
+    /// still has it.
+    vacant: Vec<usize>,
+    /// Values ever inserted.
+    inserted: u64,
 }
 
-impl<T> Default for Slots<T> {
+impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Slots {
-            slots: Vec::new(),
-            empty: Vec::new(),
-            count: 0,
+        Slab {
+            entries: Vec::new(),
+            vacant: Vec::new(),
+            inserted: 0,
         }
     }
 }
 
-fn place(number: u64) -> usize {
-    (number & ((1 << PLACE_BITS) - 1)) as usize
+fn index(key: u64) -> usize {
+    (key & ((1 << INDEX_BITS) - 1)) as usize
 }
 
-impl<T> Slots<T> {
-    /// The number of what is put in next; the same until something is.
-    pub fn next(&self) -> u64 {
-        let place = self.empty.last().copied().unwrap_or(self.slots.len());
-        (self.count + 1) << PLACE_BITS | place as u64
+impl<T> Slab<T> {
+    /// The key of the value that is inserted next; the same until one is.
+    pub fn next_key(&self) -> u64 {
+        let index = self.vacant.last().copied().unwrap_or(self.entries.len());
+        (self.inserted + 1) << INDEX_BITS | index as u64
     }
 
-    /// Puts it in, under [`Self::next`]. `false`: that is not the number, or more
-    /// are there than can be numbered.
-    pub fn insert(&mut self, number: u64, value: T) -> bool {
-        if number != self.next() || self.slots.len() >> PLACE_BITS != 0 {
+    /// Inserts a value under [`Self::next_key`]. `false`: `key` is another one, or there
+    /// are as many values as keys can tell apart.
+    pub fn insert(&mut self, key: u64, value: T) -> bool {
+        if key != self.next_key() || self.entries.len() >> INDEX_BITS != 0 {
             return false;
         }
-        self.count += 1;
-        match self.empty.pop() {
-            Some(place) => self.slots[place] = Some((number, value)),
-            None => self.slots.push(Some((number, value))),
+        self.inserted += 1;
+        match self.vacant.pop() {
+            Some(index) => self.entries[index] = Some((key, value)),
+            None => self.entries.push(Some((key, value))),
         }
         true
     }
 
-    /// What has this number, if it is still there.
-    pub fn get(&self, number: u64) -> Option<&T> {
-        let (other, value) = self.slots.get(place(number))?.as_ref()?;
-        (*other == number).then_some(value)
+    /// The value with this key, unless it was removed.
+    pub fn get(&self, key: u64) -> Option<&T> {
+        let (other, value) = self.entries.get(index(key))?.as_ref()?;
+        (*other == key).then_some(value)
     }
 
-    /// The same, to be changed.
-    pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let (other, value) = self.slots.get_mut(place(number))?.as_mut()?;
-        (*other == number).then_some(value)
+    /// The value with this key, to be changed, unless it was removed.
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut T> {
+        let (other, value) = self.entries.get_mut(index(key))?.as_mut()?;
+        (*other == key).then_some(value)
     }
 
-    /// Takes it out.
-    pub fn remove(&mut self, number: u64) -> Option<T> {
-        self.get(number)?;
-        let place = place(number);
-        let (_, value) = self.slots.get_mut(place)?.take()?;
-        self.empty.push(place);
+    /// Removes the value with this key.
+    pub fn remove(&mut self, key: u64) -> Option<T> {
+        self.get(key)?;
+        let index = index(key);
+        let (_, value) = self.entries.get_mut(index)?.take()?;
+        self.vacant.push(index);
         Some(value)
     }
 }
@@ -76,34 +78,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_finds_its_own_and_nothing_else() {
-        let mut slots = Slots::default();
+    fn a_key_finds_its_own_value_and_no_other() {
+        let mut slab = Slab::default();
         let mut random = fastrand::Rng::with_seed(1);
-        let mut there: Vec<(u64, u32)> = Vec::new();
-        let mut gone = Vec::new();
+        let mut held: Vec<(u64, u32)> = Vec::new();
+        let mut removed = Vec::new();
         let mut last = 0;
         for value in 0..5_000 {
-            let number = slots.next();
-            assert!(number > last, "numbers grow");
-            last = number;
-            assert!(!slots.insert(number + 1, value), "not the next one");
-            assert!(slots.insert(number, value));
-            there.push((number, value));
-            while there.len() > 50 || (there.len() > 10 && random.bool()) {
-                let (number, value) = there.swap_remove(random.usize(..there.len()));
-                assert_eq!(slots.remove(number), Some(value));
-                gone.push(number);
+            let key = slab.next_key();
+            assert!(key > last, "keys grow");
+            last = key;
+            assert!(!slab.insert(key + 1, value), "not the next one");
+            assert!(slab.insert(key, value));
+            held.push((key, value));
+            while held.len() > 50 || (held.len() > 10 && random.bool()) {
+                let (key, value) = held.swap_remove(random.usize(..held.len()));
+                assert_eq!(slab.remove(key), Some(value));
+                removed.push(key);
             }
-            for (number, value) in &there {
-                assert_eq!(slots.get(*number), Some(value));
-                assert_eq!(slots.get_mut(*number).copied(), Some(*value));
+            for (key, value) in &held {
+                assert_eq!(slab.get(*key), Some(value));
+                assert_eq!(slab.get_mut(*key).copied(), Some(*value));
             }
         }
-        for number in gone.into_iter().chain([0, 7, u64::MAX]) {
-            assert_eq!(slots.get(number), None);
-            assert_eq!(slots.get_mut(number), None);
-            assert_eq!(slots.remove(number), None);
+        for key in removed.into_iter().chain([0, 7, u64::MAX]) {
+            assert_eq!(slab.get(key), None);
+            assert_eq!(slab.get_mut(key), None);
+            assert_eq!(slab.remove(key), None);
         }
-        assert!(slots.slots.len() <= 51, "places are used again");
+        assert!(slab.entries.len() <= 51, "vacant entries are filled again");
     }
 }

@@ -1,6 +1,6 @@
-//! What is to be looked at, and when: in buckets of time, so that neither the
-//! number of timers nor their order costs anything. None is ever taken back:
-//! whoever set one knows whether it still counts, and sets none far ahead.
+//! Timers in buckets of time, as in a timer wheel, so that neither their number nor their
+//! order costs anything. None is ever cancelled: whoever set one knows whether it still
+//! counts, and sets none far ahead.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +22,13 @@ impl<K> Default for Timers<K> {
 }
 
 impl<K: Copy> Timers<K> {
-    /// Adds one.
+    /// Sets a timer.
     pub fn set(&mut self, at_ms: u64, key: K) {
         let bucket = self.buckets.entry(at_ms / BUCKET_MS).or_default();
         bucket.push((at_ms, key));
     }
 
-    /// Takes those whose time has come, each with its time, in no order of these.
+    /// Takes the timers whose time has come, each with its time, in no order.
     pub fn due(&mut self, now_ms: u64) -> Vec<(u64, K)> {
         let mut due = Vec::new();
         while let Some(mut bucket) = self.buckets.first_entry()

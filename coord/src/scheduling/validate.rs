@@ -306,7 +306,8 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
 }
 
 /// Bytes of memory that a task takes while it waits, which is several times what it was
-/// on the wire: each of its words and paths is a block of its own, with a pointer to it.
+/// on the wire: each of its words and paths is a block of its own, with a pointer to it,
+/// and what it was read from stays with its stream.
 fn held_bytes(task: &v1::Task) -> usize {
     let block = |bytes: &Vec<u8>| bytes.capacity() + BLOCK_OVERHEAD_BYTES;
     let blocks = |all: &Vec<Vec<u8>>| {
@@ -317,6 +318,7 @@ fn held_bytes(task: &v1::Task) -> usize {
     let variables = task.environment.iter();
     let variables = variables.map(|variable| block(&variable.name) + block(&variable.value));
     TASK_OVERHEAD_BYTES
+        + task.encoded_len()
         + blocks(&task.arguments)
         + blocks(&task.outputs)
         + blocks(&task.folders)
@@ -354,8 +356,8 @@ fn profile(task: &v1::Task, toolchain: &Digest) -> Profile {
 /// Toolchains as they are listed: each once, with the word whether it takes tasks of
 /// the tree form too.
 fn listed(toolchains: Vec<v1::Toolchain>) -> Vec<v1::Toolchain> {
-    let is_in_place = |toolchain: &v1::Toolchain| toolchain.tree && toolchain.shipment.is_empty();
-    let (in_place, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(is_in_place);
+    let is_tree_form = |toolchain: &v1::Toolchain| toolchain.tree && toolchain.shipment.is_empty();
+    let (tree_forms, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(is_tree_form);
     for toolchain in listed.iter_mut().filter(|toolchain| !toolchain.tree) {
         let is_same = |other: &v1::Toolchain| {
             let other = v1::Toolchain {
@@ -365,7 +367,7 @@ fn listed(toolchains: Vec<v1::Toolchain>) -> Vec<v1::Toolchain> {
             };
             other == *toolchain
         };
-        toolchain.tree = in_place.iter().any(is_same);
+        toolchain.tree = tree_forms.iter().any(is_same);
     }
     listed
 }

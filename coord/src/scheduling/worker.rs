@@ -9,7 +9,7 @@ use hg_proto::wire::digest::Digest;
 use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
 use crate::scheduling::breaker::Breaker;
 use crate::scheduling::id::{DispatchId, WorkerId};
-use crate::scheduling::pool::{Offer, Stand};
+use crate::scheduling::pool::{Offer, Standing};
 use crate::scheduling::predictor::{Pace, worker_key};
 
 /// A worker that was learned to be slower than it measured itself, by more than so
@@ -22,123 +22,123 @@ const PROOFS_MIN: u64 = 4;
 /// What a worker said of itself, checked and cut to size.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSpec {
-    /// Whose token it showed; empty where nobody is asked for one.
+    /// Holder of the token that the worker showed; empty where nobody is asked for one.
     pub holder: String,
-    /// New at each start of the worker's program.
+    /// Random bytes, new at each start of the worker's program.
     pub instance: [u8; 16],
-    /// For people, and no proof of anything: what is remembered of a worker is of its
-    /// holder and this.
+    /// The worker's own name, for people, and no proof of anything: what is remembered of
+    /// a worker is of its holder and its name.
     pub name: String,
-    /// Of its program.
+    /// Version of the worker's program.
     pub version: String,
-    /// Of its processor.
+    /// Architecture of the worker's processor.
     pub architecture: String,
-    /// Of its operating system.
+    /// The worker's operating system.
     pub os: String,
-    /// What holds compiles there, as it measured.
+    /// What confines compiles on the worker, as it measured.
     pub sandbox: String,
-    /// Where it dials from.
+    /// The address that the worker dials from.
     pub address: String,
-    /// Processor cores.
+    /// The machine's processor cores.
     pub cores: u32,
-    /// Bytes of memory.
+    /// Bytes of the machine's memory; 0: unknown.
     pub memory_bytes: u64,
-    /// Tasks at once; at least one.
+    /// Tasks that the worker takes at once; at least one.
     pub slots: u32,
-    /// As it measured itself, in thousandths of the reference; 0: it did not.
+    /// Speed as the worker measured it, in thousandths of the reference; 0: it did not.
     pub speed_milli: u32,
-    /// What it compiles with, for listings.
+    /// The worker's toolchains, for listings.
     pub toolchains: Vec<v1::Toolchain>,
-    /// Under which digest it takes shipments of toolchains; `None`: it takes none.
+    /// Digest under which the worker takes shipments of toolchains; `None`: it takes none.
     pub shipping: Option<Digest>,
-    /// All digests for which it gets tasks, each once.
+    /// Digests of all toolchains for which the worker gets tasks, each once.
     pub digests: Vec<Digest>,
 }
 
-/// What a heartbeat carries.
+/// What a heartbeat says of a worker's machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vitals {
     /// One-minute load average, in thousandths.
     pub load_milli: u32,
     /// Bytes of memory that are free for use.
     pub memory_available_bytes: u64,
-    /// Thousandths of a degree; 0: unknown.
+    /// Temperature in thousandths of a degree Celsius; 0: unknown.
     pub temperature_milli_c: i32,
     /// Microseconds from a heartbeat to its answer; 0: none measured.
     pub round_trip_us: u32,
-    /// Slots that its machine bears now, at most those of the hello; `None`: all.
+    /// Slots that the machine bears now, at most those of the hello; `None`: all.
     pub slots: Option<u32>,
 }
 
-/// A worker that is there.
+/// A worker that is connected.
 #[derive(Debug)]
 pub struct Worker {
-    /// What it said when it came; shared with listings that are being written.
+    /// What the worker said in its hello; shared with listings that are being written.
     pub spec: Arc<WorkerSpec>,
-    /// What stands for it in what is remembered; see [`WorkerSpec::key`].
+    /// The key under which the worker is remembered; see [`WorkerSpec::key`].
     pub key: u64,
-    /// Its toolchains.
+    /// Digests of the worker's toolchains.
     pub digests: Arc<[Digest]>,
-    /// Of the hello, here because every decision asks for them.
+    /// Slots, cores and memory of the hello, here because every decision asks for them.
     pub(crate) slots: u32,
     pub(crate) cores: u32,
     pub(crate) memory_bytes: u64,
-    /// Where it stands in the pools of its toolchains.
-    pub(crate) stand: Option<Stand>,
-    /// The name under which it is listed; no other worker has it.
+    /// The worker's standing in the pools of its toolchains.
+    pub(crate) standing: Option<Standing>,
+    /// The name under which the worker is listed; no other worker has it.
     pub label: String,
-    /// When it came.
+    /// When the worker joined.
     pub joined_ms: u64,
-    /// When it was last heard of.
+    /// When the worker was last heard of.
     pub heard_ms: u64,
-    /// When it last got a task.
+    /// When the worker last got a task.
     pub(crate) fed_ms: u64,
-    /// Milliseconds without a task after which it is tried out, if it is doubted.
+    /// Milliseconds without a task after which the worker is tried out, if it is doubted.
     pub(crate) trial_ms: u64,
-    /// Under which time the registry has it among those that may be silent.
+    /// The time under which the registry has the worker among those that may be silent.
     pub(crate) due_ms: u64,
-    /// Its last heartbeat, if there was one.
+    /// The last heartbeat, if there was one.
     pub vitals: Option<Vitals>,
-    /// The attempts that it has, each with the bytes of memory it is thought to
-    /// need; never more than its slots.
+    /// The attempts that have a slot, each with the bytes of memory it is thought to
+    /// need; never more than the worker has slots.
     pub running: Vec<(DispatchId, u64)>,
-    /// An attempt beyond those, sent ahead: it begins when a slot is free.
+    /// The attempt that was sent ahead: it begins when a slot is free.
     pub ahead: Option<DispatchId>,
-    /// It gets no more tasks.
+    /// The worker gets no more tasks.
     pub draining: bool,
-    /// It said that it has no room, and gets nothing until then.
+    /// The worker said that it has no room, and gets nothing until then.
     pub paused_until_ms: Option<u64>,
-    /// Lets tasks through or not.
+    /// Whether the worker's failures keep tasks from it.
     pub breaker: Breaker,
-    /// How fast it is.
+    /// What was learned of the worker's speed.
     pub pace: Pace,
-    /// Bytes of memory of attempts that began after the last heartbeat.
+    /// Bytes of memory reserved for attempts that began after the last heartbeat.
     pub(crate) fresh_bytes: u64,
-    /// Bytes of memory of all its attempts.
+    /// Bytes of memory reserved for all attempts that have a slot.
     pub(crate) reserved_bytes: u64,
-    /// When it last brought a task to an end.
+    /// When the worker last brought a task to an end.
     pub succeeded_ms: Option<u64>,
-    /// Tasks that it brought to an end.
+    /// Tasks that the worker brought to an end.
     pub finished: u64,
-    /// Attempts that it failed.
+    /// Attempts that the worker failed.
     pub failed: u64,
 }
 
 impl WorkerSpec {
-    /// What stands for it in what is remembered.
+    /// The key under which a worker of this holder and name is remembered.
     pub fn key(&self) -> u64 {
         worker_key(&self.holder, &self.name)
     }
 }
 
 impl Worker {
-    /// Tasks at once, as its machine is now.
+    /// Slots that the machine bears now.
     pub fn slots(&self) -> u32 {
         let now = self.vitals.and_then(|vitals| vitals.slots);
         now.map_or(self.slots, |slots| slots.min(self.slots))
     }
 
-    /// What it adds to the grid's slots: while it drains, those that are taken.
+    /// Slots that the worker adds to the grid's: while it drains, those that are taken.
     pub(crate) fn slots_counted(&self) -> u64 {
         match self.draining {
             true => self.running.len() as u64,
@@ -146,7 +146,7 @@ impl Worker {
         }
     }
 
-    /// How fast it said it is, before anything was learned.
+    /// The worker's speed by its own measurement, before anything was learned.
     pub(crate) fn measured(&self) -> Pace {
         Pace::guess(match self.spec.speed_milli {
             0 => 1.0,
@@ -171,7 +171,8 @@ impl Worker {
         self.running.is_empty() && idle_ms >= self.trial_ms && self.is_doubted()
     }
 
-    /// [`Worker::slots`]; those that it will not fill again are none.
+    /// Slots for listings: of a worker that drains those that are taken, since it will not
+    /// fill the others again.
     pub fn slots_listed(&self) -> u32 {
         match self.draining {
             true => u32::try_from(self.running.len()).unwrap_or(u32::MAX),
@@ -213,6 +214,16 @@ impl Worker {
             && self.breaker.is_pristine()
     }
 
+    /// So many bytes of memory that a compile is said to have had here, as far as there
+    /// are as many.
+    pub(crate) fn within_memory(&self, bytes: u64) -> u64 {
+        match self.memory_bytes {
+            // Unknown.
+            0 => bytes,
+            all => bytes.min(all),
+        }
+    }
+
     /// Bytes of memory that one more compile may need.
     pub fn room_bytes(&self) -> u64 {
         let left = |bytes: u64, taken: u64| match bytes {
@@ -241,8 +252,8 @@ impl Worker {
         self.pace.speed * share.max(0.05) / (1.0 + 0.1 * crowding)
     }
 
-    /// Where it belongs in the pools, as it is now.
-    pub(crate) fn stand(&self, worker: WorkerId) -> Stand {
+    /// The standing that the worker should have in the pools of its toolchains.
+    pub(crate) fn standing(&self, worker: WorkerId) -> Standing {
         let offer = || Offer {
             worker,
             speed: self.pace.speed,
@@ -252,7 +263,7 @@ impl Worker {
             room_bytes: self.room_bytes(),
         };
         let log2 = self.pace.speed.log2();
-        Stand {
+        Standing {
             class: log2.floor().clamp(-64.0, 63.0) as i8,
             eighth: (log2 * 8.0).floor().clamp(-512.0, 511.0) as i16,
             offer: self.is_free().then(offer),
@@ -263,7 +274,7 @@ impl Worker {
         }
     }
 
-    /// One more attempt is there.
+    /// Gives a slot to one more attempt.
     pub(crate) fn occupy(&mut self, dispatch: DispatchId, peak_bytes: u64) {
         self.running.push((dispatch, peak_bytes));
         self.reserved_bytes += peak_bytes;

@@ -27,10 +27,10 @@ use tonic::transport::server::Connected;
 use crate::bounds::{FDS_RESERVED, SILENT_MAX};
 use crate::dispatch::hub::Hub;
 use crate::door::crowd::{Crowd, Member};
-use crate::door::http2_frames::{PREFACE, Reason, Watch};
+use crate::door::http2_frames::{FrameWatch, PREFACE, Reason};
 use crate::log;
 use crate::serve::worker_link;
-use crate::serve::worker_link::Caller;
+use crate::serve::worker_link::Dialler;
 use crate::trust::auth::Holder;
 use crate::trust::doorkeeper::{Doorkeeper, certified};
 
@@ -46,36 +46,36 @@ const LEAVING_MS_MAX: u64 = 50;
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Who is at the other end of an HTTP/2 connection.
+/// The other end of an HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Where.
+    /// The address that it dials from.
     pub address: SocketAddr,
-    /// Who, as its certificate says.
+    /// Its holder, as its certificate says.
     pub certified: Option<Holder>,
     /// It made a request with a good token.
     pub is_known: Arc<AtomicBool>,
 }
 
-/// Whoever is at the door.
+/// Where a connection comes from.
 #[derive(Debug, Clone, Copy)]
-struct Visitor {
+struct Origin {
     peer: SocketAddr,
-    /// Its address had to be paced.
+    /// The connection had to wait, since its address came too fast.
     waited: bool,
 }
 
-/// A connection before its handshake.
-struct Guest {
+/// An accepted connection before its handshake.
+struct Incoming {
     stream: TcpStream,
-    visitor: Visitor,
+    origin: Origin,
     room: OwnedSemaphorePermit,
     member: Member,
     deadline: Instant,
 }
 
 enum Wire {
-    /// Its preface was read already.
+    /// Plaintext, of which this part was read already.
     Plain(&'static [u8], TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -85,32 +85,32 @@ pub struct GridStream {
     wire: Wire,
     peer: Peer,
     hub: Arc<Hub>,
-    watch: Watch,
+    watch: FrameWatch,
     is_counted: bool,
-    place: Place,
+    permit: ConnectionPermit,
 }
 
-/// What a connection has among all.
-struct Place {
+/// A connection's share of what is bounded, given back when dropped.
+struct ConnectionPermit {
     _room: OwnedSemaphorePermit,
-    /// Among those that have not shown a good token yet.
+    /// Its place among those that have not shown a good token yet.
     member: Option<Member>,
 }
 
-impl Place {
+impl ConnectionPermit {
     fn new(room: OwnedSemaphorePermit, member: Member) -> Self {
-        Place {
+        ConnectionPermit {
             _room: room,
             member: Some(member),
         }
     }
 }
 
-/// Accepts until dropped.
+/// Accepts the connections of the grid port.
 pub struct Door {
     hub: Arc<Hub>,
     silent: Arc<Crowd>,
-    /// Connections of any kind.
+    /// Permits of connections of any kind.
     room: Arc<Semaphore>,
     grpc: mpsc::Sender<io::Result<GridStream>>,
     keeper: Arc<Doorkeeper>,
@@ -183,16 +183,16 @@ impl Door {
                 // Gone at once, instead of waiting for the other end to close too.
                 let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                 let waited = false;
-                self.drop_it(Visitor { peer, waited }, reason);
+                self.drop_it(Origin { peer, waited }, reason);
                 return false;
             }
         };
-        let visitor = Visitor {
+        let origin = Origin {
             peer,
             waited: wait_ms > 0,
         };
         match registered(stream) {
-            Ok(stream) => self.enter(stream, visitor, wait_ms).await,
+            Ok(stream) => self.enter(stream, origin, wait_ms).await,
             Err(error) => {
                 self.hub.metrics.drop_connection("accept_failed");
                 log::debug(format_args!("{peer}: {error}"));
@@ -201,9 +201,9 @@ impl Door {
         true
     }
 
-    async fn enter(self: &Arc<Self>, stream: TcpStream, visitor: Visitor, wait_ms: u64) {
+    async fn enter(self: &Arc<Self>, stream: TcpStream, origin: Origin, wait_ms: u64) {
         let Some(room) = self.room().await else {
-            return self.drop_it(visitor, "too_many_connections");
+            return self.drop_it(origin, "too_many_connections");
         };
         // Without it only latency suffers.
         let _ = stream.set_nodelay(true);
@@ -213,19 +213,19 @@ impl Door {
             if wait_ms > 0 {
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-                    () = member.evicted() => return door.drop_it(visitor, "crowded"),
+                    () = member.evicted() => return door.drop_it(origin, "crowded"),
                 }
             }
-            let guest = Guest {
+            let incoming = Incoming {
                 stream,
-                visitor,
+                origin,
                 room,
                 member,
                 deadline: Instant::now() + Duration::from_millis(u64::from(HELLO_MS_MAX)),
             };
             match &door.tls {
-                Some(tls) => door.greet(tls, guest).await,
-                None => door.sort(guest).await,
+                Some(tls) => door.greet(tls, incoming).await,
+                None => door.sort(incoming).await,
             }
         });
     }
@@ -242,15 +242,15 @@ impl Door {
     }
 
     /// Shakes hands and hands the connection on by what it wants to speak.
-    async fn greet(&self, tls: &TlsAcceptor, guest: Guest) {
-        let Guest {
+    async fn greet(&self, tls: &TlsAcceptor, incoming: Incoming) {
+        let Incoming {
             stream,
-            visitor,
+            origin,
             room,
             mut member,
             deadline,
-        } = guest;
-        let peer = visitor.peer;
+        } = incoming;
+        let peer = origin.peer;
         let mut first = [0];
         let handshake = async {
             match stream.peek(&mut first).await {
@@ -271,67 +271,67 @@ impl Door {
         };
         let stream = match shaken {
             Ok(stream) => stream,
-            Err(reason) => return self.drop_it(visitor, reason),
+            Err(reason) => return self.drop_it(origin, reason),
         };
         let (_, session) = stream.get_ref();
         let certified = certified(session.peer_certificates());
         match session.alpn_protocol() {
             Some(ALPN_GRPC) => {
-                let place = Place::new(room, member);
-                self.hand_over(Wire::Tls(Box::new(stream)), peer, certified, place)
+                let permit = ConnectionPermit::new(room, member);
+                self.hand_over(Wire::Tls(Box::new(stream)), peer, certified, permit)
                     .await;
             }
             Some(ALPN_WORKER) => {
-                let caller = Caller {
+                let dialler = Dialler {
                     peer,
                     certified,
                     keeper: self.keeper.clone(),
                 };
-                worker_link::serve(stream, &[], caller, self.hub.clone(), member, deadline).await;
+                worker_link::serve(stream, &[], dialler, self.hub.clone(), member, deadline).await;
             }
-            _ => self.drop_it(visitor, "unknown_protocol"),
+            _ => self.drop_it(origin, "unknown_protocol"),
         }
     }
 
     /// Reads the first bytes and hands the connection on.
-    async fn sort(&self, guest: Guest) {
-        let Guest {
+    async fn sort(&self, incoming: Incoming) {
+        let Incoming {
             mut stream,
-            visitor,
+            origin,
             room,
             mut member,
             deadline,
-        } = guest;
-        let peer = visitor.peer;
+        } = incoming;
+        let peer = origin.peer;
         let mut first = [0; PREFACE.len()];
         let mut len = 0;
         while len < PREFACE.len() {
             let read = tokio::select! {
                 read = stream.read(&mut first[len..]) => read,
-                () = tokio::time::sleep_until(deadline) => return self.drop_it(visitor, "silent"),
-                () = member.evicted() => return self.drop_it(visitor, "crowded"),
+                () = tokio::time::sleep_until(deadline) => return self.drop_it(origin, "silent"),
+                () = member.evicted() => return self.drop_it(origin, "crowded"),
             };
             match read {
                 Ok(read) if read > 0 => len += read,
-                _ => return self.drop_it(visitor, "closed_before_hello"),
+                _ => return self.drop_it(origin, "closed_before_hello"),
             }
             // No frame of a worker is so long that its first byte is not zero.
             if first[0] == 0 {
-                let caller = Caller {
+                let dialler = Dialler {
                     peer,
                     certified: None,
                     keeper: self.keeper.clone(),
                 };
                 let hub = self.hub.clone();
-                return worker_link::serve(stream, &first[..len], caller, hub, member, deadline)
+                return worker_link::serve(stream, &first[..len], dialler, hub, member, deadline)
                     .await;
             }
             if !PREFACE.starts_with(&first[..len]) {
-                return self.drop_it(visitor, "unknown_protocol");
+                return self.drop_it(origin, "unknown_protocol");
             }
         }
-        let place = Place::new(room, member);
-        self.hand_over(Wire::Plain(PREFACE, stream), peer, None, place)
+        let permit = ConnectionPermit::new(room, member);
+        self.hand_over(Wire::Plain(PREFACE, stream), peer, None, permit)
             .await;
     }
 
@@ -340,7 +340,7 @@ impl Door {
         wire: Wire,
         address: SocketAddr,
         certified: Option<Holder>,
-        place: Place,
+        permit: ConnectionPermit,
     ) {
         let stream = GridStream {
             wire,
@@ -349,22 +349,22 @@ impl Door {
                 certified,
                 is_known: Arc::default(),
             },
-            watch: Watch::new(self.hub.now_ms()),
+            watch: FrameWatch::new(self.hub.now_ms()),
             hub: self.hub.clone(),
             is_counted: false,
-            place,
+            permit,
         };
         // The server is gone only when the process ends.
         let _ = self.grpc.send(Ok(stream)).await;
     }
 
-    fn drop_it(&self, visitor: Visitor, reason: &str) {
-        let peer = visitor.peer;
+    fn drop_it(&self, origin: Origin, reason: &str) {
+        let peer = origin.peer;
         // The others are no fault of its own, or known already.
         let offends = match reason {
             "plaintext" | "unknown_protocol" | "silent" => true,
             // Whoever had to wait may have gone for that.
-            "tls_failed" | "closed_before_hello" => !visitor.waited,
+            "tls_failed" | "closed_before_hello" => !origin.waited,
             _ => false,
         };
         if offends {
@@ -402,9 +402,9 @@ impl GridStream {
     /// Whether it has no token to show, and others want its place.
     fn must_go(&mut self, context: &mut Context<'_>) -> bool {
         if self.peer.is_known.load(Ordering::Relaxed) {
-            self.place.member = None;
+            self.permit.member = None;
         }
-        let member = self.place.member.as_mut();
+        let member = self.permit.member.as_mut();
         member.is_some_and(|member| member.poll_evicted(context).is_ready())
     }
 

@@ -21,8 +21,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::bounds::*;
 use crate::dispatch::hub::Hub;
-use crate::door::submit_rate::{Rates, TooMany};
+use crate::door::shares::{Share, Shares};
+use crate::door::submit_rate::{SubmitRates, TooMany};
 use crate::serve::accept::Peer;
+use crate::serve::request_body::{self, Bounded};
 use crate::serve::submit;
 use crate::trust::auth::Refusal;
 use crate::trust::doorkeeper::{self, Admitted, Doorkeeper};
@@ -44,15 +46,17 @@ const REPLIES_MAX: usize = 2;
 /// Metadata of an answer that has a token to be kept instead of the one that was
 /// shown.
 const RENEWAL: &str = "hg-renewal";
-/// Who may submit and look.
+/// Roles that may submit and look.
 const CLIENTS: [Role; 2] = [Role::Client, Role::Admin];
 
 struct Build {
     hub: Arc<Hub>,
     keeper: Arc<Doorkeeper>,
     submits: Arc<Semaphore>,
-    rates: Arc<Mutex<Rates>>,
+    holders_submits: Arc<Shares>,
+    rates: Arc<Mutex<SubmitRates>>,
     watchers: Arc<Semaphore>,
+    holders_watchers: Arc<Shares>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -76,7 +80,7 @@ impl BuildService for Build {
             .ok_or_else(|| Status::unavailable("going away"))?;
         let (holder, peer) = (caller.holder(), caller.client());
         let (admitted, address) = (caller.admitted.clone(), caller.peer.address.ip());
-        let place = self.place(&peer)?;
+        let permit = self.submit_permit(&holder, &peer)?;
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let (hub, requests) = (self.hub.clone(), request.into_inner());
         let keeper = self.keeper.clone();
@@ -85,13 +89,13 @@ impl BuildService for Build {
             let served = submit::serve(hub.clone(), requests, replies, holder, peer);
             tokio::select! {
                 () = served => {}
-                why = keeper.cast_out(&admitted) => {
+                why = keeper.until_void(&admitted) => {
                     doorkeeper::turn_away(&hub, address, "a task", why);
                     // One that does not read sees the stream end.
                     let _ = end.try_send(Err(Status::unauthenticated(why.to_string())));
                 }
             }
-            drop((room, place, alive));
+            drop((room, permit, alive));
         });
         caller.answer(Box::pin(ReceiverStream::new(stream)))
     }
@@ -134,6 +138,12 @@ impl BuildService for Build {
         let caller = self.allow(&request, &CLIENTS)?;
         let room = self.watchers.clone().try_acquire_owned();
         let room = room.map_err(|_| Status::resource_exhausted("too many watchers"))?;
+        let mut share = self.holders_watchers.of(&caller.holder());
+        if !share.set(1) {
+            return Err(Status::resource_exhausted(
+                "too many watchers of one holder",
+            ));
+        }
         let events = self.hub.events.subscribe();
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let (hub, keeper) = (self.hub.clone(), self.keeper.clone());
@@ -142,9 +152,9 @@ impl BuildService for Build {
             let may = || keeper.still_good(&admitted).is_ok();
             tokio::select! {
                 () = watch(&hub, events, replies, may) => {}
-                _ = keeper.cast_out(&admitted) => {}
+                _ = keeper.until_void(&admitted) => {}
             }
-            drop(room);
+            drop((room, share));
         });
         caller.answer(Box::pin(ReceiverStream::new(stream)))
     }
@@ -163,7 +173,7 @@ impl BuildService for Build {
     }
 }
 
-/// Whoever made a request, and may.
+/// The peer that made a request, and was let in.
 struct Caller {
     peer: Peer,
     admitted: Admitted,
@@ -173,10 +183,7 @@ impl Caller {
     /// Whose turn its tasks share: the holder of a token, or where nobody is asked
     /// for one, whoever is at that address.
     fn holder(&self) -> String {
-        match self.admitted.name() {
-            "" => self.peer.address.ip().to_string(),
-            name => name.to_owned(),
-        }
+        request_body::holder(&self.peer, Some(&self.admitted))
     }
 
     /// Whose part of that turn it is, when they do not say.
@@ -188,7 +195,7 @@ impl Caller {
         }
     }
 
-    /// `message`, and a new token if there is one.
+    /// The answer `message`, with a new token if there is one.
     fn answer<T>(self, message: T) -> Reply<T> {
         let mut response = Response::new(message);
         let renewal = self.admitted.renewal.and_then(|token| token.parse().ok());
@@ -252,37 +259,46 @@ impl Build {
         })
     }
 
-    /// Room for one more task of `peer`, within its rate.
-    fn place(&self, peer: &str) -> Result<Place, Status> {
-        let entered = lock(&self.rates).enter(peer, self.hub.now_ms());
-        entered.map_err(|why| {
+    /// Room for one more task of `peer`, within its rate and its holder's share.
+    fn submit_permit(&self, holder: &str, peer: &str) -> Result<SubmitPermit, Status> {
+        let limited = |why: &str| {
             let limited = self.hub.metrics.tasks.with_label_values(&["limited"]);
             limited.inc();
-            Status::resource_exhausted(match why {
+            Status::resource_exhausted(why)
+        };
+        let mut share = self.holders_submits.of(holder);
+        if !share.set(1) {
+            return Err(limited("too many tasks at once from one holder"));
+        }
+        let entered = lock(&self.rates).enter(peer, self.hub.now_ms());
+        entered.map_err(|why| {
+            limited(match why {
                 TooMany::Fast => "too many tasks a second from one client",
                 TooMany::Open => "too many tasks at once from one client",
             })
         })?;
-        Ok(Place {
+        Ok(SubmitPermit {
             rates: self.rates.clone(),
             peer: peer.to_owned(),
+            _share: share,
         })
     }
 }
 
-/// A task's place among those of its client, given up when dropped.
-struct Place {
-    rates: Arc<Mutex<Rates>>,
+/// A task's place among those of its client and its holder, given up when dropped.
+struct SubmitPermit {
+    rates: Arc<Mutex<SubmitRates>>,
     peer: String,
+    _share: Share,
 }
 
-impl Drop for Place {
+impl Drop for SubmitPermit {
     fn drop(&mut self) {
         lock(&self.rates).leave(&self.peer);
     }
 }
 
-fn lock(rates: &Mutex<Rates>) -> MutexGuard<'_, Rates> {
+fn lock(rates: &Mutex<SubmitRates>) -> MutexGuard<'_, SubmitRates> {
     rates.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -342,11 +358,15 @@ where
         hub,
         keeper,
         submits: Arc::new(Semaphore::new(SUBMITS_MAX)),
+        holders_submits: Shares::new(HOLDER_SUBMITS_MAX),
         rates: Arc::default(),
         watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+        holders_watchers: Shares::new(HOLDER_WATCHERS_MAX),
     })
     .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-    let build = InterceptedService::new(build, gate.clone());
+    let partial = Shares::new(HOLDER_PARTIAL_BYTES_MAX);
+    // Behind the gate, which says whose they are.
+    let build = InterceptedService::new(Bounded::new(build, partial.clone()), gate.clone());
     health.set_serving::<BuildServiceServer<Build>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -362,14 +382,17 @@ where
         .http2_keepalive_interval(Some(Duration::from_millis(H2_PING_MS)))
         .http2_keepalive_timeout(Some(Duration::from_millis(H2_PONG_MS_MAX)))
         .add_service(build)
-        .add_service(health_service)
+        .add_service(Bounded::new(health_service, partial.clone()))
         // A load balancer may ask whether we are there without being known; what
         // there is to be called is for those who are.
         .add_service(InterceptedService::new(
-            reflection().build_v1()?,
+            Bounded::new(reflection().build_v1()?, partial.clone()),
             gate.clone(),
         ))
-        .add_service(InterceptedService::new(reflection().build_v1alpha()?, gate))
+        .add_service(InterceptedService::new(
+            Bounded::new(reflection().build_v1alpha()?, partial),
+            gate,
+        ))
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), shutdown)
         .await?;
     Ok(())

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 
 use crate::bounds::{CLIENT_STALL_MS_MAX, LINK_STALL_MS_MAX};
-use crate::dispatch::channel::{Channel, Turn};
+use crate::dispatch::channel::{Channel, ChunkPermit};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::dispatch::transfer::{Inputs, Verdict};
@@ -23,7 +23,7 @@ use crate::scheduling::validate;
 /// Milliseconds between two notes that a client's inputs get on.
 const PROGRESS_MS: u64 = 500;
 
-/// What goes to the client.
+/// A message to the client, or why the stream ends.
 pub type Reply = Result<SubmitResponse, Status>;
 
 /// The stream is over: the client is gone or has its answer.
@@ -35,11 +35,11 @@ struct Attempt {
     worker: WorkerId,
     dispatch: DispatchId,
     channel: Arc<Channel>,
-    /// Once the worker has said what it lacks.
+    /// Inputs that the worker lacks; `None`: it has not said which.
     inputs: Option<Inputs>,
 }
 
-/// A chunk that waits for its turn on the link.
+/// A chunk that waits for a permit of the link.
 struct Pending {
     attempt: u32,
     input: u32,
@@ -56,7 +56,7 @@ struct Stream {
     id: TaskId,
     task: Arc<v1::Task>,
     mailbox: Arc<Mailbox>,
-    /// One, or two while a straggler is hedged.
+    /// The task's attempts: one, or two while a straggler is hedged.
     attempts: Vec<Attempt>,
     pending: Option<Pending>,
     progressed: Instant,
@@ -136,14 +136,30 @@ async fn refuse(replies: &Sender<Reply>, why: &str) {
     let _ = replies.send(Ok(SubmitResponse { kind: Some(kind) })).await;
 }
 
-/// What came first.
+/// What happened first.
 enum Next {
     Mail(Mail),
     Request(Box<Option<SubmitRequest>>),
-    Turn(Option<Turn>),
+    Refused(Status),
+    Permit(Option<ChunkPermit>),
     Stalled,
     Quiet,
     Gone,
+}
+
+impl Next {
+    /// No message could be read, since [`RequestBody`] did not let it in or the client is
+    /// gone.
+    ///
+    /// [`RequestBody`]: crate::serve::request_body::RequestBody
+    fn failed(why: Status) -> Next {
+        match why.code() {
+            tonic::Code::OutOfRange
+            | tonic::Code::ResourceExhausted
+            | tonic::Code::DeadlineExceeded => Next::Refused(why),
+            _ => Next::Gone,
+        }
+    }
 }
 
 impl Stream {
@@ -158,16 +174,22 @@ impl Stream {
             biased;
             mail = self.mailbox.next() => Next::Mail(mail),
             () = self.replies.closed() => Next::Gone,
-            turn = turn(channel), if waiting.is_some() => Next::Turn(turn),
-            request = requests.message(), if self.open && waiting.is_none() => request.map_or(Next::Gone, |request| Next::Request(Box::new(request))),
+            permit = chunk_permit(channel), if waiting.is_some() => Next::Permit(permit),
+            request = requests.message(), if self.open && waiting.is_none() => request.map_or_else(Next::failed, |request| Next::Request(Box::new(request))),
             () = tokio::time::sleep_until(quiet) => Next::Quiet,
             () = tokio::time::sleep_until(waiting.unwrap_or(quiet)), if waiting.is_some() => Next::Stalled,
         };
         match next {
             Next::Mail(mail) => self.tell(mail).await,
             Next::Gone => Err(Over),
-            Next::Turn(turn) => {
-                self.forward(turn);
+            Next::Refused(why) => {
+                // Nothing more can be read of it.
+                self.open = false;
+                self.abort(why.message());
+                Ok(())
+            }
+            Next::Permit(permit) => {
+                self.forward(permit);
                 Ok(())
             }
             Next::Request(request) => {
@@ -212,36 +234,27 @@ impl Stream {
     /// Tells the client what the mailbox has.
     async fn tell(&mut self, mail: Mail) -> Result<(), Over> {
         match mail {
-            Mail::Started {
-                attempt,
-                worker,
-                label,
-                dispatch,
-                queue_ms,
-                beside,
-                late_ms,
-                slower,
-            } => {
-                if !beside {
+            Mail::Started { start, label } => {
+                if !start.hedge {
                     self.pending = None;
                     self.attempts.clear();
                 }
-                let channel = self.hub.channel(worker);
+                let channel = self.hub.channel(start.worker);
                 self.attempts.extend(channel.map(|channel| Attempt {
-                    number: attempt,
-                    worker,
-                    dispatch,
+                    number: start.number,
+                    worker: start.worker,
+                    dispatch: start.dispatch,
                     channel,
                     inputs: None,
                 }));
                 let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
                 let started = v1::Started {
-                    attempt,
+                    attempt: start.number,
                     worker: label,
-                    queue_ms: ms(queue_ms),
-                    beside,
-                    late_ms: ms(late_ms),
-                    slower,
+                    queue_ms: ms(start.queue_ms),
+                    beside: start.hedge,
+                    late_ms: ms(start.late_ms),
+                    slower: start.slower,
                 };
                 self.reply(submit_response::Kind::Started(started)).await
             }
@@ -348,13 +361,13 @@ impl Stream {
         }
     }
 
-    /// It is this task's turn on the link. `None`: the link is closed, and the
-    /// mailbox will say what follows.
-    fn forward(&mut self, turn: Option<Turn>) {
+    /// Sends the chunk that waits for a permit of the link. `None`: the link is closed, and
+    /// the mailbox will say what follows.
+    fn forward(&mut self, permit: Option<ChunkPermit>) {
         let Some(pending) = self.pending.take() else {
             return;
         };
-        let Some(turn) = turn else {
+        let Some(permit) = permit else {
             self.attempts.retain(|a| a.number != pending.attempt);
             return;
         };
@@ -366,7 +379,7 @@ impl Stream {
         bytes.inc_by(pending.data.len() as u64);
         let channel = attempt.channel.clone();
         channel.send_chunk(
-            turn,
+            permit,
             v1::Chunk {
                 dispatch_id: dispatch.0,
                 blob: pending.input,
@@ -385,6 +398,6 @@ impl Stream {
     }
 }
 
-async fn turn(channel: Option<Arc<Channel>>) -> Option<Turn> {
-    channel?.turn().await
+async fn chunk_permit(channel: Option<Arc<Channel>>) -> Option<ChunkPermit> {
+    channel?.chunk_permit().await
 }

@@ -26,44 +26,44 @@ use crate::scheduling::validate;
 use crate::trust::auth::Holder;
 use crate::trust::doorkeeper::{self, Admitted, Doorkeeper};
 
-/// Milliseconds for the last words on a link.
+/// Milliseconds that the last frames of a link may take.
 const GOODBYE_MS_MAX: u64 = 300;
 /// Milliseconds between two notes that chunks are signs of life too.
 const HEARD_MS: u64 = 500;
 
-/// Who is at the other end, as far as is known before the hello.
-pub struct Caller {
-    /// Where.
+/// The other end of a connection, as far as it is known before the hello.
+pub struct Dialler {
+    /// The address that it dials from.
     pub peer: SocketAddr,
-    /// Who, as its certificate says.
+    /// Its holder, as its certificate says.
     pub certified: Option<Holder>,
-    /// Who decides whether that is enough.
+    /// Decides whether it is let in.
     pub keeper: Arc<Doorkeeper>,
 }
 
-/// A good first message.
+/// A first message that was let in.
 enum Greeting {
-    /// Of a worker.
+    /// A worker's hello.
     Hello(Box<WorkerSpec>, Admitted),
-    /// Of one that only wants to know whether its token is good.
+    /// The question whether a token is good.
     Check(Admitted),
 }
 
 /// Why a link ended.
-enum End {
+enum LinkEnd {
     /// The worker closed it.
     Eof,
-    /// The network did.
+    /// The network failed.
     Io(std::io::Error),
     /// The worker broke the protocol.
     Fault(Fault),
-    /// We closed it.
+    /// The coordinator closed it.
     Closed(Closed),
 }
 
-impl From<Fault> for End {
+impl From<Fault> for LinkEnd {
     fn from(fault: Fault) -> Self {
-        End::Fault(fault)
+        LinkEnd::Fault(fault)
     }
 }
 
@@ -82,12 +82,12 @@ fn frame_fault(error: &FrameError) -> Fault {
 pub async fn serve(
     stream: impl AsyncRead + AsyncWrite,
     first: &[u8],
-    caller: Caller,
+    dialler: Dialler,
     hub: Arc<Hub>,
     mut member: Member,
     deadline: Instant,
 ) {
-    let peer = caller.peer;
+    let peer = dialler.peer;
     let Some(_alive) = hub.stay() else {
         return;
     };
@@ -107,9 +107,9 @@ pub async fn serve(
     reader.pending_max = usize::MAX;
     let hello = match hello {
         Err(_) => Err(Fault::new("no_hello", "no hello in time")),
-        Ok(Err(End::Fault(fault))) => Err(fault),
+        Ok(Err(LinkEnd::Fault(fault))) => Err(fault),
         Ok(Err(_)) => Err(Fault::new("closed_before_hello", "closed before its hello")),
-        Ok(Ok(message)) => greeting(message, &caller, &hub),
+        Ok(Ok(message)) => greeting(message, &dialler, &hub),
     };
     match hello {
         Ok(Greeting::Hello(spec, admitted)) => {
@@ -119,14 +119,14 @@ pub async fn serve(
                 let holder = admitted.name();
                 log::audit(format_args!("worker {name} joined from {peer} as {holder}"));
             }
-            let guest = Guest {
+            let joined = JoinedWorker {
                 hub: &hub,
                 worker,
                 channel: &channel,
-                keeper: &caller.keeper,
+                keeper: &dialler.keeper,
                 peer,
             };
-            run(&guest, admitted, &mut reader, &mut read, &mut write).await;
+            run(&joined, admitted, &mut reader, &mut read, &mut write).await;
         }
         Ok(Greeting::Check(admitted)) => {
             let holder = admitted.name();
@@ -153,13 +153,13 @@ fn refuse(hub: &Hub, peer: SocketAddr, fault: &Fault) {
     log::debug(format_args!("dropped {peer}: {}", fault.detail));
 }
 
-/// What the first message is worth.
-fn greeting(message: from_worker::Kind, caller: &Caller, hub: &Hub) -> Result<Greeting, Fault> {
+/// Checks the first message, and who sent it.
+fn greeting(message: from_worker::Kind, dialler: &Dialler, hub: &Hub) -> Result<Greeting, Fault> {
     let admit = |token: &str| {
-        let admitted = caller.keeper.admit(token, caller.certified.as_ref());
+        let admitted = dialler.keeper.admit(token, dialler.certified.as_ref());
         let admitted = admitted.and_then(|who| who.may(&[Role::Worker]).map(|()| who));
         admitted.map_err(|why| {
-            doorkeeper::turn_away(hub, caller.peer.ip(), "a worker", why);
+            doorkeeper::turn_away(hub, dialler.peer.ip(), "a worker", why);
             Fault::new(why.reason(), why.to_string())
         })
     };
@@ -167,7 +167,7 @@ fn greeting(message: from_worker::Kind, caller: &Caller, hub: &Hub) -> Result<Gr
         from_worker::Kind::Hello(mut hello) => {
             // Nothing else that it says is looked at before that.
             let admitted = admit(&std::mem::take(&mut hello.token))?;
-            let spec = validate::hello(hello, caller.peer.to_string());
+            let spec = validate::hello(hello, dialler.peer.to_string());
             let mut spec = spec.map_err(|why| Fault::new("bad_hello", why))?;
             spec.holder = admitted.name().to_owned();
             Ok(Greeting::Hello(Box::new(spec), admitted))
@@ -192,8 +192,8 @@ async fn say(write: &mut WriteHalf<impl AsyncWrite>, kind: v1::to_worker::Kind) 
     }
 }
 
-/// A worker that is let in, and the ways to it.
-struct Guest<'a> {
+/// A worker that has joined, and the ways to it.
+struct JoinedWorker<'a> {
     hub: &'a Hub,
     worker: WorkerId,
     channel: &'a Channel,
@@ -203,27 +203,27 @@ struct Guest<'a> {
 
 /// Both directions until one ends; then the last words.
 async fn run(
-    guest: &Guest<'_>,
+    joined: &JoinedWorker<'_>,
     admitted: Admitted,
     reader: &mut Reader,
     read: &mut ReadHalf<impl AsyncRead>,
     write: &mut WriteHalf<impl AsyncWrite>,
 ) {
-    let Guest {
+    let JoinedWorker {
         hub,
         worker,
         channel,
         ..
-    } = *guest;
+    } = *joined;
     let mut writer = pin!(write_all(channel, write));
     let end = tokio::select! {
-        end = read_all(guest, admitted, reader, read) => end,
+        end = read_all(joined, admitted, reader, read) => end,
         end = &mut writer => end,
         end = cut(channel) => end,
     };
-    let fault = matches!(end, End::Fault(_));
-    if matches!(end, End::Fault(_) | End::Closed(Closed::AtOnce)) {
-        hub.offended(guest.peer.ip());
+    let fault = matches!(end, LinkEnd::Fault(_));
+    if matches!(end, LinkEnd::Fault(_) | LinkEnd::Closed(Closed::AtOnce)) {
+        hub.offended(joined.peer.ip());
     }
     let reason = count(hub, end);
     // Closes the channel, with a goodbye as its last frame.
@@ -235,62 +235,62 @@ async fn run(
 
 /// Returns when the coordinator has closed the link and waited long enough for
 /// the worker to read why.
-async fn cut(channel: &Channel) -> End {
+async fn cut(channel: &Channel) -> LinkEnd {
     let closed = channel.closed().await;
     if closed != Closed::AtOnce {
         tokio::time::sleep(Duration::from_millis(GOODBYE_MS_MAX)).await;
     }
-    End::Closed(closed)
+    LinkEnd::Closed(closed)
 }
 
 /// Counts the end if it was our doing, and says it in words.
-fn count(hub: &Hub, end: End) -> String {
+fn count(hub: &Hub, end: LinkEnd) -> String {
     let (counted, reason) = match end {
-        End::Eof => return "closed by the worker".into(),
-        End::Io(error) => return error.to_string(),
-        End::Fault(fault) => {
+        LinkEnd::Eof => return "closed by the worker".into(),
+        LinkEnd::Io(error) => return error.to_string(),
+        LinkEnd::Fault(fault) => {
             log::info(format_args!(
                 "worker at fault, {}: {}",
                 fault.reason, fault.detail
             ));
             (fault.reason, fault.detail)
         }
-        End::Closed(Closed::Expired) => ("expired", "no heartbeat".into()),
-        End::Closed(Closed::Politely) => ("closed", "closed by the coordinator".into()),
-        End::Closed(Closed::AtOnce) => ("not_reading", "the worker does not read".into()),
+        LinkEnd::Closed(Closed::Expired) => ("expired", "no heartbeat".into()),
+        LinkEnd::Closed(Closed::Politely) => ("closed", "closed by the coordinator".into()),
+        LinkEnd::Closed(Closed::AtOnce) => ("not_reading", "the worker does not read".into()),
     };
     hub.metrics.drop_connection(counted);
     reason
 }
 
-async fn write_all(channel: &Channel, write: &mut WriteHalf<impl AsyncWrite>) -> End {
+async fn write_all(channel: &Channel, write: &mut WriteHalf<impl AsyncWrite>) -> LinkEnd {
     while let Some(frame) = channel.next_frame().await {
         let written = async {
             write.write_all(&frame).await?;
             write.flush().await
         };
         if let Err(error) = written.await {
-            return End::Io(error);
+            return LinkEnd::Io(error);
         }
     }
-    End::Closed(channel.closed().await)
+    LinkEnd::Closed(channel.closed().await)
 }
 
 async fn read_all(
-    guest: &Guest<'_>,
+    joined: &JoinedWorker<'_>,
     mut admitted: Admitted,
     reader: &mut Reader,
     read: &mut ReadHalf<impl AsyncRead>,
-) -> End {
-    let Guest {
+) -> LinkEnd {
+    let JoinedWorker {
         hub,
         worker,
         channel,
         ..
-    } = *guest;
+    } = *joined;
     let mut heard = Instant::now();
     let mut renewal = String::new();
-    let mut changes = guest.keeper.changes();
+    let mut changes = joined.keeper.changes();
     let mut idle = Bucket::new(LINK_IDLE_AT_ONCE_MAX, LINK_IDLE_PER_S_MAX, hub.now_ms());
     loop {
         let message = tokio::select! {
@@ -307,12 +307,12 @@ async fn read_all(
             hub.heard(worker, None);
         }
         if is_due || message.is_none() {
-            match guest.keeper.look_again(&mut admitted) {
+            match joined.keeper.recheck(&mut admitted) {
                 Ok(Some(token)) => renewal = token,
                 Ok(None) => {}
                 Err(why) => {
-                    doorkeeper::turn_away(hub, guest.peer.ip(), "a worker", why);
-                    return End::Fault(Fault::new(why.reason(), why.to_string()));
+                    doorkeeper::turn_away(hub, joined.peer.ip(), "a worker", why);
+                    return LinkEnd::Fault(Fault::new(why.reason(), why.to_string()));
                 }
             }
         }
@@ -326,10 +326,10 @@ async fn read_all(
                 | from_worker::Kind::Offers(_)
         );
         if is_idle && !idle.take(1, hub.now_ms()) {
-            return End::Fault(Fault::new("link_flood", "too many heartbeats"));
+            return LinkEnd::Fault(Fault::new("link_flood", "too many heartbeats"));
         }
         if let Err(fault) = take(hub, worker, channel, message, &mut renewal) {
-            return End::Fault(fault);
+            return LinkEnd::Fault(fault);
         }
     }
 }
@@ -398,7 +398,7 @@ fn take(
     Ok(())
 }
 
-/// Messages out of a socket.
+/// Reads messages from a socket.
 struct Reader {
     decoder: Decoder,
     buffer: Vec<u8>,
@@ -410,7 +410,7 @@ impl Reader {
     async fn next(
         &mut self,
         read: &mut ReadHalf<impl AsyncRead>,
-    ) -> Result<from_worker::Kind, End> {
+    ) -> Result<from_worker::Kind, LinkEnd> {
         loop {
             let message = self
                 .decoder
@@ -430,9 +430,9 @@ impl Reader {
                 Ok(0) if self.decoder.pending() > 0 => {
                     return Err(Fault::new("frame_truncated", "the last frame is cut off").into());
                 }
-                Ok(0) => return Err(End::Eof),
+                Ok(0) => return Err(LinkEnd::Eof),
                 Ok(len) => self.decoder.push(&self.buffer[..len]),
-                Err(error) => return Err(End::Io(error)),
+                Err(error) => return Err(LinkEnd::Io(error)),
             }
         }
     }

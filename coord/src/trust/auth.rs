@@ -6,14 +6,14 @@ use std::fmt;
 
 use hg_proto::secure::token::{Claims, Fingerprint, NotAToken, Role, SECRET_BYTES, Token};
 
-/// What tokens are derived from.
+/// A root secret, from which tokens are derived.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RootKey {
-    /// Names it in tokens.
+    /// The number by which tokens name the secret.
     pub id: u32,
-    /// Known to the coordinator alone.
+    /// The secret itself, known to the coordinator alone.
     pub secret: [u8; SECRET_BYTES],
-    /// When tokens of it end, whatever they say; 0: never.
+    /// When tokens of this secret end, whatever they say; 0: never.
     pub ends_s: u64,
 }
 
@@ -23,24 +23,24 @@ impl fmt::Debug for RootKey {
     }
 }
 
-/// All that decides about tokens.
+/// Secrets, certificates and revocations: all that decides about tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Keyring {
-    /// The newest last; tokens are made with that one.
+    /// Root secrets, the newest last; tokens are made with that one.
     pub keys: Vec<RootKey>,
     /// Fingerprints of the certificates that hold, the newest last; tokens are made
     /// with that one.
     pub pins: Vec<Fingerprint>,
-    /// Names, and when all that they had until then became void.
+    /// Names that were revoked, and when: tokens made until then are void.
     pub revoked: BTreeMap<String, u64>,
 }
 
 /// Who a peer is, as its token or its certificate proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// What it may be.
+    /// The role of its token or certificate.
     pub role: Role,
-    /// As given to its token, or in its certificate.
+    /// The name in its token or certificate.
     pub name: String,
     /// When its token was made; `None`: a certificate of the operator's own.
     pub issued_s: Option<u64>,
@@ -50,27 +50,27 @@ pub struct Holder {
     pub expires_s: u64,
 }
 
-/// Why somebody is not let in.
+/// Why a peer is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Neither a token nor a certificate that says who it is.
     NoToken,
-    /// What should be a token is none.
+    /// The text that should be a token is none.
     NotAToken(NotAToken),
-    /// Its root secret is not known, or not any more.
+    /// The token's root secret is not known, or not any more.
     UnknownKey,
-    /// We did not make it.
+    /// The token was not made by this coordinator.
     WrongSecret,
-    /// Its time is over.
+    /// The token's time is over.
     Expired,
-    /// Its holder's name was revoked.
+    /// The holder's name was revoked.
     Revoked,
-    /// Good, but for something else.
+    /// The token is good, but its role is another one.
     WrongRole(Role),
 }
 
 impl Refusal {
-    /// A label for metrics.
+    /// The label `reason` in metrics.
     pub fn reason(self) -> &'static str {
         match self {
             Refusal::NoToken => "no_token",
@@ -118,7 +118,7 @@ impl Keyring {
         })
     }
 
-    /// Whose token `text` is.
+    /// The token that `text` is, and its holder.
     ///
     /// # Errors
     /// Why its bearer is not let in.
@@ -173,6 +173,13 @@ impl Keyring {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the time of one of the secrets was over after `since_s`, at `now_s`.
+    pub fn has_secret_ended(&self, since_s: u64, now_s: u64) -> bool {
+        self.keys
+            .iter()
+            .any(|key| key.ends_s > since_s && key.ends_s <= now_s)
     }
 
     /// A token to be kept in place of `old`, if that is of an older key or of a

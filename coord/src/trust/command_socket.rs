@@ -12,15 +12,15 @@ use tokio::net::UnixListener;
 const NAME: &str = "commands";
 /// What the coordinator answers when it knows all.
 pub const DONE: &str = "done\n";
-/// For it to answer.
+/// Time for the coordinator to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Bytes of an answer.
+/// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: u64 = 4_096;
 
 /// Whether a running coordinator knows of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// It acts by it from now on.
+    /// The coordinator acts by the change from now on.
     Known,
     /// None listens with this state: one that starts will read the file.
     NobodyRuns,

@@ -34,22 +34,22 @@ const LOCAL_RENEW_MS: u64 = 3_600_000;
 /// The name in these.
 const LOCAL_NAME: &str = "local";
 
-/// One that was let in.
+/// A peer that was let in.
 #[derive(Debug, Clone)]
 pub struct Admitted {
-    /// Who it is; `None`: nobody is asked.
+    /// The peer's holder; `None`: nobody is asked.
     pub holder: Option<Holder>,
-    /// What it showed; `None`: no token.
+    /// The token that it showed; `None`: a certificate, or nothing.
     token: Option<Token>,
-    /// A token for it to keep instead of its own.
+    /// A token for the peer to keep instead of its own.
     pub renewal: Option<String>,
 }
 
 impl Admitted {
-    /// Whether it may do what is for `roles`.
+    /// Whether the peer has one of `roles`.
     ///
     /// # Errors
-    /// It is something else.
+    /// It has another role.
     pub fn may(&self, roles: &[Role]) -> Result<(), Refusal> {
         match &self.holder {
             Some(holder) if !roles.contains(&holder.role) => Err(Refusal::WrongRole(holder.role)),
@@ -57,16 +57,16 @@ impl Admitted {
         }
     }
 
-    /// For log lines.
+    /// The holder's name; empty: nobody is asked.
     pub fn name(&self) -> &str {
         self.holder.as_ref().map_or("", |holder| &holder.name)
     }
 }
 
-/// What is known now.
+/// What decides who is let in, as of now.
 struct Known {
     keyring: Keyring,
-    /// Who was let in since that was written down.
+    /// Holders that were let in since that was last written down.
     seen: Mutex<TokenList>,
 }
 
@@ -79,18 +79,18 @@ pub struct Doorkeeper {
     certificates: Arc<Certificates>,
 }
 
-/// What the operator says about certificates of their own.
+/// Certificates of the operator's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnPki {
-    /// The files.
+    /// The files that they are in.
     pub files: Pki,
     /// Peers without a certificate are turned away.
     pub require: bool,
 }
 
 impl Doorkeeper {
-    /// One who lets everybody in.
-    pub fn open_house() -> Arc<Self> {
+    /// A doorkeeper that lets everybody in.
+    pub fn insecure() -> Arc<Self> {
         Arc::new(Doorkeeper {
             known: None,
             changes: watch::Sender::default(),
@@ -98,7 +98,7 @@ impl Doorkeeper {
         })
     }
 
-    /// One who goes by what is in `state`.
+    /// A doorkeeper that goes by what is in `state`.
     ///
     /// # Errors
     /// In words: what is there can't be used.
@@ -115,10 +115,10 @@ impl Doorkeeper {
         Ok(Arc::new(keeper))
     }
 
-    /// Who shows `token`, or the certificate of `certified`.
+    /// Lets in who shows `token`, or the certificate of `certified`.
     ///
     /// # Errors
-    /// Why it is not let in.
+    /// Why the peer is not let in.
     pub fn admit(&self, token: &str, certified: Option<&Holder>) -> Result<Admitted, Refusal> {
         let Some(known) = &self.known else {
             return Ok(Admitted {
@@ -168,9 +168,10 @@ impl Doorkeeper {
         }
     }
 
-    /// Returns when a command made void what `admitted` showed. That its token came to
-    /// its own end meanwhile is no reason, whatever was commanded.
-    pub async fn cast_out(&self, admitted: &Admitted) -> Refusal {
+    /// Returns when what `admitted` showed is void, by a command or since the secret that
+    /// it is derived from has ended. That its token came to its own end meanwhile is no
+    /// reason.
+    pub async fn until_void(&self, admitted: &Admitted) -> Refusal {
         let mut begun = admitted.holder.clone();
         if let Some(holder) = &mut begun {
             holder.expires_s = 0;
@@ -189,7 +190,7 @@ impl Doorkeeper {
     }
 
     /// Wakes once at first, so that nothing is missed in between, and then whenever a
-    /// command changed what is known.
+    /// command changed what is known, or the time of a secret was over.
     pub fn changes(&self) -> watch::Receiver<()> {
         let mut changes = self.changes.subscribe();
         changes.mark_changed();
@@ -201,7 +202,7 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// As [`Doorkeeper::still_good`].
-    pub fn look_again(&self, admitted: &mut Admitted) -> Result<Option<String>, Refusal> {
+    pub fn recheck(&self, admitted: &mut Admitted) -> Result<Option<String>, Refusal> {
         self.still_good(admitted)?;
         let (Some(known), Some(token)) = (&self.known, &admitted.token) else {
             return Ok(None);
@@ -267,6 +268,8 @@ impl Doorkeeper {
         let mut seen: Option<(SystemTime, u64, u64)> = None;
         let mut warned = None;
         let mut looked_s = now_s();
+        // No secret whose end was before that is waited for.
+        let mut ended_s = looked_s;
         loop {
             let command = tokio::select! {
                 command = next_command(commands.as_ref()) => Some(command),
@@ -274,14 +277,21 @@ impl Doorkeeper {
             };
             let now = stamp(&state);
             // Old secrets and certificates end without a change of the file.
-            let is_due = now_s().abs_diff(looked_s) >= 60;
+            let now_s = now_s();
+            let ended = self.has_secret_ended(ended_s, now_s);
+            ended_s = now_s;
+            if ended {
+                // What is known says so already, whatever the file does.
+                self.changes.send_replace(());
+            }
+            let is_due = ended || now_s.abs_diff(looked_s) >= 60;
             if now == seen && !is_due && command.is_none() {
                 continue;
             }
-            looked_s = now_s();
+            looked_s = now_s;
             let mut answer = command_socket::DONE.to_owned();
             let learned = secrets::reread(&state)
-                .and_then(|trust| self.learn(trust, now != seen || command.is_some()));
+                .and_then(|trust| self.adopt(trust, now != seen || command.is_some()));
             match learned {
                 Ok(()) => seen = now,
                 Err(why) => {
@@ -298,6 +308,13 @@ impl Doorkeeper {
                 let _ = command.write_all(answer.as_bytes()).await;
             }
         }
+    }
+
+    fn has_secret_ended(&self, since_s: u64, now_s: u64) -> bool {
+        self.known.as_ref().is_some_and(|known| {
+            let known = known.read().unwrap_or_else(PoisonError::into_inner);
+            known.keyring.has_secret_ended(since_s, now_s)
+        })
     }
 
     /// Writes down who was let in.
@@ -326,7 +343,7 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// In words: its certificates can't be shown; the rest of it counts.
-    fn learn(&self, trust: Trust, is_new: bool) -> Result<(), String> {
+    fn adopt(&self, trust: Trust, is_new: bool) -> Result<(), String> {
         let Some(known) = &self.known else {
             return Ok(());
         };
@@ -390,9 +407,9 @@ pub fn certified(chain: Option<&[CertificateDer<'_>]>) -> Option<Holder> {
 /// Chooses the certificate that a dialler asks for by name.
 #[derive(Default, Debug)]
 struct Certificates {
-    /// Shown to whoever asks for none of the others.
+    /// The operator's certificate, shown to who asks for none of the others.
     own: Option<Arc<CertifiedKey>>,
-    /// The newest last.
+    /// Certificates of our own by fingerprint, the newest last.
     pinned: RwLock<Vec<(Fingerprint, Arc<CertifiedKey>)>>,
 }
 

@@ -39,19 +39,19 @@ const CERTIFICATE_NAMES: [&str; 3] = ["hybridgrid", "localhost", "127.0.0.1"];
 
 /// A certificate of our own.
 pub struct Certificate {
-    /// In DER.
+    /// The certificate, in DER.
     pub certificate: CertificateDer<'static>,
-    /// PKCS#8.
+    /// The certificate's key, in PKCS#8.
     pub key: PrivateKeyDer<'static>,
-    /// SHA-256 of the first.
+    /// SHA-256 of the certificate.
     pub fingerprint: Fingerprint,
 }
 
-/// What the file says.
+/// Content of the file with the secrets.
 pub struct Trust {
-    /// For tokens.
+    /// Root secrets, fingerprints and revocations.
     pub keyring: Keyring,
-    /// The newest last; there is one.
+    /// Certificates, the newest last; there is at least one.
     pub certificates: Vec<Certificate>,
 }
 
@@ -77,12 +77,12 @@ struct WrittenCertificate {
     ends_s: u64,
 }
 
-/// What is to be made anew.
+/// Which secrets are to be made anew.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation {
-    /// The root secret.
+    /// Whether the root secret is.
     pub secret: bool,
-    /// The certificate.
+    /// Whether the certificate is.
     pub certificate: bool,
     /// Seconds for which the old ones hold beside the new ones.
     pub overlap_s: u64,
@@ -94,18 +94,18 @@ pub fn now_s() -> u64 {
     since.unwrap_or_default().as_secs()
 }
 
-/// Where it is.
+/// Path of the file with the secrets.
 pub fn path(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
-/// What is there; a certificate and a secret are made if none are.
+/// Reads the secrets; a certificate and a root secret are made if there are none.
 ///
 /// # Errors
 /// In words, with the file's name: it can't be read or written, or is damaged,
 /// which is never mended by making new secrets.
 pub fn open(state: &Path) -> Result<Trust, String> {
-    let (_lock, mut written) = take(state)?;
+    let (_lock, mut written) = lock_and_read(state)?;
     if written.keys.is_empty() || written.certificates.is_empty() {
         let missing = Rotation {
             secret: written.keys.is_empty(),
@@ -113,20 +113,20 @@ pub fn open(state: &Path) -> Result<Trust, String> {
             overlap_s: 0,
         };
         rotate_in(&mut written, missing)?;
-        put(state, &written)?;
+        write(state, &written)?;
     }
-    understood(&written).map_err(|why| told(state, &why))
+    understood(&written).map_err(|why| in_file(state, &why))
 }
 
-/// What is there now, for a process that runs.
+/// Reads the secrets again, for a process that runs.
 ///
 /// # Errors
 /// As [`open`].
 pub fn reread(state: &Path) -> Result<Trust, String> {
-    understood(&read(state)?).map_err(|why| told(state, &why))
+    understood(&read(state)?).map_err(|why| in_file(state, &why))
 }
 
-/// What the file's content means.
+/// Parses the file's content.
 ///
 /// # Errors
 /// In words: it is damaged.
@@ -134,26 +134,26 @@ pub fn parse(bytes: &[u8]) -> Result<Trust, String> {
     understood(&decoded(bytes)?)
 }
 
-/// Makes new ones beside the old ones.
+/// Makes new secrets beside the old ones.
 ///
 /// # Errors
 /// As [`open`].
 pub fn rotate(state: &Path, rotation: Rotation) -> Result<Trust, String> {
-    let (_lock, mut written) = take(state)?;
+    let (_lock, mut written) = lock_and_read(state)?;
     rotate_in(&mut written, rotation)?;
-    put(state, &written)?;
-    understood(&written).map_err(|why| told(state, &why))
+    write(state, &written)?;
+    understood(&written).map_err(|why| in_file(state, &why))
 }
 
-/// Makes void what `name` has.
+/// Makes void all tokens that `name` has, and its certificate.
 ///
 /// # Errors
 /// As [`open`], or too many names are revoked.
 pub fn revoke(state: &Path, name: &str) -> Result<(), String> {
-    let (_lock, mut written) = take(state)?;
+    let (_lock, mut written) = lock_and_read(state)?;
     let before_s = written.revoked.get(name).copied();
     if before_s.is_none() && written.revoked.len() >= REVOKED_MAX {
-        return Err(told(
+        return Err(in_file(
             state,
             &"too many names are revoked; 'hg-coord rotate --secret --overlap 0s' ends all tokens",
         ));
@@ -165,7 +165,7 @@ pub fn revoke(state: &Path, name: &str) -> Result<(), String> {
     written
         .revoked
         .insert(name.to_owned(), until_s.max().unwrap_or_default());
-    put(state, &written)
+    write(state, &written)
 }
 
 /// Makes a token that holds for `lasts_s` seconds, 0: for ever, and lists it.
@@ -174,7 +174,7 @@ pub fn revoke(state: &Path, name: &str) -> Result<(), String> {
 /// As [`open`].
 pub fn give(state: &Path, role: Role, name: &str, lasts_s: u64) -> Result<Token, String> {
     let trust = open(state)?;
-    let (_lock, _) = take(state)?;
+    let (_lock, _) = lock_and_read(state)?;
     let token = trust.token(role, name, lasts_s)?;
     let revoked_s = trust.keyring.revoked.get(name).copied().unwrap_or(0);
     let mut list = list(state);
@@ -260,15 +260,15 @@ impl Trust {
     }
 }
 
-fn told(state: &Path, why: &dyn std::fmt::Display) -> String {
+fn in_file(state: &Path, why: &dyn std::fmt::Display) -> String {
     format!("{}: {why}", path(state).display())
 }
 
 /// The file's content, and a lock against other commands.
-fn take(state: &Path) -> Result<(Flock<File>, Written), String> {
+fn lock_and_read(state: &Path) -> Result<(Flock<File>, Written), String> {
     state_folder::open(state)?;
     let lock = lock(state, FlockArg::LockExclusive)?;
-    let lock = lock.ok_or_else(|| told(state, &Errno::EWOULDBLOCK))?;
+    let lock = lock.ok_or_else(|| in_file(state, &Errno::EWOULDBLOCK))?;
     Ok((lock, read(state)?))
 }
 
@@ -280,11 +280,11 @@ fn lock(state: &Path, how: FlockArg) -> Result<Option<Flock<File>>, String> {
         .write(true)
         .mode(0o600)
         .open(state.join("trust.lock"))
-        .map_err(|error| told(state, &error))?;
+        .map_err(|error| in_file(state, &error))?;
     match Flock::lock(file, how) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, errno)) => Err(told(state, &errno)),
+        Err((_, errno)) => Err(in_file(state, &errno)),
     }
 }
 
@@ -292,26 +292,26 @@ fn read(state: &Path) -> Result<Written, String> {
     let path = path(state);
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Written::default()),
-        other => other.map_err(|error| told(state, &error))?,
+        other => other.map_err(|error| in_file(state, &error))?,
     };
-    let found = file.metadata().map_err(|error| told(state, &error))?;
+    let found = file.metadata().map_err(|error| in_file(state, &error))?;
     private::check_file(&path, &found)?;
     let mut bytes = Vec::new();
     let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|error| told(state, &error))?;
+    read.map_err(|error| in_file(state, &error))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(told(state, &"too large"));
+        return Err(in_file(state, &"too large"));
     }
-    decoded(&bytes).map_err(|why| told(state, &why))
+    decoded(&bytes).map_err(|why| in_file(state, &why))
 }
 
 fn decoded(bytes: &[u8]) -> Result<Written, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-fn put(state: &Path, written: &Written) -> Result<(), String> {
-    let bytes = serde_json::to_vec(written).map_err(|error| told(state, &error))?;
-    write_private(&path(state), &bytes).map_err(|error| told(state, &error))
+fn write(state: &Path, written: &Written) -> Result<(), String> {
+    let bytes = serde_json::to_vec(written).map_err(|error| in_file(state, &error))?;
+    write_private(&path(state), &bytes).map_err(|error| in_file(state, &error))
 }
 
 fn rotate_in(written: &mut Written, rotation: Rotation) -> Result<(), String> {

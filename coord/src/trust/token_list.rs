@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::trust::auth::Holder;
 
-/// Names in the list.
+/// Names that the list has room for.
 pub const NAMES_MAX: usize = 65_536;
 
 /// What is known of the tokens of one name and role, all together.
@@ -30,7 +30,7 @@ pub struct TokenList {
     names: BTreeMap<String, BTreeMap<Role, Entry>>,
 }
 
-/// A line of the file.
+/// An entry of the file.
 #[derive(Serialize, Deserialize)]
 struct Written {
     name: String,
@@ -63,7 +63,7 @@ impl TokenList {
         Ok(list)
     }
 
-    /// JSON.
+    /// The list as it is written to disk: JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         let lines = self.names.iter().flat_map(|(name, roles)| {
             roles.iter().map(|(role, entry)| Written {
@@ -78,7 +78,7 @@ impl TokenList {
         serde_json::to_vec(&lines.collect::<Vec<_>>()).unwrap_or_default()
     }
 
-    /// Nobody is in it.
+    /// Whether nobody is in the list.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

@@ -18,10 +18,10 @@ pub const CLOCKS: [&str; 3] = ["__DATE__", "__TIME__", "__TIMESTAMP__"];
 /// Bytes of a reason's detail.
 const DETAIL_BYTES_MAX: usize = 200;
 
-/// Why a command runs here.
+/// Why a command runs on the client's own machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// Stable, for counting.
+    /// The reason's code: stable, for counting.
     pub code: &'static str,
     /// The part of the command that is to blame, or empty.
     pub detail: String,
@@ -60,19 +60,19 @@ impl fmt::Display for Reason {
 
 impl std::error::Error for Reason {}
 
-/// Whose command line it is.
+/// The compiler whose command line is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
-    /// Which rows of the table count.
+    /// The compiler's family, of which the table's rows count.
     pub family: Family,
-    /// g++ or clang++, for which `.c` is C++ too.
+    /// Whether it is g++ or clang++, for which `.c` is C++ too.
     pub cxx_driver: bool,
 }
 
 /// An option with its value, or the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Argument {
-    /// One or two words, as typed.
+    /// The item's one or two words, as typed.
     pub words: Vec<Vec<u8>>,
     /// What it is for.
     pub role: Role,
@@ -84,7 +84,7 @@ pub struct Argument {
 }
 
 impl Argument {
-    /// The option's value; the source's path.
+    /// The option's value, or the source's path.
     pub fn value(&self) -> &[u8] {
         self.words.last().map_or(b"", |word| &word[self.value_at..])
     }
@@ -108,13 +108,13 @@ pub struct Dependencies {
 /// A command that compiles one C or C++ file to an object or to assembly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compile {
-    /// What the source is written in.
+    /// The language that the source is written in.
     pub language: Language,
-    /// `-S` instead of `-c`.
+    /// Whether the output is assembly (`-S`) instead of an object (`-c`).
     pub assembly: bool,
     /// As typed.
     pub source: Vec<u8>,
-    /// As typed after `-o`.
+    /// The output as typed after `-o`.
     pub output: Option<Vec<u8>>,
     /// The dependency file, if one is asked for.
     pub dependencies: Option<Dependencies>,
@@ -824,17 +824,6 @@ pub fn split_response_file(text: &[u8]) -> Vec<Vec<u8>> {
     }
     found.extend(word);
     found
-}
-
-/// Identifiers that mean something else where the text is compiled than where
-/// the source is: a compile whose preprocessed text has one may not travel as it
-/// is. The clock and the file's time for both; gcc takes `__BASE_FILE__` from the name of
-/// the text, clang from its line markers.
-pub fn identifiers_that_stay(dialect: Dialect) -> &'static [&'static str] {
-    match dialect.family {
-        Family::Gcc => &["__DATE__", "__TIME__", "__TIMESTAMP__", "__BASE_FILE__"],
-        Family::Clang => &["__DATE__", "__TIME__", "__TIMESTAMP__"],
-    }
 }
 
 /// Variables that make a compiler do more, or something else, than its

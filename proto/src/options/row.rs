@@ -27,13 +27,13 @@ pub enum Shape {
 pub enum Role {
     /// The file to compile.
     Source,
-    /// How far to go: `-c`, `-S`.
+    /// The stage after which the compiler stops: `-c`, `-S`.
     Stage,
-    /// `-o`.
+    /// The output: `-o`.
     Output,
-    /// What the source is written in: `-x`.
+    /// The source's language: `-x`.
     Language,
-    /// About the dependency file.
+    /// The dependency file.
     Dependency,
     /// Consumed by preprocessing; the text has its effect.
     Preprocess,
@@ -52,13 +52,13 @@ pub enum Role {
 /// Whether something may be done with a compile that has the option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
-    /// It may.
+    /// It may be done.
     Yes,
-    /// It may not.
+    /// It may not be done, for this reason.
     No(Code),
 }
 
-/// Which reason a row gives: a byte, since there are many rows.
+/// Code of the reason that a row gives: a byte, since there are many rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Code(u8);
 
@@ -110,7 +110,7 @@ impl Code {
         Code(at as u8)
     }
 
-    /// As it is counted and shown.
+    /// The code's name, as it is counted and shown.
     pub fn name(self) -> &'static str {
         CODES[self.0 as usize]
     }
@@ -122,17 +122,6 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
         at += 1;
     }
     at == a.len() && at == b.len()
-}
-
-/// How an option gets into the key of a cached result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Key {
-    /// Its words.
-    Words,
-    /// Through the preprocessed text only.
-    Text,
-    /// Not at all: the result is the same without it.
-    Nothing,
 }
 
 /// What an option's value names.
@@ -155,7 +144,7 @@ pub enum Value {
     Token,
     /// The same without commas, after which another option could follow.
     Word,
-    /// Anything.
+    /// Any value is known.
     Any,
     /// Macros after `-Wp,-D` or `-Wp,-U`: `NAME=1,-DOTHER,-UTHIRD`.
     Macros,
@@ -167,13 +156,13 @@ const CLANG: u8 = 2;
 /// One option. `T` is how its texts are held.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<T = &'static str> {
-    /// As typed, up to where the value begins.
+    /// The option as typed, up to where the value begins.
     pub spelling: T,
-    /// How it takes its value.
+    /// How the option takes its value.
     pub shape: Shape,
-    /// Bits of those that have it.
+    /// Bits of the families that have the option.
     pub(crate) families: u8,
-    /// What it is for.
+    /// What the option is for.
     pub role: Role,
     /// May the preprocessed text be compiled elsewhere?
     pub travel: Permit,
@@ -181,11 +170,9 @@ pub struct Row<T = &'static str> {
     pub tree: Permit,
     /// May its result be cached?
     pub cache: Permit,
-    /// How it gets into the key.
-    pub key: Key,
-    /// What its value names.
+    /// What the option's value names.
     pub file: File,
-    /// Which values are known.
+    /// Which values of the option are known.
     pub value: Value,
     /// A value for the tests; empty where there is none to give.
     pub sample: T,
@@ -207,7 +194,6 @@ impl<T> Row<T> {
             travel: self.travel,
             tree: self.tree,
             cache: self.cache,
-            key: self.key,
             file: self.file,
             value: self.value,
             sample,
@@ -225,7 +211,6 @@ impl Row {
             travel: Permit::Yes,
             tree: Permit::Yes,
             cache: Permit::Yes,
-            key: Key::Words,
             file: File::None,
             value: Value::Token,
             sample,
@@ -254,7 +239,7 @@ impl Row {
 
     /// The text alone would give something else: only the same files at the same
     /// paths may be compiled elsewhere.
-    pub(crate) const fn in_place(mut self, code: &'static str) -> Row {
+    pub(crate) const fn tree_only(mut self, code: &'static str) -> Row {
         self.travel = Permit::No(Code::of(code));
         self
     }
@@ -265,7 +250,7 @@ impl Row {
         self.local(code)
     }
 
-    /// Any value is known.
+    /// Makes any value known.
     pub(crate) const fn any(mut self) -> Row {
         self.value = Value::Any;
         self
@@ -283,35 +268,19 @@ impl Row {
         self
     }
 
-    /// What it is for, and with it how it gets into the key.
+    /// Sets what the option is for.
     pub(crate) const fn role(mut self, role: Role) -> Row {
         self.role = role;
-        match role {
-            Role::Preprocess => {
-                self.key = Key::Text;
-                self.value = Value::Any;
-            }
-            Role::Link => {
-                self.key = Key::Nothing;
-                self.value = Value::Any;
-            }
-            Role::Output => {
-                self.key = Key::Nothing;
-                self.value = Value::Any;
-            }
-            Role::Define | Role::Dependency => self.value = Value::Any,
-            _ => {}
+        if matches!(
+            role,
+            Role::Preprocess | Role::Link | Role::Output | Role::Define | Role::Dependency
+        ) {
+            self.value = Value::Any;
         }
         self
     }
 
-    /// The result is the same without it.
-    pub(crate) const fn keyless(mut self) -> Row {
-        self.key = Key::Nothing;
-        self
-    }
-
-    /// What the value names.
+    /// Sets what the option's value names.
     pub(crate) const fn names(mut self, file: File) -> Row {
         self.file = file;
         self

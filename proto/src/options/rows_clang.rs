@@ -39,7 +39,7 @@ pub(crate) const ROWS: &[Row] = &[
         .never("preprocessor-option"),
     flag("-funique-internal-linkage-names")
         .clang()
-        .in_place("source-path"),
+        .tree_only("source-path"),
     flag("-fno-unique-internal-linkage-names").clang(),
     toggle("-fxray-instrument").clang().local("xray"),
     joined("-fxray-", "attr-list=x").clang().never("xray"),
@@ -139,7 +139,7 @@ pub(crate) const ROWS: &[Row] = &[
     toggle("-fdelayed-template-parsing").clang(),
     toggle("-fdiagnostics-absolute-paths")
         .clang()
-        .in_place("source-path"),
+        .tree_only("source-path"),
     toggle("-fdiagnostics-fixit-info").clang(),
     toggle("-fdiagnostics-print-source-range-info").clang(),
     toggle("-fdiagnostics-show-hotness").clang(),

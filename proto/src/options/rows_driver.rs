@@ -37,7 +37,7 @@ pub(crate) const ROWS: &[Row] = &[
     // The driver's own.
     joined("-obj", "ect").never("language"),
     joined("-Obj", "C").never("language"),
-    flag("-pipe").role(Role::Driver).keyless(),
+    flag("-pipe").role(Role::Driver),
     flag("-v").never("driver-option"),
     flag("--verbose").never("driver-option"),
     flag("-time").never("driver-option"),

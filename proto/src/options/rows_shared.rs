@@ -45,7 +45,7 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-gtoggle").gcc().never("debug-info"),
     joined("-gsplit-dwarf", "").never("extra-output"),
     flag("-gno-split-dwarf").clang(),
-    flag("-gembed-source").clang().in_place("debug-info"),
+    flag("-gembed-source").clang().tree_only("debug-info"),
     flag("-gno-embed-source").clang(),
     flag("-gno-record-gcc-switches"),
     flag("-gno-record-command-line").clang(),

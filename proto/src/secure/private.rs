@@ -105,7 +105,7 @@ pub fn check_file(path: &Path, found: &Metadata) -> Result<(), String> {
     ))
 }
 
-/// Whose a folder is at a time.
+/// Which process has a folder's lock.
 #[derive(Debug)]
 pub enum Lock {
     /// This process's, until it is dropped.

@@ -21,7 +21,7 @@ use crate::secure::token::{Fingerprint, Token};
 
 /// ALPN of gRPC on the grid port.
 pub const ALPN_GRPC: &[u8] = b"h2";
-/// ALPN of a worker link there.
+/// ALPN of a worker link on the grid port.
 pub const ALPN_WORKER: &[u8] = b"hgw/1";
 
 /// The domain of names that say which certificate is expected. Never looked up.
@@ -37,7 +37,7 @@ pub fn fingerprint(certificate_der: &[u8]) -> Fingerprint {
     fingerprint
 }
 
-/// In hexadecimal, as people compare it.
+/// A fingerprint in hexadecimal, as people compare it.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
@@ -89,14 +89,14 @@ fn has_aes() -> bool {
 pub struct Pki {
     /// Authorities that peers' certificates must come from.
     pub ca: Option<PathBuf>,
-    /// Our own chain.
+    /// File of our own certificate chain.
     pub certificate: Option<PathBuf>,
-    /// Its private key.
+    /// File of the private key of our own certificate.
     pub key: Option<PathBuf>,
 }
 
 impl Pki {
-    /// Nothing was named.
+    /// Whether no file was named.
     pub fn is_empty(&self) -> bool {
         *self == Pki::default()
     }
@@ -174,9 +174,9 @@ impl Trust {
 /// What a dialler's handshake needs.
 #[derive(Debug, Clone)]
 pub struct Dial {
-    /// Shared by all dials.
+    /// The configuration, shared by all dials.
     pub config: Arc<ClientConfig>,
-    /// Whom to ask for.
+    /// The server name to ask for.
     pub server_name: ServerName<'static>,
 }
 

@@ -42,7 +42,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// As typed and shown.
+    /// The role's name, as typed and shown.
     pub fn name(self) -> &'static str {
         match self {
             Role::Worker => "worker",
@@ -78,7 +78,7 @@ pub struct Claims {
     pub role: Role,
     /// Which root secret the token's own is derived from.
     pub key: u32,
-    /// When it was made.
+    /// When the token was made.
     pub issued_s: u64,
     /// When it ends; 0: never.
     pub expires_s: u64,
@@ -91,7 +91,7 @@ pub struct Claims {
 pub struct Secret(blake3::Hash);
 
 impl PartialEq for Secret {
-    /// In constant time.
+    /// Compares in constant time.
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -106,11 +106,11 @@ impl fmt::Debug for Secret {
 /// A join token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
-    /// Who.
+    /// What the token says of its holder.
     pub claims: Claims,
-    /// Of the coordinator's certificate.
+    /// Fingerprint of the coordinator's certificate.
     pub fingerprint: Fingerprint,
-    /// The proof.
+    /// The secret that proves the claims.
     pub secret: Secret,
 }
 
@@ -175,7 +175,7 @@ impl Claims {
         Secret(blake3::keyed_hash(root, &self.encoded()))
     }
 
-    /// Whether they have ended at `now_s`.
+    /// Whether the token has ended at `now_s`.
     pub fn is_over(&self, now_s: u64) -> bool {
         self.expires_s != 0 && self.expires_s <= now_s
     }
@@ -188,7 +188,7 @@ impl Token {
         (ours.role, &ours.name) == (theirs.role, &theirs.name)
     }
 
-    /// One line, without its end.
+    /// The token's text: one line, without its end.
     pub fn to_text(&self) -> String {
         let mut bytes = self.claims.encoded();
         bytes.extend_from_slice(&self.fingerprint);

@@ -2,6 +2,7 @@
 
 pub mod http_head;
 pub mod frame;
+pub mod outcome;
 pub mod limits;
 pub mod digest;
 pub mod taken_path;

@@ -12,7 +12,7 @@ use hg_coord::dispatch::mailbox::{Mail, Mailbox};
 use hg_coord::door::crowd::Crowd;
 use hg_coord::scheduling::coordinator::Settings;
 use hg_coord::scheduling::validate;
-use hg_coord::serve::worker_link::{self, Caller};
+use hg_coord::serve::worker_link::{self, Dialler};
 use hg_coord::trust::doorkeeper::Doorkeeper;
 use hg_proto::wire::frame;
 use hg_proto::wire::limits::{CHUNK_BYTES_MAX, STDIO_BYTES_MAX};
@@ -154,14 +154,14 @@ async fn converse(data: &[u8]) {
     let (hub, _ended) = Hub::new(Settings::default());
     let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
     let (mut read, mut write) = tokio::io::split(theirs);
-    let caller = Caller {
+    let dialler = Dialler {
         peer: ([127, 0, 0, 1], 1).into(),
         certified: None,
-        keeper: Doorkeeper::open_house(),
+        keeper: Doorkeeper::insecure(),
     };
     let member = Crowd::new(1).enter();
     let deadline = Instant::now() + Duration::from_secs(5);
-    let serving = worker_link::serve(ours, &[], caller, hub.clone(), member, deadline);
+    let serving = worker_link::serve(ours, &[], dialler, hub.clone(), member, deadline);
     let mut clients: Vec<Arc<Mailbox>> = Vec::new();
     let worker = async {
         // Whoever was dropped can't say everything.

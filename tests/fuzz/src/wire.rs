@@ -8,7 +8,7 @@ use std::io::Write;
 
 use bytes::BytesMut;
 use hg_coord::dispatch::transfer::{Inputs, Outputs, Verdict};
-use hg_coord::door::http2_frames::{PREFACE, Watch};
+use hg_coord::door::http2_frames::{FrameWatch, PREFACE};
 use hg_proto::v1::{self, Encoding, SubmitResponse};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::OUTPUT_WINDOW_BYTES;
@@ -23,20 +23,20 @@ const PLAIN_BYTES_MAX: u64 = 1 << 20;
 fn watched(cut: usize, bytes: &[u8]) {
     let pieces = [&bytes[..cut], &bytes[cut..]];
     let written = |pieces: &[&[u8]]| {
-        let mut watch = Watch::new(0);
+        let mut watch = FrameWatch::new(0);
         let found = pieces.iter().filter_map(|piece| watch.written(piece));
         found.count() > 0
     };
     assert_eq!(written(&[bytes]), written(&pieces));
     let read = |pieces: &[&[u8]]| {
-        let mut watch = Watch::new(0);
+        let mut watch = FrameWatch::new(0);
         let first = watch.read(PREFACE, 0);
         assert_eq!(first, None);
         pieces.iter().find_map(|piece| watch.read(piece, 0))
     };
     assert_eq!(read(&[bytes]), read(&pieces));
     // Whatever it begins with.
-    Watch::new(0).read(bytes, 0);
+    FrameWatch::new(0).read(bytes, 0);
 }
 
 fn messages(cut: usize, bytes: &[u8]) {

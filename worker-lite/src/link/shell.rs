@@ -15,6 +15,7 @@ use async_channel::{Receiver, Sender};
 use hg_proto::v1::{self, Chunk, FromWorker, failure::Code, from_worker::Kind};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::frame;
+use hg_proto::wire::outcome::outcome;
 use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
@@ -29,7 +30,7 @@ use crate::log::{self, Level};
 use crate::machine::admission::{Bears, DISK_FLOOR_BYTES, Vitals};
 use crate::machine::usage::Meter;
 use crate::machine::vitals;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::sandbox::facade::Sandbox;
 use crate::tasks::control::Control;
 use crate::tasks::delivery::{self, Change, Delivery};
@@ -430,8 +431,9 @@ impl Shell {
 
     fn send(&mut self, message: &FromWorker) {
         if let Some(Kind::Failed(failed)) = &message.kind {
-            let code = failed.failure.as_ref().map_or(0, |failure| failure.code);
-            self.serving.metrics.count(metrics::outcome(code));
+            let code = failed.failure.as_ref().map(v1::Failure::code);
+            let outcome = outcome(code.unwrap_or_default());
+            self.serving.metrics.count(outcome);
         }
         let Some(live) = &self.link else {
             return;
@@ -642,7 +644,7 @@ fn carry_out(id: JobId, setting: Setting, notices: &Sender<Notice>, metrics: &Me
         .unwrap_or_else(|_| task::End::broken(id.dispatch_id));
     match (end.failed, &end.last.kind) {
         (Some(code), Some(Kind::Failed(failed))) => {
-            metrics.count(metrics::outcome(code));
+            metrics.count(outcome(Code::try_from(code).unwrap_or_default()));
             let detail = failed.failure.as_ref().map_or("", |f| &f.detail);
             log::line(
                 Level::Info,

@@ -10,7 +10,7 @@ use crate::bounds::{HEDGE_SAVED_MS_MAX, HEDGE_SHARE, REFUSAL_PAUSE_MS, REFUSALS_
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
 use crate::scheduling::jobs::{Attempt, Phase};
 use crate::scheduling::predictor::Spent;
-use crate::scheduling::registry::Ended;
+use crate::scheduling::registry::AttemptEnd;
 
 /// A compile is thought to need one in so many bytes of the largest worker's memory at
 /// most: no machine has all of it free.
@@ -189,7 +189,7 @@ impl Step<'_> {
         self.core.ahead.remove(&(dispatch, worker));
         self.core
             .registry
-            .release(worker, dispatch, Ended::Well(self.now_ms));
+            .release(worker, dispatch, AttemptEnd::Well(self.now_ms));
         if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms)
             && let Some(job) = self.core.jobs.remove(attempt.task)
         {
@@ -202,7 +202,11 @@ impl Step<'_> {
                 let key = by.key;
                 let (before, doubted) = (by.pace, by.is_doubted());
                 let profile = &job.demand.profile;
-                let pace = core.predictor.learn(profile, key, before, doubted, spent);
+                let spent = Spent {
+                    peak_bytes: by.within_memory(spent.peak_bytes),
+                    ..*spent
+                };
+                let pace = core.predictor.learn(profile, key, before, doubted, &spent);
                 core.registry.set_pace(worker, pace);
                 let work_ms = spent.wall_ms * before.speed;
                 core.hedges_ms = (core.hedges_ms + HEDGE_SHARE * work_ms).min(HEDGE_SAVED_MS_MAX);
@@ -228,7 +232,11 @@ impl Step<'_> {
         let holder = job.demand.holder.clone();
         let code = failure.code();
         let blame = matches!(code, Code::Worker | Code::Link | Code::NoToolchain);
-        let ended = if blame { Ended::Failed } else { Ended::Void };
+        let ended = if blame {
+            AttemptEnd::Failed
+        } else {
+            AttemptEnd::Void
+        };
         self.core.ahead.remove(&(dispatch, worker));
         self.core.registry.release(worker, dispatch, ended);
         let stopped = self.core.jobs.stop(dispatch, self.now_ms);
@@ -249,7 +257,7 @@ impl Step<'_> {
         if let Some(task) = stopped.map(|attempt| attempt.task) {
             match code {
                 Code::Busy => self.refused(task, failure),
-                Code::Memory => self.too_large(task, failure),
+                Code::Memory => self.too_large(task, worker, failure),
                 // It would end the same way everywhere.
                 Code::Refused | Code::Limit => self.fail(task, failure),
                 _ => self.retry(task, worker, failure),
@@ -260,16 +268,17 @@ impl Step<'_> {
 
     /// A worker had too little memory for it: one with more may try, unless it was
     /// thought to need as much as any may give already.
-    fn too_large(&mut self, task: TaskId, failure: Failure) {
+    fn too_large(&mut self, task: TaskId, worker: WorkerId, failure: Failure) {
         let core = &mut *self.core;
+        let by = core.registry.get(worker);
+        let had_bytes = by.map_or(0, |by| by.within_memory(failure.memory_bytes));
         let Some(job) = core.jobs.get_mut(task) else {
             return;
         };
         let profile = job.demand.profile;
         let most_bytes = core.registry.memory_bytes_max(&job.demand.toolchain) / MEMORY_SHARE;
         let before_bytes = job.prediction.peak_bytes;
-        core.predictor
-            .too_large(&profile, failure.memory_bytes, most_bytes);
+        core.predictor.too_large(&profile, had_bytes, most_bytes);
         job.prediction = core.predictor.predict(&profile);
         match job.prediction.peak_bytes > before_bytes || !job.running.is_empty() {
             true => self.refused(task, failure),

@@ -10,13 +10,13 @@ use super::stragglers::{RESCUE_FACTOR, late_ms, straggles_ms};
 use super::{Action, Coordinator, NO_SLOT, Step, failure};
 use crate::bounds::{HEDGE_MS_MIN, RETRIES_SAVED_MAX, RETRY_SHARE, TRIAL_WALL_MS_MAX};
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
-use crate::scheduling::jobs::Start;
+use crate::scheduling::jobs::{AttemptPlan, AttemptStart};
 use crate::scheduling::queue::{Full, Order, Ticket};
-use crate::scheduling::registry::{Ended, Worker};
+use crate::scheduling::registry::{AttemptEnd, Worker};
 use crate::scheduling::scheduler::{Choice, Wish};
 
-/// What was submitted lately counts as what is likely to come: this many
-/// milliseconds of it.
+/// Milliseconds in which cost that was submitted fades to a third: what was submitted
+/// lately counts as what is likely to come.
 const LATELY_MS: f64 = 20_000.0;
 /// A worker this many times slower than the fastest may always take a task.
 const PATIENCE_MIN: f64 = 1.5;
@@ -32,12 +32,13 @@ const TRIAL_LATE_MS_MORE: u64 = 250;
 /// machine is slow.
 const SLOWER_FACTOR: f64 = 2.0;
 
-/// How long the compiler may be expected to run.
+/// Milliseconds that a compile may be expected to run on a worker before it had better
+/// wait for a faster one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Patience {
-    /// Milliseconds for a compile of any cost.
+    /// Milliseconds that a compile of any cost may run.
     pub(super) horizon_ms: f64,
-    /// Milliseconds for each of its cost, if that is more.
+    /// Milliseconds for each millisecond of a compile's cost, if that is more.
     per_cost: f64,
 }
 
@@ -194,7 +195,7 @@ impl Step<'_> {
         }
     }
 
-    /// The worker is booked already.
+    /// Begins an attempt on a worker that is booked for it already.
     pub(super) fn dispatch(
         &mut self,
         task: TaskId,
@@ -215,7 +216,7 @@ impl Step<'_> {
         let slower = job.is_some_and(|job| {
             expected_ms as f64 * job.demand.client_speed > SLOWER_FACTOR * job.prediction.cost_ms
         });
-        let start = Start {
+        let plan = AttemptPlan {
             worker,
             dispatch,
             expected_ms,
@@ -223,10 +224,12 @@ impl Step<'_> {
             hedge,
             trial_late_ms: (trial && !slower).then_some(expected_ms * 3 / 2 + TRIAL_LATE_MS_MORE),
         };
-        let started = self.core.jobs.start(task, start, self.now_ms);
+        let started = self.core.jobs.start(task, plan, self.now_ms);
         let job = self.core.jobs.get(task);
-        let (Some((attempt, queue_ms)), Some(job)) = (started, job) else {
-            self.core.registry.release(worker, dispatch, Ended::Void);
+        let (Some((number, queue_ms)), Some(job)) = (started, job) else {
+            self.core
+                .registry
+                .release(worker, dispatch, AttemptEnd::Void);
             if let Some(job) = self.core.jobs.get(task) {
                 let holder = &job.demand.holder;
                 self.core.holders.void(holder, worker, dispatch);
@@ -236,14 +239,14 @@ impl Step<'_> {
                 failure(Code::Worker, "more attempts than can be numbered"),
             );
         };
-        if attempt == 1 {
+        if number == 1 {
             self.core.retries = (self.core.retries + RETRY_SHARE).min(RETRIES_SAVED_MAX);
         }
-        self.actions.push(Action::Dispatch {
+        self.actions.push(Action::Dispatch(AttemptStart {
+            task,
             worker,
             dispatch,
-            task,
-            attempt,
+            number,
             queue_ms,
             hedge,
             late_ms: match trial {
@@ -253,7 +256,7 @@ impl Step<'_> {
             slower,
             peak_bytes: job.prediction.peak_bytes,
             left_ms: job.deadline_ms.saturating_sub(self.now_ms),
-        });
+        }));
     }
 
     /// Milliseconds of a compile after which it is looked at: on a slow worker
@@ -301,7 +304,7 @@ impl Step<'_> {
         }
     }
 
-    /// Whether not all that runs there takes too long.
+    /// Whether something runs on the worker that does not take too long.
     pub(super) fn frees_a_slot_soon(&self, id: WorkerId) -> bool {
         let Some(worker) = self.core.registry.get(id) else {
             return false;
@@ -315,7 +318,7 @@ impl Step<'_> {
         })
     }
 
-    /// Ends the wait of what was sent ahead in vain.
+    /// Fails the tasks that were sent ahead and have waited there as long as they may.
     pub(super) fn end_waits_ahead(&mut self) {
         while let Some(&(until_ms, dispatch, worker)) = self.core.ahead_until.first() {
             if until_ms > self.now_ms {
@@ -330,7 +333,7 @@ impl Step<'_> {
         }
     }
 
-    /// What was sent ahead begins where a slot is free.
+    /// Gives a free slot to the attempt that was sent ahead to the worker.
     pub(super) fn promote(&mut self, id: WorkerId) {
         let core = &mut *self.core;
         let jobs = &core.jobs;

@@ -11,15 +11,17 @@ use crate::scheduling::jobs::{Attempt, Phase};
 /// An attempt is repeated on a worker that has become idle if it is likely to be
 /// done there this many times sooner than where it runs.
 pub(super) const RESCUE_FACTOR: f64 = 1.5;
-/// An attempt takes too long after so many times its expected length ...
+/// An attempt takes too long after so many times its expected length and
+/// [`LATE_MS_MIN`] or [`LATE_GUESS_MS_MIN`] milliseconds more.
 const LATE_FACTOR: u64 = 3;
-/// ... and so many milliseconds more, ...
+/// See [`LATE_FACTOR`]; where the length is known from an earlier compile.
 const LATE_MS_MIN: u64 = 1_000;
-/// ... or so many if the length was only guessed.
+/// See [`LATE_FACTOR`]; where the length was only guessed.
 const LATE_GUESS_MS_MIN: u64 = 5_000;
-/// An attempt is given up after so many times its expected length ...
+/// An attempt is given up after so many times its expected length and
+/// [`HOPELESS_MS_MIN`] milliseconds more.
 const HOPELESS_FACTOR: u64 = 20;
-/// ... and so many milliseconds more.
+/// See [`HOPELESS_FACTOR`].
 const HOPELESS_MS_MIN: u64 = 120_000;
 
 impl Step<'_> {
@@ -68,7 +70,7 @@ impl Step<'_> {
         }
     }
 
-    /// An attempt that nothing is to be expected of: another worker may try.
+    /// Gives up an attempt of which nothing is to be expected: another worker may try.
     fn lost(&mut self, dispatch: DispatchId, worker: WorkerId, why: &str) {
         self.actions
             .push(Action::CancelDispatch { worker, dispatch });
@@ -121,7 +123,7 @@ impl Step<'_> {
         self.core.jobs.look_again(dispatch, self.now_ms + look_ms);
     }
 
-    /// It has run so long that nobody waits for it any more.
+    /// Fails the task of an attempt that has run so long that nobody waits for it.
     pub(super) fn lose_hope(&mut self, dispatch: DispatchId, elapsed_ms: u64) {
         let Some((job, attempt)) = self.core.jobs.attempt(dispatch) else {
             return;
@@ -135,8 +137,8 @@ impl Step<'_> {
         self.fail(task, failure(Code::Worker, "it takes far too long"));
     }
 
-    /// What a second attempt would cost, if the task has one only and enough was
-    /// saved for it.
+    /// Milliseconds at speed 1 that a second attempt would cost; `None`: the task has two,
+    /// or not enough was saved.
     pub(super) fn may_hedge(&self, task: TaskId, late: bool) -> Option<f64> {
         let job = self.core.jobs.get(task)?;
         let cost_ms = job.prediction.cost_ms;

@@ -6,6 +6,7 @@ mod doors;
 mod floods;
 mod folders;
 mod handshakes;
+mod holders;
 mod impostors;
 mod pages;
 mod pki;

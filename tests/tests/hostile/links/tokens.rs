@@ -21,10 +21,17 @@ use hg_tests::programs::programs;
 use hg_tests::running::{PATIENCE, until};
 use hg_tests::tls_peer::{TlsPeer, hung_up, socket};
 use nix::sys::signal::Signal;
+use tokio::runtime::Runtime;
 use tokio_stream::StreamExt;
 use tonic::Code;
 
 use super::{client, client_at, coord, fingerprint, parsed, runtime, status};
+
+/// What comes of a submission.
+type Answers = tonic::Streaming<v1::SubmitResponse>;
+
+/// Between two heartbeats.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What is shown, how that is counted, and how the service answers.
 struct Bad {
@@ -340,6 +347,79 @@ fn a_revocation_ends_a_silent_link_and_a_submission_that_runs() {
     grid.wait_for_workers(0);
 }
 
+/// A worker without a token's end, and a submission that it has and whose answers are
+/// still to come, by the bearer of `token`.
+fn running(grid: &Grid, token: &str) -> (TlsPeer, Runtime, Bearing, Answers) {
+    let honest = grid.token(&["--role", "worker", "--name", "honest"]);
+    let worker = played(grid, &honest, 1, 1_000);
+    let runtime = runtime();
+    let (user, answers) = runtime.block_on(async {
+        let mut user = client(grid, fingerprint(grid), token).await;
+        let answers = submit(&mut user).await;
+        (user, answers)
+    });
+    (worker, runtime, user, answers)
+}
+
+/// The worker is still there.
+fn beat(worker: &mut TlsPeer) {
+    worker.say(from_worker::Kind::Heartbeat(v1::Heartbeat::default()));
+}
+
+/// How the service ends a submission: its code, or the end with a compiler's answer.
+async fn ends(answers: &mut Answers) -> Code {
+    loop {
+        match answers.message().await {
+            Err(status) => return status.code(),
+            Ok(None) => panic!("no end"),
+            Ok(Some(answer)) => {
+                if let Some(submit_response::Kind::Finished(_)) = answer.kind {
+                    return Code::Ok;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_that_comes_to_its_own_end_ends_no_compile_that_runs() {
+    let grid = Grid::start(programs(), 0, 1);
+    let ours = secrets::reread(&grid.state()).expect("the coordinator's secrets");
+    let short = ours
+        .keyring
+        .mint(Role::Client, "short", now_s(), now_s() + 3);
+    let short = short.expect("a key").to_text();
+    let (mut worker, runtime, mut user, mut answers) = running(&grid, &short);
+    // Its own end, and a command that means somebody else.
+    until(&grid.coordinator, "the end of a token", || {
+        beat(&mut worker);
+        let code = runtime.block_on(status(&mut user));
+        (code == Code::Unauthenticated).then_some(())
+    });
+    coord(&grid, &["revoke", "somebody"]);
+    answer(&mut worker, 40);
+    assert_eq!(runtime.block_on(ends(&mut answers)), Code::Ok);
+}
+
+#[test]
+fn a_secret_whose_overlap_is_over_ends_what_runs_by_the_clock() {
+    let grid = Grid::start(programs(), 0, 1);
+    let token = grid.token(&["--role", "client", "--name", "old"]);
+    let (mut worker, runtime, _user, mut answers) = running(&grid, &token);
+    coord(&grid, &["rotate", "--secret", "--overlap", "3s"]);
+    // Nobody commands anything from here on.
+    let end = until(&grid.coordinator, "an end", || {
+        beat(&mut worker);
+        let end = async { tokio::time::timeout(LOOK, ends(&mut answers)).await };
+        runtime.block_on(end).ok()
+    });
+    assert_eq!(end, Code::Unauthenticated);
+    // Its worker was given a token of the new secret, and is still there.
+    let is_cancel = |kind| matches!(kind, to_worker::Kind::Cancel(_));
+    while !worker.hear().is_some_and(is_cancel) {}
+    grid.wait_for_workers(1);
+}
+
 /// What `hg-coord WORDS` does for the state of `grid`.
 fn outcome(grid: &Grid, words: &[&str]) -> Outcome {
     let mut command = scrubbed(&programs().coordinator, grid.folder(), grid.folder());
@@ -480,7 +560,7 @@ fn played(grid: &Grid, token: &str, instance: u8, speed_milli: u32) -> TlsPeer {
 }
 
 /// Submits a task of one byte; comes back when it is placed or waits.
-async fn submit(client: &mut Bearing) -> tonic::Streaming<v1::SubmitResponse> {
+async fn submit(client: &mut Bearing) -> Answers {
     let one = SubmitRequest {
         kind: Some(submit_request::Kind::Task(task(v1::Language::C))),
     };
