@@ -237,3 +237,10 @@ pub const HTTP_MS_MAX: u64 = 30_000;
 /// Toolchains that some workers have and others were given, for which both are looked
 /// for together.
 pub const PAIRS_MAX: usize = 1024;
+
+/// Pairs of worker and toolchain whose results are counted for audits.
+pub const AUDITED_PAIRS_MAX: usize = 16_384;
+/// Results that clients were asked to check and have not answered for.
+pub const AUDITS_OPEN_MAX: usize = 4_096;
+/// Workers that are remembered for having returned another object.
+pub const OUT_MAX: usize = 1_024;

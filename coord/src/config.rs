@@ -69,6 +69,7 @@ pub enum Command {
     Serve(Serve),
     /// Take a worker out.
     Drain(Drain),
+    Readmit(Readmit),
     /// Let somebody in.
     Token(TokenArgs),
     /// Who was let in.
@@ -233,6 +234,29 @@ pub struct Drain {
     pub no_wait: bool,
 }
 
+/// Give a worker tasks again that returned another object than its client's own
+/// compiler makes.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "readmit")]
+pub struct Readmit {
+    /// its own name
+    #[argh(positional, arg_name = "WORKER")]
+    pub worker: String,
+
+    /// where the coordinator listens (default: the one that last ran with this
+    /// state folder)
+    #[argh(option, arg_name = "HOST:PORT")]
+    pub coordinator: Option<String>,
+
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    #[argh(option, arg_name = "DIR")]
+    pub state: Option<PathBuf>,
+
+    /// that coordinator runs with --insecure
+    #[argh(switch)]
+    pub insecure: bool,
+}
+
 /// Run the coordinator until SIGTERM or SIGINT. Once it listens it prints one
 /// JSON line with its addresses and writes the same to endpoints.json in its
 /// state folder.
@@ -269,6 +293,11 @@ pub struct Serve {
     #[argh(option, arg_name = "NAME=WEIGHT")]
     pub client_weight: Vec<String>,
 
+    /// one of N results of each worker and toolchain is compiled by its client too, and
+    /// compared; 0 for none (default: 500)
+    #[argh(option, arg_name = "N", default = "AUDIT_EVERY")]
+    pub audit: u64,
+
     /// a certificate of your own in PEM, shown to those who join without a token's
     /// fingerprint
     #[argh(option, arg_name = "FILE")]
@@ -298,6 +327,8 @@ pub struct Serve {
     pub insecure_any_address: bool,
 }
 
+/// How many results of a worker there are to one that is audited, when nothing is said.
+const AUDIT_EVERY: u64 = 500;
 const LISTEN: &str = "0.0.0.0:9000";
 const LISTEN_INSECURE: &str = "127.0.0.1:9000";
 
@@ -312,6 +343,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Weights of clients; 1 for all others.
     pub weights: HashMap<String, u32>,
+    /// One of so many results of each worker and toolchain is audited; 0: none is.
+    pub audit_every: u64,
     /// Certificates of the operator's own.
     pub pki: OwnPki,
     /// No encryption, no tokens.
@@ -367,6 +400,7 @@ impl Config {
             listen,
             http,
             state: state(args.state.as_deref(), home)?,
+            audit_every: args.audit,
             weights: args
                 .client_weight
                 .iter()

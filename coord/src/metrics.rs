@@ -40,6 +40,10 @@ pub struct Metrics {
     pub hedges: IntCounter,
     /// Circuit breakers by worker: 0 closed, 1 half-open, 2 open.
     pub circuit_state: IntGaugeVec,
+    /// Results that clients compiled once more by themselves, by result: same, different.
+    pub audits: IntCounterVec,
+    /// Results that were another object than the client's own.
+    pub audit_mismatches: IntCounter,
     /// Compiles that clients' caches answered.
     pub cache_hits: IntCounter,
 }
@@ -126,6 +130,15 @@ impl Metrics {
                 "Attempts begun beside one that took too long.",
             ),
             circuit_state: add(&r, IntGaugeVec::new(circuit, &["worker"])),
+            audits: counters(
+                "hybridgrid_audits_total",
+                "Results that clients compiled once more by themselves.",
+                "result",
+            ),
+            audit_mismatches: counter(
+                "hybridgrid_audit_mismatches_total",
+                "Results that were another object than the client's own compiler makes.",
+            ),
             cache_hits: counter(
                 "hybridgrid_cache_hits_reported_total",
                 "Compiles that clients answered from their own caches.",

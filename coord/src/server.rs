@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
-use crate::commands::{drain, tokens};
+use crate::commands::{drain, readmit, tokens};
 use crate::config::{Args, Command, CommandError, Config, PROGRAM, Serve};
 use crate::dispatch::hub::Hub;
-use crate::dispatch::predictor_file;
+use crate::dispatch::{audit_file, predictor_file};
 use crate::scheduling::coordinator::Settings;
 use crate::serve::accept::Door;
 use crate::serve::{grpc, pages};
@@ -47,6 +47,7 @@ pub fn main() -> ExitCode {
     let done = match args.command {
         Some(Command::Serve(args)) => return start(&args, home),
         Some(Command::Drain(args)) => drain::run(&args, home),
+        Some(Command::Readmit(args)) => readmit::run(&args, home),
         Some(Command::Token(args)) => tokens::token(&args, home),
         Some(Command::Tokens(args)) => tokens::list(&args, home),
         Some(Command::Revoke(args)) => tokens::revoke(&args, home),
@@ -160,6 +161,8 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
         seed: seed(),
         weights: config.weights.clone(),
         predictor: predictor_file::load(&config.state),
+        audit_every: config.audit_every,
+        differing: audit_file::load(&config.state).map_err(CommandError::Usage)?,
         ..Settings::default()
     });
     let keeper = match config.insecure {
@@ -210,6 +213,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
     let mut door = tokio::spawn(door.accept(grid));
     let ticker = tokio::spawn(hub.clone().tick());
     let learner = tokio::spawn(predictor_file::keep(hub.clone(), config.state.clone()));
+    let auditor = tokio::spawn(audit_file::keep(hub.clone(), config.state.clone()));
     let watch = match config.insecure {
         true => None,
         false => {
@@ -237,6 +241,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
     door.abort();
     ticker.abort();
     learner.abort();
+    auditor.abort();
     for other in [http, watch].into_iter().flatten() {
         other.abort();
     }
@@ -248,6 +253,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
     };
     let _ = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), quiet).await;
     predictor_file::save(&hub, &config.state, 0);
+    audit_file::save(&hub, &config.state);
     keeper.note_seen(&config.state);
     Ok(())
 }

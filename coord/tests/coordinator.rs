@@ -502,6 +502,54 @@ fn a_straggler_is_tried_elsewhere_too_and_the_first_result_counts() {
 }
 
 #[test]
+fn a_worker_whose_object_differs_gets_no_more_tasks_until_an_operator_says_so() {
+    let mut grid = Grid::new(&[]);
+    grid.core = Coordinator::new(Settings {
+        audit_every: 1,
+        ..Settings::default()
+    });
+    grid.join(1, 1);
+    let mut task = 0;
+    // Whether the worker gets a task of the holder, whose answer is then this.
+    let mut compile = |grid: &mut Grid, holder: &str, same: bool| {
+        task += 1;
+        let given = dispatched(&grid.submit(task, holder));
+        let Some(&(worker, _, _, dispatch)) = given.first() else {
+            return false;
+        };
+        let actions = grid.done(worker, dispatch);
+        let asked = |action: &Action| matches!(action, Action::FinishTask { audit: true, .. });
+        assert!(actions.iter().any(asked), "{actions:?}");
+        grid.handle(Event::AuditAnswered {
+            task: TaskId(task),
+            holder: holder.into(),
+            same,
+        });
+        true
+    };
+    assert!(compile(&mut grid, "alice", true));
+    assert!(compile(&mut grid, "alice", false));
+    assert!(!compile(&mut grid, "alice", true) && compile(&mut grid, "bob", true));
+    // It comes back on a new link, and is known.
+    grid.gone(1);
+    grid.join(1, 1);
+    assert!(!compile(&mut grid, "alice", true) && compile(&mut grid, "bob", false));
+    assert!(!compile(&mut grid, "carol", true));
+    grid.gone(1);
+    grid.join(1, 1);
+    grid.pass(3_600_000);
+    grid.join(1, 1);
+    assert!(!compile(&mut grid, "carol", true));
+    // What waits goes to it at once.
+    let given = dispatched(&grid.handle(Event::Readmitted { name: "w1".into() }));
+    assert_eq!(given.len(), 1);
+    grid.done(given[0].0, given[0].3);
+    for holder in ["alice", "bob", "carol"] {
+        assert!(compile(&mut grid, holder, true), "{holder}");
+    }
+}
+
+#[test]
 fn of_two_attempts_the_first_may_win_and_either_may_fail() {
     for who in 0..3 {
         let mut grid = Grid::new(&[(1, 1), (2, 1)]);
@@ -1119,6 +1167,7 @@ impl World {
                     assert!(self.open.remove(&task).is_some(), "{task:?} ended twice");
                     self.ended += 1;
                 }
+                Action::NoteAudit { .. } => {}
                 Action::SendDrain { worker } => {
                     self.workers.get_mut(&worker).expect("a worker").1 = true;
                 }

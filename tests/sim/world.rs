@@ -344,6 +344,8 @@ impl World<'_> {
             Action::Late { task, .. } => (6, 0, task.0),
             Action::FinishTask { task, worker, .. } => (3, worker.0, task.0),
             Action::FailTask { task, .. } => (4, 0, task.0),
+            // No results are audited in here.
+            Action::NoteAudit { .. } => return,
             Action::SendDrain { worker } | Action::CloseLink { worker, .. } => (5, worker.0, 0),
         };
         for word in [self.now_us, kind, a, b] {
@@ -361,6 +363,7 @@ impl World<'_> {
             }
             Action::FinishTask { task, .. } => self.finish(task.0 as usize),
             Action::FailTask { task, .. } => self.compile_locally(task.0 as usize),
+            Action::NoteAudit { .. } => {}
             Action::Late { .. } | Action::SendDrain { .. } | Action::CloseLink { .. } => {}
         }
     }

@@ -2,6 +2,7 @@
 //! what happened and when, and performs what it wants done. Performing never
 //! waits: it only queues.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ use crate::door::arrivals::Arrivals;
 use crate::door::nuisances::Nuisances;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::scheduling::audits::{Verdict, Who};
 use crate::scheduling::breaker;
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
 use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
@@ -60,6 +62,8 @@ pub struct Hub {
     pub metrics: Metrics,
     /// Events, for watchers.
     pub events: broadcast::Sender<v1::Event>,
+    /// Changes when it is to be kept which workers are out.
+    pub audits_changed: watch::Sender<()>,
     /// Turns true when the process ends.
     pub closing: watch::Sender<bool>,
     /// Held by whatever must come to its end before the process does.
@@ -86,6 +90,7 @@ impl Hub {
             }),
             metrics: Metrics::new(),
             events: broadcast::channel(EVENTS_BEHIND_MAX).0,
+            audits_changed: watch::channel(()).0,
             closing: watch::channel(false).0,
             alive: Mutex::new(Some(alive)),
             saved_ms: AtomicU64::new(0),
@@ -204,6 +209,7 @@ impl Hub {
                 attempt,
                 queue_ms,
                 running_ms,
+                audit,
             } => {
                 let by = state.core.registry().get(worker);
                 let by = by.map(|worker| worker.label.clone());
@@ -211,7 +217,14 @@ impl Hub {
                 {
                     // Of two attempts it may be the first that won.
                     entry.worker = by.unwrap_or(entry.worker);
-                    self.finish(task, entry, result, attempt, queue_ms, running_ms);
+                    let finished = v1::Finished {
+                        attempt,
+                        result: Some(result),
+                        worker: entry.worker.clone(),
+                        queue_ms: u32::try_from(queue_ms).unwrap_or(u32::MAX),
+                        audit,
+                    };
+                    self.finish(task, entry, finished, running_ms);
                 }
             }
             Action::FailTask { task, failure } => {
@@ -219,6 +232,7 @@ impl Hub {
                     self.fail(task, entry, failure);
                 }
             }
+            Action::NoteAudit { verdict } => self.note_audit(&verdict),
             Action::SendDrain { worker } => {
                 if let Some(channel) = state.channels.get(&worker) {
                     channel.send(to_worker::Kind::Drain(v1::Drain {}));
@@ -287,15 +301,8 @@ impl Hub {
         }));
     }
 
-    fn finish(
-        &self,
-        task: TaskId,
-        entry: OpenTask,
-        result: v1::TaskResult,
-        attempt: u32,
-        queue_ms: u64,
-        running_ms: u64,
-    ) {
+    fn finish(&self, task: TaskId, entry: OpenTask, finished: v1::Finished, running_ms: u64) {
+        let result = finished.result.clone().unwrap_or_default();
         let good = result.exit_code == 0 && result.signal == 0;
         let outcome = if good { "ok" } else { "compile_error" };
         self.metrics.tasks.with_label_values(&[outcome]).inc();
@@ -306,12 +313,7 @@ impl Hub {
             (false, signal) => format!("signal {signal}"),
         };
         self.end(task, &entry, good, detail);
-        entry.mailbox.push(Mail::Finished(Box::new(v1::Finished {
-            attempt,
-            result: Some(result),
-            worker: entry.worker,
-            queue_ms: u32::try_from(queue_ms).unwrap_or(u32::MAX),
-        })));
+        entry.mailbox.push(Mail::Finished(Box::new(finished)));
     }
 
     fn fail(&self, task: TaskId, entry: OpenTask, failure: v1::Failure) {
@@ -582,6 +584,53 @@ impl Hub {
         Ok(())
     }
 
+    /// `holder`'s client compiled by itself what a worker had compiled for it.
+    pub fn audited(&self, holder: &str, report: v1::ReportAuditRequest) {
+        self.handle(Event::AuditAnswered {
+            task: TaskId(report.task_id),
+            holder: holder.into(),
+            same: report.same,
+        });
+    }
+
+    /// An operator lets the workers called `name` back. Gives how many were out.
+    pub fn readmit(&self, name: &str) -> usize {
+        let out = |state: &HubState| {
+            let out = state.core.audits().differing().keys();
+            out.filter(|who| who.name == name).count()
+        };
+        let count = out(&self.state());
+        self.handle(Event::Readmitted {
+            name: name.to_owned(),
+        });
+        self.audits_changed.send_replace(());
+        count
+    }
+
+    /// Which workers returned another object, and who found it.
+    pub fn differing(&self) -> BTreeMap<Who, BTreeSet<Arc<str>>> {
+        self.state().core.audits().differing().clone()
+    }
+
+    fn note_audit(&self, verdict: &Verdict) {
+        let result = match verdict {
+            Verdict::Unasked => return,
+            Verdict::Same => "same",
+            Verdict::Differs { worker, for_all } => {
+                let whose = if *for_all { "all" } else { "this holder" };
+                log::warn(format_args!(
+                    "worker {} returned another object than its client's own compiler makes, \
+                     and gets no more tasks of {whose}; 'hg-coord readmit {}' lets it back",
+                    worker.name, worker.name
+                ));
+                self.metrics.audit_mismatches.inc();
+                self.audits_changed.send_replace(());
+                "different"
+            }
+        };
+        self.metrics.audits.with_label_values(&[result]).inc();
+    }
+
     /// The grid in numbers.
     pub fn status(&self) -> v1::GetStatusResponse {
         let state = self.state();
@@ -686,6 +735,7 @@ impl Hub {
                 speed_milli: (worker.pace.speed * 1e3) as u32,
                 slots_now: worker.slots_listed(),
                 slots_why: state.slots_why.get(&id).cloned().unwrap_or_default(),
+                out: worker.paused_until_ms == Some(u64::MAX),
                 shut_for_holders: shut_for.get(&id).copied().unwrap_or_default(),
                 ..v1::Worker::default()
             };

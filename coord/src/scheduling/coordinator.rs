@@ -12,7 +12,7 @@ mod attempts;
 mod placement;
 mod stragglers;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hg_proto::compiler::toolchain::{Family, Language};
@@ -22,6 +22,7 @@ use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
 
 use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
+use crate::scheduling::audits::{Audits, Verdict, Who};
 use crate::scheduling::holder_breakers::HolderBreakers;
 use crate::scheduling::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
 use crate::scheduling::jobs::{AttemptStart, Demand, Job, Jobs};
@@ -52,6 +53,11 @@ pub struct Settings {
     pub ahead: bool,
     /// What was learned in earlier runs.
     pub predictor: Predictor,
+    /// One of so many results of each pair of worker and toolchain is compiled a second
+    /// time by its client; 0: none is.
+    pub audit_every: u64,
+    /// Which workers returned another object, and who found it, in earlier runs.
+    pub differing: BTreeMap<Who, BTreeSet<Arc<str>>>,
 }
 
 impl Default for Settings {
@@ -63,6 +69,8 @@ impl Default for Settings {
             hedge: true,
             ahead: true,
             predictor: Predictor::new(),
+            audit_every: 0,
+            differing: BTreeMap::new(),
         }
     }
 }
@@ -134,6 +142,20 @@ pub enum Event {
         dispatch: DispatchId,
         failure: Failure,
     },
+    /// A client has compiled by itself what a worker had compiled for it.
+    AuditAnswered {
+        /// The task whose result it was asked to check.
+        task: TaskId,
+        /// The holder of the client's token.
+        holder: Arc<str>,
+        /// Both gave the same.
+        same: bool,
+    },
+    /// An operator lets the workers of this name back.
+    Readmitted {
+        /// A worker's own name.
+        name: String,
+    },
     /// Time went by.
     Tick,
     /// The process ends.
@@ -164,9 +186,16 @@ pub enum Action {
         attempt: u32,
         queue_ms: u64,
         running_ms: u64,
+        /// The client shall compile it once more by itself, and compare.
+        audit: bool,
     },
     /// Tell the client that the task will have no result.
     FailTask { task: TaskId, failure: Failure },
+    /// Count what a client found out, and keep which workers are out.
+    NoteAudit {
+        /// What it led to.
+        verdict: Verdict,
+    },
     /// Tell the worker to drain.
     SendDrain { worker: WorkerId },
     /// Close the worker's link, if that is still open.
@@ -186,6 +215,7 @@ pub struct Coordinator {
     predictor: Predictor,
     /// Which workers get no tasks of which holders.
     holders: HolderBreakers,
+    audits: Audits,
     /// Tasks in the queue that some workers must not get.
     choosy: BTreeSet<TaskId>,
     /// Attempts that were sent ahead, each with its worker.
@@ -213,6 +243,7 @@ impl Coordinator {
             scheduler: Scheduler::new(settings.seed, settings.rival),
             predictor: settings.predictor,
             holders: HolderBreakers::default(),
+            audits: Audits::new(settings.audit_every, settings.differing),
             choosy: BTreeSet::new(),
             ahead: BTreeSet::new(),
             ahead_until: BTreeSet::new(),
@@ -238,6 +269,11 @@ impl Coordinator {
     /// Which workers get no tasks of which holders, for listings.
     pub fn holders(&self) -> &HolderBreakers {
         &self.holders
+    }
+
+    /// Which workers returned another object than their clients' own compilers.
+    pub fn audits(&self) -> &Audits {
+        &self.audits
     }
 
     /// Tasks that wait for a slot.
@@ -303,6 +339,10 @@ impl Coordinator {
             } => {
                 step.task_failed(worker, dispatch, failure);
             }
+            Event::AuditAnswered { task, holder, same } => {
+                step.audit_answered(task, &holder, same);
+            }
+            Event::Readmitted { name } => step.readmitted(&name),
             Event::Tick => step.tick(),
             Event::Shutdown => step.shutdown(),
         }
@@ -324,8 +364,47 @@ impl Step<'_> {
             self.worker_gone(old, "the worker came back on a new link");
         }
         let pace = self.core.predictor.pace(spec.key());
+        let who = spec.who();
         self.core.registry.join(worker, spec, pace, self.now_ms);
+        self.keep_out(worker, &who);
         self.feed(worker);
+    }
+
+    /// A worker that is known for other objects gets no tasks of those who found them.
+    fn keep_out(&mut self, worker: WorkerId, who: &Who) {
+        let Some((holders, for_all)) = self.core.audits.out(who) else {
+            return;
+        };
+        for holder in holders {
+            self.core.holders.bar(holder.clone(), worker);
+        }
+        if for_all {
+            self.core.registry.pause(worker, u64::MAX);
+        }
+    }
+
+    fn audit_answered(&mut self, task: TaskId, holder: &Arc<str>, same: bool) {
+        let verdict = self.core.audits.answer(task, holder, same);
+        if let Verdict::Differs { worker, .. } = &verdict {
+            for id in self.core.registry.called(worker) {
+                self.keep_out(id, worker);
+                if let Some(out) = self.core.registry.get(id) {
+                    let digests = out.digests.clone();
+                    self.give_up(&digests);
+                }
+            }
+        }
+        self.actions.push(Action::NoteAudit { verdict });
+    }
+
+    fn readmitted(&mut self, name: &str) {
+        for who in self.core.audits.readmit(name) {
+            for id in self.core.registry.called(&who) {
+                self.core.holders.unbar(id);
+                self.core.registry.unpause(id);
+                self.feed(id);
+            }
+        }
     }
 
     fn worker_gone(&mut self, worker: WorkerId, reason: &str) {

@@ -3,7 +3,7 @@
 //! that client's holder alone; what a second holder shows too counts for all.
 //! Unaware of clocks: every time is milliseconds on the caller's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::bounds::{HOLDER_BREAKERS_MAX, WITNESS_MS_MAX};
@@ -20,6 +20,8 @@ struct Row {
 #[derive(Debug, Default)]
 pub struct HolderBreakers {
     rows: BTreeMap<(Arc<str>, WorkerId), Row>,
+    /// Workers that get no tasks of a holder until somebody says so.
+    barred: BTreeSet<(Arc<str>, WorkerId)>,
 }
 
 /// What a worker's failure of a holder's attempt led to.
@@ -38,7 +40,21 @@ impl HolderBreakers {
             true => None,
             false => self.rows.get(&(holder.clone(), worker)),
         };
-        row.is_none_or(|row| row.allows(now_ms))
+        row.is_none_or(|row| row.allows(now_ms)) && !self.is_barred(holder, worker)
+    }
+
+    fn is_barred(&self, holder: &Arc<str>, worker: WorkerId) -> bool {
+        !self.barred.is_empty() && self.barred.contains(&(holder.clone(), worker))
+    }
+
+    /// The worker gets no tasks of the holder's from now on.
+    pub fn bar(&mut self, holder: Arc<str>, worker: WorkerId) {
+        self.barred.insert((holder, worker));
+    }
+
+    /// The worker gets tasks of all again that [`HolderBreakers::bar`] kept from it.
+    pub fn unbar(&mut self, worker: WorkerId) {
+        self.barred.retain(|(_, of)| *of != worker);
     }
 
     /// Workers that may have none of the holder's tasks now.
@@ -48,9 +64,11 @@ impl HolderBreakers {
         now_ms: u64,
     ) -> impl Iterator<Item = WorkerId> + use<'_> {
         let of_holder = (holder.clone(), WorkerId(0))..=(holder.clone(), WorkerId(u64::MAX));
-        let rows = self.rows.range(of_holder);
-        rows.filter(move |(_, row)| !row.allows(now_ms))
-            .map(|((_, worker), _)| *worker)
+        let rows = self.rows.range(of_holder.clone());
+        let shut = rows.filter(move |(_, row)| !row.allows(now_ms));
+        let shut = shut.map(|((_, worker), _)| *worker);
+        let barred = self.barred.range(of_holder);
+        shut.chain(barred.map(|(_, worker)| *worker))
     }
 
     /// Holders for which each worker is shut, for listings; those without are left out.
@@ -58,6 +76,12 @@ impl HolderBreakers {
         let mut counts = BTreeMap::new();
         for ((_, worker), row) in &self.rows {
             if !row.allows(now_ms) {
+                *counts.entry(*worker).or_default() += 1;
+            }
+        }
+        for (holder, worker) in &self.barred {
+            let row = self.rows.get(&(holder.clone(), *worker));
+            if row.is_none_or(|row| row.allows(now_ms)) {
                 *counts.entry(*worker).or_default() += 1;
             }
         }
@@ -136,6 +160,7 @@ impl HolderBreakers {
     /// Removes the breakers of a worker that is gone.
     pub fn forget(&mut self, worker: WorkerId) {
         self.rows.retain(|(_, of), _| *of != worker);
+        self.unbar(worker);
     }
 
     fn row(&mut self, holder: &Arc<str>, worker: WorkerId) -> Option<&mut Row> {

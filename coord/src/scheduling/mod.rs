@@ -9,6 +9,7 @@ pub mod pool;
 pub mod jobs;
 pub mod queue;
 pub mod holder_breakers;
+pub mod audits;
 pub mod breaker;
 pub mod predictor;
 pub mod timers;

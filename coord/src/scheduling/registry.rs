@@ -12,6 +12,7 @@ use hg_proto::v1;
 use hg_proto::wire::digest::{Digest, Hasher};
 
 use crate::bounds::{BREAKERS_KEPT_MAX, PAIRS_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
+use crate::scheduling::audits::Who;
 use crate::scheduling::breaker::{Breaker, Circuit};
 use crate::scheduling::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
 use crate::scheduling::pool::Pool;
@@ -97,6 +98,14 @@ impl Registry {
             let (id, _) = named.next()?;
             named.next().is_none().then_some(*id)
         })
+    }
+
+    /// The links of the worker that is `who`.
+    pub fn called(&self, who: &Who) -> Vec<WorkerId> {
+        let is_it =
+            |worker: &Worker| worker.spec.holder == who.holder && worker.spec.name == who.name;
+        let its = self.iter().filter(|(_, worker)| is_it(worker));
+        its.map(|(id, _)| id).collect()
     }
 
     /// The link that this run of the holder's worker already has.
@@ -524,11 +533,25 @@ impl Registry {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
+        if worker.paused_until_ms == Some(u64::MAX) {
+            // Whoever is out for good is not let back by a shorter pause.
+            return;
+        }
         if let Some(before) = worker.paused_until_ms.replace(until_ms) {
             self.paused.remove(&(before, id));
         }
         self.paused.insert((until_ms, id));
         self.refresh(id);
+    }
+
+    /// Ends the worker's pause, if it has one.
+    pub fn unpause(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && let Some(until_ms) = worker.paused_until_ms.take()
+        {
+            self.paused.remove(&(until_ms, id));
+            self.refresh(id);
+        }
     }
 
     /// Ends the pauses that are over, and gives their workers.

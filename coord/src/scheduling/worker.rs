@@ -7,6 +7,7 @@ use hg_proto::v1;
 use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
+use crate::scheduling::audits::Who;
 use crate::scheduling::breaker::Breaker;
 use crate::scheduling::id::{DispatchId, WorkerId};
 use crate::scheduling::pool::{Offer, Standing};
@@ -125,6 +126,14 @@ pub struct Worker {
 }
 
 impl WorkerSpec {
+    /// Who the worker is, wherever it connects from.
+    pub fn who(&self) -> Who {
+        Who {
+            holder: self.holder.clone(),
+            name: self.name.clone(),
+        }
+    }
+
     /// The key under which a worker of this holder and name is remembered.
     pub fn key(&self) -> u64 {
         worker_key(&self.holder, &self.name)

@@ -111,6 +111,25 @@ impl BuildService for Build {
         caller.answer(v1::ReportCacheHitResponse {})
     }
 
+    async fn report_audit(
+        &self,
+        request: Request<v1::ReportAuditRequest>,
+    ) -> Reply<v1::ReportAuditResponse> {
+        let caller = self.allow(&request, &CLIENTS)?;
+        self.hub.audited(&caller.holder(), request.into_inner());
+        caller.answer(v1::ReportAuditResponse {})
+    }
+
+    async fn readmit_worker(
+        &self,
+        request: Request<v1::ReadmitWorkerRequest>,
+    ) -> Reply<v1::ReadmitWorkerResponse> {
+        let caller = self.allow(&request, &[Role::Admin])?;
+        let readmitted = self.hub.readmit(&request.into_inner().worker);
+        let readmitted = u32::try_from(readmitted).unwrap_or(u32::MAX);
+        caller.answer(v1::ReadmitWorkerResponse { readmitted })
+    }
+
     async fn get_status(
         &self,
         request: Request<v1::GetStatusRequest>,

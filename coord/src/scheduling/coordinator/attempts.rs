@@ -197,8 +197,9 @@ impl Step<'_> {
             let core = &mut *self.core;
             core.holders.success(&job.demand.holder, worker, dispatch);
             // What it takes to be given a toolchain says nothing of how fast it compiles.
-            let by = core.registry.get(worker);
-            if let Some(by) = by.filter(|_| !job.demand.delivers) {
+            let by = core.registry.get(worker).filter(|_| !job.demand.delivers);
+            let who = by.map(|by| by.spec.who());
+            if let Some(by) = by {
                 let key = by.key;
                 let (before, doubted) = (by.pace, by.is_doubted());
                 let profile = &job.demand.profile;
@@ -211,7 +212,14 @@ impl Step<'_> {
                 let work_ms = spent.wall_ms * before.speed;
                 core.hedges_ms = (core.hedges_ms + HEDGE_SHARE * work_ms).min(HEDGE_SAVED_MS_MAX);
             }
+            let holder = &job.demand.holder;
+            let toolchain = job.demand.toolchain;
+            let audit = who.is_some_and(|who| {
+                let audits = &mut self.core.audits;
+                audits.result(attempt.task, holder, who, toolchain)
+            });
             self.actions.push(Action::FinishTask {
+                audit,
                 task: attempt.task,
                 worker,
                 attempt: attempt.number,

@@ -1,0 +1,81 @@
+//! The coordinator that a command is for: where it listens, and which token is shown.
+
+use std::path::{Path, PathBuf};
+
+use hg_proto::secure::credentials;
+use hg_proto::secure::token::{Role, Token};
+
+use crate::config;
+use crate::trust::secrets;
+
+/// Seconds for which a token holds that is made for one command.
+const TOKEN_S: u64 = 86_400;
+/// The name in it.
+const NAME: &str = "hg-coord-command";
+
+/// A coordinator that runs, and the token to show there; `None`: it asks for none.
+pub struct Running {
+    /// HOST:PORT.
+    pub address: String,
+    /// An admin's.
+    pub token: Option<Token>,
+}
+
+impl Running {
+    /// The coordinator at `address`, or else the one that last ran with this state folder.
+    ///
+    /// # Errors
+    /// In words, for the operator: none is known, or no token for it.
+    pub fn find(
+        address: Option<&str>,
+        state: Option<&Path>,
+        is_insecure: bool,
+        home: Option<PathBuf>,
+    ) -> Result<Self, String> {
+        let state = config::state(state, home);
+        let (address, insecure) = match address {
+            Some(address) => (address.to_owned(), is_insecure),
+            None => last_address(state.as_ref().map_err(Clone::clone)?)?,
+        };
+        match address.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
+            _ => return Err(format!("--coordinator {address}: not HOST:PORT")),
+        }
+        let token = match insecure || is_insecure {
+            true => None,
+            false => Some(token(&address, state.ok().as_deref())?),
+        };
+        Ok(Running { address, token })
+    }
+}
+
+/// Where the coordinator of this state folder listens, and whether it is insecure.
+fn last_address(state: &Path) -> Result<(String, bool), String> {
+    let path = state.join("endpoints.json");
+    let hint = "use --coordinator HOST:PORT";
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("{}: {error}; {hint}", path.display()))?;
+    let value: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|error| format!("{}: {error}; {hint}", path.display()))?;
+    let address = value["grid"].as_str();
+    let address = address.ok_or_else(|| format!("{}: no address; {hint}", path.display()))?;
+    let insecure = value["insecure"].as_bool() == Some(true);
+    Ok((address.replace("0.0.0.0:", "127.0.0.1:"), insecure))
+}
+
+/// The environment's token, or one of the coordinator of `state`, or one that a
+/// coordinator of this user left on this machine.
+fn token(address: &str, state: Option<&Path>) -> Result<Token, String> {
+    if let Some(token) = credentials::find(address, Role::Admin, None)? {
+        return Ok(token);
+    }
+    match state {
+        Some(state) if secrets::path(state).exists() => {
+            secrets::open(state)?.token(Role::Admin, NAME, TOKEN_S)
+        }
+        _ => Err(format!(
+            "{address}: no token: set {} to an admin's, or give the coordinator's --state",
+            credentials::TOKEN_VARIABLE
+        )),
+    }
+}

@@ -1,0 +1,231 @@
+//! Which results are to be compiled a second time by the client itself, and what a
+//! difference does: a worker that returned another object than the client's own compiler
+//! gets no more tasks of that holder of a token, and after a second holder found the same
+//! none at all, until an operator lets it back. Pure.
+//!
+//! One holder alone can't put a worker out for others: it could say so of any.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use hg_proto::wire::digest::Digest;
+
+use crate::bounds::{AUDITED_PAIRS_MAX, AUDITS_OPEN_MAX, OUT_MAX};
+use crate::scheduling::id::TaskId;
+
+/// Results of a pair of worker and toolchain after which one is audited for sure, before
+/// the regular ones: what is wrong with a worker is mostly wrong from the start.
+const EARLY: [u64; 2] = [8, 64];
+/// Holders whose word puts a worker out for all.
+const WITNESSES: usize = 2;
+
+/// A worker, wherever it connects from: the holder of its token, and its own name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Who {
+    /// Holder of the token; empty where nobody is asked for one.
+    pub holder: String,
+    /// The worker's own name.
+    pub name: String,
+}
+
+/// A result that a client was asked to check.
+#[derive(Debug)]
+struct Open {
+    task: TaskId,
+    client: Arc<str>,
+    worker: Who,
+}
+
+/// See the top of the file.
+#[derive(Debug)]
+pub struct Audits {
+    /// One of so many results is audited; 0: none is.
+    every: u64,
+    /// Results of each pair of worker and toolchain so far.
+    results: HashMap<(Who, Digest), u64>,
+    open: VecDeque<Open>,
+    /// Workers that returned another object, and the holders that found it.
+    differing: BTreeMap<Who, BTreeSet<Arc<str>>>,
+}
+
+/// What a client's answer led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody had asked for it.
+    Unasked,
+    /// The objects are the same.
+    Same,
+    /// They differ: the worker gets no more tasks of this holder, or of anybody.
+    Differs {
+        /// Which worker.
+        worker: Who,
+        /// It is out for all.
+        for_all: bool,
+    },
+}
+
+impl Audits {
+    /// One of `every` results of each pair is audited; 0: none is. `differing`: what was
+    /// found before.
+    pub fn new(every: u64, differing: BTreeMap<Who, BTreeSet<Arc<str>>>) -> Self {
+        Audits {
+            every,
+            results: HashMap::new(),
+            open: VecDeque::new(),
+            differing,
+        }
+    }
+
+    /// A result of `worker` with `toolchain` for `client`, a holder of a token. Gives
+    /// whether the client shall check it.
+    pub fn result(
+        &mut self,
+        task: TaskId,
+        client: &Arc<str>,
+        worker: Who,
+        toolchain: Digest,
+    ) -> bool {
+        if self.every == 0 {
+            return false;
+        }
+        if self.results.len() >= AUDITED_PAIRS_MAX {
+            // They begin anew, with their early ones.
+            self.results.clear();
+        }
+        let results = self.results.entry((worker.clone(), toolchain)).or_default();
+        *results += 1;
+        let is_early = EARLY.contains(results) && *results < self.every;
+        if !is_early && !results.is_multiple_of(self.every) {
+            return false;
+        }
+        if self.open.len() >= AUDITS_OPEN_MAX {
+            self.open.pop_front();
+        }
+        self.open.push_back(Open {
+            task,
+            client: client.clone(),
+            worker,
+        });
+        true
+    }
+
+    /// `client` says whether the result of `task` is what its own compiler makes.
+    pub fn answer(&mut self, task: TaskId, client: &str, same: bool) -> Verdict {
+        let is_it = |open: &Open| open.task == task && &*open.client == client;
+        let at = self.open.iter().position(is_it);
+        let Some(open) = at.and_then(|at| self.open.remove(at)) else {
+            return Verdict::Unasked;
+        };
+        if same {
+            return Verdict::Same;
+        }
+        if self.differing.len() >= OUT_MAX && !self.differing.contains_key(&open.worker) {
+            // Those that one holder alone accuses make room first.
+            let least = self.differing.iter().min_by_key(|(_, found)| found.len());
+            if let Some(least) = least.map(|(who, _)| who.clone()) {
+                self.differing.remove(&least);
+            }
+        }
+        let found = self.differing.entry(open.worker.clone()).or_default();
+        found.insert(open.client);
+        Verdict::Differs {
+            for_all: found.len() >= WITNESSES,
+            worker: open.worker,
+        }
+    }
+
+    /// Whether `worker` gets no tasks of `client`.
+    pub fn is_out(&self, worker: &Who, client: &str) -> bool {
+        let found = self.differing.get(worker);
+        found.is_some_and(|found| found.len() >= WITNESSES || found.contains(client))
+    }
+
+    /// The holders of which `worker` gets no tasks, and whether it is out for all.
+    pub fn out(&self, worker: &Who) -> Option<(&BTreeSet<Arc<str>>, bool)> {
+        let found = self.differing.get(worker)?;
+        Some((found, found.len() >= WITNESSES))
+    }
+
+    /// All that was found, to be kept.
+    pub fn differing(&self) -> &BTreeMap<Who, BTreeSet<Arc<str>>> {
+        &self.differing
+    }
+
+    /// An operator lets the workers called `name` back. Gives them.
+    pub fn readmit(&mut self, name: &str) -> Vec<Who> {
+        let named = |who: &&Who| who.name == name;
+        let back: Vec<Who> = self.differing.keys().filter(named).cloned().collect();
+        for who in &back {
+            self.differing.remove(who);
+            // What it does from now on is looked at as that of a new one.
+            self.results.retain(|(of, _), _| of != who);
+        }
+        back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(name: &str) -> Who {
+        Who {
+            holder: "pis".into(),
+            name: name.into(),
+        }
+    }
+
+    fn audited(audits: &mut Audits, worker: &str, tasks: std::ops::Range<u64>) -> Vec<u64> {
+        let alice: Arc<str> = "alice".into();
+        let gcc = Digest::of(b"gcc");
+        tasks
+            .filter(|task| audits.result(TaskId(*task), &alice, who(worker), gcc))
+            .collect()
+    }
+
+    #[test]
+    fn a_new_pair_is_audited_soon_and_then_one_result_in_so_many() {
+        let mut audits = Audits::new(500, BTreeMap::new());
+        assert_eq!(
+            audited(&mut audits, "pi3", 1..1501),
+            [8, 64, 500, 1000, 1500]
+        );
+        assert_eq!(audited(&mut audits, "pi4", 1..100), [8, 64]);
+        let clang = Digest::of(b"clang");
+        let alice: Arc<str> = "alice".into();
+        let count = (1..9).filter(|t| audits.result(TaskId(*t), &alice, who("pi3"), clang));
+        assert_eq!(count.count(), 1);
+        assert!(audited(&mut Audits::new(0, BTreeMap::new()), "pi3", 1..2000).is_empty());
+        let all = audited(&mut Audits::new(1, BTreeMap::new()), "pi3", 1..20);
+        assert_eq!(all.len(), 19);
+    }
+
+    #[test]
+    fn one_holder_puts_a_worker_out_for_itself_and_two_for_all() {
+        let mut audits = Audits::new(1, BTreeMap::new());
+        let (alice, bob): (Arc<str>, Arc<str>) = ("alice".into(), "bob".into());
+        let gcc = Digest::of(b"gcc");
+        for (task, client) in [(1, &alice), (2, &alice), (3, &bob), (4, &bob)] {
+            assert!(audits.result(TaskId(task), client, who("pi3"), gcc));
+        }
+        // Of another's task, or a second time, nobody has a say.
+        assert_eq!(audits.answer(TaskId(1), "bob", false), Verdict::Unasked);
+        assert_eq!(audits.answer(TaskId(9), "alice", false), Verdict::Unasked);
+        assert_eq!(audits.answer(TaskId(1), "alice", true), Verdict::Same);
+        assert_eq!(audits.answer(TaskId(1), "alice", false), Verdict::Unasked);
+        let differs = |for_all| Verdict::Differs {
+            worker: who("pi3"),
+            for_all,
+        };
+        assert_eq!(audits.answer(TaskId(2), "alice", false), differs(false));
+        assert!(audits.is_out(&who("pi3"), "alice") && !audits.is_out(&who("pi3"), "bob"));
+        assert_eq!(audits.answer(TaskId(3), "bob", false), differs(true));
+        assert!(audits.is_out(&who("pi3"), "carol") && !audits.is_out(&who("pi4"), "carol"));
+        // It is remembered, and ends when an operator says so.
+        let kept = audits.differing().clone();
+        let mut audits = Audits::new(1, kept);
+        assert!(audits.is_out(&who("pi3"), "carol"));
+        assert_eq!(audits.readmit("pi3"), [who("pi3")]);
+        assert!(!audits.is_out(&who("pi3"), "alice") && audits.readmit("pi3").is_empty());
+    }
+}
