@@ -354,6 +354,7 @@ fn its_results_are_wrong() {
         say(
             stream,
             Kind::Finished(v1::Finished {
+                audit: false,
                 attempt: 1,
                 result: Some(result),
                 worker: "liar".into(),
