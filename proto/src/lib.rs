@@ -9,6 +9,7 @@ pub mod compiler;
 pub mod secure;
 pub mod wire;
 pub mod command_line;
+pub mod log;
 pub mod table;
 
 /// The messages of `proto/hybridgrid/v1/*.proto`.
