@@ -164,7 +164,7 @@ impl Default for Metrics {
     }
 }
 
-const CODES: [Code; 12] = [
+const CODES: [Code; 13] = [
     Code::Unspecified,
     Code::Refused,
     Code::NoToolchain,
@@ -177,6 +177,7 @@ const CODES: [Code; 12] = [
     Code::Cancelled,
     Code::Shutdown,
     Code::Memory,
+    Code::Disk,
 ];
 
 /// The label under which a failure is counted.
@@ -194,5 +195,6 @@ pub fn outcome(code: Code) -> &'static str {
         Code::Cancelled => "cancelled",
         Code::Shutdown => "shutdown",
         Code::Memory => "memory",
+        Code::Disk => "disk",
     }
 }

@@ -54,6 +54,7 @@ pub fn outcome(code: i32) -> &'static str {
         Code::Cancelled => "cancelled",
         Code::Shutdown => "shutdown",
         Code::Memory => "memory",
+        Code::Disk => "disk",
     }
 }
 

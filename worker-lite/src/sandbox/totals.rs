@@ -40,8 +40,10 @@ const BLOCK_BYTES: u64 = 512;
 pub enum Excess {
     /// Memory, of which it has so many bytes.
     Memory(u64),
-    /// Files: what of them, in words.
+    /// Files, by a bound that every worker has: what of them, in words.
     Files(String),
+    /// Files, by a bound that this worker's disk sets: what of them, in words.
+    Disk(String),
 }
 
 /// Bounds on one compile.
@@ -49,8 +51,10 @@ pub enum Excess {
 pub struct Totals {
     /// Bytes of memory of all its processes, and of its files where those are in memory.
     pub memory_bytes_max: u64,
-    /// Bytes of its files.
+    /// Bytes of its files that the task itself may have, on any worker.
     pub file_bytes_max: u64,
+    /// Bytes of its files that the disk of this worker bears.
+    pub disk_bytes_max: u64,
 }
 
 impl Totals {
@@ -68,23 +72,33 @@ impl Totals {
         Totals {
             memory_bytes_max: most_bytes.min(worker_bytes - worker_bytes / MEMORY_KEPT_SHARE),
             file_bytes_max,
+            disk_bytes_max: u64::MAX,
         }
     }
 
-    /// The same on a worker of `slots` slots that has `free_bytes` of disk, so that all
-    /// of them together leave half of it.
+    /// These totals on a worker of `slots` slots that has `free_bytes` of disk (`None`:
+    /// nobody knows), so that the compiles of all slots together leave half of it.
     pub fn on_disk(self, free_bytes: Option<u64>, slots: u32) -> Self {
         let share_bytes = free_bytes.map(|bytes| bytes / DISK_KEPT_SHARE / u64::from(slots.max(1)));
-        let most_bytes = share_bytes.unwrap_or(u64::MAX);
         Totals {
-            file_bytes_max: self.file_bytes_max.min(most_bytes),
+            disk_bytes_max: share_bytes.unwrap_or(u64::MAX),
             ..self
         }
     }
 
+    /// Bytes that its files may have here: whichever bound is the lower one.
+    pub fn file_bytes_here_max(&self) -> u64 {
+        self.file_bytes_max.min(self.disk_bytes_max)
+    }
+
+    /// Whether its files may have fewer bytes here than elsewhere.
+    pub fn is_short_of_disk(&self) -> bool {
+        self.disk_bytes_max < self.file_bytes_max
+    }
+
     /// Options of a tmpfs for passing files that belongs to `user` and its group.
     pub fn tmp_options(&self, user: u32, group: u32) -> String {
-        let bytes = (self.memory_bytes_max / 4).min(self.file_bytes_max);
+        let bytes = (self.memory_bytes_max / 4).min(self.file_bytes_here_max());
         let bytes = bytes.max(TMP_BYTES_MIN);
         format!("size={bytes},nr_inodes={TMP_FILES_MAX},mode=700,uid={user},gid={group}")
     }
@@ -108,9 +122,13 @@ impl Totals {
         if files.number > FILES_MAX {
             return too_much(format!("the compile made more than {FILES_MAX} files"));
         }
-        if files.bytes > self.file_bytes_max {
-            let max = self.file_bytes_max;
-            return too_much(format!("the compile's files take more than {max} bytes"));
+        let max = self.file_bytes_here_max();
+        if files.bytes > max {
+            let why = format!("the compile's files take more than {max} bytes");
+            return Some(match files.bytes > self.file_bytes_max {
+                true => Excess::Files(why),
+                false => Excess::Disk(why),
+            });
         }
         let both_bytes = memory_bytes.saturating_add(files.bytes);
         if both_bytes > self.memory_bytes_max && scratch::is_in_memory(folder) {
@@ -251,11 +269,35 @@ mod tests {
     #[test]
     fn all_slots_together_leave_half_of_a_disk() {
         let totals = Totals::new(0, 0, u64::MAX, 1 << 30);
-        let max = |free, slots| totals.on_disk(free, slots).file_bytes_max;
+        let max = |free, slots| totals.on_disk(free, slots).file_bytes_here_max();
         assert_eq!(max(None, 4), 1 << 30);
         assert_eq!(max(Some(100 << 30), 4), 1 << 30);
         assert_eq!(max(Some(1 << 30), 4), 1 << 27);
         assert_eq!(max(Some(1 << 20), 0), 1 << 19);
+        assert!(!totals.on_disk(Some(4 << 30), 2).is_short_of_disk());
+        assert!(totals.on_disk(Some(4 << 30), 4).is_short_of_disk());
+    }
+
+    #[test]
+    fn whose_bound_on_files_it_was_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), vec![1; 2 << 20]).unwrap();
+        let exceeded = |file_bytes_max, disk_bytes_max| {
+            let totals = Totals {
+                memory_bytes_max: u64::MAX,
+                file_bytes_max,
+                disk_bytes_max,
+            };
+            totals.exceeded(Pid::this(), folder.path())
+        };
+        let (less, more) = (1 << 20, 4 << 20);
+        assert_eq!(exceeded(more, more), None);
+        assert!(matches!(exceeded(more, less), Some(Excess::Disk(_))));
+        // Elsewhere it would be too much as well.
+        for disk_bytes_max in [less / 2, less, more] {
+            let excess = exceeded(less, disk_bytes_max);
+            assert!(matches!(excess, Some(Excess::Files(_))), "{excess:?}");
+        }
     }
 
     #[test]
@@ -264,6 +306,7 @@ mod tests {
         let totals = Totals {
             memory_bytes_max: 1000,
             file_bytes_max: 1 << 30,
+            disk_bytes_max: 1 << 30,
         };
         let excess = totals.exceeded(Pid::this(), folder.path());
         assert!(matches!(excess, Some(Excess::Memory(1001..))), "{excess:?}");

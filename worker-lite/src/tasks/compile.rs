@@ -124,13 +124,13 @@ pub fn run(
             format!("the compile took more than {wall_ms_max} ms"),
         );
     }
+    let confines = &launch.confines;
     if let Some(excess) = watch.exceeded {
-        let confines = &launch.confines;
         let is_own = is_capped && confines.totals.memory_bytes_max >= confines.memory_bytes_max;
         let failure = over_totals(excess, &confines.totals, is_own);
         return Err(CompileError::Failed(failure));
     }
-    match hit_limit(&ran, is_capped) {
+    match hit_limit(&ran, Shortage::of(is_capped, &confines.totals)) {
         Some(failure) => Err(CompileError::Failed(failure)),
         None => Ok(ran),
     }
@@ -381,12 +381,14 @@ fn reap(pid: Pid) -> io::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), usage))
 }
 
-/// What drivers print when time, the length of a file or the room for files has ended
-/// a process that they ran. A wrong guess, here and below, costs one compile elsewhere.
-const LIMIT_WORDS: [&[u8]; 4] = [
+/// What drivers print when the processor time of a process that they ran was over. A
+/// wrong guess, here and below, costs one compile elsewhere.
+const TIME_WORDS: [&[u8]; 1] = [b"CPU time limit exceeded"];
+
+/// What drivers and their programs print when a file became too long, or had no room.
+const FILE_WORDS: [&[u8]; 3] = [
     b"No space left on device",
     b"File size limit exceeded",
-    b"CPU time limit exceeded",
     b"File too large",
 ];
 
@@ -405,11 +407,34 @@ const MEMORY_WORDS: [&[u8]; 4] = [
     b"LLVM ERROR: out of memory",
 ];
 
+/// Failure codes of a compile that ran out of memory or of room for its files: `Limit`
+/// where the task itself sets the bound, which is the same on every worker.
+#[derive(Debug, Clone, Copy)]
+struct Shortage {
+    memory: Code,
+    files: Code,
+}
+
+impl Shortage {
+    /// `is_capped`: the task bounds its own memory.
+    fn of(is_capped: bool, totals: &Totals) -> Self {
+        Shortage {
+            memory: if is_capped { Code::Limit } else { Code::Memory },
+            files: if totals.is_short_of_disk() {
+                Code::Disk
+            } else {
+                Code::Limit
+            },
+        }
+    }
+}
+
 /// A compile that was ended for what it used in all; `is_own`: the task itself sets the
 /// bound on its memory. Elsewhere, or with more room, one may get what it needs of that.
 fn over_totals(excess: Excess, totals: &Totals, is_own: bool) -> Failure {
     let memory_bytes = match excess {
         Excess::Files(why) => return failure(Code::Limit, why),
+        Excess::Disk(why) => return failure(Code::Disk, why),
         Excess::Memory(bytes) => bytes,
     };
     let code = match is_own {
@@ -424,10 +449,9 @@ fn over_totals(excess: Excess, totals: &Totals, is_own: bool) -> Failure {
     }
 }
 
-/// Whether the compile ended because of this machine's limits and not because of
-/// what it was asked to compile. A program that got no memory `is_capped` by the
-/// task itself, or by what there is.
-fn hit_limit(ran: &Ran, is_capped: bool) -> Option<Failure> {
+/// Whether the compile ended because of its limits and not because of what it was asked
+/// to compile; `shortage` says whose limits those are.
+fn hit_limit(ran: &Ran, shortage: Shortage) -> Option<Failure> {
     // Nobody else has a reason to send it, and ours were told before.
     let killed = "killed, for want of memory perhaps";
     let failure = |code, why: &str| Failure {
@@ -440,23 +464,20 @@ fn hit_limit(ran: &Ran, is_capped: bool) -> Option<Failure> {
     match ran.status.signal() {
         Some(libc::SIGKILL) => return Some(failure(Code::Memory, killed)),
         Some(libc::SIGXCPU) => return Some(failure(Code::Limit, "too much processor time")),
-        Some(libc::SIGXFSZ) => return Some(failure(Code::Limit, "too large a file")),
+        Some(libc::SIGXFSZ) => return Some(failure(shortage.files, "too large a file")),
         _ => {}
     }
     if ran.status.success() {
         return None;
     }
-    let memory = match is_capped {
-        true => Code::Limit,
-        false => Code::Memory,
-    };
     let said = |code, words: &[&[u8]]| {
         let words = words.iter().find(|words| contains(&ran.stderr, words))?;
         Some(failure(code, &String::from_utf8_lossy(words)))
     };
-    said(Code::Limit, &LIMIT_WORDS)
+    said(Code::Limit, &TIME_WORDS)
+        .or_else(|| said(shortage.files, &FILE_WORDS))
         .or_else(|| said(Code::Memory, &KILLED_WORDS))
-        .or_else(|| said(memory, &MEMORY_WORDS))
+        .or_else(|| said(shortage.memory, &MEMORY_WORDS))
 }
 
 fn contains(text: &[u8], words: &[u8]) -> bool {
@@ -469,7 +490,8 @@ mod tests {
 
     #[test]
     fn which_limit_it_was() {
-        let code = |status: i32, stderr: &str, is_capped| {
+        let totals = Totals::new(0, 0, u64::MAX, 1 << 30);
+        let found = |status: i32, stderr: &str, is_capped, totals: &Totals| {
             let ran = Ran {
                 status: ExitStatus::from_raw(status),
                 stdout: Vec::new(),
@@ -478,21 +500,33 @@ mod tests {
                 truncated: false,
                 usage: Usage::default(),
             };
-            hit_limit(&ran, is_capped).map(|failure| failure.code())
+            hit_limit(&ran, Shortage::of(is_capped, totals)).map(|failure| failure.code())
         };
+        let code = |status, stderr, is_capped| found(status, stderr, is_capped, &totals);
         let exit_1 = 1 << 8;
         assert_eq!(code(0, "Cannot allocate memory", false), None);
         assert_eq!(code(exit_1, "x.c:1:1: error: no", false), None);
         assert_eq!(code(libc::SIGSEGV, "", false), None);
         assert_eq!(code(libc::SIGKILL, "", true), Some(Code::Memory));
         assert_eq!(code(libc::SIGXCPU, "", false), Some(Code::Limit));
-        assert_eq!(code(libc::SIGXFSZ, "", false), Some(Code::Limit));
         let killed = "gcc: fatal error: Killed signal terminated program cc1\n";
         assert_eq!(code(exit_1, killed, true), Some(Code::Memory));
         let none = "cc1: out of memory allocating 65536 bytes\n";
         assert_eq!(code(exit_1, none, false), Some(Code::Memory));
         assert_eq!(code(exit_1, none, true), Some(Code::Limit));
-        let long = "as: File size limit exceeded\n";
-        assert_eq!(code(exit_1, long, false), Some(Code::Limit));
+        // Room for files that only this worker lacks may be had elsewhere.
+        let small = totals.on_disk(Some(1 << 20), 1);
+        for (status, stderr) in [
+            (libc::SIGXFSZ, ""),
+            (exit_1, "as: File size limit exceeded\n"),
+            (exit_1, "as: x.o: No space left on device\n"),
+            (exit_1, "as: x.o: File too large\n"),
+        ] {
+            assert_eq!(code(status, stderr, true), Some(Code::Limit), "{stderr}");
+            let on_small = found(status, stderr, true, &small);
+            assert_eq!(on_small, Some(Code::Disk), "{stderr}");
+        }
+        let late = "gcc: CPU time limit exceeded\n";
+        assert_eq!(found(exit_1, late, true, &small), Some(Code::Limit));
     }
 }

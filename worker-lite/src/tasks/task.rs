@@ -453,7 +453,7 @@ fn compile(
     totals = totals.on_disk(vitals::disk_free_bytes(folder.path()), setting.slots);
     let confines = Confines {
         memory_bytes_max,
-        file_bytes_max: totals.file_bytes_max,
+        file_bytes_max: totals.file_bytes_here_max(),
         cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
         nice: setting.nice,
         totals,

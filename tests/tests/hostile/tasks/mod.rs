@@ -242,6 +242,7 @@ fn unleash_within(
             // More of it may be had elsewhere.
             let code = match what {
                 "memory" | "headless" => Code::Memory,
+                _ if totals.is_short_of_disk() => Code::Disk,
                 _ => Code::Limit,
             };
             assert_eq!(failure.code(), code, "{what}: {failure:?}");
@@ -267,9 +268,14 @@ fn a_compile_has_a_bound_as_a_whole() {
         file_bytes_max: u64::MAX,
         ..bound
     };
-    let none = Totals {
+    let disk_bound = Totals {
         memory_bytes_max: u64::MAX,
         file_bytes_max: u64::MAX,
+        disk_bytes_max: bound.file_bytes_max,
+    };
+    let none = Totals {
+        disk_bytes_max: u64::MAX,
+        ..disk_bound
     };
     for level in [Level::Folder, Level::Landlock, Level::Full] {
         let Some(found) = sandbox(what, &ground, level) else {
@@ -280,6 +286,7 @@ fn a_compile_has_a_bound_as_a_whole() {
         // Each holds, and without the bound in question does not: so what bites is it.
         let of_memory = ("bytes of memory", "++++", no_file_bound, no_memory_bound);
         let of_files = ("files take", "500", no_memory_bound, no_file_bound);
+        let of_disk = ("files take", "500", disk_bound, no_file_bound);
         let cases = [
             ("memory", of_memory),
             ("headless", of_memory),
@@ -287,6 +294,7 @@ fn a_compile_has_a_bound_as_a_whole() {
             ("nameless", of_files),
             ("apart", of_files),
             ("mapped", of_files),
+            ("files", of_disk),
         ];
         let mut free = Vec::new();
         for (what, (why, all, with, without)) in cases {
