@@ -1,4 +1,4 @@
-//! What the worker counts, for Prometheus. Unaware of HTTP.
+//! Metrics of the worker, for Prometheus. Unaware of HTTP.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,11 +19,11 @@ pub struct Metrics {
     tasks: IntCounterVec,
     /// Compiles that have a slot.
     pub running: IntGauge,
-    /// Slots there are.
+    /// Slots that the worker offers.
     pub slots: IntGauge,
-    /// Slots that the machine bears now.
+    /// Slots that the machine can run at once now.
     pub slots_now: IntGauge,
-    /// Toolchains offered.
+    /// Toolchains that are offered.
     pub toolchains: IntGauge,
     /// Bytes that came from the coordinator.
     pub bytes_in: IntCounter,
@@ -35,11 +35,11 @@ pub struct Metrics {
     pub reconnects: IntCounter,
     /// Wall time of compilers.
     pub compile_seconds: Histogram,
-    /// No more tasks are taken.
+    /// The worker takes no more tasks.
     pub draining: AtomicBool,
 }
 
-/// How a task ended, as the label `outcome`.
+/// Value of the label `outcome` for a failure's code.
 pub fn outcome(code: i32) -> &'static str {
     match Code::try_from(code).unwrap_or(Code::Unspecified) {
         Code::Unspecified => "unspecified",
@@ -101,7 +101,7 @@ impl Metrics {
         })
     }
 
-    /// Counts a task that ended in `outcome`: `done`, or see [`outcome`].
+    /// Counts a task that ended in `outcome`: `done`, or the name of a failure.
     pub fn count(&self, outcome: &str) {
         self.tasks.with_label_values(&[outcome]).inc();
     }
@@ -111,7 +111,7 @@ impl Metrics {
         !self.draining.load(Ordering::Relaxed)
     }
 
-    /// Everything, in Prometheus's text format.
+    /// All metrics in Prometheus's text format.
     ///
     /// # Errors
     /// A metric can't be written.
