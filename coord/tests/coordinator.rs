@@ -434,8 +434,8 @@ fn compile_errors_and_refusals_do_not_open_a_breaker() {
     let mut grid = Grid::new(&[(1, 1)]);
     for task in 0..50 {
         let dispatch = dispatched(&grid.submit(task, "a"))[0].3;
-        let codes = [Code::Refused, Code::Limit, Code::Input];
-        grid.fail(1, dispatch, codes[task as usize % 3]);
+        let codes = [Code::Refused, Code::Limit, Code::Input, Code::Disk];
+        grid.fail(1, dispatch, codes[task as usize % codes.len()]);
         let worker = grid.core.registry().get(WorkerId(1)).unwrap();
         assert_eq!(worker.breaker.state(), breaker::Circuit::Closed);
     }
@@ -894,6 +894,24 @@ fn refused_and_limit_are_not_retried() {
         let mut grid = Grid::new(&[(1, 1), (2, 1)]);
         let (worker, _, _, dispatch) = dispatched(&grid.submit(1, "a"))[0];
         assert_eq!(failed(&grid.fail(worker, dispatch, code)), [(1, code)]);
+    }
+}
+
+#[test]
+fn what_one_disk_has_no_room_for_is_tried_on_another_and_blames_nobody() {
+    let mut grid = Grid::new(&[(1, 1), (2, 1)]);
+    let (first, _, _, dispatch) = dispatched(&grid.submit(1, "a"))[0];
+    let actions = grid.fail(first, dispatch, Code::Disk);
+    let (second, _, _, dispatch) = dispatched(&actions)[0];
+    assert_ne!(second, first);
+    let actions = grid.fail(second, dispatch, Code::Disk);
+    assert_eq!(failed(&actions), [(1, Code::Disk)]);
+    for worker in [1, 2] {
+        assert_eq!(
+            grid.core.registry().get(WorkerId(worker)).unwrap().failed,
+            0
+        );
+        assert_eq!(grid.circuit(worker), "closed");
     }
 }
 

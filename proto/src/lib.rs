@@ -10,6 +10,7 @@ pub mod secure;
 pub mod wire;
 pub mod command_line;
 pub mod table;
+pub mod log;
 
 /// The messages of `proto/hybridgrid/v1/*.proto`.
 pub mod v1 {

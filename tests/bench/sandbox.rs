@@ -16,7 +16,7 @@ use hg_tests::skip;
 use hg_worker_lite::inputs::layout::{Layout, Tools};
 use hg_worker_lite::inputs::tree::{Tree, Trees};
 use hg_worker_lite::inputs::validate::{Input, Order};
-use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::sandbox::facade::{Isolation, Launch, ResourceLimits, Sandbox, TaskFolder};
 use hg_worker_lite::sandbox::totals::Totals;
 use hg_worker_lite::tasks::compile;
 use hg_worker_lite::tasks::control::Control;
@@ -64,7 +64,7 @@ pub fn run(words: Vec<String>) -> ExitCode {
 }
 
 struct Place {
-    level: Level,
+    level: Isolation,
     sandbox: Sandbox,
     tasks: PathBuf,
     /// For the tree form, in the full sandbox.
@@ -82,21 +82,21 @@ fn measure(
 ) {
     let mut places = Vec::new();
     let order = order();
-    let levels = [Level::Folder, Level::Landlock, Level::Full];
+    let levels = [Isolation::Folder, Isolation::Landlock, Isolation::Full];
     let levels = levels.map(|level| (level, false));
-    for (level, in_place) in levels.into_iter().chain([(Level::Full, true)]) {
-        let name = if in_place { "tree" } else { level.name() };
+    for (level, tree_form) in levels.into_iter().chain([(Isolation::Full, true)]) {
+        let name = if tree_form { "tree" } else { level.name() };
         let own = state.join(name);
         // Where a worker has them, if there is memory enough.
         let tasks = scratch.join(name);
         fs::create_dir_all(&own).expect("a folder");
         fs::create_dir_all(&tasks).expect("a folder");
-        match Sandbox::at(level, &own, &tasks) {
+        match Sandbox::proven(level, &own, &tasks) {
             Ok(sandbox) => places.push(Place {
                 level,
                 sandbox,
                 tasks,
-                trees: in_place.then(|| Trees::open(&own, 1 << 30, 2).expect("a store")),
+                trees: tree_form.then(|| Trees::open(&own, 1 << 30, 2).expect("a store")),
                 wall_ms: Vec::new(),
                 cpu_ms: Vec::new(),
             }),
@@ -114,7 +114,7 @@ fn measure(
         }
     }
     println!("\n{} -c of a line, {rounds} times each", driver.display());
-    let Some(least) = places.iter().find(|place| place.level == Level::Folder) else {
+    let Some(least) = places.iter().find(|place| place.level == Isolation::Folder) else {
         return;
     };
     let (wall, cpu) = (median(&least.wall_ms), median(&least.cpu_ms));
@@ -130,7 +130,7 @@ fn measure(
             own_wall / wall,
             own_cpu - cpu,
             match place.level {
-                Level::Folder => String::new(),
+                Isolation::Folder => String::new(),
                 _ if place.trees.is_some() => format!("; with {HEADERS} headers"),
                 _ if added <= ADDED_MS_MAX => format!("; at most {ADDED_MS_MAX} ms: yes"),
                 _ => format!("; at most {ADDED_MS_MAX} ms: NO"),
@@ -182,20 +182,23 @@ fn content(n: usize) -> String {
 fn grow<'a>(
     place: &Place,
     trees: &'a Trees,
-    folder: &Folder,
+    folder: &TaskFolder,
     tools: &Tools,
     order: &Order,
 ) -> Tree<'a> {
     let make = |layout: &Arc<Layout>| Tree::make(trees, order, layout, &folder.root());
-    let tree = place.sandbox.in_place(tools, make).expect("its files");
+    let tree = place
+        .sandbox
+        .with_tree_layout(tools, make)
+        .expect("its files");
     let mut tree = tree.expect("a tree");
-    for at in tree.take(order).expect("a store") {
+    for at in tree.link_stored(order).expect("a store") {
         let mut sink = tree.sink(order, at).expect("a file");
         sink.push(content(at).as_bytes()).expect("a content");
         let file = sink.finish().expect("all of it");
-        tree.came(order, at, &file).expect("a store");
+        tree.store_received(order, at, &file).expect("a store");
     }
-    tree.complete(order).expect("copies");
+    tree.place_copies(order).expect("copies");
     tree
 }
 
@@ -212,13 +215,13 @@ fn compile_once(
         .to_vec();
     let cpu = cpu_ms();
     let began = Instant::now();
-    let folder = Folder::create(&place.tasks, "bench").expect("a folder");
+    let folder = TaskFolder::create(&place.tasks, "bench").expect("a folder");
     let trees = place.trees.as_ref();
     let tree = trees.map(|trees| grow(place, trees, &folder, tools, order));
     if tree.is_none() {
         fs::write(folder.root().join("in"), SOURCE).expect("a source");
     }
-    let confines = Confines {
+    let limits = ResourceLimits {
         memory_bytes_max: u64::MAX,
         file_bytes_max: 1 << 30,
         cpu_s_max: 60,
@@ -229,7 +232,7 @@ fn compile_once(
         Some(_) => order.working_directory.as_path(),
         None => Path::new(""),
     };
-    let mut launch = Launch::new(driver, tools, &folder, directory, confines);
+    let mut launch = Launch::new(driver, tools, &folder, directory, limits);
     launch.arguments = &arguments;
     launch.tree = tree.as_ref();
     let control = Control::new(0).expect("descriptors");
@@ -241,7 +244,7 @@ fn compile_once(
         String::from_utf8_lossy(&ran.stderr)
     );
     let made = match &tree {
-        Some(tree) => tree.writable_of(&order.outputs[0]),
+        Some(tree) => tree.writable_path(&order.outputs[0]),
         None => Some(folder.root().join("out")),
     };
     assert!(made.is_some_and(|made| made.is_file()));

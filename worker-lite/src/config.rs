@@ -19,7 +19,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::files::scratch::Scratch;
 use crate::files::shipments::Shipments;
-use crate::files::state::State;
+use crate::files::state::StateFolder;
 use crate::files::store;
 use crate::http;
 use crate::inputs::tree::Trees;
@@ -29,22 +29,23 @@ use crate::link::shell::{self, Serving};
 use crate::log::{self, Level};
 use crate::machine::vitals;
 use crate::metrics::Metrics;
-use crate::sandbox::facade::{Level as SandboxLevel, Sandbox, Wanted};
-use crate::sandbox::groups::Groups;
+use crate::sandbox::cgroups::CompileCgroups;
+use crate::sandbox::facade::{Isolation, Policy, Sandbox};
 use crate::signals;
 use crate::watchdog::Watchdog;
 use hg_proto::compiler::speed;
 
-/// Far enough below the machine's own programs that they stay brisk.
+/// Nice value of compilers where the operator says nothing: far enough below the machine's
+/// own programs that they stay brisk.
 const NICE_DEFAULT: i32 = 10;
 const NICE_MAX: i32 = 19;
 const HTTP_DEFAULT: &str = "127.0.0.1:9090";
-/// The exit code when the worker can't start as it was told to.
+/// Exit code of a worker that can't start as it was told to.
 const EXIT_CANNOT_START: u8 = command_line::USAGE;
-/// The exit code when it started and then failed.
+/// Exit code of a worker that started and then failed.
 const EXIT_FAILED: u8 = 1;
 
-/// What `hg-worker-lite --help` says beside the options.
+/// What `hg-worker-lite --help` prints beside the options.
 const PROGRAM: Program = Program {
     name: "hg-worker-lite",
     version: env!("CARGO_PKG_VERSION"),
@@ -78,12 +79,12 @@ struct Typed {
     version: bool,
 
     #[argh(subcommand)]
-    command: Option<Verb>,
+    command: Option<Subcommand>,
 }
 
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
-enum Verb {
+enum Subcommand {
     Serve(Serve),
     Join(Join),
 }
@@ -210,16 +211,16 @@ struct Serve {
 
 /// Runs the program as its command line says.
 pub fn run() -> ExitCode {
-    vitals::keep_memory_small();
-    forget_steering();
-    keep_own_bits();
+    vitals::tune_allocator();
+    clear_compiler_variables();
+    keep_owner_bits();
     let typed = match PROGRAM.typed::<Typed>() {
         Ok(typed) => typed,
         Err(code) => return code,
     };
     let typed = match typed.command {
-        Some(Verb::Serve(typed)) => typed,
-        Some(Verb::Join(typed)) => return join_as(typed),
+        Some(Subcommand::Serve(typed)) => typed,
+        Some(Subcommand::Join(typed)) => return join(typed),
         None => {
             let usage = PROGRAM.wrong(&[], "say what to do, as in 'hg-worker-lite serve'");
             return ExitCode::from(usage.print());
@@ -242,7 +243,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn join_as(typed: Join) -> ExitCode {
+fn join(typed: Join) -> ExitCode {
     let invitation = (|| {
         let token = credentials::given(typed.token.as_deref())?;
         let coordinator = coordinator(typed.coordinator, None)?;
@@ -275,22 +276,23 @@ fn state_folder(typed: Option<PathBuf>) -> Result<PathBuf, String> {
 
 /// Variables that change what a compiler runs or loads. Compiles don't get them,
 /// so compilers must not be identified with them either.
-const STEERING: [&str; 4] = [
+const COMPILER_VARIABLES: [&str; 4] = [
     "COMPILER_PATH",
     "GCC_EXEC_PREFIX",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
 ];
 
-fn forget_steering() {
-    for name in STEERING {
+fn clear_compiler_variables() {
+    for name in COMPILER_VARIABLES {
         // SAFETY: no other thread exists yet.
         unsafe { env::remove_var(name) };
     }
 }
 
-/// A umask that takes away bits of our own would make folders that we can't use.
-fn keep_own_bits() {
+/// Drops bits of the owner from the umask, which would make folders that the worker itself
+/// can't use.
+fn keep_owner_bits() {
     let mask = umask(Mode::from_bits_truncate(0o077));
     umask(mask & Mode::from_bits_truncate(0o077));
 }
@@ -299,7 +301,7 @@ fn set_log_level() -> Result<(), String> {
     match env::var("HG_LOG") {
         Ok(name) => {
             let level = Level::from_name(&name)
-                .ok_or_else(|| format!("HG_LOG={name}: not error, warn, info or debug"))?;
+                .ok_or_else(|| format!("HG_LOG={name}: not off, error, warn, info or debug"))?;
             log::set_level(level);
             Ok(())
         }
@@ -309,7 +311,7 @@ fn set_log_level() -> Result<(), String> {
 
 /// Checks what was typed, takes the state folder and the address, and says where
 /// it listens.
-fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
+fn prepare(typed: Serve) -> Result<(Watchdog, StateFolder, Serving), String> {
     let folder = state_folder(typed.state)?;
     let access = Access {
         insecure: typed.insecure,
@@ -318,9 +320,9 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
             certificate: typed.tls_cert,
             key: typed.tls_key,
         },
-        kept: access::kept(&folder),
+        token_path: access::token_path(&folder),
     };
-    let coordinator = coordinator(typed.coordinator, Some(&access.kept))?;
+    let coordinator = coordinator(typed.coordinator, Some(&access.token_path))?;
     if access.insecure {
         let text = "INSECURE: the link is not encrypted, and nobody is asked who they are";
         log::line(Level::Warn, format_args!("{text}"));
@@ -330,29 +332,29 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     if !(0..=NICE_MAX).contains(&typed.nice) {
         return Err(format!("--nice {}: not 0 to {NICE_MAX}", typed.nice));
     }
-    let wanted = Wanted::from_name(&typed.sandbox)
+    let policy = Policy::from_name(&typed.sandbox)
         .ok_or_else(|| format!("--sandbox {}: not auto, require or off", typed.sandbox))?;
-    // Before any thread is there, and before a compile could need it.
+    // Before the first thread starts, and before a compile could need it.
     let signals = signals::listen().map_err(|error| format!("signals: {error}"))?;
     let scratch = match typed.scratch {
         Some(folder) if folder != Path::new("auto") => Scratch::Below(folder),
         _ => Scratch::Auto,
     };
-    let state = State::open(&folder, &scratch).map_err(|error| error.to_string())?;
-    // Before there are processes that would have to move.
-    let groups = Groups::take().unwrap_or_else(|error| {
+    let state = StateFolder::open(&folder, &scratch).map_err(|error| error.to_string())?;
+    // Before there are processes that would have to move to another group.
+    let groups = CompileCgroups::of_this_process().unwrap_or_else(|error| {
         log::line(Level::Warn, format_args!("no control groups: {error}"));
         None
     });
     let watchdog = Watchdog::start(&state.tasks()).map_err(|error| format!("watchdog: {error}"))?;
-    let mut sandbox = Sandbox::measure(&state.folder, &state.tasks(), wanted)?;
+    let mut sandbox = Sandbox::measure(&state.path, &state.tasks(), policy)?;
     if let Some(groups) = groups {
-        sandbox.divide(groups);
+        sandbox.use_cgroups(groups);
     }
-    sandbox.tell();
-    hello.sandbox = sandbox.level().name().to_owned();
-    let trees = trees(&state.folder, &sandbox, typed.blobs, hello.slots)?;
-    let shipments = shipments(&state.folder, &typed.toolchains, trees.is_some())?;
+    sandbox.log();
+    hello.sandbox = sandbox.isolation().name().to_owned();
+    let trees = trees(&state.path, &sandbox, typed.blobs, hello.slots)?;
+    let shipments = shipments(&state.path, &typed.toolchains, trees.is_some())?;
     if shipments.is_some() {
         let mut shipping = vec![0; Digest::LEN];
         fastrand::Rng::new().fill(&mut shipping);
@@ -380,7 +382,8 @@ fn prepare(typed: Serve) -> Result<(Watchdog, State, Serving), String> {
     Ok((watchdog, state, serving))
 }
 
-/// What tasks of the tree form need, where they can be held.
+/// Store and skeletons for tasks of the tree form; `None`: the sandbox or the operator
+/// allows none.
 fn trees(
     state: &Path,
     sandbox: &Sandbox,
@@ -391,10 +394,10 @@ fn trees(
         Some(mib) => mib.saturating_mul(1 << 20),
         None => store::bytes_max_default(state),
     };
-    if sandbox.level() != SandboxLevel::Full || bytes_max == 0 {
+    if sandbox.isolation() != Isolation::Full || bytes_max == 0 {
         return Ok(None);
     }
-    // One for each task that may be here, and one for a second compiler.
+    // One skeleton for each task that may be here, and one for a second compiler.
     let trees = Trees::open(state, bytes_max, slots as usize + 2);
     let trees = trees.map_err(|error| format!("{}: {error}", state.display()))?;
     Ok(Some(Arc::new(trees)))
@@ -419,12 +422,12 @@ fn shipments(state: &Path, whose: &str, has_trees: bool) -> Result<Option<Arc<Sh
     Ok(Some(Arc::new(shipments)))
 }
 
-/// What was typed, or is in the environment, or was joined with a token that is
-/// `kept`.
-fn coordinator(typed: Option<String>, kept: Option<&Path>) -> Result<String, String> {
+/// HOST:PORT as it was typed, or from the environment, or of the coordinator that was joined
+/// with the token at `token_path`.
+fn coordinator(typed: Option<String>, token_path: Option<&Path>) -> Result<String, String> {
     let from_environment = env::var("HG_COORDINATOR").ok();
     let from_environment = from_environment.filter(|coordinator| !coordinator.is_empty());
-    let joined = || credentials::stored(kept?).ok()??.coordinator;
+    let joined = || credentials::stored(token_path?).ok()??.coordinator;
     let (from, coordinator) = typed
         .map(|coordinator| ("--coordinator", coordinator))
         .or_else(|| Some(("HG_COORDINATOR", from_environment?)))
@@ -480,13 +483,13 @@ fn listen(address: &str, metrics: &Arc<Metrics>) -> Result<Option<String>, Strin
     Ok(Some(bound))
 }
 
-/// One JSON line on stdout, and the same in `endpoints.json`.
-fn announce(state: &State, name: &str, http: Option<&str>) -> Result<(), String> {
+/// Writes where the worker listens as one JSON line to stdout and to `endpoints.json`.
+fn announce(state: &StateFolder, name: &str, http: Option<&str>) -> Result<(), String> {
     let http = http.map_or("null".into(), json_string);
     let line = format!("{{\"name\":{},\"http\":{http}}}\n", json_string(name));
     state
         .write_endpoints(&line)
-        .map_err(|error| format!("{}: {error}", state.folder.display()))?;
+        .map_err(|error| format!("{}: {error}", state.path.display()))?;
     let mut stdout = std::io::stdout();
     stdout
         .write_all(line.as_bytes())
@@ -494,7 +497,7 @@ fn announce(state: &State, name: &str, http: Option<&str>) -> Result<(), String>
         .map_err(|error| format!("stdout: {error}"))
 }
 
-/// RFC 8259, section 7; control characters are not in names.
+/// `text` as a JSON string (RFC 8259, section 7); names have no control characters.
 fn json_string(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {

@@ -1,9 +1,8 @@
-//! `/health` and `/metrics`, for this machine. Unaware of tasks and links.
+//! `/health` and `/metrics`, for this machine. Unaware of tasks and of the link.
 //!
-//! One thread answers all: so little is said here that a server's threads for each
-//! connection would be most of the worker. A bounded number of connections is open,
-//! each for a bounded time and for one request; who comes beyond that takes the place
-//! of the oldest.
+//! One thread answers all requests: they are so few that a thread for each connection would
+//! be most of the worker's memory. A bounded number of connections is open, each for a
+//! bounded time and for one request; one more takes the place of the oldest.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,26 +17,25 @@ use smol::{Async, LocalExecutor, Task, Timer, future};
 
 use crate::metrics::Metrics;
 
-/// Bytes of the answering thread's stack.
+/// Bytes of the stack of the answering thread.
 const STACK_BYTES: usize = 256 << 10;
-/// Connections at once.
+/// Connections that are open at once.
 const CONNECTIONS_MAX: usize = 16;
-/// What one connection may take.
+/// Time that one connection may take.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of the head of a request.
 const HEAD_BYTES_MAX: usize = 8 << 10;
-/// Until the next try when there are no file descriptors left.
-const EXHAUSTED: Duration = Duration::from_millis(100);
+/// Time until the next attempt to accept where no file descriptors are left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A listener that nobody answers at yet.
+/// A listener whose connections are not answered yet.
 pub struct Http {
     listener: Async<TcpListener>,
-    /// Where it listens.
+    /// Address that it listens at.
     pub address: SocketAddr,
 }
 
-/// Listens at `address`, which must be of this machine alone: nobody is asked who
-/// they are.
+/// Listens at `address`, which must be a loopback one: requests are not authenticated.
 ///
 /// # Errors
 /// The address is malformed, taken, or reachable from elsewhere.
@@ -77,17 +75,17 @@ impl Http {
         let mut open: VecDeque<Task<()>> = VecDeque::with_capacity(CONNECTIONS_MAX);
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
-                Timer::after(EXHAUSTED).await;
+                Timer::after(ACCEPT_RETRY).await;
                 continue;
             };
             open.retain(|connection| !connection.is_finished());
             if open.len() >= CONNECTIONS_MAX {
-                // Dropped, it is cancelled.
+                // Dropping it cancels it.
                 open.pop_front();
             }
             open.push_back(executor.spawn(async move {
                 let exchange = async {
-                    // Somebody who hangs up early is no concern of ours.
+                    // A peer that hangs up early is no error.
                     let _ = exchange(stream, metrics).await;
                 };
                 let late = async {
@@ -95,7 +93,7 @@ impl Http {
                 };
                 future::or(exchange, late).await;
             }));
-            // However many more there are, those that are in are answered.
+            // However many more wait, those that are open are answered.
             future::yield_now().await;
         }
     }
@@ -107,7 +105,7 @@ async fn exchange(mut stream: Async<TcpStream>, metrics: &Metrics) -> io::Result
     let mut len = 0;
     let end = loop {
         match stream.read(&mut head[len..]).await? {
-            // It hung up, or says too much.
+            // The peer hung up, or sends too long a head.
             0 => return Ok(()),
             more => len += more,
         }
@@ -124,7 +122,7 @@ fn reply(head: &[u8], metrics: &Metrics) -> Vec<u8> {
     let Some((method, path)) = http_head::request_line(head) else {
         return answer("400 Bad Request", "no request of HTTP/1\n", true);
     };
-    // A page of elsewhere may have been led here by a name.
+    // A web page of another host may have led a browser here by a DNS name of its own.
     if !Head::of(http_head::fields(head)).is_local() {
         let why = "this address is for this machine: ask for localhost or 127.0.0.1\n";
         return answer("403 Forbidden", why, true);

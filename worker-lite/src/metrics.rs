@@ -1,4 +1,4 @@
-//! What the worker counts, for Prometheus. Unaware of HTTP.
+//! Metrics of the worker, for Prometheus. Unaware of HTTP.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,11 +18,11 @@ pub struct Metrics {
     tasks: IntCounterVec,
     /// Compiles that have a slot.
     pub running: IntGauge,
-    /// Slots there are.
+    /// Slots that the worker offers.
     pub slots: IntGauge,
-    /// Slots that the machine bears now.
+    /// Slots that the machine can run at once now.
     pub slots_now: IntGauge,
-    /// Toolchains offered.
+    /// Toolchains that are offered.
     pub toolchains: IntGauge,
     /// Bytes that came from the coordinator.
     pub bytes_in: IntCounter,
@@ -34,7 +34,7 @@ pub struct Metrics {
     pub reconnects: IntCounter,
     /// Wall time of compilers.
     pub compile_seconds: Histogram,
-    /// No more tasks are taken.
+    /// The worker takes no more tasks.
     pub draining: AtomicBool,
 }
 
@@ -92,7 +92,7 @@ impl Metrics {
         !self.draining.load(Ordering::Relaxed)
     }
 
-    /// Everything, in Prometheus's text format.
+    /// All metrics in Prometheus's text format.
     ///
     /// # Errors
     /// A metric can't be written.

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT as bytes in a pipe. Unaware of what they lead to.
+//! SIGTERM and SIGINT as bytes in a socket pair. Unaware of what they lead to.
 
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -8,21 +8,21 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-static PIPE: AtomicI32 = AtomicI32::new(-1);
+static WRITING_END: AtomicI32 = AtomicI32::new(-1);
 
-extern "C" fn arrived(_: libc::c_int) {
+extern "C" fn forward(_: libc::c_int) {
     let byte = 1u8;
     // SAFETY: write is allowed in a handler, and the descriptor is never closed.
     unsafe {
         libc::write(
-            PIPE.load(Ordering::Relaxed),
+            WRITING_END.load(Ordering::Relaxed),
             std::ptr::from_ref(&byte).cast(),
             1,
         );
     }
 }
 
-/// From now on each SIGTERM or SIGINT is a byte to be read here.
+/// Turns each SIGTERM or SIGINT from now on into a byte to be read from the result.
 ///
 /// # Errors
 /// No descriptors are left.
@@ -30,9 +30,9 @@ pub fn listen() -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     write.set_nonblocking(true)?;
     debug_assert!(write.as_raw_fd() >= 0);
-    PIPE.store(write.into_raw_fd(), Ordering::Relaxed);
+    WRITING_END.store(write.into_raw_fd(), Ordering::Relaxed);
     let action = SigAction::new(
-        SigHandler::Handler(arrived),
+        SigHandler::Handler(forward),
         SaFlags::SA_RESTART,
         SigSet::empty(),
     );

@@ -1,8 +1,7 @@
-//! A process beside the worker that outlives it: when the worker is gone without
-//! having cleared up (kill -9, out of memory), it ends what compiles are left, and
-//! removes their folders.
-//! A compiler's driver dies with the worker by itself, but the programs that
-//! it runs do not.
+//! A process beside the worker that outlives it: when the worker has ended without clearing
+//! up (kill -9, out of memory), it kills the compiles that are left, and removes their
+//! folders. A compiler's driver dies with the worker by itself, but the programs that it
+//! runs do not.
 
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::path::Path;
@@ -15,19 +14,20 @@ use nix::unistd::{ForkResult, Pid, fork, setsid};
 use crate::files::scratch;
 use crate::files::state;
 
-/// The watching process; ends with the worker, or when this is dropped.
+/// Handle of the watching process, which ends with the worker, or when this is dropped.
 #[derive(Debug)]
 pub struct Watchdog {
     pid: Pid,
-    /// Its end closes when we end, however that comes.
+    /// Closes when the worker ends, whatever ends it.
     alive: Option<PipeWriter>,
 }
 
 impl Watchdog {
-    /// Starts it, for compiles under `tasks`. No other thread may be there yet.
+    /// Starts the process, for compiles whose folders are in `tasks`. The worker may have no
+    /// other thread yet.
     ///
     /// The child keeps the descriptors that are open, the lock on the state
-    /// folder among them: nobody starts there before it is done.
+    /// folder among them: no other worker starts there before it is done.
     ///
     /// # Errors
     /// No descriptors or processes are left.
@@ -52,7 +52,7 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.alive = None;
-        // So that nothing of us is there when we are not.
+        // So that nothing of the worker is left when it has ended.
         let _ = waitpid(self.pid, None);
     }
 }
@@ -64,11 +64,11 @@ fn watch(mut watched: PipeReader, tasks: &Path) {
         // SAFETY: no handler is installed.
         let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
     }
-    // The state folder may be gone when the worker is.
-    let place = std::fs::read_link(tasks).ok();
+    // The state folder may be removed before the worker ends.
+    let elsewhere = std::fs::read_link(tasks).ok();
     let mut byte = [0];
     while watched.read(&mut byte).is_ok_and(|read| read > 0) {}
     state::kill_leftovers(tasks);
-    // In memory what is left of them would cost more than on a disk.
-    let _ = scratch::give_back(tasks, place.as_deref());
+    // Folders that are left in memory would cost more than on a disk.
+    let _ = scratch::clear(tasks, elsewhere.as_deref());
 }

@@ -179,7 +179,7 @@ pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
                 Code::NoToolchain => (reason("no-worker", detail), Memo::Toolchain),
                 Code::Queue => (reason("queue", detail), Memo::Slow),
                 Code::Refused => (reason("refused", detail), Memo::None),
-                Code::Limit => (reason("limit", detail), Memo::None),
+                Code::Limit | Code::Disk => (reason("limit", detail), Memo::None),
                 Code::Shutdown => (reason("grid-shutdown", detail), Memo::Restart(u32::MAX)),
                 _ => (reason("worker-failed", detail), Memo::Slow),
             }

@@ -3,7 +3,7 @@
 use crate::v1::failure::Code;
 
 /// All codes of failures.
-pub const CODES: [Code; 12] = [
+pub const CODES: [Code; 13] = [
     Code::Unspecified,
     Code::Refused,
     Code::NoToolchain,
@@ -16,6 +16,7 @@ pub const CODES: [Code; 12] = [
     Code::Cancelled,
     Code::Shutdown,
     Code::Memory,
+    Code::Disk,
 ];
 
 /// The label `outcome` under which a failure is counted.
@@ -33,6 +34,7 @@ pub fn outcome(code: Code) -> &'static str {
         Code::Cancelled => "cancelled",
         Code::Shutdown => "shutdown",
         Code::Memory => "memory",
+        Code::Disk => "disk",
     }
 }
 

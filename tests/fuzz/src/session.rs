@@ -16,7 +16,7 @@ use hg_proto::wire::digest::Digest;
 use hg_proto::wire::frame;
 use hg_proto::wire::limits::CHUNK_BYTES_MAX;
 use hg_worker_lite::link::session::{Action, Event, JobId, Session};
-use hg_worker_lite::machine::admission::{AHEAD, Vitals};
+use hg_worker_lite::machine::admission::{PREFETCHED_TASKS_MAX, Vitals};
 use hg_worker_lite::tasks::toolchains::{Catalogue, Compiler};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -80,7 +80,7 @@ impl Worker {
                 open.extend(self.perform(action));
             }
             assert_eq!(self.session.jobs(), self.jobs.len());
-            assert!(self.jobs.len() <= SLOTS as usize + AHEAD);
+            assert!(self.jobs.len() <= SLOTS as usize + PREFETCHED_TASKS_MAX);
             let wake = self.session.next_wake();
             assert!(wake.is_none_or(|wake| wake > self.now), "woken at once");
         }
@@ -115,8 +115,8 @@ impl Worker {
                 let before = self.jobs.insert(id, true);
                 assert_eq!(before, Some(false), "cancelled twice, or never begun");
             }
-            Action::Bear(bears) => assert!(bears.slots <= SLOTS),
-            Action::Say(_, text) => assert!(text.len() < 8 << 10),
+            Action::SetCapacity(bears) => assert!(bears.slots <= SLOTS),
+            Action::Log(_, text) => assert!(text.len() < 8 << 10),
             Action::KeepToken(_) | Action::Drop | Action::HangUp | Action::Finish => {}
         }
         None

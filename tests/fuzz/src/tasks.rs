@@ -99,12 +99,12 @@ fn task(task: v1::Task) {
     }
     for (family, cxx_driver) in [(Family::Gcc, false), (Family::Clang, true)] {
         let dialect = Dialect { family, cxx_driver };
-        let takes = worker::Takes {
+        let accepts = worker::Accepts {
             dialect,
             language: Language::C,
             tree: task.tree,
         };
-        let Ok(order) = worker::validate(task.clone(), |_| Some(takes)) else {
+        let Ok(order) = worker::validate(task.clone(), |_| Some(accepts)) else {
             continue;
         };
         let stays = |path: &Path| stays(task.tree, path.as_os_str().as_bytes());

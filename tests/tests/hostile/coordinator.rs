@@ -35,6 +35,7 @@ fn finish(ear: &mut Ear, worker: &str, result: TaskResult, travels: &[u8]) -> io
     say(ear, Kind::Chunk(chunk(7, 3)))?;
     say(ear, Kind::Chunk(chunk(1, 0)))?;
     let finished = v1::Finished {
+        audit: false,
         attempt: 1,
         result: Some(result),
         worker: worker.into(),

@@ -1,4 +1,4 @@
-//! The worker's own folders: state, task folders, and contents that came once.
+//! The worker's own folders: its state, task folders, and the store of contents.
 
 pub mod store;
 pub mod shipments;

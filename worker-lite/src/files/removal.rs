@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 /// Times that a folder is gone through when dying processes still write into it.
 const REMOVE_ATTEMPTS_MAX: u32 = 16;
 
-/// Removes `folder` and all in it, however deep and whatever its modes; none there
-/// is fine. What a hostile compile can leave must cost neither stack nor
-/// descriptors, nor need a path that is too long.
+/// Removes `folder` and all in it, however deep and whatever its modes; it may be missing.
+/// What a hostile compile can leave must cost neither stack nor descriptors, nor need a path
+/// that is too long.
 ///
 /// # Errors
 /// The file system says no.
@@ -26,7 +26,8 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
     remove_once(folder)
 }
 
-/// Each folder's folders are moved up beside it, so that none lies deeper than one.
+/// One pass of [`remove_tree`]: the folders in each folder are moved up beside it, so that
+/// none lies deeper than one.
 fn remove_once(folder: &Path) -> io::Result<()> {
     let mut moved = 0u64;
     loop {
@@ -56,7 +57,7 @@ fn remove_once(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Lists a folder of ours, whose mode may have been taken away from us.
+/// Lists a folder of this user, whose mode may forbid it.
 fn readable(folder: &Path) -> io::Result<fs::ReadDir> {
     match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
@@ -71,6 +72,7 @@ fn readable(folder: &Path) -> io::Result<fs::ReadDir> {
     fs::read_dir(folder)
 }
 
+/// A path in `folder` that no file has; `moved` counts those that were given.
 fn free_name(folder: &Path, moved: &mut u64) -> PathBuf {
     loop {
         *moved += 1;

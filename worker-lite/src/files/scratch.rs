@@ -1,6 +1,7 @@
-//! The place of task folders outside the state folder: memory where there is
-//! plenty, which spares SD cards, or where the user wants it. Others may write
-//! beside it, so that nothing found there is trusted. Unaware of tasks.
+//! Location of the task folders: in memory where there is plenty, which spares SD cards,
+//! or below a folder that the operator names, or in the state folder. Other users may write
+//! beside a location outside the state folder, so that nothing found there is trusted.
+//! Unaware of tasks.
 
 use std::fs;
 use std::io;
@@ -16,28 +17,28 @@ use crate::files::removal::remove_tree;
 use crate::log::{self, Level};
 use crate::machine::vitals;
 
-/// Where Linux has a file system in memory for everybody.
+/// File system in memory that all users of a Linux machine may write to.
 const SHARED_MEMORY: &str = "/dev/shm";
-/// Bytes that must be free there.
+/// Bytes that must be free in it.
 const FREE_BYTES_MIN: u64 = 256 << 20;
 /// Bytes of memory that a machine must have for task folders in it.
 const MEMORY_BYTES_MIN: u64 = 1 << 30;
 
-/// Where task folders are wanted.
+/// Where the operator wants the task folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scratch {
-    /// In memory where there is plenty, else in the state folder.
+    /// In memory where there is plenty of it, else in the state folder.
     Auto,
     /// Below this folder.
     Below(PathBuf),
 }
 
-/// Makes `tasks`, which is not there, in the place that is wanted: a folder, or a
-/// link to this worker's own folder elsewhere. `state` is the state folder.
+/// Makes `tasks`, which does not exist, where `scratch` says: a folder, or a link to this
+/// worker's own folder elsewhere. `state` is the state folder.
 ///
 /// # Errors
-/// The file system says no, or somebody else's folder is in the way.
-pub fn place(scratch: &Scratch, state: &Path, tasks: &Path) -> io::Result<()> {
+/// The file system says no, or another user's folder is in the way.
+pub fn make_tasks_folder(scratch: &Scratch, state: &Path, tasks: &Path) -> io::Result<()> {
     let above = match scratch {
         Scratch::Below(folder) => {
             make_folder(folder)?;
@@ -46,8 +47,8 @@ pub fn place(scratch: &Scratch, state: &Path, tasks: &Path) -> io::Result<()> {
         Scratch::Auto if memory_suits(state) => SHARED_MEMORY.into(),
         Scratch::Auto => return make_folder(tasks),
     };
-    let own = above.join(name(state));
-    match take(&own).and_then(|()| symlink(&own, tasks)) {
+    let own = above.join(own_name(state));
+    match claim(&own).and_then(|()| symlink(&own, tasks)) {
         Err(error) if *scratch == Scratch::Auto => {
             let own = own.display();
             log::line(Level::Warn, format_args!("{own}: {error}; not used"));
@@ -57,8 +58,8 @@ pub fn place(scratch: &Scratch, state: &Path, tasks: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes `tasks` and all in it, also where it is a link that [`place`] made; none
-/// there is fine.
+/// Removes `tasks` and all in it, also where it is a link of [`make_tasks_folder`]; it may be
+/// missing.
 ///
 /// # Errors
 /// The file system says no.
@@ -72,14 +73,14 @@ pub fn remove(tasks: &Path) -> io::Result<()> {
     fs::remove_file(tasks)
 }
 
-/// Removes what is in `tasks` and in `place`, which it linked to, and leaves `tasks`
-/// empty where its state folder is still there.
+/// Removes what is in `tasks` and in `elsewhere`, which it linked to, and leaves `tasks`
+/// empty if its state folder still exists.
 ///
 /// # Errors
 /// The file system says no.
-pub fn give_back(tasks: &Path, place: Option<&Path>) -> io::Result<()> {
+pub fn clear(tasks: &Path, elsewhere: Option<&Path>) -> io::Result<()> {
     remove(tasks)?;
-    if let Some(own) = place.filter(|own| is_ours(own).is_ok()) {
+    if let Some(own) = elsewhere.filter(|own| is_ours(own).is_ok()) {
         remove_tree(own)?;
     }
     match fs::DirBuilder::new().mode(0o700).create(tasks) {
@@ -88,17 +89,18 @@ pub fn give_back(tasks: &Path, place: Option<&Path>) -> io::Result<()> {
     }
 }
 
-/// Each state folder of each user has a name of its own, the same at each start.
-fn name(state: &Path) -> String {
+/// Name of the folder for `state` of this user: no other worker's, and the same at each
+/// start.
+fn own_name(state: &Path) -> String {
     let mut who = geteuid().to_string().into_bytes();
     who.push(b' ');
     who.extend_from_slice(state.as_os_str().as_bytes());
     format!("hg-worker-{}", &Digest::of(&who).to_hex()[..16])
 }
 
-/// Makes the folder, empty. In a sticky folder nobody can replace it once it is
-/// ours, and what is there already may be a trap.
-fn take(own: &Path) -> io::Result<()> {
+/// Makes the folder `own`, empty. In a sticky folder nobody can replace it once it is this
+/// user's, and a folder that exists already may be a trap.
+fn claim(own: &Path) -> io::Result<()> {
     match fs::symlink_metadata(own) {
         Ok(_) => {
             is_ours(own)?;
@@ -160,28 +162,28 @@ mod tests {
         let (above, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let tasks = state.path().join("tasks");
         let scratch = below(above.path());
-        place(&scratch, state.path(), &tasks).unwrap();
+        make_tasks_folder(&scratch, state.path(), &tasks).unwrap();
         let own = fs::read_link(&tasks).unwrap();
         assert!(own.starts_with(above.path().canonicalize().unwrap()));
         assert_eq!(fs::metadata(&own).unwrap().mode() & 0o777, 0o700);
         fs::create_dir_all(tasks.join("left/over")).unwrap();
         // A crash: what is there is taken over, and emptied.
         fs::remove_file(&tasks).unwrap();
-        place(&scratch, state.path(), &tasks).unwrap();
+        make_tasks_folder(&scratch, state.path(), &tasks).unwrap();
         assert_eq!(fs::read_link(&tasks).unwrap(), own);
         assert!(fs::read_dir(&tasks).unwrap().next().is_none());
         let other = state.path().join("other");
-        place(&scratch, &other, &state.path().join("tasks2")).unwrap();
+        make_tasks_folder(&scratch, &other, &state.path().join("tasks2")).unwrap();
         assert_eq!(fs::read_dir(above.path()).unwrap().count(), 2);
         remove(&tasks).unwrap();
         assert!(!own.exists() && fs::symlink_metadata(&tasks).is_err());
         remove(&tasks).unwrap();
         // The same where the state folder has gone first.
-        place(&scratch, state.path(), &tasks).unwrap();
+        make_tasks_folder(&scratch, state.path(), &tasks).unwrap();
         fs::remove_file(&tasks).unwrap();
-        give_back(&tasks, Some(&own)).unwrap();
+        clear(&tasks, Some(&own)).unwrap();
         assert!(!own.exists() && tasks.is_dir());
-        give_back(&state.path().join("gone/tasks"), Some(&own)).unwrap();
+        clear(&state.path().join("gone/tasks"), Some(&own)).unwrap();
     }
 
     #[test]
@@ -189,10 +191,10 @@ mod tests {
         let (above, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let victim = tempfile::tempdir().unwrap();
         fs::write(victim.path().join("precious"), "").unwrap();
-        let own = above.path().join(name(state.path()));
+        let own = above.path().join(own_name(state.path()));
         let tasks = state.path().join("tasks");
         let refused = || {
-            assert!(place(&below(above.path()), state.path(), &tasks).is_err());
+            assert!(make_tasks_folder(&below(above.path()), state.path(), &tasks).is_err());
             assert!(!tasks.exists());
         };
         symlink(victim.path(), &own).unwrap();

@@ -1,5 +1,5 @@
-//! The worker's folder: its lock, the task folders in it, and what a crash left
-//! behind. Unaware of what a task does in its folder.
+//! The worker's state folder: its lock, the task folders in it, and the leftovers of a
+//! crash. Unaware of what a task does in its folder.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,33 +14,33 @@ use nix::fcntl::Flock;
 
 use crate::files::scratch::{self, Scratch};
 
-/// Marks every process of a compile in its environment, so that the next start finds what
-/// a crash left running.
+/// Environment variable that marks every process of a compile, so that the next start of
+/// the worker finds those that a crash left running.
 pub const TASK_VARIABLE: &str = "HG_TASK";
 
-/// Looks for leftovers at most: each finds what the one before was too early for.
+/// Looks for leftovers at most: each finds processes that were started since the one before.
 const KILL_ROUNDS_MAX: usize = 16;
-/// What the watchdog of a worker that died may take to let go of the folder.
+/// Time that the watchdog of a worker that died may take to release the folder.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Between two tries to lock.
-const LOCK_AGAIN: Duration = Duration::from_millis(20);
+/// Time between two attempts to lock.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// The folder, held by this process alone.
+/// The state folder, locked by this process.
 #[derive(Debug)]
-pub struct State {
-    /// Absolute, links resolved.
-    pub folder: PathBuf,
+pub struct StateFolder {
+    /// Absolute path, links resolved.
+    pub path: PathBuf,
     _lock: Flock<File>,
 }
 
-/// Why the folder can't be had.
+/// Why the state folder can't be opened.
 #[derive(Debug)]
 pub enum StateError {
-    /// Another worker has it; its process's number, if that is known.
+    /// Another worker has locked it; the number of its process, if that is known.
     Taken(PathBuf, Option<u32>),
-    /// Others could have written there, in words.
-    Open(String),
-    /// There can be no task folders below the folder that the user names.
+    /// Other users could have written to it: in words.
+    NotPrivate(String),
+    /// The task folders can't be made below the folder that the operator names.
     Scratch(PathBuf, io::Error),
     /// The file system says no.
     Io(PathBuf, io::Error),
@@ -57,7 +57,7 @@ impl std::fmt::Display for StateError {
                 }
                 f.write_str("; give each its own --state")
             }
-            StateError::Open(why) => write!(f, "--state {why}"),
+            StateError::NotPrivate(why) => write!(f, "--state {why}"),
             StateError::Scratch(path, error) => {
                 write!(f, "--scratch {}: {error}", path.display())
             }
@@ -68,50 +68,52 @@ impl std::fmt::Display for StateError {
 
 impl std::error::Error for StateError {}
 
-impl State {
-    /// Makes the folder if it is missing, locks it, clears what a crash left, and
-    /// makes room for task folders where `scratch` says.
+impl StateFolder {
+    /// Makes the folder if it is missing, locks it, clears what a crash left, and makes the
+    /// folder of task folders where `scratch` says.
     ///
     /// # Errors
-    /// Another worker has it, others could have written there, or the file system
-    /// says no.
+    /// Another worker has locked it, other users could have written to it, or the file
+    /// system says no.
     pub fn open(folder: &Path, scratch: &Scratch) -> Result<Self, StateError> {
         let at = |error| StateError::Io(folder.to_path_buf(), error);
-        private::open_folder(folder).map_err(StateError::Open)?;
+        private::open_folder(folder).map_err(StateError::NotPrivate)?;
         let folder = folder.canonicalize().map_err(at)?;
         let until = Instant::now() + LOCK_WAIT_MAX;
         let lock = loop {
             let lock = private::lock_folder(&folder);
             match lock.map_err(|error| StateError::Io(folder.clone(), error))? {
                 Lock::Ours(lock) => break lock,
-                Lock::Taken(_) if Instant::now() < until => thread::sleep(LOCK_AGAIN),
+                Lock::Taken(_) if Instant::now() < until => thread::sleep(LOCK_RETRY),
                 Lock::Taken(process) => return Err(StateError::Taken(folder, process)),
             }
         };
-        let state = State {
-            folder,
+        let state = StateFolder {
+            path: folder,
             _lock: lock,
         };
         let tasks = state.tasks();
-        // Processes first: they would go on writing into the folders.
+        // Processes first: they would go on writing to the folders.
         kill_leftovers(&tasks);
         let at_tasks = |error| StateError::Io(tasks.clone(), error);
         scratch::remove(&tasks).map_err(at_tasks)?;
-        scratch::place(scratch, &state.folder, &tasks).map_err(|error| match scratch {
-            Scratch::Below(folder) => StateError::Scratch(folder.clone(), error),
-            Scratch::Auto => at_tasks(error),
-        })?;
+        scratch::make_tasks_folder(scratch, &state.path, &tasks).map_err(
+            |error| match scratch {
+                Scratch::Below(folder) => StateError::Scratch(folder.clone(), error),
+                Scratch::Auto => at_tasks(error),
+            },
+        )?;
         Ok(state)
     }
 
-    /// Where task folders lie; a link where they lie elsewhere.
+    /// Folder of the task folders; a link if they lie elsewhere.
     pub fn tasks(&self) -> PathBuf {
-        self.folder.join("tasks")
+        self.path.join("tasks")
     }
 
-    /// Where what was found out about compilers is kept.
+    /// Folder of memos about compilers.
     pub fn toolchains(&self) -> PathBuf {
-        self.folder.join("toolchains")
+        self.path.join("toolchains")
     }
 
     /// Writes `line` to `endpoints.json`, whole or not at all.
@@ -119,11 +121,11 @@ impl State {
     /// # Errors
     /// The file system says no.
     pub fn write_endpoints(&self, line: &str) -> io::Result<()> {
-        write_private(&self.folder.join("endpoints.json"), line.as_bytes())
+        write_private(&self.path.join("endpoints.json"), line.as_bytes())
     }
 }
 
-/// What [`TASK_VARIABLE`] is for tasks under `tasks`: the same at the next start, and no
+/// Value of [`TASK_VARIABLE`] for tasks under `tasks`: the same at the next start, and no
 /// path of this machine, which is none of a compile's business.
 pub fn task_mark(tasks: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
@@ -131,7 +133,7 @@ pub fn task_mark(tasks: &Path) -> String {
 
     let state = tasks.parent().and_then(|state| state.canonicalize().ok());
     let state = state.unwrap_or_default();
-    // So that nobody can try out paths.
+    // Device and inode, so that nobody can guess the path.
     let place = fs::metadata(&state).map_or([0; 2], |meta| [meta.dev(), meta.ino()]);
     let mut hasher = Hasher::new();
     hasher.field(b"hybridgrid task mark");
@@ -157,7 +159,7 @@ pub fn kill_leftovers(tasks: &Path) {
     }
 }
 
-/// Gives how many were found.
+/// Kills what one look at /proc finds. Gives how many processes that were.
 #[cfg(target_os = "linux")]
 fn kill_once(tasks: &Path) -> usize {
     use nix::sys::signal::{Signal, kill};
@@ -201,7 +203,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // Nobody makes folders there.
         let scratch = Scratch::Below("/proc/nope".into());
-        let error = State::open(&folder.path().join("state"), &scratch).unwrap_err();
+        let error = StateFolder::open(&folder.path().join("state"), &scratch).unwrap_err();
         let words = error.to_string();
         assert!(words.starts_with("--scratch /proc/nope: "), "{words}");
     }

@@ -1,9 +1,9 @@
-//! Contents that came once, so that they need not come again: files by digest, in
-//! two generations. Bounded in bytes; what is there is known to the file system
-//! alone, since an idle worker has no memory for it. Unaware of tasks and links.
+//! Store of contents that were received once, so that they need not travel again: files by
+//! digest, in two generations. Bounded in bytes; only the file system knows what is in it,
+//! since an idle worker has no memory for an index. Unaware of tasks and of the coordinator.
 //!
-//! Whoever takes a content gets a second name of its file. A name that is taken
-//! away from here later leaves the file to those who have one.
+//! A content is given out as a hard link to its file. Eviction removes the store's own link
+//! and leaves the file to those who have others.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
@@ -20,37 +20,37 @@ use crate::files::removal::remove_tree;
 use crate::log::{self, Level};
 use crate::machine::vitals;
 
-/// Bytes that are kept at most when nothing else is said.
+/// Bytes that are kept at most where the operator says nothing.
 const BYTES_MAX_DEFAULT: u64 = 1 << 30;
-/// The share of the free disk that is kept at most when nothing else is said.
+/// One in so many free bytes of the disk is kept at most where the operator says nothing.
 const DISK_SHARE_DEFAULT: u64 = 20;
-/// What a file takes of the disk is a multiple of this.
+/// Bytes that a file takes of the disk are a multiple of this.
 const BLOCK_BYTES: u64 = 4096;
-/// When all of them were changed last: no compile may see when they came. Another
-/// time says that somebody wrote to one.
-const CHANGED_S: i64 = 1_000_000_000;
-/// Nobody writes to them, and whoever compiles may read.
+/// Time of the last change of every file: no compile may see when it was received, and any
+/// other time shows that somebody wrote to it.
+const MTIME_S: i64 = 1_000_000_000;
+/// Mode of every file: nobody writes to it, and compiles may run as another user.
 const MODE: u32 = 0o444;
 
-/// Contents by digest.
+/// The store: contents by digest.
 #[derive(Debug)]
 pub struct Store {
     young: PathBuf,
     old: PathBuf,
     folder: PathBuf,
-    /// Bytes of the young ones at which they become the old ones.
+    /// Bytes of the young generation beyond which it becomes the old one.
     young_bytes_max: u64,
-    books: Mutex<Books>,
+    counters: Mutex<Counters>,
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct Counters {
     young_bytes: u64,
-    /// Generations that were dropped.
+    /// Generations that were dropped since the start.
     dropped: u64,
 }
 
-/// Bytes that may be kept in `folder` when nothing else is said.
+/// Bytes that may be kept in `folder` where the operator says nothing.
 pub fn bytes_max_default(folder: &Path) -> u64 {
     let free = vitals::disk_free_bytes(folder).unwrap_or(0);
     BYTES_MAX_DEFAULT.min(free / DISK_SHARE_DEFAULT)
@@ -65,47 +65,47 @@ fn boot() -> Option<Vec<u8>> {
     fs::read("/proc/sys/kernel/random/boot_id").ok()
 }
 
-/// Gives a file that is whole the looks of those that are kept.
+/// Gives a complete file the mode and the time of change that files of the store have.
 ///
 /// # Errors
 /// The file system says no.
-pub fn settle(file: &File) -> io::Result<()> {
-    let changed = UNIX_EPOCH + Duration::from_secs(CHANGED_S as u64);
+pub fn seal(file: &File) -> io::Result<()> {
+    let changed = UNIX_EPOCH + Duration::from_secs(MTIME_S as u64);
     file.set_times(FileTimes::new().set_modified(changed))?;
     file.set_permissions(Permissions::from_mode(MODE))
 }
 
-/// Gives the file at `from` the name `to`; where it can't have two, copies it.
+/// Links the file at `from` to `to`; where the file system has no hard links, copies it.
 ///
 /// # Errors
 /// The file system says no.
-fn link(from: &Path, to: &Path) -> io::Result<()> {
+fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
-        Err(error) if has_no_links(&error) => copy(from, to),
+        Err(error) if means_no_hard_links(&error) => copy(from, to),
         other => other,
     }
 }
 
-fn has_no_links(error: &io::Error) -> bool {
+fn means_no_hard_links(error: &io::Error) -> bool {
     let no = [libc::EPERM, libc::EMLINK, libc::EOPNOTSUPP];
     error
         .raw_os_error()
         .is_some_and(|errno| no.contains(&errno))
 }
 
-/// Copies a content that was taken to a file of its own.
+/// Copies a content of the store to a file of its own.
 ///
 /// # Errors
 /// The file system says no.
 pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut file = File::create_new(to)?;
     io::copy(&mut File::open(from)?, &mut file)?;
-    settle(&file)
+    seal(&file)
 }
 
 impl Store {
-    /// What is kept in `folder`, at most `bytes_max` bytes. What was kept before this
-    /// machine was started may never have reached the disk, and goes.
+    /// Opens the store in `folder`, which keeps at most `bytes_max` bytes. What was kept
+    /// before this machine was started may never have reached the disk, and is removed.
     ///
     /// # Errors
     /// The file system says no.
@@ -115,7 +115,7 @@ impl Store {
             old: folder.join("old"),
             folder: folder.to_path_buf(),
             young_bytes_max: bytes_max / 2,
-            books: Mutex::default(),
+            counters: Mutex::default(),
         };
         let (mark, boot) = (folder.join("boot"), boot());
         if boot.is_none() || fs::read(&mark).ok() != boot {
@@ -126,7 +126,7 @@ impl Store {
         if let Some(boot) = boot {
             fs::write(mark, boot)?;
         }
-        // A generation that was being dropped.
+        // Left of a generation that was being dropped.
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let path = entry.path();
@@ -138,36 +138,37 @@ impl Store {
         for entry in fs::read_dir(&store.young)? {
             young_bytes += disk_bytes(entry?.metadata()?.len());
         }
-        store.books().young_bytes = young_bytes;
-        store.turn_if_full()?;
+        store.counters().young_bytes = young_bytes;
+        store.rotate_if_full()?;
         Ok(store)
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the content with `digest` and `size` the name `to`. `false`: it is not
-    /// here, or no longer as it came.
+    /// Links the content with `digest` and `size` to `to`. `false`: the store has not got it,
+    /// or not as it was received.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn take(&self, digest: Digest, size: u64, to: &Path) -> io::Result<bool> {
+    pub fn link(&self, digest: Digest, size: u64, to: &Path) -> io::Result<bool> {
         let name = digest.to_hex();
         let (young, old) = (self.young.join(&name), self.old.join(&name));
-        // Young ones become old ones at any time, never the other way without us.
-        let (from, is_old) = match link(&young, to) {
+        // The young generation becomes the old one at any time; the other way goes a file only
+        // here.
+        let (from, is_old) = match link_or_copy(&young, to) {
             Ok(()) => (&young, false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match link(&old, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match link_or_copy(&old, to) {
                 Ok(()) => (&old, true),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(error),
             },
             Err(error) => return Err(error),
         };
-        // Looked at under the name that nobody takes away.
+        // Checked under the name that no eviction removes.
         let found = fs::symlink_metadata(to)?;
-        if found.len() != size || found.mtime() != CHANGED_S || found.mtime_nsec() != 0 {
+        if found.len() != size || found.mtime() != MTIME_S || found.mtime_nsec() != 0 {
             fs::remove_file(to)?;
             if found.len() == size {
                 let path = from.display();
@@ -182,11 +183,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Keeps the file at `from`, which is whole, has `digest` and was settled.
+    /// Keeps a link to the file at `from`, which is complete, has `digest` and was sealed.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn keep(&self, digest: Digest, size: u64, from: &Path) -> io::Result<()> {
+    pub fn insert(&self, digest: Digest, size: u64, from: &Path) -> io::Result<()> {
         match fs::hard_link(from, self.young.join(digest.to_hex())) {
             Ok(()) => self.count(size),
             // Another task was faster.
@@ -194,78 +195,80 @@ impl Store {
             // A generation is just being dropped, or a full disk had no room for this
             // one: the next content may be kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let _ = self.make_folders(&self.books());
+                let _ = self.make_folders(&self.counters());
                 Ok(())
             }
-            // It comes again each time, then.
-            Err(error) if has_no_links(&error) => Ok(()),
+            // Without hard links nothing is kept, and each task receives it again.
+            Err(error) if means_no_hard_links(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn count(&self, size: u64) -> io::Result<()> {
-        self.books().young_bytes += disk_bytes(size);
-        self.turn_if_full()
+        self.counters().young_bytes += disk_bytes(size);
+        self.rotate_if_full()
     }
 
-    fn turn_if_full(&self) -> io::Result<()> {
+    fn rotate_if_full(&self) -> io::Result<()> {
         let gone = {
-            let mut books = self.books();
-            if books.young_bytes <= self.young_bytes_max {
+            let mut counters = self.counters();
+            if counters.young_bytes <= self.young_bytes_max {
                 return Ok(());
             }
-            books.young_bytes = 0;
-            self.turn(&mut books)?
+            counters.young_bytes = 0;
+            self.rotate(&mut counters)?
         };
         self.drop_generation(&gone)
     }
 
-    /// Gives the old ones up, and lets the young ones be the old ones.
-    fn turn(&self, books: &mut Books) -> io::Result<PathBuf> {
-        let gone = self.take_away_old(books)?;
-        if_there(fs::rename(&self.young, &self.old))?;
-        // A full disk has room for them when the old ones are gone.
-        let _ = self.make_folders(books);
+    /// Detaches the old generation, and makes the young one the old one. Gives the folder
+    /// that is to be removed.
+    fn rotate(&self, counters: &mut Counters) -> io::Result<PathBuf> {
+        let gone = self.detach_old(counters)?;
+        ignore_missing(fs::rename(&self.young, &self.old))?;
+        // A full disk has room for the folders once the old generation is removed.
+        let _ = self.make_folders(counters);
         Ok(gone)
     }
 
-    /// Where the old ones are now, to be removed.
-    fn take_away_old(&self, books: &mut Books) -> io::Result<PathBuf> {
-        books.dropped += 1;
-        let gone = self.folder.join(format!("gone-{}", books.dropped));
-        if_there(fs::rename(&self.old, &gone))?;
+    /// Renames the old generation. Gives the folder that is to be removed.
+    fn detach_old(&self, counters: &mut Counters) -> io::Result<PathBuf> {
+        counters.dropped += 1;
+        let gone = self.folder.join(format!("gone-{}", counters.dropped));
+        ignore_missing(fs::rename(&self.old, &gone))?;
         Ok(gone)
     }
 
-    /// Removes a generation, and makes the folders that are missing then: on a full disk
-    /// there is room for them only now, and whatever fails, the next time makes them.
-    /// Until then nothing is found and nothing kept there.
+    /// Removes a detached generation, and makes the folders that are missing then: on a full
+    /// disk there is room for them only now. If that fails, the next time makes them; until
+    /// then nothing is found and nothing kept in them.
     fn drop_generation(&self, gone: &Path) -> io::Result<()> {
         remove_tree(gone)?;
-        self.make_folders(&self.books())
+        self.make_folders(&self.counters())
     }
 
-    /// Makes those that are missing. Who has the books knows that nobody moves them.
-    fn make_folders(&self, _books: &Books) -> io::Result<()> {
+    /// Makes the generations' folders that are missing. With the counters locked nobody
+    /// renames them.
+    fn make_folders(&self, _locked: &Counters) -> io::Result<()> {
         make_folder(&self.young)?;
         make_folder(&self.old)
     }
 
-    /// The disk is full: gives room back.
+    /// Removes the old generation, since the disk is full.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn give_room(&self) -> io::Result<()> {
+    pub fn evict_old(&self) -> io::Result<()> {
         let gone = {
-            let mut books = self.books();
-            self.take_away_old(&mut books)?
+            let mut counters = self.counters();
+            self.detach_old(&mut counters)?
         };
         self.drop_generation(&gone)
     }
 }
 
-/// A folder that is not there was not made again yet.
-fn if_there(renamed: io::Result<()>) -> io::Result<()> {
+/// Passes over a folder that does not exist: it was not made again yet.
+fn ignore_missing(renamed: io::Result<()>) -> io::Result<()> {
     match renamed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -302,21 +305,21 @@ mod tests {
             let path = self.place.path().join("came");
             let mut file = File::create_new(&path).unwrap();
             file.write_all(content.as_bytes()).unwrap();
-            settle(&file).unwrap();
+            seal(&file).unwrap();
             let digest = Digest::of(content.as_bytes());
             let size = content.len() as u64;
-            self.store.keep(digest, size, &path).unwrap();
+            self.store.insert(digest, size, &path).unwrap();
             fs::remove_file(path).unwrap();
         }
 
         fn has(&self, content: &str) -> bool {
             let path = self.place.path().join("taken");
             let digest = Digest::of(content.as_bytes());
-            let has = self.store.take(digest, content.len() as u64, &path);
+            let has = self.store.link(digest, content.len() as u64, &path);
             if has.unwrap() {
                 assert_eq!(fs::read_to_string(&path).unwrap(), content);
                 let found = fs::metadata(&path).unwrap();
-                assert_eq!((found.mtime(), found.mode() & 0o777), (CHANGED_S, MODE));
+                assert_eq!((found.mtime(), found.mode() & 0o777), (MTIME_S, MODE));
                 fs::remove_file(path).unwrap();
                 return true;
             }
@@ -383,7 +386,7 @@ mod tests {
         // Whoever lies about a length takes nothing away.
         let to = bench.place.path().join("to");
         let digest = Digest::of(b"good");
-        assert!(!bench.store.take(digest, 5, &to).unwrap());
+        assert!(!bench.store.link(digest, 5, &to).unwrap());
         assert!(bench.has("good"));
     }
 
@@ -398,7 +401,7 @@ mod tests {
             "{}",
             bench.files()
         );
-        bench.store.give_room().unwrap();
+        bench.store.evict_old().unwrap();
         assert!(bench.has("d") && !bench.has("a"));
         assert_eq!(fs::read_dir(&bench.store.folder).unwrap().count(), 3);
     }
@@ -409,7 +412,7 @@ mod tests {
         for missing in ["old", "young"] {
             bench.put("a");
             fs::remove_dir_all(bench.store.folder.join(missing)).unwrap();
-            bench.store.give_room().unwrap();
+            bench.store.evict_old().unwrap();
             bench.put("b");
             assert!(bench.has("b"), "{missing}");
             fs::remove_dir_all(bench.store.folder.join(missing)).unwrap();
@@ -450,13 +453,13 @@ mod tests {
             let bench = Bench { place, store };
             bench.put("old");
             // They grow old.
-            bench.store.books().young_bytes = 1 << 20;
-            bench.store.turn_if_full().unwrap();
+            bench.store.counters().young_bytes = 1 << 20;
+            bench.store.rotate_if_full().unwrap();
             let fill = |number: u32| File::create(bench.place.path().join(number.to_string()));
             let filled = (0..100).take_while(|number| fill(*number).is_ok()).count();
             assert!(filled < 20, "{filled}");
             for _ in 0..3 {
-                bench.store.give_room().unwrap();
+                bench.store.evict_old().unwrap();
                 assert!(bench.store.old.is_dir() && bench.store.young.is_dir());
             }
             assert_eq!(bench.files(), 0);
@@ -477,11 +480,11 @@ mod tests {
                         let digest = Digest::of(content.as_bytes());
                         let path = bench.place.path().join(format!("{thread}"));
                         let size = content.len() as u64;
-                        if !bench.store.take(digest, size, &path).unwrap() {
+                        if !bench.store.link(digest, size, &path).unwrap() {
                             let mut file = File::create_new(&path).unwrap();
                             file.write_all(content.as_bytes()).unwrap();
-                            settle(&file).unwrap();
-                            bench.store.keep(digest, size, &path).unwrap();
+                            seal(&file).unwrap();
+                            bench.store.insert(digest, size, &path).unwrap();
                         }
                         assert_eq!(fs::read_to_string(&path).unwrap(), content);
                         fs::remove_file(path).unwrap();

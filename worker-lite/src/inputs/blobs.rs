@@ -1,7 +1,7 @@
-//! Inputs from chunks to files, outputs from files to chunks, a piece at a time:
-//! memory does not grow with their size. Unaware of links and of compilers.
+//! Blobs on the wire: inputs from chunks to files, outputs from files to chunks, a piece at
+//! a time, so that memory does not grow with their size. Unaware of the link and of
+//! compilers.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 
 use crate::inputs::validate::Input;
@@ -10,51 +10,43 @@ use hg_proto::wire::digest::{Digest, Hasher};
 use hg_proto::wire::limits::{CHUNK_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
 
-/// Bytes handled at a time.
+/// Bytes that are decoded or compressed at a time.
 const PIECE_BYTES: usize = 64 << 10;
-/// What outputs are compressed with: the cheapest, since the link is near.
+/// zstd level of outputs: the cheapest, since the link is near.
 const ZSTD_LEVEL: i32 = 1;
-/// log2 of the window that outputs are compressed with; memory grows with it.
+/// log2 of the window of outputs; memory grows with it.
 const ZSTD_WINDOW_LOG: u32 = 18;
 const _: () = assert!(ZSTD_WINDOW_LOG <= ZSTD_WINDOW_LOG_MAX);
 
-/// Why an input could not be taken.
+/// Why an input could not be received.
 #[derive(Debug)]
 pub enum InputError {
-    /// The sender's: it is not what was announced.
+    /// The sender is at fault: the input is not what was announced.
     NotAsAnnounced(String),
-    /// This machine's: it can't be stored.
+    /// This machine is at fault: the input can't be stored.
     Io(io::Error),
 }
 
-impl fmt::Display for InputError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            InputError::NotAsAnnounced(why) => f.write_str(why),
-            InputError::Io(error) => write!(f, "can't store it: {error}"),
-        }
-    }
-}
-
-/// An input on its way into a file.
+/// Receives one blob: decodes it into a file and checks it.
 pub struct Sink<W: Write> {
     file: W,
     decoder: Option<Decoder<'static>>,
     hasher: Hasher,
-    /// Bytes of plain content still to come.
+    /// Bytes of decoded content that are still to come.
     size_left: u64,
+    /// Encoded bytes that are still to come.
     encoded_left: u64,
     /// The zstd frame is at its end; nothing may follow.
     ended: bool,
     digest: Digest,
 }
 
-fn not<T>(why: impl Into<String>) -> Result<T, InputError> {
+fn not_as_announced<T>(why: impl Into<String>) -> Result<T, InputError> {
     Err(InputError::NotAsAnnounced(why.into()))
 }
 
 impl<W: Write> Sink<W> {
-    /// Takes `encoded_size` bytes that decode to `size` bytes with `digest`.
+    /// A sink for `encoded_size` bytes that decode to `size` bytes with `digest`.
     ///
     /// # Errors
     /// zstd can't be had.
@@ -84,7 +76,7 @@ impl<W: Write> Sink<W> {
         })
     }
 
-    /// Takes `input` as it was announced.
+    /// A sink for `input` as it was announced.
     ///
     /// # Errors
     /// zstd can't be had.
@@ -93,17 +85,17 @@ impl<W: Write> Sink<W> {
         Sink::new(file, input.encoding, encoded_size, size, input.digest)
     }
 
-    /// Takes the next bytes as they travel.
+    /// Takes the next encoded bytes.
     ///
     /// # Errors
     /// They are more than announced, undecodable, or can't be stored.
     pub fn push(&mut self, data: &[u8]) -> Result<(), InputError> {
         match self.encoded_left.checked_sub(data.len() as u64) {
             Some(left) => self.encoded_left = left,
-            None => return not("longer than its encoded size"),
+            None => return not_as_announced("longer than its encoded size"),
         }
         match self.decoder.take() {
-            None => self.plain(data),
+            None => self.write(data),
             Some(mut decoder) => {
                 let result = self.decode(&mut decoder, data);
                 self.decoder = Some(decoder);
@@ -113,20 +105,20 @@ impl<W: Write> Sink<W> {
     }
 
     fn decode(&mut self, decoder: &mut Decoder<'_>, data: &[u8]) -> Result<(), InputError> {
-        let mut plain = vec![0; PIECE_BYTES];
+        let mut decoded = vec![0; PIECE_BYTES];
         let mut input = InBuffer::around(data);
         loop {
             if self.ended && input.pos() < data.len() {
-                return not("bytes after the zstd frame");
+                return not_as_announced("bytes after the zstd frame");
             }
-            let mut output = OutBuffer::around(&mut plain[..]);
+            let mut output = OutBuffer::around(&mut decoded[..]);
             let hint = match decoder.run(&mut input, &mut output) {
                 Ok(hint) => hint,
-                Err(error) => return not(format!("zstd: {error}")),
+                Err(error) => return not_as_announced(format!("zstd: {error}")),
             };
             self.ended |= hint == 0;
             let made = output.pos();
-            self.plain(&plain[..made])?;
+            self.write(&decoded[..made])?;
             // A full buffer may hide more that is ready to come out.
             if input.pos() == data.len() && (made < PIECE_BYTES || self.ended) {
                 return Ok(());
@@ -134,59 +126,59 @@ impl<W: Write> Sink<W> {
         }
     }
 
-    fn plain(&mut self, data: &[u8]) -> Result<(), InputError> {
+    fn write(&mut self, data: &[u8]) -> Result<(), InputError> {
         match self.size_left.checked_sub(data.len() as u64) {
             Some(left) => self.size_left = left,
-            None => return not("longer than its size"),
+            None => return not_as_announced("longer than its size"),
         }
         self.hasher.update(data);
         self.file.write_all(data).map_err(InputError::Io)
     }
 
-    /// All has come: checks it, and gives the file back.
+    /// Checks that all was received as announced, and gives the file back.
     ///
     /// # Errors
-    /// It is shorter than announced, or something else.
+    /// The blob is shorter than announced, or another one.
     pub fn finish(mut self) -> Result<W, InputError> {
         if self.encoded_left > 0 || self.size_left > 0 {
-            return not("shorter than announced");
+            return not_as_announced("shorter than announced");
         }
         if self.decoder.is_some() && !self.ended {
-            return not("the zstd frame has no end");
+            return not_as_announced("the zstd frame has no end");
         }
         if self.hasher.finish() != self.digest {
-            return not("its content has another digest");
+            return not_as_announced("its content has another digest");
         }
         self.file.flush().map_err(InputError::Io)?;
         Ok(self.file)
     }
 }
 
-/// What an output was, once it is sent.
+/// Description of a blob that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// Of the plain content.
+    /// Digest of the content.
     pub digest: Digest,
-    /// Bytes of plain content.
+    /// Bytes of the content.
     pub size: u64,
-    /// Bytes as it travelled, zstd.
+    /// Bytes as it was sent, compressed by zstd.
     pub encoded_size: u64,
 }
 
 /// Why an output could not be sent.
 #[derive(Debug)]
 pub enum OutputError<E> {
-    /// It can't be read or compressed.
+    /// The output can't be read or compressed.
     Io(io::Error),
-    /// It is longer than it may be.
+    /// The output is longer than it may be.
     TooLong,
-    /// `send` said no.
+    /// The callback `send` failed.
     Send(E),
 }
 
-/// Compresses `file` and gives it to `send` in parts of at most
-/// [`CHUNK_BYTES_MAX`] bytes; `size_hint` is how long it looks. The last part
-/// comes with `true` and is never missing.
+/// Compresses `file` and gives it to `send` in parts of at most [`CHUNK_BYTES_MAX`] bytes;
+/// `size_hint` is its length by its metadata. The last part comes with `true`, also where the
+/// file is empty.
 ///
 /// # Errors
 /// Reading fails, the file has more than `size_max` bytes, or `send` fails.
@@ -301,6 +293,14 @@ mod tests {
         Ok(file)
     }
 
+    /// Why a blob is not taken that was announced as `sent`.
+    fn refusal(sent: &Sent, wire: &[u8]) -> String {
+        match take(sent, wire, 4096) {
+            Err(InputError::NotAsAnnounced(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn what_is_sent_is_what_arrives() {
         for len in [0, 1, 65_535, 65_536, 65_537, 3_000_000] {
@@ -327,7 +327,7 @@ mod tests {
     fn a_wrong_announcement_is_named() {
         let plain = content(100_000);
         let (sent, wire) = encode(&plain);
-        let fails = |sent: Sent, wire: &[u8]| take(&sent, wire, 4096).unwrap_err().to_string();
+        let fails = |sent: Sent, wire: &[u8]| refusal(&sent, wire);
         let short = Sent {
             size: sent.size - 1,
             ..sent
@@ -373,12 +373,7 @@ mod tests {
             size: plain.len() as u64,
             encoded_size: wire.len() as u64,
         };
-        assert!(
-            take(&sent, &wire, 4096)
-                .unwrap_err()
-                .to_string()
-                .starts_with("zstd: ")
-        );
+        assert!(refusal(&sent, &wire).starts_with("zstd: "));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What a compile's own root is made of: which file of this machine appears at
-//! which path. Reads the file system and writes a skeleton of folders, links and
-//! empty files, on which a sandbox mounts the real ones. Unaware of mounts.
+//! Layout of a compile's own root: which file of this machine appears at which path.
+//! Reads the file system and writes a skeleton of folders, links and empty files, on which
+//! a sandbox mounts the real ones. Unaware of mounts.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,27 +15,27 @@ use std::sync::Arc;
 use hg_proto::v1::{Shipment, shipped_file::Kind};
 use hg_proto::wire::digest::Digest;
 
-/// Links that one path may lead through, as the kernel's own bound is.
+/// Symbolic links that one path may lead through: the kernel has the same bound.
 const LINKS_MAX: usize = 40;
-/// What a program needs of a system besides its libraries; what is missing there
-/// is missing here too. The loader's list of libraries, and what characters are.
+/// Files that programs need of a system besides their libraries: the loader's cache, and
+/// locales. One that this machine lacks is missing in the root too.
 const COMPANIONS: [&str; 2] = ["/etc/ld.so.cache", "/usr/lib/locale"];
-/// Devices without which programs go wrong.
+/// Devices that programs can't do without.
 pub const DEVICES: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/urandom"];
-/// Where the task's own folder appears.
+/// Path in the root at which the task's own folder appears.
 pub const TASK: &str = "/task";
-/// Where nothing of a task's may be, in the tree form.
+/// Paths at and below which a task of the tree form may have nothing.
 const RESERVED: [&str; 4] = [TASK, "/dev", "/proc", "/sys"];
 
-/// Clang takes a folder for a gcc's by this file, which it does not read.
-const GCC_MARK: &str = "crtbegin.o";
-/// Where clang has its lists for sanitizers, in the folder of its own headers.
-const LISTS: &str = "share";
-/// How deep a folder of a compiler's is looked through for these two: a gcc has
-/// its version there, and a kind of machine.
-const MARK_DEPTH_MAX: usize = 2;
-/// Names that are looked at in such a folder.
-const MARK_NAMES_MAX: usize = 4096;
+/// File by which clang takes a folder for a gcc's, without reading it.
+const GCC_MARKER: &str = "crtbegin.o";
+/// Folder of clang's lists for sanitizers, in the folder of its own headers.
+const SANITIZER_LISTS: &str = "share";
+/// Depth to which a compiler's folder is searched for these two: below a gcc's there are
+/// its version and a kind of machine.
+const MARKER_DEPTH_MAX: usize = 2;
+/// Names that are looked at in each such folder.
+const MARKER_NAMES_MAX: usize = 4096;
 
 /// The files of a toolchain, and where on this machine they are.
 #[derive(Debug, Clone)]
@@ -77,59 +77,58 @@ impl Hash for Tools {
     }
 }
 
-/// What is at one path of the root.
+/// An entry of the root, at one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// A folder of the root's own.
+    /// A folder of the skeleton.
     Folder,
-    /// A symbolic link.
+    /// A symbolic link, and its target.
     Link(PathBuf),
-    /// This machine's file.
+    /// A file of this machine.
     File(PathBuf),
-    /// This machine's folder, with all in it.
-    Tree(PathBuf),
-    /// This machine's device.
+    /// A folder of this machine, with all that is in it.
+    Subtree(PathBuf),
+    /// A device of this machine.
     Device(PathBuf),
-    /// An empty file, in place of the task's: that it is there is all that counts.
-    Mark,
-    /// This machine's folder, unless the task has something in it.
-    Spare(PathBuf),
+    /// An empty file, unless the task has one there: its existence is all that counts.
+    Marker,
+    /// A folder of this machine with all that is in it, unless the task has files in it.
+    OptionalSubtree(PathBuf),
 }
 
-/// Path in the root, and what is there. Folders come before what is in them.
+/// Entries of a root by path. Folders come before what is in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// Paths are spelled in one way: compared as bytes, in a fraction of the time.
+    /// Paths are normalised, so that they can be compared as bytes, in a fraction of the time.
     entries: BTreeMap<OsString, Entry>,
 }
 
 impl Layout {
-    /// Devices, the place of the task's folder, what programs need of a system,
-    /// and the toolchain.
+    /// A root with devices, the task's folder, what programs need of a system, and `tools`.
     ///
     /// # Errors
-    /// One of its files is not there.
+    /// One of the files does not exist.
     pub fn of(tools: &Tools) -> io::Result<Self> {
-        Layout::with(tools, Entry::Tree)
+        Layout::with(tools, Entry::Subtree)
     }
 
-    /// The same for the tree form, in which headers come with the task: of folders
-    /// among its files, only what a compiler wants besides.
+    /// A root for the tree form, in which headers come with the task: like [`Layout::of`],
+    /// but of folders among them it has only what a compiler wants besides headers.
     ///
     /// # Errors
-    /// As [`Layout::of`].
-    pub fn in_place(tools: &Tools) -> io::Result<Self> {
-        Layout::with(tools, Entry::Spare)
+    /// One of the files does not exist.
+    pub fn without_headers(tools: &Tools) -> io::Result<Self> {
+        Layout::with(tools, Entry::OptionalSubtree)
     }
 
     fn with(tools: &Tools, folder: fn(PathBuf) -> Entry) -> io::Result<Self> {
         let mut layout = Layout::default();
-        layout.folders_to(Path::new(TASK));
+        layout.insert_parents(Path::new(TASK));
         layout.entries.insert(TASK.into(), Entry::Folder);
         for device in DEVICES {
-            // What is no device here stays away.
+            // A device that this machine lacks is left out.
             if fs::metadata(device).is_ok() {
-                layout.place(Path::new(device), Entry::Device(device.into()));
+                layout.insert(Path::new(device), Entry::Device(device.into()));
             }
         }
         let files = match tools {
@@ -145,7 +144,7 @@ impl Layout {
             })?;
         }
         for companion in COMPANIONS.map(Path::new) {
-            match layout.add(companion, Entry::Tree) {
+            match layout.add(companion, Entry::Subtree) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
             }
@@ -164,34 +163,34 @@ impl Layout {
                     let digest = Digest::try_from(&digest[..]);
                     let content = digest.map(|digest| contents.join(digest.to_hex()));
                     if let Ok(content) = content {
-                        self.place(path, Entry::File(content));
+                        self.insert(path, Entry::File(content));
                     }
                 }
                 Some(Kind::Link(target)) => {
                     let target = PathBuf::from(OsStr::from_bytes(target));
-                    self.place(path, Entry::Link(target));
+                    self.insert(path, Entry::Link(target));
                 }
-                Some(Kind::Folder(_)) => self.folders_to(&path.join("x")),
-                Some(Kind::Mark(_)) => self.place(path, Entry::Mark),
+                Some(Kind::Folder(_)) => self.insert_parents(&path.join("x")),
+                Some(Kind::Mark(_)) => self.insert(path, Entry::Marker),
                 None => {}
             }
         }
     }
 
     /// Puts `entry` at `path`, which has no links in it.
-    pub fn place(&mut self, path: &Path, entry: Entry) {
-        self.folders_to(path);
+    pub fn insert(&mut self, path: &Path, entry: Entry) {
+        self.insert_parents(path);
         self.entries.insert(path.into(), entry);
     }
 
-    /// What there is, by path; folders first.
+    /// All entries by path; folders come before what is in them.
     pub fn entries(&self) -> impl Iterator<Item = (&Path, &Entry)> {
         self.entries
             .iter()
             .map(|(path, entry)| (Path::new(path), entry))
     }
 
-    fn folders_to(&mut self, path: &Path) {
+    fn insert_parents(&mut self, path: &Path) {
         for above in path.ancestors().skip(1) {
             if above != Path::new("/") {
                 self.entries.entry(above.into()).or_insert(Entry::Folder);
@@ -221,19 +220,19 @@ impl Layout {
                     real = PathBuf::from("/");
                 }
                 left.extend(components(&target));
-                self.place(&next, Entry::Link(target));
+                self.insert(&next, Entry::Link(target));
                 continue;
             }
             if !left.is_empty() {
                 // Also where the path only passes through, up and out again.
-                self.folders_to(&next.join("x"));
+                self.insert_parents(&next.join("x"));
             } else if found.is_dir() {
                 match folder(next.clone()) {
-                    Entry::Spare(_) => self.add_marks(&next, 0)?,
-                    tree => self.place(&next, tree),
+                    Entry::OptionalSubtree(_) => self.insert_markers(&next, 0)?,
+                    subtree => self.insert(&next, subtree),
                 }
             } else if found.is_file() {
-                self.place(&next, Entry::File(next.clone()));
+                self.insert(&next, Entry::File(next.clone()));
             } else {
                 return Err(io::Error::other("neither a file nor a folder"));
             }
@@ -242,25 +241,25 @@ impl Layout {
         Ok(())
     }
 
-    /// What a compiler wants of a folder of its own, without the headers in it.
-    fn add_marks(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
-        for entry in fs::read_dir(folder)?.take(MARK_NAMES_MAX) {
+    /// Inserts what a compiler wants of its own `folder` besides headers.
+    fn insert_markers(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
+        for entry in fs::read_dir(folder)?.take(MARKER_NAMES_MAX) {
             let entry = entry?;
             let (kind, path) = (entry.file_type()?, entry.path());
-            if kind.is_dir() && entry.file_name() == LISTS {
-                self.place(&path, Entry::Spare(path.clone()));
-            } else if kind.is_dir() && depth < MARK_DEPTH_MAX {
-                self.add_marks(&path, depth + 1)?;
-            } else if kind.is_file() && entry.file_name() == GCC_MARK {
-                self.place(&path, Entry::Mark);
+            if kind.is_dir() && entry.file_name() == SANITIZER_LISTS {
+                self.insert(&path, Entry::OptionalSubtree(path.clone()));
+            } else if kind.is_dir() && depth < MARKER_DEPTH_MAX {
+                self.insert_markers(&path, depth + 1)?;
+            } else if kind.is_file() && entry.file_name() == GCC_MARKER {
+                self.insert(&path, Entry::Marker);
             }
         }
         Ok(())
     }
 
-    /// Whether a task may have a file at the plain `path` (`is_file`) or a folder: not at or
-    /// below anything of this machine's, nor in place of a folder that leads there.
-    pub fn takes(&self, path: &Path, is_file: bool) -> bool {
+    /// Whether a task may have a file (`is_file`) or a folder at the normalised `path`: not at
+    /// or below anything of this machine's, nor in place of a folder that leads there.
+    pub fn admits(&self, path: &Path, is_file: bool) -> bool {
         if RESERVED
             .iter()
             .any(|reserved| is_at_or_below(path, reserved))
@@ -268,9 +267,9 @@ impl Layout {
             return false;
         }
         let free = |at: &Path, entry: &Entry| match entry {
-            Entry::Mark => at == path && is_file,
-            Entry::Spare(_) | Entry::Folder => at != path || !is_file,
-            Entry::Link(_) | Entry::File(_) | Entry::Tree(_) | Entry::Device(_) => false,
+            Entry::Marker => at == path && is_file,
+            Entry::OptionalSubtree(_) | Entry::Folder => at != path || !is_file,
+            Entry::Link(_) | Entry::File(_) | Entry::Subtree(_) | Entry::Device(_) => false,
         };
         let known = |at: &Path| {
             let entry = self.entries.get(at.as_os_str());
@@ -279,46 +278,47 @@ impl Layout {
         path.ancestors().all(known)
     }
 
-    /// Whether a folder at `path` is there without a task.
+    /// Whether the skeleton has a folder at `path`, whatever the task.
     pub fn has_folder(&self, path: &Path) -> bool {
         let entry = self.entries.get(path.as_os_str());
         matches!(
             entry,
-            Some(Entry::Folder | Entry::Tree(_) | Entry::Spare(_))
+            Some(Entry::Folder | Entry::Subtree(_) | Entry::OptionalSubtree(_))
         )
     }
 
-    /// Paths of what a task may have in its own way.
-    pub fn yielding(&self) -> impl Iterator<Item = &Path> {
-        let yields = |entry: &Entry| matches!(entry, Entry::Mark | Entry::Spare(_));
-        let yielding = self.entries().filter(move |(_, entry)| yields(entry));
-        yielding.map(|(path, _)| path)
+    /// Paths at which a task may have its own files instead of this machine's.
+    pub fn optional_paths(&self) -> impl Iterator<Item = &Path> {
+        let is_optional =
+            |entry: &Entry| matches!(entry, Entry::Marker | Entry::OptionalSubtree(_));
+        let optional = self.entries().filter(move |(_, entry)| is_optional(entry));
+        optional.map(|(path, _)| path)
     }
 
-    /// Whether something of this machine's lies in `folder` itself.
-    pub fn occupies(&self, folder: &Path) -> bool {
+    /// Whether something of this machine's lies directly in `folder`.
+    pub fn has_files_in(&self, folder: &Path) -> bool {
         let is_ours = |entry: &Entry| !matches!(entry, Entry::Folder);
         self.entries()
             .any(|(path, entry)| is_ours(entry) && path.parent() == Some(folder))
     }
 
-    /// What is mounted or may be read: the root's entries that are not below a
-    /// tree of this machine's, which has them anyway.
-    pub fn sources(&self) -> impl Iterator<Item = (&Path, &Entry)> {
+    /// Entries that stand for files of this machine, to be mounted or allowed: those below
+    /// a subtree of this machine's are left out, since it has them anyway.
+    pub fn bind_sources(&self) -> impl Iterator<Item = (&Path, &Entry)> {
         self.entries().filter(|(path, entry)| {
-            let is_mounted = !matches!(entry, Entry::Folder | Entry::Link(_) | Entry::Mark);
-            is_mounted && !self.is_in_tree(path)
+            let is_mounted = !matches!(entry, Entry::Folder | Entry::Link(_) | Entry::Marker);
+            is_mounted && !self.is_in_subtree(path)
         })
     }
 
-    fn is_in_tree(&self, path: &Path) -> bool {
+    fn is_in_subtree(&self, path: &Path) -> bool {
         path.ancestors()
             .skip(1)
-            .any(|above| matches!(self.entries.get(above.as_os_str()), Some(Entry::Tree(_))))
+            .any(|above| matches!(self.entries.get(above.as_os_str()), Some(Entry::Subtree(_))))
     }
 
-    /// Makes folders, links and empty files for all entries in `skeleton`, which
-    /// is not there yet. Anybody may read them: there is nothing in them.
+    /// Makes folders, links and empty files for all entries in `skeleton`, which does not
+    /// exist yet. Anybody may read them: there is nothing in them.
     ///
     /// # Errors
     /// The file system says no.
@@ -326,21 +326,24 @@ impl Layout {
         self.write_without(skeleton, &[])
     }
 
-    /// The same without what [yields](Layout::yielding) at these paths.
+    /// Like [`Layout::write`], without the [optional](Layout::optional_paths) entries at the
+    /// paths `taken` by a task.
     ///
     /// # Errors
     /// The file system says no.
     pub fn write_without(&self, skeleton: &Path, taken: &[PathBuf]) -> io::Result<()> {
-        open_folder(skeleton)?;
-        for (path, entry) in self.entries().filter(|(path, _)| !self.is_in_tree(path)) {
+        make_public_folder(skeleton)?;
+        for (path, entry) in self.entries().filter(|(path, _)| !self.is_in_subtree(path)) {
             if taken.iter().any(|taken| taken == path) {
                 continue;
             }
             let at = below(skeleton, path);
             match entry {
-                Entry::Folder | Entry::Tree(_) | Entry::Spare(_) => open_folder(&at)?,
+                Entry::Folder | Entry::Subtree(_) | Entry::OptionalSubtree(_) => {
+                    make_public_folder(&at)?
+                }
                 Entry::Link(target) => symlink(target, &at)?,
-                Entry::File(_) | Entry::Device(_) | Entry::Mark => {
+                Entry::File(_) | Entry::Device(_) | Entry::Marker => {
                     drop(File::create_new(&at)?);
                 }
             }
@@ -354,22 +357,22 @@ fn is_at_or_below(path: &Path, folder: &str) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
 }
 
-/// Where the root's `path` lies in `skeleton`.
+/// Path on this machine of the root's `path`, where the root is at `skeleton`.
 pub fn below(skeleton: &Path, path: &Path) -> PathBuf {
     skeleton.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Makes a folder that anybody may look into, whatever the worker's umask is: a
-/// compile may run as somebody else.
+/// Makes a folder that anybody may read, whatever the worker's umask is: a compile may run
+/// as another user.
 ///
 /// # Errors
 /// The file system says no.
-pub fn open_folder(path: &Path) -> io::Result<()> {
+pub fn make_public_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o755).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// The names on a path, the first one last.
+/// The names on a path in reverse, so that the first one is popped first.
 fn components(path: &Path) -> Vec<OsString> {
     let names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_os_string()),
@@ -396,12 +399,12 @@ mod tests {
         let asked = here.join("bin/../bin/cc");
         let layout = Layout::of(&Tools::Own(vec![asked.clone(), here.join("lib/link")])).unwrap();
         let sources: Vec<_> = layout
-            .sources()
+            .bind_sources()
             .filter(|(path, _)| path.starts_with(&here))
             .collect();
         // The folder has the file in it: one mount serves both.
         let real = here.join("lib/real");
-        assert_eq!(sources, [(real.as_path(), &Entry::Tree(real.clone()))]);
+        assert_eq!(sources, [(real.as_path(), &Entry::Subtree(real.clone()))]);
         let skeleton = here.join("skeleton");
         layout.write(&skeleton).unwrap();
         let inside = |path: &Path| skeleton.join(path.strip_prefix("/").unwrap());
@@ -416,7 +419,9 @@ mod tests {
         // Without the folder, the file alone.
         let layout = Layout::of(&Tools::Own(vec![asked])).unwrap();
         let file = real.join("cc1");
-        let mut sources = layout.sources().filter(|(path, _)| path.starts_with(&here));
+        let mut sources = layout
+            .bind_sources()
+            .filter(|(path, _)| path.starts_with(&here));
         assert_eq!(
             sources.next(),
             Some((file.as_path(), &Entry::File(file.clone())))
@@ -448,16 +453,18 @@ mod tests {
         fs::write(here.join("clang/share/list"), "ours").unwrap();
         fs::write(here.join("cc"), "ours").unwrap();
         symlink("cc", here.join("link")).unwrap();
-        let layout = Layout::in_place(&Tools::Own(vec![
+        let layout = Layout::without_headers(&Tools::Own(vec![
             gcc.clone(),
             clang.clone(),
             here.join("link"),
         ]))
         .unwrap();
-        let sources = layout.sources().filter(|(path, _)| path.starts_with(&here));
+        let sources = layout
+            .bind_sources()
+            .filter(|(path, _)| path.starts_with(&here));
         let sources: Vec<_> = sources.map(|(path, _)| path.to_path_buf()).collect();
         assert_eq!(sources, [here.join("cc"), clang.join("share")]);
-        let takes = |path: &str, is_file| layout.takes(&here.join(path), is_file);
+        let takes = |path: &str, is_file| layout.admits(&here.join(path), is_file);
         for path in [
             "gcc/12/include/x.h",
             "gcc/12/crtbegin.o",
@@ -479,7 +486,7 @@ mod tests {
         ] {
             assert!(!takes(path, true), "{path}");
         }
-        assert!(!layout.takes(&here, true));
+        assert!(!layout.admits(&here, true));
         assert!(takes("gcc/12", false) && takes("clang/share", false) && takes("new", false));
         assert!(!takes("cc", false) && !takes("link/x", false));
         for path in [
@@ -492,10 +499,10 @@ mod tests {
         ] {
             let path = Path::new(path);
             // The loader's list may be missing on this machine.
-            assert!(!layout.takes(path, true) || !path.exists(), "{path:?}");
+            assert!(!layout.admits(path, true) || !path.exists(), "{path:?}");
         }
-        assert!(layout.occupies(&here) && layout.occupies(&gcc.join("12")));
-        assert!(!layout.occupies(&gcc) && !layout.occupies(&here.join("new")));
+        assert!(layout.has_files_in(&here) && layout.has_files_in(&gcc.join("12")));
+        assert!(!layout.has_files_in(&gcc) && !layout.has_files_in(&here.join("new")));
         let skeleton = here.join("skeleton");
         let taken = vec![clang.join("share"), gcc.join("12/crtbegin.o")];
         layout.write_without(&skeleton, &taken).unwrap();

@@ -1,4 +1,4 @@
-//! What a task brings: its order, checked, and its files, in pieces or as a tree.
+//! What a task brings: its description, checked, and its input files, as blobs or as a tree.
 
 pub mod tree;
 pub mod blobs;

@@ -1,14 +1,12 @@
-//! The files of a task in the tree form, at the client's own paths: a skeleton of
-//! folders in which inputs are further names of what the store keeps, to be mounted
-//! for reading only; and a folder for each one that outputs are written in, whose
-//! inputs are copies. What a compile can write to is never the store's. Skeletons
-//! are used again: the next task has mostly the same headers, and to make a folder
-//! or a file costs a disk much more than to name one. Unaware of mounts and of the
-//! link.
+//! The files of a task of the tree form, at the client's own paths: a skeleton of
+//! folders in which inputs are hard links into the store, to be mounted read-only; and a
+//! writable folder in place of each one that outputs are written to, whose inputs are
+//! copies. What a compile can write to is never the store's. Skeletons are used again: the
+//! next task has mostly the same headers, and to make a folder or a file costs a disk much
+//! more than to link one. Unaware of mounts and of the link.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,36 +19,36 @@ use hg_proto::wire::digest::Digest;
 use crate::files::removal::remove_tree;
 use crate::files::store::{self, Store};
 use crate::inputs::blobs::Sink;
-use crate::inputs::layout::{Entry, Layout, TASK, below, open_folder};
+use crate::inputs::layout::{Entry, Layout, TASK, below, make_public_folder};
 use crate::inputs::validate::{Input, Order};
 use crate::log::{self, Level};
 
-/// Folders of one task, those that lead to others too.
+/// Folders of one task, those that only lead to others among them.
 const FOLDERS_MAX: usize = 8192;
 
-/// Each spelled in one way: compared as bytes, in a fraction of the time. Folders come
-/// before what is in them.
+/// Normalised paths, so that they can be compared as bytes, in a fraction of the time.
+/// Folders come before what is in them.
 type Paths = BTreeSet<OsString>;
 
-/// Where trees are made, and what they are made of.
+/// What trees are made of: the store of contents, and skeletons to be used again.
 #[derive(Debug)]
 pub struct Trees {
     folder: PathBuf,
     store: Store,
-    /// The last one used is the last one here.
+    /// Skeletons that no task uses, in the order in which they were last used.
     idle: Mutex<Vec<Skeleton>>,
     idle_max: usize,
     made: AtomicU64,
 }
 
 impl Trees {
-    /// In the worker's folder `state`, with at most `bytes_max` bytes of contents
-    /// and `idle_max` skeletons kept. What a crash left is cleared.
+    /// Opens both in the worker's folder `state`, and keeps at most `bytes_max` bytes of
+    /// contents and `idle_max` skeletons. What a crash left is cleared.
     ///
     /// # Errors
     /// The file system says no.
     pub fn open(state: &Path, bytes_max: u64, idle_max: usize) -> io::Result<Self> {
-        // On one file system: a file has no two names on two.
+        // On the store's file system: hard links don't cross to another.
         let folder = state.join("trees");
         remove_tree(&folder)?;
         make_folder(&folder)?;
@@ -63,13 +61,13 @@ impl Trees {
         })
     }
 
-    /// The contents that are kept.
+    /// The store of contents that were received once.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Gives the skeletons up that nobody uses, and their memory.
-    pub fn rest(&self) {
+    /// Removes the skeletons that no task uses.
+    pub fn drop_idle(&self) {
         let idle = std::mem::take(&mut *self.idle());
         drop(idle);
     }
@@ -78,8 +76,8 @@ impl Trees {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One beside the toolchain of `layout`, but for what is `taken` of it: the one
-    /// that was used last, or an empty one.
+    /// A skeleton for the toolchain of `layout`, without the optional paths that are `taken`
+    /// by the task: the one that was used last, or an empty one.
     fn skeleton(&self, layout: &Arc<Layout>, taken: Vec<PathBuf>) -> io::Result<Skeleton> {
         let suits = |s: &Skeleton| Arc::ptr_eq(&s.layout, layout) && s.taken == taken;
         let mut idle = self.idle();
@@ -103,21 +101,22 @@ impl Trees {
     }
 }
 
-/// An input in a skeleton.
+/// An input that is in a skeleton.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Placed {
     digest: Digest,
-    /// A file of its own: another input has the same content.
-    alone: bool,
+    /// It is a copy, and no link into the store: another input has the same content.
+    is_copy: bool,
 }
 
-/// Folders with the files of the last task that used it; gone when dropped.
+/// Folders with the files of the last task that used them; removed when dropped.
 #[derive(Debug)]
 struct Skeleton {
     folder: PathBuf,
     layout: Arc<Layout>,
+    /// Optional paths of the layout that the task has files of its own at.
     taken: Vec<PathBuf>,
-    /// Those that are not the toolchain's too.
+    /// Folders of the task that the layout has not.
     folders: Paths,
     files: BTreeMap<OsString, Placed>,
 }
@@ -132,16 +131,16 @@ impl Skeleton {
             folders: BTreeSet::new(),
             files: BTreeMap::new(),
         };
-        fs::create_dir(skeleton.place())?;
+        fs::create_dir(skeleton.mount_point())?;
         fs::create_dir(skeleton.inbox())?;
         layout.write_without(&skeleton.root(), &skeleton.taken)?;
         for name in ["home", "tmp"] {
-            open_folder(&below(&skeleton.root(), &Path::new(TASK).join(name)))?;
+            make_public_folder(&below(&skeleton.root(), &Path::new(TASK).join(name)))?;
         }
         Ok(skeleton)
     }
 
-    fn place(&self) -> PathBuf {
+    fn mount_point(&self) -> PathBuf {
         self.folder.join("at")
     }
 
@@ -153,8 +152,9 @@ impl Skeleton {
         self.folder.join("in")
     }
 
-    /// Leaves what is in `files`, and makes exactly these `folders`.
-    fn become_of(
+    /// Removes the last task's files that are not in `files`, and makes exactly these
+    /// `folders`.
+    fn adapt_to(
         &mut self,
         files: &BTreeMap<OsString, Placed>,
         mut folders: Paths,
@@ -178,7 +178,7 @@ impl Skeleton {
             fs::remove_dir(below(&root, Path::new(path)))?;
         }
         for path in folders.difference(&self.folders) {
-            open_folder(&below(&root, Path::new(path)))?;
+            make_public_folder(&below(&root, Path::new(path)))?;
         }
         self.folders = folders;
         Ok(())
@@ -187,7 +187,7 @@ impl Skeleton {
 
 impl Drop for Skeleton {
     fn drop(&mut self) {
-        // No compile could write in it: there are no traps in it.
+        // No compile could write to it, so it holds no traps.
         match fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let path = self.folder.display();
@@ -201,9 +201,9 @@ impl Drop for Skeleton {
 /// Why a tree can't be made.
 #[derive(Debug)]
 pub enum TreeError {
-    /// The sender's fault.
+    /// The task is at fault: why, in words.
     Refused(String),
-    /// This machine's.
+    /// This machine is at fault.
     Io(io::Error),
 }
 
@@ -213,51 +213,42 @@ impl From<io::Error> for TreeError {
     }
 }
 
-impl fmt::Display for TreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TreeError::Refused(why) => f.write_str(why),
-            TreeError::Io(error) => error.fmt(f),
-        }
-    }
-}
-
-/// What is to be mounted where, after what was named before it.
+/// A bind mount in the root, to be made after those before it in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
-    /// A folder of this machine.
+    /// Folder of this machine.
     pub source: PathBuf,
-    /// A path in the root.
+    /// Path in the root.
     pub target: PathBuf,
-    /// Outputs are written in it.
+    /// Outputs are written to it.
     pub writable: bool,
 }
 
-/// One task's; its skeleton goes back when it is dropped.
+/// The files of one task. Its skeleton goes back to the idle ones when it is dropped.
 #[derive(Debug)]
 pub struct Tree<'a> {
     trees: &'a Trees,
-    /// Until it is dropped.
+    /// `None` only while the tree is dropped.
     skeleton: Option<Skeleton>,
-    /// All inputs are where they should be.
-    whole: bool,
-    /// The folder of all writable ones, each by its number.
+    /// All inputs are in their places.
+    is_complete: bool,
+    /// Folder of all writable folders, in which each is called by its index.
     scratch: PathBuf,
-    /// Their paths in the root. Sorted: outer ones first.
+    /// Paths in the root of writable folders. Sorted: outer ones first.
     writable: Vec<PathBuf>,
     binds: Vec<Bind>,
-    /// Inputs in writable folders.
+    /// Paths of inputs in writable folders, which are copies.
     copied: Paths,
-    /// By content: the first input that has it.
+    /// Index of the first input with each content.
     first: HashMap<Digest, usize>,
 }
 
 impl<'a> Tree<'a> {
-    /// Makes all folders of `order`, beside a toolchain that is laid out like
-    /// `layout`; the writable ones in `scratch`, which is empty.
+    /// Makes all folders of `order`, beside a toolchain that is laid out like `layout`; the
+    /// writable ones in `scratch`, which is empty.
     ///
     /// # Errors
-    /// See [`TreeError`].
+    /// The task has paths that it may not have, or the file system says no.
     pub fn make(
         trees: &'a Trees,
         order: &Order,
@@ -266,11 +257,14 @@ impl<'a> Tree<'a> {
     ) -> Result<Self, TreeError> {
         let (folders, writable) = plan(order, layout).map_err(TreeError::Refused)?;
         let is_taken = |path: &&Path| order.inputs.iter().any(|i| i.path.starts_with(path));
-        let taken = layout.yielding().filter(is_taken).map(Path::to_path_buf);
+        let taken = layout
+            .optional_paths()
+            .filter(is_taken)
+            .map(Path::to_path_buf);
         let mut tree = Tree {
             trees,
             skeleton: Some(trees.skeleton(layout, taken.collect())?),
-            whole: false,
+            is_complete: false,
             scratch: scratch.to_path_buf(),
             writable: writable.into_iter().map(PathBuf::from).collect(),
             binds: Vec::new(),
@@ -280,31 +274,31 @@ impl<'a> Tree<'a> {
         let mut files = BTreeMap::new();
         for (at, input) in order.inputs.iter().enumerate() {
             let first = *tree.first.entry(input.digest).or_insert(at);
-            if tree.writable_of(&input.path).is_some() {
+            if tree.writable_path(&input.path).is_some() {
                 tree.copied.insert(input.path.clone().into());
             } else {
                 let placed = Placed {
                     digest: input.digest,
-                    alone: first != at,
+                    is_copy: first != at,
                 };
                 files.insert(input.path.clone().into(), placed);
             }
         }
-        tree.bind(&folders, layout)?;
-        tree.own_mut().become_of(&files, folders)?;
+        tree.make_writable(&folders, layout)?;
+        tree.skeleton_mut().adapt_to(&files, folders)?;
         Ok(tree)
     }
 
-    /// Makes the writable folders, with places in them for the folders below.
-    fn bind(&mut self, folders: &Paths, layout: &Layout) -> io::Result<()> {
+    /// Makes the writable folders, with mount points in them for the folders below.
+    fn make_writable(&mut self, folders: &Paths, layout: &Layout) -> io::Result<()> {
         let leading = |(path, entry)| matches!(entry, &Entry::Folder).then_some(path);
         let all = || folders.iter().map(Path::new);
         let all = || all().chain(layout.entries().filter_map(leading));
-        let (skeleton, mut binds) = (self.skeleton(), Vec::new());
+        let (skeleton, mut binds) = (self.skeleton_root(), Vec::new());
         for (at, folder) in self.writable.iter().enumerate() {
             let source = self.scratch.join(at.to_string());
             fs::create_dir(&source)?;
-            // Some are the task's and the toolchain's.
+            // Some folders are both the task's and the toolchain's.
             let inner: BTreeSet<&Path> = all().filter(|p| p.parent() == Some(folder)).collect();
             for path in &inner {
                 fs::create_dir(source.join(path.file_name().unwrap_or_default()))?;
@@ -314,7 +308,7 @@ impl<'a> Tree<'a> {
                 target: folder.clone(),
                 writable: true,
             });
-            // What is in those can be read, and is the same file for all.
+            // The inner folders stay read-only, and hold links into the store.
             let read = inner.into_iter();
             let read = read.filter(|path| self.writable.iter().all(|other| other != path));
             binds.extend(read.map(|path| Bind {
@@ -327,36 +321,37 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn own(&self) -> &Skeleton {
+    fn skeleton(&self) -> &Skeleton {
         self.skeleton.as_ref().expect("a tree that is not dropped")
     }
 
-    fn own_mut(&mut self) -> &mut Skeleton {
+    fn skeleton_mut(&mut self) -> &mut Skeleton {
         self.skeleton.as_mut().expect("a tree that is not dropped")
     }
 
-    /// Where the root is to be mounted.
-    pub fn place(&self) -> PathBuf {
-        self.own().place()
+    /// Folder that the root is to be mounted at.
+    pub fn mount_point(&self) -> PathBuf {
+        self.skeleton().mount_point()
     }
 
-    /// What is to be mounted there, for reading only.
-    pub fn skeleton(&self) -> PathBuf {
-        self.own().root()
+    /// Folder of the root, to be mounted read-only.
+    pub fn skeleton_root(&self) -> PathBuf {
+        self.skeleton().root()
     }
 
-    /// What is to be mounted in it, in this order.
+    /// What is to be mounted in the root, in this order.
     pub fn binds(&self) -> &[Bind] {
         &self.binds
     }
 
-    /// Whether the task has something of its own in a folder that would yield to it.
-    pub fn has_below(&self, path: &Path) -> bool {
-        self.own().taken.iter().any(|taken| taken == path)
+    /// Whether the task has files of its own at an optional path of the layout.
+    pub fn replaces(&self, path: &Path) -> bool {
+        self.skeleton().taken.iter().any(|taken| taken == path)
     }
 
-    /// Where a path of a writable folder lies on this machine; `None`: it is in none.
-    pub fn writable_of(&self, path: &Path) -> Option<PathBuf> {
+    /// Path on this machine of a `path` that lies directly in a writable folder; `None`: it
+    /// does not.
+    pub fn writable_path(&self, path: &Path) -> Option<PathBuf> {
         let folder = path.parent()?;
         let at = self
             .writable
@@ -365,8 +360,9 @@ impl<'a> Tree<'a> {
         Some(self.scratch.join(at.to_string()).join(path.file_name()?))
     }
 
-    /// The path in the root of what lies at `path` below the writable folders' own.
-    pub fn path_of(&self, path: &Path) -> PathBuf {
+    /// Path in the root of a file that is at `path` relative to the folder of all writable
+    /// folders.
+    pub fn path_in_root(&self, path: &Path) -> PathBuf {
         let mut parts = path.components();
         let at = parts
             .next()
@@ -375,126 +371,126 @@ impl<'a> Tree<'a> {
         folder.map_or_else(|| path.to_path_buf(), |folder| folder.join(parts.as_path()))
     }
 
-    /// Whether an input is at `path`, in a writable folder.
+    /// Whether an input is at `path` in a writable folder.
     pub fn is_copied(&self, path: &Path) -> bool {
         self.copied.contains(path.as_os_str())
     }
 
-    /// Where a content that is wanted by input number `at` first of all is put: in
-    /// its own place if that can only be read.
-    fn file_of(&self, at: usize, input: &Input) -> PathBuf {
+    /// File that receives the content of input number `at`, the first one that has it: in
+    /// the input's own place unless that is writable.
+    fn file_for(&self, at: usize, input: &Input) -> PathBuf {
         match self.copied.contains(input.path.as_os_str()) {
-            true => self.own().inbox().join(at.to_string()),
-            false => below(&self.skeleton(), &input.path),
+            true => self.skeleton().inbox().join(at.to_string()),
+            false => below(&self.skeleton_root(), &input.path),
         }
     }
 
-    /// Takes what the store has, and the skeleton has not. The numbers of inputs that
-    /// are lacking, each content once.
+    /// Links what the store has and the skeleton has not. Gives the numbers of inputs that
+    /// have to be received, one for each content.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn take(&mut self, order: &Order) -> io::Result<Vec<usize>> {
+    pub fn link_stored(&mut self, order: &Order) -> io::Result<Vec<usize>> {
         let mut lacking = Vec::new();
         for (at, input) in order.inputs.iter().enumerate() {
             if self.first.get(&input.digest) != Some(&at)
-                || self.own().files.contains_key(input.path.as_os_str())
+                || self.skeleton().files.contains_key(input.path.as_os_str())
             {
                 continue;
             }
             match self
                 .trees
                 .store
-                .take(input.digest, input.size, &self.file_of(at, input))?
+                .link(input.digest, input.size, &self.file_for(at, input))?
             {
-                true => self.placed(at, input),
+                true => self.note_placed(at, input),
                 false => lacking.push(at),
             }
         }
         Ok(lacking)
     }
 
-    /// An input is in the skeleton now, if its place is there.
-    fn placed(&mut self, at: usize, input: &Input) {
+    /// Notes that an input is in the skeleton now, if its place is in there.
+    fn note_placed(&mut self, at: usize, input: &Input) {
         if !self.copied.contains(input.path.as_os_str()) {
             let placed = Placed {
                 digest: input.digest,
-                alone: self.first.get(&input.digest) != Some(&at),
+                is_copy: self.first.get(&input.digest) != Some(&at),
             };
-            self.own_mut()
+            self.skeleton_mut()
                 .files
                 .insert(input.path.clone().into(), placed);
         }
     }
 
-    /// The first input that has the same content as input number `at`.
-    pub fn first_of(&self, order: &Order, at: usize) -> Option<usize> {
+    /// Number of the first input with the content of input number `at`.
+    pub fn first_with_content_of(&self, order: &Order, at: usize) -> Option<usize> {
         self.first.get(&order.inputs.get(at)?.digest).copied()
     }
 
-    /// Where the content of input number `at`, which is lacking, goes as it comes.
+    /// Sink for the content of input number `at`, which [`Tree::link_stored`] gave.
     ///
     /// # Errors
     /// The file system says no, or zstd can't be had.
     pub fn sink(&self, order: &Order, at: usize) -> io::Result<Sink<File>> {
         let input = &order.inputs[at];
         let first = self.first.get(&input.digest).copied().unwrap_or(at);
-        let file = File::create_new(self.file_of(first, &order.inputs[first]))?;
+        let file = File::create_new(self.file_for(first, &order.inputs[first]))?;
         Sink::of(file, input)
     }
 
-    /// All of the content of input number `at` came, into `file`.
+    /// Stores the content of input number `at`, which is whole in `file`.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn came(&mut self, order: &Order, at: usize, file: &File) -> io::Result<()> {
-        let first = self.first_of(order, at).unwrap_or(at);
+    pub fn store_received(&mut self, order: &Order, at: usize, file: &File) -> io::Result<()> {
+        let first = self.first_with_content_of(order, at).unwrap_or(at);
         let input = &order.inputs[first];
-        store::settle(file)?;
-        let path = self.file_of(first, input);
-        self.trees.store.keep(input.digest, input.size, &path)?;
-        self.placed(first, input);
+        store::seal(file)?;
+        let path = self.file_for(first, input);
+        self.trees.store.insert(input.digest, input.size, &path)?;
+        self.note_placed(first, input);
         Ok(())
     }
 
-    /// Every content is there: puts copies where they belong. Two inputs with one
+    /// Puts copies where they belong, once every content was received. Two inputs with one
     /// content are two files: compilers may ask whether they are the same.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn complete(&mut self, order: &Order) -> io::Result<()> {
+    pub fn place_copies(&mut self, order: &Order) -> io::Result<()> {
         for (at, input) in order.inputs.iter().enumerate() {
-            let first = self.first_of(order, at).unwrap_or(at);
-            let from = self.file_of(first, &order.inputs[first]);
-            match self.writable_of(&input.path) {
+            let first = self.first_with_content_of(order, at).unwrap_or(at);
+            let from = self.file_for(first, &order.inputs[first]);
+            match self.writable_path(&input.path) {
                 Some(to) => store::copy(&from, &to)?,
-                None if self.own().files.contains_key(input.path.as_os_str()) => {}
+                None if self.skeleton().files.contains_key(input.path.as_os_str()) => {}
                 None => {
-                    store::copy(&from, &below(&self.skeleton(), &input.path))?;
-                    self.placed(at, input);
+                    store::copy(&from, &below(&self.skeleton_root(), &input.path))?;
+                    self.note_placed(at, input);
                 }
             }
         }
-        self.whole = true;
+        self.is_complete = true;
         Ok(())
     }
 }
 
 impl Drop for Tree<'_> {
     fn drop(&mut self) {
-        // What is in one that failed half-way nobody knows.
-        if let Some(skeleton) = self.skeleton.take().filter(|_| self.whole) {
+        // What a skeleton holds that failed half-way is unknown.
+        if let Some(skeleton) = self.skeleton.take().filter(|_| self.is_complete) {
             self.trees.give_back(skeleton);
         }
     }
 }
 
-/// All folders that `order` needs, and those of them that outputs are written in.
+/// All folders that `order` needs, and those of them that outputs are written to.
 fn plan(order: &Order, layout: &Layout) -> Result<(Paths, Paths), String> {
     let mut folders = Paths::new();
     let mut add = |folder: &Path| {
         for above in folder.ancestors() {
-            // What leads to a folder that is known is known.
+            // The folders that lead to a known one are known too.
             if above.parent().is_none() || !folders.insert(above.into()) {
                 break;
             }
@@ -504,25 +500,25 @@ fn plan(order: &Order, layout: &Layout) -> Result<(Paths, Paths), String> {
             false => Err("too many folders".to_owned()),
         }
     };
-    let ours = |path: &Path| format!("{path:?} is a place of the worker's own");
+    let reserved = |path: &Path| format!("{path:?} is a place of the worker's own");
     let inputs = order.inputs.iter().map(|input| &input.path);
     let mut writable = Paths::new();
     for path in inputs.chain(&order.outputs) {
-        if !layout.takes(path, true) {
-            return Err(ours(path));
+        if !layout.admits(path, true) {
+            return Err(reserved(path));
         }
         add(path.parent().unwrap_or(path))?;
     }
     for folder in order.folders.iter().chain([&order.working_directory]) {
-        if !layout.takes(folder, false) {
-            return Err(ours(folder));
+        if !layout.admits(folder, false) {
+            return Err(reserved(folder));
         }
         add(folder)?;
     }
     for path in &order.outputs {
         let folder = path.parent().unwrap_or(path);
-        if folder == Path::new("/") || layout.occupies(folder) {
-            return Err(ours(path));
+        if folder == Path::new("/") || layout.has_files_in(folder) {
+            return Err(reserved(path));
         }
         writable.insert(folder.into());
     }
@@ -533,7 +529,7 @@ fn plan(order: &Order, layout: &Layout) -> Result<(Paths, Paths), String> {
 mod tests {
     use super::*;
     use crate::inputs::layout::Tools;
-    use crate::inputs::validate::{Takes, validate};
+    use crate::inputs::validate::{Accepts, validate};
     use hg_proto::compiler::toolchain::{Family, Language};
     use hg_proto::options::args::Dialect;
     use hg_proto::v1;
@@ -556,7 +552,7 @@ mod tests {
             Bench {
                 trees: Trees::open(&here.join("state"), 1 << 20, 2).unwrap(),
                 layout: Arc::new(
-                    Layout::in_place(&Tools::Own(vec![here.join("tool/bin/cc")])).unwrap(),
+                    Layout::without_headers(&Tools::Own(vec![here.join("tool/bin/cc")])).unwrap(),
                 ),
                 place,
             }
@@ -574,14 +570,14 @@ mod tests {
         }
 
         fn gather(&self, tree: &mut Tree<'_>, order: &Order, contents: &[&str]) -> Vec<usize> {
-            let lacking = tree.take(order).unwrap();
+            let lacking = tree.link_stored(order).unwrap();
             for &at in &lacking {
                 let mut sink = tree.sink(order, at).unwrap();
                 sink.push(contents[at].as_bytes()).unwrap();
                 let file = sink.finish().unwrap();
-                tree.came(order, at, &file).unwrap();
+                tree.store_received(order, at, &file).unwrap();
             }
-            tree.complete(order).unwrap();
+            tree.place_copies(order).unwrap();
             lacking
         }
     }
@@ -612,7 +608,7 @@ mod tests {
             tree: true,
             ..v1::Task::default()
         };
-        let takes = Takes {
+        let accepts = Accepts {
             dialect: Dialect {
                 family: Family::Gcc,
                 cxx_driver: false,
@@ -620,7 +616,7 @@ mod tests {
             language: Language::C,
             tree: true,
         };
-        validate(task, |_| Some(takes)).unwrap()
+        validate(task, |_| Some(accepts)).unwrap()
     }
 
     #[test]
@@ -640,10 +636,10 @@ mod tests {
             let mut tree = bench.make(&order).unwrap();
             let lacking = bench.gather(&mut tree, &order, &contents);
             assert_eq!(lacking, if round == 0 { vec![0, 1, 2, 4] } else { vec![] });
-            let (skeleton, scratch) = (tree.skeleton(), bench.here().join("scratch/0"));
+            let (skeleton, scratch) = (tree.skeleton_root(), bench.here().join("scratch/0"));
             for (path, content) in inputs {
                 let path = Path::new(path);
-                let writable = tree.writable_of(path);
+                let writable = tree.writable_path(path);
                 let linked = below(&skeleton, path);
                 assert_eq!(writable.is_some(), path.parent() == Some(Path::new("/w")));
                 assert_eq!(linked.exists(), writable.is_none());
@@ -657,7 +653,7 @@ mod tests {
                 assert_eq!(found.mtime(), 1_000_000_000);
             }
             assert!(skeleton.join("opt").is_dir() && skeleton.join("w/empty/deep").is_dir());
-            assert!(skeleton.join("task/tmp").is_dir() && tree.place().is_dir());
+            assert!(skeleton.join("task/tmp").is_dir() && tree.mount_point().is_dir());
             let bind = |source: PathBuf, target: &str, writable| Bind {
                 source,
                 target: target.into(),
@@ -670,14 +666,14 @@ mod tests {
             ];
             assert_eq!(tree.binds(), binds);
             assert!(scratch.join("inner").is_dir() && scratch.join("empty").is_dir());
-            assert_eq!(tree.path_of(Path::new("0/x/y")), Path::new("/w/x/y"));
+            assert_eq!(tree.path_in_root(Path::new("0/x/y")), Path::new("/w/x/y"));
             assert!(tree.is_copied(Path::new("/w/same.h")));
             assert!(!tree.is_copied(Path::new("/w/inner/same.h")));
-            let folder = tree.own().folder.clone();
+            let folder = tree.skeleton().folder.clone();
             drop(tree);
             assert!(folder.exists());
             if round == 1 {
-                bench.trees.rest();
+                bench.trees.drop_idle();
                 assert!(!folder.exists());
             }
         }
@@ -741,7 +737,7 @@ mod tests {
             let order = order("/w", "/w/in.o", inputs, inner);
             let mut tree = bench.make(&order).unwrap();
             bench.gather(&mut tree, &order, &contents);
-            folders.insert(tree.own().folder.clone());
+            folders.insert(tree.skeleton().folder.clone());
             // As a fresh worker would have it.
             let fresh = Bench {
                 layout: bench.layout.clone(),
@@ -754,11 +750,14 @@ mod tests {
                 let all = all.map(|(path, c)| (path.strip_prefix(&root).unwrap().to_path_buf(), c));
                 all.collect::<Vec<_>>()
             };
-            assert_eq!(relative(tree.skeleton()), relative(other.skeleton()));
+            assert_eq!(
+                relative(tree.skeleton_root()),
+                relative(other.skeleton_root())
+            );
             let mut inodes = BTreeSet::new();
             for input in &order.inputs {
-                let path = tree.writable_of(&input.path);
-                let path = path.unwrap_or_else(|| below(&tree.skeleton(), &input.path));
+                let path = tree.writable_path(&input.path);
+                let path = path.unwrap_or_else(|| below(&tree.skeleton_root(), &input.path));
                 assert!(
                     inodes.insert(fs::metadata(path).unwrap().ino()),
                     "{input:?}"
@@ -798,11 +797,11 @@ mod tests {
             .map(|(path, w)| (path.to_str().unwrap(), w))
             .collect();
         assert_eq!(targets, [("/w", true), ("/w/a", false), ("/w/a/b", true)]);
-        assert!(tree.skeleton().join("w/a/b").is_dir());
+        assert!(tree.skeleton_root().join("w/a/b").is_dir());
         assert!(bench.here().join("scratch/0/a").is_dir());
         let header = Path::new("/w/a/b/x.h");
         assert_eq!(
-            tree.writable_of(header),
+            tree.writable_path(header),
             Some(bench.here().join("scratch/1/x.h"))
         );
     }
@@ -855,8 +854,10 @@ mod tests {
         let mut inputs = vec![("/w/in.c", "source")];
         inputs.extend(deep.iter().map(|path| (path.as_str(), "x")));
         let order = order("/w", "/w/in.o", &inputs, &[]);
-        let error = bench.make(&order).unwrap_err().to_string();
-        assert_eq!(error, "too many folders");
+        match bench.make(&order) {
+            Err(TreeError::Refused(why)) => assert_eq!(why, "too many folders"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -864,14 +865,14 @@ mod tests {
         let bench = Bench::new();
         let order = order("/w", "/w/in.o", &[("/w/in.c", "source")], &[]);
         let mut tree = bench.make(&order).unwrap();
-        assert_eq!(tree.take(&order).unwrap(), [0]);
+        assert_eq!(tree.link_stored(&order).unwrap(), [0]);
         let mut sink = tree.sink(&order, 0).unwrap();
         sink.push(b"sOurce").unwrap();
         assert!(sink.finish().is_err());
         drop(tree);
         assert_eq!(fs::read_dir(&bench.trees.folder).unwrap().count(), 0);
         let mut tree = bench.make(&order).unwrap();
-        assert_eq!(tree.take(&order).unwrap(), [0]);
+        assert_eq!(tree.link_stored(&order).unwrap(), [0]);
         // Half of it, and then a crash.
         let mut sink = tree.sink(&order, 0).unwrap();
         sink.push(b"sou").unwrap();
@@ -881,6 +882,6 @@ mod tests {
         let mut file = File::create_new(bench.here().join("x")).unwrap();
         file.write_all(b"source").unwrap();
         let to = bench.here().join("y");
-        assert!(!trees.store().take(Digest::of(b"source"), 6, &to).unwrap());
+        assert!(!trees.store().link(Digest::of(b"source"), 6, &to).unwrap());
     }
 }

@@ -1,6 +1,6 @@
-//! A task as it came becomes an order that is safe to carry out, or is refused.
-//! The worker trusts nobody: the coordinator has checked too, and that does not
-//! count. Pure: no files, no processes.
+//! Checks a task as it was received: it becomes an order that is safe to carry out, or is
+//! refused. The worker trusts nobody: that the coordinator has checked too does not count.
+//! Pure: no files, no processes.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -18,54 +18,54 @@ use hg_proto::wire::limits::{
 use hg_proto::wire::plain_path::{Collision, collision};
 use hg_proto::wire::taken_path::taken_by_others;
 
-/// Folders that one path may go through: bounds how deep a task's tree is.
+/// Names on one path: bounds how deep a task's tree is.
 pub const PATH_DEPTH_MAX: usize = 64;
 
-/// A file to be put into the task's folder.
+/// An input file of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// Relative to the working directory.
+    /// Path relative to the working directory; in the tree form absolute.
     pub path: PathBuf,
-    /// Of the plain content.
+    /// Digest of the decoded content.
     pub digest: Digest,
-    /// Bytes of plain content.
+    /// Bytes of the decoded content.
     pub size: u64,
-    /// How it travels.
+    /// Encoding in which the content travels.
     pub encoding: Encoding,
-    /// Bytes as it travels.
+    /// Bytes of the encoded content.
     pub encoded_size: u64,
 }
 
-/// A task that may be carried out.
+/// A task that has passed every check, in the worker's own types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// Which compiler.
+    /// Identity of the compiler.
     pub toolchain: Digest,
-    /// Without the compiler's name.
+    /// argv of the compiler, without the program's name.
     pub arguments: Vec<OsString>,
-    /// The tree form: every path is absolute.
+    /// The task is of the tree form: every path is absolute.
     pub tree: bool,
-    /// Relative to the task's folder; empty: the folder itself.
+    /// Working directory relative to the task's folder; empty: the folder itself.
     pub working_directory: PathBuf,
-    /// Distinct paths, none above another.
+    /// Input files: their paths are distinct, and none lies below another.
     pub inputs: Vec<Input>,
-    /// Relative to the working directory; distinct, and none is an input.
+    /// Output files, relative to the working directory: distinct, and none is an input.
     pub outputs: Vec<PathBuf>,
-    /// The tree form: folders that are there, with or without files.
+    /// Tree form: folders that must exist, with or without files.
     pub folders: Vec<PathBuf>,
-    /// Only what may travel.
+    /// Environment variables that may travel.
     pub environment: Vec<(OsString, OsString)>,
-    /// Columns of the terminal that stderr is to be.
+    /// Columns of the terminal that stderr is to be; `None`: a pipe.
     pub terminal: Option<u16>,
-    /// From the compiler's start.
+    /// Milliseconds from the compiler's start to its end.
     pub wall_ms_max: u32,
-    /// Address space of each process; `None`: the worker's own bound.
+    /// Bytes of address space of each process; `None`: the worker's own bound.
     pub memory_bytes_max: Option<u64>,
-    /// All outputs together.
+    /// Bytes of all outputs together.
     pub output_bytes_max: u64,
 }
 
-/// A failure for the wire.
+/// A failure with `code`, as it is sent to the coordinator.
 pub fn failure(code: Code, detail: impl Into<String>) -> v1::Failure {
     v1::Failure {
         code: code.into(),
@@ -78,25 +78,25 @@ fn refused(detail: impl Into<String>) -> v1::Failure {
     failure(Code::Refused, detail)
 }
 
-/// What a toolchain of this machine takes.
+/// Tasks that a toolchain of this machine accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Takes {
-    /// How its command line is read.
+pub struct Accepts {
+    /// How its command line is parsed.
     pub dialect: Dialect,
-    /// What it compiles.
+    /// Language that it compiles.
     pub language: Language,
-    /// Tasks of the tree form, and no others.
+    /// It accepts tasks of the tree form only; otherwise, only others.
     pub tree: bool,
 }
 
-/// Checks `task`; `takes` says what the toolchain with a digest takes, `None` when
-/// this machine has no such toolchain.
+/// Checks `task`; `accepts` gives what the toolchain with a digest accepts, `None` if this
+/// machine has no such toolchain.
 ///
 /// # Errors
 /// The failure to answer with: `REFUSED` or `NO_TOOLCHAIN`.
 pub fn validate(
     task: v1::Task,
-    takes: impl Fn(&Digest) -> Option<Takes>,
+    accepts: impl Fn(&Digest) -> Option<Accepts>,
 ) -> Result<Order, v1::Failure> {
     let toolchain = task.toolchain.as_ref().map_or(&[][..], |t| &t.digest);
     let toolchain = Digest::try_from(toolchain)
@@ -111,23 +111,23 @@ pub fn validate(
     let outputs = outputs(&task.outputs, tree)?;
     let mut all: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
     all.extend(tree.then_some(working_directory.as_path()));
-    distinct(&inputs, &outputs, &all)?;
+    check_distinct(&inputs, &outputs, &all)?;
     let environment = environment(task.environment)?;
-    arguments(&task.arguments)?;
+    check_arguments(&task.arguments)?;
     let shipment = task.toolchain.as_ref().map_or(&[][..], |t| &t.shipment);
     let shipment = Digest::try_from(shipment).ok();
     // Its own, before one that a client brought.
     let known = [Some(toolchain), shipment].into_iter().flatten();
-    let mut known = known.filter_map(|digest| Some((digest, takes(&digest)?)));
-    let (toolchain, takes) = known.next().ok_or_else(|| {
+    let mut known = known.filter_map(|digest| Some((digest, accepts(&digest)?)));
+    let (toolchain, accepts) = known.next().ok_or_else(|| {
         let hex = toolchain.to_hex();
         failure(Code::NoToolchain, format!("no toolchain {}", &hex[..16]))
     })?;
-    if takes.tree != tree {
+    if accepts.tree != tree {
         return Err(refused("toolchain digest: of the other form of a task"));
     }
-    travels(
-        &takes,
+    check_arguments_travel(
+        &accepts,
         &task.arguments,
         &working_directory,
         &inputs,
@@ -143,7 +143,7 @@ pub fn validate(
         outputs,
         folders,
         environment,
-        // A wider one is as wide as they get.
+        // A terminal can't be wider than that.
         terminal: task
             .terminal
             .map(|terminal| terminal.columns.try_into().unwrap_or(u16::MAX)),
@@ -159,31 +159,36 @@ pub fn validate(
     })
 }
 
-/// The table of compiler arguments has the last word on what may run here.
-fn travels(
-    takes: &Takes,
+/// Asks the table of compiler arguments, which has the last word on what may run here.
+fn check_arguments_travel(
+    accepts: &Accepts,
     arguments: &[Vec<u8>],
     folder: &Path,
     inputs: &[Input],
     outputs: &[PathBuf],
 ) -> Result<(), v1::Failure> {
     let outputs: Vec<&[u8]> = outputs.iter().map(|o| o.as_os_str().as_bytes()).collect();
-    let checked = match takes.tree {
+    let checked = match accepts.tree {
         true => {
             let folder = folder.as_os_str().as_bytes();
-            args::check_tree(takes.dialect, takes.language, arguments, folder, &outputs)
+            args::check_tree(
+                accepts.dialect,
+                accepts.language,
+                arguments,
+                folder,
+                &outputs,
+            )
         }
         false => {
             let inputs = inputs.iter().map(|i| i.path.as_os_str().as_bytes());
             let inputs: Vec<&[u8]> = inputs.collect();
-            args::check_travelled(takes.dialect, arguments, &inputs, &outputs)
+            args::check_travelled(accepts.dialect, arguments, &inputs, &outputs)
         }
     };
     checked.map_err(|reason| refused(reason.to_string()))
 }
 
-/// A path that is spelled in one way only: relative, and staying below where it
-/// starts; in the tree form, absolute.
+/// A normalised path: relative without leading upwards, or in the tree form absolute.
 fn path(what: &str, bytes: &[u8], tree: bool) -> Result<PathBuf, v1::Failure> {
     let refuse = |why: &str| {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(128)]).into_owned();
@@ -266,9 +271,13 @@ fn folders(folders: &[Vec<u8>], tree: bool) -> Result<Vec<PathBuf>, v1::Failure>
     folders.collect()
 }
 
-/// A file can't lie below another file, nor twice at one place, nor where a folder
-/// is to be.
-fn distinct(inputs: &[Input], outputs: &[PathBuf], folders: &[&Path]) -> Result<(), v1::Failure> {
+/// Refuses a file that lies below another one, two at one path, and one where a folder is
+/// to be.
+fn check_distinct(
+    inputs: &[Input],
+    outputs: &[PathBuf],
+    folders: &[&Path],
+) -> Result<(), v1::Failure> {
     fn bytes(path: &Path) -> &[u8] {
         path.as_os_str().as_bytes()
     }
@@ -294,7 +303,7 @@ fn input(input: &v1::Input, tree: bool) -> Result<Input, v1::Failure> {
         .map_err(|_| refused(format!("input {path:?}: unknown encoding")))?;
     let encoded_max = match encoding {
         Encoding::Identity => input.size,
-        // What zstd makes of incompressible content, and some more.
+        // zstd's worst case for incompressible content, and some more.
         Encoding::Zstd => input.size + (input.size >> 7) + 1024,
     };
     let exact = encoding == Encoding::Zstd || input.encoded_size == input.size;
@@ -321,7 +330,7 @@ fn outputs(outputs: &[Vec<u8>], tree: bool) -> Result<Vec<PathBuf>, v1::Failure>
     outputs.collect()
 }
 
-fn arguments(arguments: &[Vec<u8>]) -> Result<(), v1::Failure> {
+fn check_arguments(arguments: &[Vec<u8>]) -> Result<(), v1::Failure> {
     if arguments.len() > ARGUMENTS_MAX {
         return Err(refused(format!("{} arguments", arguments.len())));
     }
@@ -339,8 +348,8 @@ fn arguments(arguments: &[Vec<u8>]) -> Result<(), v1::Failure> {
     Ok(())
 }
 
-/// What may not travel is left out rather than refused: a compile without it is
-/// what the client asked the table for.
+/// Variables that may travel. Others are left out rather than refused: a compile without
+/// them is what the client asked the table for.
 fn environment(
     variables: Vec<v1::EnvironmentVariable>,
 ) -> Result<Vec<(OsString, OsString)>, v1::Failure> {
@@ -371,7 +380,7 @@ mod tests {
         family: Family::Gcc,
         cxx_driver: false,
     };
-    const FLAT: Takes = Takes {
+    const FLAT: Accepts = Accepts {
         dialect: GCC,
         language: Language::C,
         tree: false,
@@ -456,7 +465,7 @@ mod tests {
         }
     }
 
-    const TREE: Takes = Takes { tree: true, ..FLAT };
+    const TREE: Accepts = Accepts { tree: true, ..FLAT };
 
     fn tree() -> v1::Task {
         v1::Task {
@@ -475,8 +484,8 @@ mod tests {
         let order = validate(tree(), |_| Some(TREE)).unwrap();
         assert_eq!(order.working_directory, PathBuf::from("/w"));
         assert_eq!(order.folders, [PathBuf::from("/w/include")]);
-        for (task, takes) in [(tree(), FLAT), (task(), TREE)] {
-            let failure = validate(task, |_| Some(takes)).unwrap_err();
+        for (task, accepts) in [(tree(), FLAT), (task(), TREE)] {
+            let failure = validate(task, |_| Some(accepts)).unwrap_err();
             assert_eq!(failure.code(), Code::Refused, "the other form");
         }
         let refusal = |change: &dyn Fn(&mut v1::Task)| {

@@ -1,5 +1,5 @@
-//! How the coordinator is reached, and as whom: plaintext, by a join token, or by
-//! certificates of the operator's own.
+//! Access to the coordinator: in plaintext, by a join token, or by certificates of the
+//! operator's own.
 
 use std::path::{Path, PathBuf};
 
@@ -8,78 +8,82 @@ use hg_proto::secure::private;
 use hg_proto::secure::tls::{ALPN_WORKER, Dial, Pki, Trust};
 use hg_proto::secure::token::{Role, Token};
 
-/// What the operator said.
+/// How the operator wants the coordinator to be dialled.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// Plaintext, and no token.
+    /// In plaintext, and without a token.
     pub insecure: bool,
     /// Certificates of the operator's own.
     pub pki: Pki,
-    /// Where `join` keeps a token.
-    pub kept: PathBuf,
+    /// File in which `join` keeps a token.
+    pub token_path: PathBuf,
 }
 
-/// What one dial needs.
-pub struct Pass {
-    /// `None`: plaintext.
-    pub dial: Option<Dial>,
-    /// The text of a token for the Hello; empty: none.
+/// What one dial shows to the coordinator, and trusts.
+pub struct DialCredentials {
+    /// TLS configuration; `None`: plaintext.
+    pub tls: Option<Dial>,
+    /// Text of a token for the Hello; empty: none.
     pub token: String,
 }
 
 impl Access {
-    /// What the next dial to `coordinator`, HOST:PORT, needs: looked for anew, since
-    /// a coordinator on this machine may have left a new token.
+    /// Credentials of the next dial to `coordinator`, HOST:PORT. They are looked up for each
+    /// dial, since a coordinator on this machine may have left a new token.
     ///
     /// # Errors
     /// In words: there is no token, or a file is wrong.
-    pub fn pass(&self, coordinator: &str) -> Result<Pass, String> {
+    pub fn dial_credentials(&self, coordinator: &str) -> Result<DialCredentials, String> {
         if self.insecure {
-            return Ok(Pass {
-                dial: None,
+            return Ok(DialCredentials {
+                tls: None,
                 token: String::new(),
             });
         }
-        let token = credentials::find(coordinator, Role::Worker, Some(&self.kept))?;
-        pass(coordinator, token.as_ref(), &self.pki)
+        let token = credentials::find(coordinator, Role::Worker, Some(&self.token_path))?;
+        dial_credentials(coordinator, token.as_ref(), &self.pki)
     }
 
-    /// What of the operator's own is wrong now, and will not mend itself: a token that
-    /// is missing may still come, by `join` or by a coordinator of this user's own.
+    /// Checks the operator's files and variables for what will not mend itself: a token that is
+    /// missing may still come, by `join` or by a coordinator of this user's own.
     ///
     /// # Errors
-    /// In words: a file or a variable is wrong, or a file is not ours alone.
+    /// In words: a file or a variable is wrong, or other users may write to a file.
     pub fn check(&self, coordinator: &str) -> Result<(), String> {
         match (self.insecure, self.pki.is_empty()) {
             (true, true) => return Ok(()),
             (true, false) => return Err("--insecure and certificates exclude each other".into()),
             (false, _) => {}
         }
-        if let Ok(found) = std::fs::metadata(&self.kept) {
-            private::check_owner(&self.kept, &found)?;
+        if let Ok(found) = std::fs::metadata(&self.token_path) {
+            private::check_owner(&self.token_path, &found)?;
         }
-        credentials::stored(&self.kept)?;
-        let token = credentials::find(coordinator, Role::Worker, Some(&self.kept))?;
+        credentials::stored(&self.token_path)?;
+        let token = credentials::find(coordinator, Role::Worker, Some(&self.token_path))?;
         match Trust::of(token.as_ref(), &self.pki) {
             Some(trust) => Dial::new(&trust, coordinator, ALPN_WORKER).map(drop),
             None => Ok(()),
         }
     }
 
-    /// Keeps `text` in place of the stored token, if both are of one holder.
+    /// Stores the token `text` in place of the one that is stored, if both are of one holder.
     ///
     /// # Errors
     /// In words: it is no token, or can't be kept.
     pub fn renew(&self, text: &str) -> Result<(), String> {
-        credentials::renew(&self.kept, text, |_| true)
+        credentials::renew(&self.token_path, text, |_| true)
     }
 }
 
-/// What a dial with `token` needs, or with certificates, or both.
+/// Credentials of a dial with `token`, with certificates, or with both.
 ///
 /// # Errors
 /// In words: there is neither, or a file is wrong.
-pub fn pass(coordinator: &str, token: Option<&Token>, pki: &Pki) -> Result<Pass, String> {
+pub fn dial_credentials(
+    coordinator: &str,
+    token: Option<&Token>,
+    pki: &Pki,
+) -> Result<DialCredentials, String> {
     let trust = Trust::of(token, pki).ok_or_else(|| {
         format!(
             "no token for {coordinator}: get one there ('hg-coord token --role worker') and \
@@ -87,13 +91,13 @@ pub fn pass(coordinator: &str, token: Option<&Token>, pki: &Pki) -> Result<Pass,
             credentials::TOKEN_VARIABLE
         )
     })?;
-    Ok(Pass {
-        dial: Some(Dial::new(&trust, coordinator, ALPN_WORKER)?),
+    Ok(DialCredentials {
+        tls: Some(Dial::new(&trust, coordinator, ALPN_WORKER)?),
         token: token.map_or_else(String::new, Token::to_text),
     })
 }
 
-/// Where `join` keeps a token in a state folder.
-pub fn kept(state: &Path) -> PathBuf {
+/// File in a state folder in which `join` keeps a token.
+pub fn token_path(state: &Path) -> PathBuf {
     state.join("token")
 }

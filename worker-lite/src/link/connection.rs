@@ -1,5 +1,5 @@
-//! The line to the coordinator: dials, shakes hands, reads messages, writes frames.
-//! Unaware of what they mean.
+//! The connection to the coordinator: dials, shakes hands, reads messages, writes frames.
+//! Unaware of what messages mean.
 
 use std::future::Future;
 use std::io;
@@ -18,38 +18,38 @@ use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wri
 
 use crate::metrics::Metrics;
 
-/// How long one address may take to answer a dial.
-const DIAL: Duration = Duration::from_secs(5);
-/// How long a link that ends may take to deliver what was said.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long one address may take to answer a dial, or to shake hands.
+const DIAL_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a link that is closed may take to deliver the last frames.
+const HANG_UP_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes read at a time while much comes: a TLS record (RFC 8446, section 5.1).
 const READ_BYTES: usize = 16 << 10;
-/// Bytes that an idle worker keeps ready for what comes.
+/// Bytes of the read buffer of an idle worker.
 const IDLE_READ_BYTES: usize = 1 << 10;
-/// Frames without output that may wait to be written. They are small, and the
-/// heartbeat's expiry ends a link that does not move.
-const CONTROL_FRAMES_MAX: usize = 4096;
-/// Frames with output that may wait to be written: few, so that tasks take turns
-/// and what is said ahead of them is not late.
+/// Urgent frames that may wait to be written. They are small, and the heartbeat's expiry ends
+/// a link that does not move.
+const URGENT_FRAMES_MAX: usize = 4096;
+/// Frames with output that may wait to be written: few, so that tasks take turns and urgent
+/// frames are not late.
 const BULK_FRAMES_MAX: usize = 2;
-/// Bytes that may wait in the kernel, for the same reason.
+/// Unsent bytes in the kernel's buffer, bounded for the same reason.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: nix::libc::c_int = 128 << 10;
 
-/// What can be read from and written to, encrypted or not.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+/// A byte stream in both directions, encrypted or not.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// A connection to a coordinator.
-pub type Wire = Box<dyn Stream>;
+pub type Wire = Box<dyn Duplex>;
 
 /// Connects to `coordinator`, HOST:PORT, and shakes hands as `tls` says; without,
 /// in plaintext.
 ///
 /// # Errors
-/// In words: no such host, or nobody answers at any of its addresses, or it is
-/// another one than should be.
+/// In words: there is no such host, or no address of it answers, or another coordinator than
+/// the trusted one does.
 pub async fn dial(coordinator: &str, tls: Option<&Dial>) -> Result<Wire, String> {
     let stream = connect(coordinator).await?;
     let Some(tls) = tls else {
@@ -57,7 +57,7 @@ pub async fn dial(coordinator: &str, tls: Option<&Dial>) -> Result<Wire, String>
     };
     let connector = TlsConnector::from(tls.config.clone());
     let shaken = connector.connect(tls.server_name.clone(), stream);
-    match within(DIAL, shaken).await {
+    match within(DIAL_WAIT_MAX, shaken).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(format!("{coordinator}: {}", tls::handshake_words(&error))),
     }
@@ -72,7 +72,7 @@ async fn connect(coordinator: &str) -> Result<Async<TcpStream>, String> {
     };
     let mut why = format!("{coordinator}: no address");
     for address in addresses {
-        match within(DIAL, Async::<TcpStream>::connect(address)).await {
+        match within(DIAL_WAIT_MAX, Async::<TcpStream>::connect(address)).await {
             Ok(stream) => {
                 tune(&stream);
                 return Ok(stream);
@@ -110,44 +110,44 @@ fn tune(stream: &Async<TcpStream>) {
     }
 }
 
-/// What comes over a link.
+/// An event of the reading end.
 pub enum Inbound {
-    /// A message.
+    /// A message of the coordinator.
     Message(Box<ToWorker>),
-    /// The end of it, and why.
+    /// The link has ended: why.
     Lost(String),
 }
 
-/// A part of an input, on its way to a task that has no room for it yet.
+/// A chunk of an input for a task that has no room for it yet.
 type Stalled = (Sender<Arc<Chunk>>, Arc<Chunk>);
 
-/// Frames that are sent ahead of any output.
+/// Sender of urgent frames, which overtake those with output.
 #[derive(Debug, Clone)]
-pub struct Ahead(Sender<Vec<u8>>);
+pub struct UrgentSender(Sender<Vec<u8>>);
 
-impl Ahead {
-    /// Adds one, without waiting; `false`: too many wait already, or the link is gone.
+impl UrgentSender {
+    /// Queues a frame, without waiting; `false`: too many wait already, or the link has ended.
     pub fn send(&self, frame: Vec<u8>) -> bool {
-        self.0.len() < CONTROL_FRAMES_MAX && self.0.try_send(frame).is_ok()
+        self.0.len() < URGENT_FRAMES_MAX && self.0.try_send(frame).is_ok()
     }
 }
 
-/// The reading end, and the ways to the writing end.
+/// The reading end of a link, and the senders to its writing end.
 pub struct Link {
     stream: ReadHalf<Wire>,
-    /// More may be there than was read last.
+    /// The last read filled the buffer, so that more is probably ready.
     is_busy: bool,
     decoder: Decoder,
     stalled: Option<Stalled>,
-    control: Ahead,
+    urgent: UrgentSender,
     bulk: Sender<Vec<u8>>,
     metrics: Arc<Metrics>,
 }
 
-/// The writing end.
+/// The writing end of a link.
 pub struct Writer {
     stream: WriteHalf<Wire>,
-    control: Receiver<Vec<u8>>,
+    urgent: Receiver<Vec<u8>>,
     bulk: Receiver<Vec<u8>>,
     metrics: Arc<Metrics>,
 }
@@ -155,12 +155,12 @@ pub struct Writer {
 /// Both ends of a link over `wire`.
 pub fn open(wire: Wire, metrics: Arc<Metrics>) -> (Link, Writer) {
     let (reading, writing) = smol::io::split(wire);
-    // Bounded where it is sent to: a bounded channel has all its room from the start.
-    let (control, control_out) = async_channel::unbounded();
+    // Bounded by the sender: a bounded channel allocates all its room at once.
+    let (urgent, urgent_out) = async_channel::unbounded();
     let (bulk, bulk_out) = async_channel::bounded(BULK_FRAMES_MAX);
     let writer = Writer {
         stream: writing,
-        control: control_out,
+        urgent: urgent_out,
         bulk: bulk_out,
         metrics: metrics.clone(),
     };
@@ -169,7 +169,7 @@ pub fn open(wire: Wire, metrics: Arc<Metrics>) -> (Link, Writer) {
         is_busy: false,
         decoder: Decoder::new(),
         stalled: None,
-        control: Ahead(control),
+        urgent: UrgentSender(urgent),
         bulk,
         metrics,
     };
@@ -177,18 +177,18 @@ pub fn open(wire: Wire, metrics: Arc<Metrics>) -> (Link, Writer) {
 }
 
 impl Link {
-    /// Where tasks put their frames.
+    /// Sender of frames with output, which waits while too many wait.
     pub fn bulk(&self) -> Sender<Vec<u8>> {
         self.bulk.clone()
     }
 
-    /// Where frames go that overtake output.
-    pub fn ahead(&self) -> &Ahead {
-        &self.control
+    /// Sender of frames that overtake output.
+    pub fn urgent(&self) -> &UrgentSender {
+        &self.urgent
     }
 
-    /// Gives a chunk to a task. Nothing more is read while it has no room: the
-    /// coordinator feels that.
+    /// Gives a chunk to a task. While the task has no room nothing more is read, which makes
+    /// the coordinator wait.
     pub fn deliver(&mut self, to: Sender<Arc<Chunk>>, chunk: Chunk) {
         match to.try_send(Arc::new(chunk)) {
             Err(async_channel::TrySendError::Full(chunk)) => self.stalled = Some((to, chunk)),
@@ -197,8 +197,8 @@ impl Link {
         }
     }
 
-    /// A task waits for nothing more: its chunk that has no room is dropped.
-    pub fn forget(&mut self, to: &Sender<Arc<Chunk>>) {
+    /// Drops the chunk that a task has no room for: it waits for nothing more.
+    pub fn drop_stalled(&mut self, to: &Sender<Arc<Chunk>>) {
         self.stalled
             .take_if(|(stalled, _)| stalled.same_channel(to));
     }
@@ -239,28 +239,27 @@ impl Link {
 }
 
 impl Writer {
-    /// Writes until everybody who could say something is gone, or the link breaks;
-    /// then the peer sees the end of it.
+    /// Writes frames until all senders are dropped, or the link breaks; then closes it.
     ///
     /// # Errors
     /// In words: why the link broke.
     pub async fn run(mut self) -> Result<(), String> {
-        let told = |error: io::Error| format!("the link broke: {error}");
+        let words = |error: io::Error| format!("the link broke: {error}");
         while let Some(frame) = self.next().await {
-            self.stream.write_all(&frame).await.map_err(told)?;
-            self.stream.flush().await.map_err(told)?;
+            self.stream.write_all(&frame).await.map_err(words)?;
+            self.stream.flush().await.map_err(words)?;
             self.metrics.bytes_out.inc_by(frame.len() as u64);
         }
-        self.stream.close().await.map_err(told)
+        self.stream.close().await.map_err(words)
     }
 
     async fn next(&self) -> Option<Vec<u8>> {
-        let control = async { self.control.recv().await.ok() };
+        let urgent = async { self.urgent.recv().await.ok() };
         let bulk = async { self.bulk.recv().await.ok() };
-        // The first one that is ready; one that is closed leaves it to the other.
-        match future::or(control, bulk).await {
+        // Whichever is ready first; a channel that is closed leaves it to the other.
+        match future::or(urgent, bulk).await {
             Some(frame) => Some(frame),
-            None => match self.control.recv().await {
+            None => match self.urgent.recv().await {
                 Ok(frame) => Some(frame),
                 Err(_) => self.bulk.recv().await.ok(),
             },
@@ -268,23 +267,23 @@ impl Writer {
     }
 }
 
-/// Lets `writer` deliver what was said, then closes: the peer has time to read
-/// it all, which a plain close could take away from it.
+/// Lets `writer` send all frames that wait, then closes the link, and gives the peer time to
+/// read them: a close at once could take them away from it.
 pub async fn hang_up(link: Link, writer: impl Future<Output = ()>) {
     let Link {
         mut stream,
-        control,
+        urgent,
         bulk,
         ..
     } = link;
-    drop((control, bulk));
-    let farewell = async {
+    drop((urgent, bulk));
+    let last_frames = async {
         writer.await;
         let mut buffer = vec![0; 4096];
         while matches!(stream.read(&mut buffer).await, Ok(len) if len > 0) {}
     };
-    future::or(farewell, async {
-        smol::Timer::after(FAREWELL).await;
+    future::or(last_frames, async {
+        smol::Timer::after(HANG_UP_WAIT_MAX).await;
     })
     .await;
 }

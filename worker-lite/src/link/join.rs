@@ -1,4 +1,4 @@
-//! `hg-worker-lite join`: tries a token at its coordinator and keeps it.
+//! `hg-worker-lite join`: checks a token with its coordinator and keeps it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use hg_proto::v1::{Check, FromWorker, Welcome, from_worker, to_worker};
 use hg_proto::wire::frame;
 use smol::{LocalExecutor, future};
 
-use crate::link::access::{self, Pass};
+use crate::link::access::{self, DialCredentials};
 use crate::link::connection::{self, Inbound};
 use crate::metrics::Metrics;
 
-/// For the coordinator to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long the coordinator may take to answer.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// A token, and where it is to be tried and kept.
+/// A token, the coordinator that it is for, and the state folder that is to keep it.
 pub struct Invitation {
     token: Token,
     coordinator: String,
-    pass: Pass,
+    credentials: DialCredentials,
     state: PathBuf,
 }
 
@@ -31,7 +31,7 @@ impl Invitation {
     /// `token` for `coordinator`, HOST:PORT, to be kept in `state`.
     ///
     /// # Errors
-    /// In words: it is no worker's token, a file is wrong, or `state` is not ours alone.
+    /// In words: it is no worker's token, a file is wrong, or other users may write to `state`.
     pub fn new(
         token: Token,
         coordinator: String,
@@ -44,23 +44,23 @@ impl Invitation {
                 "this is a token for a {role}: it is for 'hgbuild join'"
             ));
         }
-        let pass = access::pass(&coordinator, Some(&token), pki)?;
+        let credentials = access::dial_credentials(&coordinator, Some(&token), pki)?;
         private::open_folder(&state).map_err(|why| format!("--state {why}"))?;
         Ok(Invitation {
             token,
             coordinator,
-            pass,
+            credentials,
             state,
         })
     }
 
-    /// Tries the token and keeps it. Gives what to tell.
+    /// Checks the token and keeps it. Gives the words to tell the user.
     ///
     /// # Errors
-    /// In words: it is not good there, or can't be kept.
+    /// In words: the coordinator does not accept it, or it can't be kept.
     pub fn accept(self) -> Result<String, String> {
         let coordinator = &self.coordinator;
-        let welcome = try_it(&self.token, coordinator, &self.pass)?;
+        let welcome = check_token(&self.token, coordinator, &self.credentials)?;
         let token = match Token::parse(&welcome.token) {
             Ok(renewed) if renewed.is_of_holder_of(&self.token) => renewed,
             _ => self.token,
@@ -70,7 +70,7 @@ impl Invitation {
             token,
             coordinator: Some(coordinator.clone()),
         };
-        let path = access::kept(&self.state);
+        let path = access::token_path(&self.state);
         credentials::store(&path, &stored)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(format!(
@@ -80,7 +80,11 @@ impl Invitation {
     }
 }
 
-fn try_it(token: &Token, coordinator: &str, pass: &Pass) -> Result<Welcome, String> {
+fn check_token(
+    token: &Token,
+    coordinator: &str,
+    credentials: &DialCredentials,
+) -> Result<Welcome, String> {
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     let check = FromWorker {
         kind: Some(from_worker::Kind::Check(Check {
@@ -90,13 +94,13 @@ fn try_it(token: &Token, coordinator: &str, pass: &Pass) -> Result<Welcome, Stri
     let check = frame::encode(&check).map_err(|error| error.to_string())?;
     let executor = LocalExecutor::new();
     let asked = async {
-        let wire = connection::dial(coordinator, pass.dial.as_ref()).await?;
+        let wire = connection::dial(coordinator, credentials.tls.as_ref()).await?;
         let (mut link, writer) = connection::open(wire, metrics);
         let _writer = executor.spawn(async move {
-            // The end of it is seen by the reader.
+            // The reader sees the link's end.
             let _ = writer.run().await;
         });
-        link.ahead().send(check);
+        link.urgent().send(check);
         match link.next().await {
             Inbound::Message(message) => match message.kind {
                 Some(to_worker::Kind::Welcome(welcome)) => Ok(welcome),
@@ -109,8 +113,8 @@ fn try_it(token: &Token, coordinator: &str, pass: &Pass) -> Result<Welcome, Stri
         }
     };
     let late = async {
-        smol::Timer::after(ANSWER).await;
-        Err(format!("{coordinator}: no answer in {ANSWER:?}"))
+        smol::Timer::after(ANSWER_WAIT_MAX).await;
+        Err(format!("{coordinator}: no answer in {ANSWER_WAIT_MAX:?}"))
     };
     smol::block_on(executor.run(future::or(asked, late)))
 }

@@ -1,4 +1,4 @@
-//! The link to the coordinator: what is said on it, and the line itself.
+//! The link to the coordinator: the protocol, and the connection that it is spoken on.
 
 pub mod join;
 pub mod shell;

@@ -25,7 +25,7 @@ use hg_proto::wire::limits::{
 
 use crate::inputs::validate::{self, Order, failure};
 use crate::log::Level;
-use crate::machine::admission::{self, Bears, Vitals};
+use crate::machine::admission::{self, Capacity, Vitals};
 use crate::tasks::delivery::{Change, Delivery};
 use crate::tasks::toolchains::{Catalogue, Compiler};
 
@@ -39,7 +39,7 @@ const LINK_GOOD: Duration = Duration::from_secs(10);
 /// Silence in the middle of a task's inputs after which the task is given up.
 const INPUT_WAIT: Duration = Duration::from_secs(30);
 /// How long running compiles hold up a new Hello after a toolchain was lost.
-const HELLO_ANEW: Duration = Duration::from_secs(10);
+const REHELLO_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Between two looks for compilers while there are none.
 const RESCAN: Duration = Duration::from_secs(60);
 
@@ -48,28 +48,28 @@ const RESCAN: Duration = Duration::from_secs(60);
 pub struct JobId {
     /// Which link, counted from 1.
     pub link: u64,
-    /// As the coordinator numbers it.
+    /// The coordinator's number of the attempt on that link.
     pub dispatch_id: u64,
 }
 
-/// What happened.
+/// An input of the state machine.
 #[derive(Debug)]
 pub enum Event {
     /// The compilers of this machine, as found at the start or by a rescan.
     Toolchains(Catalogue),
-    /// A connection is there; for the Hello, the text of a token or nothing.
+    /// A connection was made; for the Hello, the text of a token, or nothing.
     Dialled(String),
-    /// None could be made.
+    /// No connection could be made: why.
     DialFailed(String),
-    /// It ended, or what came over it was garbage.
+    /// The connection ended, or what came over it was garbage: why.
     LinkLost(String),
-    /// The coordinator says something.
+    /// A message from the coordinator.
     Message(Box<ToWorker>),
-    /// A job's processes and its folder are gone; its place is free.
+    /// A job has ended: its processes and its folder are gone, and its place is free.
     JobEnded {
-        /// Which.
+        /// The job.
         id: JobId,
-        /// Its compiler is missing or another one by now.
+        /// Toolchain whose compiler is missing or has changed.
         compiler_gone: Option<Digest>,
     },
     /// A job that takes a toolchain has ended.
@@ -81,11 +81,11 @@ pub enum Event {
         /// The last that the coordinator hears of it.
         last: Box<FromWorker>,
     },
-    /// A job knows how many inputs it lacks; one of the tree form, not before.
-    Lacks {
-        /// Which.
+    /// A job of the tree form has found out how many inputs it has to receive.
+    InputsMissing {
+        /// The job.
         id: JobId,
-        /// Contents that the coordinator is about to be asked for.
+        /// Contents that the job is about to ask the coordinator for.
         inputs: usize,
     },
     /// A signal: the first drains, the second cancels.
@@ -94,7 +94,7 @@ pub enum Event {
     Tick,
 }
 
-/// What is to be done.
+/// An output of the state machine, to be performed by its driver.
 #[derive(Debug, PartialEq)]
 pub enum Action {
     /// Connect to the coordinator; answered by `Dialled` or `DialFailed`.
@@ -103,15 +103,15 @@ pub enum Action {
     Send(FromWorker),
     /// Start a job whose output may fill `window_bytes`.
     Begin {
-        /// Its name.
+        /// The job.
         id: JobId,
-        /// What to do.
+        /// The checked task.
         order: Box<Order>,
-        /// With what.
+        /// Compiler that runs.
         compiler: Box<Compiler>,
-        /// Output before the first credit.
+        /// Bytes of output that may be sent before the first credit.
         window_bytes: u32,
-        /// Bytes of memory that it is thought to need; 0: nobody knows.
+        /// Bytes of memory that it is predicted to need; 0: unknown.
         expected_bytes: u64,
     },
     /// Start to take a toolchain.
@@ -121,26 +121,26 @@ pub enum Action {
         /// What is brought.
         delivery: Box<Delivery>,
     },
-    /// Give a part of an input to a job.
+    /// Give a chunk of an input to a job.
     Deliver(JobId, Chunk),
-    /// Let a job send more.
+    /// Let a job send that many more bytes of output.
     Credit(JobId, u32),
     /// Let that many compiles run at once from now on.
-    Bear(Bears),
+    SetCapacity(Capacity),
     /// End a job, which fails with this; answered by `JobEnded`.
     Cancel(JobId, Failure),
     /// Keep this token in place of the one that was shown.
     KeepToken(String),
-    /// Forget the link at once.
+    /// Close the link at once.
     Drop,
-    /// End the link once all that was said has left.
+    /// Close the link once all frames have been sent.
     HangUp,
     /// Look for compilers; answered by `Toolchains`.
     Rescan,
-    /// The program ends, once all that was said has left.
+    /// End the program once all frames have been sent.
     Finish,
-    /// Tell whoever reads the log.
-    Say(Level, String),
+    /// Write a line into the log.
+    Log(Level, String),
 }
 
 enum State {
@@ -164,18 +164,18 @@ struct Linked {
     next_beat: Instant,
     last_heard: Instant,
     sequence: u64,
-    /// The heartbeat whose answer is awaited, and when it left.
-    asked: Option<(u64, Instant)>,
+    /// Number of the heartbeat whose answer is awaited, and when it was sent.
+    awaited: Option<(u64, Instant)>,
     round_trip_us: u32,
-    /// By when to say Hello anew, since what was offered is no longer true.
-    anew: Option<Instant>,
+    /// By when to link anew with another Hello, since the last one is no longer true.
+    rehello_by: Option<Instant>,
 }
 
 struct Job {
-    /// Inputs that are not whole yet.
+    /// Inputs that are not complete yet.
     inputs_left: usize,
-    /// When the last part of an input came.
-    fed: Instant,
+    /// When the last chunk of an input was received.
+    last_chunk: Instant,
     cancelled: bool,
 }
 
@@ -194,8 +194,8 @@ pub struct Session {
     jobs: BTreeMap<JobId, Job>,
     draining: bool,
     next_scan: Option<Instant>,
-    /// What the machine bears, as of the last heartbeat.
-    bears: Bears,
+    /// Capacity of the machine, as of the last heartbeat.
+    capacity: Capacity,
 }
 
 fn from_worker(kind: from_worker::Kind) -> FromWorker {
@@ -207,7 +207,7 @@ impl Session {
     /// [`Event::Toolchains`]); `seed` is for the jitter between two dials.
     pub fn new(hello: Hello, seed: u64) -> Self {
         Session {
-            bears: Bears {
+            capacity: Capacity {
                 slots: hello.slots,
                 why: "",
             },
@@ -239,7 +239,7 @@ impl Session {
         self.jobs.len()
     }
 
-    /// Toolchains offered, each once, whatever forms of tasks it takes.
+    /// How many toolchains are offered, each counted once, whatever forms of tasks it accepts.
     pub fn toolchains(&self) -> usize {
         let offered = self.catalogue.values();
         let is_one = |compiler: &&Compiler| {
@@ -256,13 +256,17 @@ impl Session {
             // It waits for its jobs alone.
             State::Waiting { .. } if self.draining => None,
             State::Greeting { until } | State::Waiting { until } => Some(*until),
-            State::Linked(linked) => [Some(linked.next_beat), Some(linked.expiry()), linked.anew]
-                .into_iter()
-                .flatten()
-                .min(),
+            State::Linked(linked) => [
+                Some(linked.next_beat),
+                Some(linked.expiry()),
+                linked.rehello_by,
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
         };
         let inputs = self.jobs.values().filter(|job| job.is_starving());
-        let inputs = inputs.map(|job| job.fed + INPUT_WAIT).min();
+        let inputs = inputs.map(|job| job.last_chunk + INPUT_WAIT).min();
         [state, inputs, self.next_scan].into_iter().flatten().min()
     }
 
@@ -290,10 +294,10 @@ impl Session {
                     actions.push(Action::Send(*last));
                 }
             }
-            Event::Lacks { id, inputs } => {
+            Event::InputsMissing { id, inputs } => {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.inputs_left = inputs;
-                    job.fed = now;
+                    job.last_chunk = now;
                 }
             }
             Event::Signal if self.draining => {
@@ -315,7 +319,7 @@ impl Session {
         self.next_scan = None;
         if found.is_empty() {
             let text = "no compiler in PATH: no task can come".to_owned();
-            actions.push(Action::Say(Level::Warn, text));
+            actions.push(Action::Log(Level::Warn, text));
             self.next_scan = Some(now + RESCAN);
         }
         self.catalogue = found;
@@ -325,12 +329,12 @@ impl Session {
                 self.state = State::Dialling;
                 actions.push(Action::Dial);
             }
-            State::Linked(linked) if changed => linked.anew = Some(now + HELLO_ANEW),
+            State::Linked(linked) if changed => linked.rehello_by = Some(now + REHELLO_WAIT_MAX),
             _ => {}
         }
     }
 
-    /// Another look says what is to be offered instead.
+    /// Takes a toolchain back; a rescan finds what is to be offered instead.
     fn toolchain_lost(&mut self, digest: Digest, actions: &mut Vec<Action>) {
         let Some(compiler) = self.catalogue.remove(&digest) else {
             return;
@@ -339,7 +343,7 @@ impl Session {
             "{}: missing or changed, no longer offered",
             compiler.driver.display()
         );
-        actions.push(Action::Say(Level::Error, text));
+        actions.push(Action::Log(Level::Error, text));
         actions.push(Action::Rescan);
     }
 
@@ -398,11 +402,11 @@ impl Session {
         self.failures = self.failures.saturating_add(1);
         self.state = State::Waiting { until: now + wait };
         let text = format!("{why}; next attempt in {} ms", wait.as_millis());
-        actions.push(Action::Say(Level::Warn, text));
+        actions.push(Action::Log(Level::Warn, text));
         self.cancel_all(&failure(Code::Link, "the link is gone"), actions);
     }
 
-    /// Drops a link that is still there.
+    /// Closes a link that is still up.
     fn drop_link(&mut self, now: Instant, why: &str, actions: &mut Vec<Action>) {
         actions.push(Action::Drop);
         self.lost(now, why, actions);
@@ -422,7 +426,7 @@ impl Session {
         }
         let running = self.jobs.len();
         let text = format!("draining, asked by {asked_by}; {running} running");
-        actions.push(Action::Say(Level::Info, text));
+        actions.push(Action::Log(Level::Info, text));
         if self.is_linked() {
             let draining = from_worker::Kind::Draining(Draining {});
             actions.push(Action::Send(from_worker(draining)));
@@ -477,12 +481,12 @@ impl Session {
             next_beat: now,
             last_heard: now,
             sequence: 0,
-            asked: None,
+            awaited: None,
             round_trip_us: 0,
-            anew: None,
+            rehello_by: None,
         });
         let text = format!("linked as {}", shown(&welcome.worker_id));
-        actions.push(Action::Say(Level::Info, text));
+        actions.push(Action::Log(Level::Info, text));
         if !welcome.token.is_empty() {
             actions.push(Action::KeepToken(welcome.token.clone()));
         }
@@ -512,7 +516,7 @@ impl Session {
             }
             to_worker::Kind::Dispatch(dispatch) => self.dispatch(now, vitals, dispatch, actions),
             to_worker::Kind::Chunk(chunk) => self.chunk(now, chunk, actions),
-            // What names no job crossed its end on the way.
+            // A message that names no job has crossed the job's end on the way.
             to_worker::Kind::Cancel(cancel) => {
                 let id = id(cancel.dispatch_id);
                 if let Some(job) = self.jobs.get_mut(&id)
@@ -579,7 +583,7 @@ impl Session {
             Ok((action, inputs_left)) => {
                 let job = Job {
                     inputs_left,
-                    fed: now,
+                    last_chunk: now,
                     cancelled: false,
                 };
                 self.jobs.insert(id, job);
@@ -591,7 +595,7 @@ impl Session {
                     _ => Level::Warn,
                 };
                 let text = format!("task {} not taken: {}", id.dispatch_id, failure.detail);
-                actions.push(Action::Say(level, text));
+                actions.push(Action::Log(level, text));
                 let failed = from_worker::Kind::Failed(Failed {
                     dispatch_id: id.dispatch_id,
                     failure: Some(failure),
@@ -607,12 +611,19 @@ impl Session {
             .task
             .ok_or_else(|| failure(Code::Refused, "a dispatch without a task"))?;
         let order = validate::validate(task, |digest| {
-            self.catalogue.get(digest).map(Compiler::takes)
+            self.catalogue.get(digest).map(Compiler::accepts)
         })?;
         let (taken, slots) = (self.jobs.len(), self.hello.slots);
         let draining = self.draining;
-        admission::admit(vitals, taken, slots, self.bears, draining, expected_bytes)
-            .map_err(|busy| failure(Code::Busy, busy.to_string()))?;
+        admission::admit(
+            vitals,
+            taken,
+            slots,
+            self.capacity,
+            draining,
+            expected_bytes,
+        )
+        .map_err(|busy| failure(Code::Busy, busy.to_string()))?;
         let compiler = self.catalogue.get(&order.toolchain).cloned();
         let compiler = compiler.ok_or_else(|| failure(Code::NoToolchain, "no such toolchain"))?;
         Ok((order, compiler))
@@ -631,7 +642,7 @@ impl Session {
         }
         let delivery = Delivery::of(task)?;
         let (taken, slots) = (self.jobs.len(), self.hello.slots);
-        admission::admit(vitals, taken, slots, self.bears, self.draining, 0)
+        admission::admit(vitals, taken, slots, self.capacity, self.draining, 0)
             .map_err(|busy| failure(Code::Busy, busy.to_string()))?;
         Ok(Box::new(delivery))
     }
@@ -648,20 +659,20 @@ impl Session {
         if let Some(job) = self.jobs.get_mut(&id)
             && !job.cancelled
         {
-            job.fed = now;
+            job.last_chunk = now;
             job.inputs_left = job.inputs_left.saturating_sub(usize::from(chunk.last));
             actions.push(Action::Deliver(id, chunk));
         }
     }
 
-    /// Does what is due.
+    /// Does what is due at `now`.
     fn tick(&mut self, now: Instant, vitals: &Vitals, actions: &mut Vec<Action>) {
         if self.next_scan.is_some_and(|at| now >= at) {
             self.next_scan = None;
             actions.push(Action::Rescan);
         }
         for (id, job) in &mut self.jobs {
-            if job.is_starving() && now >= job.fed + INPUT_WAIT {
+            if job.is_starving() && now >= job.last_chunk + INPUT_WAIT {
                 job.cancelled = true;
                 let why = failure(Code::Input, "the inputs do not come");
                 actions.push(Action::Cancel(*id, why));
@@ -688,21 +699,24 @@ impl Session {
         if now >= linked.expiry() {
             return self.drop_link(now, "the coordinator fell silent", actions);
         }
-        if linked.anew.is_some_and(|by| running == 0 || now >= by) {
+        if linked
+            .rehello_by
+            .is_some_and(|by| running == 0 || now >= by)
+        {
             actions.push(Action::HangUp);
             self.lost(now, "toolchains have changed, saying hello anew", actions);
             return;
         }
         if now >= linked.next_beat {
-            let before = self.bears;
-            self.bears = admission::bears(before, self.hello.slots, vitals);
-            if self.bears != before {
-                actions.push(Action::Bear(self.bears));
+            let before = self.capacity;
+            self.capacity = admission::next_capacity(before, self.hello.slots, vitals);
+            if self.capacity != before {
+                actions.push(Action::SetCapacity(self.capacity));
             }
             linked.next_beat = now + linked.heartbeat;
             linked.sequence += 1;
-            // An answer that is out is still the one to measure.
-            linked.asked.get_or_insert((linked.sequence, now));
+            // While an answer is outstanding, that is the one to measure.
+            linked.awaited.get_or_insert((linked.sequence, now));
             let heartbeat = Heartbeat {
                 sequence: linked.sequence,
                 load_milli: vitals.load_milli,
@@ -710,8 +724,8 @@ impl Session {
                 memory_available_bytes: vitals.memory_available_bytes.unwrap_or(0),
                 temperature_milli_c: vitals.temperature_milli_c,
                 round_trip_us: linked.round_trip_us,
-                slots: Some(self.bears.slots),
-                slots_why: self.bears.why.into(),
+                slots: Some(self.capacity.slots),
+                slots_why: self.capacity.why.into(),
             };
             let heartbeat = from_worker::Kind::Heartbeat(heartbeat);
             actions.push(Action::Send(from_worker(heartbeat)));
@@ -720,7 +734,7 @@ impl Session {
 }
 
 impl Job {
-    /// Waits for parts of its inputs.
+    /// Whether it waits for chunks of its inputs.
     fn is_starving(&self) -> bool {
         self.inputs_left > 0 && !self.cancelled
     }
@@ -732,13 +746,13 @@ impl Linked {
     }
 
     fn heartbeat_seen(&mut self, now: Instant, sequence: u64) {
-        if let Some((asked, at)) = self.asked
-            && asked == sequence
+        if let Some((awaited, at)) = self.awaited
+            && awaited == sequence
         {
             let us = now.saturating_duration_since(at).as_micros();
             // 0 would mean: not measured.
             self.round_trip_us = u32::try_from(us).unwrap_or(u32::MAX).max(1);
-            self.asked = None;
+            self.awaited = None;
         }
     }
 }
@@ -1100,7 +1114,7 @@ mod tests {
                 _ => None,
             });
             let borne = actions.iter().find_map(|action| match action {
-                Action::Bear(bears) => Some(bears.slots),
+                Action::SetCapacity(capacity) => Some(capacity.slots),
                 _ => None,
             });
             (said, borne)
@@ -1321,11 +1335,11 @@ mod tests {
         // Nothing is said to lack yet, or all of it was here.
         let long = bench.now + INPUT_WAIT * 2;
         assert_eq!(idle(&mut bench, long), []);
-        let lacks = |inputs| Event::Lacks {
+        let missing = |inputs| Event::InputsMissing {
             id: id(1, 1),
             inputs,
         };
-        assert_eq!(bench.take(lacks(1)), []);
+        assert_eq!(bench.take(missing(1)), []);
         let began = bench.now;
         let ended = idle(&mut bench, began + INPUT_WAIT * 2);
         assert_eq!(ended, [(id(1, 1), Code::Input)]);

@@ -1,4 +1,5 @@
-//! Performs what [`crate::link::session`] decides: sockets, threads, timers, signals.
+//! Driver of [`crate::link::session`]: performs its actions with sockets, threads, timers
+//! and signals.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,62 +28,62 @@ use crate::link::access::Access;
 use crate::link::connection::{self, Inbound, Link, Wire};
 use crate::link::session::{Action, Event, JobId, Session};
 use crate::log::{self, Level};
-use crate::machine::admission::{Bears, DISK_FLOOR_BYTES, Vitals};
-use crate::machine::usage::Meter;
+use crate::machine::admission::{Capacity, DISK_FLOOR_BYTES, Vitals};
+use crate::machine::usage::LoadMeter;
 use crate::machine::vitals;
 use crate::metrics::Metrics;
 use crate::sandbox::facade::Sandbox;
 use crate::tasks::control::Control;
 use crate::tasks::delivery::{self, Change, Delivery};
 use crate::tasks::gate::Gate;
-use crate::tasks::task::{self, Setting};
+use crate::tasks::task::{self, TaskContext};
 use crate::tasks::toolchains::{self, Catalogue, Compiler};
 use crate::tasks::trial;
 
-/// Parts of inputs that may wait for one task.
+/// Chunks of inputs that may wait for one task.
 const CHUNKS_MAX: usize = 4;
 /// Bytes of the stack of a thread that carries out a task or looks at compilers.
 const STACK_BYTES: usize = 256 << 10;
 /// How old measured vitals may be.
 const VITALS_AGE: Duration = Duration::from_millis(250);
 
-/// How long a task waits for memory before it goes elsewhere.
-const SHORT_MAX: Duration = Duration::from_secs(5);
-/// How long without work makes a worker idle.
+/// How long a task waits for memory before it goes to another worker.
+const NO_ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Time without work after which memory is given back.
 const TRIM_AFTER: Duration = Duration::from_secs(3);
-/// How long without work until trees are cleared: people edit between two builds, and
-/// some disks are slow to make folders.
-const CLEAR_AFTER: Duration = Duration::from_secs(300);
+/// Time without work after which idle skeletons are removed: people edit between two builds,
+/// and some disks are slow to make folders.
+const DROP_SKELETONS_AFTER: Duration = Duration::from_secs(300);
 
-/// What a worker is to serve with.
+/// Everything that a worker serves with.
 pub struct Serving {
-    /// HOST:PORT.
+    /// HOST:PORT of the coordinator.
     pub coordinator: String,
-    /// As whom it is dialled.
+    /// How the coordinator is dialled: in plaintext, by a token or by certificates.
     pub access: Access,
-    /// What it says of itself; toolchains come later.
+    /// The worker's description of itself, without toolchains, which are found later.
     pub hello: v1::Hello,
-    /// Where task folders lie.
+    /// Folder of the task folders.
     pub tasks: PathBuf,
-    /// How far below other programs compilers run, 0 to 19.
+    /// Nice value of compilers, 0 to 19.
     pub nice: i32,
-    /// Others' use of the machine costs no slots.
+    /// The use of the machine by other programs costs no slots.
     pub dedicated: bool,
-    /// Where what is known about compilers is kept.
+    /// Folder of memos about compilers.
     pub memo: PathBuf,
-    /// What holds compilers.
+    /// Sandbox of all compilers.
     pub sandbox: Arc<Sandbox>,
-    /// For tasks of the tree form; `None`: none are taken.
+    /// Store and skeletons of the tree form; `None`: no such task is taken.
     pub trees: Option<Arc<Trees>>,
     /// Toolchains that clients bring; `None`: none are taken.
     pub shipments: Option<Arc<Shipments>>,
-    /// What is counted.
+    /// Counters and gauges.
     pub metrics: Arc<Metrics>,
-    /// One byte for each signal.
+    /// Gives one byte for each signal.
     pub signals: UnixStream,
 }
 
-/// Serves until a signal or the coordinator drains it and all is done.
+/// Serves until the worker was drained by a signal or by the coordinator.
 ///
 /// # Errors
 /// The system gives no descriptors or threads to start with.
@@ -99,14 +100,14 @@ pub fn serve(serving: Serving) -> io::Result<()> {
         jobs: HashMap::new(),
         gate: Arc::new(Gate::new(
             serving.hello.slots,
-            SHORT_MAX,
+            NO_ROOM_WAIT_MAX,
             serving.metrics.running.clone(),
         )),
         vitals: None,
-        meter: Meter::new(serving.nice),
-        busy: None,
-        has_trees: None,
-        boot: format!("{:08x}", fastrand::u32(..)),
+        meter: LoadMeter::new(serving.nice),
+        untrimmed_since: None,
+        skeletons_since: None,
+        run_id: format!("{:08x}", fastrand::u32(..)),
         serving,
     };
     // `smol::block_on` would wait for sockets here, and async-io's own thread wake up again
@@ -114,9 +115,9 @@ pub fn serve(serving: Serving) -> io::Result<()> {
     future::block_on(executor.run(shell.run(noticed, signals)))
 }
 
-/// What the other tasks and threads tell the loop.
+/// Messages of other threads and tasks to the event loop.
 enum Notice {
-    /// A connection, and what to say on it.
+    /// A connection and the token for its Hello, or why there is none.
     Dialled(Result<(Wire, String), String>),
     WriterEnded {
         link: u64,
@@ -132,20 +133,20 @@ enum Notice {
         change: Change,
         last: FromWorker,
     },
-    Lacks {
+    InputsMissing {
         id: JobId,
         inputs: usize,
     },
     Signal,
 }
 
-/// The link that is up, and its writer.
+/// The link that is up, and the task that writes to it.
 struct Live {
     link: Link,
     writer: Task<()>,
 }
 
-/// The ways to a running job.
+/// Handles of a running job.
 struct Job {
     chunks: Sender<Arc<Chunk>>,
     control: Arc<Control>,
@@ -156,21 +157,22 @@ struct Shell {
     executor: Rc<LocalExecutor<'static>>,
     notices: Sender<Notice>,
     link: Option<Live>,
+    /// Links so far, which numbers them.
     links: u64,
     jobs: HashMap<JobId, Job>,
     gate: Arc<Gate>,
     vitals: Option<(Instant, Vitals)>,
-    meter: Meter,
-    /// When the last task ended, until memory was given back after it.
-    busy: Option<Instant>,
-    /// The same, until trees are cleared.
-    has_trees: Option<Instant>,
-    /// Tells this start's task folders from any other's.
-    boot: String,
+    meter: LoadMeter,
+    /// When the last task ended, until memory is given back.
+    untrimmed_since: Option<Instant>,
+    /// When the last task ended, until idle skeletons are removed.
+    skeletons_since: Option<Instant>,
+    /// Random part of the names of task folders: no other start of the worker has the same.
+    run_id: String,
     serving: Serving,
 }
 
-/// What the loop wakes up for.
+/// What wakes the event loop up.
 enum Wake {
     Notice(Notice),
     Inbound(Inbound),
@@ -204,7 +206,7 @@ impl Shell {
             let actions = self.session.handle(Instant::now(), &vitals, event);
             let finish = actions.contains(&Action::Finish);
             self.perform(actions)?;
-            self.show();
+            self.update_metrics();
             if finish {
                 if let Some(Live { link, writer }) = self.link.take() {
                     connection::hang_up(link, writer).await;
@@ -264,20 +266,20 @@ impl Shell {
             Notice::Toolchains(catalogue) => Some(Event::Toolchains(catalogue)),
             Notice::JobEnded { id, compiler_gone } => {
                 self.jobs.remove(&id);
-                self.busy = Some(Instant::now());
-                self.has_trees = self.busy;
+                self.untrimmed_since = Some(Instant::now());
+                self.skeletons_since = self.untrimmed_since;
                 Some(Event::JobEnded { id, compiler_gone })
             }
             Notice::Delivered { id, change, last } => {
                 self.jobs.remove(&id);
-                self.busy = Some(Instant::now());
+                self.untrimmed_since = Some(Instant::now());
                 Some(Event::Delivered {
                     id,
                     change: Box::new(change),
                     last: Box::new(last),
                 })
             }
-            Notice::Lacks { id, inputs } => Some(Event::Lacks { id, inputs }),
+            Notice::InputsMissing { id, inputs } => Some(Event::InputsMissing { id, inputs }),
             Notice::Signal => Some(Event::Signal),
         }
     }
@@ -298,38 +300,38 @@ impl Shell {
 
     /// Gives memory back once there has been no work for a while: between two
     /// tasks of a build it would be wanted again at once. A heartbeat at the
-    /// latest brings us here.
+    /// latest gets here.
     fn trim_if_idle(&mut self) {
         if !self.jobs.is_empty() {
             return;
         }
         let idle = |at: &mut Instant| at.elapsed() >= TRIM_AFTER;
-        if self.busy.take_if(idle).is_some() {
+        if self.untrimmed_since.take_if(idle).is_some() {
             vitals::trim_memory();
         }
-        let Some(since) = self.has_trees else {
+        let Some(since) = self.skeletons_since else {
             return;
         };
         let free_bytes = self.vitals().disk_free_bytes;
         let is_full = free_bytes.is_some_and(|bytes| bytes < DISK_FLOOR_BYTES);
-        if is_full || since.elapsed() >= CLEAR_AFTER {
-            self.has_trees = None;
-            self.clear_trees();
+        if is_full || since.elapsed() >= DROP_SKELETONS_AFTER {
+            self.skeletons_since = None;
+            self.drop_idle_skeletons();
         }
     }
 
-    /// Clears what the next task could use again, in a thread: the disk may be slow.
-    fn clear_trees(&self) {
+    /// Removes idle skeletons in a thread: the disk may be slow.
+    fn drop_idle_skeletons(&self) {
         if let Some(trees) = self.serving.trees.clone() {
-            let rest = move || {
-                trees.rest();
+            let drop_idle = move || {
+                trees.drop_idle();
                 vitals::trim_memory();
             };
-            // Without a thread it stays, which is bounded.
+            // Without a thread they stay, which is bounded.
             let _ = thread::Builder::new()
                 .name("trees".into())
                 .stack_size(STACK_BYTES)
-                .spawn(rest);
+                .spawn(drop_idle);
         }
     }
 
@@ -354,7 +356,7 @@ impl Shell {
     fn perform(&mut self, actions: Vec<Action>) -> io::Result<()> {
         for action in actions {
             match action {
-                Action::Say(level, text) => log::line(level, format_args!("{text}")),
+                Action::Log(level, text) => log::line(level, format_args!("{text}")),
                 Action::Dial => self.dial(),
                 Action::Send(message) => self.send(&message),
                 Action::Begin {
@@ -375,7 +377,7 @@ impl Shell {
                         job.control.credit(bytes);
                     }
                 }
-                Action::Bear(bears) => self.bear(bears),
+                Action::SetCapacity(capacity) => self.set_capacity(capacity),
                 Action::KeepToken(token) => {
                     if let Err(why) = self.serving.access.renew(&token) {
                         log::line(Level::Warn, format_args!("a new token is not kept: {why}"));
@@ -400,11 +402,11 @@ impl Shell {
         Ok(())
     }
 
-    /// Brings what others see up to date.
-    fn show(&self) {
+    /// Brings the metrics up to date.
+    fn update_metrics(&self) {
         let metrics = &self.serving.metrics;
         if self.session.is_linked() && metrics.connected.get() == 0 {
-            // What it took to start and to link is not needed soon.
+            // The memory that it took to start and to link is not needed soon.
             vitals::trim_memory();
         }
         metrics.toolchains.set(self.session.toolchains() as i64);
@@ -416,12 +418,12 @@ impl Shell {
     fn dial(&self) {
         let coordinator = self.serving.coordinator.clone();
         let notices = self.notices.clone();
-        let pass = self.serving.access.pass(&coordinator);
+        let credentials = self.serving.access.dial_credentials(&coordinator);
         let dial = async move {
             let dialled = async {
-                let pass = pass?;
-                let wire = connection::dial(&coordinator, pass.dial.as_ref()).await?;
-                Ok((wire, pass.token))
+                let credentials = credentials?;
+                let wire = connection::dial(&coordinator, credentials.tls.as_ref()).await?;
+                Ok((wire, credentials.token))
             };
             let dialled = dialled.await;
             let _ = notices.send(Notice::Dialled(dialled)).await;
@@ -439,7 +441,7 @@ impl Shell {
             return;
         };
         let sent = match frame::encode(message) {
-            Ok(frame) => live.link.ahead().send(frame),
+            Ok(frame) => live.link.urgent().send(frame),
             Err(error) => {
                 log::line(Level::Error, format_args!("not sent: {error}"));
                 true
@@ -473,13 +475,13 @@ impl Shell {
             (Tools::Shipped { digest, .. }, Some(shipments)) => shipments.hold(*digest),
             _ => None,
         };
-        let setting = Setting {
+        let context = TaskContext {
             in_use,
             order,
             compiler,
             dispatch_id: id.dispatch_id,
             tasks: self.serving.tasks.clone(),
-            name: format!("{}.{}-{}", self.boot, id.link, id.dispatch_id),
+            name: format!("{}.{}-{}", self.run_id, id.link, id.dispatch_id),
             memo: self.serving.memo.clone(),
             memory_bytes: vitals::machine_memory_bytes(),
             slots: hello.slots,
@@ -488,10 +490,10 @@ impl Shell {
             expected_bytes,
             chunks: chunks_out,
             frames: live.link.bulk(),
-            ahead: {
-                let ahead = live.link.ahead().clone();
+            send_ahead: {
+                let urgent = live.link.urgent().clone();
                 Box::new(move |frame| {
-                    ahead.send(frame);
+                    urgent.send(frame);
                 })
             },
             nice: self.serving.nice,
@@ -499,16 +501,18 @@ impl Shell {
             gate: self.gate.clone(),
             sandbox: self.serving.sandbox.clone(),
             trees: self.serving.trees.clone(),
-            lacks: {
+            on_inputs_missing: {
                 let notices = self.notices.clone();
-                Box::new(move |inputs| drop(notices.send_blocking(Notice::Lacks { id, inputs })))
+                Box::new(move |inputs| {
+                    drop(notices.send_blocking(Notice::InputsMissing { id, inputs }))
+                })
             },
         };
         let (notices, metrics) = (self.notices.clone(), self.serving.metrics.clone());
         let spawned = thread::Builder::new()
             .name("task".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || carry_out(id, setting, &notices, &metrics));
+            .spawn(move || carry_out(id, context, &notices, &metrics));
         match spawned {
             Ok(_) => {
                 self.jobs.insert(id, Job { chunks, control });
@@ -529,7 +533,7 @@ impl Shell {
         let setting = delivery::Setting {
             delivery,
             dispatch_id: id.dispatch_id,
-            name: format!("{}.{}-{}", self.boot, id.link, id.dispatch_id),
+            name: format!("{}.{}-{}", self.run_id, id.link, id.dispatch_id),
             tasks: self.serving.tasks.clone(),
             shipments: shipments.clone(),
             sandbox: self.serving.sandbox.clone(),
@@ -538,7 +542,9 @@ impl Shell {
             control: control.clone(),
             lacks: {
                 let notices = self.notices.clone();
-                Box::new(move |inputs| drop(notices.send_blocking(Notice::Lacks { id, inputs })))
+                Box::new(move |inputs| {
+                    drop(notices.send_blocking(Notice::InputsMissing { id, inputs }))
+                })
             },
         };
         let notices = self.notices.clone();
@@ -571,7 +577,7 @@ impl Shell {
     fn cancel(&mut self, id: JobId, why: v1::Failure) {
         if let Some(job) = self.jobs.get(&id) {
             if let Some(live) = &mut self.link {
-                live.link.forget(&job.chunks);
+                live.link.drop_stalled(&job.chunks);
             }
             job.control.cancel(why);
             job.chunks.close();
@@ -579,11 +585,11 @@ impl Shell {
         }
     }
 
-    fn bear(&self, bears: Bears) {
-        self.gate.bear(bears);
-        self.serving.metrics.slots_now.set(bears.slots.into());
-        let (slots, most) = (bears.slots, self.serving.hello.slots);
-        match bears.why {
+    fn set_capacity(&self, capacity: Capacity) {
+        self.gate.set_capacity(capacity);
+        self.serving.metrics.slots_now.set(capacity.slots.into());
+        let (slots, most) = (capacity.slots, self.serving.hello.slots);
+        match capacity.why {
             "" => log::line(Level::Info, format_args!("all {most} slots again")),
             why => log::line(Level::Info, format_args!("{slots} of {most} slots: {why}")),
         }
@@ -599,9 +605,9 @@ impl Shell {
             .name("toolchains".into())
             .spawn(move || {
                 let mut found = toolchains::find(&memo);
-                trial::keep_working(&mut found, &sandbox, &tasks);
+                trial::retain_working(&mut found, &sandbox, &tasks);
                 if trees {
-                    toolchains::offer_in_place(&mut found, &memo);
+                    toolchains::offer_tree_form(&mut found, &memo);
                 }
                 if let Some(shipments) = shipments {
                     toolchains::offer_shipped(&mut found, &shipments);
@@ -635,13 +641,13 @@ fn take_delivery(id: JobId, setting: &delivery::Setting, notices: &Sender<Notice
     let _ = notices.send_blocking(Notice::Delivered { id, change, last });
 }
 
-/// A task's thread. The slot is free before the coordinator hears of the end, so
-/// that its next task for this slot is never one too many.
-fn carry_out(id: JobId, setting: Setting, notices: &Sender<Notice>, metrics: &Metrics) {
-    // A bug of ours costs this task, and neither its slot nor the worker (but all of it
-    // where panics abort, as in the small profile).
-    let end = panic::catch_unwind(AssertUnwindSafe(|| task::run(&setting)))
-        .unwrap_or_else(|_| task::End::broken(id.dispatch_id));
+/// Body of a task's thread. The slot is free before the coordinator hears of the task's end,
+/// so that its next task for this slot is never one too many.
+fn carry_out(id: JobId, context: TaskContext, notices: &Sender<Notice>, metrics: &Metrics) {
+    // A panic costs this task, and neither its slot nor the worker (but the whole worker where
+    // panics abort, as in the small profile).
+    let end = panic::catch_unwind(AssertUnwindSafe(|| task::run(&context)))
+        .unwrap_or_else(|_| task::TaskEnd::panicked(id.dispatch_id));
     match (end.failed, &end.last.kind) {
         (Some(code), Some(Kind::Failed(failed))) => {
             metrics.count(outcome(Code::try_from(code).unwrap_or_default()));
@@ -657,11 +663,11 @@ fn carry_out(id: JobId, setting: Setting, notices: &Sender<Notice>, metrics: &Me
         metrics.compile_seconds.observe(seconds);
     }
     let last = frame::encode(&end.last);
-    let compiler_gone = end.compiler_gone.then_some(setting.order.toolchain);
+    let compiler_gone = end.compiler_gone.then_some(context.order.toolchain);
     let _ = notices.send_blocking(Notice::JobEnded { id, compiler_gone });
     match last {
         // Nobody to tell when the link is gone.
-        Ok(frame) => drop(setting.frames.send_blocking(frame)),
+        Ok(frame) => drop(context.frames.send_blocking(frame)),
         Err(error) => log::line(Level::Error, format_args!("not sent: {error}")),
     }
 }

@@ -1,5 +1,5 @@
-//! How many compiles this machine bears, and whether it takes one more. Pure:
-//! facts in, decisions out.
+//! Admission control: how many compiles this machine can run at once, and whether it takes
+//! one more. Pure: measurements in, decisions out.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,84 +8,84 @@ use std::time::Duration;
 pub const MEMORY_FLOOR_BYTES: u64 = 64 << 20;
 /// Bytes that must be free where task folders lie before a compile is taken.
 pub const DISK_FLOOR_BYTES: u64 = 64 << 20;
-/// Bytes of memory that a compile is thought to need when nobody knows.
+/// Bytes of memory that a compile is taken to need where there is no prediction.
 pub const MEMORY_EXPECTED_DEFAULT_BYTES: u64 = 96 << 20;
-/// How long a compile may take to grow to what it is thought to need.
+/// Time in which a compile grows to the memory that it is predicted to need.
 pub const MEMORY_GROWTH: Duration = Duration::from_secs(30);
-/// Bytes that must be available beyond that before a slot comes back.
+/// Bytes that must be available beyond those for all slots before a slot comes back.
 const MEMORY_MARGIN_BYTES: u64 = 64 << 20;
-/// Hundredths of a percent of the time in which something waited for memory: half
-/// of the slots go, all but one go, and slots come back below the last one.
+/// Memory pressure in hundredths of a percent of the time: from the first on half of the
+/// slots are cut, from the second on all but one, and below the third they regrow.
 const PRESSURE_HALF_CENTI: u32 = 2_000;
 const PRESSURE_ONE_CENTI: u32 = 5_000;
-const PRESSURE_GROW_CENTI: u32 = 500;
-/// Thousandths of a degree Celsius at which no compile is borne, at which half of
-/// the slots go, and below which they come back. Boards throttle at 80 to 85.
+const PRESSURE_REGROW_CENTI: u32 = 500;
+/// Thousandths of a degree Celsius at which all slots are cut, at which half of them are,
+/// and below which they regrow. Boards throttle at 80 to 85.
 const HEAT_NONE_MILLI_C: i32 = 85_000;
 const HEAT_HALF_MILLI_C: i32 = 80_000;
-const HEAT_GROW_MILLI_C: i32 = 75_000;
-/// Thousandths of a slot that others may take before it counts as theirs, and may
-/// still have when it comes back.
+const HEAT_REGROW_MILLI_C: i32 = 75_000;
+/// Thousandths of a slot that other programs may use before it is cut, and may still use
+/// when it regrows.
 const LOAD_CUT_MILLI: u64 = 500;
-const LOAD_GROW_MILLI: u64 = 250;
+const LOAD_REGROW_MILLI: u64 = 250;
 
-/// How the machine is, as last measured.
+/// State of the machine, as last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Vitals {
     /// One-minute load average, in thousandths.
     pub load_milli: u32,
     /// Bytes that a new program can have without swapping; `None`: unknown.
     pub memory_available_bytes: Option<u64>,
-    /// Bytes free where task folders lie; `None`: unknown.
+    /// Bytes free on the file system of the task folders; `None`: unknown.
     pub disk_free_bytes: Option<u64>,
     /// Hottest thermal zone, in thousandths of a degree; 0: unknown.
     pub temperature_milli_c: i32,
-    /// Compiles of ours that run.
+    /// Compiles of this worker that run.
     pub compiling: u32,
     /// Share of the last ten seconds in which something waited for memory, in
     /// hundredths of a percent; 0 also where it can't be told.
     pub memory_pressure_centi: u32,
     /// The firmware has lowered the clock, for heat or want of power.
     pub throttled: bool,
-    /// Share of this worker's cores that others keep busy, in thousandths; 0 also
+    /// Share of this worker's cores that other programs keep busy, in thousandths; 0 also
     /// where it can't be told.
     pub others_milli: u32,
 }
 
-/// Compiles at once that the machine bears.
+/// How many compiles the machine can run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bears {
-    /// How many.
+pub struct Capacity {
+    /// Slots that may be used, at most those that the worker offers.
     pub slots: u32,
-    /// Why they are not all of the slots there are; empty: they are.
+    /// Why they are fewer than the worker offers, for people; empty: they are not.
     pub why: &'static str,
 }
 
-/// What one of the vitals allows.
+/// Hysteresis of the slots by one of the vitals: above `cut_to`, slots are cut at once; they
+/// regrow one by one up to `regrow_to`, which is lower, so that they do not flap.
 struct Limit {
-    /// More slots than that go at once.
-    stay: u32,
-    /// Slots come back up to that: lower than `stay`, so that they do not flap.
-    grow: u32,
+    cut_to: u32,
+    regrow_to: u32,
+    /// Name of the vital, for people.
     why: &'static str,
 }
 
-/// What the machine bears now, of `most` slots, after it bore `before`: fewer at
-/// once, more one by one.
-pub fn bears(before: Bears, most: u32, vitals: &Vitals) -> Bears {
+/// Capacity now, of `most` slots, where it was `before`: it falls at once, and grows slot by
+/// slot.
+pub fn next_capacity(before: Capacity, most: u32, vitals: &Vitals) -> Capacity {
     let limits = limits(most, vitals);
-    let least = limits.iter().min_by_key(|limit| limit.stay);
-    if let Some(least) = least.filter(|least| least.stay < before.slots.min(most)) {
-        return Bears {
-            slots: least.stay,
+    let least = limits.iter().min_by_key(|limit| limit.cut_to);
+    if let Some(least) = least.filter(|least| least.cut_to < before.slots.min(most)) {
+        return Capacity {
+            slots: least.cut_to,
             why: least.why,
         };
     }
-    let grow = limits.iter().map(|limit| limit.grow).min();
-    let grow = grow.unwrap_or(most).min(most);
+    let regrow_to = limits.iter().map(|limit| limit.regrow_to).min();
+    let regrow_to = regrow_to.unwrap_or(most).min(most);
     let slots = before.slots.min(most);
-    let slots = slots + u32::from(slots < grow);
-    Bears {
+    let slots = slots + u32::from(slots < regrow_to);
+    Capacity {
         slots,
         why: if slots < most { before.why } else { "" },
     }
@@ -107,22 +107,26 @@ fn limits(most: u32, vitals: &Vitals) -> [Limit; 5] {
     let load = |kept_milli: u64| {
         let left_milli = 1000 - u64::from(vitals.others_milli.min(1000));
         let slots = (u64::from(most) * left_milli + kept_milli) / 1000;
-        // Ours yields to theirs, so one of ours is never too many.
+        // A compile yields to other programs, so one is never too many.
         u32::try_from(slots).unwrap_or(most).clamp(1, most)
     };
-    let limit = |why, stay, grow| Limit { stay, grow, why };
+    let limit = |why, cut_to, regrow_to| Limit {
+        cut_to,
+        regrow_to,
+        why,
+    };
     [
         limit("memory", memory(0), memory(MEMORY_MARGIN_BYTES)),
         match vitals.memory_pressure_centi {
             PRESSURE_ONE_CENTI.. => limit("memory pressure", 1, 0),
             PRESSURE_HALF_CENTI.. => limit("memory pressure", half, 0),
-            PRESSURE_GROW_CENTI.. => limit("memory pressure", most, 0),
+            PRESSURE_REGROW_CENTI.. => limit("memory pressure", most, 0),
             _ => limit("memory pressure", most, most),
         },
         match vitals.temperature_milli_c {
             HEAT_NONE_MILLI_C.. => limit("heat", 0, 0),
             HEAT_HALF_MILLI_C.. => limit("heat", half, 0),
-            HEAT_GROW_MILLI_C.. => limit("heat", most, 0),
+            HEAT_REGROW_MILLI_C.. => limit("heat", most, 0),
             _ => limit("heat", most, most),
         },
         match vitals.throttled {
@@ -132,24 +136,24 @@ fn limits(most: u32, vitals: &Vitals) -> [Limit; 5] {
         limit(
             "load of others",
             load(LOAD_CUT_MILLI),
-            load(LOAD_GROW_MILLI),
+            load(LOAD_REGROW_MILLI),
         ),
     ]
 }
 
-/// Why not now.
+/// Why the worker does not take or start a compile now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Busy {
     /// The worker takes no more tasks.
     Draining,
-    /// Every slot has a compile, and one more waits.
+    /// Every slot has a compile, and one more task waits.
     NoSlot {
-        /// Slots there are.
+        /// Slots that the worker offers.
         slots: u32,
     },
-    /// The machine bears no compile now.
-    Unwell {
-        /// Why.
+    /// The machine can run no compile now.
+    NoCapacity {
+        /// See [`Capacity::why`].
         why: &'static str,
     },
     /// Memory is below its floor.
@@ -158,10 +162,10 @@ pub enum Busy {
         available_bytes: u64,
     },
     /// One more compile does not fit into memory.
-    Room {
-        /// Bytes that it is thought to need.
+    DoesNotFit {
+        /// Bytes that it is predicted to need.
         needed_bytes: u64,
-        /// Bytes available and not promised to others.
+        /// Bytes that are available and not reserved for others.
         left_bytes: u64,
     },
     /// The disk is below its floor.
@@ -176,11 +180,11 @@ impl fmt::Display for Busy {
         match self {
             Busy::Draining => f.write_str("the worker is draining"),
             Busy::NoSlot { slots } => write!(f, "all {slots} slots are taken, and the place ahead"),
-            Busy::Unwell { why } => write!(f, "no compile is borne now: {why}"),
+            Busy::NoCapacity { why } => write!(f, "no compile is borne now: {why}"),
             Busy::Memory { available_bytes } => {
                 write!(f, "{available_bytes} bytes of memory are available")
             }
-            Busy::Room {
+            Busy::DoesNotFit {
                 needed_bytes,
                 left_bytes,
             } => write!(
@@ -192,40 +196,40 @@ impl fmt::Display for Busy {
     }
 }
 
-/// Tasks taken beyond the slots: their inputs come while others compile.
-pub const AHEAD: usize = 1;
+/// Tasks that are taken beyond the slots: their inputs are received while others compile.
+pub const PREFETCHED_TASKS_MAX: usize = 1;
 
-/// Decides on one more task while `taken` are there for `slots` slots, of which
-/// the machine `bears` some; `expected_bytes` as for [`enter`].
+/// Decides whether one more task is taken, where `taken` are there already for `slots` slots,
+/// of which `capacity` may be used; `expected_bytes` as for [`start`].
 ///
 /// # Errors
-/// Why the worker has no room for it now.
+/// Why it is not taken now.
 pub fn admit(
     vitals: &Vitals,
     taken: usize,
     slots: u32,
-    bears: Bears,
+    capacity: Capacity,
     draining: bool,
     expected_bytes: u64,
 ) -> Result<(), Busy> {
     if draining {
         return Err(Busy::Draining);
     }
-    if taken >= slots as usize + AHEAD {
+    if taken >= slots as usize + PREFETCHED_TASKS_MAX {
         return Err(Busy::NoSlot { slots });
     }
-    if bears.slots == 0 {
-        return Err(Busy::Unwell { why: bears.why });
+    if capacity.slots == 0 {
+        return Err(Busy::NoCapacity { why: capacity.why });
     }
     match vitals.memory_available_bytes {
         Some(available_bytes) if available_bytes < MEMORY_FLOOR_BYTES => {
             return Err(Busy::Memory { available_bytes });
         }
-        // Where others compile their memory may come back in time.
+        // The memory of other compiles may come back in time.
         Some(left_bytes)
             if taken == 0 && expected_bytes.saturating_add(MEMORY_FLOOR_BYTES) > left_bytes =>
         {
-            return Err(Busy::Room {
+            return Err(Busy::DoesNotFit {
                 needed_bytes: expected_bytes,
                 left_bytes,
             });
@@ -238,51 +242,47 @@ pub fn admit(
     }
 }
 
-/// What those that compile leave to one more.
-#[derive(Debug, Clone, Copy)]
-pub struct Room {
-    /// What the machine bears.
-    pub bears: Bears,
-    /// Compiles that run.
-    pub running: usize,
-}
-
 /// What a task that has its inputs is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum Start {
     /// Compile.
     Now,
     /// Wait until a compile has ended.
-    WhenFree,
-    /// Wait for room if some may come, else go elsewhere.
-    Short(Busy),
+    WhenSlotFree,
+    /// Wait for memory or capacity if some may come back, else go to another worker.
+    NoRoom(Busy),
 }
 
-/// Decides on a compile that is thought to need `expected_bytes` of memory; 0:
-/// nobody knows. `left_bytes`, asked for only where there is a slot, are available
-/// and not promised to compiles that will still grow.
-pub fn enter(room: Room, expected_bytes: u64, left_bytes: impl FnOnce() -> Option<u64>) -> Entry {
-    if room.running >= room.bears.slots as usize {
-        let why = room.bears.why;
-        return match room.running {
-            0 => Entry::Short(Busy::Unwell { why }),
-            _ => Entry::WhenFree,
+/// Decides whether a compile starts that is predicted to need `expected_bytes` of memory (0:
+/// unknown), where `running` compiles run and `capacity` may. `left_bytes`, asked for only
+/// where there is a slot, are available and not reserved for compiles that will still grow.
+pub fn start(
+    capacity: Capacity,
+    running: usize,
+    expected_bytes: u64,
+    left_bytes: impl FnOnce() -> Option<u64>,
+) -> Start {
+    if running >= capacity.slots as usize {
+        let why = capacity.why;
+        return match running {
+            0 => Start::NoRoom(Busy::NoCapacity { why }),
+            _ => Start::WhenSlotFree,
         };
     }
-    // Alone, a compile that nobody knows has all the room there is.
-    let needed_bytes = match (expected_bytes, room.running) {
+    // Alone, a compile without a prediction may have all memory.
+    let needed_bytes = match (expected_bytes, running) {
         (0, 0) => 0,
         (0, _) => MEMORY_EXPECTED_DEFAULT_BYTES,
         (bytes, _) => bytes,
     };
     match left_bytes() {
         Some(left_bytes) if needed_bytes.saturating_add(MEMORY_FLOOR_BYTES) > left_bytes => {
-            Entry::Short(Busy::Room {
+            Start::NoRoom(Busy::DoesNotFit {
                 needed_bytes,
                 left_bytes,
             })
         }
-        _ => Entry::Now,
+        _ => Start::Now,
     }
 }
 
@@ -301,10 +301,10 @@ mod tests {
         others_milli: 0,
     };
 
-    const ALL: Bears = Bears { slots: 4, why: "" };
+    const ALL: Capacity = Capacity { slots: 4, why: "" };
 
-    fn cut(slots: u32, why: &'static str) -> Bears {
-        Bears { slots, why }
+    fn cut(slots: u32, why: &'static str) -> Capacity {
+        Capacity { slots, why }
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
         let busy = Busy::Memory { available_bytes };
         assert_eq!(admit(&vitals, 0, false), Err(busy));
         let (needed_bytes, left_bytes) = (8 << 30, 8 << 30);
-        let room = Busy::Room {
+        let room = Busy::DoesNotFit {
             needed_bytes,
             left_bytes,
         };
@@ -339,51 +339,47 @@ mod tests {
     #[test]
     fn a_compile_enters_where_it_fits() {
         const MIB: u64 = 1 << 20;
-        let entry = |running, expected_bytes, left_bytes| {
-            let bears = ALL;
-            enter(Room { bears, running }, expected_bytes, || Some(left_bytes))
+        let decision = |running, expected_bytes, left_bytes| {
+            start(ALL, running, expected_bytes, || Some(left_bytes))
         };
-        let short = |needed_bytes, left_bytes| {
-            Entry::Short(Busy::Room {
+        let no_room = |needed_bytes, left_bytes| {
+            Start::NoRoom(Busy::DoesNotFit {
                 needed_bytes,
                 left_bytes,
             })
         };
         let fits = 400 * MIB + MEMORY_FLOOR_BYTES;
-        assert_eq!(entry(0, 400 * MIB, fits), Entry::Now);
-        assert_eq!(entry(0, 400 * MIB, fits - 1), short(400 * MIB, fits - 1));
-        assert_eq!(entry(1, u64::MAX, fits), short(u64::MAX, fits));
-        assert_eq!(entry(4, 1, u64::MAX), Entry::WhenFree);
-        // Nobody knows what it needs.
-        assert_eq!(entry(0, 0, MEMORY_FLOOR_BYTES), Entry::Now);
+        assert_eq!(decision(0, 400 * MIB, fits), Start::Now);
+        assert_eq!(
+            decision(0, 400 * MIB, fits - 1),
+            no_room(400 * MIB, fits - 1)
+        );
+        assert_eq!(decision(1, u64::MAX, fits), no_room(u64::MAX, fits));
+        assert_eq!(decision(4, 1, u64::MAX), Start::WhenSlotFree);
+        // Without a prediction.
+        assert_eq!(decision(0, 0, MEMORY_FLOOR_BYTES), Start::Now);
         let default = MEMORY_EXPECTED_DEFAULT_BYTES;
         let left = MEMORY_FLOOR_BYTES + default - 1;
-        assert_eq!(entry(1, 0, left), short(default, left));
-        assert_eq!(entry(1, 0, left + 1), Entry::Now);
-        let hot = |running| Room {
-            bears: cut(0, "heat"),
-            running,
-        };
+        assert_eq!(decision(1, 0, left), no_room(default, left));
+        assert_eq!(decision(1, 0, left + 1), Start::Now);
         let why = "heat";
-        assert_eq!(
-            enter(hot(0), 0, || None),
-            Entry::Short(Busy::Unwell { why })
-        );
-        assert_eq!(enter(hot(1), 0, || None), Entry::WhenFree);
+        let hot = |running| start(cut(0, why), running, 0, || None);
+        assert_eq!(hot(0), Start::NoRoom(Busy::NoCapacity { why }));
+        assert_eq!(hot(1), Start::WhenSlotFree);
     }
 
     #[test]
     fn a_machine_that_bears_nothing_takes_nothing() {
         let why = "heat";
         let refused = admit(&WELL, 0, 2, cut(0, why), false, 0);
-        assert_eq!(refused, Err(Busy::Unwell { why }));
+        assert_eq!(refused, Err(Busy::NoCapacity { why }));
     }
 
     #[test]
     fn what_is_unknown_does_not_refuse() {
         let unknown = Vitals::default();
         assert_eq!(admit(&unknown, 0, 1, ALL, false, u64::MAX), Ok(()));
-        assert_eq!(bears(ALL, 4, &unknown), ALL);
+        assert_eq!(next_capacity(ALL, 4, &unknown), ALL);
     }
 
     #[test]
@@ -391,11 +387,11 @@ mod tests {
         let trouble = |adjust: fn(&mut Vitals), slots, why| {
             let mut vitals = WELL;
             adjust(&mut vitals);
-            assert_eq!(bears(ALL, 4, &vitals), cut(slots, why));
+            assert_eq!(next_capacity(ALL, 4, &vitals), cut(slots, why));
             // It stays so, and does not get worse by itself.
-            assert_eq!(bears(cut(slots, why), 4, &vitals), cut(slots, why));
+            assert_eq!(next_capacity(cut(slots, why), 4, &vitals), cut(slots, why));
         };
-        assert_eq!(bears(ALL, 4, &WELL), ALL);
+        assert_eq!(next_capacity(ALL, 4, &WELL), ALL);
         trouble(|v| v.temperature_milli_c = 80_000, 2, "heat");
         trouble(|v| v.temperature_milli_c = 85_000, 0, "heat");
         trouble(|v| v.throttled = true, 2, "throttled");
@@ -406,18 +402,18 @@ mod tests {
         let floor = Some(MEMORY_FLOOR_BYTES - 1);
         let mut none = WELL;
         none.memory_available_bytes = floor;
-        assert_eq!(bears(ALL, 4, &none), cut(0, "memory"));
+        assert_eq!(next_capacity(ALL, 4, &none), cut(0, "memory"));
         none.memory_available_bytes = Some(MEMORY_FLOOR_BYTES);
-        assert_eq!(bears(ALL, 4, &none), cut(1, "memory"));
+        assert_eq!(next_capacity(ALL, 4, &none), cut(1, "memory"));
         // What runs has its memory already.
         none.compiling = 2;
-        assert_eq!(bears(ALL, 4, &none), cut(2, "memory"));
+        assert_eq!(next_capacity(ALL, 4, &none), cut(2, "memory"));
         let two = MEMORY_FLOOR_BYTES + 2 * MEMORY_EXPECTED_DEFAULT_BYTES;
         none.memory_available_bytes = Some(two);
-        assert_eq!(bears(ALL, 4, &none), ALL);
+        assert_eq!(next_capacity(ALL, 4, &none), ALL);
         // The worst of two is the one that is named.
         none.temperature_milli_c = 90_000;
-        assert_eq!(bears(ALL, 4, &none), cut(0, "heat"));
+        assert_eq!(next_capacity(ALL, 4, &none), cut(0, "heat"));
     }
 
     #[test]
@@ -425,7 +421,7 @@ mod tests {
         let mut now = cut(0, "heat");
         let mut seen = Vec::new();
         for _ in 0..5 {
-            now = bears(now, 4, &WELL);
+            now = next_capacity(now, 4, &WELL);
             seen.push((now.slots, now.why));
         }
         let expected = [(1, "heat"), (2, "heat"), (3, "heat"), (4, ""), (4, "")];
@@ -448,12 +444,12 @@ mod tests {
             adjust(&mut vitals);
             for slots in [2, 3] {
                 let before = cut(slots, "x");
-                let after = bears(before, 4, &vitals);
+                let after = next_capacity(before, 4, &vitals);
                 assert!(
                     after.slots <= 3 && after.why == "x",
                     "{vitals:?}: {after:?}"
                 );
-                assert_eq!(bears(after, 4, &vitals), after, "{vitals:?}");
+                assert_eq!(next_capacity(after, 4, &vitals), after, "{vitals:?}");
             }
         }
     }
@@ -464,9 +460,9 @@ mod tests {
         vitals.others_milli = 1000;
         vitals.throttled = true;
         vitals.memory_pressure_centi = 10_000;
-        let one = Bears { slots: 1, why: "" };
-        assert_eq!(bears(one, 1, &vitals), one);
+        let one = Capacity { slots: 1, why: "" };
+        assert_eq!(next_capacity(one, 1, &vitals), one);
         vitals.temperature_milli_c = 85_000;
-        assert_eq!(bears(one, 1, &vitals), cut(0, "heat"));
+        assert_eq!(next_capacity(one, 1, &vitals), cut(0, "heat"));
     }
 }

@@ -1,21 +1,21 @@
-//! How much memory the control groups of this process leave it: a container's, a
-//! service's, or none. Not pure: reads /proc and /sys where they exist.
+//! Memory limits of the control groups that this process is in: a container's, a service's,
+//! or none. Not pure: reads /proc and /sys where they exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where control groups are by convention.
+/// Mount point of control groups, by convention.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// A limit of version 1 from which on there is none: it says so with the largest
-/// number of whole pages.
+/// A limit of version 1 from which on it means none: version 1 says so with the largest number
+/// of whole pages.
 const UNLIMITED_BYTES: u64 = 1 << 60;
 
-/// What the files of one version are called (Linux, admin-guide/cgroup-v2.rst and
+/// Names of the files of one version (Linux, admin-guide/cgroup-v2.rst and
 /// cgroup-v1/memory.rst).
 struct Names {
     max: &'static str,
     used: &'static str,
-    /// In `memory.stat`: part of what is used that gives way first.
+    /// Line of `memory.stat` with the part of the used memory that is reclaimed first.
     cache: &'static str,
 }
 
@@ -30,26 +30,25 @@ const V2: Names = Names {
     cache: "inactive_file ",
 };
 
-/// What the tightest group allows.
+/// Memory that the tightest group allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// In all, in bytes.
+    /// Bytes in all.
     pub bytes_max: u64,
-    /// That are left, in bytes.
+    /// Bytes that are left.
     pub available_bytes: u64,
 }
 
-/// What this process's own group and those above it allow; `None`: they set no
-/// limit.
+/// Memory that this process's own group and those above it allow; `None`: they set no limit.
 pub fn memory() -> Option<Memory> {
-    within(
+    tightest(
         &fs::read_to_string("/proc/self/cgroup").ok()?,
         Path::new(MOUNT),
     )
 }
 
-/// `groups` is the text of /proc/self/cgroup (cgroups(7)).
-fn within(groups: &str, mount: &Path) -> Option<Memory> {
+/// The tightest limit of `groups`, the text of /proc/self/cgroup (cgroups(7)).
+fn tightest(groups: &str, mount: &Path) -> Option<Memory> {
     let mut least: Option<Memory> = None;
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -92,7 +91,7 @@ fn of_group(folder: &Path, names: &Names) -> Option<Memory> {
             .parse()
             .ok()
     };
-    // `max` is no number: no limit.
+    // `max` is no number, and means that there is no limit.
     let bytes_max: u64 = number(names.max)?;
     if bytes_max >= UNLIMITED_BYTES {
         return None;
@@ -139,15 +138,15 @@ mod tests {
             bytes_max: 1000,
             available_bytes: 750,
         };
-        assert_eq!(within(groups, mount.path()), Some(expected));
+        assert_eq!(tightest(groups, mount.path()), Some(expected));
         group(&service, &[("memory.max", "600")]);
         let expected = Memory {
             bytes_max: 600,
             available_bytes: 500,
         };
-        assert_eq!(within(groups, mount.path()), Some(expected));
-        assert_eq!(within("0::/\n", mount.path()), None);
-        assert_eq!(within("garbage\n\n0:\n", mount.path()), None);
+        assert_eq!(tightest(groups, mount.path()), Some(expected));
+        assert_eq!(tightest("0::/\n", mount.path()), None);
+        assert_eq!(tightest("garbage\n\n0:\n", mount.path()), None);
     }
 
     #[test]
@@ -165,11 +164,11 @@ mod tests {
             bytes_max: 500,
             available_bytes: 0,
         };
-        assert_eq!(within(groups, mount.path()), Some(expected));
+        assert_eq!(tightest(groups, mount.path()), Some(expected));
         group(
             &mount.path().join("memory"),
             &[("memory.limit_in_bytes", "9223372036854771712")],
         );
-        assert_eq!(within(groups, mount.path()), None);
+        assert_eq!(tightest(groups, mount.path()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What this machine has and bears: cores, memory, heat, what runs on it.
+//! Resources of this machine, their use, and how many compiles it can run.
 
 pub mod usage;
 pub mod vitals;

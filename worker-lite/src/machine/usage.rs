@@ -1,5 +1,5 @@
-//! What processes use of this machine: our compiles, and all others together. Not
-//! pure: reads /proc where it exists.
+//! Use of this machine by processes: by each compile, and by all other programs together.
+//! Not pure: reads /proc where it exists.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,24 +12,24 @@ use crate::machine::vitals;
 
 /// Processes of one compile that are looked at: more than it may have.
 const PROCESSES_MAX: usize = 128;
-/// Shortest time over which the load of others is measured: the kernel counts in
+/// Shortest time over which the load of other programs is measured: the kernel counts in
 /// steps of about 10 ms.
-const METER_AGE: Duration = Duration::from_millis(900);
+const SAMPLE_AGE_MIN: Duration = Duration::from_millis(900);
 
-/// What a process and all below it use.
+/// Use of the machine by a process and all its descendants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Used {
-    /// Bytes of memory, now.
+pub struct ProcessUsage {
+    /// Bytes of resident memory now.
     pub resident_bytes: u64,
-    /// Processor time so far, also of children that have ended.
+    /// Processor time so far, that of children that have ended included.
     user_us: u64,
     system_us: u64,
 }
 
-/// What `root` and all below it use; nothing where it can't be told.
-pub fn of_tree(root: Pid) -> Used {
-    let mut used = Used::default();
-    for own in tree(root).into_iter().filter_map(of_process) {
+/// Use of the machine by `root` and all its descendants; zero where it can't be told.
+pub fn of_tree(root: Pid) -> ProcessUsage {
+    let mut used = ProcessUsage::default();
+    for own in process_tree(root).into_iter().filter_map(of_process) {
         used.resident_bytes += own.resident_bytes;
         used.user_us += own.user_us;
         used.system_us += own.system_us;
@@ -37,16 +37,16 @@ pub fn of_tree(root: Pid) -> Used {
     used
 }
 
-/// Microseconds of processor time that `root` and all below it have used so far, also
-/// children that have ended; `None` where it can't be told: no /proc, or a kernel that does
-/// not say which processes are below one (`CONFIG_PROC_CHILDREN`).
+/// Microseconds of processor time that `root` and all its descendants have used so far, those
+/// that have ended included; `None` where it can't be told: no /proc, or a kernel that does
+/// not list the children of a process (`CONFIG_PROC_CHILDREN`).
 pub fn cpu_us(root: Pid) -> Option<u64> {
     fs::metadata(format!("/proc/{root}/task/{root}/children")).ok()?;
     let used = of_tree(root);
     Some(used.user_us + used.system_us)
 }
 
-/// Bytes of memory that a process has now, with what of it is in swap.
+/// Bytes of memory that a process has now, resident or in swap.
 pub fn memory_bytes(pid: Pid) -> u64 {
     let read = |of: &Path| fs::read_to_string(of.join("status")).ok();
     let of_thread = |of: &Path| of_status(&read(of)?);
@@ -57,14 +57,14 @@ pub fn memory_bytes(pid: Pid) -> u64 {
         .unwrap_or(0)
 }
 
-/// The folders of a process's threads; none where it has ended.
+/// Folders in /proc of a process's threads; none where it has ended.
 pub fn threads(pid: Pid) -> Vec<PathBuf> {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     let threads = threads.into_iter().flatten().flatten();
     threads.map(|thread| thread.path()).collect()
 }
 
-/// Reads /proc/PID/status (proc(5)): what is in memory and in swap, in KiB.
+/// Reads /proc/PID/status (proc(5)): bytes that are resident or in swap.
 fn of_status(status: &str) -> Option<u64> {
     let kib = |name: &str| {
         let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -73,12 +73,12 @@ fn of_status(status: &str) -> Option<u64> {
     Some((kib("VmRSS:")? + kib("VmSwap:").unwrap_or(0)) * 1024)
 }
 
-fn of_process(pid: Pid) -> Option<Used> {
+fn of_process(pid: Pid) -> Option<ProcessUsage> {
     of_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// `root` and all that it and those below it have started, by whichever thread.
-pub fn tree(root: Pid) -> Vec<Pid> {
+/// `root` and all its descendants, whichever thread has started them.
+pub fn process_tree(root: Pid) -> Vec<Pid> {
     let mut pids = vec![root];
     let mut at = 0;
     while at < pids.len().min(PROCESSES_MAX) {
@@ -96,23 +96,25 @@ pub fn tree(root: Pid) -> Vec<Pid> {
 
 /// Reads /proc/PID/stat (proc(5)): fields 14 to 17 are times in ticks, 24 is the
 /// resident memory in pages.
-fn of_stat(stat: &str) -> Option<Used> {
+fn of_stat(stat: &str) -> Option<ProcessUsage> {
     // The name in parentheses may hold anything; the third field follows it.
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split(' ').collect();
     let number = |field: usize| fields.get(field - 3)?.trim().parse::<u64>().ok();
-    Some(Used {
-        resident_bytes: number(24)? * system(libc::_SC_PAGESIZE, 4096),
-        user_us: us(number(14)? + number(16)?),
-        system_us: us(number(15)? + number(17)?),
+    Some(ProcessUsage {
+        resident_bytes: number(24)? * sysconf_or(libc::_SC_PAGESIZE, 4096),
+        user_us: ticks_us(number(14)? + number(16)?),
+        system_us: ticks_us(number(15)? + number(17)?),
     })
 }
 
-fn us(ticks: u64) -> u64 {
-    ticks.saturating_mul(1_000_000) / system(libc::_SC_CLK_TCK, 100)
+/// Clock ticks in microseconds.
+fn ticks_us(ticks: u64) -> u64 {
+    ticks.saturating_mul(1_000_000) / sysconf_or(libc::_SC_CLK_TCK, 100)
 }
 
-fn system(name: libc::c_int, otherwise: u64) -> u64 {
+/// A value of sysconf(3), or `otherwise` where the system has none.
+fn sysconf_or(name: libc::c_int, otherwise: u64) -> u64 {
     // SAFETY: sysconf only reads.
     let value = unsafe { libc::sysconf(name) };
     u64::try_from(value)
@@ -121,42 +123,46 @@ fn system(name: libc::c_int, otherwise: u64) -> u64 {
         .unwrap_or(otherwise)
 }
 
-/// Measures how much of the machine others keep busy. Programs that yield as our
-/// compiles do (their nice value is positive) are nobody's load.
-pub struct Meter {
-    /// Ours are such programs.
+/// Measures how much of the machine other programs keep busy. Programs that yield as
+/// compiles do (their nice value is positive) don't count.
+pub struct LoadMeter {
+    /// Compiles are such programs.
     niced: bool,
     last: Option<Sample>,
     others_milli: u32,
 }
 
-/// Times from the machine's, or the worker's, start.
+/// Processor times since the start of the machine or of the worker.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Instant,
-    /// All processors together, but for niced programs.
+    /// Busy time of all processors together, but for niced programs.
     busy_us: u64,
-    /// What of it is ours.
+    /// Part of it that this worker and its compiles used.
     own_us: u64,
     cores: u32,
 }
 
-impl Meter {
+impl LoadMeter {
     /// For compiles that run `nice` below other programs.
     pub fn new(nice: i32) -> Self {
-        Meter {
+        LoadMeter {
             niced: nice > 0,
             last: None,
             others_milli: 0,
         }
     }
 
-    /// Share of the cores that this worker may use that others kept busy since
-    /// the last time but one that this was called, in thousandths; `compilers` are
-    /// the process groups that run. 0 where it can't be told.
+    /// Share of the cores that this worker may use that other programs kept busy between the
+    /// last two samples, in thousandths; `compilers` are the process groups that run. 0 where
+    /// it can't be told.
     pub fn others_milli(&mut self, now: Instant, compilers: &[Pid]) -> u32 {
         let age = |last: &Sample| now.saturating_duration_since(last.at);
-        if self.last.as_ref().is_some_and(|last| age(last) < METER_AGE) {
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|last| age(last) < SAMPLE_AGE_MIN)
+        {
             return self.others_milli;
         }
         let sample = self.sample(now, compilers);
@@ -177,8 +183,8 @@ impl Meter {
         let mut add = |user_us: u64, system_us: u64| {
             own_us += system_us + if self.niced { 0 } else { user_us };
         };
-        // What ends in between is counted twice this once, which shows: its time
-        // goes back.
+        // A compile that ends in between is counted twice this once, which shows: the next
+        // sample has less time.
         for compiler in compilers {
             let used = of_tree(*compiler);
             add(used.user_us, used.system_us);
@@ -195,21 +201,22 @@ impl Meter {
     }
 }
 
-/// Thousandths of `cores` that others kept busy between two samples; `None`: they
-/// do not fit each other.
+/// Thousandths of `cores` that other programs kept busy between two samples; `None`: the
+/// samples do not fit each other.
 fn share_milli(before: Sample, after: Sample, cores: u32) -> Option<u32> {
     let us = after.at.saturating_duration_since(before.at).as_micros();
     let us = u64::try_from(us).ok().filter(|us| *us > 0)?;
     let busy_us = after.busy_us.checked_sub(before.busy_us)?;
     let own_us = after.own_us.checked_sub(before.own_us)?;
     let others_us = busy_us.saturating_sub(own_us);
-    // Cores that we may not use take their share of the load first.
+    // Cores that this worker may not use take their share of the load first.
     let free_us = (us * u64::from(after.cores)).saturating_sub(others_us);
     let free_milli = free_us.saturating_mul(1000) / (us * u64::from(cores.max(1)));
     Some(1000 - free_milli.min(1000) as u32)
 }
 
-/// Reads /proc/stat (proc(5)): busy time, but for niced programs, and processors.
+/// Reads /proc/stat (proc(5)): microseconds of busy time, but for niced programs, and the
+/// number of processors.
 fn busy(stat: &str) -> Option<(u64, u32)> {
     let mut lines = stat.lines();
     let all = lines.next()?.strip_prefix("cpu ")?;
@@ -218,7 +225,7 @@ fn busy(stat: &str) -> Option<(u64, u32)> {
     let [user, _, system, _, _, irq, softirq] = *times.first_chunk()?;
     let cores = lines.take_while(|line| line.starts_with("cpu")).count();
     Some((
-        us(user + system + irq + softirq),
+        ticks_us(user + system + irq + softirq),
         u32::try_from(cores).ok()?,
     ))
 }
@@ -244,8 +251,14 @@ mod tests {
     fn a_stat_line_with_a_strange_name() {
         let fields: Vec<String> = (4..=24).map(|field| field.to_string()).collect();
         let used = of_stat(&format!("7 (a) b) S {}", fields.join(" "))).unwrap();
-        assert_eq!((used.user_us, used.system_us), (us(14 + 16), us(15 + 17)));
-        assert_eq!(used.resident_bytes, 24 * system(libc::_SC_PAGESIZE, 4096));
+        assert_eq!(
+            (used.user_us, used.system_us),
+            (ticks_us(14 + 16), ticks_us(15 + 17))
+        );
+        assert_eq!(
+            used.resident_bytes,
+            24 * sysconf_or(libc::_SC_PAGESIZE, 4096)
+        );
         assert_eq!(of_stat("7 (a) S 1 2"), None);
     }
 
@@ -260,7 +273,7 @@ mod tests {
     #[test]
     fn niced_time_is_nobodys() {
         let stat = "cpu  100 9999 20 5 6 3 4 0 0 0\ncpu0 1\ncpu1 1\nintr 1\n";
-        assert_eq!(busy(stat), Some((us(127), 2)));
+        assert_eq!(busy(stat), Some((ticks_us(127), 2)));
         assert_eq!(busy("cpu  1 2\n"), None);
         assert_eq!(busy(""), None);
     }
@@ -299,7 +312,7 @@ mod tests {
     fn this_process_uses_memory() {
         let used = of_tree(Pid::this());
         assert!(used.resident_bytes > 100_000, "{used:?}");
-        let sample = Meter::new(10).sample(Instant::now(), &[]);
+        let sample = LoadMeter::new(10).sample(Instant::now(), &[]);
         assert!(sample.is_some_and(|sample| sample.cores > 0 && sample.busy_us > 0));
     }
 }

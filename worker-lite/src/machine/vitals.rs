@@ -1,5 +1,5 @@
-//! What this machine has and how it is: cores, memory, load, heat, free disk.
-//! Not pure: reads /proc and /sys where they exist.
+//! Resources and state of this machine: cores, memory, load, heat, free disk. Not pure: reads
+//! /proc and /sys where they exist.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ pub fn machine_memory_bytes() -> u64 {
     u64::try_from(pages).unwrap_or(0) * u64::try_from(page).unwrap_or(0)
 }
 
-/// How the machine is now; `disk` is a path on the disk that takes task folders.
+/// State of the machine now; `disk` is a path on the file system of the task folders.
 pub fn vitals(disk: &Path) -> Vitals {
     Vitals {
         load_milli: load_milli().unwrap_or(0),
@@ -85,8 +85,8 @@ fn memory_pressure_centi() -> Option<u32> {
     Some(centi.min(10_000))
 }
 
-/// Where a Raspberry Pi's firmware says how it is, in hexadecimal; the lowest four
-/// bits are about now: too little power, a capped clock, throttled, too hot.
+/// State of a Raspberry Pi by its firmware, in hexadecimal; the lowest four bits are about
+/// now: too little power, a capped clock, throttled, too hot.
 const THROTTLED: &str = "/sys/devices/platform/soc/soc:firmware/get_throttled";
 const THROTTLED_NOW: u32 = 0xf;
 
@@ -108,9 +108,9 @@ pub fn disk_free_bytes(disk: &Path) -> Option<u64> {
     blocks.checked_mul(size)
 }
 
-/// Thermal zones that are looked at.
+/// Thermal zones that are read.
 const THERMAL_ZONES_MAX: u32 = 32;
-/// Thousandths of a degree above which a sensor is taken for broken.
+/// Thousandths of a degree above which a sensor is taken to be broken.
 const HEAT_MAX_MILLI_C: i32 = 150_000;
 
 fn temperature_milli_c() -> i32 {
@@ -124,9 +124,9 @@ fn temperature_milli_c() -> i32 {
         .unwrap_or(0)
 }
 
-/// Tells the allocator to give memory back rather than to keep it: a worker is
-/// idle most of its life, on machines that have little.
-pub fn keep_memory_small() {
+/// Makes the allocator give memory back rather than keep it: a worker is idle most of its
+/// life, on machines that have little.
+pub fn tune_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt is called before any other thread exists.
     unsafe {
@@ -136,8 +136,8 @@ pub fn keep_memory_small() {
     }
 }
 
-/// Gives back to the system what an idle worker has no use for: freed memory, and
-/// code that ran once. What is needed again comes back from the page cache.
+/// Gives memory back to the system that an idle worker has no use for: freed memory, and code
+/// that ran once. Code that is needed again comes back from the page cache.
 pub fn trim_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: malloc_trim may be called at any time.
@@ -147,14 +147,14 @@ pub fn trim_memory() {
     #[cfg(target_os = "linux")]
     // SAFETY: the callback has the type that is asked for and uses no data.
     unsafe {
-        nix::libc::dl_iterate_phdr(Some(forget_code), std::ptr::null_mut());
+        nix::libc::dl_iterate_phdr(Some(unmap_code), std::ptr::null_mut());
     }
 }
 
 /// Unmaps the pages of one object's segments that can't be written to: they are
 /// the file's own, so the next use finds the same there.
 #[cfg(target_os = "linux")]
-unsafe extern "C" fn forget_code(
+unsafe extern "C" fn unmap_code(
     object: *mut nix::libc::dl_phdr_info,
     _size: usize,
     _data: *mut nix::libc::c_void,

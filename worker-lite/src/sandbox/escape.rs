@@ -1,6 +1,5 @@
-//! Tries to break out of a sandbox, from inside: what a compiler that obeys
-//! somebody else would try. Linux. Runs in a fresh child: makes system calls and
-//! nothing else.
+//! Attempts to break out of a sandbox, from inside: what a compiler that obeys an attacker
+//! would try. Linux. Runs in a fresh child: makes system calls and nothing else.
 
 use std::ffi::CString;
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,7 +9,7 @@ use nix::libc;
 
 use crate::sandbox::privileges;
 
-/// What an attempt can reach; bits of [`Reached`].
+/// What the attempts may reach; bits of [`Reached`].
 const FILES_READ: u32 = 1;
 const FILES_WRITTEN: u32 = 1 << 1;
 const NETWORK: u32 = 1 << 2;
@@ -28,37 +27,37 @@ const WORDS: [(u32, &str); 6] = [
     (UNUSABLE, "can't use its own folder"),
 ];
 
-/// What the attempts reached.
+/// What the attempts reached, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached(u32);
 
 impl Reached {
-    /// From what [`attempt`] gave.
+    /// The set that [`attempt`] gave as bits.
     pub fn from_bits(bits: u32) -> Self {
         Reached(bits)
     }
 
-    /// Nothing at all.
+    /// Whether nothing was reached.
     pub fn is_nothing(self) -> bool {
         self.0 == 0
     }
 
-    /// Nothing but the sight of other processes.
-    pub fn is_little(self) -> bool {
+    /// Whether at most other processes were reached.
+    pub fn is_processes_only(self) -> bool {
         self.0 & !PROCESSES == 0
     }
 
-    /// A compile could run there, broken out of or not.
+    /// Whether a compile could run in the sandbox, broken out of or not.
     pub fn is_usable(self) -> bool {
         self.0 & UNUSABLE == 0
     }
 
-    /// The network, which the listener may know better.
+    /// With the network added if it was `reached`: the listener may know better.
     pub fn and_network(self, reached: bool) -> Self {
         Reached(self.0 | if reached { NETWORK } else { 0 })
     }
 
-    /// For people.
+    /// What was reached, for people.
     pub fn words(self) -> String {
         let reached = WORDS.iter().filter(|(bit, _)| self.0 & bit != 0);
         let words: Vec<&str> = reached.map(|(_, words)| *words).collect();
@@ -66,12 +65,16 @@ impl Reached {
     }
 }
 
-/// What is tried, ready for system calls.
+/// Targets of the attempts, in the form in which system calls take them.
 #[derive(Debug)]
 pub struct Targets {
+    /// Files that must not be read.
     secrets: Vec<CString>,
-    places: Vec<CString>,
+    /// Files that must not be made.
+    new_files: Vec<CString>,
+    /// Listener that must not be connected to.
     address: libc::sockaddr_in,
+    /// Process that must not be signalled.
     worker: libc::pid_t,
 }
 
@@ -81,8 +84,8 @@ fn c(path: &Path) -> Option<CString> {
 }
 
 impl Targets {
-    /// Files of the system, `secret`, which is the worker's own, new files in
-    /// `place` and in the root, and `listener`, which is on loopback.
+    /// Files of the system, `secret`, which is a file of the worker's, new files in `place`,
+    /// in the root and in /dev, and `listener`, which is on loopback.
     pub fn new(secret: &Path, place: &Path, listener: &TcpListener) -> Self {
         let port = listener.local_addr().map_or(0, |address| address.port());
         // SAFETY: all zeros is a valid address.
@@ -94,7 +97,7 @@ impl Targets {
         let secrets = ["/etc/passwd", "/proc/self/environ"].map(Path::new);
         Targets {
             secrets: secrets.into_iter().chain([secret]).filter_map(c).collect(),
-            places: [place, Path::new("/"), Path::new("/dev")]
+            new_files: [place, Path::new("/"), Path::new("/dev")]
                 .iter()
                 .filter_map(|folder| c(&folder.join(&name)))
                 .collect(),
@@ -104,8 +107,8 @@ impl Targets {
     }
 }
 
-/// Tries everything; the current folder is the task's own. The bits of what was
-/// reached.
+/// Makes all attempts, in a working directory that is the task's own. Gives the bits of
+/// [`Reached`].
 pub fn attempt(targets: &Targets) -> u32 {
     let mut reached = 0;
     let mut when = |bit, is: bool| {
@@ -124,8 +127,8 @@ pub fn attempt(targets: &Targets) -> u32 {
             );
             libc::close(fd);
         }
-        for place in &targets.places {
-            when(FILES_WRITTEN, creates(place));
+        for path in &targets.new_files {
+            when(FILES_WRITTEN, creates(path));
         }
         when(NETWORK, connects(&targets.address));
         // Signal 0 is never sent: whether it could be is what is answered. Where
@@ -145,7 +148,7 @@ pub fn attempt(targets: &Targets) -> u32 {
     reached
 }
 
-/// Makes a file and removes it.
+/// Whether the file at `path` can be made; it is removed again.
 ///
 /// # Safety
 /// None is needed beyond a valid path; marked since it makes raw system calls.

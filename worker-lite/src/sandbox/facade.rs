@@ -1,7 +1,7 @@
-//! What confines a compile: a private folder, a scrubbed environment, limits, and
-//! the best walls that this machine has. Which those are is measured at the start,
-//! by trying to break out. Facade over `sandbox_linux` and `sandbox_portable`;
-//! unaware of the link and of how the compile is watched.
+//! The sandbox of compiles: a private folder, a scrubbed environment, resource limits, and
+//! the strongest isolation that this machine has. Which that is, is measured when the
+//! worker starts, by trying to break out. Facade over `full` and `partial`; unaware of
+//! the link and of how a running compile is watched.
 
 use std::fmt;
 use std::io;
@@ -9,12 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::inputs::layout::{Layout, Tools};
-use crate::log::{self, Level as Loud};
-pub use crate::sandbox::folder::{Folder, unexpected};
-use crate::sandbox::groups::{Groups, PROCESSES_MAX};
+use crate::log::{self, Level};
+use crate::sandbox::cgroups::{CompileCgroups, PROCESSES_MAX};
+pub use crate::sandbox::folder::{TaskFolder, unexpected};
 pub use crate::sandbox::launch::{Launch, PATH, Started};
 use crate::sandbox::partial;
-pub use crate::sandbox::privileges::Confines;
+pub use crate::sandbox::privileges::ResourceLimits;
 #[cfg(target_os = "linux")]
 use crate::sandbox::totals::Totals;
 
@@ -27,130 +27,125 @@ use crate::sandbox::roots::Roots;
 #[cfg(target_os = "linux")]
 use crate::sandbox::{full, privileges};
 
-/// Whom compiles of a worker of root's run as: nobody, by its usual number.
+/// User as which compiles run where the worker is root: nobody, by its usual number.
 #[cfg(target_os = "linux")]
 const NOBODY: u32 = 65534;
-/// What breaking out may take.
+/// Milliseconds that one attempt to break out may take.
 #[cfg(target_os = "linux")]
 const ESCAPE_MS_MAX: u16 = 10_000;
 
-/// How much holds a compile; more is greater.
+/// What isolates a compile from the machine; stronger is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// A private folder and limits: nothing that a determined compile respects.
+pub enum Isolation {
+    /// A private folder and resource limits: nothing that a determined compile respects.
     Folder,
-    /// No files but its own and the toolchain's, no network, no privileges; by
-    /// Landlock and a filter of system calls.
+    /// No files but its own and the toolchain's, no network, no privileges: by Landlock
+    /// and a seccomp filter.
     Landlock,
-    /// Nothing else is there: namespaces and a root of its own.
+    /// Namespaces, and a root in which nothing else exists.
     Full,
 }
 
-impl Level {
-    /// As it is advertised: `full`, `landlock` or `folder`.
+impl Isolation {
+    /// The name under which it is advertised: `full`, `landlock` or `folder`.
     pub fn name(self) -> &'static str {
         match self {
-            Level::Folder => "folder",
-            Level::Landlock => "landlock",
-            Level::Full => "full",
+            Isolation::Folder => "folder",
+            Isolation::Landlock => "landlock",
+            Isolation::Full => "full",
         }
     }
 }
 
-/// Which sandbox the user wants.
+/// Which isolation the operator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// The best that there is.
+pub enum Policy {
+    /// The strongest that this machine has.
     Best,
-    /// The full one, or the worker does not start.
-    Full,
-    /// The private folder alone.
-    Folder,
+    /// [`Isolation::Full`], or the worker does not start.
+    RequireFull,
+    /// [`Isolation::Folder`], whatever the machine has.
+    FolderOnly,
 }
 
-impl Wanted {
-    /// `auto`, `require` or `off`.
+impl Policy {
+    /// The policy that `--sandbox` calls `auto`, `require` or `off`.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
-            "auto" => Some(Wanted::Best),
-            "require" => Some(Wanted::Full),
-            "off" => Some(Wanted::Folder),
+            "auto" => Some(Policy::Best),
+            "require" => Some(Policy::RequireFull),
+            "off" => Some(Policy::FolderOnly),
             _ => None,
         }
     }
 }
 
-/// What this machine has to hold compiles with.
+/// Starts compiles in isolation, in a way that was proven on this machine.
 pub struct Sandbox {
-    level: Level,
-    /// Whom compiles run as, if not us.
+    isolation: Isolation,
+    /// User as which compiles run; `None`: the worker's own.
     user: Option<u32>,
-    /// Why there is no more, for people; empty: there is no more.
-    lacks: String,
-    /// Where each compile can have a control group.
-    groups: Option<Groups>,
+    /// Why the isolation is not stronger, for people; empty: it is the strongest.
+    shortcomings: String,
+    /// Parent of each compile's control group, if the worker was given one.
+    cgroups: Option<CompileCgroups>,
     #[cfg(target_os = "linux")]
     roots: Roots,
-    /// Of all compiles; `None`: each has one of its own.
+    /// Network namespace of all compiles; `None`: each has one of its own.
     #[cfg(target_os = "linux")]
     network: Option<Network>,
 }
 
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sandbox({})", self.level.name())
+        write!(f, "Sandbox({})", self.isolation.name())
     }
 }
 
 impl Sandbox {
-    /// How much it holds.
-    pub fn level(&self) -> Level {
-        self.level
+    /// What isolates compiles here.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
-    /// Why it is not a better one, for people; empty: it is the best.
-    pub fn lacks(&self) -> &str {
-        &self.lacks
-    }
-
-    /// Each compile gets a control group of its own from now on.
-    pub fn divide(&mut self, groups: Groups) {
-        self.groups = Some(groups);
+    /// Gives each compile that is started from now on a control group of its own.
+    pub fn use_cgroups(&mut self, cgroups: CompileCgroups) {
+        self.cgroups = Some(cgroups);
     }
 
     /// Starts a compiler.
     ///
     /// # Errors
-    /// It can't be run, or not so confined.
+    /// It can't be run, or not in this isolation.
     pub fn start(&self, launch: &Launch<'_>) -> io::Result<Started> {
         if let Some(user) = self.user {
             launch.folder.give_to(user)?;
         }
-        let bounded = |groups: &Groups| {
-            let memory_bytes_max = launch.confines.totals.memory_bytes_max;
-            groups.group(memory_bytes_max, PROCESSES_MAX)
+        let create = |cgroups: &CompileCgroups| {
+            let memory_bytes_max = launch.limits.totals.memory_bytes_max;
+            cgroups.create(memory_bytes_max, PROCESSES_MAX)
         };
-        let group = self.groups.as_ref().map(bounded).transpose()?;
+        let cgroup = self.cgroups.as_ref().map(create).transpose()?;
         let mut started = self.start_as(&Launch {
             user: self.user,
-            group: group.as_ref(),
+            cgroup: cgroup.as_ref(),
             ..*launch
         })?;
-        started.group = group;
+        started.cgroup = cgroup;
         Ok(started)
     }
 
-    /// Says in the log what there is.
-    pub fn tell(&self) {
-        let groups = match self.groups {
+    /// Writes into the log what isolates compiles here.
+    pub fn log(&self) {
+        let cgroups = match self.cgroups {
             Some(_) => ", with a control group for each compile",
             None => "",
         };
-        match self.level {
-            Level::Full => log::line(Loud::Info, format_args!("sandbox: full{groups}")),
+        match self.isolation {
+            Isolation::Full => log::line(Level::Info, format_args!("sandbox: full{cgroups}")),
             level => log::line(
-                Loud::Warn,
-                format_args!("sandbox: {}{groups}: {}", level.name(), self.lacks),
+                Level::Warn,
+                format_args!("sandbox: {}{cgroups}: {}", level.name(), self.shortcomings),
             ),
         }
     }
@@ -158,76 +153,77 @@ impl Sandbox {
 
 #[cfg(target_os = "linux")]
 impl Sandbox {
-    /// Finds the best that is wanted and holds. `state` is the worker's own folder,
-    /// of which a compile must see nothing; `tasks` has the task folders.
+    /// Finds the strongest isolation that `policy` allows and that can't be broken out of.
+    /// `state` is the worker's own folder, of which a compile must see nothing; `tasks` has
+    /// the task folders.
     ///
     /// # Errors
-    /// Words: the full one is wanted and can't be had, or none can.
-    pub fn measure(state: &Path, tasks: &Path, wanted: Wanted) -> Result<Self, String> {
-        let mut why = match wanted {
-            Wanted::Folder => vec!["--sandbox off".to_owned()],
-            Wanted::Best | Wanted::Full => Vec::new(),
+    /// In words: the full isolation is required and can't be had, or none can.
+    pub fn measure(state: &Path, tasks: &Path, policy: Policy) -> Result<Self, String> {
+        let mut why = match policy {
+            Policy::FolderOnly => vec!["--sandbox off".to_owned()],
+            Policy::Best | Policy::RequireFull => Vec::new(),
         };
-        let levels = match wanted {
-            Wanted::Best => &[Level::Full, Level::Landlock, Level::Folder][..],
-            Wanted::Full => &[Level::Full],
-            Wanted::Folder => &[Level::Folder],
+        let levels = match policy {
+            Policy::Best => &[Isolation::Full, Isolation::Landlock, Isolation::Folder][..],
+            Policy::RequireFull => &[Isolation::Full],
+            Policy::FolderOnly => &[Isolation::Folder],
         };
         for level in levels {
-            match Self::at(*level, state, tasks) {
+            match Self::proven(*level, state, tasks) {
                 Ok(mut sandbox) => {
-                    if !sandbox.lacks.is_empty() {
-                        why.push(sandbox.lacks);
+                    if !sandbox.shortcomings.is_empty() {
+                        why.push(sandbox.shortcomings);
                     }
-                    sandbox.lacks = why.join("; ");
+                    sandbox.shortcomings = why.join("; ");
                     return Ok(sandbox);
                 }
                 Err(error) => why.push(format!("not {}: {error}", level.name())),
             }
-            if *level == Level::Full {
+            if *level == Isolation::Full {
                 why.extend(full::hints());
             }
         }
-        let what = match wanted {
-            Wanted::Full => "--sandbox require",
-            Wanted::Best | Wanted::Folder => "no sandbox",
+        let what = match policy {
+            Policy::RequireFull => "--sandbox require",
+            Policy::Best | Policy::FolderOnly => "no sandbox",
         };
         Err(format!("{what}: {}", why.join("; ")))
     }
 
-    /// The sandbox of `level`, which has proven to hold what it should.
+    /// A sandbox of `isolation`, once it has held what it should.
     ///
     /// # Errors
-    /// Words: it can't be had here, or can be broken out of.
-    pub fn at(level: Level, state: &Path, tasks: &Path) -> Result<Self, String> {
-        let place = |error: io::Error| format!("{}: {error}", state.display());
+    /// In words: it can't be had here, or can be broken out of.
+    pub fn proven(isolation: Isolation, state: &Path, tasks: &Path) -> Result<Self, String> {
+        let at_state = |error: io::Error| format!("{}: {error}", state.display());
         let mut sandbox = Sandbox {
-            level,
-            user: user(tasks).map_err(place)?,
-            lacks: String::new(),
-            groups: None,
-            roots: Roots::in_place(state.join("roots")).map_err(place)?,
+            isolation,
+            user: user(tasks).map_err(at_state)?,
+            shortcomings: String::new(),
+            cgroups: None,
+            roots: Roots::in_folder(state.join("roots")).map_err(at_state)?,
             network: Network::empty(),
         };
         let reached = sandbox
-            .escape(state, tasks)
+            .attempt_escape(state, tasks)
             .map_err(|error| error.to_string())?;
         if !reached.is_nothing() {
-            sandbox.lacks = format!("a compile {}", reached.words());
+            sandbox.shortcomings = format!("a compile {}", reached.words());
         }
-        let holds = match level {
-            Level::Full => reached.is_nothing(),
-            Level::Landlock => reached.is_little(),
-            Level::Folder => reached.is_usable(),
+        let holds = match isolation {
+            Isolation::Full => reached.is_nothing(),
+            Isolation::Landlock => reached.is_processes_only(),
+            Isolation::Folder => reached.is_usable(),
         };
         match holds {
             true => Ok(sandbox),
-            false => Err(sandbox.lacks),
+            false => Err(sandbox.shortcomings),
         }
     }
 
-    /// Tries to break out of what compiles get.
-    fn escape(&self, state: &Path, tasks: &Path) -> io::Result<Reached> {
+    /// Tries to break out of this sandbox, as a compile would.
+    fn attempt_escape(&self, state: &Path, tasks: &Path) -> io::Result<Reached> {
         use nix::poll::{PollFd, PollFlags, poll};
         use nix::sys::signal::{Signal, killpg};
         use nix::sys::wait::waitpid;
@@ -237,8 +233,8 @@ impl Sandbox {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let targets = Targets::new(&state.join("lock"), state, &listener);
-        let folder = Folder::create(tasks, "escape")?;
-        let confines = Confines {
+        let folder = TaskFolder::create(tasks, "escape")?;
+        let limits = ResourceLimits {
             memory_bytes_max: u64::MAX,
             file_bytes_max: 1 << 20,
             cpu_s_max: 10,
@@ -246,7 +242,7 @@ impl Sandbox {
             totals: Totals::new(0, 0, u64::MAX, 1 << 20),
         };
         let none = Tools::Own(Vec::new());
-        let mut launch = Launch::new(Path::new("/"), &none, &folder, Path::new(""), confines);
+        let mut launch = Launch::new(Path::new("/"), &none, &folder, Path::new(""), limits);
         launch.escape = Some(&targets);
         let mut started = self.start(&launch)?;
         let mut stdout = started
@@ -260,71 +256,76 @@ impl Sandbox {
             Ok(1..) => stdout.read_exact(&mut bits),
             _ => Err(io::Error::from(io::ErrorKind::TimedOut)),
         };
-        // Its group may have no other members, or be gone already.
+        // Its process group may have no other members, or be gone already.
         let _ = killpg(started.pid, Signal::SIGKILL);
         let _ = waitpid(started.pid, None);
         // Why it could not be started says more than that it said nothing.
-        started.ended()?;
+        started.exit()?;
         told?;
         let reached = Reached::from_bits(u32::from_ne_bytes(bits));
         Ok(reached.and_network(listener.accept().is_ok()))
     }
 
     fn start_as(&self, launch: &Launch<'_>) -> io::Result<Started> {
-        match self.level {
-            Level::Full => {
+        match self.isolation {
+            Isolation::Full => {
                 let root = match launch.tree {
-                    Some(_) => self.roots.in_place_of(launch.tools),
-                    None => self.roots.of(launch.tools),
+                    Some(_) => self.roots.root_without_headers(launch.tools),
+                    None => self.roots.root(launch.tools),
                 };
                 full::start(&root?, self.network.as_ref(), launch)
             }
             _ if launch.tree.is_some() => Err(io::ErrorKind::Unsupported.into()),
-            Level::Landlock => partial::start(launch, true),
-            Level::Folder => partial::start(launch, false),
+            Isolation::Landlock => partial::start(launch, true),
+            Isolation::Folder => partial::start(launch, false),
         }
     }
 
-    /// What is known of how to show `tools` is wrong.
-    pub fn forget(&self, tools: &Tools) {
+    /// Forgets the roots that were made of `tools`: they are wrong by now.
+    pub fn forget_roots(&self, tools: &Tools) {
         self.roots.forget(tools);
     }
 
-    /// Gives `see` where `tools` are for tasks of the tree form.
+    /// Calls `see` with the layout in which tasks of the tree form find `tools`.
     ///
     /// # Errors
-    /// One of them is not there.
-    pub fn in_place<T>(&self, tools: &Tools, see: impl FnOnce(&Arc<Layout>) -> T) -> io::Result<T> {
-        Ok(see(self.roots.in_place_of(tools)?.layout()))
+    /// One of `tools` does not exist.
+    pub fn with_tree_layout<T>(
+        &self,
+        tools: &Tools,
+        see: impl FnOnce(&Arc<Layout>) -> T,
+    ) -> io::Result<T> {
+        Ok(see(self.roots.root_without_headers(tools)?.layout()))
     }
 }
 
-/// Whom compiles run as, if not us: a worker of root's gives them to nobody.
+/// User as which compiles run; `None`: the worker's own. A worker of root's compiles as
+/// nobody.
 #[cfg(target_os = "linux")]
 fn user(tasks: &Path) -> io::Result<Option<u32>> {
-    if !privileges::can_give_away() {
+    if !privileges::can_change_owners() {
         return Ok(None);
     }
     // In a container, that number may be nobody's at all.
-    let folder = Folder::create(tasks, "user")?;
+    let folder = TaskFolder::create(tasks, "user")?;
     Ok(folder.give_to(NOBODY).is_ok().then_some(NOBODY))
 }
 
 #[cfg(not(target_os = "linux"))]
 impl Sandbox {
-    /// The private folder is all that there is.
+    /// The private folder is all that there is on this system.
     ///
     /// # Errors
-    /// Words: the full one is wanted.
-    pub fn measure(_state: &Path, _tasks: &Path, wanted: Wanted) -> Result<Self, String> {
-        let lacks = "only a private folder and limits on this system";
-        match wanted {
-            Wanted::Full => Err(format!("--sandbox require: {lacks}")),
-            Wanted::Best | Wanted::Folder => Ok(Sandbox {
-                level: Level::Folder,
+    /// In words: the full isolation is required.
+    pub fn measure(_state: &Path, _tasks: &Path, policy: Policy) -> Result<Self, String> {
+        let shortcomings = "only a private folder and limits on this system";
+        match policy {
+            Policy::RequireFull => Err(format!("--sandbox require: {shortcomings}")),
+            Policy::Best | Policy::FolderOnly => Ok(Sandbox {
+                isolation: Isolation::Folder,
                 user: None,
-                lacks: lacks.to_owned(),
-                groups: None,
+                shortcomings: shortcomings.to_owned(),
+                cgroups: None,
             }),
         }
     }
@@ -333,14 +334,14 @@ impl Sandbox {
         partial::start(launch, false)
     }
 
-    /// Nothing is known of how to show files.
-    pub fn forget(&self, _tools: &Tools) {}
+    /// Does nothing: there are no roots on this system.
+    pub fn forget_roots(&self, _tools: &Tools) {}
 
-    /// There is no tree form.
+    /// There is no tree form on this system.
     ///
     /// # Errors
     /// Always.
-    pub fn in_place<T>(
+    pub fn with_tree_layout<T>(
         &self,
         _tools: &Tools,
         _see: impl FnOnce(&Arc<Layout>) -> T,

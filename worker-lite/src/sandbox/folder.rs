@@ -1,5 +1,5 @@
 //! The private folder of one task, and what a compile left in it. Unaware of what
-//! confines the compile.
+//! isolates the compile.
 
 use std::fs;
 use std::io;
@@ -11,25 +11,26 @@ use crate::files::removal::remove_tree;
 use crate::files::state::task_mark;
 use crate::log::{self, Level};
 
-/// Folders of one task that are looked through after it: inputs and outputs are in
-/// fewer, and a compiler makes none.
+/// Folders of one task that are looked through after its compile: inputs and outputs are
+/// in fewer, and a compiler makes none.
 const FOLDERS_MAX: usize = 4096;
 
-/// The private folder of one task; gone when dropped.
+/// The private folder of one task; removed when dropped.
 #[derive(Debug)]
-pub struct Folder {
+pub struct TaskFolder {
     path: PathBuf,
-    /// By which the next start knows its processes.
+    /// Value of [`crate::files::state::TASK_VARIABLE`], by which the next start of the worker
+    /// recognises the task's processes.
     pub(crate) mark: String,
 }
 
-impl Folder {
+impl TaskFolder {
     /// Makes `name` under `tasks`, with `root`, `home` and `tmp` in it.
     ///
     /// # Errors
     /// The file system says no.
     pub fn create(tasks: &Path, name: &str) -> io::Result<Self> {
-        let folder = Folder {
+        let folder = TaskFolder {
             path: tasks.canonicalize()?.join(name),
             mark: task_mark(tasks),
         };
@@ -43,17 +44,17 @@ impl Folder {
         Ok(folder)
     }
 
-    /// All of it.
+    /// The folder itself, with all that belongs to the task.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The task's folder as the contract means it: inputs and outputs.
+    /// The task's folder in the sense of `task.proto`: inputs and outputs lie in it.
     pub fn root(&self) -> PathBuf {
         self.path.join("root")
     }
 
-    /// Gives all that is in it now to `user`.
+    /// Makes `user` the owner of all that is in it now.
     pub(crate) fn give_to(&self, user: u32) -> io::Result<()> {
         let mut left = vec![self.path.clone()];
         while let Some(path) = left.pop() {
@@ -69,7 +70,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TaskFolder {
     fn drop(&mut self) {
         if let Err(error) = remove_tree(&self.path) {
             let path = self.path.display();
@@ -78,8 +79,9 @@ impl Drop for Folder {
     }
 }
 
-/// Files below `root` that are neither `inputs` nor `outputs`, at most `names_max`
-/// of them: relative to `directory` where they lie in it, else to `root`.
+/// Files below `root` that are not `known`, at most `names_max` of them. Both `known` and
+/// the result have paths relative to `directory` where they lie in it, else to `root`; no
+/// path outside `directory` is known.
 ///
 /// # Errors
 /// A folder can't be read.

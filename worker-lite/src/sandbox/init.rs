@@ -1,6 +1,6 @@
 //! The inside of the full sandbox: what process 1 of its namespaces does from its
-//! first instruction to its last, and process 2 until it is the compiler. Linux. The
-//! worker that it is a copy of has several threads: only system calls are made.
+//! first instruction to its last, and process 2 until it is the compiler. Linux. Process 1
+//! is a copy of a worker with several threads: it makes system calls and nothing else.
 
 use std::ffi::CString;
 use std::io;
@@ -10,67 +10,69 @@ use std::os::fd::RawFd;
 use nix::libc::{self, c_char, c_int, c_ulong, c_void};
 
 use crate::sandbox::escape::{self, Targets};
-use crate::sandbox::privileges::{self, Confines};
+use crate::sandbox::privileges::{self, ResourceLimits};
 use crate::sandbox::report::{ENDED, FAILED, REPORT_BYTES, Report, Step};
 use crate::sandbox::roots::{Mount, Root};
 
-/// What init has open: the compiler's three, and its own two.
+/// Descriptor through which init reports to the worker. The three below are the compiler's.
 const REPORT: RawFd = 3;
+/// Descriptor through which the worker lets init go on.
 const GO: RawFd = 4;
-/// How many those are.
+/// Descriptors that init starts with: the compiler's three, and its own two.
 pub const INIT_FDS: usize = 5;
 /// Descriptors that are closed one by one where the kernel can't close a range.
 const FDS_MAX: RawFd = 4096;
-/// What the machine is called in there.
+/// Host name in the new namespaces.
 const HOSTNAME: &[u8] = b"worker";
-/// For what process 2 does before it becomes the compiler.
+/// Bytes of the stack of process 2 until it becomes the compiler.
 const STACK_BYTES: usize = 16 << 10;
 
-/// Everything that the child needs, in the form in which the kernel takes it.
+/// Everything that init needs, in the form in which the kernel takes it.
 pub struct Plan<'a> {
-    /// What is mounted.
+    /// Root that is built.
     pub root: &'a Root,
-    /// Where.
-    pub place: CString,
-    /// On what.
+    /// Folder that the root is mounted at before init moves into it.
+    pub mount_point: CString,
+    /// Folder with the mount points of all that is mounted in the root.
     pub skeleton: CString,
-    /// Flags that it has already.
+    /// Mount flags that the skeleton's file system has, and a remount has to repeat.
     pub skeleton_flags: c_ulong,
-    /// What is the task's own in it.
-    pub own: Vec<Mount>,
-    /// The folder for passing files: what it is called, and the options of a tmpfs that
-    /// is bounded as a whole.
+    /// What is mounted for this task alone.
+    pub task_mounts: Vec<Mount>,
+    /// Folder for temporary files, relative to the root, and the options of a tmpfs there,
+    /// which is bounded as a whole.
     pub tmp: (CString, CString),
-    /// Which of the root's mounts the task has in its own way.
-    pub without: Vec<bool>,
-    /// Where the compiler runs.
+    /// For each of the root's mounts: it is left out, since the task has files of its own
+    /// in that place.
+    pub omitted: Vec<bool>,
+    /// Working directory of the compiler.
     pub directory: CString,
-    /// The compiler.
+    /// Path of the compiler in the root.
     pub program: CString,
-    /// Ends with a null.
+    /// argv of the compiler; ends with a null.
     pub arguments: Vec<*const c_char>,
-    /// Ends with a null.
+    /// envp of the compiler; ends with a null.
     pub environment: Vec<*const c_char>,
-    /// What bounds it.
-    pub confines: Confines,
-    /// As whom it runs, if not as the worker.
+    /// Resource limits of the compiler.
+    pub limits: ResourceLimits,
+    /// User as which the compiler runs; `None`: the worker's own.
     pub user: Option<u32>,
-    /// It tries to break out in the compiler's stead.
+    /// Attempts to break out that are made in place of the compiler.
     pub escape: Option<&'a Targets>,
 }
 
 /// Process 1: builds the root, starts the compiler, waits, reports, ends.
 pub fn run(plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> ! {
-    let report = match confined(plan, fds) {
-        Ok(()) => compiler(plan),
+    let report = match confine(plan, fds) {
+        Ok(()) => run_compiler(plan),
         Err(report) => report,
     };
-    tell(report);
+    send(report);
     // SAFETY: ends this process without the worker's own clearing up.
     unsafe { libc::_exit(0) }
 }
 
-fn tell(report: Report) {
+fn send(report: Report) {
     // SAFETY: a plain system call; a pipe takes so little at once.
     unsafe {
         libc::write(REPORT, (&raw const report).cast(), REPORT_BYTES);
@@ -90,7 +92,7 @@ fn failed_of(step: Step, error: &io::Error) -> Report {
     }
 }
 
-/// `0` is good, as most system calls mean it.
+/// Makes a failure of `step` of the `result` of a system call, where 0 is success.
 fn check(step: Step, result: c_int) -> Result<(), Report> {
     match result {
         0 => Ok(()),
@@ -98,12 +100,12 @@ fn check(step: Step, result: c_int) -> Result<(), Report> {
     }
 }
 
-fn confined(plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> Result<(), Report> {
-    descriptors(fds).ok_or_else(|| failed(Step::Descriptors))?;
-    forget_signals();
-    let limits = plan.confines.apply(plan.root.processes_max);
+fn confine(plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> Result<(), Report> {
+    arrange_descriptors(fds).ok_or_else(|| failed(Step::Descriptors))?;
+    reset_signals();
+    let limits = plan.limits.apply(plan.root.processes_max);
     limits.map_err(|error| failed_of(Step::Limits, &error))?;
-    mounts(plan)?;
+    enter_root(plan)?;
     // SAFETY: plain system calls on memory that outlives them.
     unsafe {
         check(Step::Folder, libc::chdir(plan.directory.as_ptr()))?;
@@ -119,7 +121,7 @@ fn confined(plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> Result<(), Report> {
     // After the last change of user, which would undo it.
     privileges::die_with_parent().map_err(|error| failed_of(Step::Parent, &error))?;
     if worker_is_gone() {
-        // SAFETY: nobody is left to hear of it.
+        // SAFETY: nobody is left to read a report.
         unsafe { libc::_exit(127) }
     }
     // SAFETY: a plain system call. This memory is a copy of the worker's: nobody is
@@ -129,9 +131,10 @@ fn confined(plan: &Plan<'_>, fds: [RawFd; INIT_FDS]) -> Result<(), Report> {
     filtered.map_err(|error| failed_of(Step::Filter, &error))
 }
 
-/// Puts what init needs where it is looked for, waits until its user is mapped and
-/// closes all else: pipes of other compiles would stay open here.
-fn descriptors(fds: [RawFd; INIT_FDS]) -> Option<()> {
+/// Moves `fds` to the numbers that init and the compiler know them by, closes all other
+/// descriptors (pipes of other compiles would stay open here), and waits until the worker
+/// has mapped the user.
+fn arrange_descriptors(fds: [RawFd; INIT_FDS]) -> Option<()> {
     // SAFETY: plain system calls on numbers; `byte` is ours.
     unsafe {
         libc::setpgid(0, 0);
@@ -162,8 +165,8 @@ fn descriptors(fds: [RawFd; INIT_FDS]) -> Option<()> {
     }
 }
 
-/// Handlers and blocked signals are the worker's.
-fn forget_signals() {
+/// Resets signal handlers and the signal mask, which are copies of the worker's.
+fn reset_signals() {
     // SAFETY: all zeros is the default action and the empty set.
     unsafe {
         let default: libc::sigaction = std::mem::zeroed();
@@ -177,10 +180,10 @@ fn forget_signals() {
     }
 }
 
-/// Builds the root, moves into it and lets go of the old one.
-fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
+/// Builds the root, moves into it and unmounts the old one.
+fn enter_root(plan: &Plan<'_>) -> Result<(), Report> {
     let null = std::ptr::null();
-    let place = plan.place.as_ptr();
+    let mount_point = plan.mount_point.as_ptr();
     let here = c".".as_ptr();
     let again = libc::MS_REMOUNT | libc::MS_BIND;
     // SAFETY: plain system calls on memory that outlives them.
@@ -193,11 +196,11 @@ fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
         let skeleton = plan.skeleton.as_ptr();
         check(
             Step::Root,
-            libc::mount(skeleton, place, null, libc::MS_BIND, null.cast()),
+            libc::mount(skeleton, mount_point, null, libc::MS_BIND, null.cast()),
         )?;
-        check(Step::Root, libc::chdir(place))?;
+        check(Step::Root, libc::chdir(mount_point))?;
         // Outer folders first; the toolchain's files may lie in one of the task's.
-        for mount in &plan.own {
+        for mount in &plan.task_mounts {
             bind(mount).map_err(|()| failed(Step::Task))?;
         }
         // A kernel that does not let us leaves the folder that is there, which is
@@ -211,7 +214,7 @@ fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
             flags,
             options.cast(),
         );
-        let mounts = plan.root.mounts.iter().zip(&plan.without);
+        let mounts = plan.root.mounts.iter().zip(&plan.omitted);
         for (at, (mount, _)) in mounts.enumerate().filter(|(_, (_, without))| !**without) {
             bind(mount).map_err(|()| Report {
                 mount: at as i32,
@@ -232,7 +235,7 @@ fn mounts(plan: &Plan<'_>) -> Result<(), Report> {
     }
 }
 
-/// Mounts it where we are; errno says why not.
+/// Mounts `mount` below the working directory; if it fails, errno says why.
 fn bind(mount: &Mount) -> Result<(), ()> {
     let null = std::ptr::null();
     let (source, target) = (mount.source.as_ptr(), mount.target.as_ptr());
@@ -245,8 +248,8 @@ fn bind(mount: &Mount) -> Result<(), ()> {
     bound.then_some(()).ok_or(())
 }
 
-/// Whether the report has no reader: the worker ended before we asked to end with
-/// it.
+/// Whether the report has no reader any more: the worker ended before init asked to end
+/// with it.
 fn worker_is_gone() -> bool {
     let mut report = libc::pollfd {
         fd: REPORT,
@@ -257,12 +260,12 @@ fn worker_is_gone() -> bool {
     unsafe { libc::poll(&mut report, 1, 0) > 0 && report.revents & libc::POLLERR != 0 }
 }
 
-/// As stacks have to lie.
+/// A stack, aligned as the architectures want it.
 #[repr(align(16))]
 struct Stack([MaybeUninit<u8>; STACK_BYTES]);
 
 /// Starts the compiler and waits for its end.
-fn compiler(plan: &Plan<'_>) -> Report {
+fn run_compiler(plan: &Plan<'_>) -> Report {
     let mut stack = Stack([MaybeUninit::uninit(); STACK_BYTES]);
     // SAFETY: init stands still until the child, which has a stack of its own, ended or
     // has memory of its own; what it writes before is nothing that init reads later.
@@ -286,18 +289,18 @@ fn compiler(plan: &Plan<'_>) -> Report {
         loop {
             let mut status = 0;
             let mut usage: libc::rusage = std::mem::zeroed();
-            let ended = libc::wait4(-1, &mut status, 0, &mut usage);
-            if ended == pid {
-                return ended_as(status, &usage);
+            let reaped = libc::wait4(-1, &mut status, 0, &mut usage);
+            if reaped == pid {
+                return ended(status, &usage);
             }
-            if ended < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            if reaped < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
                 return failed(Step::Fork);
             }
         }
     }
 }
 
-fn ended_as(status: c_int, usage: &libc::rusage) -> Report {
+fn ended(status: c_int, usage: &libc::rusage) -> Report {
     // The fields' widths differ between systems.
     #[allow(clippy::unnecessary_cast)]
     let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
@@ -312,9 +315,9 @@ fn ended_as(status: c_int, usage: &libc::rusage) -> Report {
     }
 }
 
-/// Process 2: becomes the compiler, or tries to break out in its stead.
+/// Process 2: becomes the compiler, or makes the attempts to break out in its place.
 extern "C" fn become_compiler(plan: *mut c_void) -> c_int {
-    // SAFETY: `compiler` gives its plan. Plain system calls; the arrays end with a null
+    // SAFETY: `run_compiler` gives its plan. Plain system calls; the arrays end with a null
     // each.
     unsafe {
         let plan = &*plan.cast::<Plan<'_>>();
@@ -328,7 +331,7 @@ extern "C" fn become_compiler(plan: *mut c_void) -> c_int {
             plan.arguments.as_ptr(),
             plan.environment.as_ptr(),
         );
-        tell(failed(Step::Exec));
+        send(failed(Step::Exec));
         libc::_exit(127)
     }
 }

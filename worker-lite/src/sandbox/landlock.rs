@@ -1,4 +1,4 @@
-//! Which files a process may touch, where it can't have a root of its own:
+//! Rules on which files a process may touch, where it can't have a root of its own:
 //! Landlock (landlock(7), Linux 5.13). Unaware of what the files are.
 
 use std::fs::File;
@@ -9,11 +9,11 @@ use std::path::Path;
 
 use nix::libc;
 
-/// The same numbers on every machine.
+/// System call numbers, the same on every architecture.
 const CREATE_RULESET: libc::c_long = 444;
 const ADD_RULE: libc::c_long = 445;
 const RESTRICT_SELF: libc::c_long = 446;
-/// Flag of `CREATE_RULESET`: asks which version there is.
+/// Flag of `CREATE_RULESET`: asks for the version of Landlock.
 const VERSION: u32 = 1;
 /// Type of rule: a file, or a folder and all below it.
 const PATH_BENEATH: u32 = 1;
@@ -26,23 +26,24 @@ const REMOVE_DIR: u64 = 1 << 4;
 const REMOVE_FILE: u64 = 1 << 5;
 const MAKE_DIR: u64 = 1 << 7;
 const MAKE_REG: u64 = 1 << 8;
-/// All of version 1: also devices, sockets, pipes and links, which nobody may make.
+/// Every right of version 1: also to make devices, sockets, pipes and links, which no
+/// rule allows.
 const VERSION_1: u64 = (1 << 13) - 1;
 const REFER: u64 = 1 << 13;
 const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEVICE: u64 = 1 << 15;
-/// Binding and connecting TCP sockets.
+/// To bind and to connect TCP sockets.
 const NETWORK: u64 = 3;
-/// Abstract sockets of, and signals to, those outside.
+/// Abstract sockets of processes outside, and signals to them.
 const SCOPED: u64 = 3;
 
-/// What may be done with what is allowed at all.
+/// What may be done with a file or folder that a rule names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     /// Read, list, run.
-    Use,
+    ReadAndRun,
     /// Read, list, write, make and remove files and folders; not run.
-    Change,
+    ReadAndWrite,
     /// Read and write a device.
     Device,
 }
@@ -50,13 +51,15 @@ pub enum Right {
 impl Right {
     fn bits(self, is_dir: bool) -> u64 {
         let of_files = match self {
-            Right::Use => EXECUTE | READ_FILE,
-            Right::Change => READ_FILE | WRITE_FILE | TRUNCATE,
+            Right::ReadAndRun => EXECUTE | READ_FILE,
+            Right::ReadAndWrite => READ_FILE | WRITE_FILE | TRUNCATE,
             Right::Device => READ_FILE | WRITE_FILE,
         };
         let of_folders = match self {
-            Right::Use => READ_DIR,
-            Right::Change => READ_DIR | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | REFER,
+            Right::ReadAndRun => READ_DIR,
+            Right::ReadAndWrite => {
+                READ_DIR | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | REFER
+            }
             Right::Device => 0,
         };
         of_files | if is_dir { of_folders } else { 0 }
@@ -78,19 +81,20 @@ struct PathRule {
     folder: i32,
 }
 
-/// What is allowed; everything else is not.
+/// A set of rules; what none of them allows is forbidden.
 #[derive(Debug)]
-pub struct Rules {
+pub struct Ruleset {
     ruleset: OwnedFd,
+    /// Rights that this kernel's Landlock knows.
     handled: u64,
-    /// Nobody outside can be sent a signal.
-    pub signals_stay: bool,
+    /// Processes outside can't be sent signals.
+    pub scopes_signals: bool,
 }
 
-/// Which version the kernel has.
+/// Version of the kernel's Landlock.
 ///
 /// # Errors
-/// It has none, or it is switched off.
+/// The kernel has none, or it is switched off.
 pub fn version() -> io::Result<i64> {
     // SAFETY: with this flag the call reads no memory of ours.
     let version = unsafe {
@@ -107,8 +111,8 @@ pub fn version() -> io::Result<i64> {
     }
 }
 
-impl Rules {
-    /// Nothing is allowed yet.
+impl Ruleset {
+    /// A set without rules: everything is forbidden.
     ///
     /// # Errors
     /// There is no Landlock.
@@ -133,18 +137,18 @@ impl Rules {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Rules {
+        Ok(Ruleset {
             // SAFETY: a descriptor that the kernel just made and nobody else has.
             ruleset: unsafe { OwnedFd::from_raw_fd(fd as i32) },
             handled,
-            signals_stay: version >= 6,
+            scopes_signals: version >= 6,
         })
     }
 
     /// Allows `right` at `path`, and below it if it is a folder.
     ///
     /// # Errors
-    /// There is no such file.
+    /// `path` does not exist.
     pub fn allow(&mut self, path: &Path, right: Right) -> io::Result<()> {
         let file = File::options()
             .read(true)

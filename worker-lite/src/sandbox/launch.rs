@@ -1,5 +1,5 @@
-//! What the sandboxes share: a compiler to be run, and one that was started. Unaware of
-//! what holds it.
+//! What all sandboxes share: the description of a compiler process to be started, and the
+//! handle of a started one. Unaware of what isolates it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -11,56 +11,58 @@ use nix::unistd::Pid;
 use crate::files::state::TASK_VARIABLE;
 use crate::inputs::layout::Tools;
 use crate::inputs::tree::Tree;
+use crate::sandbox::cgroups::CompileCgroup;
 #[cfg(target_os = "linux")]
 use crate::sandbox::escape::Targets;
-use crate::sandbox::folder::Folder;
-use crate::sandbox::groups::Group;
-use crate::sandbox::privileges::Confines;
-use crate::sandbox::report::Ended;
+use crate::sandbox::folder::TaskFolder;
+use crate::sandbox::privileges::ResourceLimits;
+use crate::sandbox::report::CompilerExit;
 #[cfg(target_os = "linux")]
-use crate::sandbox::report::Init;
+use crate::sandbox::report::InitProcess;
 
-/// Where a compiler finds its helpers.
+/// PATH of every compile.
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// A compiler to be run.
+
+/// A compiler process to be started.
 pub struct Launch<'a> {
-    /// Absolute.
+    /// Absolute path of the program.
     pub driver: &'a Path,
-    /// All that it may see of this machine, itself among it.
+    /// All files and folders of this machine that it may see, the driver among them.
     pub tools: &'a Tools,
-    /// A folder ahead of [`PATH`].
+    /// Folder that its PATH has ahead of [`PATH`].
     pub path_first: Option<&'a Path>,
-    /// Without the compiler's name.
+    /// Its argv, without the program's name.
     pub arguments: &'a [OsString],
-    /// Beside our own variables, which can't be replaced.
+    /// Environment variables beside the worker's own, which they can't replace.
     pub environment: &'a [(OsString, OsString)],
-    /// The task's.
-    pub folder: &'a Folder,
-    /// Below the folder's root; in the tree form, absolute.
+    /// The private folder of its task.
+    pub folder: &'a TaskFolder,
+    /// Working directory: below the folder's root, or in the tree form absolute.
     pub directory: &'a Path,
-    /// The task's files, in the tree form.
+    /// Files of a task of the tree form.
     pub tree: Option<&'a Tree<'a>>,
-    /// Of each process.
-    pub confines: Confines,
-    /// Columns of the terminal that its stderr is; `None`: a pipe.
+    /// Bounds on each of its processes, and on all of them.
+    pub limits: ResourceLimits,
+    /// Columns of the terminal that its stderr is to be; `None`: a pipe.
     pub terminal: Option<u16>,
-    /// Whom it runs as, if not us; set by [`Sandbox::start`].
+    /// User as which it runs, if not the worker's own; set by the facade.
     pub(crate) user: Option<u32>,
-    /// Where it runs, before it does anything; set as `user` is.
-    pub(crate) group: Option<&'a Group>,
-    /// Instead of the compiler: what to try.
+    /// Control group that it enters before it does anything; set by the facade.
+    pub(crate) cgroup: Option<&'a CompileCgroup>,
+    /// Attempts to break out that are made in place of the compiler.
     #[cfg(target_os = "linux")]
     pub(crate) escape: Option<&'a Targets>,
 }
 
 impl<'a> Launch<'a> {
-    /// `driver`, one of `tools`, in `directory` of `folder`.
+    /// A launch of `driver`, which needs `tools`, in `directory` of `folder`, without
+    /// arguments.
     pub fn new(
         driver: &'a Path,
         tools: &'a Tools,
-        folder: &'a Folder,
+        folder: &'a TaskFolder,
         directory: &'a Path,
-        confines: Confines,
+        limits: ResourceLimits,
     ) -> Self {
         Launch {
             driver,
@@ -71,16 +73,16 @@ impl<'a> Launch<'a> {
             folder,
             directory,
             tree: None,
-            confines,
+            limits,
             terminal: None,
             user: None,
-            group: None,
+            cgroup: None,
             #[cfg(target_os = "linux")]
             escape: None,
         }
     }
 
-    /// All variables; the task's folder is at `task`.
+    /// Its whole environment, where it finds the task's folder at `task`.
     pub(crate) fn environment_at(&self, task: &Path) -> Vec<(OsString, OsString)> {
         let mut path = OsString::new();
         if let Some(first) = self.path_first {
@@ -110,33 +112,33 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// A process that was started, leader of a group of its own.
+/// A started compiler process, leader of a process group of its own.
 #[derive(Debug)]
 pub struct Started {
-    /// To be waited for.
+    /// Child of the worker, to be waited for.
     pub pid: Pid,
-    /// What it says, until somebody takes it.
+    /// Reading end of its stdout, until somebody takes it.
     pub stdout: Option<OwnedFd>,
-    /// What it says, until somebody takes it.
+    /// Reading end of its stderr, until somebody takes it.
     pub stderr: Option<OwnedFd>,
-    /// The latter comes from a terminal.
+    /// Its stderr is a terminal.
     pub on_terminal: bool,
-    /// Where it runs; whatever is left there ends with this.
-    pub(crate) group: Option<Group>,
-    /// That process only stands for the compiler.
+    /// Control group that it runs in; whatever is left in there ends with this.
+    pub(crate) cgroup: Option<CompileCgroup>,
+    /// The process is the init of a sandbox, and the compiler a child of it.
     #[cfg(target_os = "linux")]
-    pub(crate) init: Option<Init>,
+    pub(crate) init: Option<InitProcess>,
 }
 
 impl Started {
-    /// How the compiler ended, once the process is reaped; `None`: as the process.
+    /// How the compiler ended, once the process is reaped; `None`: as the process did.
     ///
     /// # Errors
     /// The compiler could not be started after all.
-    pub fn ended(self) -> io::Result<Option<Ended>> {
+    pub fn exit(self) -> io::Result<Option<CompilerExit>> {
         #[cfg(target_os = "linux")]
         if let Some(init) = self.init {
-            return init.ended();
+            return init.exit();
         }
         Ok(None)
     }
@@ -154,8 +156,8 @@ mod tests {
         let state = state.path().canonicalize().unwrap();
         let tasks = state.join("tasks");
         make_folder(&tasks).unwrap();
-        let folder = Folder::create(&tasks, "task-7").unwrap();
-        let confines = Confines {
+        let folder = TaskFolder::create(&tasks, "task-7").unwrap();
+        let limits = ResourceLimits {
             memory_bytes_max: 1 << 30,
             file_bytes_max: 1 << 30,
             cpu_s_max: 60,
@@ -168,7 +170,7 @@ mod tests {
             &none,
             &folder,
             Path::new("/task"),
-            confines,
+            limits,
         );
         let told = launch.environment_at(Path::new("/task"));
         assert!(told.iter().any(|(name, _)| name == TASK_VARIABLE));

@@ -1,4 +1,4 @@
-//! What holds a compile, and what it may use.
+//! Isolation of compiles, and bounds on what they use.
 
 pub mod facade;
 #[cfg(target_os = "linux")]
@@ -21,5 +21,5 @@ pub mod totals;
 pub mod seccomp;
 #[cfg(target_os = "linux")]
 pub mod landlock;
-pub mod groups;
-pub mod ear;
+pub mod cgroups;
+pub mod stderr;

@@ -1,5 +1,5 @@
-//! A network with nothing in it, for all compiles of a worker. Linux. Unaware of what a
-//! thread does in there.
+//! An empty network namespace for all compiles of a worker. Linux. Unaware of what a
+//! thread does in it.
 
 use std::fs;
 use std::io;
@@ -8,59 +8,62 @@ use std::thread;
 
 use nix::libc;
 
-/// The network of the thread that looks.
-const NETWORK: &str = "/proc/thread-self/ns/net";
+/// Network namespace of the calling thread.
+const OF_THIS_THREAD: &str = "/proc/thread-self/ns/net";
 
-/// A network with nothing in it. The kernel takes longer to make one, and to take it
-/// down, than for all the other namespaces together, one at a time on the whole
-/// machine: who may make it beforehand shares it among compiles. It belongs to the
-/// worker's users, so that no compile may change it, and the filter has no sockets.
+/// A network namespace with nothing in it but a loopback device that is down. The kernel
+/// takes longer to make one, and to take it down, than for all the other namespaces
+/// together, and does so for one at a time on the whole machine: a worker that may make it
+/// beforehand shares it among compiles. It belongs to the worker's user namespace, so that
+/// no compile may change it, and the seccomp filter has no sockets.
 #[derive(Debug)]
 pub struct Network {
-    nowhere: fs::File,
-    here: fs::File,
+    empty: fs::File,
+    /// Namespace of the worker itself.
+    own: fs::File,
 }
 
 impl Network {
-    /// `None`: each compile needs one of its own.
+    /// Makes the namespace; `None`: this user may not, and each compile needs one of its
+    /// own.
     pub fn empty() -> Option<Self> {
         let make = || -> io::Result<Self> {
-            let here = fs::File::open(NETWORK)?;
+            let own = fs::File::open(OF_THIS_THREAD)?;
             // SAFETY: a plain system call; the thread does nothing else.
             if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
                 return Err(io::Error::last_os_error());
             }
-            let nowhere = fs::File::open(NETWORK)?;
-            // Who may make one may not always enter it.
-            enter(&here)?;
-            enter(&nowhere)?;
-            Ok(Network { nowhere, here })
+            let empty = fs::File::open(OF_THIS_THREAD)?;
+            // A user who may make one may not always enter it.
+            set_namespace(&own)?;
+            set_namespace(&empty)?;
+            Ok(Network { empty, own })
         };
         let made = thread::Builder::new().name("network".into()).spawn(make);
         made.ok()?.join().ok()?.ok()
     }
 
-    /// Moves this thread in there.
+    /// Moves the calling thread into the empty namespace.
     ///
     /// # Errors
     /// It may not, any more.
-    pub fn go(&self) -> io::Result<()> {
-        enter(&self.nowhere)
+    pub fn enter(&self) -> io::Result<()> {
+        set_namespace(&self.empty)
     }
 
-    /// Moves this thread back.
+    /// Moves the calling thread back into the worker's own namespace.
     ///
     /// # Errors
     /// It may not, any more.
-    pub fn back(&self) -> io::Result<()> {
-        enter(&self.here)
+    pub fn leave(&self) -> io::Result<()> {
+        set_namespace(&self.own)
     }
 }
 
-/// Moves this thread to `network`.
-fn enter(network: &fs::File) -> io::Result<()> {
+/// Moves the calling thread into `namespace`.
+fn set_namespace(namespace: &fs::File) -> io::Result<()> {
     // SAFETY: a plain system call on a descriptor that is ours.
-    match unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) } {
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -72,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_network_of_all_compiles_is_empty_and_not_ours() {
-        let of_thread = || fs::read_link(NETWORK).unwrap();
+        let of_thread = || fs::read_link(OF_THIS_THREAD).unwrap();
         let ours = of_thread();
         let Some(network) = Network::empty() else {
             eprintln!("skipped: this user may not make a network beforehand");
@@ -80,10 +83,10 @@ mod tests {
         };
         assert_eq!(of_thread(), ours);
         let look = move || {
-            network.go().unwrap();
+            network.enter().unwrap();
             let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
             let theirs = of_thread();
-            network.back().unwrap();
+            network.leave().unwrap();
             (links, theirs, of_thread())
         };
         let (links, theirs, back) = thread::spawn(look).join().unwrap();

@@ -1,6 +1,6 @@
-//! Where a compile can't have namespaces: a process group with limits, a scrubbed
-//! environment, and on Linux no privileges, a filter of system calls, and Landlock
-//! where the kernel has it. Dies with the thread that starts it, on Linux.
+//! The sandboxes without namespaces: a process group with resource limits, a scrubbed
+//! environment, and on Linux no privileges, a seccomp filter, and Landlock where the kernel
+//! has it. On Linux the compiler dies with the thread that starts it.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -10,60 +10,60 @@ use std::process::{Command, Stdio};
 use nix::libc;
 use nix::unistd::Pid;
 
-use crate::sandbox::ear::Ear;
 use crate::sandbox::launch::{Launch, Started};
 use crate::sandbox::privileges;
+use crate::sandbox::stderr::Stderr;
 
-/// Starts `launch` below the limits of its user; `strict`: and, on Linux, with only
-/// the toolchain's files in reach and the task's own.
+/// Starts `launch` with its resource limits; with `landlock` only the toolchain's files and
+/// the task's own can be reached, on Linux.
 ///
 /// # Errors
 /// The compiler can't be run, or the kernel refuses a part of this.
-pub fn start(launch: &Launch<'_>, strict: bool) -> io::Result<Started> {
-    let ear = Ear::new(launch.terminal)?;
+pub fn start(launch: &Launch<'_>, landlock: bool) -> io::Result<Started> {
+    let stderr = Stderr::new(launch.terminal)?;
     let mut command = Command::new(launch.driver);
     command
         .args(launch.arguments)
         .current_dir(launch.folder.root().join(launch.directory))
         .env_clear()
-        .envs(launch.environment_at(&home(launch)))
+        .envs(launch.environment_at(&path_of_task(launch)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(ear.theirs)
+        .stderr(stderr.writer)
         .process_group(0);
-    let prepared = prepare(launch, strict)?;
-    let confines = launch.confines;
+    let confinement = prepare(launch, landlock)?;
+    let limits = launch.limits;
     // SAFETY: between fork and exec, only system calls are made.
     unsafe {
         command.pre_exec(move || {
-            confines.apply(None)?;
-            prepared.apply()
+            limits.apply(None)?;
+            confinement.apply()
         });
     }
     let mut child = command.spawn()?;
     // Holds the compiler's end of its stderr.
     drop(command);
     let pid = Pid::from_raw(child.id() as libc::pid_t);
-    if let Some(Err(error)) = launch.group.map(|group| group.add(pid)) {
+    if let Some(Err(error)) = launch.cgroup.map(|group| group.add(pid)) {
         let _ = child.kill();
         let _ = child.wait();
         return Err(error);
     }
     Ok(Started {
         pid,
-        group: None,
+        cgroup: None,
         stdout: child.stdout.take().map(Into::into),
-        stderr: Some(ear.ours),
-        on_terminal: ear.on_terminal,
+        stderr: Some(stderr.reader),
+        on_terminal: stderr.on_terminal,
         #[cfg(target_os = "linux")]
         init: None,
     })
 }
 
-/// The task's folder as the compile gets there. One that runs as another user finds
-/// no way down from the root through what is ours alone, but it starts below the
-/// folder.
-fn home(launch: &Launch<'_>) -> PathBuf {
+/// Path by which the compile reaches the task's folder. A compile of another user finds no
+/// way down from the root through folders that are the worker's alone, but it starts below
+/// the task's folder.
+fn path_of_task(launch: &Launch<'_>) -> PathBuf {
     if launch.user.is_none() {
         return launch.folder.path().to_path_buf();
     }
@@ -72,20 +72,20 @@ fn home(launch: &Launch<'_>) -> PathBuf {
 }
 
 #[cfg(target_os = "linux")]
-fn prepare(launch: &Launch<'_>, strict: bool) -> io::Result<linux::Prepared> {
-    linux::Prepared::new(launch, strict)
+fn prepare(launch: &Launch<'_>, landlock: bool) -> io::Result<linux::Confinement> {
+    linux::Confinement::new(launch, landlock)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn prepare(_launch: &Launch<'_>, _strict: bool) -> io::Result<Nothing> {
-    Ok(Nothing)
+fn prepare(_launch: &Launch<'_>, _landlock: bool) -> io::Result<NoConfinement> {
+    Ok(NoConfinement)
 }
 
 #[cfg(not(target_os = "linux"))]
-struct Nothing;
+struct NoConfinement;
 
 #[cfg(not(target_os = "linux"))]
-impl Nothing {
+impl NoConfinement {
     fn apply(&self) -> io::Result<()> {
         Ok(())
     }
@@ -96,36 +96,36 @@ mod linux {
     use super::*;
     use crate::inputs::layout::{Entry, Layout};
     use crate::sandbox::escape::{self, Targets};
-    use crate::sandbox::landlock::{Right, Rules};
+    use crate::sandbox::landlock::{Right, Ruleset};
     use crate::sandbox::seccomp::Filter;
 
-    /// What the child applies to itself before it becomes the compiler.
-    pub struct Prepared {
+    /// What the child gives up before it becomes the compiler.
+    pub struct Confinement {
         parent: u32,
         user: Option<u32>,
-        rules: Option<Rules>,
+        rules: Option<Ruleset>,
         filter: Option<Filter>,
         /// Outlives the child's use of it: the caller waits for the child's end.
         escape: Option<*const Targets>,
     }
 
     // SAFETY: the pointer is read in the forked child alone, whose memory is a copy.
-    unsafe impl Send for Prepared {}
+    unsafe impl Send for Confinement {}
     // SAFETY: as above.
-    unsafe impl Sync for Prepared {}
+    unsafe impl Sync for Confinement {}
 
-    impl Prepared {
-        pub fn new(launch: &Launch<'_>, strict: bool) -> io::Result<Self> {
-            let rules = match strict {
+    impl Confinement {
+        pub fn new(launch: &Launch<'_>, landlock: bool) -> io::Result<Self> {
+            let rules = match landlock {
                 true => Some(rules(launch)?),
                 false => None,
             };
-            let signals_stay = rules.as_ref().is_some_and(|rules| rules.signals_stay);
-            Ok(Prepared {
+            let scopes_signals = rules.as_ref().is_some_and(|rules| rules.scopes_signals);
+            Ok(Confinement {
                 parent: std::process::id(),
                 user: launch.user,
                 rules,
-                filter: strict.then(|| Filter::new(signals_stay)),
+                filter: landlock.then(|| Filter::new(scopes_signals)),
                 escape: launch.escape.map(std::ptr::from_ref),
             })
         }
@@ -140,7 +140,7 @@ mod linux {
             // SAFETY: a plain system call.
             if unsafe { libc::getppid() } as u32 != self.parent {
                 // It died before the call above.
-                // SAFETY: nobody is left to hear of it.
+                // SAFETY: nobody is left to be told.
                 unsafe { libc::_exit(127) };
             }
             if let Some(rules) = &self.rules {
@@ -152,7 +152,7 @@ mod linux {
             if let Some(targets) = self.escape {
                 // SAFETY: the targets are in this process's copy of memory.
                 let reached = escape::attempt(unsafe { &*targets }).to_ne_bytes();
-                // SAFETY: ends the child in the compiler's stead.
+                // SAFETY: ends the child, which never becomes the compiler.
                 unsafe {
                     libc::write(1, reached.as_ptr().cast(), reached.len());
                     libc::_exit(0);
@@ -162,17 +162,19 @@ mod linux {
         }
     }
 
-    fn rules(launch: &Launch<'_>) -> io::Result<Rules> {
-        let mut rules = Rules::new()?;
-        for (_, entry) in Layout::of(launch.tools)?.sources() {
+    fn rules(launch: &Launch<'_>) -> io::Result<Ruleset> {
+        let mut rules = Ruleset::new()?;
+        for (_, entry) in Layout::of(launch.tools)?.bind_sources() {
             match entry {
-                Entry::File(source) | Entry::Tree(source) => rules.allow(source, Right::Use)?,
+                Entry::File(source) | Entry::Subtree(source) => {
+                    rules.allow(source, Right::ReadAndRun)?
+                }
                 Entry::Device(source) => rules.allow(source, Right::Device)?,
                 // The last two are of the tree form, which is not for this sandbox.
-                Entry::Folder | Entry::Link(_) | Entry::Mark | Entry::Spare(_) => {}
+                Entry::Folder | Entry::Link(_) | Entry::Marker | Entry::OptionalSubtree(_) => {}
             }
         }
-        rules.allow(launch.folder.path(), Right::Change)?;
+        rules.allow(launch.folder.path(), Right::ReadAndWrite)?;
         Ok(rules)
     }
 }

@@ -1,5 +1,5 @@
-//! What a process may do beyond its user's own, and how it gives that up; what it
-//! may use of the machine. Fit for a fresh child: system calls and nothing else.
+//! Privileges of a process and how it gives them up; resource limits. Fit for a fresh
+//! child: system calls and nothing else.
 
 use std::io;
 
@@ -9,26 +9,26 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::sandbox::totals::Totals;
 
 /// Open files of one process.
-const FILES_MAX: u64 = 1024;
+const OPEN_FILES_MAX: u64 = 1024;
 
-/// Limits on each process of a compile, and on all of it.
+/// Limits on each process of a compile, and on the compile as a whole.
 #[derive(Debug, Clone, Copy)]
-pub struct Confines {
-    /// Address space.
+pub struct ResourceLimits {
+    /// Bytes of address space of each process.
     pub memory_bytes_max: u64,
-    /// One file.
+    /// Bytes of each file.
     pub file_bytes_max: u64,
-    /// Processor time.
+    /// Seconds of processor time of each process.
     pub cpu_s_max: u64,
-    /// How far below other programs it runs, 0 to 19.
+    /// Nice value: how far below other programs it runs, 0 to 19.
     pub nice: i32,
     /// What all its processes may use together.
     pub totals: Totals,
 }
 
-impl Confines {
-    /// Lowers the calling process to them; `processes_max`: and its user, where
-    /// that counts one compile alone.
+impl ResourceLimits {
+    /// Lowers the limits of the calling process to these; `processes_max`: also that on the
+    /// processes of its user, where the kernel counts those of one compile alone.
     ///
     /// # Errors
     /// The kernel says no.
@@ -37,7 +37,7 @@ impl Confines {
         limit(Resource::RLIMIT_FSIZE, self.file_bytes_max)?;
         limit(Resource::RLIMIT_AS, self.memory_bytes_max)?;
         limit(Resource::RLIMIT_CPU, self.cpu_s_max)?;
-        limit(Resource::RLIMIT_NOFILE, FILES_MAX)?;
+        limit(Resource::RLIMIT_NOFILE, OPEN_FILES_MAX)?;
         #[cfg(target_os = "linux")]
         if let Some(max) = processes_max {
             limit(Resource::RLIMIT_NPROC, max)?;
@@ -49,8 +49,8 @@ impl Confines {
         unsafe {
             libc::nice(self.nice);
         }
-        last_at_the_disk();
-        first_to_go();
+        lower_io_priority();
+        prefer_as_oom_victim();
         Ok(())
     }
 }
@@ -65,10 +65,10 @@ fn limit(resource: Resource, max: u64) -> io::Result<()> {
     Ok(setrlimit(resource, max, max)?)
 }
 
-/// Others read and write first: best effort, class 2, at its lowest priority, 7
-/// (ioprio_set(2)).
+/// Lets other programs read and write first: best effort, class 2, at its lowest priority,
+/// 7 (ioprio_set(2)).
 #[cfg(target_os = "linux")]
-fn last_at_the_disk() {
+fn lower_io_priority() {
     const WHO_PROCESS: libc::c_int = 1;
     const BEST_EFFORT_LOWEST: libc::c_int = (2 << 13) | 7;
     // SAFETY: a plain system call with three numbers; 0 is the caller.
@@ -78,11 +78,11 @@ fn last_at_the_disk() {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn last_at_the_disk() {}
+fn lower_io_priority() {}
 
-/// When memory runs out, a compile goes before anything else on the machine.
+/// Lets the kernel kill a compile before anything else on the machine when memory runs out.
 #[cfg(target_os = "linux")]
-fn first_to_go() {
+fn prefer_as_oom_victim() {
     // SAFETY: plain system calls on a constant path and a constant text.
     unsafe {
         let file = libc::open(
@@ -97,7 +97,7 @@ fn first_to_go() {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn first_to_go() {}
+fn prefer_as_oom_victim() {}
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -106,18 +106,18 @@ mod linux {
     /// capabilities(7) that a worker of root's needs to give compiles a user of
     /// their own and to get their files back: CHOWN, DAC_OVERRIDE, KILL, SETGID,
     /// SETUID.
-    const TO_GIVE_AWAY: u64 = 1 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7;
+    const TO_CHANGE_OWNERS: u64 = 1 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7;
     /// capget(2): the version with 64 capabilities.
     const VERSION_3: u32 = 0x2008_0522;
 
     #[cfg(not(target_arch = "arm"))]
-    const IDENTITY: [libc::c_long; 3] = [
+    const SET_IDENTITY: [libc::c_long; 3] = [
         libc::SYS_setgroups,
         libc::SYS_setresgid,
         libc::SYS_setresuid,
     ];
     #[cfg(target_arch = "arm")]
-    const IDENTITY: [libc::c_long; 3] = [
+    const SET_IDENTITY: [libc::c_long; 3] = [
         libc::SYS_setgroups32,
         libc::SYS_setresgid32,
         libc::SYS_setresuid32,
@@ -129,8 +129,8 @@ mod linux {
         pid: i32,
     }
 
-    /// What this process holds, effective, permitted or inheritable; `None`: it
-    /// can't be told.
+    /// Capabilities of this process, effective, permitted or inheritable, as bits; `None`:
+    /// they can't be told.
     pub fn capabilities() -> Option<u64> {
         let mut header = Header {
             version: VERSION_3,
@@ -143,12 +143,11 @@ mod linux {
         (got == 0).then_some((a | b | c) | (d | e | f) << 32)
     }
 
-    /// The user that compiles of a worker of root's may run as, if it can give
-    /// files and processes away.
-    pub fn can_give_away() -> bool {
+    /// Whether this process is root and may give files and processes to another user.
+    pub fn can_change_owners() -> bool {
         // SAFETY: a plain system call.
         let is_root = unsafe { libc::geteuid() } == 0;
-        is_root && capabilities().is_some_and(|held| held & TO_GIVE_AWAY == TO_GIVE_AWAY)
+        is_root && capabilities().is_some_and(|held| held & TO_CHANGE_OWNERS == TO_CHANGE_OWNERS)
     }
 
     /// Becomes `user` and its group alone. By the system calls themselves: the C
@@ -157,14 +156,14 @@ mod linux {
     /// # Errors
     /// The kernel says no.
     pub fn become_user(user: u32) -> io::Result<()> {
-        let [setgroups, setresgid, setresuid] = IDENTITY;
+        let [setgroups, setresgid, setresuid] = SET_IDENTITY;
         // SAFETY: system calls with numbers; no group is read from the null.
         let became = unsafe {
             libc::syscall(setgroups, 0usize, std::ptr::null::<u32>()) == 0
                 && libc::syscall(setresgid, user, user, user) == 0
                 && libc::syscall(setresuid, user, user, user) == 0
         };
-        checked(became)
+        os_result(became)
     }
 
     /// Gives up every capability, and those that programs could bring.
@@ -192,20 +191,21 @@ mod linux {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
                 && libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) == 0
         };
-        checked(dropped)
+        os_result(dropped)
     }
 
-    /// The caller ends when the thread that started it does.
+    /// Lets the kernel kill the caller when the thread that started it ends.
     ///
     /// # Errors
     /// The kernel says no.
     pub fn die_with_parent() -> io::Result<()> {
         // SAFETY: a plain system call.
-        checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == 0)
+        os_result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == 0)
     }
 
-    fn checked(good: bool) -> io::Result<()> {
-        match good {
+    /// The outcome of system calls, which errno explains if one failed.
+    fn os_result(succeeded: bool) -> io::Result<()> {
+        match succeeded {
             true => Ok(()),
             false => Err(io::Error::last_os_error()),
         }
@@ -213,4 +213,4 @@ mod linux {
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::{become_user, can_give_away, capabilities, die_with_parent, drop_capabilities};
+pub use linux::{become_user, can_change_owners, capabilities, die_with_parent, drop_capabilities};

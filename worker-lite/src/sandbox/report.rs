@@ -1,19 +1,19 @@
-//! How a compiler ended: what init of the full sandbox tells the worker, once, and how the
-//! worker reads it.
+//! Report of a compiler's exit: what the init process of the full sandbox writes to the
+//! worker, once, and how the worker reads it.
 
 #[cfg(target_os = "linux")]
 pub use linux::*;
 
-/// How the compiler itself ended, and what it and all that it waited for used.
+/// Exit of the compiler itself, and what it and all children that it waited for used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
-    /// As wait(2) has it.
+pub struct CompilerExit {
+    /// Wait status, as wait(2) has it.
     pub status: i32,
-    /// Processor time.
+    /// Processor time in user mode.
     pub user_us: u64,
-    /// Processor time of the kernel for it.
+    /// Processor time in the kernel.
     pub system_us: u64,
-    /// Resident memory of the largest process.
+    /// Peak resident memory of the largest process.
     pub peak_bytes: u64,
 }
 
@@ -26,10 +26,10 @@ mod linux {
 
     use nix::libc;
 
-    use super::Ended;
+    use super::CompilerExit;
     use crate::sandbox::roots::Root;
 
-    /// What went wrong in the child, by number.
+    /// Step of the sandbox's setup that failed.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(i32)]
     pub enum Step {
@@ -49,7 +49,7 @@ mod linux {
         Exec,
     }
 
-    /// What each step is called.
+    /// Words for each step, in the order of its number.
     pub const STEPS: [(Step, &str); 14] = [
         (Step::Descriptors, "its descriptors"),
         (Step::Limits, "its limits"),
@@ -67,52 +67,54 @@ mod linux {
         (Step::Exec, "running the compiler"),
     ];
 
-    /// What init tells the worker, once.
+    /// Message that init writes to the worker, once.
     #[repr(C)]
     #[derive(Debug, Clone, Copy, Default)]
     pub struct Report {
-        /// 1: `value` is a wait status; 2: it is a [`Step`], and `errno` why.
+        /// [`ENDED`]: `value` is a wait status. [`FAILED`]: it is a [`Step`], and `errno`
+        /// says why it failed.
         pub kind: i32,
-        /// See `kind`.
+        /// Wait status or [`Step`], by `kind`.
         pub value: i32,
-        /// As errno(3).
+        /// Error number of the failed step, as errno(3) has it.
         pub errno: i32,
-        /// Which of the mounts.
+        /// Index of the root's mount that failed, in [`Step::File`].
         pub mount: i32,
-        /// Microseconds of the compiler in its own code.
+        /// Microseconds of processor time of the compiler in user mode.
         pub user_us: u64,
-        /// Microseconds of the compiler in the kernel's.
+        /// Microseconds of processor time of the compiler in the kernel.
         pub system_us: u64,
-        /// Bytes of memory that its largest process had.
+        /// Peak bytes of resident memory of its largest process.
         pub peak_bytes: u64,
     }
 
-    /// [`Report::kind`]: it ended.
+    /// [`Report::kind`]: the compiler ended.
     pub const ENDED: i32 = 1;
-    /// [`Report::kind`]: it was not started.
+    /// [`Report::kind`]: the compiler was not started.
     pub const FAILED: i32 = 2;
     /// Bytes of a report.
     pub const REPORT_BYTES: usize = size_of::<Report>();
 
-    /// The worker's end of an init.
+    /// The worker's handle of an init process.
     #[derive(Debug)]
-    pub struct Init {
+    pub struct InitProcess {
+        /// Reading end of the pipe that the [`Report`] comes through.
         pub report: OwnedFd,
-        /// Must stay while init works on it.
+        /// Root that init builds; its skeleton must not be removed before.
         pub root: Arc<Root>,
     }
 
-    impl Init {
-        /// What init said before it ended, now that it has; `None`: it was killed.
+    impl InitProcess {
+        /// The report of an init that has ended; `None`: it was killed before.
         ///
         /// # Errors
         /// The compiler could not be started: why.
-        pub fn ended(self) -> io::Result<Option<Ended>> {
+        pub fn exit(self) -> io::Result<Option<CompilerExit>> {
             let Some(report) = self.read() else {
                 return Ok(None);
             };
             if report.kind == ENDED {
-                return Ok(Some(Ended {
+                return Ok(Some(CompilerExit {
                     status: report.value,
                     user_us: report.user_us,
                     system_us: report.system_us,
@@ -126,7 +128,10 @@ mod linux {
             {
                 what = format!("{what} {}", mount.source.to_string_lossy());
             }
-            Err(said(&what, io::Error::from_raw_os_error(report.errno)))
+            Err(with_context(
+                &what,
+                io::Error::from_raw_os_error(report.errno),
+            ))
         }
 
         fn read(&self) -> Option<Report> {
@@ -148,8 +153,8 @@ mod linux {
         }
     }
 
-    /// `error`, and what it happened to.
-    pub fn said(what: &str, error: io::Error) -> io::Error {
+    /// `error` with what failed in front of its words.
+    pub fn with_context(what: &str, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{what}: {error}"))
     }
 }

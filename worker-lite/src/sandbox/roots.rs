@@ -1,5 +1,5 @@
-//! Roots of sandboxes, each written once and ready to be mounted for any number of
-//! compiles: a skeleton of folders, and what is mounted on it. Linux. Unaware of
+//! Root file systems of sandboxes, each made once and ready to be mounted for any number of
+//! compiles: a skeleton of folders, and what is bind-mounted in it. Linux. Unaware of
 //! processes.
 
 use std::collections::HashMap;
@@ -15,70 +15,70 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::files::removal::remove_tree;
 use crate::inputs::layout::{Entry, Layout, Tools};
-use crate::sandbox::groups::PROCESSES_MAX;
+use crate::sandbox::cgroups::PROCESSES_MAX;
 use crate::sandbox::seccomp::Filter;
 
 /// The first Linux that counts a user's processes by user namespace.
 const COUNTED_BY_NAMESPACE: (u32, u32) = (5, 14);
-/// Roots that are kept ready; each is some small files.
+/// Roots of one kind that are kept ready; each is some small files.
 const ROOTS_MAX: usize = 64;
 
-/// A root that is ready to be mounted, for any number of compiles.
+/// A root file system that is ready to be mounted, for any number of compiles.
 #[derive(Debug)]
 pub struct Root {
-    /// Where its folders are; `None`: each task of the tree form has its own.
+    /// Folder of its skeleton; `None`: each task of the tree form brings its own.
     pub skeleton: Option<PathBuf>,
     layout: Arc<Layout>,
-    /// What is mounted in each.
+    /// What is mounted in the skeleton, outer folders first.
     pub mounts: Vec<Mount>,
-    /// The system calls that are there.
+    /// Seccomp filter of all compiles in it.
     pub filter: Filter,
-    /// A bound on the processes of one compile, where those can be counted.
+    /// Bound on the processes of one compile, where the kernel can count those.
     pub processes_max: Option<u64>,
 }
 
-/// What is mounted where, in the form in which the kernel takes it.
+/// A bind mount, in the form in which the kernel takes it.
 #[derive(Debug)]
 pub struct Mount {
-    /// A file or folder of this machine.
+    /// File or folder of this machine.
     pub source: CString,
-    /// Relative to the root.
+    /// Path of the mount point, relative to the root.
     pub target: CString,
-    /// With all that is mounted below, or not.
+    /// Flags of the first mount(2): with all that is mounted below, or without.
     pub bind: c_ulong,
-    /// What holds there.
+    /// Flags of the remount: what may be done there.
     pub flags: c_ulong,
-    /// It yields to what a task has there.
-    pub spare: bool,
+    /// It is left out for a task that has files of its own in its place.
+    pub is_optional: bool,
 }
 
 impl Mount {
-    /// `source` at `target`, with the flags that it has already.
+    /// Mounts `source` at `target` with `flags`, beside those that its file system has.
     ///
     /// # Errors
-    /// It is not there, or has a NUL in its name.
+    /// `source` does not exist, or has a NUL in its name.
     pub fn new(source: &Path, target: &Path, bind: c_ulong, flags: c_ulong) -> io::Result<Self> {
         let target = target.strip_prefix("/").unwrap_or(target);
         Ok(Mount {
             source: c(source.as_os_str().as_bytes())?,
             target: c(target.as_os_str().as_bytes())?,
             bind,
-            flags: flags | kept_flags(source)?,
-            spare: false,
+            flags: flags | locked_flags(source)?,
+            is_optional: false,
         })
     }
 
-    /// What a compile may write to: nothing in it is run.
+    /// Mounts a folder that a compile may write to, and run nothing from.
     ///
     /// # Errors
-    /// As [`Mount::new`].
+    /// `source` does not exist, or has a NUL in its name.
     pub fn writable(source: &Path, target: &Path) -> io::Result<Self> {
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         Mount::new(source, target, libc::MS_BIND, flags)
     }
 }
 
-/// A word as system calls take it.
+/// `bytes` as system calls take strings.
 ///
 /// # Errors
 /// There is a NUL in it.
@@ -86,11 +86,12 @@ pub fn c(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
 }
 
-/// Flags that the place of `path` has already, which nobody may take away there.
+/// Mount flags of the file system of `path`: a remount in a user namespace has to repeat
+/// them, since the kernel locks them (mount_namespaces(7)).
 ///
 /// # Errors
-/// It is not there.
-pub fn kept_flags(path: &Path) -> io::Result<c_ulong> {
+/// `path` does not exist.
+pub fn locked_flags(path: &Path) -> io::Result<c_ulong> {
     let flags = statvfs(path)?.flags();
     let pairs = [
         (FsFlags::ST_RDONLY, libc::MS_RDONLY),
@@ -103,7 +104,8 @@ pub fn kept_flags(path: &Path) -> io::Result<c_ulong> {
 }
 
 impl Root {
-    /// Writes the skeleton of `layout` to `skeleton`, which is not there yet.
+    /// A root laid out as `layout`, whose skeleton is written to `skeleton`, which does not
+    /// exist yet.
     ///
     /// # Errors
     /// The file system says no.
@@ -111,7 +113,7 @@ impl Root {
         layout.write(skeleton)?;
         let mut root = Root::without_skeleton(layout)?;
         root.skeleton = Some(skeleton.to_path_buf());
-        // It is on the disk now, and nobody asks for it here.
+        // It is on the disk now, and nobody asks for it in memory.
         root.layout = Arc::default();
         Ok(root)
     }
@@ -120,18 +122,18 @@ impl Root {
         let mount = |(path, entry): (&Path, &Entry)| {
             let shared = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
             let (source, bind, flags) = match entry {
-                Entry::Tree(source) | Entry::Spare(source) => {
+                Entry::Subtree(source) | Entry::OptionalSubtree(source) => {
                     (source, libc::MS_BIND | libc::MS_REC, shared)
                 }
                 Entry::File(source) => (source, libc::MS_BIND, shared),
                 Entry::Device(source) => (source, libc::MS_BIND, libc::MS_NOSUID | libc::MS_NOEXEC),
-                Entry::Folder | Entry::Link(_) | Entry::Mark => return Ok(None),
+                Entry::Folder | Entry::Link(_) | Entry::Marker => return Ok(None),
             };
             let mut mount = Mount::new(source, path, bind, flags)?;
-            mount.spare = matches!(entry, Entry::Spare(_));
+            mount.is_optional = matches!(entry, Entry::OptionalSubtree(_));
             Ok(Some(mount))
         };
-        let mounts: io::Result<Vec<_>> = layout.sources().map(mount).collect();
+        let mounts: io::Result<Vec<_>> = layout.bind_sources().map(mount).collect();
         Ok(Root {
             skeleton: None,
             mounts: mounts?.into_iter().flatten().collect(),
@@ -141,7 +143,7 @@ impl Root {
         })
     }
 
-    /// What is where in it.
+    /// Which file of this machine is at which path of it, for roots without a skeleton.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
@@ -150,13 +152,14 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         if let Some(skeleton) = &self.skeleton {
-            // What stays is small, and goes at the next start.
+            // What stays is small, and the next start removes it.
             let _ = remove_tree(skeleton);
         }
     }
 }
 
-/// Whether a limit on processes is one on this compile alone.
+/// Whether this kernel counts processes of a user by user namespace, so that a limit on
+/// them bounds one compile alone.
 fn counts_by_namespace() -> bool {
     let release = nix::sys::utsname::uname();
     let release = release
@@ -170,40 +173,44 @@ fn counts_by_namespace() -> bool {
     }
 }
 
-/// Roots by what is in them, each written once.
+/// Cache of roots by the files that are visible in them.
 pub struct Roots {
-    place: PathBuf,
+    /// Folder of all skeletons.
+    folder: PathBuf,
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
+    /// Roots for tasks of preprocessed text.
     roots: HashMap<Tools, Arc<Root>>,
-    in_place: HashMap<Tools, Arc<Root>>,
+    /// Roots for tasks of the tree form.
+    without_headers: HashMap<Tools, Arc<Root>>,
+    /// Skeletons made so far, which numbers them.
     made: u64,
 }
 
 impl Roots {
-    /// None yet; they will lie in `place`, which is emptied.
+    /// An empty cache whose skeletons lie in `folder`, which is emptied.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn in_place(place: PathBuf) -> io::Result<Self> {
-        remove_tree(&place)?;
-        make_folder(&place)?;
-        // As compilers find it mounted: links on the way are not theirs.
-        let place = place.canonicalize()?;
+    pub fn in_folder(folder: PathBuf) -> io::Result<Self> {
+        remove_tree(&folder)?;
+        make_folder(&folder)?;
+        // The path at which compilers find it mounted has no links.
+        let folder = folder.canonicalize()?;
         Ok(Roots {
-            place,
+            folder,
             known: Mutex::default(),
         })
     }
 
-    /// The root that shows `tools`.
+    /// The root for preprocessed text in which `tools` are visible.
     ///
     /// # Errors
-    /// One of them is not there, or the file system says no.
-    pub fn of(&self, tools: &Tools) -> io::Result<Arc<Root>> {
+    /// One of `tools` does not exist, or the file system says no.
+    pub fn root(&self, tools: &Tools) -> io::Result<Arc<Root>> {
         // No code panics while it holds the lock, and what it guards is whole.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = known.roots.get(tools) {
@@ -213,33 +220,33 @@ impl Roots {
             known.roots.clear();
         }
         known.made += 1;
-        let skeleton = self.place.join(known.made.to_string());
+        let skeleton = self.folder.join(known.made.to_string());
         let root = Arc::new(Root::new(Layout::of(tools)?, &skeleton)?);
         known.roots.insert(tools.clone(), root.clone());
         Ok(root)
     }
 
-    /// The root that shows `tools` to tasks of the tree form.
+    /// The root for tasks of the tree form, in which all of `tools` but headers are visible.
     ///
     /// # Errors
-    /// As [`Roots::of`].
-    pub fn in_place_of(&self, tools: &Tools) -> io::Result<Arc<Root>> {
+    /// One of `tools` does not exist, or the file system says no.
+    pub fn root_without_headers(&self, tools: &Tools) -> io::Result<Arc<Root>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = known.in_place.get(tools) {
+        if let Some(root) = known.without_headers.get(tools) {
             return Ok(root.clone());
         }
-        if known.in_place.len() >= ROOTS_MAX {
-            known.in_place.clear();
+        if known.without_headers.len() >= ROOTS_MAX {
+            known.without_headers.clear();
         }
-        let root = Arc::new(Root::without_skeleton(Layout::in_place(tools)?)?);
-        known.in_place.insert(tools.clone(), root.clone());
+        let root = Arc::new(Root::without_skeleton(Layout::without_headers(tools)?)?);
+        known.without_headers.insert(tools.clone(), root.clone());
         Ok(root)
     }
 
-    /// What is known of how to show `tools` is wrong.
+    /// Forgets the roots that were made of `tools`: they are wrong by now.
     pub fn forget(&self, tools: &Tools) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.roots.remove(tools);
-        known.in_place.remove(tools);
+        known.without_headers.remove(tools);
     }
 }

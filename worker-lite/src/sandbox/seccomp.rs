@@ -1,7 +1,7 @@
-//! The system calls that a compiler may make, as a filter for the kernel
-//! (seccomp(2)). What is not listed does not exist for it: ENOSYS is what programs
-//! are ready for where a kernel is older than they are. Linux on x86_64, aarch64
-//! and arm; nowhere else is there a list, and so a filter.
+//! The system calls that a compiler may make, as a filter for the kernel (seccomp(2)).
+//! A call that is not listed fails with ENOSYS, which programs are ready for, since a
+//! kernel may be older than they are. Linux on x86_64, aarch64 and arm: there are no lists,
+//! and so no filters, for other architectures.
 
 use std::io;
 
@@ -12,14 +12,14 @@ const LOAD_WORD: u16 = 0x20;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
-/// Where `struct seccomp_data` has its fields; the low half of an argument is
-/// first on every machine that is listed here.
+/// Offsets of the fields of `struct seccomp_data`. The low half of an argument comes first
+/// on every architecture that is listed here.
 const AT_NUMBER: u32 = 0;
 const AT_ARCHITECTURE: u32 = 4;
 const AT_ARGUMENTS: u32 = 16;
 const _: () = assert!(cfg!(target_endian = "little"));
 
-/// linux/audit.h.
+/// Number of the architecture (linux/audit.h).
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
@@ -27,7 +27,8 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 #[cfg(target_arch = "arm")]
 const ARCHITECTURE: u32 = 0x4000_0028;
 
-/// Any of these makes a new namespace (linux/sched.h).
+/// Flags of clone(2) that each make a new namespace; the last one is CLONE_NEWTIME
+/// (linux/sched.h).
 const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -37,8 +38,8 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u32
     | 0x80;
 
-/// Calls of every machine: files, memory, time, processes of one's own. No
-/// sockets, no mounts, no links, no other process's memory.
+/// Calls of every architecture: files, memory, time, processes of one's own. No sockets,
+/// no mounts, no links, no memory of other processes.
 const CALLS: &[c_long] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -140,9 +141,9 @@ const CALLS: &[c_long] = &[
     libc::SYS_fadvise64,
 ];
 
-/// Older spellings, and what only this machine has.
+/// Older spellings of calls, and calls that only this architecture has.
 #[cfg(target_arch = "x86_64")]
-const CALLS_OF_ITS_OWN: &[c_long] = &[
+const ARCHITECTURE_CALLS: &[c_long] = &[
     libc::SYS_renameat,
     libc::SYS_getrlimit,
     libc::SYS_setrlimit,
@@ -171,14 +172,14 @@ const CALLS_OF_ITS_OWN: &[c_long] = &[
     libc::SYS_arch_prctl,
 ];
 #[cfg(target_arch = "aarch64")]
-const CALLS_OF_ITS_OWN: &[c_long] = &[
+const ARCHITECTURE_CALLS: &[c_long] = &[
     38,  // renameat
     163, // getrlimit
     164, // setrlimit
 ];
-/// The last two are the machine's own (asm/unistd.h): cacheflush and set_tls.
+/// The last two are private to the architecture (asm/unistd.h): cacheflush and set_tls.
 #[cfg(target_arch = "arm")]
-const CALLS_OF_ITS_OWN: &[c_long] = &[
+const ARCHITECTURE_CALLS: &[c_long] = &[
     libc::SYS_renameat,
     libc::SYS_setrlimit,
     libc::SYS_mmap2,
@@ -231,14 +232,14 @@ const CALLS_OF_ITS_OWN: &[c_long] = &[
     0x0f_0005,
 ];
 
-/// Calls that send signals. Harmless where there is nobody to send them to.
-const SIGNALS: &[c_long] = &[libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill];
+/// Calls that send signals. Harmless where no other process can be reached.
+const SIGNAL_CALLS: &[c_long] = &[libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill];
 
-/// What a terminal or not is asked, and close-on-exec.
-const REQUESTS: &[u32] = &[0x5401, 0x5413, 0x541b, 0x5450, 0x5451];
-/// Name of the thread, name of memory, whether privileges can be had, what is in
-/// the bounding set, and whether a dump may be made.
-const CONTROLS: &[u32] = &[15, 16, 0x5356_4d41, 39, 23, 3];
+/// Requests of ioctl(2): TCGETS, TIOCGWINSZ, FIONREAD, FIONCLEX, FIOCLEX.
+const IOCTL_REQUESTS: &[u32] = &[0x5401, 0x5413, 0x541b, 0x5450, 0x5451];
+/// Operations of prctl(2): PR_SET_NAME, PR_GET_NAME, PR_SET_VMA, PR_GET_NO_NEW_PRIVS,
+/// PR_CAPBSET_READ, PR_GET_DUMPABLE.
+const PRCTL_OPERATIONS: &[u32] = &[15, 16, 0x5356_4d41, 39, 23, 3];
 
 /// A filter, ready to be installed.
 #[derive(Debug, Clone)]
@@ -247,38 +248,42 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// `signals`: signals may be sent, since others can't be reached.
+    /// `signals`: signals may be sent, since no other process can be reached.
     pub fn new(signals: bool) -> Self {
         let mut filter = Filter {
             program: Vec::new(),
         };
-        // Another machine's numbers mean other calls.
+        // Another architecture's numbers mean other calls.
         filter.load(AT_ARCHITECTURE);
         filter.test(JUMP_EQUAL, ARCHITECTURE, 1, 0);
-        filter.end(libc::SECCOMP_RET_KILL_PROCESS);
+        filter.ret(libc::SECCOMP_RET_KILL_PROCESS);
         filter.load(AT_NUMBER);
-        let calls = [CALLS, CALLS_OF_ITS_OWN, if signals { SIGNALS } else { &[] }];
+        let calls = [
+            CALLS,
+            ARCHITECTURE_CALLS,
+            if signals { SIGNAL_CALLS } else { &[] },
+        ];
         for call in calls.concat() {
             filter.test(JUMP_EQUAL, call as u32, 0, 1);
-            filter.end(libc::SECCOMP_RET_ALLOW);
+            filter.ret(libc::SECCOMP_RET_ALLOW);
         }
         // Threads and processes, no namespaces. The flags of clone3 can't be seen
         // from here; without it, clone is used.
         filter.only_if(libc::SYS_clone, 0, libc::EPERM, |filter| {
             filter.test(JUMP_ANY_BIT, NEW_NAMESPACES, 1, 0);
-            filter.end(libc::SECCOMP_RET_ALLOW);
+            filter.ret(libc::SECCOMP_RET_ALLOW);
         });
         filter.only_if(libc::SYS_ioctl, 1, libc::ENOTTY, |filter| {
-            filter.among(REQUESTS)
+            filter.allow_any_of(IOCTL_REQUESTS)
         });
         filter.only_if(libc::SYS_prctl, 0, libc::EINVAL, |filter| {
-            filter.among(CONTROLS)
+            filter.allow_any_of(PRCTL_OPERATIONS)
         });
-        // One's own limits.
+        // The caller's own limits, by process number 0.
         filter.only_if(libc::SYS_prlimit64, 0, libc::EPERM, |filter| {
-            filter.among(&[0])
+            filter.allow_any_of(&[0])
         });
-        filter.end(refuse(libc::ENOSYS));
+        filter.ret(refuse(libc::ENOSYS));
         filter
     }
 
@@ -295,26 +300,28 @@ impl Filter {
         self.push(code, value, then, otherwise);
     }
 
-    fn end(&mut self, what: u32) {
-        self.push(RETURN, what, 0, 0);
+    /// Ends the filter with `action`.
+    fn ret(&mut self, action: u32) {
+        self.push(RETURN, action, 0, 0);
     }
 
-    /// Allows what is loaded if it is one of `values`.
-    fn among(&mut self, values: &[u32]) {
+    /// Allows the call if the loaded word is one of `values`.
+    fn allow_any_of(&mut self, values: &[u32]) {
         for value in values {
             self.test(JUMP_EQUAL, *value, 0, 1);
-            self.end(libc::SECCOMP_RET_ALLOW);
+            self.ret(libc::SECCOMP_RET_ALLOW);
         }
     }
 
-    /// `call` is allowed if `rule` says so of the low half of its argument.
+    /// Allows `call` if `rule` does so for the low half of one of its arguments; otherwise it
+    /// fails with `errno`.
     fn only_if(&mut self, call: c_long, argument: u32, errno: i32, rule: impl Fn(&mut Self)) {
         let mut inner = Filter {
             program: Vec::new(),
         };
         inner.load(AT_ARGUMENTS + 8 * argument);
         rule(&mut inner);
-        inner.end(refuse(errno));
+        inner.ret(refuse(errno));
         // A rule is a handful of instructions.
         self.test(JUMP_EQUAL, call as u32, 0, inner.program.len() as u8);
         self.program.append(&mut inner.program);
@@ -349,6 +356,7 @@ impl Filter {
     }
 }
 
+/// The action that fails a call with `errno`.
 fn refuse(errno: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | errno as u32
 }
@@ -432,7 +440,7 @@ mod tests {
             (false, refuse(libc::ENOSYS)),
         ] {
             let filter = Filter::new(signals);
-            for call in SIGNALS {
+            for call in SIGNAL_CALLS {
                 assert_eq!(answer(&filter, ARCHITECTURE, *call, [0, 0]), expected);
             }
         }

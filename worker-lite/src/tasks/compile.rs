@@ -1,5 +1,5 @@
-//! Runs a compiler and watches it until nothing of it is left: output, deadline,
-//! cancellation, usage. Unaware of links, blobs and what the outputs are.
+//! Runs a compiler and watches it until no process of it is left: output, deadline,
+//! cancellation, usage. Unaware of the link, of blobs and of what the outputs are.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -21,42 +21,42 @@ use crate::sandbox::totals::{Excess, Totals};
 use crate::tasks::control::Control;
 
 /// Milliseconds between two looks at the compiler where the kernel has no pidfd.
-const LOOK_MS: u16 = 10;
-/// Milliseconds that a pipe may stay open after the compiler's whole group is
-/// gone: only something that left the group can hold it.
+const POLL_MS: u16 = 10;
+/// Milliseconds that a pipe may stay open after the compiler's process group has ended: only
+/// a process that left the group can hold it.
 const PIPES_MS_MAX: u64 = 1_000;
-/// After so long a compile is first reported to run, ...
+/// Time until a compile is first reported to run.
 const FIRST_PROGRESS: Duration = Duration::from_millis(100);
-/// ... and then each time after so long.
+/// Time between two reports that a compile runs.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks at what the compile uses in all; most end before the first.
-const TOTALS_LOOK: Duration = Duration::from_millis(200);
+/// Time between two looks at what the compile uses as a whole; most end before the first.
+const TOTALS_EVERY: Duration = Duration::from_millis(200);
 /// Bytes read from a pipe at a time.
 const READ_BYTES: usize = 16 << 10;
 
-/// A compiler that ended by itself.
+/// Exit of a compiler that ended by itself, and what it said.
 #[derive(Debug)]
-pub struct Ran {
-    /// How.
+pub struct CompilerOutput {
+    /// Exit code or signal of the driver.
     pub status: ExitStatus,
-    /// At most [`STDIO_BYTES_MAX`] bytes.
+    /// Its stdout, cut to [`STDIO_BYTES_MAX`] bytes.
     pub stdout: Vec<u8>,
-    /// At most [`STDIO_BYTES_MAX`] bytes.
+    /// Its stderr, cut to [`STDIO_BYTES_MAX`] bytes.
     pub stderr: Vec<u8>,
-    /// It was said to a terminal.
+    /// Its stderr was a terminal.
     pub on_terminal: bool,
-    /// One of the two was longer.
+    /// Its stdout or its stderr was cut.
     pub truncated: bool,
-    /// What the driver and all that it waited for used.
+    /// Resources that the driver and all children that it waited for used.
     pub usage: Usage,
 }
 
-/// Why there is no result.
+/// Why a compile has no result.
 #[derive(Debug)]
 pub enum CompileError {
     /// The compiler could not be started.
     Spawn(io::Error),
-    /// It did not end by itself, or hit a limit; or watching it failed.
+    /// The compiler did not end by itself, or hit a limit; or watching it failed.
     Failed(Failure),
 }
 
@@ -65,12 +65,12 @@ fn failed<T>(code: Code, detail: impl Into<String>) -> Result<T, CompileError> {
 }
 
 /// Runs `launch` to its end, or to `wall_ms_max`, or until `control` is cancelled;
-/// `is_capped`: the task bounds its own memory. `on_progress` is told now and then what it
-/// has used of a processor so far, in microseconds, where that can be told. Whatever is
-/// left of its group is killed before this returns.
+/// `is_capped`: the task bounds its own memory. `on_progress` is called from time to time
+/// with the microseconds of processor time that were used so far (`None`: unknown). Whatever
+/// is left of the process group is killed before this returns.
 ///
 /// # Errors
-/// See [`CompileError`].
+/// The compiler could not be started, did not end by itself, or hit a limit.
 pub fn run(
     sandbox: &Sandbox,
     launch: &Launch<'_>,
@@ -78,19 +78,19 @@ pub fn run(
     is_capped: bool,
     control: &Control,
     on_progress: &dyn Fn(Option<u64>),
-) -> Result<Ran, CompileError> {
+) -> Result<CompilerOutput, CompileError> {
     let begun = Instant::now();
     let mut started = sandbox.start(launch).map_err(CompileError::Spawn)?;
     let (pid, on_terminal) = (started.pid, started.on_terminal);
-    control.started(pid);
+    control.set_process_group(pid);
     let deadline = begun + Duration::from_millis(wall_ms_max.into());
-    let mut watch = Watch::new(&mut started, deadline);
-    let exceeded = || launch.confines.totals.exceeded(pid, launch.folder.path());
+    let mut watch = Watcher::new(&mut started, deadline);
+    let exceeded = || launch.limits.totals.exceeded(pid, launch.folder.path());
     let on_progress = || on_progress(usage::cpu_us(pid));
     let watched = watch.until_end(pid, control, exceeded, on_progress);
     let (mut status, mut usage) = match watch.reaped.take() {
         Some(reaped) => reaped,
-        // Watching failed: end it the hard way.
+        // Watching failed: the compiler is killed.
         None => {
             control.kill();
             control.reap(|| reap(pid))
@@ -100,14 +100,14 @@ pub fn run(
     if let Err(error) = watched {
         return failed(Code::Worker, format!("watching the compiler: {error}"));
     }
-    if let Some(ended) = started.ended().map_err(CompileError::Spawn)? {
+    if let Some(ended) = started.exit().map_err(CompileError::Spawn)? {
         status = ExitStatus::from_raw(ended.status);
         usage.user_us = ended.user_us;
         usage.system_us = ended.system_us;
         usage.peak_memory_bytes = ended.peak_bytes;
     }
     usage.wall_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let ran = Ran {
+    let output = CompilerOutput {
         status,
         truncated: watch.stdout.truncated || watch.stderr.truncated,
         stdout: std::mem::take(&mut watch.stdout.bytes),
@@ -124,35 +124,36 @@ pub fn run(
             format!("the compile took more than {wall_ms_max} ms"),
         );
     }
+    let limits = &launch.limits;
     if let Some(excess) = watch.exceeded {
-        let confines = &launch.confines;
-        let is_own = is_capped && confines.totals.memory_bytes_max >= confines.memory_bytes_max;
-        let failure = over_totals(excess, &confines.totals, is_own);
+        let is_own = is_capped && limits.totals.memory_bytes_max >= limits.memory_bytes_max;
+        let failure = over_totals(excess, &limits.totals, is_own);
         return Err(CompileError::Failed(failure));
     }
-    match hit_limit(&ran, is_capped) {
+    match hit_limit(&output, Shortage::of(is_capped, &limits.totals)) {
         Some(failure) => Err(CompileError::Failed(failure)),
-        None => Ok(ran),
+        None => Ok(output),
     }
 }
 
-/// One of the compiler's two outputs.
-struct Stream {
+/// The compiler's stdout or stderr, as read so far.
+struct Captured {
+    /// `None` once nobody can write to it any more.
     pipe: Option<OwnedFd>,
     bytes: Vec<u8>,
     truncated: bool,
 }
 
-impl Stream {
+impl Captured {
     fn new(pipe: Option<OwnedFd>) -> Self {
-        Stream {
+        Captured {
             pipe,
             bytes: Vec::new(),
             truncated: false,
         }
     }
 
-    /// Reads what is there; keeps what may travel and drops the rest.
+    /// Reads what is ready; keeps what may travel and drops the rest.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         let Some(pipe) = self.pipe.take() else {
             return Ok(());
@@ -163,7 +164,7 @@ impl Stream {
                 self.pipe = Some(file.into());
                 return Ok(());
             }
-            // How a terminal says that nobody can write to it any more.
+            // A terminal reports so that nobody can write to it any more.
             Err(error) if error.raw_os_error() == Some(libc::EIO) => 0,
             other => other?,
         };
@@ -177,36 +178,38 @@ impl Stream {
     }
 }
 
-struct Watch {
-    stdout: Stream,
-    stderr: Stream,
+/// What is watched of a running compiler, and what was seen so far.
+struct Watcher {
+    stdout: Captured,
+    stderr: Captured,
     pidfd: Option<OwnedFd>,
     deadline: Instant,
+    /// It had to end at its deadline.
     late: bool,
-    /// Why it had to end.
+    /// It had to end since it had too much of this.
     exceeded: Option<Excess>,
     look_at: Instant,
     progress_at: Instant,
     reaped: Option<io::Result<(ExitStatus, Usage)>>,
 }
 
-impl Watch {
+impl Watcher {
     fn new(started: &mut Started, deadline: Instant) -> Self {
-        Watch {
-            stdout: Stream::new(started.stdout.take()),
-            stderr: Stream::new(started.stderr.take()),
+        Watcher {
+            stdout: Captured::new(started.stdout.take()),
+            stderr: Captured::new(started.stderr.take()),
             pidfd: pidfd(started.pid),
             deadline,
             late: false,
             exceeded: None,
-            look_at: Instant::now() + TOTALS_LOOK,
+            look_at: Instant::now() + TOTALS_EVERY,
             progress_at: Instant::now() + FIRST_PROGRESS,
             reaped: None,
         }
     }
 
-    /// Returns when the compiler is reaped and its pipes are closed. It has to end once
-    /// `exceeded` gives a reason; `on_progress` is called from time to time.
+    /// Returns when the compiler is reaped and its pipes are closed. The compiler is killed
+    /// once `exceeded` gives a reason; `on_progress` is called from time to time.
     fn until_end(
         &mut self,
         pid: Pid,
@@ -236,7 +239,7 @@ impl Watch {
                 if self.exceeded.is_some() {
                     control.kill();
                 }
-                self.look_at = Instant::now() + TOTALS_LOOK;
+                self.look_at = Instant::now() + TOTALS_EVERY;
             }
             if now >= self.progress_at && self.reaped.is_none() && !self.must_end() {
                 on_progress();
@@ -252,7 +255,8 @@ impl Watch {
         }
     }
 
-    /// Waits until something happens; says whether stdout and stderr are readable.
+    /// Waits for output, the compiler's end, a wake-up or a time that is due. Gives whether
+    /// stdout and stderr are readable.
     fn wait(
         &self,
         pipes_until: Option<Instant>,
@@ -260,7 +264,7 @@ impl Watch {
         control: &Control,
     ) -> io::Result<(bool, bool)> {
         let sources = [
-            Some(control.wake()),
+            Some(control.wake_fd()),
             self.stdout.pipe.as_ref().map(AsFd::as_fd),
             self.stderr.pipe.as_ref().map(AsFd::as_fd),
             match self.reaped {
@@ -286,7 +290,7 @@ impl Watch {
                 .any(|((at, _), fd)| *at == wanted && fd.any() == Some(true))
         };
         if ready(0) {
-            control.woken();
+            control.clear_wake();
         }
         Ok((ready(1), ready(2)))
     }
@@ -296,9 +300,9 @@ impl Watch {
     }
 
     fn timeout(&self, pipes_until: Option<Instant>, now: Instant) -> PollTimeout {
-        // Killed, the group is about to be reaped.
+        // The killed group is about to be reaped.
         if self.reaped.is_none() && (self.pidfd.is_none() || self.must_end()) {
-            return PollTimeout::from(LOOK_MS);
+            return PollTimeout::from(POLL_MS);
         }
         let left = pipes_until
             .unwrap_or(self.deadline.min(self.look_at).min(self.progress_at))
@@ -308,8 +312,8 @@ impl Watch {
     }
 }
 
-/// A descriptor that is readable once the process has ended, where the kernel
-/// has such (Linux 5.3).
+/// Descriptor that is readable once the process has ended; `None`: the kernel has no such
+/// (before Linux 5.3).
 fn pidfd(pid: Pid) -> Option<OwnedFd> {
     #[cfg(target_os = "linux")]
     {
@@ -325,7 +329,7 @@ fn pidfd(pid: Pid) -> Option<OwnedFd> {
     }
 }
 
-/// Whether the process has ended; it stays unreaped, so that its number stays its.
+/// Whether the process has ended. It stays unreaped, so that nobody else gets its number.
 fn has_ended(pid: Pid) -> io::Result<bool> {
     loop {
         // SAFETY: all zeros is a valid siginfo_t, and the call fills it in.
@@ -350,7 +354,7 @@ fn has_ended(pid: Pid) -> io::Result<bool> {
     }
 }
 
-/// Waits for the end of the process and takes its usage, but for the wall time.
+/// Reaps the process once it ends. Gives its status and its usage, but for the wall time.
 fn reap(pid: Pid) -> io::Result<(ExitStatus, Usage)> {
     let mut status = 0;
     // SAFETY: all zeros is a valid rusage.
@@ -381,23 +385,25 @@ fn reap(pid: Pid) -> io::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), usage))
 }
 
-/// What drivers print when time, the length of a file or the room for files has ended
-/// a process that they ran. A wrong guess, here and below, costs one compile elsewhere.
-const LIMIT_WORDS: [&[u8]; 4] = [
+/// What drivers print when the processor time of a process that they ran was over. A
+/// wrong guess, here and below, costs one compile elsewhere.
+const TIME_WORDS: [&[u8]; 1] = [b"CPU time limit exceeded"];
+
+/// What drivers and their programs print when a file became too long, or had no room.
+const FILE_WORDS: [&[u8]; 3] = [
     b"No space left on device",
     b"File size limit exceeded",
-    b"CPU time limit exceeded",
     b"File too large",
 ];
 
-/// What they print when the kernel has killed a process that they ran, which it
-/// does for want of memory.
+/// What drivers print when the kernel has killed a process that they ran, which it does for
+/// want of memory.
 const KILLED_WORDS: [&[u8]; 2] = [
     b"Killed signal terminated program",
     b"unable to execute command: Killed",
 ];
 
-/// What they and their programs print when they got no memory.
+/// What drivers and their programs print when they got no memory.
 const MEMORY_WORDS: [&[u8]; 4] = [
     b"virtual memory exhausted",
     b"Cannot allocate memory",
@@ -405,11 +411,35 @@ const MEMORY_WORDS: [&[u8]; 4] = [
     b"LLVM ERROR: out of memory",
 ];
 
-/// A compile that was ended for what it used in all; `is_own`: the task itself sets the
-/// bound on its memory. Elsewhere, or with more room, one may get what it needs of that.
+/// Failure codes of a compile that ran out of memory or of room for its files: `Limit`
+/// where the task itself sets the bound, which is the same on every worker.
+#[derive(Debug, Clone, Copy)]
+struct Shortage {
+    memory: Code,
+    files: Code,
+}
+
+impl Shortage {
+    /// `is_capped`: the task bounds its own memory.
+    fn of(is_capped: bool, totals: &Totals) -> Self {
+        Shortage {
+            memory: if is_capped { Code::Limit } else { Code::Memory },
+            files: if totals.is_short_of_disk() {
+                Code::Disk
+            } else {
+                Code::Limit
+            },
+        }
+    }
+}
+
+/// Failure of a compile that was killed for what it used as a whole; `is_own`: the task itself
+/// sets the bound on its memory. Otherwise it may get what it needs on another worker, or
+/// with a higher prediction.
 fn over_totals(excess: Excess, totals: &Totals, is_own: bool) -> Failure {
     let memory_bytes = match excess {
         Excess::Files(why) => return failure(Code::Limit, why),
+        Excess::Disk(why) => return failure(Code::Disk, why),
         Excess::Memory(bytes) => bytes,
     };
     let code = match is_own {
@@ -424,39 +454,36 @@ fn over_totals(excess: Excess, totals: &Totals, is_own: bool) -> Failure {
     }
 }
 
-/// Whether the compile ended because of this machine's limits and not because of
-/// what it was asked to compile. A program that got no memory `is_capped` by the
-/// task itself, or by what there is.
-fn hit_limit(ran: &Ran, is_capped: bool) -> Option<Failure> {
-    // Nobody else has a reason to send it, and ours were told before.
+/// Whether the compile ended because of its limits and not because of what it was asked
+/// to compile; `shortage` says whose limits those are.
+fn hit_limit(output: &CompilerOutput, shortage: Shortage) -> Option<Failure> {
+    // The kernel's own: nobody else has a reason to send it, and kills of the worker were
+    // told before.
     let killed = "killed, for want of memory perhaps";
     let failure = |code, why: &str| Failure {
         memory_bytes: match code {
-            Code::Memory => ran.usage.peak_memory_bytes,
+            Code::Memory => output.usage.peak_memory_bytes,
             _ => 0,
         },
         ..failure(code, why)
     };
-    match ran.status.signal() {
+    match output.status.signal() {
         Some(libc::SIGKILL) => return Some(failure(Code::Memory, killed)),
         Some(libc::SIGXCPU) => return Some(failure(Code::Limit, "too much processor time")),
-        Some(libc::SIGXFSZ) => return Some(failure(Code::Limit, "too large a file")),
+        Some(libc::SIGXFSZ) => return Some(failure(shortage.files, "too large a file")),
         _ => {}
     }
-    if ran.status.success() {
+    if output.status.success() {
         return None;
     }
-    let memory = match is_capped {
-        true => Code::Limit,
-        false => Code::Memory,
-    };
     let said = |code, words: &[&[u8]]| {
-        let words = words.iter().find(|words| contains(&ran.stderr, words))?;
+        let words = words.iter().find(|words| contains(&output.stderr, words))?;
         Some(failure(code, &String::from_utf8_lossy(words)))
     };
-    said(Code::Limit, &LIMIT_WORDS)
+    said(Code::Limit, &TIME_WORDS)
+        .or_else(|| said(shortage.files, &FILE_WORDS))
         .or_else(|| said(Code::Memory, &KILLED_WORDS))
-        .or_else(|| said(memory, &MEMORY_WORDS))
+        .or_else(|| said(shortage.memory, &MEMORY_WORDS))
 }
 
 fn contains(text: &[u8], words: &[u8]) -> bool {
@@ -469,8 +496,9 @@ mod tests {
 
     #[test]
     fn which_limit_it_was() {
-        let code = |status: i32, stderr: &str, is_capped| {
-            let ran = Ran {
+        let totals = Totals::new(0, 0, u64::MAX, 1 << 30);
+        let found = |status: i32, stderr: &str, is_capped, totals: &Totals| {
+            let output = CompilerOutput {
                 status: ExitStatus::from_raw(status),
                 stdout: Vec::new(),
                 stderr: stderr.into(),
@@ -478,21 +506,33 @@ mod tests {
                 truncated: false,
                 usage: Usage::default(),
             };
-            hit_limit(&ran, is_capped).map(|failure| failure.code())
+            hit_limit(&output, Shortage::of(is_capped, totals)).map(|failure| failure.code())
         };
+        let code = |status, stderr, is_capped| found(status, stderr, is_capped, &totals);
         let exit_1 = 1 << 8;
         assert_eq!(code(0, "Cannot allocate memory", false), None);
         assert_eq!(code(exit_1, "x.c:1:1: error: no", false), None);
         assert_eq!(code(libc::SIGSEGV, "", false), None);
         assert_eq!(code(libc::SIGKILL, "", true), Some(Code::Memory));
         assert_eq!(code(libc::SIGXCPU, "", false), Some(Code::Limit));
-        assert_eq!(code(libc::SIGXFSZ, "", false), Some(Code::Limit));
         let killed = "gcc: fatal error: Killed signal terminated program cc1\n";
         assert_eq!(code(exit_1, killed, true), Some(Code::Memory));
         let none = "cc1: out of memory allocating 65536 bytes\n";
         assert_eq!(code(exit_1, none, false), Some(Code::Memory));
         assert_eq!(code(exit_1, none, true), Some(Code::Limit));
-        let long = "as: File size limit exceeded\n";
-        assert_eq!(code(exit_1, long, false), Some(Code::Limit));
+        // Room for files that only this worker lacks may be had elsewhere.
+        let small = totals.on_disk(Some(1 << 20), 1);
+        for (status, stderr) in [
+            (libc::SIGXFSZ, ""),
+            (exit_1, "as: File size limit exceeded\n"),
+            (exit_1, "as: x.o: No space left on device\n"),
+            (exit_1, "as: x.o: File too large\n"),
+        ] {
+            assert_eq!(code(status, stderr, true), Some(Code::Limit), "{stderr}");
+            let on_small = found(status, stderr, true, &small);
+            assert_eq!(on_small, Some(Code::Disk), "{stderr}");
+        }
+        let late = "gcc: CPU time limit exceeded\n";
+        assert_eq!(found(exit_1, late, true, &small), Some(Code::Limit));
     }
 }

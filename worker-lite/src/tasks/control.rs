@@ -1,5 +1,5 @@
-//! What two threads share of one running task: credit for output, the wish to
-//! end it, and the process group to end. Unaware of sockets and of files.
+//! Control of one running task, shared between its own thread and the link's: credit for
+//! output, cancellation, and the process group to kill. Unaware of sockets and of files.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,10 +11,10 @@ use hg_proto::v1::Failure;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// Shared by the link, which grants and cancels, and the task's own thread.
+/// Control of one task: the link grants credit and cancels, the task's thread obeys.
 #[derive(Debug)]
 pub struct Control {
-    state: Mutex<State>,
+    state: Mutex<ControlState>,
     changed: Condvar,
     /// Readable once the task is cancelled.
     wake_read: UnixStream,
@@ -22,13 +22,13 @@ pub struct Control {
 }
 
 #[derive(Debug)]
-struct State {
+struct ControlState {
     credit_bytes: u64,
     /// Why, once the task is cancelled.
     cancelled: Option<Failure>,
     /// The compiler's process group, as long as its leader is not reaped: until
     /// then the number can't be given to somebody else.
-    group: Option<Pid>,
+    process_group: Option<Pid>,
 }
 
 /// Why no output may be sent.
@@ -41,7 +41,7 @@ pub enum NoCredit {
 }
 
 impl Control {
-    /// For a task that may send `credit_bytes` of output at once.
+    /// For a task that may send `credit_bytes` of output before it is granted more.
     ///
     /// # Errors
     /// No file descriptors are left.
@@ -49,10 +49,10 @@ impl Control {
         let (wake_read, wake_write) = UnixStream::pair()?;
         wake_write.set_nonblocking(true)?;
         Ok(Control {
-            state: Mutex::new(State {
+            state: Mutex::new(ControlState {
                 credit_bytes,
                 cancelled: None,
-                group: None,
+                process_group: None,
             }),
             changed: Condvar::new(),
             wake_read,
@@ -61,26 +61,26 @@ impl Control {
     }
 
     // No code panics while it holds the lock, and the state is whole at any time.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ControlState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Grants `bytes` more.
+    /// Grants credit for `bytes` more of output.
     pub fn credit(&self, bytes: u32) {
         let mut state = self.lock();
         state.credit_bytes = state.credit_bytes.saturating_add(bytes.into());
         self.changed.notify_all();
     }
 
-    /// Ends the task: kills its processes now, and those it is about to start.
-    /// The first reason stays.
+    /// Cancels the task, which fails with `why`: kills its processes now, and those that it is
+    /// about to start. The first reason stays.
     pub fn cancel(&self, why: Failure) {
         let mut state = self.lock();
         if state.cancelled.is_some() {
             return;
         }
         state.cancelled = Some(why);
-        if let Some(group) = state.group {
+        if let Some(group) = state.process_group {
             // Already gone is fine.
             let _ = killpg(group, Signal::SIGKILL);
         }
@@ -88,54 +88,54 @@ impl Control {
         let _ = (&self.wake_write).write(&[1]);
     }
 
-    /// Why [`Control::cancel`] was called, if it was.
+    /// The failure that the task was cancelled with; `None`: it was not cancelled.
     pub fn cancelled(&self) -> Option<Failure> {
         self.lock().cancelled.clone()
     }
 
-    /// Readable once the task is cancelled.
-    pub fn wake(&self) -> BorrowedFd<'_> {
+    /// Descriptor that is readable once the task is cancelled.
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.wake_read.as_fd()
     }
 
-    /// Empties [`Control::wake`].
-    pub fn woken(&self) {
+    /// Empties [`Control::wake_fd`].
+    pub fn clear_wake(&self) {
         let _ = (&self.wake_read).read(&mut [0; 8]);
     }
 
-    /// `group` has started, led by a child that is not reaped.
-    pub fn started(&self, group: Pid) {
+    /// Notes the compiler's process group, led by a child that is not reaped.
+    pub fn set_process_group(&self, group: Pid) {
         let mut state = self.lock();
-        state.group = Some(group);
+        state.process_group = Some(group);
         if state.cancelled.is_some() {
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
 
-    /// The compiler's process group, while its leader is not reaped.
-    pub fn group(&self) -> Option<Pid> {
-        self.lock().group
+    /// The compiler's process group, as long as its leader is not reaped.
+    pub fn process_group(&self) -> Option<Pid> {
+        self.lock().process_group
     }
 
-    /// Kills the group, if there is one.
+    /// Kills the process group, if there is one.
     pub fn kill(&self) {
-        if let Some(group) = self.lock().group {
+        if let Some(group) = self.lock().process_group {
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
 
-    /// Kills what is left of the group and lets `reap` reap its leader, with
-    /// nobody able to kill a group of that number in between.
+    /// Kills what is left of the process group and lets `reap` reap its leader. In between
+    /// nobody can kill a group of that number, which may be another one by then.
     pub fn reap<T>(&self, reap: impl FnOnce() -> T) -> T {
         let mut state = self.lock();
-        if let Some(group) = state.group.take() {
+        if let Some(group) = state.process_group.take() {
             let _ = killpg(group, Signal::SIGKILL);
         }
         reap()
     }
 
-    /// Waits until some of `wanted_bytes` may be sent, and takes them: at least
-    /// one byte, unless none is wanted.
+    /// Waits until some of `wanted_bytes` may be sent, and takes credit for them: at least one
+    /// byte, unless none is wanted.
     ///
     /// # Errors
     /// The task was cancelled, or `patience` is over.

@@ -138,7 +138,7 @@ fn take(setting: &Setting, change: &mut Change) -> Result<Compiler, Failure> {
     let digest = digest.map_err(|error| trouble(&error))?;
     let compiler = Compiler::shipped(digest, list, setting.shipments.contents());
     let compiler = compiler.ok_or_else(|| failure(Code::Refused, "of no known family"))?;
-    let tried = trial::works(&compiler, &setting.sandbox, &setting.tasks);
+    let tried = trial::try_compiler(&compiler, &setting.sandbox, &setting.tasks);
     if let Err(why) = tried {
         if let Err(error) = setting.shipments.forget(&digest) {
             log::line(Level::Warn, format_args!("a toolchain stays: {error}"));

@@ -1,6 +1,5 @@
-//! Where tasks that have their inputs wait until a compile may start: first come,
-//! first served among those that fit into memory. Unaware of what a task does with
-//! its slot.
+//! The queue of tasks that have their inputs and wait for a slot: first come, first served
+//! among those that fit into memory. Unaware of what a task does with its slot.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,31 +11,32 @@ use prometheus::IntGauge;
 
 use crate::inputs::validate::failure;
 use crate::machine::admission::{
-    self, Bears, Entry, MEMORY_EXPECTED_DEFAULT_BYTES, MEMORY_GROWTH, Room,
+    self, Capacity, MEMORY_EXPECTED_DEFAULT_BYTES, MEMORY_GROWTH, Start,
 };
 use crate::machine::usage;
 use crate::tasks::control::Control;
 
-/// How long a waiting task goes without a look at what it waits for.
+/// How long a waiting task goes without a look at slots and memory.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Shared by all tasks of a worker.
+/// The slots of a worker and the tasks that wait for one; shared by all its tasks.
 #[derive(Debug)]
 pub struct Gate {
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     changed: Condvar,
+    /// How long a task for which there is no room waits for some.
     patience: Duration,
-    /// Compiles that have a slot, for others to see.
+    /// Compiles that have a slot, as a metric.
     gauge: IntGauge,
 }
 
 #[derive(Debug)]
-struct State {
-    bears: Bears,
+struct GateState {
+    capacity: Capacity,
     running: Vec<Running>,
-    /// In the order in which they came.
+    /// In the order of their arrival.
     waiting: VecDeque<Waiting>,
-    ticket: u64,
+    next_ticket: u64,
 }
 
 #[derive(Debug)]
@@ -50,27 +50,27 @@ struct Running {
 #[derive(Debug)]
 struct Waiting {
     ticket: u64,
-    /// Since when a slot alone does not help it.
-    short: Option<Instant>,
+    /// Since when it lacks more than a slot.
+    no_room_since: Option<Instant>,
 }
 
-/// A slot; free again when dropped.
+/// A slot of a task; free again when dropped.
 #[derive(Debug)]
-pub struct Pass<'a> {
+pub struct Slot<'a> {
     gate: &'a Gate,
     ticket: u64,
 }
 
 impl Gate {
-    /// Lets `slots` compiles run at once. A task that needs more than a slot waits
-    /// for that as long as `patience`. `gauge` shows the compiles that have a slot.
+    /// A gate that lets `slots` compiles run at once. A task for which there is a slot but no
+    /// room waits as long as `patience`. `gauge` shows the compiles that have a slot.
     pub fn new(slots: u32, patience: Duration, gauge: IntGauge) -> Self {
         Gate {
-            state: Mutex::new(State {
-                bears: Bears { slots, why: "" },
+            state: Mutex::new(GateState {
+                capacity: Capacity { slots, why: "" },
                 running: Vec::new(),
                 waiting: VecDeque::new(),
-                ticket: 0,
+                next_ticket: 0,
             }),
             changed: Condvar::new(),
             patience,
@@ -79,39 +79,42 @@ impl Gate {
     }
 
     // No code panics while it holds the lock, and the state is whole at any time.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show(&self, state: &State) {
+    fn show(&self, state: &GateState) {
         self.gauge.set(state.running.len() as i64);
     }
 
-    /// Lets that many compiles run at once from now on; those that run stay.
-    pub fn bear(&self, bears: Bears) {
-        self.lock().bears = bears;
+    /// Lets `capacity` compiles run at once from now on; those that run stay.
+    pub fn set_capacity(&self, capacity: Capacity) {
+        self.lock().capacity = capacity;
         self.changed.notify_all();
     }
 
-    /// Lets those who wait look whether they were cancelled.
+    /// Wakes the tasks that wait, so that they see whether they were cancelled.
     pub fn wake(&self) {
         self.changed.notify_all();
     }
 
-    /// Compiles that have a slot.
+    /// How many compiles have a slot.
     pub fn running(&self) -> u32 {
         self.lock().running.len() as u32
     }
 
-    /// The process groups of the compilers that run.
+    /// Process groups of the compilers that run.
     pub fn compilers(&self) -> Vec<Pid> {
         let state = self.lock();
-        let groups = state.running.iter().map(|running| running.control.group());
+        let groups = state
+            .running
+            .iter()
+            .map(|running| running.control.process_group());
         groups.flatten().collect()
     }
 
-    /// Waits for a slot for a compile that is thought to need `expected_bytes` of
-    /// memory (0: nobody knows); `available_bytes` says how much there is.
+    /// Waits for a slot for a compile that is predicted to need `expected_bytes` of memory (0:
+    /// unknown); `available_bytes` measures how much is available (`None`: unknown).
     ///
     /// # Errors
     /// Why the task was cancelled meanwhile, or `BUSY`.
@@ -120,19 +123,21 @@ impl Gate {
         control: &Arc<Control>,
         expected_bytes: u64,
         available_bytes: impl Fn() -> Option<u64>,
-    ) -> Result<Pass<'_>, Failure> {
+    ) -> Result<Slot<'_>, Failure> {
         let mut state = self.lock();
-        let ticket = state.ticket;
-        state.ticket += 1;
-        let short = None;
-        state.waiting.push_back(Waiting { ticket, short });
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.push_back(Waiting {
+            ticket,
+            no_room_since: None,
+        });
         let entered = loop {
             if let Some(why) = control.cancelled() {
                 break Err(why);
             }
             let now = Instant::now();
             match state.decide(ticket, expected_bytes, now, &available_bytes) {
-                Entry::Now => {
+                Start::Now => {
                     state.running.push(Running {
                         ticket,
                         control: control.clone(),
@@ -140,15 +145,15 @@ impl Gate {
                         expected_bytes,
                     });
                     self.show(&state);
-                    break Ok(Pass { gate: self, ticket });
+                    break Ok(Slot { gate: self, ticket });
                 }
-                Entry::WhenFree => {}
-                Entry::Short(busy) => {
-                    let is_news = state.is_short(ticket, now);
+                Start::WhenSlotFree => {}
+                Start::NoRoom(busy) => {
+                    let is_news = state.note_no_room(ticket, now);
                     if state.gives_up(ticket, now, self.patience) {
                         break Err(failure(Code::Busy, busy.to_string()));
                     }
-                    // Those behind it may fit; told again, they would wake it in turn.
+                    // Tasks behind it may fit; told again, they would wake it in turn.
                     if is_news {
                         self.changed.notify_all();
                     }
@@ -167,52 +172,52 @@ impl Gate {
     }
 }
 
-impl State {
+impl GateState {
     fn decide(
         &self,
         ticket: u64,
         expected_bytes: u64,
         now: Instant,
         available_bytes: impl Fn() -> Option<u64>,
-    ) -> Entry {
+    ) -> Start {
         let mut before = self
             .waiting
             .iter()
             .take_while(|other| other.ticket != ticket);
-        if before.any(|other| other.short.is_none()) {
-            return Entry::WhenFree;
+        if before.any(|other| other.no_room_since.is_none()) {
+            return Start::WhenSlotFree;
         }
-        let room = Room {
-            bears: self.bears,
-            running: self.running.len(),
-        };
-        // Only where there is a slot: it takes looks at all that run.
+        // Asked for only where there is a slot: it takes a look at all that run.
         let available_bytes = || {
-            let promised_bytes = self.running.iter().map(|r| r.promised_bytes(now));
-            let promised_bytes = promised_bytes.fold(0, u64::saturating_add);
-            Some(available_bytes()?.saturating_sub(promised_bytes))
+            let reserved_bytes = self.running.iter().map(|r| r.reserved_bytes(now));
+            let reserved_bytes = reserved_bytes.fold(0, u64::saturating_add);
+            Some(available_bytes()?.saturating_sub(reserved_bytes))
         };
-        admission::enter(room, expected_bytes, available_bytes)
+        let running = self.running.len();
+        admission::start(self.capacity, running, expected_bytes, available_bytes)
     }
 
-    /// Notes that a slot alone does not help it; whether it was not known before.
-    fn is_short(&mut self, ticket: u64, now: Instant) -> bool {
+    /// Notes that a task lacks more than a slot. Gives whether that was not known before.
+    fn note_no_room(&mut self, ticket: u64, now: Instant) -> bool {
         let own = self.waiting.iter_mut().find(|own| own.ticket == ticket);
-        own.is_some_and(|own| own.short.replace(own.short.unwrap_or(now)).is_none())
+        own.is_some_and(|own| {
+            let since = own.no_room_since.unwrap_or(now);
+            own.no_room_since.replace(since).is_none()
+        })
     }
 
-    /// Whether one that is short goes elsewhere: no memory will come back, or not
-    /// in time.
+    /// Whether a task without room goes to another worker: no memory will come back, or not in
+    /// time.
     fn gives_up(&self, ticket: u64, now: Instant, patience: Duration) -> bool {
         let own = self.waiting.iter().find(|own| own.ticket == ticket);
-        let since = own.and_then(|own| own.short).unwrap_or(now);
+        let since = own.and_then(|own| own.no_room_since).unwrap_or(now);
         self.running.is_empty() || now.saturating_duration_since(since) >= patience
     }
 }
 
 impl Running {
-    /// Bytes of memory that it will still take.
-    fn promised_bytes(&self, now: Instant) -> u64 {
+    /// Bytes of memory that the compile will still take.
+    fn reserved_bytes(&self, now: Instant) -> u64 {
         if now.saturating_duration_since(self.since) >= MEMORY_GROWTH {
             return 0;
         }
@@ -220,7 +225,7 @@ impl Running {
             0 => MEMORY_EXPECTED_DEFAULT_BYTES,
             bytes => bytes,
         };
-        let has_bytes = match self.control.group() {
+        let has_bytes = match self.control.process_group() {
             Some(group) => usage::of_tree(group).resident_bytes,
             None => 0,
         };
@@ -228,7 +233,7 @@ impl Running {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let ticket = self.ticket;
         let mut state = self.gate.lock();
@@ -369,14 +374,14 @@ mod tests {
         let refused = gate.enter(&control, 400 << 20, || Some(100 << 20));
         let refused = refused.map(drop).unwrap_err();
         assert_eq!(refused.code(), Code::Busy, "{}", refused.detail);
-        gate.bear(Bears {
+        gate.set_capacity(Capacity {
             slots: 0,
             why: "heat",
         });
         let refused = gate.enter(&control, 0, || None).map(drop).unwrap_err();
         assert_eq!(refused.code(), Code::Busy);
         assert!(refused.detail.contains("heat"), "{}", refused.detail);
-        gate.bear(Bears { slots: 1, why: "" });
+        gate.set_capacity(Capacity { slots: 1, why: "" });
         assert!(gate.enter(&control, 0, || None).is_ok());
     }
 }

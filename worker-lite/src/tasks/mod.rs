@@ -1,4 +1,5 @@
-//! One task: its turn, its compile, and the compilers there are for it.
+//! One task from its inputs to its result: its slot, its compile, and the compilers of this
+//! machine.
 
 pub mod task;
 pub mod delivery;

@@ -1,5 +1,5 @@
-//! The life of one task, in a thread of its own: inputs to files, compile,
-//! outputs to frames. Unaware of sockets and of the link's state.
+//! One task from its first input to its last output, in a thread of its own: inputs to
+//! files, compile, outputs to frames. Unaware of sockets and of the link's state.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -25,85 +25,85 @@ use crate::inputs::layout::Layout;
 use crate::inputs::tree::{Tree, TreeError, Trees};
 use crate::inputs::validate::{Input, Order, failure};
 use crate::machine::vitals;
-use crate::sandbox::facade::{self, Confines, Folder, Launch, Sandbox};
+use crate::sandbox::facade::{self, Launch, ResourceLimits, Sandbox, TaskFolder};
 use crate::sandbox::totals::Totals;
-use crate::tasks::compile::{self, CompileError, Ran};
+use crate::tasks::compile::{self, CompileError, CompilerOutput};
 use crate::tasks::control::{Control, NoCredit};
 use crate::tasks::gate::Gate;
 use crate::tasks::toolchains::Compiler;
 
-/// How long output waits for credit before the link is taken for stuck.
+/// How long output waits for credit until the link is taken to be stuck.
 const CREDIT_WAIT: Duration = Duration::from_secs(60);
-/// Names of unexpected files that are reported.
+/// Names of unexpected files that are reported at most.
 const UNEXPECTED_MAX: usize = 16;
-/// Assembly text and other passing files may be this many times as long as what
-/// is wanted back.
-const PASSING_FACTOR: u64 = 16;
+/// Assembly text and other temporary files may be this many times as long as the outputs.
+const TEMPORARY_FACTOR: u64 = 16;
 
-/// What a task is given.
-pub struct Setting {
+/// Everything that a task's thread works with.
+pub struct TaskContext {
     /// The checked task.
     pub order: Order,
-    /// What compiles it.
+    /// Compiler that runs.
     pub compiler: Compiler,
     /// Keeps a client's toolchain here meanwhile.
     pub in_use: Option<InUse>,
-    /// As the coordinator numbers it.
+    /// The coordinator's number of this attempt on this link.
     pub dispatch_id: u64,
-    /// Where task folders lie.
+    /// Folder of the task folders.
     pub tasks: PathBuf,
-    /// The name of this task's folder.
+    /// Name of this task's folder.
     pub name: String,
-    /// Where what is known about compilers is kept.
+    /// Folder of memos about compilers.
     pub memo: PathBuf,
     /// Bytes of memory of the machine; bounds each process.
     pub memory_bytes: u64,
-    /// Compiles at once, when the machine bears all of them.
+    /// Slots that the worker offers when the machine can run all of them.
     pub slots: u32,
-    /// Bytes of memory that the worker may use; 0: nobody knows.
+    /// Bytes of memory that the worker may use; 0: unknown.
     pub worker_bytes: u64,
-    /// The same for each slot.
+    /// Bytes of memory that the worker has for each slot; 0: unknown.
     pub share_bytes: u64,
-    /// How far below other programs the compiler runs, 0 to 19.
+    /// Nice value of the compiler, 0 to 19.
     pub nice: i32,
-    /// Bytes of memory that the compile is thought to need; 0: nobody knows.
+    /// Bytes of memory that the compile is predicted to need; 0: unknown.
     pub expected_bytes: u64,
-    /// Parts of inputs; closed when the task is cancelled.
+    /// Chunks of inputs; closed when the task is cancelled.
     pub chunks: Receiver<Arc<Chunk>>,
-    /// Whole frames to the coordinator.
+    /// Frames to the coordinator, in their order.
     pub frames: Sender<Vec<u8>>,
-    /// Sends one ahead of any output, or drops it where too many wait.
-    pub ahead: Box<dyn Fn(Vec<u8>) + Send>,
-    /// Shared with the link.
+    /// Sends a frame ahead of all output, or drops it where too many wait.
+    pub send_ahead: Box<dyn Fn(Vec<u8>) + Send>,
+    /// Credit and cancellation, shared with the link.
     pub control: Arc<Control>,
-    /// Where it waits for a slot.
+    /// Gate at which the task waits for a slot.
     pub gate: Arc<Gate>,
-    /// What holds the compiler.
+    /// Sandbox of the compiler.
     pub sandbox: Arc<Sandbox>,
-    /// What the tree form needs.
+    /// Store and skeletons of the tree form; `None`: no such task is taken.
     pub trees: Option<Arc<Trees>>,
-    /// Told how many contents are lacking, before the coordinator is asked for them.
-    pub lacks: Box<dyn Fn(usize) + Send>,
+    /// Called with the number of contents that have to be received, before the coordinator is
+    /// asked for them.
+    pub on_inputs_missing: Box<dyn Fn(usize) + Send>,
 }
 
-/// How a task ended; its folder and its processes are gone.
+/// How a task ended. Its folder is removed and its processes have ended.
 #[derive(Debug)]
-pub struct End {
-    /// `Done` or `Failed`: the last that the coordinator hears of it.
+pub struct TaskEnd {
+    /// `Done` or `Failed`: the task's last message to the coordinator.
     pub last: FromWorker,
     /// Wall time of the compiler in seconds, if it ended by itself.
     pub compile_s: Option<f64>,
-    /// The failure's code; `None`: done.
+    /// Code of the failure; `None`: the compile has a result.
     pub failed: Option<i32>,
-    /// The compiler is missing or another one by now.
+    /// The compiler is missing or has changed.
     pub compiler_gone: bool,
 }
 
-impl End {
-    /// Of a task whose thread came upon a bug of ours.
-    pub fn broken(dispatch_id: u64) -> Self {
+impl TaskEnd {
+    /// End of a task whose thread panicked.
+    pub fn panicked(dispatch_id: u64) -> Self {
         let failure = failure(Code::Worker, "a bug in the worker; its log says more");
-        End {
+        TaskEnd {
             failed: Some(failure.code),
             last: FromWorker {
                 kind: Some(Kind::Failed(Failed {
@@ -117,13 +117,13 @@ impl End {
     }
 }
 
-/// Carries the task out. Everything but the last message has been given to
-/// `frames` when this returns.
-pub fn run(setting: &Setting) -> End {
+/// Carries the task out. Every frame but that of the last message was given to the channel
+/// when this returns.
+pub fn run(context: &TaskContext) -> TaskEnd {
     let mut compiler_gone = false;
-    let result = carry_out(setting, &mut compiler_gone);
-    let dispatch_id = setting.dispatch_id;
-    let end = |kind, compile_s, failed| End {
+    let result = carry_out(context, &mut compiler_gone);
+    let dispatch_id = context.dispatch_id;
+    let end = |kind, compile_s, failed| TaskEnd {
         last: FromWorker { kind: Some(kind) },
         compile_s,
         failed,
@@ -139,8 +139,8 @@ pub fn run(setting: &Setting) -> End {
             end(done, Some(wall_us as f64 / 1e6), None)
         }
         Err(failure) => {
-            // What a cancelled task fails of is the cancelling.
-            let failure = setting.control.cancelled().unwrap_or(failure);
+            // Whatever a cancelled task fails of comes of the cancellation.
+            let failure = context.control.cancelled().unwrap_or(failure);
             let code = failure.code;
             let failed = Kind::Failed(Failed {
                 dispatch_id,
@@ -151,71 +151,74 @@ pub fn run(setting: &Setting) -> End {
     }
 }
 
-fn carry_out(setting: &Setting, compiler_gone: &mut bool) -> Result<TaskResult, Failure> {
-    let folder = Folder::create(&setting.tasks, &setting.name)
-        .map_err(|error| ours(&format!("the task's folder: {error}")))?;
-    let order = &setting.order;
+fn carry_out(context: &TaskContext, compiler_gone: &mut bool) -> Result<TaskResult, Failure> {
+    let folder = TaskFolder::create(&context.tasks, &context.name)
+        .map_err(|error| worker_failure(&format!("the task's folder: {error}")))?;
+    let order = &context.order;
     let directory = folder.root().join(&order.working_directory);
     let tree = match order.tree {
-        true => Some(gather(setting, &folder, compiler_gone)?),
+        true => Some(make_tree(context, &folder, compiler_gone)?),
         false => {
-            let mut files = prepare(order, &directory)?;
-            send(setting, Kind::Need(need(setting, 0..order.inputs.len())))?;
-            receive(setting, &mut files)?;
+            let mut files = create_inputs(order, &directory)?;
+            send(context, Kind::Need(need(context, 0..order.inputs.len())))?;
+            receive_all(context, &mut files)?;
             None
         }
     };
     let available_bytes = vitals::memory_available_bytes;
-    let slot = setting
+    let slot = context
         .gate
-        .enter(&setting.control, setting.expected_bytes, available_bytes)?;
-    check_compiler(setting, compiler_gone)?;
-    send(setting, Kind::Begun(begun(setting)))?;
-    let ran = compile(setting, &folder, tree.as_ref(), compiler_gone);
+        .enter(&context.control, context.expected_bytes, available_bytes)?;
+    check_compiler(context, compiler_gone)?;
+    send(context, Kind::Begun(begun(context)))?;
+    let ran = compile(context, &folder, tree.as_ref(), compiler_gone);
     let ended = Begun {
         ended: true,
-        ..begun(setting)
+        ..begun(context)
     };
-    report(setting, ended);
+    report(context, ended);
     // The next compile may run while this one's outputs leave.
     drop(slot);
-    // An upgrade in between leaves what neither of the two would have made, or
-    // nothing.
-    check_compiler(setting, compiler_gone)?;
-    let ran = ran?;
+    // An upgrade in between may leave what neither of the two compilers would have made.
+    check_compiler(context, compiler_gone)?;
+    let output = ran?;
     let unexpected = match &tree {
         Some(tree) => unexpected_in_tree(order, &folder, tree),
         None => unexpected(order, &folder, &directory),
     }?;
-    let outputs = send_outputs(setting, &folder, |path| match &tree {
-        Some(tree) => tree.writable_of(path).unwrap_or_else(|| path.to_path_buf()),
+    let outputs = send_outputs(context, &folder, |path| match &tree {
+        Some(tree) => tree
+            .writable_path(path)
+            .unwrap_or_else(|| path.to_path_buf()),
         None => directory.join(path),
     })?;
     Ok(TaskResult {
-        exit_code: exit_code(&ran),
-        signal: signal(&ran),
-        stdout: ran.stdout,
-        stderr: ran.stderr,
+        exit_code: exit_code(&output),
+        signal: signal(&output),
+        stdout: output.stdout,
+        stderr: output.stderr,
         outputs,
-        usage: Some(ran.usage),
+        usage: Some(output.usage),
         unexpected,
-        truncated: ran.truncated,
-        on_terminal: ran.on_terminal,
+        truncated: output.truncated,
+        on_terminal: output.on_terminal,
     })
 }
 
-fn check_compiler(setting: &Setting, gone: &mut bool) -> Result<(), Failure> {
-    if setting.compiler.is_unchanged(&setting.memo) {
+fn check_compiler(context: &TaskContext, gone: &mut bool) -> Result<(), Failure> {
+    if context.compiler.is_unchanged(&context.memo) {
         return Ok(());
     }
     *gone = true;
-    let driver = setting.compiler.driver.display();
-    Err(ours(&format!("{driver} is missing or has changed")))
+    let driver = context.compiler.driver.display();
+    Err(worker_failure(&format!(
+        "{driver} is missing or has changed"
+    )))
 }
 
-/// What went wrong with a task's files. What its names, numbers and sizes would bring
-/// about anywhere is the task's fault; the rest may be this machine's.
-fn trouble(what: &str, error: &io::Error) -> Failure {
+/// Failure of a file operation of a task. An error that its names, numbers and sizes would
+/// bring about on any worker is the task's fault; the rest may be this machine's.
+fn file_failure(what: &str, error: &io::Error) -> Failure {
     let code = match error.raw_os_error() {
         None if error.kind() == io::ErrorKind::InvalidData => Code::Refused,
         Some(
@@ -233,120 +236,121 @@ fn trouble(what: &str, error: &io::Error) -> Failure {
     failure(code, format!("{what}: {error}"))
 }
 
-/// This machine's own trouble, which any other task would have had.
-fn ours(what: &str) -> Failure {
+/// Failure of this machine, which any other task would have met as well.
+fn worker_failure(what: &str) -> Failure {
     Failure {
         worker_at_fault: true,
         ..failure(Code::Worker, what)
     }
 }
 
-fn exit_code(ran: &Ran) -> i32 {
-    // As shells say it, so that a signal is never taken for success.
-    ran.status.code().unwrap_or_else(|| 128 + signal(ran))
+fn exit_code(output: &CompilerOutput) -> i32 {
+    // As shells do, so that a signal is never taken for success.
+    output.status.code().unwrap_or_else(|| 128 + signal(output))
 }
 
-fn signal(ran: &Ran) -> i32 {
-    std::os::unix::process::ExitStatusExt::signal(&ran.status).unwrap_or(0)
+fn signal(output: &CompilerOutput) -> i32 {
+    std::os::unix::process::ExitStatusExt::signal(&output.status).unwrap_or(0)
 }
 
-fn send(setting: &Setting, kind: Kind) -> Result<(), Failure> {
+fn send(context: &TaskContext, kind: Kind) -> Result<(), Failure> {
     let frame = frame::encode(&FromWorker { kind: Some(kind) })
         .map_err(|error| failure(Code::Worker, error.to_string()))?;
-    setting
+    context
         .frames
         .send_blocking(frame)
         .map_err(|_| failure(Code::Link, "the link is gone"))
 }
 
-/// The compiler runs.
-fn begun(setting: &Setting) -> Begun {
+/// Report that the compiler runs.
+fn begun(context: &TaskContext) -> Begun {
     Begun {
-        dispatch_id: setting.dispatch_id,
+        dispatch_id: context.dispatch_id,
         ..Begun::default()
     }
 }
 
-/// Says ahead of any output how a compile gets on.
-fn report(setting: &Setting, begun: Begun) {
+/// Sends a report on a running compile ahead of all output.
+fn report(context: &TaskContext, begun: Begun) {
     let kind = Some(Kind::Begun(begun));
     if let Ok(frame) = frame::encode(&FromWorker { kind }) {
-        // Where nothing more fits the link stands still, which ends it.
-        (setting.ahead)(frame);
+        // A link on which no frame fits any more stands still, and is ended for that.
+        (context.send_ahead)(frame);
     }
 }
 
-fn need(setting: &Setting, inputs: impl IntoIterator<Item = usize>) -> Need {
-    let all = &setting.order.inputs;
+fn need(context: &TaskContext, inputs: impl IntoIterator<Item = usize>) -> Need {
+    let all = &context.order.inputs;
     let digest = |at: usize| all[at].digest.as_bytes().to_vec();
     Need {
-        dispatch_id: setting.dispatch_id,
+        dispatch_id: context.dispatch_id,
         digests: inputs.into_iter().map(digest).collect(),
     }
 }
 
-/// Makes the tree of a task: of what is here, and of the rest once it came.
-fn gather<'a>(
-    setting: &'a Setting,
-    folder: &Folder,
+/// Makes the tree of a task from the contents in the store, and from the others once they are
+/// received.
+fn make_tree<'a>(
+    context: &'a TaskContext,
+    folder: &TaskFolder,
     compiler_gone: &mut bool,
 ) -> Result<Tree<'a>, Failure> {
-    let (order, compiler) = (&setting.order, &setting.compiler);
-    let Some(trees) = setting.trees.as_deref() else {
+    let (order, compiler) = (&context.order, &context.compiler);
+    let Some(trees) = context.trees.as_deref() else {
         return Err(failure(Code::Refused, "the tree form"));
     };
     let make = |layout: &Arc<Layout>| Tree::make(trees, order, layout, &folder.root());
-    let made = setting.sandbox.in_place(&compiler.tools, make);
+    let made = context.sandbox.with_tree_layout(&compiler.tools, make);
     let made = made.map_err(|error| {
         *compiler_gone |= error.kind() == io::ErrorKind::NotFound;
-        trouble("the toolchain's files", &error)
+        file_failure("the toolchain's files", &error)
     })?;
     let mut tree = made.map_err(|error| match error {
         TreeError::Refused(why) => failure(Code::Refused, why),
-        TreeError::Io(error) => trouble("the task's tree", &error),
+        TreeError::Io(error) => file_failure("the task's tree", &error),
     })?;
-    let lacking = tree.take(order);
-    let lacking = lacking.map_err(|error| trouble("an input's file", &error))?;
-    (setting.lacks)(lacking.len());
-    send(setting, Kind::Need(need(setting, lacking.iter().copied())))?;
-    receive_lacking(setting, &mut tree, trees, lacking)?;
-    let complete = tree.complete(order);
-    complete.map_err(|error| trouble("an input's file", &error))?;
+    let missing = tree.link_stored(order);
+    let missing = missing.map_err(|error| file_failure("an input's file", &error))?;
+    (context.on_inputs_missing)(missing.len());
+    send(context, Kind::Need(need(context, missing.iter().copied())))?;
+    receive_missing(context, &mut tree, trees, missing)?;
+    let complete = tree.place_copies(order);
+    complete.map_err(|error| file_failure("an input's file", &error))?;
     Ok(tree)
 }
 
-/// Takes chunks until the contents of all inputs of `lacking` are there. They come
-/// one after the other, so that one is open at a time.
-fn receive_lacking(
-    setting: &Setting,
+/// Takes chunks until the contents of all inputs of `missing` are received. The coordinator
+/// sends one after the other, so that one file is open at a time.
+fn receive_missing(
+    context: &TaskContext,
     tree: &mut Tree<'_>,
     trees: &Trees,
-    lacking: Vec<usize>,
+    missing: Vec<usize>,
 ) -> Result<(), Failure> {
-    let order = &setting.order;
-    let mut lacking: BTreeSet<usize> = lacking.into_iter().collect();
+    let order = &context.order;
+    let mut missing: BTreeSet<usize> = missing.into_iter().collect();
     let mut open: Option<(usize, Sink<File>)> = None;
-    while !lacking.is_empty() {
-        let chunk = chunk(setting)?;
+    while !missing.is_empty() {
+        let chunk = next_chunk(context)?;
         let at = chunk.blob as usize;
         let io = |error: io::Error| {
             if error.kind() == io::ErrorKind::StorageFull {
-                // For the next one.
-                let _ = trees.store().give_room();
-                // They hold on to what the store gave up.
-                trees.rest();
+                // Makes room for the next task.
+                let _ = trees.store().evict_old();
+                // Idle skeletons have links to what the store gave up.
+                trees.drop_idle();
             }
-            trouble("an input's file", &error)
+            file_failure("an input's file", &error)
         };
         let wrong = |error: InputError| match error {
-            InputError::NotAsAnnounced(why) => not_as_announced(setting, at, &why),
+            InputError::NotAsAnnounced(why) => not_as_announced(context, at, &why),
             InputError::Io(error) => io(error),
         };
         let mut sink = match open.take() {
             Some((opened, sink)) if opened == at => sink,
             None if tree
-                .first_of(order, at)
-                .is_some_and(|at| lacking.contains(&at)) =>
+                .first_with_content_of(order, at)
+                .is_some_and(|at| missing.contains(&at)) =>
             {
                 tree.sink(order, at).map_err(io)?
             }
@@ -355,8 +359,9 @@ fn receive_lacking(
         sink.push(&chunk.data).map_err(wrong)?;
         if chunk.last {
             let file = sink.finish().map_err(wrong)?;
-            tree.came(order, at, &file).map_err(io)?;
-            tree.first_of(order, at).map(|at| lacking.remove(&at));
+            tree.store_received(order, at, &file).map_err(io)?;
+            tree.first_with_content_of(order, at)
+                .map(|at| missing.remove(&at));
         } else {
             open = Some((at, sink));
         }
@@ -364,26 +369,26 @@ fn receive_lacking(
     Ok(())
 }
 
-/// The next part of an input.
-fn chunk(setting: &Setting) -> Result<Arc<Chunk>, Failure> {
-    let chunk = setting.chunks.recv_blocking();
+/// Waits for the next chunk of an input.
+fn next_chunk(context: &TaskContext) -> Result<Arc<Chunk>, Failure> {
+    let chunk = context.chunks.recv_blocking();
     chunk.map_err(|_| failure(Code::Cancelled, "cancelled"))
 }
 
-fn not_as_announced(setting: &Setting, at: usize, why: &str) -> Failure {
-    let path = &setting.order.inputs[at].path;
+fn not_as_announced(context: &TaskContext, at: usize, why: &str) -> Failure {
+    let path = &context.order.inputs[at].path;
     failure(Code::Input, format!("input {path:?}: {why}"))
 }
 
-/// Makes the folders of inputs and outputs, and the inputs' empty files.
-fn prepare(order: &Order, directory: &Path) -> Result<Vec<Option<Sink<File>>>, Failure> {
+/// Makes the folders of inputs and outputs, and an empty file for each input.
+fn create_inputs(order: &Order, directory: &Path) -> Result<Vec<Option<Sink<File>>>, Failure> {
     let parents = |path: &Path| match directory.join(path).parent() {
         Some(parent) => fs::create_dir_all(parent),
         None => Ok(()),
     };
-    fs::create_dir_all(directory).map_err(|error| trouble("the working folder", &error))?;
+    fs::create_dir_all(directory).map_err(|error| file_failure("the working folder", &error))?;
     for output in &order.outputs {
-        parents(output).map_err(|error| trouble("an output's folder", &error))?;
+        parents(output).map_err(|error| file_failure("an output's folder", &error))?;
     }
     let sink = |input: &Input| {
         parents(&input.path)?;
@@ -396,19 +401,19 @@ fn prepare(order: &Order, directory: &Path) -> Result<Vec<Option<Sink<File>>>, F
     order
         .inputs
         .iter()
-        .map(|input| sink(input).map_err(|error| trouble("an input's file", &error)))
+        .map(|input| sink(input).map_err(|error| file_failure("an input's file", &error)))
         .collect()
 }
 
-/// Takes chunks until every input is whole.
-fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Failure> {
+/// Takes chunks until every input is complete.
+fn receive_all(context: &TaskContext, files: &mut [Option<Sink<File>>]) -> Result<(), Failure> {
     let mut left = files.len();
     while left > 0 {
-        let chunk = chunk(setting)?;
+        let chunk = next_chunk(context)?;
         let at = chunk.blob as usize;
         let wrong = |error: InputError| match error {
-            InputError::NotAsAnnounced(why) => not_as_announced(setting, at, &why),
-            InputError::Io(error) => trouble("an input's file", &error),
+            InputError::NotAsAnnounced(why) => not_as_announced(context, at, &why),
+            InputError::Io(error) => file_failure("an input's file", &error),
         };
         let Some(sink) = files.get_mut(at).and_then(Option::as_mut) else {
             return Err(failure(Code::Input, format!("no input {at} is expected")));
@@ -425,13 +430,13 @@ fn receive(setting: &Setting, files: &mut [Option<Sink<File>>]) -> Result<(), Fa
 }
 
 fn compile(
-    setting: &Setting,
-    folder: &Folder,
+    context: &TaskContext,
+    folder: &TaskFolder,
     tree: Option<&Tree<'_>>,
     compiler_gone: &mut bool,
-) -> Result<Ran, Failure> {
-    let order = &setting.order;
-    let memory_bytes = match setting.memory_bytes {
+) -> Result<CompilerOutput, Failure> {
+    let order = &context.order;
+    let memory_bytes = match context.memory_bytes {
         0 => u64::MAX,
         bytes => bytes,
     };
@@ -440,28 +445,28 @@ fn compile(
         .map_or(memory_bytes, |max| max.min(memory_bytes));
     let file_bytes_max = order
         .output_bytes_max
-        .saturating_mul(PASSING_FACTOR)
+        .saturating_mul(TEMPORARY_FACTOR)
         .min(hg_proto::wire::limits::OUTPUT_BYTES_MAX);
-    let worker_bytes = match setting.worker_bytes {
+    let worker_bytes = match context.worker_bytes {
         0 => u64::MAX,
         bytes => bytes,
     };
     let mut totals = Totals::new(
-        setting.expected_bytes,
-        setting.share_bytes,
+        context.expected_bytes,
+        context.share_bytes,
         worker_bytes,
         file_bytes_max,
     );
     totals.memory_bytes_max = totals.memory_bytes_max.min(memory_bytes_max);
-    totals = totals.on_disk(vitals::disk_free_bytes(folder.path()), setting.slots);
-    let confines = Confines {
+    totals = totals.on_disk(vitals::disk_free_bytes(folder.path()), context.slots);
+    let limits = ResourceLimits {
         memory_bytes_max,
-        file_bytes_max: totals.file_bytes_max,
+        file_bytes_max: totals.file_bytes_here_max(),
         cpu_s_max: u64::from(order.wall_ms_max) / 1000 * 2 + 10,
-        nice: setting.nice,
+        nice: context.nice,
         totals,
     };
-    let compiler = &setting.compiler;
+    let compiler = &context.compiler;
     let launch = Launch {
         path_first: compiler.path_first.as_deref(),
         arguments: &order.arguments,
@@ -473,80 +478,87 @@ fn compile(
             &compiler.tools,
             folder,
             &order.working_directory,
-            confines,
+            limits,
         )
     };
     let is_capped = order.memory_bytes_max.is_some_and(|max| max < memory_bytes);
-    let sandbox = &setting.sandbox;
+    let sandbox = &context.sandbox;
     let on_progress = |cpu_us| {
-        let begun = begun(setting);
-        report(setting, Begun { cpu_us, ..begun });
+        let begun = begun(context);
+        report(context, Begun { cpu_us, ..begun });
     };
     let ran = compile::run(
         sandbox,
         &launch,
         order.wall_ms_max,
         is_capped,
-        &setting.control,
+        &context.control,
         &on_progress,
     );
     ran.map_err(|error| match error {
         CompileError::Spawn(error) => {
-            // What its files were may be over, as after an upgrade.
-            sandbox.forget(&compiler.tools);
+            // The files that it needs may be others by now, as after an upgrade.
+            sandbox.forget_roots(&compiler.tools);
             *compiler_gone |= error.kind() == io::ErrorKind::NotFound;
-            let driver = setting.compiler.driver.display();
-            trouble(&format!("starting {driver}"), &error)
+            let driver = context.compiler.driver.display();
+            file_failure(&format!("starting {driver}"), &error)
         }
         CompileError::Failed(failure) => failure,
     })
 }
 
-fn unexpected(order: &Order, folder: &Folder, directory: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+/// Files in the task's folder that are neither inputs nor outputs.
+fn unexpected(
+    order: &Order,
+    folder: &TaskFolder,
+    directory: &Path,
+) -> Result<Vec<Vec<u8>>, Failure> {
     let known = |name: &Path| {
         order.outputs.iter().any(|output| output == name)
             || order.inputs.iter().any(|input| input.path == name)
     };
     let names = facade::unexpected(&folder.root(), directory, known, UNEXPECTED_MAX)
-        .map_err(|error| trouble("looking for what the compiler made", &error))?;
+        .map_err(|error| file_failure("looking for what the compiler made", &error))?;
     Ok(names
         .into_iter()
         .map(|name| OsString::from(name).into_vec())
         .collect())
 }
 
+/// Files in the writable folders of a tree that are neither inputs nor outputs.
 fn unexpected_in_tree(
     order: &Order,
-    folder: &Folder,
+    folder: &TaskFolder,
     tree: &Tree<'_>,
 ) -> Result<Vec<Vec<u8>>, Failure> {
     let root = folder.root();
     let known = |name: &Path| {
-        let path = tree.path_of(name);
+        let path = tree.path_in_root(name);
         order.outputs.contains(&path) || tree.is_copied(&path)
     };
     let names = facade::unexpected(&root, &root, known, UNEXPECTED_MAX)
-        .map_err(|error| trouble("looking for what the compiler made", &error))?;
-    let names = names.iter().map(|name| tree.path_of(name));
+        .map_err(|error| file_failure("looking for what the compiler made", &error))?;
+    let names = names.iter().map(|name| tree.path_in_root(name));
     Ok(names.map(|name| OsString::from(name).into_vec()).collect())
 }
 
+/// Sends the outputs that the compiler made; `locate` gives the path of each on this machine.
 fn send_outputs(
-    setting: &Setting,
-    folder: &Folder,
-    place: impl Fn(&Path) -> PathBuf,
+    context: &TaskContext,
+    folder: &TaskFolder,
+    locate: impl Fn(&Path) -> PathBuf,
 ) -> Result<Vec<Output>, Failure> {
-    let mut left = setting.order.output_bytes_max;
+    let mut left = context.order.output_bytes_max;
     let mut outputs = Vec::new();
-    for (blob, path) in setting.order.outputs.iter().enumerate() {
-        let opened = open_output(&folder.root(), &place(path))
-            .map_err(|error| trouble(&format!("output {path:?}"), &error))?;
+    for (blob, path) in context.order.outputs.iter().enumerate() {
+        let opened = open_output(&folder.root(), &locate(path))
+            .map_err(|error| file_failure(&format!("output {path:?}"), &error))?;
         let Some((mut file, size)) = opened else {
             continue;
         };
-        let part = |data: &[u8], last| send_part(setting, blob as u32, data, last);
+        let part = |data: &[u8], last| send_part(context, blob as u32, data, last);
         let sent = blobs::send(&mut file, size, left, part).map_err(|error| match error {
-            OutputError::Io(error) => trouble(&format!("output {path:?}"), &error),
+            OutputError::Io(error) => file_failure(&format!("output {path:?}"), &error),
             OutputError::TooLong => failure(Code::Limit, "the outputs are too large"),
             OutputError::Send(failure) => failure,
         })?;
@@ -562,11 +574,11 @@ fn send_outputs(
     Ok(outputs)
 }
 
-/// A file that the compiler made, and its length; `None`: it made none there. No
-/// link is followed, by the last name or on the way, nor is another name of a file
+/// Opens a file that the compiler made at `path`, and gives its length; `None`: it made none.
+/// No link is followed, by the last name or on the way, nor is a hard link to a file
 /// elsewhere taken: the worker may read more than a compile may.
 fn open_output(root: &Path, path: &Path) -> io::Result<Option<(File, u64)>> {
-    let strange = || {
+    let not_own = || {
         let why = "not a regular file of the task's own";
         io::Error::new(io::ErrorKind::InvalidData, why)
     };
@@ -576,7 +588,7 @@ fn open_output(root: &Path, path: &Path) -> io::Result<Option<(File, u64)>> {
         None => false,
     };
     if !inside {
-        return Err(strange());
+        return Err(not_own());
     }
     let opened = OpenOptions::new()
         .read(true)
@@ -585,20 +597,20 @@ fn open_output(root: &Path, path: &Path) -> io::Result<Option<(File, u64)>> {
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(strange()),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(not_own()),
         Err(error) => return Err(error),
     };
     let stat = file.metadata()?;
     if !stat.is_file() || stat.nlink() != 1 {
-        return Err(strange());
+        return Err(not_own());
     }
     Ok(Some((file, stat.len())))
 }
 
-/// Sends one part, in as many chunks as the credit makes it.
-fn send_part(setting: &Setting, blob: u32, mut data: &[u8], last: bool) -> Result<(), Failure> {
+/// Sends one part of an output, in as many chunks as credit makes of it.
+fn send_part(context: &TaskContext, blob: u32, mut data: &[u8], last: bool) -> Result<(), Failure> {
     loop {
-        let len = setting
+        let len = context
             .control
             .take_credit(data.len(), CREDIT_WAIT)
             .map_err(|error| match error {
@@ -608,12 +620,12 @@ fn send_part(setting: &Setting, blob: u32, mut data: &[u8], last: bool) -> Resul
         let (now, later) = data.split_at(len);
         data = later;
         let chunk = v1::Chunk {
-            dispatch_id: setting.dispatch_id,
+            dispatch_id: context.dispatch_id,
             blob,
             data: now.to_vec(),
             last: last && data.is_empty(),
         };
-        send(setting, Kind::Chunk(chunk))?;
+        send(context, Kind::Chunk(chunk))?;
         if data.is_empty() {
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! What this machine can compile: compilers in PATH and what each is. Not pure:
-//! reads folders and runs compilers. Unaware of tasks.
+//! The compilers of this machine: those in PATH, and the identity of each. Not pure: reads
+//! folders and runs compilers. Unaware of tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -18,29 +18,29 @@ use hg_proto::wire::limits::TOOLCHAINS_MAX;
 
 use crate::files::shipments::Shipments;
 use crate::inputs::layout::Tools;
-use crate::inputs::validate::Takes;
+use crate::inputs::validate::Accepts;
 use crate::log::{self, Level};
 use crate::sandbox::facade;
 
 /// A compiler of this machine, for one language.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiler {
-    /// Absolute, as found in PATH.
+    /// Absolute path, as found in PATH.
     pub driver: PathBuf,
-    /// Whose command line it speaks.
+    /// Family whose command line it takes.
     pub family: Family,
-    /// What it compiles under this identity.
+    /// Language that it compiles under this identity.
     pub language: Language,
-    /// A folder that it needs in PATH ahead of [`facade::PATH`], for its assembler.
+    /// Folder of its assembler, which it needs in PATH ahead of [`facade::PATH`].
     pub path_first: Option<PathBuf>,
-    /// What it runs, loads and looks into.
+    /// Files and folders that it runs, loads and reads.
     pub tools: Tools,
-    /// As it goes on the wire.
+    /// Identity as it is sent to the coordinator.
     pub toolchain: v1::Toolchain,
 }
 
 impl Compiler {
-    /// How its command line is to be read.
+    /// How its command line is to be parsed.
     pub fn dialect(&self) -> Dialect {
         Dialect {
             family: self.family,
@@ -48,17 +48,17 @@ impl Compiler {
         }
     }
 
-    /// What tasks it takes.
-    pub fn takes(&self) -> Takes {
-        Takes {
+    /// Tasks that it accepts.
+    pub fn accepts(&self) -> Accepts {
+        Accepts {
             dialect: self.dialect(),
             language: self.language,
             tree: self.toolchain.tree,
         }
     }
 
-    /// Whether the files that make its code are still those that were advertised;
-    /// `memo` as for [`find`].
+    /// Whether the files that make its code are still those that were advertised; `memo` is
+    /// the folder of memos about compilers.
     pub fn is_unchanged(&self, memo: &Path) -> bool {
         if let Tools::Shipped { .. } = self.tools {
             // Ours alone, and read when the worker was started.
@@ -105,9 +105,9 @@ impl Compiler {
     }
 }
 
-/// Offers each of `catalogue` for tasks of the tree form too, as far as there is
-/// room for it; `memo` as for [`find`].
-pub fn offer_in_place(catalogue: &mut Catalogue, memo: &Path) {
+/// Offers each compiler of `catalogue` for tasks of the tree form too, as far as there is
+/// room in it; `memo` is the folder of memos about compilers.
+pub fn offer_tree_form(catalogue: &mut Catalogue, memo: &Path) {
     let compilers: Vec<Compiler> = catalogue.values().cloned().collect();
     for compiler in compilers {
         let probe = probe::probe(&compiler.driver, Some(memo)).ok();
@@ -141,8 +141,7 @@ pub fn offer_shipped(catalogue: &mut Catalogue, shipments: &Shipments) {
 /// Compilers by identity.
 pub type Catalogue = BTreeMap<Digest, Compiler>;
 
-/// Finds the compilers in PATH. `memo` is a folder in which what is found out
-/// about them is kept.
+/// Finds the compilers in PATH; `memo` is the folder of memos about compilers.
 pub fn find(memo: &Path) -> Catalogue {
     let mut catalogue = Catalogue::new();
     for driver in candidates(&env::var_os("PATH").unwrap_or_default()) {
@@ -175,7 +174,7 @@ pub fn find(memo: &Path) -> Catalogue {
     catalogue
 }
 
-/// Adds a compiler. Under one identity, `clang++` is the better one for C++ and
+/// Adds a compiler to `catalogue`. Under one identity, `clang++` is preferred for C++ and
 /// `clang` for C; otherwise the first one found stays.
 fn offer(catalogue: &mut Catalogue, digest: Digest, compiler: Compiler) {
     let suits = |c: &Compiler| c.dialect().cxx_driver == (c.language == Language::Cxx);
@@ -206,7 +205,7 @@ fn offer(catalogue: &mut Catalogue, digest: Digest, compiler: Compiler) {
     }
 }
 
-/// Programs in `path` that are called like a compiler, by name and by what they
+/// Programs in `path` whose names are a compiler's, and so are those of the files that they
 /// link to (`ccache` under the name `gcc` is none); each once.
 fn candidates(path: &OsStr) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
@@ -237,7 +236,8 @@ fn candidates(path: &OsStr) -> Vec<PathBuf> {
     found
 }
 
-/// `g++-12` is `g++`, and `x86_64-linux-gnu-gcc-12` is `x86_64-linux-gnu-gcc`.
+/// `name` without a version at its end: `g++-12` is `g++`, and `x86_64-linux-gnu-gcc-12` is
+/// `x86_64-linux-gnu-gcc`.
 fn without_version(name: &[u8]) -> &[u8] {
     match name.iter().rposition(|&byte| byte == b'-') {
         Some(at)
@@ -269,8 +269,8 @@ fn is_cxx_name(name: &OsStr) -> bool {
     without_version(name.as_bytes()).ends_with(b"++")
 }
 
-/// Where the driver finds its assembler here, if it would find another one, or
-/// none, with [`facade::PATH`] alone.
+/// Folder in which the driver finds its assembler, if it would find another one, or none,
+/// with [`facade::PATH`] alone.
 fn assembler_folder(driver: &Path) -> Option<PathBuf> {
     let output = Command::new(driver)
         .arg("-print-prog-name=as")

@@ -1,6 +1,6 @@
-//! Whether a compiler works in the sandbox: what it needs is found by what it
-//! loads, and a compiler that needs more (an assembler that is a script, say) is
-//! better not offered than tried with every task.
+//! Trial of each compiler in the sandbox. The files that a compiler needs are found by what
+//! it loads; one that needs more (an assembler that is a script, say) is better not offered
+//! than tried with every task.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,29 +9,29 @@ use std::time::Duration;
 
 use hg_proto::compiler::toolchain::Language;
 
-use crate::log::{self, Level as Loud};
-use crate::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
+use crate::log::{self, Level};
+use crate::sandbox::facade::{Isolation, Launch, ResourceLimits, Sandbox, TaskFolder};
 use crate::sandbox::totals::Totals;
 use crate::tasks::compile::{self, CompileError};
 use crate::tasks::control::Control;
 use crate::tasks::toolchains::{Catalogue, Compiler};
 
-/// What one trial may take: a cold start from a slow disk.
+/// Time that one trial may take: a cold start from a slow disk.
 const TRIAL_MAX: Duration = Duration::from_secs(30);
 
-/// Leaves the compilers that make an object of an empty source where tasks will
-/// be compiled, and says why the others go. `tasks` has the task folders.
-pub fn keep_working(found: &mut Catalogue, sandbox: &Sandbox, tasks: &Path) {
-    if sandbox.level() == Level::Folder {
-        // They see what they saw when they were found.
+/// Removes the compilers from `found` that make no object in the sandbox, and logs why.
+/// `tasks` is the folder of task folders.
+pub fn retain_working(found: &mut Catalogue, sandbox: &Sandbox, tasks: &Path) {
+    if sandbox.isolation() == Isolation::Folder {
+        // Without isolation they see what they saw when they were found.
         return;
     }
-    found.retain(|_, compiler| match works(compiler, sandbox, tasks) {
+    found.retain(|_, compiler| match try_compiler(compiler, sandbox, tasks) {
         Ok(()) => true,
         Err(why) => {
             let driver = compiler.driver.display();
             log::line(
-                Loud::Warn,
+                Level::Warn,
                 format_args!("not offered: {driver}: does not work in the sandbox: {why}"),
             );
             false
@@ -39,12 +39,12 @@ pub fn keep_working(found: &mut Catalogue, sandbox: &Sandbox, tasks: &Path) {
     });
 }
 
-/// Whether it makes an object of an empty source.
+/// Has the compiler make an object of an empty source.
 ///
 /// # Errors
-/// What it says instead.
-pub fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), String> {
-    let folder = Folder::create(tasks, "trial").map_err(|error| error.to_string())?;
+/// In words: what it says instead.
+pub fn try_compiler(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), String> {
+    let folder = TaskFolder::create(tasks, "trial").map_err(|error| error.to_string())?;
     let language = match compiler.language {
         Language::C => "cpp-output",
         Language::Cxx => "c++-cpp-output",
@@ -52,7 +52,7 @@ pub fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(),
     fs::write(folder.root().join("in"), "int x;\n").map_err(|error| error.to_string())?;
     let words = ["-x", language, "-c", "in", "-o", "out"];
     let arguments = words.map(OsString::from);
-    let confines = Confines {
+    let limits = ResourceLimits {
         memory_bytes_max: u64::MAX,
         file_bytes_max: 16 << 20,
         cpu_s_max: TRIAL_MAX.as_secs(),
@@ -67,7 +67,7 @@ pub fn works(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(),
             &compiler.tools,
             &folder,
             Path::new(""),
-            confines,
+            limits,
         )
     };
     let control = Control::new(0).map_err(|error| error.to_string())?;

@@ -12,9 +12,9 @@ use std::process::Command;
 
 use hg_proto::v1::Failure;
 use hg_worker_lite::inputs::layout::Tools;
-use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::sandbox::facade::{Isolation, Launch, ResourceLimits, Sandbox, TaskFolder};
 use hg_worker_lite::sandbox::totals::Totals;
-use hg_worker_lite::tasks::compile::{self, CompileError, Ran};
+use hg_worker_lite::tasks::compile::{self, CompileError, CompilerOutput};
 use hg_worker_lite::tasks::control::Control;
 use tempfile::TempDir;
 
@@ -308,16 +308,16 @@ impl Ground {
     }
 
     /// A sandbox that holds its state on this ground, or why there is none.
-    pub fn sandbox(&self, level: Level) -> Result<(Sandbox, PathBuf), String> {
+    pub fn sandbox(&self, level: Isolation) -> Result<(Sandbox, PathBuf), String> {
         // Outside of the ground, and closed to others as a worker's is.
         let state = self.place.path().join(level.name());
         let tasks = state.join("tasks");
         fs::create_dir_all(&tasks).expect("a folder");
-        Sandbox::at(level, &state, &tasks).map(|sandbox| (sandbox, tasks))
+        Sandbox::proven(level, &state, &tasks).map(|sandbox| (sandbox, tasks))
     }
 
     /// Puts what attacks bring along into the task's folder.
-    pub fn arm(&self, folder: &Folder, source: &str) {
+    pub fn arm(&self, folder: &TaskFolder, source: &str) {
         let root = folder.root();
         let outside = self.outside();
         fs::create_dir(root.join("bin")).expect("a folder");
@@ -334,7 +334,7 @@ impl Ground {
     }
 
     /// What has got out since the last time this was asked.
-    pub fn breaches(&self, folder: &Folder, said: &[&[u8]]) -> Vec<String> {
+    pub fn breaches(&self, folder: &TaskFolder, said: &[&[u8]]) -> Vec<String> {
         let mut found = Vec::new();
         let canary = CANARY.as_bytes();
         let shows = |bytes: &[u8]| bytes.windows(canary.len()).any(|at| at == canary);
@@ -391,8 +391,8 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// What a compile may use in these tests.
-pub fn confines() -> Confines {
-    Confines {
+pub fn limits() -> ResourceLimits {
+    ResourceLimits {
         memory_bytes_max: MEMORY_BYTES_MAX,
         file_bytes_max: FILE_BYTES_MAX,
         cpu_s_max: 60,
@@ -407,14 +407,14 @@ pub fn confines() -> Confines {
 /// It did not end by itself, or hit a limit.
 pub fn run(
     sandbox: &Sandbox,
-    folder: &Folder,
+    folder: &TaskFolder,
     driver: &Path,
     files: &[PathBuf],
     arguments: &[String],
     wall_ms_max: u32,
-) -> Result<Ran, Failure> {
+) -> Result<CompilerOutput, Failure> {
     let tools = Tools::Own(files.to_vec());
-    let launch = Launch::new(driver, &tools, folder, Path::new(""), confines());
+    let launch = Launch::new(driver, &tools, folder, Path::new(""), limits());
     run_launch(sandbox, launch, arguments, wall_ms_max)
 }
 
@@ -427,7 +427,7 @@ pub fn run_launch(
     launch: Launch<'_>,
     arguments: &[String],
     wall_ms_max: u32,
-) -> Result<Ran, Failure> {
+) -> Result<CompilerOutput, Failure> {
     let driver = launch.driver;
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     // Its own environment is the first that a compiler finds in /proc.

@@ -11,9 +11,9 @@ use hg_proto::v1::failure::Code;
 use hg_tests::command::{run, scrubbed};
 use hg_worker_lite::inputs::layout::{Layout, Tools};
 use hg_worker_lite::inputs::tree::{Tree, Trees};
-use hg_worker_lite::sandbox::facade::{Folder, Launch, Level};
+use hg_worker_lite::sandbox::facade::{Isolation, Launch, TaskFolder};
 
-use super::ground::{self, Ground, confines};
+use super::ground::{self, Ground, limits};
 use super::{HARMLESS, Target, WALL_MS_MAX, compilers, fill, sandbox, tree_order};
 
 /// What the payload says when it runs.
@@ -192,7 +192,7 @@ fn nothing_that_a_task_brings_is_loaded() {
     let Some(ground) = super::ground(what) else {
         return;
     };
-    let Some((sandbox, tasks)) = sandbox(what, &ground, Level::Full) else {
+    let Some((sandbox, tasks)) = sandbox(what, &ground, Isolation::Full) else {
         return;
     };
     let payload = payload(&ground);
@@ -214,17 +214,17 @@ fn nothing_that_a_task_brings_is_loaded() {
             .iter()
             .map(|(path, content)| (&path[..], &content[..]));
         let order = tree_order(inputs, &["/hostile/t.o"]);
-        let folder = Folder::create(&tasks, "load").expect("a folder");
+        let folder = TaskFolder::create(&tasks, "load").expect("a folder");
         let make = |layout: &Arc<Layout>| Tree::make(&trees, &order, layout, &folder.root());
         let tools = Tools::Own(files.clone());
-        let tree = sandbox.in_place(&tools, make).expect("its files");
+        let tree = sandbox.with_tree_layout(&tools, make).expect("its files");
         // In a place of the worker's own it is refused at once.
         let Ok(mut tree) = tree else {
             continue;
         };
         let bytes: Vec<&[u8]> = contents.iter().map(|(_, content)| &content[..]).collect();
         fill(&mut tree, &order, &bytes);
-        let mut launch = Launch::new(driver, &tools, &folder, Path::new("/hostile"), confines());
+        let mut launch = Launch::new(driver, &tools, &folder, Path::new("/hostile"), limits());
         launch.tree = Some(&tree);
         let words = ["-c", "t.c", "-o", "t.o"].iter().chain(vector.arguments);
         let words: Vec<String> = words.map(|word| (*word).to_owned()).collect();

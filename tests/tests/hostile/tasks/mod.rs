@@ -33,14 +33,14 @@ use hg_tests::{leftover, raw_tree, skip};
 use hg_worker_lite::inputs::layout::{Layout, Tools};
 use hg_worker_lite::inputs::tree::{Tree, Trees};
 use hg_worker_lite::inputs::validate::{Input, Order};
-use hg_worker_lite::sandbox::facade::{Confines, Folder, Launch, Level, Sandbox};
+use hg_worker_lite::sandbox::facade::{Isolation, Launch, ResourceLimits, Sandbox, TaskFolder};
 use hg_worker_lite::sandbox::totals::Totals;
 use hgbuild::grid::shipment::Packed;
 use nix::libc;
 use nix::unistd::geteuid;
 use tokio_stream::StreamExt;
 
-use ground::{Ground, Row, confines};
+use ground::{Ground, Row, limits};
 
 const HARMLESS: &str = "int same(int x) { return x; }\n";
 /// What one hostile compile may take before it is ended.
@@ -58,7 +58,7 @@ fn ground(what: &str) -> Option<Ground> {
     }
 }
 
-fn sandbox(what: &str, ground: &Ground, level: Level) -> Option<(Sandbox, PathBuf)> {
+fn sandbox(what: &str, ground: &Ground, level: Isolation) -> Option<(Sandbox, PathBuf)> {
     match ground.sandbox(level) {
         Ok(found) => Some(found),
         Err(why) => {
@@ -89,7 +89,7 @@ fn strike(ground: &Ground, sandbox: &Sandbox, tasks: &Path) -> Vec<(Row, Vec<Str
         let Some((driver, files)) = compilers.get(row.driver) else {
             continue;
         };
-        let folder = Folder::create(tasks, "strike").expect("a folder");
+        let folder = TaskFolder::create(tasks, "strike").expect("a folder");
         let source = row.source.as_deref().unwrap_or(HARMLESS);
         ground.arm(&folder, source);
         let language = if row.driver == "g++" { "c++" } else { "c" };
@@ -115,7 +115,7 @@ fn in_a_bare_folder_every_attack_bites() {
     let Some(ground) = ground("attacks without walls") else {
         return;
     };
-    let Some((sandbox, tasks)) = sandbox("attacks", &ground, Level::Folder) else {
+    let Some((sandbox, tasks)) = sandbox("attacks", &ground, Isolation::Folder) else {
         return;
     };
     let results = strike(&ground, &sandbox, &tasks);
@@ -133,7 +133,7 @@ fn the_sandbox_alone_holds_every_attack() {
     let Some(ground) = ground(what) else {
         return;
     };
-    for level in [Level::Landlock, Level::Full] {
+    for level in [Isolation::Landlock, Isolation::Full] {
         let Some((sandbox, tasks)) = sandbox(what, &ground, level) else {
             continue;
         };
@@ -184,15 +184,15 @@ fn a_compiler_that_a_client_brought_is_held() {
     let Some(ground) = ground(what) else {
         return;
     };
-    let Some((sandbox, tasks)) = sandbox(what, &ground, Level::Full) else {
+    let Some((sandbox, tasks)) = sandbox(what, &ground, Isolation::Full) else {
         return;
     };
     let contents = tasks.parent().expect("a folder").join("contents");
     let tools = brought(&ground, &contents);
-    let folder = Folder::create(&tasks, "brought").expect("a folder");
+    let folder = TaskFolder::create(&tasks, "brought").expect("a folder");
     let program = ground.program();
     let unleash = |what: &str, wall_ms_max| {
-        let launch = Launch::new(&program, &tools, &folder, Path::new(""), confines());
+        let launch = Launch::new(&program, &tools, &folder, Path::new(""), limits());
         ground::run_launch(&sandbox, launch, &[what.to_owned()], wall_ms_max)
     };
     // It runs, and strikes as soon as it is loaded.
@@ -224,10 +224,10 @@ fn a_compiler_that_a_client_brought_is_held() {
 fn unleash(
     ground: &Ground,
     sandbox: &Sandbox,
-    folder: &Folder,
+    folder: &TaskFolder,
     what: &str,
     wall_ms_max: u32,
-) -> Result<hg_worker_lite::tasks::compile::Ran, v1::Failure> {
+) -> Result<hg_worker_lite::tasks::compile::CompilerOutput, v1::Failure> {
     let program = ground.program();
     let mut files = probe::libraries(&program).expect("its libraries");
     files.push(program.clone());
@@ -247,12 +247,12 @@ fn a_compiler_that_is_not_one_is_held() {
     let Some(ground) = ground(what) else {
         return;
     };
-    for level in [Level::Landlock, Level::Full] {
+    for level in [Isolation::Landlock, Isolation::Full] {
         let Some((sandbox, tasks)) = sandbox(what, &ground, level) else {
             continue;
         };
         let level_name = level.name();
-        let folder = Folder::create(&tasks, "unleashed").expect("a folder");
+        let folder = TaskFolder::create(&tasks, "unleashed").expect("a folder");
         let said = |what: &str| {
             let ran = unleash(&ground, &sandbox, &folder, what, WALL_MS_MAX);
             let ran = ran.unwrap_or_else(|failure| panic!("{level_name} {what}: {failure:?}"));
@@ -270,7 +270,7 @@ fn a_compiler_that_is_not_one_is_held() {
         let signal = std::os::unix::process::ExitStatusExt::signal(&killed);
         assert!(signal.is_some(), "{level_name}: {killed:?}");
         assert_eq!(ground.breaches(&folder, &[]), Vec::<String>::new());
-        if level == Level::Full {
+        if level == Isolation::Full {
             assert_eq!(signal, Some(6));
             let (_, count) = said("count");
             let count: u32 = count.parse().expect("a number");
@@ -300,16 +300,13 @@ fn unleash_within(
     what: &str,
     totals: Totals,
 ) -> Result<String, String> {
-    let folder = Folder::create(tasks, "greedy").expect("a folder");
+    let folder = TaskFolder::create(tasks, "greedy").expect("a folder");
     let program = ground.program();
     let mut files = probe::libraries(&program).expect("its libraries");
     files.push(program.clone());
     let tools = Tools::Own(files);
-    let confines = Confines {
-        totals,
-        ..confines()
-    };
-    let launch = Launch::new(&program, &tools, &folder, Path::new(""), confines);
+    let limits = ResourceLimits { totals, ..limits() };
+    let launch = Launch::new(&program, &tools, &folder, Path::new(""), limits);
     let ran = ground::run_launch(sandbox, launch, &[what.to_owned()], 3 * WALL_MS_MAX);
     match ran {
         // Where nothing holds it, it has said what it found before.
@@ -321,6 +318,7 @@ fn unleash_within(
             // More of it may be had elsewhere.
             let code = match what {
                 "memory" | "headless" => Code::Memory,
+                _ if totals.is_short_of_disk() => Code::Disk,
                 _ => Code::Limit,
             };
             assert_eq!(failure.code(), code, "{what}: {failure:?}");
@@ -337,7 +335,7 @@ fn a_compile_has_a_bound_as_a_whole() {
     let Some(ground) = ground(what) else {
         return;
     };
-    let bound = confines().totals;
+    let bound = limits().totals;
     let no_memory_bound = Totals {
         memory_bytes_max: u64::MAX,
         ..bound
@@ -346,11 +344,16 @@ fn a_compile_has_a_bound_as_a_whole() {
         file_bytes_max: u64::MAX,
         ..bound
     };
-    let none = Totals {
+    let disk_bound = Totals {
         memory_bytes_max: u64::MAX,
         file_bytes_max: u64::MAX,
+        disk_bytes_max: bound.file_bytes_max,
     };
-    for level in [Level::Folder, Level::Landlock, Level::Full] {
+    let none = Totals {
+        disk_bytes_max: u64::MAX,
+        ..disk_bound
+    };
+    for level in [Isolation::Folder, Isolation::Landlock, Isolation::Full] {
         let Some(found) = sandbox(what, &ground, level) else {
             continue;
         };
@@ -359,6 +362,7 @@ fn a_compile_has_a_bound_as_a_whole() {
         // Each holds, and without the bound in question does not: so what bites is it.
         let of_memory = ("bytes of memory", "++++", no_file_bound, no_memory_bound);
         let of_files = ("files take", "500", no_memory_bound, no_file_bound);
+        let of_disk = ("files take", "500", disk_bound, no_file_bound);
         let cases = [
             ("memory", of_memory),
             ("headless", of_memory),
@@ -366,6 +370,7 @@ fn a_compile_has_a_bound_as_a_whole() {
             ("nameless", of_files),
             ("apart", of_files),
             ("mapped", of_files),
+            ("files", of_disk),
         ];
         let mut free = Vec::new();
         for (what, (why, all, with, without)) in cases {
@@ -383,7 +388,7 @@ fn a_compile_has_a_bound_as_a_whole() {
             other => free.push(("many", other)),
         }
         assert!(free.is_empty(), "{at}: nothing holds {free:?}");
-        if level < Level::Full {
+        if level < Isolation::Full {
             continue;
         }
         // The kernel itself bounds what passes.
@@ -440,14 +445,14 @@ fn tree_order<'a>(inputs: impl Iterator<Item = (&'a str, &'a [u8])>, outputs: &[
 
 /// Puts `contents` where `order` has its inputs; how many of them the store had not.
 fn fill(tree: &mut Tree<'_>, order: &Order, contents: &[&[u8]]) -> usize {
-    let lacking = tree.take(order).expect("a store");
+    let lacking = tree.link_stored(order).expect("a store");
     for at in &lacking {
         let mut sink = tree.sink(order, *at).expect("a file");
         sink.push(contents[*at]).expect("its content");
         let file = sink.finish().expect("all of it");
-        tree.came(order, *at, &file).expect("a store");
+        tree.store_received(order, *at, &file).expect("a store");
     }
-    tree.complete(order).expect("copies");
+    tree.place_copies(order).expect("copies");
     lacking.len()
 }
 
@@ -457,7 +462,7 @@ fn what_is_kept_for_all_no_compile_can_change() {
     let Some(ground) = ground(what) else {
         return;
     };
-    let Some((sandbox, tasks)) = sandbox(what, &ground, Level::Full) else {
+    let Some((sandbox, tasks)) = sandbox(what, &ground, Isolation::Full) else {
         return;
     };
     let state = tasks.parent().expect("a state");
@@ -477,14 +482,14 @@ fn what_is_kept_for_all_no_compile_can_change() {
     files.push(program.clone());
     let tools = Tools::Own(files);
     for round in 0..3 {
-        let folder = Folder::create(&tasks, "spoil").expect("a folder");
+        let folder = TaskFolder::create(&tasks, "spoil").expect("a folder");
         let make = |layout: &Arc<Layout>| Tree::make(&trees, &order, layout, &folder.root());
-        let tree = sandbox.in_place(&tools, make).expect("its files");
+        let tree = sandbox.with_tree_layout(&tools, make).expect("its files");
         let mut tree = tree.expect("a tree");
         let lacking = fill(&mut tree, &order, &contents.map(str::as_bytes));
         assert_eq!(lacking, if round == 0 { contents.len() } else { 0 });
         let spoil = |paths: &[&str]| {
-            let mut launch = Launch::new(&program, &tools, &folder, Path::new("/w"), confines());
+            let mut launch = Launch::new(&program, &tools, &folder, Path::new("/w"), limits());
             launch.tree = Some(&tree);
             let words = ["spoil"].iter().chain(paths).map(|word| (*word).to_owned());
             let words: Vec<String> = words.collect();
@@ -515,7 +520,7 @@ fn what_never_ends_ends() {
     let Some(ground) = ground(what) else {
         return;
     };
-    let Some((sandbox, tasks)) = sandbox(what, &ground, Level::Full) else {
+    let Some((sandbox, tasks)) = sandbox(what, &ground, Isolation::Full) else {
         return;
     };
     let compilers = compilers();
@@ -541,7 +546,7 @@ fn what_never_ends_ends() {
         let Some((driver, files)) = compilers.get(driver) else {
             continue;
         };
-        let folder = Folder::create(&tasks, "endless").expect("a folder");
+        let folder = TaskFolder::create(&tasks, "endless").expect("a folder");
         ground.arm(&folder, source);
         let language = if driver.ends_with("g++") { "c++" } else { "c" };
         let mut words: Vec<String> = ["-I.", "-x", language, "-c", "t.c", "-o", "t.o"]
@@ -961,7 +966,7 @@ fn where_there_are_no_namespaces_it_says_what_it_lacks() {
         refuse(&mut command, refused);
         let worker = Daemon::start("worker", &mut command, folder.path().join("log"));
         let said = worker.stderr();
-        let line = format!("warn: sandbox: {level}: ");
+        let line = format!("warning: sandbox: {level}: ");
         assert!(said.contains(&line), "{said}");
         for words in words {
             assert!(said.contains(words), "{words}: {said}");

@@ -1,7 +1,6 @@
-//! A control group for each compile, where whoever started the worker has given it
-//! its own group to divide (Linux, cgroup v2; systemd: `Delegate=yes`), and only
-//! there: bounds the memory and the processes of a compile as a whole. Not pure:
-//! writes below /sys/fs/cgroup.
+//! A control group for each compile, which bounds its memory and its processes as a whole.
+//! Only where the worker's own group was delegated to it (Linux, cgroup v2; systemd:
+//! `Delegate=yes`). Not pure: writes below /sys/fs/cgroup.
 
 use std::fs;
 use std::io;
@@ -10,48 +9,49 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::unistd::Pid;
 
-/// Where control groups are by convention.
+/// Mount point of control groups, by convention.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// What systemd marks a group with that it has given away (systemd,
-/// CGROUP_DELEGATION.md); the second is for root's eyes.
+/// Extended attributes by which systemd marks a delegated group (systemd,
+/// CGROUP_DELEGATION.md); the second can be read by root alone.
 #[cfg(target_os = "linux")]
-const MARKS: [&std::ffi::CStr; 2] = [c"user.delegate", c"trusted.delegate"];
-/// Processes and threads of one compile, where a compile's can be counted.
+const DELEGATION_MARKS: [&std::ffi::CStr; 2] = [c"user.delegate", c"trusted.delegate"];
+/// Processes and threads of one compile, where they can be counted for it alone.
 pub(crate) const PROCESSES_MAX: u64 = 64;
-/// What is wanted of it.
+/// Controllers that the worker's group must offer.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
-/// The worker itself moves there: a group that is divided has no processes.
+/// Child group of the worker itself: a group that has children with controllers may have
+/// no processes of its own.
 const OWN: &str = "worker";
 const PREFIX: &str = "compile-";
 
-/// The worker's group, divided.
+/// The worker's own control group, of which each compile gets a child.
 #[derive(Debug)]
-pub struct Groups {
+pub struct CompileCgroups {
     folder: PathBuf,
     made: AtomicU64,
 }
 
-/// The group of one compile; what is left in it dies when this is dropped.
+/// Control group of one compile; the processes left in it are killed when this is dropped.
 #[derive(Debug)]
-pub struct Group {
+pub struct CompileCgroup {
     folder: PathBuf,
 }
 
-impl Groups {
-    /// Divides this process's group if it was given away; `None`: it was not. No
-    /// other process of ours may be there yet.
+impl CompileCgroups {
+    /// Takes this process's control group over for compiles if it was delegated to the
+    /// worker; `None`: it was not. No other process of the worker may be in it yet.
     ///
     /// # Errors
-    /// It was, and can't be divided.
-    pub fn take() -> io::Result<Option<Self>> {
+    /// It was delegated, and can't be used.
+    pub fn of_this_process() -> io::Result<Option<Self>> {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         match own_group(&groups, Path::new(MOUNT)) {
-            Some(folder) if is_given_away(&folder) => Self::divide(folder).map(Some),
+            Some(folder) if is_delegated(&folder) => Self::take_over(folder).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn divide(folder: PathBuf) -> io::Result<Self> {
+    fn take_over(folder: PathBuf) -> io::Result<Self> {
         let has = fs::read_to_string(folder.join("cgroup.controllers"))?;
         for wanted in CONTROLLERS {
             if !has.split_whitespace().any(|name| name == wanted) {
@@ -65,26 +65,26 @@ impl Groups {
             }
         }
         let own = folder.join(OWN);
-        make(&own)?;
+        create_if_missing(&own)?;
         fs::write(own.join("cgroup.procs"), Pid::this().to_string())?;
         let enable = CONTROLLERS.map(|name| format!("+{name}")).join(" ");
         fs::write(folder.join("cgroup.subtree_control"), enable)?;
-        Ok(Groups {
+        Ok(CompileCgroups {
             folder,
             made: AtomicU64::new(0),
         })
     }
 
-    /// A group that may use so many bytes of memory and processes.
+    /// Creates the group of one compile, bounded in bytes of memory and in processes.
     ///
     /// # Errors
     /// The kernel says no.
-    pub fn group(&self, memory_bytes_max: u64, processes_max: u64) -> io::Result<Group> {
+    pub fn create(&self, memory_bytes_max: u64, processes_max: u64) -> io::Result<CompileCgroup> {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let group = Group {
+        let group = CompileCgroup {
             folder: self.folder.join(format!("{PREFIX}{number}")),
         };
-        make(&group.folder)?;
+        create_if_missing(&group.folder)?;
         let memory = match memory_bytes_max {
             u64::MAX => "max".to_owned(),
             bytes => bytes.to_string(),
@@ -97,8 +97,8 @@ impl Groups {
     }
 }
 
-impl Group {
-    /// Moves a process there, and with it all that it will start.
+impl CompileCgroup {
+    /// Moves a process into the group, and with it all that it will start.
     ///
     /// # Errors
     /// The kernel says no.
@@ -107,7 +107,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for CompileCgroup {
     fn drop(&mut self) {
         // Linux 5.14; they were killed by other means before.
         let _ = fs::write(self.folder.join("cgroup.kill"), "1");
@@ -116,14 +116,15 @@ impl Drop for Group {
     }
 }
 
-fn make(folder: &Path) -> io::Result<()> {
+fn create_if_missing(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
 }
 
-/// `groups` is the text of /proc/self/cgroup (cgroups(7)).
+/// Folder of this process's control group in version 2; `groups` is the text of
+/// /proc/self/cgroup (cgroups(7)).
 fn own_group(groups: &str, mount: &Path) -> Option<PathBuf> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folder = mount.join(path);
@@ -131,12 +132,12 @@ fn own_group(groups: &str, mount: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(target_os = "linux")]
-fn is_given_away(folder: &Path) -> bool {
+fn is_delegated(folder: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let Ok(path) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else {
         return false;
     };
-    MARKS.iter().any(|mark| {
+    DELEGATION_MARKS.iter().any(|mark| {
         let mut value = [0u8; 2];
         // SAFETY: at most as many bytes are written as there is room for.
         let len = unsafe {
@@ -152,7 +153,7 @@ fn is_given_away(folder: &Path) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_given_away(_folder: &Path) -> bool {
+fn is_delegated(_folder: &Path) -> bool {
     false
 }
 
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_is_divided_and_bounded() {
+    fn a_compile_gets_a_bounded_group_of_its_own() {
         let mount = tempfile::tempdir().unwrap();
         let service = mount.path().join("system.slice/worker.service");
         fs::create_dir_all(service.join("compile-7")).unwrap();
@@ -169,21 +170,21 @@ mod tests {
         let text = "1:name=systemd:/x\n0::/system.slice/worker.service\n";
         assert_eq!(own_group(text, mount.path()), Some(service.clone()));
         assert_eq!(own_group("0::/gone\n", mount.path()), None);
-        assert!(!is_given_away(&service));
+        assert!(!is_delegated(&service));
         fs::write(service.join("cgroup.controllers"), "cpu memory\n").unwrap();
-        assert!(Groups::divide(service.clone()).is_err());
+        assert!(CompileCgroups::take_over(service.clone()).is_err());
         fs::write(service.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
-        let groups = Groups::divide(service.clone()).unwrap();
+        let groups = CompileCgroups::take_over(service.clone()).unwrap();
         let read = |name: &str| fs::read_to_string(service.join(name)).unwrap();
         assert_eq!(read("cgroup.subtree_control"), "+memory +pids");
         assert_eq!(read("worker/cgroup.procs"), Pid::this().to_string());
         assert!(!service.join("compile-7").exists());
-        let group = groups.group(1000, 64).unwrap();
+        let group = groups.create(1000, 64).unwrap();
         group.add(Pid::from_raw(77)).unwrap();
         assert_eq!(read("compile-0/memory.max"), "1000");
         assert_eq!(read("compile-0/pids.max"), "64");
         assert_eq!(read("compile-0/cgroup.procs"), "77");
-        let second = groups.group(u64::MAX, 64).unwrap();
+        let second = groups.create(u64::MAX, 64).unwrap();
         assert_eq!(read("compile-1/memory.max"), "max");
         drop((group, second));
     }

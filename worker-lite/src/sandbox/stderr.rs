@@ -1,48 +1,49 @@
-//! What hears a compiler: a pipe, or a terminal for those who shape their words by it.
+//! The stderr of a compiler: a pipe, or a pseudoterminal for a compiler that shapes its
+//! words by it.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// The two ends of a compiler's stderr.
+/// Both ends of a compiler's stderr.
 #[derive(Debug)]
-pub struct Ear {
-    /// To read from.
-    pub ours: OwnedFd,
-    /// The compiler's.
-    pub theirs: OwnedFd,
-    /// It is a terminal.
+pub struct Stderr {
+    /// The worker's end, to read from.
+    pub reader: OwnedFd,
+    /// The compiler's end, to write to.
+    pub writer: OwnedFd,
+    /// It is a terminal, and not a pipe.
     pub on_terminal: bool,
 }
 
-impl Ear {
-    /// A terminal of `terminal` columns, if one is wanted and to be had.
+impl Stderr {
+    /// A terminal of `terminal` columns if one is wanted and can be had, else a pipe.
     ///
     /// # Errors
-    /// There are no descriptors.
+    /// No file descriptors are left.
     pub fn new(terminal: Option<u16>) -> io::Result<Self> {
         if let Some(columns) = terminal
-            && let Ok((ours, theirs)) = pair(columns)
+            && let Ok((reader, writer)) = pseudoterminal(columns)
         {
             let on_terminal = true;
-            return Ok(Ear {
-                ours,
-                theirs,
+            return Ok(Stderr {
+                reader,
+                writer,
                 on_terminal,
             });
         }
-        let (ours, theirs) = io::pipe()?;
-        Ok(Ear {
-            ours: ours.into(),
-            theirs: theirs.into(),
+        let (reader, writer) = io::pipe()?;
+        Ok(Stderr {
+            reader: reader.into(),
+            writer: writer.into(),
             on_terminal: false,
         })
     }
 }
 
-/// Both ends of a terminal that hands on what is written as it is. No other compile may
-/// inherit them, not even for a moment.
+/// Both ends of a terminal in raw mode: it hands on what is written as it is. No other
+/// compile may inherit them, not even for a moment.
 #[cfg(target_os = "linux")]
-fn pair(columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
+fn pseudoterminal(columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
     use std::os::fd::AsRawFd;
 
     use nix::fcntl::{OFlag, open};
@@ -52,13 +53,13 @@ fn pair(columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
     use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let ours = posix_openpt(flags)?;
-    grantpt(&ours)?;
-    unlockpt(&ours)?;
-    let theirs = open(&ptsname_r(&ours)?[..], flags, Mode::empty())?;
-    let mut modes = tcgetattr(&theirs)?;
+    let reader = posix_openpt(flags)?;
+    grantpt(&reader)?;
+    unlockpt(&reader)?;
+    let writer = open(&ptsname_r(&reader)?[..], flags, Mode::empty())?;
+    let mut modes = tcgetattr(&writer)?;
     cfmakeraw(&mut modes);
-    tcsetattr(&theirs, SetArg::TCSANOW, &modes)?;
+    tcsetattr(&writer, SetArg::TCSANOW, &modes)?;
     let size = libc::winsize {
         ws_row: 0,
         ws_col: columns,
@@ -66,14 +67,14 @@ fn pair(columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
         ws_ypixel: 0,
     };
     // SAFETY: reads the struct that it is given.
-    match unsafe { libc::ioctl(theirs.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
-        0 => Ok((ours.into(), theirs)),
+    match unsafe { libc::ioctl(writer.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
+        0 => Ok((reader.into(), writer)),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn pair(_columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
+fn pseudoterminal(_columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -86,15 +87,15 @@ mod tests {
 
     #[test]
     fn a_pipe_unless_a_terminal_is_wanted() {
-        let Ear {
-            ours,
-            theirs,
+        let Stderr {
+            reader,
+            writer,
             on_terminal,
-        } = Ear::new(None).unwrap();
+        } = Stderr::new(None).unwrap();
         assert!(!on_terminal);
-        File::from(theirs).write_all(b"words\n").unwrap();
+        File::from(writer).write_all(b"words\n").unwrap();
         let mut said = String::new();
-        File::from(ours).read_to_string(&mut said).unwrap();
+        File::from(reader).read_to_string(&mut said).unwrap();
         assert_eq!(said, "words\n");
     }
 
@@ -104,12 +105,12 @@ mod tests {
         use std::io::IsTerminal;
         use std::os::fd::AsRawFd;
 
-        let ear = Ear::new(Some(57)).unwrap();
-        if !ear.on_terminal {
+        let stderr = Stderr::new(Some(57)).unwrap();
+        if !stderr.on_terminal {
             eprintln!("skipped: no terminals here");
             return;
         }
-        assert!(ear.theirs.is_terminal());
+        assert!(stderr.writer.is_terminal());
         let mut size = nix::libc::winsize {
             ws_row: 9,
             ws_col: 9,
@@ -118,14 +119,18 @@ mod tests {
         };
         // SAFETY: fills in the struct that it is given.
         let asked = unsafe {
-            nix::libc::ioctl(ear.theirs.as_raw_fd(), nix::libc::TIOCGWINSZ, &raw mut size)
+            nix::libc::ioctl(
+                stderr.writer.as_raw_fd(),
+                nix::libc::TIOCGWINSZ,
+                &raw mut size,
+            )
         };
         assert_eq!((asked, size.ws_col), (0, 57));
-        File::from(ear.theirs)
+        File::from(stderr.writer)
             .write_all(b"a\n\tb\x03\x04c")
             .unwrap();
         let mut said = [0; 16];
-        let len = File::from(ear.ours).read(&mut said).unwrap();
+        let len = File::from(stderr.reader).read(&mut said).unwrap();
         assert_eq!(&said[..len], b"a\n\tb\x03\x04c");
     }
 }
