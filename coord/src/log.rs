@@ -1,50 +1,26 @@
-//! Lines for the operator, on stderr, at the level that HG_LOG names.
+//! The coordinator's log, and what it says of those who come and are turned away.
 
 use std::fmt;
-use std::io::Write;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hg_proto::log::{Level, Log};
+
 use crate::bounds::AUDIT_LINES_PER_S_MAX;
 
-/// How much an operator wants to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Something does not work.
-    Error,
-    /// Something will not, or is unsafe.
-    Warn,
-    /// Who comes and goes.
-    Info,
-    /// Each task and each dropped connection.
-    Debug,
-}
+static LOG: Log = Log::new("hg-coord", Level::Warn);
 
-static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
-
-/// Takes the level from the environment; `None`: what is there is no level.
-pub fn level_from_env(value: Option<&str>) -> Option<Level> {
+/// The level that HG_LOG names; `None`: it names none.
+pub fn level_named(value: Option<&str>) -> Option<Level> {
     match value {
         None | Some("") => Some(Level::Warn),
-        Some("error") => Some(Level::Error),
-        Some("warn") => Some(Level::Warn),
-        Some("info") => Some(Level::Info),
-        Some("debug") => Some(Level::Debug),
-        Some(_) => None,
+        Some(name) => Level::from_name(name),
     }
 }
 
-/// From now on.
+/// Writes lines up to `level` from now on.
 pub fn set_level(level: Level) {
-    LEVEL.store(level as u8, Ordering::Relaxed);
-}
-
-fn line(level: Level, name: &str, args: fmt::Arguments<'_>) {
-    if level as u8 <= LEVEL.load(Ordering::Relaxed) {
-        // Nobody reads stderr: nobody to tell.
-        let _ = writeln!(std::io::stderr(), "hg-coord: {name}: {args}");
-    }
+    LOG.set_level(level);
 }
 
 /// The second that audit lines are counted in.
@@ -73,32 +49,30 @@ pub fn audit(args: fmt::Arguments<'_>) {
         };
     }
     audited.lines += 1;
-    // Nobody reads stderr: nobody to tell.
-    let mut stderr = std::io::stderr();
     if left_out > 0 {
-        let _ = writeln!(stderr, "hg-coord: audit: {left_out} more lines left out");
+        LOG.write("audit", format_args!("{left_out} more lines left out"));
     }
     if audited.lines <= AUDIT_LINES_PER_S_MAX {
-        let _ = writeln!(stderr, "hg-coord: audit: {args}");
+        LOG.write("audit", args);
     }
 }
 
 /// Something does not work.
 pub fn error(args: fmt::Arguments<'_>) {
-    line(Level::Error, "error", args);
+    LOG.line(Level::Error, args);
 }
 
 /// Something will not, or is unsafe.
 pub fn warn(args: fmt::Arguments<'_>) {
-    line(Level::Warn, "warning", args);
+    LOG.line(Level::Warn, args);
 }
 
 /// Who comes and goes.
 pub fn info(args: fmt::Arguments<'_>) {
-    line(Level::Info, "info", args);
+    LOG.line(Level::Info, args);
 }
 
 /// Each task and each dropped connection.
 pub fn debug(args: fmt::Arguments<'_>) {
-    line(Level::Debug, "debug", args);
+    LOG.line(Level::Debug, args);
 }

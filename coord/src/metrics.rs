@@ -1,6 +1,7 @@
 //! What is counted, for Prometheus.
 
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::failure::{CODES, outcome};
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -161,38 +162,5 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-const CODES: [Code; 12] = [
-    Code::Unspecified,
-    Code::Refused,
-    Code::NoToolchain,
-    Code::Queue,
-    Code::Busy,
-    Code::Limit,
-    Code::Input,
-    Code::Worker,
-    Code::Link,
-    Code::Cancelled,
-    Code::Shutdown,
-    Code::Memory,
-];
-
-/// The label under which a failure is counted.
-pub fn outcome(code: Code) -> &'static str {
-    match code {
-        Code::Unspecified => "unspecified",
-        Code::Refused => "refused",
-        Code::NoToolchain => "no_toolchain",
-        Code::Queue => "queue",
-        Code::Busy => "busy",
-        Code::Limit => "limit",
-        Code::Input => "input",
-        Code::Worker => "worker",
-        Code::Link => "link",
-        Code::Cancelled => "cancelled",
-        Code::Shutdown => "shutdown",
-        Code::Memory => "memory",
     }
 }

@@ -1,66 +1,18 @@
-//! Lines on stderr, as many as HG_LOG asks for. Unaware of what they say.
+//! The worker's log.
 
 use std::fmt;
-use std::io::Write;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-/// How much a line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Level {
-    /// The worker can't do its work.
-    Error,
-    /// Something is wrong and the worker goes on.
-    Warn,
-    /// What a person who looks wants to know.
-    Info,
-    /// Every step.
-    Debug,
-}
+pub use hg_proto::log::Level;
+use hg_proto::log::Log;
 
-static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+static LOG: Log = Log::new("hg-worker-lite", Level::Info);
 
-impl Level {
-    /// `error`, `warn`, `info` or `debug`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "error" => Some(Level::Error),
-            "warn" => Some(Level::Warn),
-            "info" => Some(Level::Info),
-            "debug" => Some(Level::Debug),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Level::Error => "error",
-            Level::Warn => "warn",
-            Level::Info => "info",
-            Level::Debug => "debug",
-        }
-    }
-}
-
-/// Shows lines up to `level` from now on.
+/// Writes lines up to `level` from now on.
 pub fn set_level(level: Level) {
-    LEVEL.store(level as u8, Ordering::Relaxed);
+    LOG.set_level(level);
 }
 
-/// One line, in one write; control characters from a peer are escaped.
-pub fn line(level: Level, what: fmt::Arguments<'_>) {
-    if level as u8 > LEVEL.load(Ordering::Relaxed) {
-        return;
-    }
-    let mut text = format!("hg-worker-lite: {}: ", level.name());
-    for c in what.to_string().chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    text.push('\n');
-    // Nobody is left to be told when stderr is gone.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+/// Writes a line, if lines of `level` are wanted.
+pub fn line(level: Level, words: fmt::Arguments<'_>) {
+    LOG.line(level, words);
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::failure;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
@@ -37,24 +38,6 @@ pub struct Metrics {
     pub compile_seconds: Histogram,
     /// No more tasks are taken.
     pub draining: AtomicBool,
-}
-
-/// How a task ended, as the label `outcome`.
-pub fn outcome(code: i32) -> &'static str {
-    match Code::try_from(code).unwrap_or(Code::Unspecified) {
-        Code::Unspecified => "unspecified",
-        Code::Refused => "refused",
-        Code::NoToolchain => "no_toolchain",
-        Code::Queue => "queue",
-        Code::Busy => "busy",
-        Code::Limit => "limit",
-        Code::Input => "input",
-        Code::Worker => "worker",
-        Code::Link => "link",
-        Code::Cancelled => "cancelled",
-        Code::Shutdown => "shutdown",
-        Code::Memory => "memory",
-    }
 }
 
 impl Metrics {
@@ -100,9 +83,16 @@ impl Metrics {
         })
     }
 
-    /// Counts a task that ended in `outcome`: `done`, or see [`outcome`].
-    pub fn count(&self, outcome: &str) {
-        self.tasks.with_label_values(&[outcome]).inc();
+    /// Counts a task that ended well.
+    pub fn count_done(&self) {
+        self.tasks.with_label_values(&["done"]).inc();
+    }
+
+    /// Counts a task that failed with `code`, as it is on the wire.
+    pub fn count_failure(&self, code: i32) {
+        let code = Code::try_from(code).unwrap_or(Code::Unspecified);
+        let label = failure::outcome(code);
+        self.tasks.with_label_values(&[label]).inc();
     }
 
     /// Whether the worker takes tasks.

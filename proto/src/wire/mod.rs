@@ -1,6 +1,7 @@
 //! What both ends of a link agree on: frames, digests, paths, and every bound. Pure.
 
 pub mod http_head;
+pub mod failure;
 pub mod frame;
 pub mod limits;
 pub mod digest;

@@ -27,7 +27,7 @@ use crate::log::{self, Level};
 use crate::machine::admission::{Bears, DISK_FLOOR_BYTES, Vitals};
 use crate::machine::usage::Meter;
 use crate::machine::vitals;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::sandbox::facade::Sandbox;
 use crate::tasks::control::Control;
 use crate::tasks::gate::Gate;
@@ -411,7 +411,7 @@ impl Shell {
     fn send(&mut self, message: &FromWorker) {
         if let Some(Kind::Failed(failed)) = &message.kind {
             let code = failed.failure.as_ref().map_or(0, |failure| failure.code);
-            self.serving.metrics.count(metrics::outcome(code));
+            self.serving.metrics.count_failure(code);
         }
         let Some(live) = &self.link else {
             return;
@@ -563,14 +563,14 @@ fn carry_out(id: JobId, setting: Setting, notices: &Sender<Notice>, metrics: &Me
         .unwrap_or_else(|_| task::End::broken(id.dispatch_id));
     match (end.failed, &end.last.kind) {
         (Some(code), Some(Kind::Failed(failed))) => {
-            metrics.count(metrics::outcome(code));
+            metrics.count_failure(code);
             let detail = failed.failure.as_ref().map_or("", |f| &f.detail);
             log::line(
                 Level::Info,
                 format_args!("task {}: {detail}", id.dispatch_id),
             );
         }
-        _ => metrics.count("done"),
+        _ => metrics.count_done(),
     }
     if let Some(seconds) = end.compile_s {
         metrics.compile_seconds.observe(seconds);

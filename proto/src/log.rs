@@ -1,0 +1,89 @@
+//! Lines for an operator, on stderr, as many as `HG_LOG` asks for.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How much is said. A line has one of the levels but the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// What does not work.
+    Error,
+    /// What is wrong or unsafe, while the program goes on.
+    Warn,
+    /// What was done, and who comes and goes.
+    Info,
+    /// Every step.
+    Debug,
+}
+
+impl Level {
+    /// `off`, `error`, `warn`, `info` or `debug`.
+    pub fn from_name(name: &str) -> Option<Level> {
+        match name {
+            "off" => Some(Level::Off),
+            "error" => Some(Level::Error),
+            "warn" => Some(Level::Warn),
+            "info" => Some(Level::Info),
+            "debug" => Some(Level::Debug),
+            _ => None,
+        }
+    }
+
+    fn in_lines(self) -> &'static str {
+        match self {
+            Level::Off => "",
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+}
+
+/// The log of one program.
+pub struct Log {
+    program: &'static str,
+    level: AtomicU8,
+}
+
+impl Log {
+    /// Of `program`, with lines up to `level`.
+    pub const fn new(program: &'static str, level: Level) -> Log {
+        Log {
+            program,
+            level: AtomicU8::new(level as u8),
+        }
+    }
+
+    /// Writes lines up to `level` from now on.
+    pub fn set_level(&self, level: Level) {
+        self.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Writes a line, if lines of `level` are wanted.
+    pub fn line(&self, level: Level, words: fmt::Arguments<'_>) {
+        if level as u8 <= self.level.load(Ordering::Relaxed) {
+            self.write(level.in_lines(), words);
+        }
+    }
+
+    /// Writes a line of this `kind`, whatever the level: in one write, so that lines do
+    /// not mix, and with a peer's control characters escaped.
+    pub fn write(&self, kind: &str, words: fmt::Arguments<'_>) {
+        let mut line = format!("{}: {kind}: ", self.program);
+        for c in words.to_string().chars() {
+            if c.is_control() {
+                line.extend(c.escape_default());
+            } else {
+                line.push(c);
+            }
+        }
+        line.push('\n');
+        // Nobody is left to be told when stderr is gone.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}
