@@ -75,7 +75,7 @@ pub fn try_grid(
     let was_slow = context.memos.recall(&slow_key, attempt::slow_grid_backoff);
     let idle = match was_slow {
         Known::Bad(_) => Slots::try_any_for_travelling,
-        Known::Nothing | Known::Retry => Slots::try_travelling,
+        _ => Slots::try_travelling,
     };
     if let Some(slot) = context.slots().and_then(idle) {
         return Err(WhyLocal::InSlot(Reason::with("local-slot", "idle"), slot));
@@ -94,11 +94,11 @@ pub fn try_grid(
         key,
         slow_key,
         was_slow: was_slow != Known::Nothing,
-        is_retry: known == Known::Retry,
+        was_bad: known != Known::Nothing,
         tasks: Tasks::new(),
         connection: None,
     };
-    if remote.is_retry {
+    if known == Known::Retry {
         remote.check_that_workers_are_back()?;
     }
     match remote.try_tree() {
@@ -143,8 +143,8 @@ struct Remote<'c, 'a> {
     /// Of the memo that says it is no faster than this machine.
     slow_key: Vec<u8>,
     was_slow: bool,
-    /// It was bad a while ago.
-    is_retry: bool,
+    /// It, or the toolchain there, was bad a while ago.
+    was_bad: bool,
     tasks: Tasks,
     connection: Option<Result<Connection, GrpcError>>,
 }
@@ -337,7 +337,7 @@ impl Remote<'_, '_> {
             Known::Bad(words) => {
                 return Err(WhyLocal::GridFailed(Reason::with("no-worker", words)));
             }
-            known => self.is_retry |= known == Known::Retry,
+            known => self.was_bad |= known != Known::Nothing,
         }
         let gathered = self.gather_text()?;
         if signals::received().is_some() {
@@ -455,7 +455,7 @@ impl Remote<'_, '_> {
         received: Result<Received, NoResult>,
     ) -> Result<Received, WhyLocal> {
         let memos = &self.context.memos;
-        if self.is_retry && !matches!(received, Err(NoResult::Lost(_))) {
+        if self.was_bad && !matches!(received, Err(NoResult::Lost(_))) {
             memos.forget(&self.key);
             memos.forget(toolchain_key);
         }

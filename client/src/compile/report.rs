@@ -27,7 +27,8 @@ pub fn report_hits(config: &Config) {
         return;
     };
     let memos = Memos::new(config.run_folder().as_deref());
-    if memos.recall(&config.grid_subject(address), attempt::grid_backoff) != Known::Nothing {
+    let known = memos.recall(&config.grid_subject(address), attempt::grid_backoff);
+    if matches!(known, Known::Bad(_) | Known::Retry) {
         return;
     }
     let Some(hits) = unreported(config) else {

@@ -219,7 +219,7 @@ fn note_lost_tree(context: &Context, tree: &SuspectTree) {
     let in_a_row = remote::lost_trees_key(&tree.toolchain);
     let before = match context.memos.recall(&in_a_row, attempt::tree_backoff) {
         Known::Bad(count) => count.parse().unwrap_or(0),
-        Known::Nothing | Known::Retry => 0,
+        _ => 0,
     };
     context.memos.forget(&in_a_row);
     match before + 1 >= attempt::TREES_LOST_MAX {

@@ -31,6 +31,9 @@ pub enum Known {
     Bad(String),
     /// It was bad a while ago. The caller tries; others keep away meanwhile.
     Retry,
+    /// It was bad, and somebody had an answer since: who finds it good says so, by
+    /// [`Memos::forget`].
+    Answered,
 }
 
 /// Whether somebody is at it.
@@ -71,7 +74,7 @@ impl Memos {
             false => lasts(note.times),
         };
         if note.standing == Standing::Answered {
-            return Known::Nothing;
+            return Known::Answered;
         }
         if note.age < lasts {
             return Known::Bad(note.words);
@@ -225,7 +228,7 @@ mod tests {
             // Who comes while it is tried keeps away.
             assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));
             memos.answered(b"a");
-            assert_eq!(memos.recall(b"a", minute), Known::Nothing);
+            assert_eq!(memos.recall(b"a", minute), Known::Answered);
         }
         // A long one is not taken back by an answer.
         memos.answered(b"a");

@@ -253,7 +253,7 @@ impl Plan {
         let subject = [b"quotes", driver, messages, characters].join(&0);
         let known = match memos.recall(&subject, attempt::source_memo_lasts) {
             Known::Bad(words) => words,
-            Known::Nothing | Known::Retry => {
+            _ => {
                 let words = ask_for_quotes(found);
                 memos.note(&subject, words);
                 words.to_owned()

@@ -63,7 +63,7 @@ impl PresentationProbe<'_> {
         let subject = [&b"terminal"[..], driver, &shape, &words].join(&0);
         let known = match self.memos.recall(&subject, attempt::source_memo_lasts) {
             Known::Bad(words) => words,
-            Known::Nothing | Known::Retry => {
+            _ => {
                 let words = self.ask().unwrap_or(OTHERWISE);
                 self.memos.note(&subject, words);
                 words.to_owned()
