@@ -432,7 +432,7 @@ impl Remote<'_, '_> {
         };
         if status.workers == 0 {
             let reason = Reason::with("no-worker", "none is there yet");
-            self.note_grid(Backoff::Restart(u32::MAX), &reason);
+            self.note_grid(Backoff::Absence, &reason);
             return Err(WhyLocal::GridFailed(reason));
         }
         self.context.memos.answered(&self.key);
@@ -443,7 +443,8 @@ impl Remote<'_, '_> {
     fn note_grid(&self, backoff: Backoff, reason: &Reason) {
         let (memos, words) = (&self.context.memos, reason.to_string());
         match backoff {
-            Backoff::Restart(times_max) => memos.note_briefly(&self.key, &words, times_max),
+            Backoff::Cut => memos.note_briefly(&self.key, &words, attempt::CUTS_MAX),
+            Backoff::Absence => memos.note_absence(&self.key, &words),
             _ => memos.note(&self.key, &words),
         }
     }
@@ -486,7 +487,9 @@ impl Remote<'_, '_> {
         let memos = &self.context.memos;
         let (reason, backoff) = attempt::after_loss(lost);
         match backoff {
-            Backoff::Coordinator | Backoff::Restart(_) => self.note_grid(backoff, &reason),
+            Backoff::Coordinator | Backoff::Cut | Backoff::Absence => {
+                self.note_grid(backoff, &reason)
+            }
             Backoff::Toolchain => {
                 let times_max = attempt::WORKERS_AWAITED_MAX;
                 memos.note_briefly(toolchain_key, &reason.detail, times_max);

@@ -149,8 +149,11 @@ pub enum Backoff {
     None,
     /// The coordinator.
     Coordinator,
-    /// The coordinator, until it answers; so many times in a row.
-    Restart(u32),
+    /// The coordinator, until it answers: it broke off, as in a restart. After
+    /// [`CUTS_MAX`] times in a row it is none.
+    Cut,
+    /// The coordinator, until it is back with workers.
+    Absence,
     /// This toolchain.
     Toolchain,
     /// Nothing, but an idle core here is better.
@@ -165,8 +168,8 @@ pub fn after_loss(lost: &Lost) -> (Reason, Backoff) {
     };
     match lost {
         Lost::Unreachable(why) => (reason("grid-unreachable", why), Backoff::Coordinator),
-        Lost::Gone(why) => (reason("grid-unreachable", why), Backoff::Restart(u32::MAX)),
-        Lost::Cut(why) => (reason("grid-broken", why), Backoff::Restart(CUTS_MAX)),
+        Lost::Gone(why) => (reason("grid-unreachable", why), Backoff::Absence),
+        Lost::Cut(why) => (reason("grid-broken", why), Backoff::Cut),
         Lost::Refused(why) => (reason("grid-refused", why), Backoff::Coordinator),
         Lost::Broken(why) => (reason("grid-broken", why), Backoff::Coordinator),
         Lost::Corrupt(why) => (reason("result-corrupt", why), Backoff::None),
@@ -183,7 +186,7 @@ pub fn after_loss(lost: &Lost) -> (Reason, Backoff) {
                 Code::Queue => (reason("queue", detail), Backoff::Slow),
                 Code::Refused => (reason("refused", detail), Backoff::None),
                 Code::Limit => (reason("limit", detail), Backoff::None),
-                Code::Shutdown => (reason("grid-shutdown", detail), Backoff::Restart(u32::MAX)),
+                Code::Shutdown => (reason("grid-shutdown", detail), Backoff::Absence),
                 _ => (reason("worker-failed", detail), Backoff::Slow),
             }
         }
@@ -467,7 +470,7 @@ mod tests {
         );
         assert_eq!(after_loss(&failure(Code::Queue)).1, Backoff::Slow);
         let goodbye = after_loss(&failure(Code::Shutdown)).1;
-        assert_eq!(goodbye, Backoff::Restart(u32::MAX));
+        assert_eq!(goodbye, Backoff::Absence);
         assert_eq!(after_loss(&failure(Code::Refused)).1, Backoff::None);
     }
 
