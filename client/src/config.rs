@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hg_proto::log::Level;
 use hg_proto::secure::credentials::{self, TOKEN_VARIABLE};
 use hg_proto::secure::tls::Pki;
 use serde::Deserialize;
@@ -17,21 +18,6 @@ use crate::size;
 
 /// Bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// How much is said on stderr.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Nothing.
-    Off,
-    /// What went wrong.
-    Error,
-    /// What may go wrong.
-    Warn,
-    /// What was done, a line per compile.
-    Info,
-    /// How it was done.
-    Debug,
-}
 
 /// The local cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +38,46 @@ pub struct CacheSettings {
     pub warned: bool,
     /// The file of that build whose removal is the right to tell of trouble.
     pub right: Option<PathBuf>,
+}
+
+impl CacheSettings {
+    /// Whether the cache's folder is there, and nobody puts objects into it who was not
+    /// meant to.
+    ///
+    /// # Errors
+    /// Somebody may: in words, with what mends it.
+    pub fn trust(&self) -> Result<bool, String> {
+        let folder = &self.folder;
+        let itself = fs::symlink_metadata(folder);
+        let meta = match itself {
+            Ok(link) if link.is_symlink() => {
+                private::check_link(folder, &link)?;
+                fs::metadata(folder)
+            }
+            itself => itself,
+        };
+        match meta {
+            Ok(meta) if self.chosen => private::check_chosen(folder, &meta, self.read_only)?,
+            Ok(meta) => private::check(folder, &meta)?,
+            // It is made, or opening it says what is wrong.
+            Err(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// A folder in the cache for this user's own notes; the cache may be a team's, whose
+    /// members have objects in common and nothing else. `None`: there can't be one.
+    fn own_folder(&self) -> Option<PathBuf> {
+        if self.read_only || !self.trust().is_ok_and(|is_there| is_there) {
+            return None;
+        }
+        let folder = self.folder.join(format!("user-{}", nix::unistd::geteuid()));
+        match fs::symlink_metadata(&folder) {
+            Ok(meta) => private::check(&folder, &meta).ok()?,
+            Err(_) => private::make(&folder).ok()?,
+        }
+        Some(folder)
+    }
 }
 
 /// Bytes of the cache when nothing is said.
@@ -232,6 +258,13 @@ impl Config {
     pub fn run_folder(&self) -> Option<PathBuf> {
         self.home.as_ref().map(|home| home.join("run"))
     }
+
+    /// Where is kept what compilers have said of themselves: beside the locks or, where no
+    /// home is to be used, in the cache. To ask a compiler anew costs more than a hit saves.
+    pub fn compiler_memos(&self) -> Option<PathBuf> {
+        let in_cache = || self.cache.as_ref()?.own_folder();
+        self.run_folder().or_else(in_cache)
+    }
 }
 
 fn cache(
@@ -363,16 +396,11 @@ fn switch(name: &str) -> Result<Option<bool>, String> {
 }
 
 fn level_named(name: &str) -> Result<Level, String> {
-    Ok(match name {
-        "" | "off" => Level::Off,
-        "error" => Level::Error,
-        "warn" => Level::Warn,
-        "info" => Level::Info,
-        "debug" => Level::Debug,
-        _ => {
-            return Err(format!("HG_LOG={name}: off, error, warn, info or debug"));
-        }
-    })
+    match name {
+        "" => Ok(Level::Off),
+        _ => Level::from_name(name)
+            .ok_or_else(|| format!("HG_LOG={name}: off, error, warn, info or debug")),
+    }
 }
 
 /// Whether it can be one.

@@ -32,8 +32,10 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
     let arg0 = argv.next().unwrap_or_default();
     if local::compiler::name_of(&arg0).is_some() {
         // Called by a compiler's name, through a masquerade folder.
+        let args: Vec<OsString> = argv.collect();
+        commands::masquerade::hand_over(&arg0, &args);
         let config = Config::load(&cli::Flags::default());
-        compile::wrap::compile(arg0, argv.collect(), &config);
+        compile::wrap::compile(arg0, args, &config);
     }
     let (flags, request) = match cli::parse(argv.collect()) {
         Ok(parsed) => parsed,

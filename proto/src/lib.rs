@@ -1,11 +1,12 @@
 //! What the three programs share. Rooms and files from the top floor down: each uses only
 //! what stands below it (`tests/floors.txt`).
 //!
-//! Without I/O, clock and randomness are [`options`], [`wire`], [`table`], and of the others
+//! Without I/O, clock and randomness are [`options`], [`wire`], [`table`], [`json`], and of the others
 //! [`secure::token`], [`secure::tls`] and [`compiler::toolchain`].
 
 pub mod options;
 pub mod compiler;
+pub mod json;
 pub mod secure;
 pub mod wire;
 pub mod command_line;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hg_proto::v1::failure::Code;
+use hg_proto::wire::outcome::outcome;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
@@ -81,10 +83,16 @@ impl Metrics {
         })
     }
 
-    /// Counts a task that ended in `outcome`: `done`, or see
-    /// [`hg_proto::wire::outcome`].
-    pub fn count(&self, outcome: &str) {
-        self.tasks.with_label_values(&[outcome]).inc();
+    /// Counts a task that ended well.
+    pub fn count_done(&self) {
+        self.tasks.with_label_values(&["done"]).inc();
+    }
+
+    /// Counts a task that failed with `code`, as it is on the wire.
+    pub fn count_failure(&self, code: i32) {
+        let code = Code::try_from(code).unwrap_or(Code::Unspecified);
+        let label = outcome(code);
+        self.tasks.with_label_values(&[label]).inc();
     }
 
     /// Whether the worker takes tasks.

@@ -126,42 +126,16 @@ pub fn open(settings: &CacheSettings) -> Result<Cache, Trouble> {
         code: "cache-unsafe",
     };
     let folder = &settings.folder;
-    if !trust(settings).map_err(unsafe_folder)? && !settings.read_only {
+    if !settings.trust().map_err(unsafe_folder)? && !settings.read_only {
         private::make(folder).map_err(|error| Trouble::new(folder, &error))?;
         // Another user may have made it first: nothing is written before this is known.
-        trust(settings).map_err(unsafe_folder)?;
+        settings.trust().map_err(unsafe_folder)?;
     }
     Cache::open(
         &settings.folder,
         settings.size_bytes_max,
         settings.read_only,
     )
-}
-
-/// Whether the cache's folder is there, and nobody puts objects into it who was not meant
-/// to.
-///
-/// # Errors
-/// Somebody may: in words, with what mends it.
-pub fn trust(settings: &CacheSettings) -> Result<bool, String> {
-    let folder = &settings.folder;
-    let itself = std::fs::symlink_metadata(folder);
-    let meta = match itself {
-        Ok(link) if link.is_symlink() => {
-            private::check_link(folder, &link)?;
-            std::fs::metadata(folder)
-        }
-        itself => itself,
-    };
-    match meta {
-        Ok(meta) if settings.chosen => {
-            private::check_chosen(folder, &meta, settings.read_only)?;
-        }
-        Ok(meta) => private::check(folder, &meta)?,
-        // It is made, or opening it says what is wrong.
-        Err(_) => return Ok(false),
-    }
-    Ok(true)
 }
 
 /// Compiler and question of a compile that the cache may take part in.

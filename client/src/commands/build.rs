@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use hg_proto::log::Level;
 use hg_proto::v1::{GetStatusRequest, GetStatusResponse};
 
 use crate::cache::keeper;
-use crate::commands::masquerade;
+use crate::commands::masquerade::Masquerade;
 use crate::commands::summary;
 use crate::compile::report;
-use crate::compile::wrap;
 use crate::config::{Config, right_to_warn};
-use crate::grid::grpc::Tasks;
+use crate::grid::grpc::{Connection, Tasks};
 use crate::local::compiler::Search;
-use crate::local::process::Ended;
+use crate::local::process::ExitStatus;
 use crate::local::signals::{self, Forwarding};
 use crate::local::slots::Slots;
 use crate::os;
@@ -42,7 +42,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     let log = SummaryLog::new(config);
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
-    surround(&mut command, config, &log);
+    set_environment(&mut command, config, &log);
     let forwarding = Forwarding::start();
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -57,28 +57,28 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
             std::process::exit(code);
         }
     };
-    forwarding.to(child.id());
+    forwarding.forward_to(child.id());
     let ended = match child.wait() {
-        Ok(status) => Ended::of(status),
+        Ok(status) => ExitStatus::of(status),
         Err(error) => {
             say::warn(error);
-            Ended::Exit(1)
+            ExitStatus::Code(1)
         }
     };
     drop(forwarding);
-    report::report_alone(config);
+    report::report_hits(config);
     if let Ok(Some(log)) = log {
         summary::print(&log.path);
     }
-    match (signals::seen(), ended) {
+    match (signals::received(), ended) {
         // make turns a signal into an exit code; a shell must still see it.
-        (Some(signal), _) => Ended::Signal(signal as i32).now(),
-        (None, ended) => ended.now(),
+        (Some(signal), _) => ExitStatus::Signal(signal as i32).end_this_process(),
+        (None, ended) => ended.end_this_process(),
     }
 }
 
-/// The environment in which compilers are ours.
-fn surround(command: &mut Command, config: &Config, log: &io::Result<Option<SummaryLog>>) {
+/// Sets the environment in which a build's compilers are led through us.
+fn set_environment(command: &mut Command, config: &Config, log: &io::Result<Option<SummaryLog>>) {
     // As the first word of a shell's command, PATH applies to the build tool
     // itself too: it must not find us in place of a compiler named like it.
     let search = Search::new();
@@ -86,8 +86,8 @@ fn surround(command: &mut Command, config: &Config, log: &io::Result<Option<Summ
         // It was said.
         command.env("HG_CACHE_WARNED", "1");
     }
-    let folder = match config.home.as_deref().map(masquerade::prepare) {
-        Some(Ok(folder)) => folder,
+    let masquerade = match config.home.as_deref().map(Masquerade::prepare) {
+        Some(Ok(masquerade)) => masquerade,
         Some(Err(error)) => {
             say::warn(format_args!(
                 "no masquerade folder ({error}): building plainly"
@@ -102,11 +102,12 @@ fn surround(command: &mut Command, config: &Config, log: &io::Result<Option<Summ
             return;
         }
     };
-    let folders = std::iter::once(folder.clone()).chain(search.folders());
+    let folders = std::iter::once(masquerade.folder.clone()).chain(search.folders());
     if let Ok(path) = env::join_paths(folders) {
         command.env("PATH", path);
     }
-    command.env("HG_MASQUERADE", &folder);
+    command.envs(masquerade.variables());
+    let folder = masquerade.folder;
     if env::var_os("HG_BUILD").is_none() {
         // So that a single compile beside this build has a turn of its own.
         command.env("HG_BUILD", std::process::id().to_string());
@@ -132,21 +133,28 @@ fn surround(command: &mut Command, config: &Config, log: &io::Result<Option<Summ
     if !config.fallback {
         command.env("HG_FALLBACK", "0");
     }
-    if config.level >= crate::config::Level::Info && env::var_os("HG_LOG").is_none() {
+    if config.level >= Level::Info && env::var_os("HG_LOG").is_none() {
         command.env("HG_LOG", "info");
     }
     for (name, chosen, stands_for) in [("CC", &config.cc, "cc"), ("CXX", &config.cxx, "c++")] {
         let given = env::var_os(name);
-        if let Some(value) = lead(&folder, given.as_deref(), chosen.is_some(), stands_for) {
+        if let Some(value) =
+            compiler_variable(&folder, given.as_deref(), chosen.is_some(), stands_for)
+        {
             command.env(name, value);
         }
     }
 }
 
-/// What CC must be so that it comes to us. A bare name in it is found in the
+/// What CC or CXX must be so that it leads to us; `None`: what it is. A bare name in it is found in the
 /// masquerade folder; an unset one too, and setting it could change what the
 /// build chooses (GNU make's `$(origin CC)`).
-fn lead(folder: &Path, given: Option<&OsStr>, chosen: bool, stands_for: &str) -> Option<OsString> {
+fn compiler_variable(
+    folder: &Path,
+    given: Option<&OsStr>,
+    chosen: bool,
+    stands_for: &str,
+) -> Option<OsString> {
     if chosen {
         return Some(folder.join(stands_for).into());
     }
@@ -245,7 +253,7 @@ fn jobs(slots: usize, local: usize, cores: usize) -> usize {
 fn grid_status(config: &Config) -> Option<GetStatusResponse> {
     config.coordinator.as_ref()?;
     let tasks = Tasks::new();
-    let mut connection = wrap::connect(config, &tasks).ok()?;
+    let mut connection = Connection::to_grid(config, &tasks).ok()?;
     let question = GetStatusRequest {};
     tasks
         .run(connection.call("GetStatus", &question, STATUS_MS_MAX))
@@ -322,13 +330,17 @@ mod tests {
     #[test]
     fn cc_comes_to_us_whatever_it_is() {
         let folder = Path::new("/m");
-        assert_eq!(lead(folder, None, false, "cc"), None);
+        assert_eq!(compiler_variable(folder, None, false, "cc"), None);
         assert_eq!(
-            lead(folder, Some(OsStr::new("gcc -m32")), false, "cc"),
+            compiler_variable(folder, Some(OsStr::new("gcc -m32")), false, "cc"),
             None
         );
-        assert_eq!(lead(folder, None, true, "cc"), Some("/m/cc".into()));
-        let by_path = lead(folder, Some(OsStr::new("/usr/bin/gcc")), false, "cc").unwrap();
+        assert_eq!(
+            compiler_variable(folder, None, true, "cc"),
+            Some("/m/cc".into())
+        );
+        let by_path =
+            compiler_variable(folder, Some(OsStr::new("/usr/bin/gcc")), false, "cc").unwrap();
         assert!(by_path.to_str().unwrap().ends_with(" /usr/bin/gcc"));
     }
 }

@@ -11,7 +11,6 @@ use crate::cache::disk::entries::{Cache, Found, Name};
 use crate::cache::disk::evict;
 use crate::cache::disk::shard::{self, LOOKS_MAX, Shards, Shrunk};
 use crate::cache::disk::tally::{Event, Tally, tally};
-use crate::cache::keeper;
 use crate::cli::CacheCommand;
 use crate::config::Config;
 use crate::say;
@@ -23,7 +22,7 @@ pub fn run(config: &Config, command: CacheCommand) -> i32 {
         let why = config.trouble.as_deref();
         return failed(why.unwrap_or("the cache is off: HG_CACHE_MAX_SIZE is 0"));
     };
-    if let Err(why) = keeper::trust(settings) {
+    if let Err(why) = settings.trust() {
         return failed(&why);
     }
     let (folder, size_bytes_max) = (&settings.folder, settings.size_bytes_max);

@@ -14,10 +14,9 @@ use serde_json::{Value, json};
 
 use crate::cli::Doctor;
 use crate::compile::events::printable;
-use crate::compile::wrap;
 use crate::config::Config;
 use crate::grid::grade::{Grade, grade};
-use crate::grid::grpc::Tasks;
+use crate::grid::grpc::{Connection, Tasks};
 use crate::grid::shipment;
 use crate::local::compiler;
 use crate::say;
@@ -193,7 +192,7 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
         return Vec::new();
     };
     let tasks = Tasks::new();
-    let listed = wrap::connect(config, &tasks).and_then(|mut connection| {
+    let listed = Connection::to_grid(config, &tasks).and_then(|mut connection| {
         let question = ListWorkersRequest {};
         let call = connection.call("ListWorkers", &question, ANSWER_MS_MAX);
         let listed: Result<ListWorkersResponse, _> = tasks.run(call);

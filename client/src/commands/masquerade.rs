@@ -1,13 +1,16 @@
 //! A folder of links named like the compilers of this machine, each to us, so
 //! that a build that calls `gcc` calls `hgbuild gcc`. A configured build keeps its
 //! path: it is the same one for every hgbuild of a user, and each run leads all of it
-//! to the hgbuild that runs.
+//! to the hgbuild that runs. A build that another one has started meanwhile goes on with
+//! the hgbuild that it was started with: to that one we hand over.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -17,40 +20,84 @@ use crate::private;
 /// Compilers on one machine.
 const LINKS_MAX: usize = 512;
 
-/// Makes the folder, or brings it up to date, and gives its path.
-///
-/// # Errors
-/// It can't be made.
-pub fn prepare(home: &Path) -> io::Result<PathBuf> {
-    let folder = home.join("masquerade");
-    private::make(&folder)?;
-    private::check(&folder, &fs::metadata(&folder)?).map_err(io::Error::other)?;
-    mend(&folder, compilers(), &std::env::current_exe()?)?;
-    Ok(folder)
+/// Names the variable with the hgbuild that a build was started with.
+const BUILD_PROGRAM: &str = "HG_BUILD_PROGRAM";
+/// Names the variable with the folder of links.
+const FOLDER: &str = "HG_MASQUERADE";
+
+/// Becomes the hgbuild that the build around us was started with, if that is another one
+/// and we were called as `arg0` by a link of the folder. Returns where we are to do it
+/// ourselves: it is us, or it is gone.
+pub fn hand_over(arg0: &OsStr, args: &[OsString]) {
+    let (Some(program), Some(folder)) = (env::var_os(BUILD_PROGRAM), env::var_os(FOLDER)) else {
+        return;
+    };
+    let by_path = Path::new(arg0).parent().unwrap_or(Path::new(""));
+    let by_name = by_path.as_os_str().is_empty();
+    let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    let (Ok(own), Ok(theirs)) = (
+        env::current_exe().and_then(|own| identity(&own)),
+        identity(Path::new(&program)),
+    ) else {
+        return;
+    };
+    if own != theirs && (by_name || by_path == Path::new(&folder)) {
+        let mut command = process::Command::new(program);
+        // Once: whatever it is, it does not hand over again.
+        let command = command.arg0(arg0).args(args).env_remove(BUILD_PROGRAM);
+        let _ = command.exec();
+    }
 }
 
-/// Leads `names`, and what is in the folder from other runs, to `own`.
-fn mend(folder: &Path, names: BTreeSet<OsString>, own: &Path) -> io::Result<()> {
+/// A folder that leads to us.
+pub struct Masquerade {
+    /// Where it is.
+    pub folder: PathBuf,
+    own: PathBuf,
+}
+
+impl Masquerade {
+    /// Makes the folder, or brings it up to date.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn prepare(home: &Path) -> io::Result<Masquerade> {
+        let folder = home.join("masquerade");
+        private::make(&folder)?;
+        private::check(&folder, &fs::metadata(&folder)?).map_err(io::Error::other)?;
+        let own = env::current_exe()?;
+        point_links(&folder, compilers(), &own)?;
+        Ok(Masquerade { folder, own })
+    }
+
+    /// The variables of a build that it leads: where it is, and to whom.
+    pub fn variables(&self) -> [(&'static str, &Path); 2] {
+        [(FOLDER, &self.folder), (BUILD_PROGRAM, &self.own)]
+    }
+}
+
+/// Makes links to `own` of all `names`, and of what is in the folder from other runs.
+fn point_links(folder: &Path, names: BTreeSet<OsString>, own: &Path) -> io::Result<()> {
     let mut all = names;
-    links(folder, &mut all);
+    add_compiler_names(folder, &mut all);
     // Each version had a folder of its own once, which trees that it configured name.
     for inner in fs::read_dir(folder)?.flatten() {
         if !inner.file_type()?.is_dir() {
             continue;
         }
         let mut old = BTreeSet::new();
-        links(&inner.path(), &mut old);
+        add_compiler_names(&inner.path(), &mut old);
         for name in &old {
-            lead(&inner.path().join(name), &Path::new("..").join(name))?;
+            point_link(&inner.path().join(name), &Path::new("..").join(name))?;
         }
         all.append(&mut old);
     }
     all.iter()
-        .try_for_each(|name| lead(&folder.join(name), own))
+        .try_for_each(|name| point_link(&folder.join(name), own))
 }
 
-/// Makes `link` lead `to` a program. It is there at all times: others compile.
-fn lead(link: &Path, to: &Path) -> io::Result<()> {
+/// Makes `link` a link `to` a program. It is there at all times: others compile.
+fn point_link(link: &Path, to: &Path) -> io::Result<()> {
     if fs::read_link(link).is_ok_and(|now| now == to) {
         return Ok(());
     }
@@ -65,13 +112,13 @@ fn lead(link: &Path, to: &Path) -> io::Result<()> {
 fn compilers() -> BTreeSet<OsString> {
     let mut names = BTreeSet::new();
     for folder in Search::new().folders() {
-        links(&folder, &mut names);
+        add_compiler_names(&folder, &mut names);
     }
     names
 }
 
-/// Adds those in `folder`.
-fn links(folder: &Path, names: &mut BTreeSet<OsString>) {
+/// Adds the names of compilers in `folder` to `names`.
+fn add_compiler_names(folder: &Path, names: &mut BTreeSet<OsString>) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for name in entries.map(|entry| entry.file_name()) {
         if name_of(&name).is_some() && names.len() < LINKS_MAX {
@@ -92,7 +139,7 @@ mod tests {
         fs::create_dir_all(&old).unwrap();
         symlink("/gone/hgbuild", old.join("g++")).unwrap();
         let names = || BTreeSet::from([OsString::from("gcc")]);
-        mend(&folder, names(), Path::new("/one/hgbuild")).unwrap();
+        point_links(&folder, names(), Path::new("/one/hgbuild")).unwrap();
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let looks = scope.spawn(|| {
@@ -102,7 +149,7 @@ mod tests {
             });
             for turn in 0..500 {
                 let own = ["/one/hgbuild", "/two/hgbuild"][turn % 2];
-                mend(&folder, names(), Path::new(own)).unwrap();
+                point_links(&folder, names(), Path::new(own)).unwrap();
             }
             ended.store(true, Ordering::Relaxed);
             looks.join().unwrap();

@@ -19,15 +19,14 @@ use hg_proto::wire::limits::ZSTD_WINDOW_LOG_MAX;
 
 use crate::cli::Ship;
 use crate::compile::events::printable;
-use crate::compile::wrap;
 use crate::config::Config;
 use crate::grid::attempt;
 use crate::grid::grade::{Grade, grade};
-use crate::grid::grpc::Tasks;
+use crate::grid::grpc::{Connection, Tasks};
 use crate::grid::memo::Memos;
 use crate::grid::payload::Payload;
 use crate::grid::shipment::{self, Packed};
-use crate::grid::submit::{self, Cost, Outcome};
+use crate::grid::submit::{self, Cost, Ending};
 use crate::inputs::task::client_name;
 use crate::local::compiler;
 use crate::say;
@@ -122,7 +121,7 @@ impl<'a> Delivery<'a> {
     fn of(config: &'a Config, run: PathBuf, args: &Ship) -> Result<Self, String> {
         let (goods, missing) = goods(config, &run, args)?;
         let tasks = Tasks::new();
-        let mut connection = wrap::connect(config, &tasks)?;
+        let mut connection = Connection::to_grid(config, &tasks)?;
         let question = ListWorkersRequest {};
         let listed: ListWorkersResponse = tasks
             .run(connection.call("ListWorkers", &question, ANSWER_MS_MAX))
@@ -219,18 +218,18 @@ impl<'a> Delivery<'a> {
         };
         let mut cost = Cost::default();
         // One that was open while all of it was compressed has been given up by now.
-        let mut connection = wrap::connect(self.config, &self.tasks)?;
+        let mut connection = Connection::to_grid(self.config, &self.tasks)?;
         let submitted = submit::submit(
             &mut connection,
             &request,
             &contents,
-            Vec::new(),
+            &mut [],
             None,
             &mut cost,
         );
         match self.tasks.run(submitted) {
-            Ok(Outcome::Returned(_)) => Ok(Some(cost.bytes_up)),
-            Ok(Outcome::TakenBack(..)) => Err("was not waited for".into()),
+            Ok(Ending::Returned(_)) => Ok(Some(cost.bytes_up)),
+            Ok(Ending::TakenBack(..)) => Err("was not waited for".into()),
             Err(lost) => Err(attempt::after_loss(&lost).0.to_string()),
         }
     }

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 
 use crate::compile::events::printable;
 use crate::compile::report;
-use crate::compile::wrap;
 use crate::config::Config;
-use crate::grid::grpc::Tasks;
+use crate::grid::grpc::{Connection, Tasks};
 use crate::say;
 
 /// Milliseconds that an answer may take.
@@ -20,7 +19,7 @@ const ANSWER_MS_MAX: u64 = 3_000;
 /// Prints what the grid is and does. Gives an exit code.
 pub fn status(config: &Config, as_json: bool) -> i32 {
     // So that its count is of now.
-    report::report_alone(config);
+    report::report_hits(config);
     let answer: Result<GetStatusResponse, String> = ask(config, "GetStatus", &GetStatusRequest {});
     if as_json {
         let written = say::answer(format_args!("{}\n", status_json(config, &answer)));
@@ -41,7 +40,7 @@ pub fn workers(config: &Config, as_json: bool) -> i32 {
         ask(config, "ListWorkers", &ListWorkersRequest {});
     match answer {
         Ok(list) if as_json => {
-            let all: Vec<Value> = list.workers.iter().map(worker_json).collect();
+            let all: Vec<Value> = list.workers.iter().map(hg_proto::json::worker).collect();
             say::answer(format_args!("{}\n", Value::Array(all)))
         }
         Ok(list) => say::answer(workers_text(&list.workers)),
@@ -58,7 +57,7 @@ fn ask<Q: Message, A: Message + Default>(
     question: &Q,
 ) -> Result<A, String> {
     let tasks = Tasks::new();
-    let mut connection = wrap::connect(config, &tasks)?;
+    let mut connection = Connection::to_grid(config, &tasks)?;
     tasks
         .run(connection.call(method, question, ANSWER_MS_MAX))
         .map_err(|error| error.to_string())
@@ -129,52 +128,6 @@ fn links(insecure: bool) -> &'static str {
         true => "INSECURE: not encrypted, and nobody is asked who they are",
         false => "encrypted, by invitation only",
     }
-}
-
-fn worker_json(worker: &Worker) -> Value {
-    let toolchains: Vec<Value> = worker
-        .toolchains
-        .iter()
-        .map(|toolchain| {
-            let hex: String = toolchain.digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            json!({
-                "family": toolchain.family().as_str_name().trim_start_matches("FAMILY_").to_lowercase(),
-                "version": toolchain.version,
-                "target": toolchain.target,
-                "language": toolchain.language().as_str_name().trim_start_matches("LANGUAGE_").to_lowercase(),
-                "digest": hex,
-                "tree": toolchain.tree,
-                "shipped": !toolchain.shipment.is_empty(),
-            })
-        })
-        .collect();
-    json!({
-        "id": worker.id,
-        "name": worker.name,
-        "address": worker.address,
-        "version": worker.version,
-        "architecture": worker.architecture,
-        "os": worker.os,
-        "cores": worker.cores,
-        "memory_bytes": worker.memory_bytes,
-        "memory_available_bytes": worker.memory_available_bytes,
-        "slots": worker.slots,
-        "running": worker.running,
-        "load_milli": worker.load_milli,
-        "temperature_milli_c": worker.temperature_milli_c,
-        "round_trip_us": worker.round_trip_us,
-        "draining": worker.draining,
-        "tasks_finished": worker.tasks_finished,
-        "tasks_failed": worker.tasks_failed,
-        "connected_ms": worker.connected_ms,
-        "circuit": worker.circuit,
-        "shut_for_holders": worker.shut_for_holders,
-        "speed_milli": worker.speed_milli,
-        "slots_now": worker.slots_now,
-        "slots_why": worker.slots_why,
-        "sandbox": worker.sandbox,
-        "toolchains": toolchains,
-    })
 }
 
 fn workers_text(workers: &[Worker]) -> String {

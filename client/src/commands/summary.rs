@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use crate::compile::events::{Event, Place};
+use crate::compile::events::{Event, Origin};
 use crate::say;
 
 /// Reasons that are named.
@@ -36,9 +36,9 @@ impl Counts {
             *self.not_kept.entry(code(why)).or_default() += 1;
         }
         match event.place {
-            Place::Remote => self.remote += 1,
-            Place::Cache => self.cached += 1,
-            Place::Local => {
+            Origin::Remote => self.remote += 1,
+            Origin::Cache => self.cached += 1,
+            Origin::Local => {
                 self.local += 1;
                 *self.reasons.entry(code(&event.reason)).or_default() += 1;
             }
@@ -98,7 +98,7 @@ pub fn print(log: &Path) {
 mod tests {
     use super::*;
 
-    fn event(source: &str, place: Place, reason: &str) -> Event<'static> {
+    fn event(source: &str, place: Origin, reason: &str) -> Event<'static> {
         Event {
             v: 1,
             time: String::new(),
@@ -123,11 +123,11 @@ mod tests {
     #[test]
     fn counted_by_code_and_most_first() {
         let mut counts = Counts::default();
-        counts.add(&event("a.c", Place::Remote, "remote"));
-        counts.add(&event("b.c", Place::Local, "debug-info: -g"));
-        counts.add(&event("c.c", Place::Local, "queue: full"));
-        counts.add(&event("d.c", Place::Local, "queue: late"));
-        counts.add(&event("", Place::Local, "not-a-compile"));
+        counts.add(&event("a.c", Origin::Remote, "remote"));
+        counts.add(&event("b.c", Origin::Local, "debug-info: -g"));
+        counts.add(&event("c.c", Origin::Local, "queue: full"));
+        counts.add(&event("d.c", Origin::Local, "queue: late"));
+        counts.add(&event("", Origin::Local, "not-a-compile"));
         for (exit, why) in [
             (0, "time-macro: __DATE__"),
             (0, "time-macro: __TIME__"),
@@ -136,7 +136,7 @@ mod tests {
             counts.add(&Event {
                 exit,
                 not_kept: Some(why.into()),
-                ..event("e.c", Place::Remote, "remote")
+                ..event("e.c", Origin::Remote, "remote")
             });
         }
         assert_eq!(

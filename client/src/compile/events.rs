@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
+use hg_proto::log::Level;
 use hg_proto::options::args::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Level};
+use crate::config::Config;
 use crate::say;
 
 /// Version of the line.
@@ -18,7 +19,7 @@ pub const VERSION: u32 = 1;
 /// Where an object came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum Origin {
     /// A worker compiled it.
     Remote,
     /// This machine's compiler made it.
@@ -27,13 +28,13 @@ pub enum Place {
     Cache,
 }
 
-impl Place {
+impl Origin {
     /// As in the line.
     pub fn name(self) -> &'static str {
         match self {
-            Place::Remote => "remote",
-            Place::Local => "local",
-            Place::Cache => "cache",
+            Origin::Remote => "remote",
+            Origin::Local => "local",
+            Origin::Cache => "cache",
         }
     }
 }
@@ -55,7 +56,7 @@ pub struct Event<'a> {
     pub compiler: String,
     /// `where` is a word of the language.
     #[serde(rename = "where")]
-    pub place: Place,
+    pub place: Origin,
     /// A stable code, and words after a colon where there are more to say.
     pub reason: Cow<'a, str>,
     /// Why the cache keeps nothing of it, in the same way.
@@ -115,7 +116,7 @@ pub fn wanted(config: &Config) -> bool {
 pub fn record(
     config: &Config,
     record: &Record,
-    place: Place,
+    place: Origin,
     reason: &Reason,
     exit: i32,
     wall_ms: u64,
@@ -170,7 +171,7 @@ fn show(event: &Event<'_>) {
     };
     let place = event.place.name();
     let line = match &event.worker {
-        Some(worker) if event.place == Place::Remote => format!(
+        Some(worker) if event.place == Origin::Remote => format!(
             "hgbuild: {what}: {place} on {worker}, {} ms ({} ms queued)",
             event.wall_ms, event.queue_ms
         ),

@@ -1,5 +1,7 @@
 //! One compile, from what was typed to the files that lie there afterwards.
 
 pub mod wrap;
+pub mod remote;
+pub mod context;
 pub mod report;
 pub mod events;

@@ -6,8 +6,7 @@ use hg_proto::v1::{ReportCacheHitRequest, ReportCacheHitResponse};
 use crate::cache::disk::tally::{self, Unreported};
 use crate::cache::keeper;
 use crate::config::Config;
-use crate::grid::access::Access;
-use crate::grid::attempt::{self, CONNECT_MS_MAX};
+use crate::grid::attempt;
 use crate::grid::grpc::{Connection, Tasks};
 use crate::grid::memo::{Known, Memos};
 use crate::inputs::task;
@@ -15,34 +14,30 @@ use crate::inputs::task;
 /// Milliseconds that the coordinator may take to hear of it.
 const REPORT_MS_MAX: u64 = 500;
 
-/// Reports all hits that were not, over a connection that is there.
-pub async fn report(config: &Config, connection: Connection) {
+/// Reports all hits that were not yet, over a connection that is there.
+pub async fn report_hits_over(config: &Config, connection: Connection) {
     if let Some(hits) = unreported(config) {
         tell(hits, connection).await;
     }
 }
 
-/// Connects and reports; gives up soon.
-pub fn report_alone(config: &Config) {
+/// Connects and reports all hits that were not yet; gives up soon.
+pub fn report_hits(config: &Config) {
     let Some(address) = &config.coordinator else {
         return;
     };
     let memos = Memos::new(config.run_folder().as_deref());
-    if memos.recall(&config.grid_subject(address), attempt::down_memo) != Known::Nothing {
+    let known = memos.recall(&config.grid_subject(address), attempt::grid_backoff);
+    if matches!(known, Known::Bad(_) | Known::Retry) {
         return;
     }
     let Some(hits) = unreported(config) else {
         return;
     };
     let tasks = Tasks::new();
-    tasks.run(async {
-        let Ok(access) = Access::find(config) else {
-            return;
-        };
-        if let Ok(connection) = Connection::open(&tasks, access, CONNECT_MS_MAX).await {
-            tell(hits, connection).await;
-        }
-    });
+    if let Ok(connection) = Connection::to_grid(config, &tasks) {
+        tasks.run(tell(hits, connection));
+    }
 }
 
 fn unreported(config: &Config) -> Option<Unreported> {

@@ -8,7 +8,7 @@ use hg_proto::options::args::Reason;
 use hg_proto::v1::{Failure, TaskResult, Usage, failure::Code};
 use hg_proto::wire::limits::COMPILE_MS_DEFAULT;
 
-use crate::local::looks::without_looks;
+use crate::local::escape_sequences;
 
 /// Connecting, which the kernel at the other end answers.
 pub const CONNECT_MS_MAX: u64 = 500;
@@ -27,7 +27,7 @@ pub const QUEUE_GRACE_MS: u64 = 2_000;
 pub const RUN_MS_MAX: u64 = 2 * COMPILE_MS_DEFAULT as u64;
 
 /// How long a grid that failed so many times in a row is not asked again.
-pub fn down_memo(times: u32) -> Duration {
+pub fn grid_backoff(times: u32) -> Duration {
     Duration::from_secs(10 << times.clamp(1, 3) >> 1)
 }
 
@@ -38,7 +38,7 @@ pub const CUTS_MAX: u32 = 3;
 pub const WORKERS_AWAITED_MAX: u32 = 4;
 
 /// How long a toolchain that no worker has is not asked for again.
-pub fn toolchain_memo(_times: u32) -> Duration {
+pub fn toolchain_backoff(_times: u32) -> Duration {
     Duration::from_secs(5)
 }
 
@@ -47,13 +47,13 @@ pub fn toolchain_memo(_times: u32) -> Duration {
 pub const TREES_LOST_MAX: u32 = 8;
 
 /// How long the tree form is left alone on a grid where no worker takes it.
-pub fn tree_memo(times: u32) -> Duration {
+pub fn tree_backoff(times: u32) -> Duration {
     Duration::from_secs(10 << times.clamp(1, 3) >> 1)
 }
 
 /// How long a source that was refused, or failed on a worker alone, is not looked at
 /// again while it is the same: a header that was edited since may have changed that.
-pub fn source_memo(_times: u32) -> Duration {
+pub fn source_memo_lasts(_times: u32) -> Duration {
     Duration::from_secs(600)
 }
 
@@ -113,7 +113,7 @@ pub fn remembered(words: &str) -> Option<Reason> {
 
 /// How long compiles run on idle cores here, all of them, when the grid was no
 /// faster so many times in a row.
-pub fn slow_memo(times: u32) -> Duration {
+pub fn slow_grid_backoff(times: u32) -> Duration {
     Duration::from_secs(5 << times.clamp(1, 3) >> 1)
 }
 
@@ -144,44 +144,57 @@ pub enum Lost {
 
 /// What to leave alone for a while after an attempt was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memo {
+pub enum Backoff {
     /// Nothing.
     None,
     /// The coordinator.
     Coordinator,
-    /// The coordinator, until it answers; so many times in a row.
-    Restart(u32),
+    /// The coordinator, until it answers: it broke off, as in a restart. After
+    /// [`CUTS_MAX`] times in a row it is none.
+    Cut,
+    /// The coordinator, until it is back with workers.
+    Absence,
     /// This toolchain.
     Toolchain,
     /// Nothing, but an idle core here is better.
     Slow,
 }
 
+/// The reason that was noted as `words` because no worker had a toolchain; `None`: it was
+/// noted for something else.
+pub fn no_worker(words: &str) -> Option<Reason> {
+    let detail = words.strip_prefix("no-worker: ")?;
+    Some(Reason::with("no-worker", detail))
+}
+
 /// What an attempt that was lost means.
-pub fn after_loss(lost: &Lost) -> (Reason, Memo) {
+pub fn after_loss(lost: &Lost) -> (Reason, Backoff) {
     let reason = |code, detail: &str| Reason {
         code,
         detail: detail.to_owned(),
     };
     match lost {
-        Lost::Unreachable(why) => (reason("grid-unreachable", why), Memo::Coordinator),
-        Lost::Gone(why) => (reason("grid-unreachable", why), Memo::Restart(u32::MAX)),
-        Lost::Cut(why) => (reason("grid-broken", why), Memo::Restart(CUTS_MAX)),
-        Lost::Refused(why) => (reason("grid-refused", why), Memo::Coordinator),
-        Lost::Broken(why) => (reason("grid-broken", why), Memo::Coordinator),
-        Lost::Corrupt(why) => (reason("result-corrupt", why), Memo::None),
-        Lost::Changed(why) => (reason("input-changed", why), Memo::None),
-        Lost::Overtaken => (reason("local-slot", "free before a worker was"), Memo::None),
-        Lost::Outrun => (reason("slow-worker", "a core here was idle"), Memo::Slow),
+        Lost::Unreachable(why) => (reason("grid-unreachable", why), Backoff::Coordinator),
+        Lost::Gone(why) => (reason("grid-unreachable", why), Backoff::Absence),
+        Lost::Cut(why) => (reason("grid-broken", why), Backoff::Cut),
+        Lost::Refused(why) => (reason("grid-refused", why), Backoff::Coordinator),
+        Lost::Broken(why) => (reason("grid-broken", why), Backoff::Coordinator),
+        Lost::Corrupt(why) => (reason("result-corrupt", why), Backoff::None),
+        Lost::Changed(why) => (reason("input-changed", why), Backoff::None),
+        Lost::Overtaken => (
+            reason("local-slot", "free before a worker was"),
+            Backoff::None,
+        ),
+        Lost::Outrun => (reason("slow-worker", "a core here was idle"), Backoff::Slow),
         Lost::Failed(failure) => {
             let detail = &failure.detail;
             match failure.code() {
-                Code::NoToolchain => (reason("no-worker", detail), Memo::Toolchain),
-                Code::Queue => (reason("queue", detail), Memo::Slow),
-                Code::Refused => (reason("refused", detail), Memo::None),
-                Code::Limit | Code::Disk => (reason("limit", detail), Memo::None),
-                Code::Shutdown => (reason("grid-shutdown", detail), Memo::Restart(u32::MAX)),
-                _ => (reason("worker-failed", detail), Memo::Slow),
+                Code::NoToolchain => (reason("no-worker", detail), Backoff::Toolchain),
+                Code::Queue => (reason("queue", detail), Backoff::Slow),
+                Code::Refused => (reason("refused", detail), Backoff::None),
+                Code::Limit | Code::Disk => (reason("limit", detail), Backoff::None),
+                Code::Shutdown => (reason("grid-shutdown", detail), Backoff::Absence),
+                _ => (reason("worker-failed", detail), Backoff::Slow),
             }
         }
     }
@@ -209,14 +222,15 @@ const REMOTE_DIAGNOSTICS: &str = "remote-diagnostics";
 /// The reason of a compile that failed on a worker.
 pub const REMOTE_FAILED: &str = "remote-failed";
 
-/// What a compiler may say on a worker, for it to stand for what it says here.
+/// Which diagnostics of a worker's compiler may stand for those of the local one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Says {
+pub enum AllowedDiagnostics {
     /// Nothing.
     Nothing,
-    /// What it says of a text, which it quotes, but for words that the files do not earn.
+    /// Those about a preprocessed text, which it quotes, but for words that the files do
+    /// not earn.
     OfText,
-    /// What it says of the files; the driver and the assembler have other names there.
+    /// Those about the files; the driver and the assembler have other names there.
     OfFiles,
     /// The same, in a locale that not every worker has.
     OfFilesInUtf8,
@@ -232,7 +246,7 @@ pub enum Says {
 /// Why the compiler runs here after all.
 pub fn accept(
     result: &TaskResult,
-    says: Says,
+    allowed: AllowedDiagnostics,
     on_terminal: bool,
     outputs: &[Vec<u8>],
 ) -> Result<(), Reason> {
@@ -249,12 +263,12 @@ pub fn accept(
     if on_terminal && !result.on_terminal && !result.stderr.is_empty() {
         return reason(REMOTE_DIAGNOSTICS, "no terminal there".into());
     }
-    let words = without_looks(&result.stderr);
-    let said = match says {
-        Says::Nothing => result.stderr.is_empty(),
-        Says::OfText => !only_of_text(&words),
-        Says::OfFiles => is_of_files(&words),
-        Says::OfFilesInUtf8 => is_of_files(&words) && is_in_utf8(&words),
+    let words = escape_sequences::strip(&result.stderr);
+    let said = match allowed {
+        AllowedDiagnostics::Nothing => result.stderr.is_empty(),
+        AllowedDiagnostics::OfText => !only_of_text(&words),
+        AllowedDiagnostics::OfFiles => is_of_files(&words),
+        AllowedDiagnostics::OfFilesInUtf8 => is_of_files(&words) && is_in_utf8(&words),
     };
     if !result.stdout.is_empty() || !said {
         return reason(REMOTE_DIAGNOSTICS, String::new());
@@ -335,7 +349,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_and_silent_success_is_taken() {
-        assert!(accept(&good(), Says::Nothing, false, &object()).is_ok());
+        assert!(accept(&good(), AllowedDiagnostics::Nothing, false, &object()).is_ok());
         let bad = [
             TaskResult {
                 exit_code: 1,
@@ -368,7 +382,7 @@ mod tests {
         ];
         for result in bad {
             assert!(
-                accept(&result, Says::Nothing, false, &object()).is_err(),
+                accept(&result, AllowedDiagnostics::Nothing, false, &object()).is_err(),
                 "{result:?}"
             );
         }
@@ -376,10 +390,18 @@ mod tests {
             stderr: b"w".to_vec(),
             ..good()
         };
-        assert!(accept(&warned, Says::OfText, false, &object()).is_ok());
-        assert!(accept(&good(), Says::OfText, false, &[b"b.o".to_vec()]).is_err());
+        assert!(accept(&warned, AllowedDiagnostics::OfText, false, &object()).is_ok());
+        assert!(
+            accept(
+                &good(),
+                AllowedDiagnostics::OfText,
+                false,
+                &[b"b.o".to_vec()]
+            )
+            .is_err()
+        );
         let both = [b"a.o".to_vec(), b"a.d".to_vec()];
-        assert!(accept(&good(), Says::OfText, false, &both).is_err());
+        assert!(accept(&good(), AllowedDiagnostics::OfText, false, &both).is_err());
     }
 
     #[test]
@@ -389,7 +411,7 @@ mod tests {
                 stderr: stderr.into(),
                 ..good()
             };
-            accept(&result, Says::OfFiles, false, &object()).is_ok()
+            accept(&result, AllowedDiagnostics::OfFiles, false, &object()).is_ok()
         };
         for same in [
             "",
@@ -416,7 +438,7 @@ mod tests {
                 stderr: stderr.into(),
                 ..good()
             };
-            accept(&result, Says::OfFilesInUtf8, false, &object()).is_ok()
+            accept(&result, AllowedDiagnostics::OfFilesInUtf8, false, &object()).is_ok()
         };
         assert!(taken("") && taken("a.c:1:1: warning: no quotes\n"));
         assert!(taken(
@@ -431,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_grid_that_stays_down_is_asked_less() {
-        let seconds: Vec<u64> = (0..5).map(|times| down_memo(times).as_secs()).collect();
+        let seconds: Vec<u64> = (0..5).map(|times| grid_backoff(times).as_secs()).collect();
         assert_eq!(seconds, [10, 10, 20, 40, 40]);
     }
 
@@ -439,21 +461,24 @@ mod tests {
     fn only_a_grid_that_failed_is_left_alone() {
         assert_eq!(
             after_loss(&Lost::Unreachable(String::new())).1,
-            Memo::Coordinator
+            Backoff::Coordinator
         );
-        assert_eq!(after_loss(&Lost::Overtaken).1, Memo::None);
-        assert_eq!(after_loss(&Lost::Outrun).1, Memo::Slow);
+        assert_eq!(after_loss(&Lost::Overtaken).1, Backoff::None);
+        assert_eq!(after_loss(&Lost::Outrun).1, Backoff::Slow);
         let failure = |code: Code| {
             Lost::Failed(Failure {
                 code: code.into(),
                 ..Failure::default()
             })
         };
-        assert_eq!(after_loss(&failure(Code::NoToolchain)).1, Memo::Toolchain);
-        assert_eq!(after_loss(&failure(Code::Queue)).1, Memo::Slow);
+        assert_eq!(
+            after_loss(&failure(Code::NoToolchain)).1,
+            Backoff::Toolchain
+        );
+        assert_eq!(after_loss(&failure(Code::Queue)).1, Backoff::Slow);
         let goodbye = after_loss(&failure(Code::Shutdown)).1;
-        assert_eq!(goodbye, Memo::Restart(u32::MAX));
-        assert_eq!(after_loss(&failure(Code::Refused)).1, Memo::None);
+        assert_eq!(goodbye, Backoff::Absence);
+        assert_eq!(after_loss(&failure(Code::Refused)).1, Backoff::None);
     }
 
     #[test]

@@ -26,8 +26,9 @@ use smol::io::{AsyncRead, AsyncWrite};
 use smol::{Async, Executor, Timer, future};
 use smol_hyper::rt::FuturesIo;
 
+use crate::config::Config;
 use crate::grid::access::Access;
-use crate::grid::attempt::HANDSHAKE_MS_MAX;
+use crate::grid::attempt::{CONNECT_MS_MAX, HANDSHAKE_MS_MAX};
 
 /// Bytes before each message: compressed or not, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -181,6 +182,24 @@ impl Connection {
         within(HANDSHAKE_MS_MAX.max(ms_max), "the handshake", work).await
     }
 
+    /// Opens one to the coordinator of the settings.
+    ///
+    /// # Errors
+    /// In words: there is none, or why it can't be had.
+    pub fn to_grid(config: &Config, tasks: &Tasks) -> Result<Self, String> {
+        if let Some(trouble) = &config.trouble {
+            return Err(trouble.clone());
+        }
+        let access = Access::find(config)?;
+        let address = access.address.clone();
+        let opened = tasks.run(Connection::open(tasks, access, CONNECT_MS_MAX));
+        opened.map_err(|error| match error {
+            // It has the address in it.
+            GrpcError::Connect(why) => why,
+            other => format!("{address}: {other}"),
+        })
+    }
+
     /// One message each way.
     ///
     /// # Errors
@@ -293,7 +312,7 @@ type Response = Pin<Box<dyn Future<Output = Result<hyper::Response<Incoming>, Gr
 enum State {
     Waiting(Response),
     Open(Incoming),
-    Ended,
+    ExitStatus,
 }
 
 /// One call in progress. Dropped, it is reset, which the peer notices.
@@ -334,7 +353,7 @@ impl<A: Message + Default> Stream<A> {
                 return Ok(Some(message));
             }
             match &mut self.state {
-                State::Ended => return Ok(None),
+                State::ExitStatus => return Ok(None),
                 State::Waiting(response) => {
                     let response = response.await?;
                     check_head(&response)?;
@@ -347,7 +366,7 @@ impl<A: Message + Default> Stream<A> {
                 State::Open(body) => match body.frame().await {
                     Some(frame) => self.take(frame.map_err(cut)?)?,
                     None => {
-                        self.state = State::Ended;
+                        self.state = State::ExitStatus;
                         return Err(broken("the response ended without a status"));
                     }
                 },
@@ -362,7 +381,7 @@ impl<A: Message + Default> Stream<A> {
                 Ok(())
             }
             Err(frame) => {
-                self.state = State::Ended;
+                self.state = State::ExitStatus;
                 match frame.into_trailers() {
                     Ok(trailers) => check_status(&trailers),
                     Err(_) => Ok(()),

@@ -31,6 +31,9 @@ pub enum Known {
     Bad(String),
     /// It was bad a while ago. The caller tries; others keep away meanwhile.
     Retry,
+    /// It was bad, and somebody had an answer since: who finds it good says so, by
+    /// [`Memos::forget`].
+    Answered,
 }
 
 /// Whether somebody is at it.
@@ -71,7 +74,7 @@ impl Memos {
             false => lasts(note.times),
         };
         if note.standing == Standing::Answered {
-            return Known::Nothing;
+            return Known::Answered;
         }
         if note.age < lasts {
             return Known::Bad(note.words);
@@ -90,16 +93,31 @@ impl Memos {
     /// The same, but it counts for half a second alone, the first `times_max` times that
     /// this happens in a row: of what is expected back.
     pub fn note_briefly(&self, subject: &[u8], words: &str, times_max: u32) {
-        let times = match self.read(subject) {
+        self.renew(subject, words, |times_before| {
+            let times = times_before.saturating_add(1);
+            (times, times <= times_max)
+        });
+    }
+
+    /// Notes that `subject` is away, for half a second: of what will be back, however long
+    /// that takes. What went wrong before that is another story.
+    pub fn note_absence(&self, subject: &[u8], words: &str) {
+        self.renew(subject, words, |_| (0, true));
+    }
+
+    /// Writes a note whose times and brevity are those that `count` makes of the times so
+    /// far.
+    fn renew(&self, subject: &[u8], words: &str, count: impl Fn(u32) -> (u32, bool)) {
+        let times_before = match self.read(subject) {
             Some(note) if note.standing == Standing::Failed => return,
-            Some(note) => note.times.saturating_add(1),
-            None => 1,
+            note => note.map_or(0, |note| note.times),
         };
+        let (times, brief) = count(times_before);
         let note = Note {
             age: Duration::ZERO,
             times,
             standing: Standing::Failed,
-            brief: times <= times_max,
+            brief,
             words: words.to_owned(),
         };
         self.write(subject, &note);
@@ -225,8 +243,18 @@ mod tests {
             // Who comes while it is tried keeps away.
             assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));
             memos.answered(b"a");
-            assert_eq!(memos.recall(b"a", minute), Known::Nothing);
+            assert_eq!(memos.recall(b"a", minute), Known::Answered);
         }
+        // Who went away and came back is not on the way to a long one.
+        age(Duration::from_secs(61));
+        assert_eq!(memos.recall(b"a", minute), Known::Retry);
+        memos.note_absence(b"a", "nobody listens");
+        age(BRIEF);
+        assert_eq!(memos.recall(b"a", minute), Known::Retry);
+        memos.note_briefly(b"a", "gone", 1);
+        age(BRIEF);
+        assert_eq!(memos.recall(b"a", minute), Known::Retry);
+        memos.note_briefly(b"a", "gone", 1);
         // A long one is not taken back by an answer.
         memos.answered(b"a");
         assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));

@@ -55,8 +55,8 @@ impl Cost {
 }
 
 /// How a task ended.
-pub enum Outcome {
-    /// A worker ran it; the output's bytes are in the sink.
+pub enum Ending {
+    /// A worker ran it; the outputs' bytes are in the sinks.
     Returned(Returned),
     /// A local slot came free first: [`Lost::Overtaken`] or [`Lost::Outrun`].
     TakenBack(Slot, Lost),
@@ -92,10 +92,10 @@ pub async fn submit(
     connection: &mut Connection,
     request: &SubmitRequest,
     contents: &[Payload],
-    sinks: Vec<&mut dyn Sink>,
+    sinks: &mut [&mut dyn Sink],
     slots: Option<&Slots>,
     cost: &mut Cost,
-) -> Result<Outcome, Lost> {
+) -> Result<Ending, Lost> {
     let Some(submit_request::Kind::Task(task)) = &request.kind else {
         return Err(Lost::Broken("no task".into()));
     };
@@ -111,7 +111,7 @@ pub async fn submit(
     };
     let mut stream: Stream<SubmitResponse> = connection.start("SubmitTask");
     let messages = stream.sender().ok_or(Lost::Broken(String::new()))?;
-    messages.send(request).await.map_err(lost)?;
+    messages.send(request).await.map_err(Lost::from)?;
     let (needs, needed) = async_channel::bounded::<Needed>(NEEDS_MAX);
     let sent = Cell::new(0);
     let upload = async {
@@ -127,7 +127,7 @@ pub async fn submit(
         }
         future::pending().await
     };
-    let mut run = Run {
+    let mut progress = Progress {
         outputs: Outputs::new(names, sinks),
         attempt: 0,
         beside: Vec::new(),
@@ -136,21 +136,22 @@ pub async fn submit(
         inputs,
         needs,
     };
-    let download = run.follow(&mut stream, slots, cost);
+    let download = progress.follow(&mut stream, slots, cost);
     // A peer that takes no input must not keep us once the outcome is known.
     let outcome = future::or(download, upload).await;
     cost.bytes_up += sent.get();
     outcome
 }
 
-/// What became of a task, or of the way to the coordinator.
-pub fn lost(error: GrpcError) -> Lost {
-    match error {
-        GrpcError::Connect(why) => Lost::Unreachable(why),
-        GrpcError::Gone(why) => Lost::Gone(why),
-        GrpcError::Cut(why) => Lost::Cut(why),
-        GrpcError::Refused(why) => Lost::Refused(why),
-        other => Lost::Broken(other.to_string()),
+impl From<GrpcError> for Lost {
+    fn from(error: GrpcError) -> Lost {
+        match error {
+            GrpcError::Connect(why) => Lost::Unreachable(why),
+            GrpcError::Gone(why) => Lost::Gone(why),
+            GrpcError::Cut(why) => Lost::Cut(why),
+            GrpcError::Refused(why) => Lost::Refused(why),
+            other => Lost::Broken(other.to_string()),
+        }
     }
 }
 
@@ -187,8 +188,8 @@ struct Needed {
     inputs: Vec<u32>,
 }
 
-/// One task, from the receiving side.
-struct Run<'a> {
+/// How far one task has come, as the coordinator tells it.
+struct Progress<'a> {
     outputs: Outputs<'a>,
     /// The one whose output counts; 0: none began yet.
     attempt: u32,
@@ -203,13 +204,13 @@ struct Run<'a> {
     needs: async_channel::Sender<Needed>,
 }
 
-impl Run<'_> {
+impl Progress<'_> {
     async fn follow(
         &mut self,
         stream: &mut Stream<SubmitResponse>,
         slots: Option<&Slots>,
         cost: &mut Cost,
-    ) -> Result<Outcome, Lost> {
+    ) -> Result<Ending, Lost> {
         let mut silence_ms = ACCEPT_MS_MAX;
         let began = Instant::now();
         loop {
@@ -232,15 +233,15 @@ impl Run<'_> {
                 }
                 (Some(slots), back) => match overtake(stream, slots, back).await {
                     Ok(next) => next,
-                    Err(slot) if waiting => break Ok(Outcome::TakenBack(slot, Lost::Overtaken)),
-                    Err(slot) => break Ok(Outcome::TakenBack(slot, Lost::Outrun)),
+                    Err(slot) if waiting => break Ok(Ending::TakenBack(slot, Lost::Overtaken)),
+                    Err(slot) => break Ok(Ending::TakenBack(slot, Lost::Outrun)),
                 },
             };
             silence_ms = SILENCE_MS_MAX;
-            match next.map_err(lost) {
+            match next.map_err(Lost::from) {
                 Ok(Some(SubmitResponse { kind: Some(kind) })) => {
                     match self.take(kind, cost).await {
-                        Ok(Some(returned)) => break Ok(Outcome::Returned(returned)),
+                        Ok(Some(returned)) => break Ok(Ending::Returned(returned)),
                         Ok(None) => {}
                         Err(lost) => break Err(lost),
                     }
@@ -321,7 +322,7 @@ enum TakeBack {
     Any(Instant),
 }
 
-impl Run<'_> {
+impl Progress<'_> {
     fn take_back(&self) -> TakeBack {
         match self.late {
             _ if self.attempt == 0 => TakeBack::Travelling,
@@ -351,9 +352,9 @@ async fn overtake(
             Err(GrpcError::Timeout(_)) => {
                 let slot = match back {
                     TakeBack::No => None,
-                    TakeBack::Travelling => slots.idle(),
+                    TakeBack::Travelling => slots.try_travelling(),
                     TakeBack::Any(from) if from > Instant::now() => None,
-                    TakeBack::Any(_) => slots.spare(),
+                    TakeBack::Any(_) => slots.try_any(),
                 };
                 if let Some(slot) = slot {
                     return Err(slot);
@@ -379,8 +380,11 @@ struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    fn new(names: Vec<Vec<u8>>, sinks: Vec<&'a mut dyn Sink>) -> Self {
-        let received = sinks.into_iter().map(|sink| (Received::default(), sink));
+    fn new(names: Vec<Vec<u8>>, sinks: &'a mut [&mut dyn Sink]) -> Self {
+        let received = sinks.iter_mut().map(|sink| {
+            let sink: &'a mut dyn Sink = &mut **sink;
+            (Received::default(), sink)
+        });
         Outputs {
             names,
             received: received.collect(),

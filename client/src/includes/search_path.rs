@@ -37,7 +37,7 @@ pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
 
 /// The folder for what [`folders`] learns.
 pub fn memos(config: &Config) -> Option<PathBuf> {
-    config.run_folder().map(|run| run.join("folders"))
+    config.compiler_memos().map(|memos| memos.join("folders"))
 }
 
 /// Where `compile` looks for headers. `basis` stands for the compiler and the

@@ -109,7 +109,7 @@ impl Preprocessing {
         let mut process = process::process(&command);
         process.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let child = os::with_file_size_limit(TEXT_BYTES_MAX, || process.spawn()).map_err(failed)?;
-        forwarding.to(child.id());
+        forwarding.forward_to(child.id());
         Ok(Preprocessing {
             child,
             text,

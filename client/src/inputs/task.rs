@@ -14,7 +14,7 @@ use crate::grid::attempt::RUN_MS_MAX;
 use crate::grid::own_speed;
 use crate::inputs::preprocessed::Gathered;
 use crate::inputs::tree::Tree;
-use crate::invocation::plan::{Heard, Plan};
+use crate::invocation::plan::{Diagnostics, Plan};
 use crate::os;
 
 /// Bytes of a task's message; the rest is for what is around it.
@@ -75,18 +75,21 @@ impl Plan {
         &self,
         toolchain: hg_proto::v1::Toolchain,
         tree: &Tree,
-        heard: &Heard,
+        diagnostics: &Diagnostics,
         config: &Config,
     ) -> Result<Task, Reason> {
-        let Heard { says, manner } = heard;
-        let mut environment = self.environment_there(*says);
-        environment.extend(manner.environment.iter().cloned());
+        let Diagnostics {
+            allowed,
+            presentation,
+        } = diagnostics;
+        let mut environment = self.environment_there(*allowed);
+        environment.extend(presentation.environment.iter().cloned());
         environment.sort_by(|a, b| a.name.cmp(&b.name));
         let task = Task {
             toolchain: Some(toolchain),
-            arguments: [manner.options.clone(), self.compile.tree_args()].concat(),
+            arguments: [presentation.options.clone(), self.compile.tree_args()].concat(),
             environment,
-            terminal: manner.terminal,
+            terminal: presentation.terminal,
             working_directory: tree.folder.clone(),
             inputs: tree.inputs.clone(),
             outputs: self.compile.tree_outputs(&tree.folder),

@@ -1,5 +1,5 @@
 //! What a command line and an environment mean.
 
 pub mod plan;
-pub mod manner;
+pub mod presentation;
 pub mod identity;

@@ -16,13 +16,13 @@ use hg_proto::v1::EnvironmentVariable;
 use hg_proto::wire::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_MAX};
 
 use crate::config::Config;
-use crate::grid::attempt::{self, Says};
+use crate::grid::attempt::{self, AllowedDiagnostics};
 use crate::grid::memo::{Known, Memos};
 use crate::grid::object;
 use crate::includes::closure::{Folders, Settled};
 use crate::includes::search_path;
 use crate::invocation::identity::{self, Identity};
-use crate::invocation::manner::{Manner, Manners};
+use crate::invocation::presentation::{Presentation, PresentationProbe};
 use crate::local::compiler::{self, Found};
 use crate::local::output::{self, Style};
 use crate::local::process;
@@ -36,13 +36,6 @@ const RESPONSE_BYTES_MAX: u64 = 4 << 20;
 const RESPONSE_DEPTH_MAX: usize = 8;
 /// Arguments after expansion.
 const ARGUMENTS_MAX: usize = 1 << 16;
-
-fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
-    Reason {
-        code,
-        detail: detail.to_string(),
-    }
-}
 
 /// What a command line means, and which files are concerned.
 pub struct Plan {
@@ -122,18 +115,18 @@ impl Plan {
         let source = PathBuf::from(os::from_bytes(self.compile.source.clone()));
         let read = match std::fs::metadata(&source) {
             Ok(meta) if meta.is_file() => Some((meta.dev(), meta.ino())),
-            _ => return Err(reason("source", "not a regular file")),
+            _ => return Err(Reason::with("source", "not a regular file")),
         };
         let clang = self.dialect.family == Family::Clang;
         let written = output::check(&self.object, self.object_style(), clang)?;
         if self.object == source || written == read {
-            return Err(reason("output", "the source itself"));
+            return Err(Reason::with("output", "the source itself"));
         }
         if let Some(path) = &self.dependencies {
             let listed = output::check(path, Style::Rewrite, clang)?;
             let same = listed.is_some() && (listed == written || listed == read);
             if same || *path == self.object || *path == source {
-                return Err(reason("output", "two files are one"));
+                return Err(Reason::with("output", "two files are one"));
             }
         }
         // What such a name's suffix is, gcc's versions do not agree.
@@ -141,7 +134,7 @@ impl Plan {
             .into_iter()
             .any(|path| is_suffix(path))
         {
-            return Err(reason("source-name", source.display()));
+            return Err(Reason::with("source-name", source.display()));
         }
         Ok(())
     }
@@ -152,12 +145,12 @@ impl Plan {
     /// It is not one that we know.
     pub fn probe(&self, found: &Found, config: &Config) -> Result<&Probe, Reason> {
         let look = || {
-            let memo = config.run_folder().map(|run| run.join("compilers"));
+            let memo = config.compiler_memos().map(|memos| memos.join("compilers"));
             let probe = probe::probe(&found.driver, memo.as_deref())
-                .map_err(|error| reason("unknown-compiler", error))?;
+                .map_err(|error| Reason::with("unknown-compiler", error))?;
             match probe.family == self.dialect.family {
                 true => Ok(probe),
-                false => Err(reason("unknown-compiler", "not what its name says")),
+                false => Err(Reason::with("unknown-compiler", "not what its name says")),
             }
         };
         self.probe.get_or_init(look).as_ref().map_err(Reason::clone)
@@ -175,7 +168,7 @@ impl Plan {
         wait: impl FnOnce() -> Option<Slot>,
     ) -> Result<Folders, Reason> {
         let toolchain = Identity::of(self.probe(found, config)?, self.compile.language)
-            .ok_or_else(|| reason("unknown-compiler", "not for this language"))?;
+            .ok_or_else(|| Reason::with("unknown-compiler", "not for this language"))?;
         let basis = identity::basis(found, &toolchain);
         let memo = search_path::memos(config);
         search_path::folders(found, &self.compile, &basis, memo.as_deref(), wait)
@@ -183,29 +176,32 @@ impl Plan {
 
     /// What a worker's compiler may say of the very same files, and what makes it say that
     /// as ours would. `memos` keeps how ours quotes, and speaks to terminals.
-    pub fn heard(&self, found: &Found, memos: &Memos) -> Heard {
-        let says = match self.quotes(found, memos) {
-            Quotes::Unknown => Says::Nothing,
-            Quotes::Plain => Says::OfFiles,
-            Quotes::Utf8 => Says::OfFilesInUtf8,
+    pub fn diagnostics(&self, found: &Found, memos: &Memos) -> Diagnostics {
+        let allowed = match self.quotes(found, memos) {
+            Quotes::Unknown => AllowedDiagnostics::Nothing,
+            Quotes::Plain => AllowedDiagnostics::OfFiles,
+            Quotes::Utf8 => AllowedDiagnostics::OfFilesInUtf8,
         };
-        let heard = |says, manner| Heard { says, manner };
+        let told = |allowed, presentation| Diagnostics {
+            allowed,
+            presentation,
+        };
         let on_terminal = !terminal::identity().is_empty();
-        if says == Says::Nothing || self.speaks_otherwise(found, on_terminal) {
-            return heard(Says::Nothing, Manner::default());
+        if allowed == AllowedDiagnostics::Nothing || self.speaks_otherwise(found, on_terminal) {
+            return told(AllowedDiagnostics::Nothing, Presentation::default());
         }
         if !on_terminal {
-            return heard(says, Manner::default());
+            return told(allowed, Presentation::default());
         }
-        let manners = Manners {
+        let manners = PresentationProbe {
             found,
             family: self.dialect.family,
-            environment: &self.environment_there(says),
+            environment: &self.environment_there(allowed),
             memos,
         };
         match manners.find() {
-            Some(manner) => heard(says, manner),
-            None => heard(Says::Nothing, Manner::default()),
+            Some(presentation) => told(allowed, presentation),
+            None => told(AllowedDiagnostics::Nothing, Presentation::default()),
         }
     }
 
@@ -255,9 +251,9 @@ impl Plan {
         }
         let driver = os::bytes(found.driver.as_os_str());
         let subject = [b"quotes", driver, messages, characters].join(&0);
-        let known = match memos.recall(&subject, attempt::source_memo) {
+        let known = match memos.recall(&subject, attempt::source_memo_lasts) {
             Known::Bad(words) => words,
-            Known::Nothing | Known::Retry => {
+            _ => {
                 let words = ask_for_quotes(found);
                 memos.note(&subject, words);
                 words.to_owned()
@@ -271,12 +267,15 @@ impl Plan {
     }
 
     /// The variables of the compiler there.
-    pub(crate) fn environment_there(&self, says: Says) -> Vec<EnvironmentVariable> {
+    pub(crate) fn environment_there(
+        &self,
+        allowed: AllowedDiagnostics,
+    ) -> Vec<EnvironmentVariable> {
         let mut environment = self.environment.clone();
         // A worker has no other locales than these.
-        let locale = match says {
-            Says::OfFilesInUtf8 => &b"C.UTF-8"[..],
-            Says::OfFiles if self.dialect.family == Family::Gcc => b"C",
+        let locale = match allowed {
+            AllowedDiagnostics::OfFilesInUtf8 => &b"C.UTF-8"[..],
+            AllowedDiagnostics::OfFiles if self.dialect.family == Family::Gcc => b"C",
             _ => return environment,
         };
         environment.retain(|variable| variable.name != b"LC_ALL");
@@ -290,11 +289,11 @@ impl Plan {
 
 /// What a worker's compiler may say, and how it comes to say it.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct Diagnostics {
     /// Which words may stand for ours.
-    pub says: Says,
+    pub allowed: AllowedDiagnostics,
     /// What they look like.
-    pub manner: Manner,
+    pub presentation: Presentation,
 }
 
 /// How a compiler quotes words in what it says.
@@ -383,13 +382,13 @@ fn environment() -> Result<Vec<EnvironmentVariable>, Reason> {
         }
         if args::environment_travels(name) {
             if name.len() + value.len() > ENVIRONMENT_BYTES_MAX {
-                return Err(reason("environment", String::from_utf8_lossy(name)));
+                return Err(Reason::with("environment", String::from_utf8_lossy(name)));
             }
             travels.insert(name.to_vec(), value.to_vec());
         }
     }
     if travels.len() > ENVIRONMENT_MAX {
-        return Err(reason("environment", "too many variables"));
+        return Err(Reason::with("environment", "too many variables"));
     }
     Ok(travels
         .into_iter()
@@ -417,12 +416,12 @@ fn expand(
                 let inner: Vec<OsString> = inner.into_iter().map(os::from_bytes).collect();
                 expand(&inner, depth + 1, words, responses)?;
             }
-            Some(Ok(_)) => return Err(reason("response-file", "nested too deeply")),
+            Some(Ok(_)) => return Err(Reason::with("response-file", "nested too deeply")),
             // Not a file: the compiler takes it for an argument.
             None => words.push(word.to_vec()),
         }
         if words.len() > ARGUMENTS_MAX {
-            return Err(reason("response-file", "too many arguments"));
+            return Err(Reason::with("response-file", "too many arguments"));
         }
     }
     Ok(())
@@ -430,7 +429,7 @@ fn expand(
 
 fn read_response(file: &Path) -> Option<Result<Vec<u8>, Reason>> {
     let meta = std::fs::metadata(file).ok()?;
-    let told = |why: &str| reason("response-file", format_args!("{}: {why}", file.display()));
+    let told = |why: &str| Reason::with("response-file", format_args!("{}: {why}", file.display()));
     if !meta.is_file() {
         return Some(Err(told("not a regular file")));
     }

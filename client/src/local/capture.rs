@@ -1,5 +1,5 @@
-//! Runs the user's own compiler as typed, and hears what it says while the user
-//! hears it too. It must not notice: where stderr is a terminal, so is what it
+//! Runs the user's own compiler as typed, and captures what it writes while the user
+//! sees it too. It must not notice: where stderr is a terminal, so is what it
 //! gets.
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::local::compiler::Command;
 use crate::local::memory_file::scratch;
-use crate::local::process::{self, Ended};
+use crate::local::process::{self, ExitStatus};
 use crate::local::signals::{self, Forwarding};
 use crate::local::terminal;
 
@@ -20,11 +20,11 @@ use crate::local::terminal;
 /// nothing on a terminal.
 const LOOK_MS: u16 = 10;
 
-/// How a compiler ended, and what it said.
+/// How a compiler ended, and what it wrote.
 #[derive(Debug)]
 pub struct Said {
     /// How it ended.
-    pub ended: Ended,
+    pub ended: ExitStatus,
     /// Whether it wrote to stdout.
     pub stdout: bool,
     /// All that it wrote to stderr.
@@ -34,20 +34,20 @@ pub struct Said {
 /// Runs `command` with `environment` added, and passes on what it says.
 ///
 /// # Errors
-/// It can't be started, or there is nothing to hear it with; then nothing ran.
+/// It can't be started, or there is nothing to capture it with; then nothing ran.
 pub fn run(command: &Command, environment: &[(&str, OsString)]) -> io::Result<Said> {
-    let mut process = process::end_with_us(process::process(command));
+    let mut process = process::die_with_parent(process::process(command));
     process.envs(environment.iter().map(|(name, value)| (name, value)));
     let mut stdout = scratch()?;
     process.stdout(stdout.try_clone()?);
-    let ear = Ear::new()?;
-    process.stderr(ear.mouth()?);
+    let capture = Capture::new()?;
+    process.stderr(capture.writing_end()?);
     let forwarding = Forwarding::start();
     let child = process.spawn()?;
     // Holds our copies of what the child writes to.
     drop(process);
-    forwarding.to(child.id());
-    let (ended, stderr) = ear.hear(child)?;
+    forwarding.forward_to(child.id());
+    let (ended, stderr) = capture.wait_and_read(child)?;
     drop(forwarding);
     let wrote = stdout.metadata()?.len() > 0;
     if wrote {
@@ -56,8 +56,8 @@ pub fn run(command: &Command, environment: &[(&str, OsString)]) -> io::Result<Sa
         let _ = io::copy(&mut stdout, &mut io::stdout());
     }
     Ok(Said {
-        ended: match signals::seen() {
-            Some(signal) => Ended::Signal(signal as i32),
+        ended: match signals::received() {
+            Some(signal) => ExitStatus::Signal(signal as i32),
             None => ended,
         },
         stdout: wrote,
@@ -65,65 +65,66 @@ pub fn run(command: &Command, environment: &[(&str, OsString)]) -> io::Result<Sa
     })
 }
 
-/// What `process` says to a terminal like ours. Nobody else hears it.
+/// What `process` writes to a terminal like ours. Nobody else sees it.
 ///
 /// # Errors
 /// It can't be started, or there is no terminal.
-pub fn overhear(mut process: Process) -> io::Result<Vec<u8>> {
+pub fn on_hidden_terminal(mut process: Process) -> io::Result<Vec<u8>> {
     let (ours, theirs) = terminal::like(&io::stderr())?;
     let child = process.stdout(Stdio::null()).stderr(theirs).spawn()?;
     // Holds our copy of what the child writes to.
     drop(process);
-    hear_terminal(&mut File::from(ours), child, &mut io::sink()).map(|(_, said)| said)
+    read_terminal(&mut File::from(ours), child, &mut io::sink()).map(|(_, said)| said)
 }
 
 /// What takes the place of the compiler's stderr.
-enum Ear {
+enum Capture {
     File(File),
     Terminal { ours: OwnedFd, theirs: OwnedFd },
 }
 
-impl Ear {
+impl Capture {
     fn new() -> io::Result<Self> {
         let stderr = io::stderr();
         if !stderr.is_terminal() {
-            return Ok(Ear::File(scratch()?));
+            return Ok(Capture::File(scratch()?));
         }
         let (ours, theirs) = terminal::like(&stderr)?;
-        Ok(Ear::Terminal { ours, theirs })
+        Ok(Capture::Terminal { ours, theirs })
     }
 
-    fn mouth(&self) -> io::Result<Stdio> {
+    fn writing_end(&self) -> io::Result<Stdio> {
         Ok(match self {
-            Ear::File(file) => file.try_clone()?.into(),
-            Ear::Terminal { theirs, .. } => theirs.try_clone()?.into(),
+            Capture::File(file) => file.try_clone()?.into(),
+            Capture::Terminal { theirs, .. } => theirs.try_clone()?.into(),
         })
     }
 
-    fn hear(self, mut child: Child) -> io::Result<(Ended, Vec<u8>)> {
+    fn wait_and_read(self, mut child: Child) -> io::Result<(ExitStatus, Vec<u8>)> {
         match self {
-            Ear::File(mut file) => {
-                let ended = Ended::of(child.wait()?);
+            Capture::File(mut file) => {
+                let ended = ExitStatus::of(child.wait()?);
                 let mut said = Vec::new();
                 file.rewind()?;
                 file.read_to_end(&mut said)?;
                 let _ = io::stderr().write_all(&said);
                 Ok((ended, said))
             }
-            Ear::Terminal { ours, theirs } => {
+            Capture::Terminal { ours, theirs } => {
                 drop(theirs);
-                hear_terminal(&mut File::from(ours), child, &mut io::stderr())
+                read_terminal(&mut File::from(ours), child, &mut io::stderr())
             }
         }
     }
 }
 
-/// Passes words on to `listener` as they come; somebody watches.
-fn hear_terminal(
+/// Passes what comes from `terminal` on to `listener` at once, since somebody watches,
+/// until `child` has ended.
+fn read_terminal(
     terminal: &mut File,
     mut child: Child,
     listener: &mut impl Write,
-) -> io::Result<(Ended, Vec<u8>)> {
+) -> io::Result<(ExitStatus, Vec<u8>)> {
     let mut said = Vec::new();
     let mut ended = None;
     loop {
@@ -146,8 +147,8 @@ fn hear_terminal(
             return Ok((ended, said));
         } else {
             ended = match ready {
-                0 => child.try_wait()?.map(Ended::of),
-                _ => Some(Ended::of(child.wait()?)),
+                0 => child.try_wait()?.map(ExitStatus::of),
+                _ => Some(ExitStatus::of(child.wait()?)),
             };
         }
     }

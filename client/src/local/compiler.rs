@@ -14,6 +14,7 @@ use hg_proto::compiler::toolchain::Family;
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::Config;
+use crate::local::passed::Passed;
 
 /// Wrappers that stand in front of a compiler.
 const WRAPPERS: [&str; 7] = [
@@ -28,10 +29,6 @@ const WRAPPERS: [&str; 7] = [
 
 /// What our own program is called.
 const OWN_NAME: &str = "hgbuild";
-
-/// Names the variable with the programs that are no compiler for those below, since
-/// the way to them went through these: `DEVICE:INODE`, with blanks between.
-const PASSED: &str = "HG_PASSED";
 
 /// Links that lead to a program, as the kernel counts them.
 const LINKS_MAX: usize = 40;
@@ -99,16 +96,14 @@ impl Found {
         if self.name.is_none() {
             return;
         }
-        let mut passed = env::var_os(PASSED).unwrap_or_default();
+        let mut passed = Passed::inherited();
         let own = env::current_exe().ok();
         let script = is_script(&self.command.program);
         let again = (self.wrapped || script).then_some(&self.command.program);
         for meta in own.iter().chain(again).flat_map(fs::metadata) {
-            if !is_passed(&passed, &meta) {
-                passed.push(format!(" {}:{}", meta.dev(), meta.ino()));
-            }
+            passed.add(&meta);
         }
-        self.command.marks.push((PASSED, passed));
+        self.command.marks.push(passed.hand_on());
         // A script has no slot, and may come back to us for one.
         if !script {
             self.command.marks.push(served());
@@ -120,12 +115,6 @@ impl Found {
 /// we took for a compiler must not wait for another slot while we hold ours.
 fn served() -> (&'static str, OsString) {
     ("HG_DISABLE", "1".into())
-}
-
-fn is_passed(passed: &OsStr, meta: &Metadata) -> bool {
-    let mut words = passed.as_bytes().split(|byte| *byte == b' ');
-    let place = format!("{}:{}", meta.dev(), meta.ino());
-    words.any(|word| word == place.as_bytes())
 }
 
 /// Whether the kernel runs it by another program.
@@ -255,7 +244,7 @@ pub struct Search {
     path: OsString,
     own: Option<(PathBuf, Metadata)>,
     masquerade: Option<PathBuf>,
-    passed: OsString,
+    passed: Passed,
 }
 
 /// What a name stands for.
@@ -281,7 +270,7 @@ impl Search {
             path: env::var_os("PATH").unwrap_or_default(),
             own: own.and_then(|own| fs::metadata(&own).ok().map(|meta| (own, meta))),
             masquerade: env::var_os("HG_MASQUERADE").map(PathBuf::from),
-            passed: env::var_os(PASSED).unwrap_or_default(),
+            passed: Passed::inherited(),
         }
     }
 
@@ -341,7 +330,7 @@ impl Search {
 
     /// Whether it leads to us, or did already.
     fn is_no_compiler(&self, candidate: &Path, meta: &Metadata, real_name: &OsStr) -> bool {
-        self.is_one_of_us(candidate, meta, real_name) || is_passed(&self.passed, meta)
+        self.is_one_of_us(candidate, meta, real_name) || self.passed.contains(meta)
     }
 
     /// Whether it is this program, a copy of it, or another hgbuild.

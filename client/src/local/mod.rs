@@ -2,7 +2,7 @@
 
 pub mod capture;
 pub mod terminal;
-pub mod looks;
+pub mod escape_sequences;
 pub mod process;
 pub mod slots;
 pub mod signals;
@@ -11,3 +11,4 @@ pub mod own_device;
 pub mod unnamed_file;
 pub mod memory_file;
 pub mod compiler;
+pub mod passed;

@@ -11,7 +11,7 @@ use hg_proto::options::args::Reason;
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::local::own_device;
-use crate::local::signals::undisturbed;
+use crate::local::signals::with_signals_held;
 use crate::local::unnamed_file;
 
 /// Of a file that a compiler makes, less the umask.
@@ -175,7 +175,7 @@ pub fn arrived(file: &File) -> io::Result<()> {
 /// # Errors
 /// The first that failed; those after it are not put.
 pub fn put_all(files: Vec<Pending>) -> io::Result<()> {
-    undisturbed(|| files.into_iter().try_for_each(Pending::put))
+    with_signals_held(|| files.into_iter().try_for_each(Pending::put))
 }
 
 fn folder_of(target: &Path) -> &Path {
@@ -187,7 +187,7 @@ fn folder_of(target: &Path) -> &Path {
 
 fn with_name_removed(folder: &Path) -> io::Result<File> {
     let path = folder.join(temporary_name());
-    undisturbed(|| {
+    with_signals_held(|| {
         let file = OpenOptions::new()
             .read(true)
             .write(true)

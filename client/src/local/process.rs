@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command as Process, ExitStatus};
+use std::process::Command as Process;
 
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -10,36 +10,36 @@ use nix::sys::signal::Signal;
 use crate::local::compiler::Command;
 use crate::local::signals::{self, Forwarding};
 
-/// How a process of ours ends.
+/// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ExitStatus {
     /// With this exit code.
-    Exit(i32),
+    Code(i32),
     /// By this signal.
     Signal(i32),
 }
 
-impl Ended {
+impl ExitStatus {
     /// Of a child.
-    pub fn of(status: ExitStatus) -> Self {
+    pub fn of(status: std::process::ExitStatus) -> Self {
         match (status.code(), status.signal()) {
-            (Some(code), _) => Ended::Exit(code),
-            (None, Some(signal)) => Ended::Signal(signal),
-            (None, None) => Ended::Exit(1),
+            (Some(code), _) => ExitStatus::Code(code),
+            (None, Some(signal)) => ExitStatus::Signal(signal),
+            (None, None) => ExitStatus::Code(1),
         }
     }
 
     /// As shells count it.
     pub fn code(self) -> i32 {
         match self {
-            Ended::Exit(code) => code,
-            Ended::Signal(signal) => 128 + signal,
+            ExitStatus::Code(code) => code,
+            ExitStatus::Signal(signal) => 128 + signal,
         }
     }
 
     /// Ends this process the same way.
-    pub fn now(self) -> ! {
-        if let Ended::Signal(signal) = self
+    pub fn end_this_process(self) -> ! {
+        if let ExitStatus::Signal(signal) = self
             && let Ok(signal) = Signal::try_from(signal)
         {
             signals::die_by(signal);
@@ -61,39 +61,39 @@ pub fn process(command: &Command) -> Process {
 
 /// Takes the compiler's place: it is this process from here on.
 /// Returns only when that can't be.
-pub fn become_it(command: &Command) -> io::Error {
+pub fn exec(command: &Command) -> io::Error {
     let error = process(command).exec();
     if error.raw_os_error() != Some(libc::E2BIG) {
         return error;
     }
     // At the kernel's limit our own variables may be what is too much.
-    without_ours(command).exec()
+    without_own_variables(command).exec()
 }
 
 /// Runs it and waits, passing signals on.
 ///
 /// # Errors
 /// It can't be started.
-pub fn run(command: &Command) -> io::Result<Ended> {
+pub fn run(command: &Command) -> io::Result<ExitStatus> {
     let forwarding = Forwarding::start();
-    let mut child = match end_with_us(process(command)).spawn() {
+    let mut child = match die_with_parent(process(command)).spawn() {
         Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
-            end_with_us(without_ours(command)).spawn()?
+            die_with_parent(without_own_variables(command)).spawn()?
         }
         other => other?,
     };
-    forwarding.to(child.id());
-    let ended = Ended::of(child.wait()?);
+    forwarding.forward_to(child.id());
+    let ended = ExitStatus::of(child.wait()?);
     drop(forwarding);
-    Ok(match signals::seen() {
-        Some(signal) => Ended::Signal(signal as i32),
+    Ok(match signals::received() {
+        Some(signal) => ExitStatus::Signal(signal as i32),
         None => ended,
     })
 }
 
 /// A compiler whose hgbuild was killed would finish an output that the build
 /// has given up. SIGTERM, so that it takes its temporary files along.
-pub fn end_with_us(mut process: Process) -> Process {
+pub fn die_with_parent(mut process: Process) -> Process {
     #[cfg(target_os = "linux")]
     // SAFETY: one system call, which may be made between fork and exec.
     unsafe {
@@ -106,7 +106,7 @@ pub fn end_with_us(mut process: Process) -> Process {
     process
 }
 
-fn without_ours(command: &Command) -> Process {
+fn without_own_variables(command: &Command) -> Process {
     let mut process = process(&Command {
         marks: Vec::new(),
         ..command.clone()

@@ -60,9 +60,9 @@ impl Forwarding {
     }
 
     /// The child is `pid`. A signal that came before it was known is passed on.
-    pub fn to(&self, pid: u32) {
+    pub fn forward_to(&self, pid: u32) {
         CHILD.store(pid as i32, Ordering::SeqCst);
-        if let Some(signal) = seen() {
+        if let Some(signal) = received() {
             let _ = kill(Pid::from_raw(pid as i32), signal);
         }
     }
@@ -79,7 +79,7 @@ impl Drop for Forwarding {
 }
 
 /// The signal that came while a child ran.
-pub fn seen() -> Option<Signal> {
+pub fn received() -> Option<Signal> {
     Signal::try_from(SEEN.load(Ordering::SeqCst)).ok()
 }
 
@@ -97,7 +97,7 @@ pub fn die_by(signal: Signal) {
 }
 
 /// Runs `step` with those signals held back that would end us in between.
-pub fn undisturbed<T>(step: impl FnOnce() -> T) -> T {
+pub fn with_signals_held<T>(step: impl FnOnce() -> T) -> T {
     let mut held = SigSet::empty();
     for signal in FORWARDED {
         held.add(signal);

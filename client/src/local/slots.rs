@@ -1,10 +1,17 @@
 //! How many compilers and preprocessors run at once on this machine, over all
 //! hgbuild processes of a user. A slot is a locked file: the kernel gives it
-//! back whatever happens to its holder.
+//! back whatever happens to its holder, whose number is in the file.
+//!
+//! A holder that is stopped (Ctrl-Z on a build, a debugger) keeps its lock and uses no
+//! processor, so it does not count: another build goes on beside it. When it goes on
+//! too, more compilers run than there are slots until the first of them end: as with
+//! two builds without us, and never more than were started.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +21,10 @@ use crate::private;
 
 /// Slots of a machine, however many cores it has.
 const SLOTS_MAX: usize = 256;
+/// Slots beside those of stopped holders.
+const BESIDE_STOPPED_MAX: usize = 1024;
+/// Between two looks at whether holders are stopped.
+const STOPPED_LOOK_MS: u64 = 100;
 /// Between two looks of the one process that looks for a free slot.
 const LOOK_MS: u64 = 2;
 /// Between two looks of the others, should that one have been stopped.
@@ -77,9 +88,14 @@ impl Slots {
         if let Some(slot) = self.any("slot", self.total)? {
             return Some(slot);
         }
+        if let Some(slot) = self.beside_stopped()? {
+            return Some(slot);
+        }
         // One process looks, the others sleep behind it, in about the order
         // in which they came.
+        let stopped_look = Duration::from_millis(STOPPED_LOOK_MS);
         let until = Instant::now() + Duration::from_secs(WAIT_S_MAX);
+        let mut look_for_stopped = Instant::now() + stopped_look;
         let passing = self.pass_gate()?;
         let mut passed = None;
         while Instant::now() < until {
@@ -94,6 +110,12 @@ impl Slots {
             }
             if let Some(slot) = self.any("slot", self.total)? {
                 return Some(slot);
+            }
+            if Instant::now() >= look_for_stopped {
+                if let Some(slot) = self.beside_stopped()? {
+                    return Some(slot);
+                }
+                look_for_stopped = Instant::now() + stopped_look;
             }
         }
         None
@@ -111,12 +133,13 @@ impl Slots {
             }
         };
         // It may outlive the wait: signals are for the thread that decides when.
-        signals::undisturbed(|| thread::Builder::new().spawn(wait)).ok()?;
+        signals::with_signals_held(|| thread::Builder::new().spawn(wait)).ok()?;
         Some(receiver)
     }
 
-    /// An idle slot for a compile that could travel, without waiting.
-    pub fn idle(&self) -> Option<Slot> {
+    /// A free slot for a compile that could travel, without waiting; `None`: those that
+    /// such compiles may have are taken.
+    pub fn try_travelling(&self) -> Option<Slot> {
         if self.travelling == 0 {
             return None;
         }
@@ -129,31 +152,67 @@ impl Slots {
         Some(right)
     }
 
-    /// Any idle slot, for a compile that could travel to a grid that is no faster;
-    /// none if all that can travel shall.
-    pub fn instead(&self) -> Option<Slot> {
-        self.idle().or_else(|| match self.travelling {
+    /// Any free slot, for a compile that could travel to a grid that is no faster; `None`
+    /// too where all that can travel shall.
+    pub fn try_any_for_travelling(&self) -> Option<Slot> {
+        self.try_travelling().or_else(|| match self.travelling {
             0 => None,
-            _ => self.spare(),
+            _ => self.try_any(),
         })
     }
 
-    /// Any slot that nobody uses, without waiting.
-    pub fn spare(&self) -> Option<Slot> {
+    /// Any free slot, without waiting.
+    pub fn try_any(&self) -> Option<Slot> {
         self.any("slot", self.total)?
     }
 
     /// `Some(None)`: all are taken.
     fn any(&self, kind: &str, count: usize) -> Option<Option<Slot>> {
         for index in 0..count {
-            let file = self.open(&format!("{kind}.{index}")).ok()?;
-            match file.try_lock() {
-                Ok(()) => return Some(Some(Slot { files: vec![file] })),
-                Err(fs::TryLockError::WouldBlock) => {}
-                Err(fs::TryLockError::Error(_)) => return None,
+            if let Some(slot) = self.take(kind, index)? {
+                return Some(Some(slot));
             }
         }
         Some(None)
+    }
+
+    /// A slot above the count, if fewer compilers run than there are slots since those
+    /// who hold the others are stopped. `Some(None)`: enough of them run.
+    fn beside_stopped(&self) -> Option<Option<Slot>> {
+        let mut running = 0;
+        for index in 0..self.total + BESIDE_STOPPED_MAX {
+            if running == self.total {
+                break;
+            }
+            if let Some(slot) = self.take("slot", index)? {
+                return Some(Some(slot));
+            }
+            running += usize::from(!self.is_holder_stopped(index));
+        }
+        Some(None)
+    }
+
+    /// `Some(None)`: somebody has it.
+    fn take(&self, kind: &str, index: usize) -> Option<Option<Slot>> {
+        let file = self.open(&format!("{kind}.{index}")).ok()?;
+        match file.try_lock() {
+            Ok(()) => {
+                // Without the number the holder counts as one that runs. It is as long
+                // each time, so that nothing of another one is left behind it.
+                let _ = file.write_all_at(format!("{:10}", process::id()).as_bytes(), 0);
+                Some(Some(Slot { files: vec![file] }))
+            }
+            Err(fs::TryLockError::WouldBlock) => Some(None),
+            Err(fs::TryLockError::Error(_)) => None,
+        }
+    }
+
+    /// Whether whoever holds a slot is stopped; where nobody can tell, it is not. A
+    /// compiler that took our place has our number.
+    fn is_holder_stopped(&self, index: usize) -> bool {
+        let holder = fs::read_to_string(self.folder.join(format!("slot.{index}")));
+        let pid = holder.ok().and_then(|text| text.trim().parse().ok());
+        pid.is_some_and(is_stopped)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
@@ -170,12 +229,20 @@ impl Slots {
     }
 }
 
+/// Whether a process is stopped by a signal or a debugger (proc_pid_stat(5)).
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Its name, in brackets, may have brackets and blanks in it.
+    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    state.starts_with(['T', 't'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("hg-slots-{name}-{}", std::process::id()))
+        std::env::temp_dir().join(format!("hg-slots-{name}-{}", process::id()))
     }
 
     #[test]
@@ -186,15 +253,15 @@ mod tests {
             total: 2,
             travelling: 1,
         };
-        let first = slots.idle().unwrap();
-        assert!(slots.idle().is_none(), "one may travel");
-        drop(slots.instead().unwrap());
+        let first = slots.try_travelling().unwrap();
+        assert!(slots.try_travelling().is_none(), "one may travel");
+        drop(slots.try_any_for_travelling().unwrap());
         let second = slots.wait().unwrap();
-        assert!(slots.instead().is_none());
+        assert!(slots.try_any_for_travelling().is_none());
         assert!(slots.any("slot", 2).unwrap().is_none(), "two in all");
         drop(first);
         drop(second);
-        assert!(slots.idle().is_some());
+        assert!(slots.try_travelling().is_some());
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -213,8 +280,8 @@ mod tests {
         };
         drop(held);
         assert!(waiter.join().unwrap());
-        assert!(slots.idle().is_none(), "none may travel");
-        assert!(slots.instead().is_none(), "not even then");
+        assert!(slots.try_travelling().is_none(), "none may travel");
+        assert!(slots.try_any_for_travelling().is_none(), "not even then");
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -238,6 +305,48 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn who_is_stopped_holds_nobody_up() {
+        use nix::sys::signal::{Signal, kill};
+        use nix::sys::wait::{WaitPidFlag, waitpid};
+        use nix::unistd::Pid;
+
+        let folder = folder("stopped");
+        let slots = Slots {
+            folder: folder.clone(),
+            total: 2,
+            travelling: 1,
+        };
+        let mut children = Vec::new();
+        let mut held = Vec::new();
+        for index in 0..2 {
+            let child = process::Command::new("cat")
+                .stdin(process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let slot = slots.wait().unwrap();
+            // As a compiler that runs in its place.
+            let number = format!("{:10}", child.id());
+            slot.files[0].write_all_at(number.as_bytes(), 0).unwrap();
+            assert_eq!(slots.beside_stopped().unwrap().is_some(), index == 0);
+            children.push(child);
+            held.push(slot);
+        }
+        let pid = Pid::from_raw(children[0].id().cast_signed());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        let beside = slots.wait().unwrap();
+        assert!(slots.beside_stopped().unwrap().is_none(), "two run");
+        kill(pid, Signal::SIGCONT).unwrap();
+        drop(beside);
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn no_folder_no_slots_no_trouble() {
         let slots = Slots {
             folder: PathBuf::from("/dev/null/x"),
@@ -245,6 +354,6 @@ mod tests {
             travelling: 1,
         };
         assert!(slots.wait().is_none());
-        assert!(slots.idle().is_none());
+        assert!(slots.try_travelling().is_none());
     }
 }

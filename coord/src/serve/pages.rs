@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hg_proto::json;
 use hg_proto::secure::token::Role;
-use hg_proto::v1;
 use hg_proto::wire::http_head::Head;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -22,7 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -218,68 +218,8 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Ans
 }
 
 fn workers(hub: &Hub) -> Vec<u8> {
-    let list: Vec<Value> = hub.workers().iter().map(worker).collect();
+    let list: Vec<Value> = hub.workers().iter().map(json::worker).collect();
     let mut text = Value::Array(list).to_string().into_bytes();
     text.push(b'\n');
     text
-}
-
-/// The fields of the Worker message, by their names in build.proto.
-fn worker(worker: &v1::Worker) -> Value {
-    let toolchains: Vec<Value> = worker.toolchains.iter().map(toolchain).collect();
-    json!({
-        "id": worker.id,
-        "name": worker.name,
-        "address": worker.address,
-        "version": worker.version,
-        "architecture": worker.architecture,
-        "os": worker.os,
-        "cores": worker.cores,
-        "memory_bytes": worker.memory_bytes,
-        "memory_available_bytes": worker.memory_available_bytes,
-        "slots": worker.slots,
-        "running": worker.running,
-        "load_milli": worker.load_milli,
-        "temperature_milli_c": worker.temperature_milli_c,
-        "round_trip_us": worker.round_trip_us,
-        "draining": worker.draining,
-        "tasks_finished": worker.tasks_finished,
-        "tasks_failed": worker.tasks_failed,
-        "toolchains": toolchains,
-        "connected_ms": worker.connected_ms,
-        "circuit": worker.circuit,
-        "shut_for_holders": worker.shut_for_holders,
-        "speed_milli": worker.speed_milli,
-        "slots_now": worker.slots_now,
-        "slots_why": worker.slots_why,
-        "sandbox": worker.sandbox,
-    })
-}
-
-fn toolchain(toolchain: &v1::Toolchain) -> Value {
-    use std::fmt::Write;
-    let mut digest = String::with_capacity(64);
-    for byte in &toolchain.digest {
-        // Writing to a String does not fail.
-        let _ = write!(digest, "{byte:02x}");
-    }
-    let family = match toolchain.family() {
-        v1::Family::Gcc => "gcc",
-        v1::Family::Clang => "clang",
-        v1::Family::Unspecified => "",
-    };
-    let language = match toolchain.language() {
-        v1::Language::C => "c",
-        v1::Language::Cxx => "cxx",
-        v1::Language::Unspecified => "",
-    };
-    json!({
-        "family": family,
-        "version": toolchain.version,
-        "target": toolchain.target,
-        "language": language,
-        "digest": digest,
-        "tree": toolchain.tree,
-        "shipped": !toolchain.shipment.is_empty(),
-    })
 }

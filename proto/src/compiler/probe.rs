@@ -29,8 +29,10 @@ const RACY_NS: i128 = 2_000_000_000;
 const TURN: &str = ".turn";
 /// Looks at that lock: to read a compiler takes some tens of milliseconds.
 const TURN_LOOKS: u32 = 500;
-/// Variables that change what a driver runs or loads.
-const STEERING: [&str; 5] = [
+/// Variables that change what a driver runs, loads or reads.
+const STEERING: [&str; 6] = [
+    // In which clang may have a folder for configuration files.
+    "HOME",
     "PATH",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
@@ -151,7 +153,7 @@ pub fn probe(driver: &Path, memo: Option<&Path>) -> Result<Probe, ProbeError> {
     let probe = look.at(driver)?;
     if let Some(file) = memo {
         // Failing to remember costs time, nothing else.
-        let _ = remember(&file, &probe, &look);
+        let _ = remember(&file, &probe, &look, now_ns());
     }
     Ok(probe)
 }
@@ -185,8 +187,10 @@ fn private() -> OpenOptions {
 struct Look {
     files: BTreeMap<PathBuf, (Stat, Digest)>,
     absent: Vec<PathBuf>,
-    /// Files and folders that must stay as they are, and make no code themselves.
+    /// Files that must stay as they are, and make no code themselves.
     watched: BTreeMap<PathBuf, Stat>,
+    /// Folders in which clang would read a configuration file; none is there.
+    unconfigured: BTreeMap<PathBuf, Stat>,
 }
 
 impl Look {
@@ -201,6 +205,7 @@ impl Look {
             version,
             target,
             configured,
+            configuration_folders,
         } = Banner::parse(&banner).ok_or_else(|| ProbeError::NotACompiler(driver.into()))?;
         if configured {
             return Err(ProbeError::Configured(driver.to_path_buf()));
@@ -208,7 +213,11 @@ impl Look {
         let surroundings = self.surroundings(&banner).map_err(failed)?;
         self.watch(Path::new(PRELOAD)).map_err(failed)?;
         if family == Family::Clang {
-            if self.configurations(driver, &target).map_err(failed)? {
+            let folders = &configuration_folders;
+            if self
+                .configurations(driver, &target, folders)
+                .map_err(failed)?
+            {
                 return Err(ProbeError::Configured(driver.to_path_buf()));
             }
             self.resources(driver).map_err(failed)?;
@@ -295,8 +304,13 @@ impl Look {
     }
 
     /// Whether clang would read options from a file, for some target: beside its real
-    /// path, or where it was called.
-    fn configurations(&mut self, driver: &Path, target: &str) -> io::Result<bool> {
+    /// path, where it was called, or in `folders`, which it names itself.
+    fn configurations(
+        &mut self,
+        driver: &Path,
+        target: &str,
+        folders: &[PathBuf],
+    ) -> io::Result<bool> {
         let folder = driver.parent().unwrap_or(Path::new("/"));
         let name = driver.file_name().unwrap_or_default().to_string_lossy();
         for name in [
@@ -307,13 +321,21 @@ impl Look {
             self.absent.push(folder.join(name));
         }
         let real = fs::canonicalize(driver)?;
-        let folder = real.parent().unwrap_or(Path::new("/"));
-        self.watch(folder)?;
-        for entry in fs::read_dir(folder)? {
-            let name = entry?.file_name();
-            if name.as_bytes().ends_with(CONFIGURATION.as_bytes()) {
+        let beside = real.parent().unwrap_or(Path::new("/"));
+        for folder in folders.iter().map(PathBuf::as_path).chain([beside]) {
+            let stat = match fs::metadata(folder) {
+                Ok(meta) => Stat::of(&meta),
+                // What we can't reach clang can't read; once it can be, it is looked into.
+                Err(_) => {
+                    let none = Stat::default();
+                    self.unconfigured.insert(folder.to_path_buf(), none);
+                    continue;
+                }
+            };
+            if has_configuration(folder)? {
                 return Ok(true);
             }
+            self.unconfigured.insert(folder.to_path_buf(), stat);
         }
         Ok(false)
     }
@@ -415,6 +437,8 @@ struct Banner {
     version: String,
     target: String,
     configured: bool,
+    /// Where it looks for configuration files beside its own folder.
+    configuration_folders: Vec<PathBuf>,
 }
 
 impl Banner {
@@ -435,8 +459,25 @@ impl Banner {
             version,
             target: word(line("Target: ")?)?,
             configured: line("Configuration file: ").is_some(),
+            configuration_folders: ["System", "User"]
+                .iter()
+                .filter_map(|whose| line(&format!("{whose} configuration file directory: ")))
+                .map(PathBuf::from)
+                .collect(),
         })
     }
+}
+
+/// Whether a configuration file of clang's lies in `folder`. Which of them it reads
+/// depends on the target, and an option may say that.
+fn has_configuration(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if name.as_bytes().ends_with(CONFIGURATION.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// ELF or Mach-O, not a script.
@@ -604,11 +645,13 @@ struct Memo {
     surroundings: Vec<u8>,
     #[prost(message, repeated, tag = "9")]
     watched: Vec<MemoFile>,
+    #[prost(message, repeated, tag = "10")]
+    unconfigured: Vec<MemoFile>,
 }
 
 fn memo_name(driver: &Path) -> String {
     let mut hasher = Hasher::new();
-    hasher.field(b"hybridgrid probe 4");
+    hasher.field(b"hybridgrid probe 5");
     hasher.field(driver.as_os_str().as_bytes());
     for name in STEERING {
         let value = env::var_os(name);
@@ -628,6 +671,12 @@ fn recall(file: &Path, driver: &Path) -> Option<Probe> {
     for known in memo.files.iter().chain(&memo.watched) {
         let path = Path::new(OsStr::from_bytes(&known.path));
         if Stat::of(&fs::metadata(path).ok()?) != known.stat {
+            return None;
+        }
+    }
+    for known in &memo.unconfigured {
+        let folder = Path::new(OsStr::from_bytes(&known.path));
+        if !is_unconfigured(folder, &known.stat) {
             return None;
         }
     }
@@ -660,13 +709,29 @@ fn recall(file: &Path, driver: &Path) -> Option<Probe> {
     })
 }
 
-fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as i128);
-    let racy = |stat: &Stat| stat.youngest_ns() + RACY_NS > now;
+/// Whether there is still no configuration file in `folder`, which had `stat` when there
+/// was none. Other programs come and go there with each update of the system: the folder's
+/// time alone is not a reason to read a compiler anew.
+fn is_unconfigured(folder: &Path, stat: &Stat) -> bool {
+    match fs::metadata(folder) {
+        Ok(meta) if Stat::of(&meta) == *stat => true,
+        Ok(_) => has_configuration(folder).is_ok_and(|has| !has),
+        Err(_) => true,
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now_ns() -> i128 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_nanos() as i128)
+}
+
+/// Keeps what a look found; `now_ns` is when it was over.
+fn remember(file: &Path, probe: &Probe, look: &Look, now_ns: i128) -> io::Result<()> {
+    let racy = |stat: &Stat| stat.youngest_ns() + RACY_NS > now_ns;
     let stats = look.files.values().map(|(stat, _)| stat);
-    if stats.chain(look.watched.values()).any(racy) {
+    let folders = look.unconfigured.values();
+    if stats.chain(look.watched.values()).chain(folders).any(racy) {
         return Ok(());
     }
     let known = |(path, stat): (&PathBuf, &Stat)| MemoFile {
@@ -685,6 +750,7 @@ fn remember(file: &Path, probe: &Probe, look: &Look) -> io::Result<()> {
             .map(|(path, (stat, _))| known((path, stat)))
             .collect(),
         watched: look.watched.iter().map(known).collect(),
+        unconfigured: look.unconfigured.iter().map(known).collect(),
         absent: look
             .absent
             .iter()
@@ -733,6 +799,48 @@ mod tests {
     }
 
     #[test]
+    fn a_memo_hangs_on_configuration_files_and_not_on_their_folders_time() {
+        let folder = env::temp_dir().join(format!("hg-probe-config-{}", process::id()));
+        let [programs, gone] = ["bin", "gone"].map(|name| folder.join(name));
+        fs::create_dir_all(&programs).unwrap();
+        let driver = programs.join("clang");
+        fs::write(&driver, "").unwrap();
+        let target = "x86_64-pc-linux-gnu";
+        let mut look = Look::default();
+        let folders = [gone.clone()];
+        assert!(!look.configurations(&driver, target, &folders).unwrap());
+        let probe = Probe {
+            driver: driver.clone(),
+            family: Family::Clang,
+            version: "14.0.6".into(),
+            target: target.into(),
+            c: None,
+            cxx: None,
+            surroundings: Hasher::new().finish(),
+            files: Vec::new(),
+        };
+        let memo = folder.join("memos/memo");
+        let later = now_ns() + RACY_NS;
+        remember(&memo, &probe, &look, later).unwrap();
+        assert_eq!(recall(&memo, &driver), Some(probe.clone()));
+        // Another program is installed, and the other folder comes to be.
+        fs::write(programs.join("ld"), "").unwrap();
+        fs::create_dir(&gone).unwrap();
+        assert_eq!(recall(&memo, &driver), Some(probe.clone()));
+        for folder in [&gone, &programs] {
+            let file = folder.join("aarch64-linux-gnu.cfg");
+            fs::write(&file, "-O3").unwrap();
+            assert_eq!(recall(&memo, &driver), None, "{file:?}");
+            let mut look = Look::default();
+            let folders = [gone.clone()];
+            assert!(look.configurations(&driver, target, &folders).unwrap());
+            fs::remove_file(&file).unwrap();
+            assert_eq!(recall(&memo, &driver), Some(probe.clone()));
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn banners() {
         let gcc = Banner::parse("Using built-in specs.\nTarget: x86_64-linux-gnu\ngcc version 12.2.0 (Debian 12.2.0-14) \n").unwrap();
         assert_eq!((gcc.family, &*gcc.version), (Family::Gcc, "12.2.0"));
@@ -740,6 +848,10 @@ mod tests {
         assert_eq!((clang.family, &*clang.version), (Family::Clang, "14.0.6"));
         assert_eq!(clang.target, "x86_64-pc-linux-gnu");
         assert!(clang.configured);
+        assert!(clang.configuration_folders.is_empty());
+        let clang = Banner::parse("clang version 19.1.0\nTarget: x86_64-pc-linux-gnu\nSystem configuration file directory: /etc/clang\nUser configuration file directory: /home/x/.config/clang\n").unwrap();
+        let folders = ["/etc/clang", "/home/x/.config/clang"].map(PathBuf::from);
+        assert_eq!(clang.configuration_folders, folders);
         assert!(Banner::parse("tcc version 0.9.27").is_none());
     }
 

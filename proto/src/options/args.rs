@@ -44,6 +44,12 @@ impl Reason {
         Reason { code, detail }
     }
 
+    /// A reason whose detail is `words` of our own, as they are.
+    pub fn with(code: &'static str, words: impl fmt::Display) -> Reason {
+        let detail = words.to_string();
+        Reason { code, detail }
+    }
+
     fn bare(code: &'static str) -> Reason {
         Reason::new(code, b"")
     }

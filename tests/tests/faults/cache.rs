@@ -827,6 +827,38 @@ fn what_others_write_to_is_left_alone() {
     }
 }
 
+/// To ask a compiler what it is costs more than a hit saves.
+#[test]
+fn what_is_known_of_compilers_is_kept_beside_the_objects_where_the_home_is_refused() {
+    let place = Place::new();
+    let home = place.home().join(".hybridgrid");
+    fs::create_dir(&home).expect("a folder");
+    set_mode(&home, 0o777);
+    let known = || -> Vec<(PathBuf, u64)> {
+        let files = all_below(&place.cache()).into_iter();
+        let files = files.filter(|path| path.is_file());
+        let of_compilers = files.filter(|path| path.to_string_lossy().contains("/compilers/"));
+        let memos = of_compilers.filter(|path| !path.to_string_lossy().contains("/."));
+        memos
+            .map(|path| (path.clone(), fs::metadata(path).expect("a file").ino()))
+            .collect()
+    };
+    for text in ["int x;\n", "int y;\n", "int z;\n"] {
+        let before = if place.cache().exists() {
+            known()
+        } else {
+            Vec::new()
+        };
+        place.write("a.c", text);
+        place.result("refused", place.cached(&["gcc", "-c", "a.c"]), "a.o");
+        let after = known();
+        assert_eq!(after.len(), 1, "{:?}", all_below(&place.cache()));
+        assert!(before.is_empty() || before == after, "{before:?} {after:?}");
+    }
+    let left = all_below(&home);
+    assert_eq!(left, [home], "something was written");
+}
+
 #[test]
 fn root_leaves_the_home_of_another_user_alone() {
     if !nix::unistd::geteuid().is_root() {

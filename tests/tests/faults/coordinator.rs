@@ -33,9 +33,10 @@ const LEFT_ALONE_S_MAX: u64 = 40;
 const AWAITED_MS: u128 = 500;
 /// So often a connection that breaks off is taken for that.
 const CUTS_MAX: usize = 3;
-/// What it may take until a grid that is back gets compiles again: two seconds, and some
-/// more on a machine with too much to do.
-const BACK_TIME_MAX: Duration = Duration::from_secs(6);
+/// What it may take until a grid that is back gets compiles again.
+const BACK_TIME_MAX: Duration = Duration::from_secs(2);
+/// Restarts in a row, with a build in the middle of them.
+const RESTARTS: usize = 6;
 /// Milliseconds between two signs of life of a coordinator without results.
 const ALIVE_MS: u64 = 200;
 
@@ -457,7 +458,10 @@ fn assert_back_soon(what: &str, project: &Project, compile: impl Fn() -> Command
     loop {
         let outcome = run(&mut compile());
         assert!(outcome.ok(), "{what}: {}", outcome.words());
-        let last = project.events().pop().expect("an event");
+        // A build beside it tells of its own compiles.
+        let mut events = project.events().into_iter().rev();
+        let last = events.find(|event| event.source == "f00.c");
+        let last = last.expect("an event");
         if last.place == "remote" {
             return;
         }
@@ -466,7 +470,7 @@ fn assert_back_soon(what: &str, project: &Project, compile: impl Fn() -> Command
 }
 
 #[test]
-fn a_restart_costs_two_seconds_and_not_ten() {
+fn each_restart_costs_two_seconds_and_not_ten() {
     let mut grid = Grid::start(programs(), 2, 2);
     let project = Project::of(1);
     for number in 0..4 {
@@ -480,7 +484,8 @@ fn a_restart_costs_two_seconds_and_not_ten() {
         command.env("HG_TOKEN", &token);
         command
     };
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+    let signals = [Signal::SIGTERM, Signal::SIGKILL];
+    for signal in signals.into_iter().cycle().take(RESTARTS) {
         let mut make = project.hgbuild_make(&address, &["-j4"]);
         let mut make = Running::start(make.env("HG_TOKEN", &token));
         make.until("two compiles on workers", || {

@@ -310,10 +310,8 @@ fn no_more_compilers_than_slots() {
     );
 }
 
-#[test]
-fn a_slot_is_free_when_its_holder_is_killed() {
-    let slots = thread::available_parallelism().map_or(1, usize::from);
-    let project = Project::new();
+/// A build of compiles that take minutes, as many as there are `slots`; all are taken.
+fn take_all_slots(project: &Project, slots: usize) -> Running {
     for number in 0..slots {
         project.add(&format!("z{number}.c"), &endless(number));
     }
@@ -325,6 +323,31 @@ fn a_slot_is_free_when_its_holder_is_killed() {
         let endless = |line: &&String| line.contains("/cc1 ") && !line.contains(" -E ");
         (processes.iter().filter(endless).count() == slots).then_some(())
     });
+    hogs
+}
+
+#[test]
+fn a_stopped_build_holds_no_other_one_up() {
+    let slots = thread::available_parallelism().map_or(1, usize::from);
+    let project = Project::new();
+    let hogs = take_all_slots(&project, slots);
+    hogs.signal_group(Signal::SIGSTOP);
+    for number in 0..3 {
+        let source = format!("w{number}.c");
+        project.add(&source, "int w;\n");
+        let mut other = project.hgbuild(NO_GRID, &["gcc", "-c", &source]);
+        let outcome = Running::start(&mut other).finish();
+        assert!(outcome.ok(), "{}", outcome.words());
+    }
+    drop(hogs);
+    end_compilers(&project.there());
+}
+
+#[test]
+fn a_slot_is_free_when_its_holder_is_killed() {
+    let slots = thread::available_parallelism().map_or(1, usize::from);
+    let project = Project::new();
+    let mut hogs = take_all_slots(&project, slots);
     // One more waits behind them.
     let waiting = project.hgbuild(NO_GRID, &["gcc", "-c", "w.c", "-o", "w.o"]);
     project.add("w.c", "int w;\n");

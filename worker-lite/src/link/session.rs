@@ -29,13 +29,19 @@ use crate::machine::admission::{self, Capacity, Vitals};
 use crate::tasks::delivery::{Change, Delivery};
 use crate::tasks::toolchains::{Catalogue, Compiler};
 
-/// Milliseconds before the first redial; doubled with each failure.
+/// Milliseconds before the first redial at most; doubled with each failure. The jitter
+/// below that keeps a fleet from coming all at once.
 const BACKOFF_MS_MIN: u64 = 100;
-/// Milliseconds before a redial at most: after a restart of the coordinator its
-/// workers are back within 5 s.
+/// Milliseconds before a redial at most.
 const BACKOFF_MS_MAX: u64 = 4_000;
-/// A link that lived this long proves the coordinator well.
-const LINK_GOOD: Duration = Duration::from_secs(10);
+/// The same in [`RESTART`]: most links end because the coordinator starts again, which
+/// takes it a second or two, and builds wait for their workers.
+const RESTART_BACKOFF_MS_MAX: u64 = 1_000;
+/// How long a coordinator that had said welcome is expected back.
+const RESTART: Duration = Duration::from_secs(30);
+/// A link that lived this long proves the coordinator well: the next dial comes at once.
+/// Where it ends sooner each time, dials are as rare as where nobody answers.
+const LINK_GOOD: Duration = Duration::from_secs(1);
 /// Silence in the middle of a task's inputs after which the task is given up.
 const INPUT_WAIT: Duration = Duration::from_secs(30);
 /// How long running compiles hold up a new Hello after a toolchain was lost.
@@ -189,6 +195,8 @@ pub struct Session {
     state: State,
     link: u64,
     failures: u32,
+    /// Until when the coordinator is expected back, which had said welcome.
+    expected_until: Option<Instant>,
     rng: fastrand::Rng,
     /// Also those of lost links, until they have ended: they take room.
     jobs: BTreeMap<JobId, Job>,
@@ -217,6 +225,7 @@ impl Session {
             state: State::Starting,
             link: 0,
             failures: 0,
+            expected_until: None,
             rng: fastrand::Rng::with_seed(seed),
             jobs: BTreeMap::new(),
             draining: false,
@@ -390,14 +399,19 @@ impl Session {
         if matches!(self.state, State::Starting | State::Waiting { .. }) {
             return;
         }
-        if let State::Linked(linked) = &self.state
-            && now.saturating_duration_since(linked.since) >= LINK_GOOD
-        {
-            self.failures = 0;
+        if let State::Linked(linked) = &self.state {
+            self.expected_until = Some(now + RESTART);
+            if now.saturating_duration_since(linked.since) >= LINK_GOOD {
+                self.failures = 0;
+            }
         }
+        let backoff_ms_max = match self.expected_until.is_some_and(|until| now < until) {
+            true => RESTART_BACKOFF_MS_MAX,
+            false => BACKOFF_MS_MAX,
+        };
         let backoff = BACKOFF_MS_MIN
             .saturating_mul(1 << self.failures.min(20))
-            .min(BACKOFF_MS_MAX);
+            .min(backoff_ms_max);
         let wait = Duration::from_millis(self.rng.u64(backoff / 2..=backoff));
         self.failures = self.failures.saturating_add(1);
         self.state = State::Waiting { until: now + wait };
@@ -1152,7 +1166,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_grows_has_an_end_and_starts_anew() {
+    fn backoff_grows_and_has_an_end() {
         let mut bench = Bench::new();
         bench.take(Event::Toolchains(catalogue()));
         let mut waits = Vec::new();
@@ -1169,15 +1183,40 @@ mod tests {
             "{waits:?}"
         );
         assert_ne!(waits[10], waits[11], "no jitter");
-        // A link that dies young changes nothing, one that lived does.
-        for (age, most) in [(LINK_GOOD - ms(1), BACKOFF_MS_MAX), (LINK_GOOD, 100)] {
-            bench.greet();
+    }
+
+    #[test]
+    fn a_coordinator_that_was_there_is_dialled_at_once_and_often() {
+        let mut bench = Bench::linked();
+        // One that lives shortly again and again is not dialled faster for it.
+        for (age, waits) in [
+            (LINK_GOOD, 50..=100),
+            (ms(1), 100..=200),
+            (ms(1), 200..=400),
+        ] {
             bench.now += age;
             bench.take(Event::LinkLost("gone".into()));
             let before = bench.now;
-            assert_eq!(bench.wake(ms(most)), [Action::Dial]);
-            assert_eq!(bench.now - before > ms(100), most > 100);
+            assert_eq!(bench.wake(ms(*waits.end())), [Action::Dial], "{waits:?}");
+            assert!(bench.now - before >= ms(*waits.start()), "{waits:?}");
+            bench.greet();
         }
+        bench.now += LINK_GOOD;
+        bench.take(Event::LinkLost("gone".into()));
+        let (lost, mut longest) = (bench.now, ms(0));
+        while bench.now < lost + RESTART {
+            let before = bench.now;
+            assert_eq!(bench.wake(ms(RESTART_BACKOFF_MS_MAX)), [Action::Dial]);
+            longest = longest.max(bench.now - before);
+            bench.take(Event::DialFailed("nobody".into()));
+        }
+        assert!(longest >= ms(RESTART_BACKOFF_MS_MAX / 2), "{longest:?}");
+        // It is no restart.
+        bench.wake(ms(BACKOFF_MS_MAX));
+        bench.take(Event::DialFailed("nobody".into()));
+        let before = bench.now;
+        bench.wake(ms(BACKOFF_MS_MAX));
+        assert!(bench.now - before > ms(RESTART_BACKOFF_MS_MAX));
     }
 
     #[test]

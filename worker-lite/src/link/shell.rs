@@ -16,7 +16,6 @@ use async_channel::{Receiver, Sender};
 use hg_proto::v1::{self, Chunk, FromWorker, failure::Code, from_worker::Kind};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::frame;
-use hg_proto::wire::outcome::outcome;
 use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
@@ -433,9 +432,8 @@ impl Shell {
 
     fn send(&mut self, message: &FromWorker) {
         if let Some(Kind::Failed(failed)) = &message.kind {
-            let code = failed.failure.as_ref().map(v1::Failure::code);
-            let outcome = outcome(code.unwrap_or_default());
-            self.serving.metrics.count(outcome);
+            let code = failed.failure.as_ref().map_or(0, |failure| failure.code);
+            self.serving.metrics.count_failure(code);
         }
         let Some(live) = &self.link else {
             return;
@@ -650,14 +648,14 @@ fn carry_out(id: JobId, context: TaskContext, notices: &Sender<Notice>, metrics:
         .unwrap_or_else(|_| task::TaskEnd::panicked(id.dispatch_id));
     match (end.failed, &end.last.kind) {
         (Some(code), Some(Kind::Failed(failed))) => {
-            metrics.count(outcome(Code::try_from(code).unwrap_or_default()));
+            metrics.count_failure(code);
             let detail = failed.failure.as_ref().map_or("", |f| &f.detail);
             log::line(
                 Level::Info,
                 format_args!("task {}: {detail}", id.dispatch_id),
             );
         }
-        _ => metrics.count("done"),
+        _ => metrics.count_done(),
     }
     if let Some(seconds) = end.compile_s {
         metrics.compile_seconds.observe(seconds);

@@ -1,7 +1,7 @@
-//! Words for a terminal, and what they are without their looks. Pure.
+//! Escape sequences in text for a terminal (ECMA-48). Pure.
 
-/// `words` without what tells a terminal how they look: colours, and where links lead.
-pub fn without_looks(words: &[u8]) -> Vec<u8> {
+/// `words` without the sequences that colour them or make links of them.
+pub fn strip(words: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(words.len());
     let mut rest = words;
     while let Some(at) = memchr::memchr(0x1b, rest) {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_go_and_words_stay() {
+    fn sequences_go_and_words_stay() {
         for (words, plain) in [
             ("a.c:1: note", "a.c:1: note"),
             ("\x1b[01m\x1b[Kcc1:\x1b[m\x1b[K x", "cc1: x"),
@@ -40,7 +40,7 @@ mod tests {
             ("a\x1b]8", "a"),
             ("a\x1bb", "ab"),
         ] {
-            let found = without_looks(words.as_bytes());
+            let found = strip(words.as_bytes());
             assert_eq!(String::from_utf8(found).unwrap(), plain, "{words:?}");
         }
     }

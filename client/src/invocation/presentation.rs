@@ -1,5 +1,5 @@
-//! How a compiler elsewhere comes to say on our terminal what ours would say: options,
-//! variables, and a terminal of the same width.
+//! How a worker's compiler is made to present its diagnostics as the local one does on
+//! this terminal: options, variables, and a terminal of the same width.
 
 use std::env;
 use std::ffi::OsString;
@@ -20,9 +20,9 @@ use crate::local::process;
 use crate::local::terminal::{COLUMNS, VARIABLES, columns, identity};
 use crate::os;
 
-/// What makes a compiler elsewhere speak as ours does here.
+/// What makes a worker's compiler present its diagnostics as the local one does.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Manner {
+pub struct Presentation {
     /// Ahead of the user's own, which have the last word.
     pub options: Vec<Vec<u8>>,
     /// What its stderr has to be.
@@ -37,13 +37,13 @@ const WORTH_WARNINGS: &str = "\
 int f(void) { int unused_a = 1; int *p = 1; return p == f; }\n\
 int g(int a) { int unused_b = a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a; int unused_c; }\n";
 
-/// What [`Manners::ask`] finds out, as it is remembered.
+/// What [`PresentationProbe::ask`] finds out, as it is remembered.
 const COLOURED: &str = "coloured";
 const PLAIN: &str = "plain";
 const OTHERWISE: &str = "otherwise";
 
-/// Asks a compiler how it speaks to this terminal.
-pub struct Manners<'a> {
+/// Finds out how a compiler presents its diagnostics on this terminal.
+pub struct PresentationProbe<'a> {
     /// Which compiler.
     pub found: &'a Found,
     /// Of which kind.
@@ -54,32 +54,32 @@ pub struct Manners<'a> {
     pub memos: &'a Memos,
 }
 
-impl Manners<'_> {
-    /// What makes a compiler elsewhere say the same on this terminal. `None`: nothing that
-    /// is known here would.
-    pub fn find(&self) -> Option<Manner> {
+impl PresentationProbe<'_> {
+    /// What makes a worker's compiler present the same. `None`: nothing that is known here
+    /// would.
+    pub fn find(&self) -> Option<Presentation> {
         let driver = os::bytes(self.found.driver.as_os_str());
         let (shape, words) = (identity(), environment_words(self.environment));
         let subject = [&b"terminal"[..], driver, &shape, &words].join(&0);
-        let known = match self.memos.recall(&subject, attempt::source_memo) {
+        let known = match self.memos.recall(&subject, attempt::source_memo_lasts) {
             Known::Bad(words) => words,
-            Known::Nothing | Known::Retry => {
+            _ => {
                 let words = self.ask().unwrap_or(OTHERWISE);
                 self.memos.note(&subject, words);
                 words.to_owned()
             }
         };
         match &known[..] {
-            COLOURED => Some(self.manner(true)),
-            PLAIN => Some(self.manner(false)),
+            COLOURED => Some(self.presentation(true)),
+            PLAIN => Some(self.presentation(false)),
             _ => None,
         }
-        .filter(|manner| manner.environment.iter().all(is_short))
+        .filter(|presentation| presentation.environment.iter().all(is_short))
     }
 
     /// clang has options for all of it, and looks into files about terminals that a worker
     /// need not have. gcc would name an option for links in the debug information.
-    fn manner(&self, coloured: bool) -> Manner {
+    fn presentation(&self, coloured: bool) -> Presentation {
         if self.family == Family::Gcc {
             let mut values = VARIABLES.map(|name| (name, env::var_os(name)));
             // gcc asks its stdin, which on a worker is no terminal.
@@ -96,7 +96,7 @@ impl Manners<'_> {
                 })
             };
             let columns = columns(&io::stderr()).into();
-            return Manner {
+            return Presentation {
                 options: Vec::new(),
                 terminal: Some(Terminal { columns }),
                 environment: values.into_iter().filter_map(set).collect(),
@@ -110,12 +110,12 @@ impl Manners<'_> {
         let told = env::var(COLUMNS).ok();
         let told = told.and_then(|columns| columns.parse::<u16>().ok());
         let columns = told.unwrap_or(0);
-        Manner {
+        Presentation {
             options: vec![
                 colour.into(),
                 format!("-fmessage-length={columns}").into_bytes(),
             ],
-            ..Manner::default()
+            ..Presentation::default()
         }
     }
 
@@ -131,19 +131,19 @@ impl Manners<'_> {
             let args = options.chain(words.clone()).collect();
             process::process(&self.found.driver_command(args))
         };
-        let here = capture::overhear(command(&[]))?;
+        let here = capture::on_hidden_terminal(command(&[]))?;
         let coloured = here.contains(&0x1b);
-        let manner = self.manner(coloured);
-        let mut elsewhere = command(&manner.options);
+        let presentation = self.presentation(coloured);
+        let mut elsewhere = command(&presentation.options);
         elsewhere.env_clear().stdin(Stdio::null());
         let path = self.found.command.path.clone().or(env::var_os("PATH"));
         elsewhere.env("PATH", path.unwrap_or_default());
-        for variable in self.environment.iter().chain(&manner.environment) {
+        for variable in self.environment.iter().chain(&presentation.environment) {
             let [name, value] = [&variable.name, &variable.value].map(|v| v.clone());
             elsewhere.env(os::from_bytes(name), os::from_bytes(value));
         }
-        let there = match manner.terminal {
-            Some(_) => capture::overhear(elsewhere)?,
+        let there = match presentation.terminal {
+            Some(_) => capture::on_hidden_terminal(elsewhere)?,
             None => elsewhere.output()?.stderr,
         };
         Ok(match (here == there && !here.is_empty(), coloured) {

@@ -1,0 +1,658 @@
+//! The way of one compile through the grid: from what is known of that grid to a result
+//! in its place. The tree form is tried first and the preprocessed form where that is
+//! not for it; what an attempt shows is noted for the compiles that come after it.
+
+use std::io::{self, Read, Seek};
+use std::time::Instant;
+
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::Reason;
+use hg_proto::v1::{
+    Failure, GetStatusRequest, GetStatusResponse, SubmitRequest, Task, TaskResult, Toolchain,
+    failure::Code, submit_request,
+};
+use smol::future;
+
+use crate::cache::answer::Output;
+use crate::cache::store::Compiled;
+use crate::compile::context::{Context, SuspectTree, WhyLocal, millis_since};
+use crate::compile::report;
+use crate::grid::access::Access;
+use crate::grid::arriving::Arriving;
+use crate::grid::attempt::{
+    self, ACCEPT_MS_MAX, AllowedDiagnostics, Backoff, CONNECT_MS_MAX, Lost,
+};
+use crate::grid::grpc::{Connection, GrpcError, Tasks};
+use crate::grid::memo::Known;
+use crate::grid::object;
+use crate::grid::own_speed;
+use crate::grid::payload::Payload;
+use crate::grid::shipment;
+use crate::grid::submit::{self, Cost, Ending, Returned, Sink};
+use crate::includes::closure::{self, Closure, Listed};
+use crate::includes::headers;
+use crate::inputs::preprocessed::{self, Gathered, Preprocessing, Wanted};
+use crate::inputs::text_checks;
+use crate::inputs::tree::{self, Tree};
+use crate::invocation::plan::{Diagnostics, Plan};
+use crate::local::compiler::Found;
+use crate::local::output::{self, Pending, Style};
+use crate::local::signals;
+use crate::local::slots::{Slot, Slots};
+use crate::os;
+use crate::shield::joined;
+
+/// Compiles on a worker and puts the outputs in their places; `kept`: their contents are
+/// wanted by the cache too.
+///
+/// # Errors
+/// Why the compiler runs here.
+pub fn try_grid(
+    context: &mut Context,
+    found: &Found,
+    plan: &Plan,
+    kept: bool,
+) -> Result<Compiled, WhyLocal> {
+    let config = context.config;
+    if let Some(trouble) = &config.trouble {
+        return Err(Reason::with("config", trouble).into());
+    }
+    let address = config
+        .coordinator
+        .as_deref()
+        .ok_or_else(|| Reason::with("no-coordinator", ""))?;
+    if plan.compile.tree.is_err() {
+        plan.compile.travel.clone()?;
+    }
+    plan.check_files()?;
+    let source = context.source_key(found, plan);
+    let known = context.sources.recall(source, attempt::source_memo_lasts);
+    if let Known::Bad(words) = known
+        && let Some(reason) = attempt::remembered(&words)
+    {
+        return Err(reason.into());
+    }
+    let slow_key = [address.as_bytes(), b"slow"].concat();
+    let was_slow = context.memos.recall(&slow_key, attempt::slow_grid_backoff);
+    let idle = match was_slow {
+        Known::Bad(_) => Slots::try_any_for_travelling,
+        _ => Slots::try_travelling,
+    };
+    if let Some(slot) = context.slots().and_then(idle) {
+        return Err(WhyLocal::InSlot(Reason::with("local-slot", "idle"), slot));
+    }
+    let key = config.grid_subject(address);
+    let known = context.memos.recall(&key, attempt::grid_backoff);
+    if let Known::Bad(words) = known {
+        return Err(WhyLocal::GridFailed(Reason::with("grid-down", words)));
+    }
+    os::keep_memory();
+    let mut remote = Remote {
+        context,
+        found,
+        plan,
+        kept,
+        key,
+        slow_key,
+        was_slow: was_slow != Known::Nothing,
+        was_bad: known != Known::Nothing,
+        tasks: Tasks::new(),
+        connection: None,
+    };
+    if known == Known::Retry {
+        remote.check_that_workers_are_back()?;
+    }
+    match remote.try_tree() {
+        Ok(result) => Ok(result),
+        Err(NoTree::Local(why)) => Err(why),
+        Err(NoTree::TryText(why)) => {
+            // Why neither form would do: the last word on the first one.
+            let travel = plan.compile.travel.clone();
+            travel.map_err(|reason| why.clone().unwrap_or(reason))?;
+            let sent = remote.try_text();
+            sent.map_err(|text| in_neither_form(text, why))
+        }
+    }
+}
+
+/// What kept the text here matters less than why the tree form, which takes nearly
+/// everything, was not for it.
+fn in_neither_form(text: WhyLocal, tree: Option<Reason>) -> WhyLocal {
+    match (text, tree) {
+        (WhyLocal::Chosen(text), Some(tree)) if attempt::is_of_text(&text) => {
+            let detail = format!("{} (as a text: {text})", tree.detail);
+            WhyLocal::Chosen(Reason::with(tree.code, detail.trim_start()))
+        }
+        (why, _) => why,
+    }
+}
+
+/// The key of the memo that says how many trees of a toolchain failed on workers in a row.
+pub fn lost_trees_key(toolchain: &[u8]) -> Vec<u8> {
+    [toolchain, b"suspicion"].concat()
+}
+
+/// One compile on its way through one grid.
+struct Remote<'c, 'a> {
+    context: &'c mut Context<'a>,
+    found: &'c Found,
+    plan: &'c Plan,
+    /// The cache wants the contents of outputs.
+    kept: bool,
+    /// Of memos about the grid: where it is, and as whom it is asked.
+    key: Vec<u8>,
+    /// Of the memo that says it is no faster than this machine.
+    slow_key: Vec<u8>,
+    was_slow: bool,
+    /// It, or the toolchain there, was bad a while ago.
+    was_bad: bool,
+    tasks: Tasks,
+    connection: Option<Result<Connection, GrpcError>>,
+}
+
+/// What a worker is to be given.
+struct Load {
+    task: Task,
+    contents: Vec<Payload>,
+    /// The dependency file, where it is known before.
+    dependencies: Option<Vec<u8>>,
+    allowed: AllowedDiagnostics,
+}
+
+/// What came back, put in place; contents where they are to be kept.
+#[derive(Default)]
+struct Received {
+    /// The worker had little time for it.
+    starved: bool,
+    object: Output,
+    dependencies: Option<Output>,
+    stderr: Vec<u8>,
+}
+
+impl Received {
+    fn compiled(self, listed: Listed, closure: Option<Closure>, began: Instant) -> Compiled {
+        Compiled {
+            object: self.object,
+            dependencies: self.dependencies,
+            stderr: self.stderr,
+            listed,
+            closure,
+            compile_ms: millis_since(began),
+        }
+    }
+}
+
+/// Why a compile does not go out in the tree form.
+enum NoTree {
+    /// It may in the preprocessed form; why not in this, where there is something to say.
+    TryText(Option<Reason>),
+    Local(WhyLocal),
+}
+
+impl NoTree {
+    fn unfit(reason: Reason) -> NoTree {
+        NoTree::TryText(Some(reason))
+    }
+}
+
+impl From<WhyLocal> for NoTree {
+    fn from(why: WhyLocal) -> Self {
+        NoTree::Local(why)
+    }
+}
+
+/// Why an attempt gave no result.
+enum NoResult {
+    Lost(Lost),
+    /// The compile runs in this slot instead.
+    TakenBack(Slot, Lost),
+    /// A worker compiled it, and that may not stand for a local compile.
+    Unlike(Reason),
+    /// Something is wrong on this machine.
+    Local(Reason),
+}
+
+impl NoResult {
+    fn cannot_write(error: io::Error) -> NoResult {
+        NoResult::Local(Reason::with("output", error))
+    }
+}
+
+impl Remote<'_, '_> {
+    /// The tree form: source and headers, each at its own path.
+    fn try_tree(&mut self) -> Result<Compiled, NoTree> {
+        let (plan, found) = (self.plan, self.found);
+        if tree::may_be(&plan.compile, plan.dialect).is_err() {
+            return Err(NoTree::TryText(None));
+        }
+        let probe = plan.probe(found, self.context.config);
+        let probe = probe.map_err(WhyLocal::Chosen)?;
+        let toolchain = probe.tree_toolchain(plan.compile.language);
+        let mut toolchain = toolchain.ok_or(NoTree::TryText(None))?;
+        let toolchain_key = [&self.key[..], &toolchain.digest].concat();
+        let known = self
+            .context
+            .memos
+            .recall(&toolchain_key, attempt::tree_backoff);
+        let source_key = [self.context.source_key(found, plan), b"tree"].concat();
+        let failed = self
+            .context
+            .sources
+            .recall(&source_key, attempt::source_memo_lasts);
+        if let Known::Bad(words) = known {
+            let reason = attempt::no_worker(&words);
+            return Err(NoTree::TryText(reason));
+        }
+        if matches!(failed, Known::Bad(_)) {
+            return Err(NoTree::TryText(None));
+        }
+        let run = self.context.config.run_folder();
+        if let Some(run) = &run
+            && let Some(shipped) = shipment::known(run, &toolchain)
+        {
+            toolchain.shipment = shipped.as_bytes().to_vec();
+        }
+        let tree = self.gather_tree()?;
+        let (load, closure) = self.load_of_tree(toolchain.clone(), tree)?;
+        let received = self.submit(load);
+        if let Some(run) = run.filter(|_| self.context.config.ship) {
+            let is_lacking = |failure: &Failure| failure.code() == Code::NoToolchain;
+            let lacks = matches!(&received, Err(NoResult::Lost(Lost::Failed(f))) if is_lacking(f));
+            shipment::look_after(&run, &toolchain, &found.driver, lacks);
+        }
+        if let Err(NoResult::Lost(lost @ Lost::Failed(failure))) = &received {
+            match failure.code() {
+                Code::NoToolchain => {
+                    let (reason, _) = attempt::after_loss(lost);
+                    let times_max = attempt::WORKERS_AWAITED_MAX;
+                    let memos = &self.context.memos;
+                    memos.note_briefly(&toolchain_key, &reason.to_string(), times_max);
+                    return Err(NoTree::TryText(Some(reason)));
+                }
+                // This compile's own paths; others may be taken.
+                Code::Refused => return Err(NoTree::TryText(None)),
+                _ => {}
+            }
+        }
+        // Words that would read otherwise here are no failure.
+        if let Err(NoResult::Unlike(reason)) = &received
+            && reason.code == attempt::REMOTE_FAILED
+        {
+            self.context.suspect = Some(SuspectTree {
+                toolchain: toolchain_key.clone(),
+                source: source_key,
+            });
+        }
+        if received.is_ok() {
+            self.context.memos.forget(&lost_trees_key(&toolchain_key));
+        }
+        if known == Known::Retry && received.is_ok() {
+            self.context.memos.forget(&toolchain_key);
+        }
+        let received = self.note_outcome(&toolchain_key, received)?;
+        self.context.record.form = Some("tree");
+        Ok(received.compiled(Listed::default(), Some(closure), self.context.began))
+    }
+
+    /// Reads source and headers, and dials at the same time.
+    fn gather_tree(&mut self) -> Result<Tree, NoTree> {
+        let (plan, found) = (self.plan, self.found);
+        let wait = || self.context.wait_for_slot();
+        let folders = plan.folders(found, self.context.config, wait);
+        let folders = &folders.map_err(NoTree::unfit)?;
+        let access = self.access()?;
+        let headers = headers::file(self.context.config);
+        let (compile, dialect, responses) = (&plan.compile, plan.dialect, &plan.responses);
+        let headers = headers.as_deref();
+        let gather = |settled| tree::gather(compile, dialect, responses, folders, headers, settled);
+        let walked = std::thread::scope(|scope| {
+            let walk = std::thread::Builder::new().spawn_scoped(scope, move || gather(None));
+            let walk =
+                walk.map_err(|error| WhyLocal::GridFailed(Reason::with("no-thread", error)))?;
+            self.dial(access);
+            Ok::<_, WhyLocal>(walk.join())
+        })?;
+        self.check_dialled()?;
+        let mut tree = joined(walked);
+        if tree.as_ref().is_err_and(closure::is_doubt) {
+            // What the preprocessor can't settle is as bad in a text.
+            let settled = plan.settle(found, || self.context.wait_for_slot());
+            tree = gather(Some(settled.map_err(WhyLocal::Chosen)?));
+        }
+        tree.map_err(|why| match why.code {
+            // Made by this compiler, for itself.
+            "pch" => NoTree::Local(WhyLocal::Chosen(why)),
+            _ => NoTree::unfit(why),
+        })
+    }
+
+    /// What a worker gets of `tree`, and all that the compile could read.
+    fn load_of_tree(&self, toolchain: Toolchain, tree: Tree) -> Result<(Load, Closure), NoTree> {
+        let (plan, context) = (self.plan, &self.context);
+        let diagnostics = plan.diagnostics(self.found, &context.memos);
+        let task = plan.tree_task(toolchain, &tree, &diagnostics, context.config);
+        let load = Load {
+            task: task.map_err(NoTree::unfit)?,
+            contents: tree.contents,
+            dependencies: None,
+            allowed: diagnostics.allowed,
+        };
+        Ok((load, tree.closure))
+    }
+
+    /// The preprocessed form: one text.
+    fn try_text(&mut self) -> Result<Compiled, WhyLocal> {
+        let (plan, found) = (self.plan, self.found);
+        let probe = plan.probe(found, self.context.config)?;
+        let toolchain = probe
+            .toolchain(plan.compile.language)
+            .ok_or_else(|| Reason::with("unknown-compiler", "not for this language"))?;
+        let toolchain_key = [&self.key[..], &toolchain.digest].concat();
+        let memos = &self.context.memos;
+        match memos.recall(&toolchain_key, attempt::toolchain_backoff) {
+            Known::Bad(words) => {
+                return Err(WhyLocal::GridFailed(Reason::with("no-worker", words)));
+            }
+            known => self.was_bad |= known != Known::Nothing,
+        }
+        let gathered = self.gather_text()?;
+        if signals::received().is_some() {
+            // Came while the preprocessor ran, and would be lost from here on.
+            return Err(Reason::with("interrupted", "").into());
+        }
+        let (allowed, options) = match plan.dialect.family {
+            // It quotes source lines from files, which the worker has not got.
+            Family::Gcc => (AllowedDiagnostics::Nothing, Vec::new()),
+            Family::Clang => match plan.diagnostics(found, &self.context.memos) {
+                // Not in the colours of this terminal.
+                Diagnostics {
+                    allowed: AllowedDiagnostics::Nothing,
+                    ..
+                } => (AllowedDiagnostics::Nothing, Vec::new()),
+                diagnostics => (AllowedDiagnostics::OfText, diagnostics.presentation.options),
+            },
+        };
+        let load = Load {
+            task: plan.task(probe, toolchain, &gathered, &options, self.context.config)?,
+            contents: vec![Payload::Held(gathered.encoded)],
+            dependencies: gathered.dependencies,
+            allowed,
+        };
+        let received = self.submit(load);
+        let received = self.note_outcome(&toolchain_key, received)?;
+        self.context.record.form = Some("preprocessed");
+        Ok(received.compiled(gathered.listed, None, self.context.began))
+    }
+
+    /// Preprocesses and dials at the same time.
+    fn gather_text(&mut self) -> Result<Gathered, WhyLocal> {
+        let plan = self.plan;
+        let access = self.access()?;
+        let slot = self.context.wait_for_slot();
+        let mut preprocessing =
+            Preprocessing::start(self.found, &plan.compile, plan.dialect, Wanted::Travelling)?;
+        self.dial(access);
+        let text = preprocessing.text()?;
+        self.check_dialled()?;
+        let dependencies = preprocessing.dependencies()?;
+        drop(preprocessing);
+        drop(slot);
+        text_checks::check_files(&text, &plan.compile, plan.dialect)?;
+        Ok(preprocessed::pack(&text, dependencies, plan.dialect)?)
+    }
+
+    fn access(&self) -> Result<Access, WhyLocal> {
+        let access = Access::find(self.context.config);
+        access.map_err(|why| WhyLocal::GridFailed(Reason::with("no-token", why)))
+    }
+
+    fn dial(&mut self, access: Access) {
+        if self.connection.is_none() {
+            let open = Connection::open(&self.tasks, access, CONNECT_MS_MAX);
+            self.connection = Some(self.tasks.run(open));
+        }
+    }
+
+    fn check_dialled(&mut self) -> Result<(), WhyLocal> {
+        match self.connection.take() {
+            Some(Err(error)) => {
+                let detail = error.to_string();
+                let (_, backoff) = attempt::after_loss(&Lost::from(error));
+                let reason = Reason::with("grid-unreachable", detail);
+                self.note_grid(backoff, &reason);
+                Err(WhyLocal::GridFailed(reason))
+            }
+            connection => {
+                self.connection = connection;
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks a grid that was away whether it is back, with workers: until then the others
+    /// keep away. The files may wait.
+    fn check_that_workers_are_back(&mut self) -> Result<(), WhyLocal> {
+        self.dial(self.access()?);
+        self.check_dialled()?;
+        let Some(Ok(connection)) = &mut self.connection else {
+            return Ok(());
+        };
+        let question = connection.call("GetStatus", &GetStatusRequest {}, ACCEPT_MS_MAX);
+        let status: GetStatusResponse = match self.tasks.run(question) {
+            Ok(status) => status,
+            Err(error) => {
+                let (reason, backoff) = attempt::after_loss(&Lost::from(error));
+                self.note_grid(backoff, &reason);
+                return Err(WhyLocal::GridFailed(reason));
+            }
+        };
+        if status.workers == 0 {
+            let reason = Reason::with("no-worker", "none is there yet");
+            self.note_grid(Backoff::Absence, &reason);
+            return Err(WhyLocal::GridFailed(reason));
+        }
+        self.context.memos.answered(&self.key);
+        Ok(())
+    }
+
+    /// Notes what keeps others away from the grid.
+    fn note_grid(&self, backoff: Backoff, reason: &Reason) {
+        let (memos, words) = (&self.context.memos, reason.to_string());
+        match backoff {
+            Backoff::Cut => memos.note_briefly(&self.key, &words, attempt::CUTS_MAX),
+            Backoff::Absence => memos.note_absence(&self.key, &words),
+            _ => memos.note(&self.key, &words),
+        }
+    }
+
+    /// Notes what an attempt with a toolchain says of the grid.
+    fn note_outcome(
+        &self,
+        toolchain_key: &[u8],
+        received: Result<Received, NoResult>,
+    ) -> Result<Received, WhyLocal> {
+        let memos = &self.context.memos;
+        if self.was_bad && !matches!(received, Err(NoResult::Lost(_))) {
+            memos.forget(&self.key);
+            memos.forget(toolchain_key);
+        }
+        match &received {
+            // Where no core is idle there would be no more time for it.
+            Ok(received)
+                if received.starved && self.context.slots().and_then(Slots::try_any).is_some() =>
+            {
+                memos.note(&self.slow_key, "a worker had little time for a compile");
+            }
+            Ok(_) if self.was_slow => memos.forget(&self.slow_key),
+            _ => {}
+        }
+        received.map_err(|none| match none {
+            // Not the grid's doing.
+            NoResult::Lost(lost @ Lost::Changed(_)) => {
+                WhyLocal::Chosen(self.note_loss(toolchain_key, &lost))
+            }
+            NoResult::Lost(lost) => WhyLocal::GridFailed(self.note_loss(toolchain_key, &lost)),
+            NoResult::TakenBack(slot, lost) => {
+                WhyLocal::InSlot(self.note_loss(toolchain_key, &lost), slot)
+            }
+            NoResult::Unlike(reason) | NoResult::Local(reason) => WhyLocal::Chosen(reason),
+        })
+    }
+
+    fn note_loss(&self, toolchain_key: &[u8], lost: &Lost) -> Reason {
+        let memos = &self.context.memos;
+        let (reason, backoff) = attempt::after_loss(lost);
+        match backoff {
+            Backoff::Coordinator | Backoff::Cut | Backoff::Absence => {
+                self.note_grid(backoff, &reason)
+            }
+            Backoff::Toolchain => {
+                let times_max = attempt::WORKERS_AWAITED_MAX;
+                memos.note_briefly(toolchain_key, &reason.detail, times_max);
+            }
+            Backoff::Slow => memos.note(&self.slow_key, &reason.to_string()),
+            Backoff::None => {}
+        }
+        reason
+    }
+
+    /// Has the task compiled and puts what came back in its place.
+    fn submit(&mut self, load: Load) -> Result<Received, NoResult> {
+        let plan = self.plan;
+        let began = Instant::now();
+        let connection = self.connection.take().and_then(Result::ok);
+        let connection = connection.ok_or(NoResult::Lost(Lost::Broken(String::new())))?;
+        // For the other form, should this one not be taken.
+        self.connection = Some(Ok(connection.clone()));
+        let object = Pending::new(&plan.object, plan.object_style());
+        let mut object = object.map_err(NoResult::cannot_write)?;
+        let rule = plan.dependencies.as_ref().map(|path| {
+            let known = load.dependencies.as_deref().unwrap_or_default();
+            Pending::with(path, Style::Rewrite, known)
+        });
+        let mut rule = rule.transpose().map_err(NoResult::cannot_write)?;
+        let wanted = load.task.outputs.clone();
+        let on_terminal = load.task.terminal.is_some();
+        let allowed = load.allowed;
+        let mut arriving = Arriving::new(object.file(), self.kept);
+        let mut listing = rule.as_mut().map(|rule| Arriving::new(rule.file(), false));
+        let mut cost = Cost::default();
+        let mut sinks: Vec<&mut dyn Sink> = vec![&mut arriving];
+        sinks.extend(listing.as_mut().map(|listing| listing as &mut dyn Sink));
+        sinks.truncate(wanted.len());
+        let ending = self.follow(connection, load, &mut sinks, &mut cost);
+        let record = &mut self.context.record;
+        record.bytes_up = cost.bytes_up;
+        record.bytes_down = cost.bytes_down;
+        record.worker = cost.worker;
+        record.remote_ms = millis_since(began);
+        let Returned {
+            result, queue_ms, ..
+        } = match ending.map_err(NoResult::Lost)? {
+            Ending::Returned(returned) => returned,
+            Ending::TakenBack(slot, why) => return Err(NoResult::TakenBack(slot, why)),
+        };
+        record.queue_ms = queue_ms;
+        attempt::accept(&result, allowed, on_terminal, &wanted).map_err(NoResult::Unlike)?;
+        check_looks(plan.object_kind(), arriving.begins())?;
+        if let Some(listing) = listing.filter(|_| wanted.len() > 1) {
+            check_looks(object::Kind::Text, listing.begins())?;
+        }
+        let mut received = Received {
+            starved: result.usage.as_ref().is_some_and(attempt::was_starved),
+            ..Received::default()
+        };
+        if self.kept {
+            let contents = kept(arriving.frame(), &result, &mut object, rule.as_mut());
+            let contents = contents.map_err(NoResult::cannot_write)?;
+            (received.object, received.dependencies) = contents;
+        }
+        received.stderr = result.stderr;
+        let outputs = rule.into_iter().chain([object]).collect();
+        output::put_all(outputs).map_err(NoResult::cannot_write)?;
+        Ok(received)
+    }
+
+    /// Submits the task and follows it to its end, on a second connection where the first
+    /// one was cut before anything came of it.
+    fn follow(
+        &mut self,
+        mut connection: Connection,
+        load: Load,
+        sinks: &mut [&mut dyn Sink],
+        cost: &mut Cost,
+    ) -> Result<Ending, Lost> {
+        let request = SubmitRequest {
+            kind: Some(submit_request::Kind::Task(load.task)),
+        };
+        let config = self.context.config;
+        let run = config.run_folder();
+        let mut again = true;
+        loop {
+            let slots = self.context.slots();
+            let overtaking = slots.filter(|slots| slots.travelling() > 0);
+            let beside = connection.clone();
+            let compile = submit::submit(
+                &mut connection,
+                &request,
+                &load.contents,
+                sinks,
+                overtaking,
+                cost,
+            );
+            // While the worker works there is time to spare.
+            let both = future::or(compile, async {
+                report::report_hits_over(config, beside).await;
+                future::pending().await
+            });
+            let ending = own_speed::measured_beside(run.as_deref(), || self.tasks.run(both));
+            // One that said nothing for long, while the files were read, may have been cut
+            // for others' sake; a coordinator that went away is not there to be dialled.
+            match ending {
+                Err(Lost::Cut(_)) if again && cost.is_nothing() => again = false,
+                ending => return ending,
+            }
+            let Ok(access) = self.access() else {
+                return Err(Lost::Broken("its token is gone".into()));
+            };
+            self.connection = None;
+            self.dial(access);
+            match self.connection.take() {
+                Some(Ok(anew)) => {
+                    connection = anew.clone();
+                    self.connection = Some(Ok(anew));
+                }
+                Some(Err(error)) => return Err(Lost::from(error)),
+                None => return Err(Lost::Broken(String::new())),
+            }
+        }
+    }
+}
+
+/// Whether an output begins and ends as what it should be.
+fn check_looks(kind: object::Kind, (head, size): (&[u8], u64)) -> Result<(), NoResult> {
+    let corrupt = |why: &str| NoResult::Lost(Lost::Corrupt(why.to_owned()));
+    kind.check(head, size).map_err(corrupt)
+}
+
+/// Object and dependency file as the cache keeps them; `frame` is how the object came.
+fn kept(
+    frame: Option<Vec<u8>>,
+    result: &TaskResult,
+    object: &mut Pending,
+    rule: Option<&mut Pending>,
+) -> io::Result<(Output, Option<Output>)> {
+    let content = |pending: &mut Pending| -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        pending.file().rewind()?;
+        pending.file().read_to_end(&mut content)?;
+        Ok(content)
+    };
+    let size = result.outputs.first().map_or(0, |first| first.size);
+    let object = match frame.and_then(|frame| Output::keep_frame(frame, size)) {
+        Some(object) => object,
+        None => Output::keep(content(object)?),
+    };
+    let rule = rule.map(content).transpose()?;
+    Ok((object, rule.map(Output::keep)))
+}
