@@ -23,11 +23,14 @@ use hg_tests::hostile::{build_now, build_under, hello, peak, resident, task, too
 use hg_tests::programs::programs;
 use hg_tests::tls_peer::TlsPeer;
 use prost::Message;
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tonic::Code;
 
-use super::{client, fingerprint, runtime};
+use super::{client, client_at, fingerprint, runtime};
 
+/// Between two heartbeats.
+const BEAT: Duration = Duration::from_millis(50);
 /// Threads that flood the queue, each with a connection of its own.
 const THREADS: usize = 8;
 /// Tasks of each: together far more than the queue has room for.
@@ -44,14 +47,13 @@ const PART_BYTES: usize = 200 << 10;
 
 /// A worker of one slot that the test plays, which takes each task and ends none of its
 /// own accord.
-struct Played<'a> {
-    grid: &'a Grid,
+struct Played {
     peer: TlsPeer,
     running: Vec<v1::Dispatch>,
     beats: u64,
 }
 
-impl Played<'_> {
+impl Played {
     /// Says that it is there and that its compilers run, and takes what it is given.
     fn beat(&mut self) {
         self.beats += 1;
@@ -86,11 +88,10 @@ impl Played<'_> {
         }
     }
 
-    /// Ends what came first, as a compiler that finds an error; whose it was.
+    /// Ends what came first, as a compiler that finds an error; the source that it was.
     fn end_one(&mut self) -> String {
         while self.running.is_empty() {
             self.beat();
-            assert!(self.grid.coordinator.lives_for(Duration::from_millis(20)));
         }
         let dispatch = self.running.remove(0);
         self.peer.say(from_worker::Kind::Done(v1::Done {
@@ -109,10 +110,9 @@ impl Played<'_> {
     fn serve(mut self, over: &AtomicBool, orders: &Receiver<()>, ended: &Sender<String>) {
         while !over.load(Ordering::SeqCst) {
             self.beat();
-            if orders.try_recv().is_ok() {
+            if orders.recv_timeout(BEAT).is_ok() {
                 let _ = ended.send(self.end_one());
             }
-            assert!(self.grid.coordinator.lives_for(Duration::from_millis(50)));
         }
     }
 }
@@ -128,7 +128,6 @@ fn beside_a_worker(grid: &Grid, scene: impl FnOnce(&dyn Fn() -> String)) {
     }));
     grid.wait_for_workers(grid.workers.len() + 1);
     let played = Played {
-        grid,
         peer,
         running: Vec::new(),
         beats: 0,
@@ -193,23 +192,24 @@ fn a_flood_of_large_tasks_fills_what_is_one_holders_and_nothing_else() {
     let [flood, user] =
         ["flood", "user"].map(|name| grid.token(&["--role", "client", "--name", name]));
     let rest = resident(&grid.coordinator);
-    let over = AtomicBool::new(false);
+    let address = grid.address();
     let (done, all) = channel();
+    let (over, open) = watch::channel(());
     beside_a_worker(&grid, |end_one| {
         thread::scope(|scope| {
             for _ in 0..THREADS {
-                let (grid, flood, over, done) = (&grid, &flood, &over, done.clone());
+                let (address, flood) = (&address, &flood);
+                let (done, mut open) = (done.clone(), open.clone());
                 scope.spawn(move || {
                     runtime().block_on(async {
-                        let mut client = client(grid, pin, flood).await;
-                        let mut open = Vec::new();
+                        let mut client = client_at(address, pin, flood).await;
+                        let mut held = Vec::new();
                         for _ in 0..TASKS {
-                            open.push(submit(&mut client, large()).await);
+                            held.push(submit(&mut client, large()).await);
                         }
                         done.send(()).expect("a test");
-                        while !over.load(Ordering::SeqCst) {
-                            tokio::time::sleep(Duration::from_millis(50)).await;
-                        }
+                        // Until its other end is dropped.
+                        let _ = open.changed().await;
                     });
                 });
             }
@@ -221,7 +221,6 @@ fn a_flood_of_large_tasks_fills_what_is_one_holders_and_nothing_else() {
                     now < rest + QUEUE_BYTES_MAX as u64 + SLACK_BYTES,
                     "from {rest} to {now} bytes"
                 );
-                build_now(&grid, "beside a flood of tasks");
                 runtime().block_on(async {
                     let mut user = client(&grid, pin, &user).await;
                     let status = user.get_status(v1::GetStatusRequest {}).await;
@@ -232,9 +231,10 @@ fn a_flood_of_large_tasks_fills_what_is_one_holders_and_nothing_else() {
                     let ended: Vec<String> = (0..4).map(|_| end_one()).collect();
                     assert!(ended.iter().any(|source| source == "user.c"), "{ended:?}");
                 });
+                build_now(&grid, "beside a flood of tasks");
             });
             let flooded = std::panic::catch_unwind(flooded);
-            over.store(true, Ordering::SeqCst);
+            drop(over);
             if let Err(panic) = flooded {
                 std::panic::resume_unwind(panic);
             }
@@ -247,6 +247,8 @@ struct Halves {
     peer: TlsPeer,
     bearer: String,
     window: usize,
+    /// The other end's settings were acknowledged.
+    is_settled: bool,
     streams: u32,
     /// All that came in frames of data.
     heard: Vec<u8>,
@@ -258,15 +260,21 @@ impl Halves {
     fn open(grid: &Grid, token: &str) -> Halves {
         let mut peer = TlsPeer::grpc(&grid.address(), fingerprint(grid));
         peer.write(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
-        Halves {
+        let mut halves = Halves {
             peer,
             bearer: format!("Bearer {token}"),
             // RFC 9113, section 6.9.2.
             window: 65_535,
+            is_settled: false,
             streams: 0,
             heard: Vec::new(),
             ended: Vec::new(),
+        };
+        // A stream's window is larger from then on.
+        while !halves.is_settled {
+            assert!(halves.hear(), "the connection ended");
         }
+        halves
     }
 
     /// Calls a method; gives the stream.
@@ -321,6 +329,10 @@ impl Halves {
                 let more = payload[..4].try_into().expect("four bytes");
                 self.window += u32::from_be_bytes(more) as usize;
             }
+            SETTINGS if flags & ACK == 0 => {
+                self.peer.write(&frame(SETTINGS, ACK, 0, &[]));
+                self.is_settled = true;
+            }
             PING if flags & ACK == 0 => self.peer.write(&frame(PING, ACK, 0, &payload)),
             DATA => self.heard.extend(&payload),
             _ => {}
@@ -362,12 +374,12 @@ fn a_message_that_does_not_end_ends_its_stream() {
         let mut halves = Halves::open(&grid, &token);
         let stream = halves.submit();
         halves.say(stream, &small());
-        halves.say(stream, &part(CHUNK_BYTES_MAX, CHUNK_BYTES_MAX / 2));
-        halves.hear_words("a message has begun and does not end");
-        let stream = halves.submit();
-        halves.say(stream, &small());
         halves.say(stream, &part(GRPC_MESSAGE_BYTES_MAX, 0));
         halves.hear_words("a message of 1048576 bytes, at most");
+        let stream = halves.submit();
+        halves.say(stream, &small());
+        halves.say(stream, &part(CHUNK_BYTES_MAX, CHUNK_BYTES_MAX / 2));
+        halves.hear_words("a message has begun and does not end");
         // A question of one who is not asked for a token.
         let block = headers("/grpc.health.v1.Health/Check", &[]);
         for bytes in [1, 0] {

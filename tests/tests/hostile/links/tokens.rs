@@ -396,6 +396,7 @@ fn a_token_that_comes_to_its_own_end_ends_no_compile_that_runs() {
         let code = runtime.block_on(status(&mut user));
         (code == Code::Unauthenticated).then_some(())
     });
+    grid.token(&["--role", "client", "--name", "somebody"]);
     coord(&grid, &["revoke", "somebody"]);
     answer(&mut worker, 40);
     assert_eq!(runtime.block_on(ends(&mut answers)), Code::Ok);
