@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use hg_proto::options::args::Reason;
 
+use crate::compile::audit::Audit;
 use crate::compile::events::{self, Origin, Record};
 use crate::config::Config;
 use crate::grid::memo::Memos;
@@ -53,6 +54,8 @@ pub struct Context<'a> {
     pub sources: Memos,
     /// Set where a worker could not compile the tree.
     pub suspect: Option<SuspectTree>,
+    /// Set where a worker's result is to be checked.
+    pub audit: Option<Audit>,
     /// What this source is called in `sources`.
     source_key: OnceCell<Vec<u8>>,
     // Counting the cores takes longer than a cached answer.
@@ -73,6 +76,7 @@ impl<'a> Context<'a> {
             memos: Memos::new(run.as_deref()),
             sources: Memos::new(run.map(|run| run.join("sources")).as_deref()),
             suspect: None,
+            audit: None,
             source_key: OnceCell::new(),
             slots: OnceCell::new(),
         }

@@ -3,5 +3,6 @@
 pub mod wrap;
 pub mod remote;
 pub mod context;
+pub mod audit;
 pub mod report;
 pub mod events;

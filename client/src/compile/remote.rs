@@ -15,6 +15,7 @@ use smol::future;
 
 use crate::cache::answer::Output;
 use crate::cache::store::Compiled;
+use crate::compile::audit::{AUDIT, Audit};
 use crate::compile::context::{Context, SuspectTree, WhyLocal, millis_since};
 use crate::compile::report;
 use crate::grid::access::Access;
@@ -533,6 +534,11 @@ impl Remote<'_, '_> {
         let mut rule = rule.transpose().map_err(NoResult::cannot_write)?;
         let wanted = load.task.outputs.clone();
         let on_terminal = load.task.terminal.is_some();
+        let form = if load.task.tree {
+            "tree"
+        } else {
+            "preprocessed"
+        };
         let allowed = load.allowed;
         let mut arriving = Arriving::new(object.file(), self.kept);
         let mut listing = rule.as_mut().map(|rule| Arriving::new(rule.file(), false));
@@ -547,7 +553,10 @@ impl Remote<'_, '_> {
         record.worker = cost.worker;
         record.remote_ms = millis_since(began);
         let Returned {
-            result, queue_ms, ..
+            result,
+            queue_ms,
+            audit,
+            worker,
         } = match ending.map_err(NoResult::Lost)? {
             Ending::Returned(returned) => returned,
             Ending::TakenBack(slot, why) => return Err(NoResult::TakenBack(slot, why)),
@@ -557,6 +566,17 @@ impl Remote<'_, '_> {
         check_looks(plan.object_kind(), arriving.begins())?;
         if let Some(listing) = listing.filter(|_| wanted.len() > 1) {
             check_looks(object::Kind::Text, listing.begins())?;
+        }
+        if let Some(task_id) = audit {
+            let remote = content(&mut object).map_err(NoResult::cannot_write)?;
+            self.context.record.form = Some(form);
+            self.context.audit = Some(Audit {
+                task_id,
+                worker,
+                remote,
+                object: plan.object.clone(),
+            });
+            return Err(NoResult::Local(Reason::with(AUDIT, "")));
         }
         let mut received = Received {
             starved: result.usage.as_ref().is_some_and(attempt::was_starved),
@@ -635,6 +655,14 @@ fn check_looks(kind: object::Kind, (head, size): (&[u8], u64)) -> Result<(), NoR
     kind.check(head, size).map_err(corrupt)
 }
 
+/// All of an output that is not in its place yet.
+fn content(pending: &mut Pending) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    pending.file().rewind()?;
+    pending.file().read_to_end(&mut content)?;
+    Ok(content)
+}
+
 /// Object and dependency file as the cache keeps them; `frame` is how the object came.
 fn kept(
     frame: Option<Vec<u8>>,
@@ -642,12 +670,6 @@ fn kept(
     object: &mut Pending,
     rule: Option<&mut Pending>,
 ) -> io::Result<(Output, Option<Output>)> {
-    let content = |pending: &mut Pending| -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        pending.file().rewind()?;
-        pending.file().read_to_end(&mut content)?;
-        Ok(content)
-    };
     let size = result.outputs.first().map_or(0, |first| first.size);
     let object = match frame.and_then(|frame| Output::keep_frame(frame, size)) {
         Some(object) => object,

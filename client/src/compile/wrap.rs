@@ -10,6 +10,7 @@ use hg_proto::options::args::{self, Reason};
 use crate::cache::keeper::{self, Asked, Keeper};
 use crate::cache::store::Compiled;
 use crate::cli;
+use crate::compile::audit::{AUDIT, Finding};
 use crate::compile::context::{Context, SuspectTree, WhyLocal};
 use crate::compile::events::{self, Origin};
 use crate::compile::remote;
@@ -183,10 +184,11 @@ fn run_locally(
         if let Ok(Ok((said, not_kept))) = shielded(|| keeper.compile(found, &plan)) {
             drop(slot);
             context.record.not_kept = not_kept;
-            end_locally(context, &reason, said.ended)
+            end_locally(context, found, &reason, said.ended)
         }
     }
-    if !events::wanted(config) && context.suspect.is_none() {
+    let is_over = context.suspect.is_none() && context.audit.is_none();
+    if !events::wanted(config) && is_over {
         if let Some(slot) = &slot {
             slot.keep_over_exec();
         }
@@ -195,18 +197,31 @@ fn run_locally(
     match process::run(&found.command) {
         Ok(ended) => {
             drop(slot);
-            end_locally(context, &reason, ended)
+            end_locally(context, found, &reason, ended)
         }
         Err(error) => cannot_run(found, &error),
     }
 }
 
 /// The user's own compiler has ended, and so do we.
-fn end_locally(context: &Context, reason: &Reason, ended: ExitStatus) -> ! {
+fn end_locally(context: &Context, found: &Found, reason: &Reason, ended: ExitStatus) -> ! {
     if let (Some(tree), 0) = (&context.suspect, ended.code()) {
         note_lost_tree(context, tree);
     }
-    context.log(Origin::Local, reason, ended.code());
+    let finding = match (&context.audit, ended.code()) {
+        (Some(audit), 0) => Some(audit.settle(found, context.config)),
+        _ => None,
+    };
+    match finding {
+        // A worker compiled it, and what lies there is what it returned.
+        Some(Finding::Same) => context.log(Origin::Remote, &Reason::with("remote", ""), 0),
+        Some(Finding::Differs) => {
+            let worker = context.record.worker.as_deref().unwrap_or_default();
+            let detail = format!("{worker} returned another object");
+            context.log(Origin::Local, &Reason::with(AUDIT, detail), 0);
+        }
+        Some(Finding::Unclear) | None => context.log(Origin::Local, reason, ended.code()),
+    }
     ended.end_this_process()
 }
 

@@ -34,6 +34,8 @@ pub struct Returned {
     pub worker: String,
     /// Milliseconds in the coordinator's queue.
     pub queue_ms: u64,
+    /// The coordinator's number of the task, where it wants the result checked.
+    pub audit: Option<u64>,
 }
 
 /// What an attempt cost, however it ended.
@@ -128,6 +130,7 @@ pub async fn submit(
         future::pending().await
     };
     let mut progress = Progress {
+        task_id: 0,
         outputs: Outputs::new(names, sinks),
         attempt: 0,
         beside: Vec::new(),
@@ -190,6 +193,8 @@ struct Needed {
 
 /// How far one task has come, as the coordinator tells it.
 struct Progress<'a> {
+    /// The coordinator's number of the task.
+    task_id: u64,
     outputs: Outputs<'a>,
     /// The one whose output counts; 0: none began yet.
     attempt: u32,
@@ -257,7 +262,8 @@ impl Progress<'_> {
 
     async fn take(&mut self, kind: Kind, cost: &mut Cost) -> Result<Option<Returned>, Lost> {
         match kind {
-            Kind::Accepted(_) | Kind::StillThere(_) => {}
+            Kind::Accepted(accepted) => self.task_id = accepted.task_id,
+            Kind::StillThere(_) => {}
             Kind::Started(started) => {
                 cost.worker = Some(started.worker);
                 if started.beside {
@@ -306,6 +312,7 @@ impl Progress<'_> {
                     result,
                     worker: finished.worker,
                     queue_ms: finished.queue_ms.into(),
+                    audit: finished.audit.then_some(self.task_id),
                 }));
             }
         }

@@ -1,0 +1,130 @@
+//! A worker's result that is checked: the compiler of this machine makes its own, which is
+//! the one that stays, and the coordinator hears whether the two are the same.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command as Process, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hg_proto::v1::{ReportAuditRequest, ReportAuditResponse};
+
+use crate::compile::events::printable;
+use crate::config::Config;
+use crate::grid::grpc::{Connection, Tasks};
+use crate::local::compiler::Found;
+use crate::os;
+use crate::private;
+use crate::say;
+
+/// The reason why a compile that a worker has done runs here too.
+pub const AUDIT: &str = "audit";
+/// Milliseconds that the coordinator may take to hear of it.
+const REPORT_MS_MAX: u64 = 2_000;
+/// Differences whose objects are kept.
+const KEPT_MAX: usize = 10;
+
+/// A result that the coordinator wants checked.
+pub struct Audit {
+    /// The task, as the coordinator numbers it.
+    pub task_id: u64,
+    /// Who compiled it.
+    pub worker: String,
+    /// The worker's object.
+    pub remote: Vec<u8>,
+    /// Where the compiler of this machine writes its own.
+    pub object: PathBuf,
+}
+
+/// What came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Both are the same.
+    Same,
+    /// They differ, and this machine's compiler makes the same twice.
+    Differs,
+    /// It can't be said: this machine's compiler makes another one each time.
+    Unclear,
+}
+
+impl Audit {
+    /// Compares the object that `found`'s compiler has just made, and tells the coordinator.
+    pub fn settle(&self, found: &Found, config: &Config) -> Finding {
+        let Ok(local) = fs::read(&self.object) else {
+            return Finding::Unclear;
+        };
+        let finding = match local == self.remote {
+            true => Finding::Same,
+            false => {
+                match again(found).is_some() && fs::read(&self.object).ok() == Some(local.clone()) {
+                    true => Finding::Differs,
+                    false => Finding::Unclear,
+                }
+            }
+        };
+        if finding == Finding::Differs {
+            let kept = self.keep(found, config, &local);
+            let place = kept.map(|kept| format!("; both are in {}", kept.display()));
+            say::warn(format_args!(
+                "worker {} returned another object than the compiler here makes for {}{}",
+                printable(&self.worker),
+                self.object.display(),
+                place.unwrap_or_default()
+            ));
+        }
+        if finding != Finding::Unclear {
+            self.report(config, finding == Finding::Same);
+        }
+        finding
+    }
+
+    fn report(&self, config: &Config, same: bool) {
+        let tasks = Tasks::new();
+        let report = ReportAuditRequest {
+            task_id: self.task_id,
+            same,
+        };
+        // Not hearing of it costs the coordinator one answer.
+        if let Ok(mut connection) = Connection::to_grid(config, &tasks) {
+            let call = connection.call("ReportAudit", &report, REPORT_MS_MAX);
+            let _: Result<ReportAuditResponse, _> = tasks.run(call);
+        }
+    }
+
+    /// Keeps both objects and the command. Gives where.
+    fn keep(&self, found: &Found, config: &Config, local: &[u8]) -> Option<PathBuf> {
+        let audits = config.home.as_ref()?.join("audits");
+        private::make(&audits).ok()?;
+        if fs::read_dir(&audits).ok()?.count() >= KEPT_MAX {
+            return None;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let place = audits.join(format!("{}-{}", now.as_secs(), std::process::id()));
+        private::make(&place).ok()?;
+        let words = std::iter::once(found.driver.as_os_str())
+            .chain(found.args.iter().map(|arg| arg.as_os_str()));
+        let mut command = format!("# worker {}\n", printable(&self.worker)).into_bytes();
+        let folder = std::env::current_dir().unwrap_or_default();
+        command.extend_from_slice(b"# in ");
+        command.extend_from_slice(os::bytes(folder.as_os_str()));
+        for word in words {
+            command.push(b'\n');
+            command.extend_from_slice(os::bytes(word));
+        }
+        let write = |name: &str, bytes: &[u8]| private::write(&place.join(name), bytes);
+        let kept = write("command", &command)
+            .and_then(|()| write("local.o", local))
+            .and_then(|()| write("remote.o", &self.remote));
+        kept.ok().map(|()| place)
+    }
+}
+
+/// Compiles once more, silently. `None`: it failed.
+fn again(found: &Found) -> Option<()> {
+    let status = Process::new(&found.driver)
+        .args(&found.args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.ok()?.success().then_some(())
+}
