@@ -102,21 +102,26 @@ impl Impostor {
     /// # Panics
     /// It is given none in time, or dropped.
     pub fn dispatch(&mut self) -> v1::Dispatch {
+        loop {
+            if let to_worker::Kind::Dispatch(dispatch) = self.hear() {
+                return dispatch;
+            }
+        }
+    }
+
+    /// The next that it is told.
+    ///
+    /// # Panics
+    /// It is told nothing in time, or dropped.
+    pub fn hear(&mut self) -> to_worker::Kind {
         let mut buffer = [0; 4096];
         loop {
-            match self.decoder.next_message::<ToWorker>().expect("frames") {
-                Some(ToWorker {
-                    kind: Some(to_worker::Kind::Dispatch(dispatch)),
-                }) => {
-                    return dispatch;
-                }
-                Some(_) => {}
-                None => {
-                    let len = self.stream.read(&mut buffer).expect("a task in time");
-                    assert!(len > 0, "dropped before it had a task");
-                    self.decoder.push(&buffer[..len]);
-                }
+            if let Some(message) = self.decoder.next_message::<ToWorker>().expect("frames") {
+                return message.kind.expect("a message of a known kind");
             }
+            let len = self.stream.read(&mut buffer).expect("a message in time");
+            assert!(len > 0, "dropped");
+            self.decoder.push(&buffer[..len]);
         }
     }
 

@@ -1,0 +1,218 @@
+//! A worker that returns almost the right object is found out by a compile of the client's
+//! own, whose object is the one that stays; then it gets no more tasks until an operator
+//! lets it back.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use hg_proto::v1::{self, Chunk, Done, Need, TaskResult, from_worker, to_worker};
+use hg_tests::command::{Outcome, run, scrubbed};
+use hg_tests::event::{self, Event};
+use hg_tests::grid::{Grid, coordinator};
+use hg_tests::hostile::hello;
+use hg_tests::impostor::{Impostor, announced, for_impostors};
+use hg_tests::programs::programs;
+use hg_tests::{in_path, skip};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+const SOURCE: &str = "int twice(int x) { return 2 * x; }\n";
+
+struct Bench {
+    grid: Grid,
+    place: TempDir,
+}
+
+impl Bench {
+    /// A grid that has every result checked, and one real worker, which is there for its
+    /// toolchains alone.
+    fn new() -> Bench {
+        let folder = tempfile::Builder::new().prefix("hg-audit-").tempdir();
+        let folder = folder.expect("a temporary folder");
+        let words = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        let words = [&words[..], &["--insecure", "--audit", "1"]].concat();
+        let daemon = coordinator(programs(), folder.path(), &words);
+        let mut grid = Grid::around(programs(), folder, daemon);
+        grid.add_insecure_worker();
+        grid.wait_for_workers(1);
+        let place = tempfile::Builder::new().prefix("hg-audit-").tempdir();
+        let bench = Bench {
+            grid,
+            place: place.expect("a temporary folder"),
+        };
+        fs::write(bench.place.path().join("a.c"), SOURCE).expect("a source");
+        bench
+    }
+
+    fn folder(&self) -> &Path {
+        self.place.path()
+    }
+
+    fn gcc(&self, program: &Path) -> Command {
+        let mut command = scrubbed(program, self.folder(), self.folder());
+        command.args(["-O1", "-c", "a.c", "-o", "a.o"]);
+        command
+    }
+
+    /// Compiles through the grid, as the only client. Gives where it went.
+    fn compile(&self) -> (Outcome, Event) {
+        let log = self.folder().join("events");
+        let mut command = scrubbed(&programs().client, self.folder(), self.folder());
+        command.arg("gcc").args(["-O1", "-c", "a.c", "-o", "a.o"]);
+        for_impostors(&mut command)
+            .env("HG_COORDINATOR", self.grid.address())
+            .env("HG_INSECURE", "1")
+            .env("HG_LOCAL_SLOTS", "0")
+            .env("HG_QUEUE_MS_MAX", "1000")
+            .env("HG_EVENT_LOG", &log);
+        let ran = run(&mut command);
+        let events = event::read(&log);
+        fs::remove_file(log).expect("the events");
+        (ran, events.into_iter().next_back().expect("an event"))
+    }
+
+    fn object(&self) -> Vec<u8> {
+        fs::read(self.folder().join("a.o")).expect("an object")
+    }
+}
+
+/// Serves tasks by the real compiler, and turns one bit of each object while it is told to.
+fn serve(mut worker: Impostor, flips: &Receiver<bool>) {
+    while let Ok(flip) = flips.recv() {
+        let dispatch = worker.dispatch();
+        let dispatch_id = dispatch.dispatch_id;
+        let task = dispatch.task.expect("a task");
+        worker.say(from_worker::Kind::Need(Need {
+            dispatch_id,
+            digests: vec![task.inputs[0].digest.clone()],
+        }));
+        let text = received(&mut worker);
+        let mut object = compiled(&task, &text);
+        if flip {
+            let middle = object.len() / 2;
+            object[middle] ^= 1;
+        }
+        let (output, travels) = announced(&object, &task.outputs[0]);
+        worker.say(from_worker::Kind::Chunk(Chunk {
+            dispatch_id,
+            blob: 0,
+            data: travels,
+            last: true,
+        }));
+        worker.say(from_worker::Kind::Done(Done {
+            dispatch_id,
+            result: Some(TaskResult {
+                outputs: vec![output],
+                usage: Some(v1::Usage::default()),
+                ..TaskResult::default()
+            }),
+        }));
+    }
+}
+
+/// The input of the task, once all of it has come.
+fn received(worker: &mut Impostor) -> Vec<u8> {
+    let mut travelled = Vec::new();
+    loop {
+        if let to_worker::Kind::Chunk(chunk) = worker.hear() {
+            travelled.extend(chunk.data);
+            if chunk.last {
+                return zstd::decode_all(&travelled[..]).expect("zstd");
+            }
+        }
+    }
+}
+
+fn compiled(task: &v1::Task, text: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |bytes: &[u8]| PathBuf::from(String::from_utf8_lossy(bytes).into_owned());
+    let directory = folder.path().join(path(&task.working_directory));
+    fs::create_dir_all(&directory).expect("a folder");
+    let mut file = fs::File::create(directory.join(path(&task.inputs[0].path))).expect("a file");
+    file.write_all(text).expect("a file");
+    let words = task.arguments.iter().map(|word| path(word));
+    let status = Command::new("gcc")
+        .args(words)
+        .current_dir(&directory)
+        .stdin(Stdio::null())
+        .status();
+    assert!(status.expect("gcc").success());
+    fs::read(directory.join(path(&task.outputs[0]))).expect("an object")
+}
+
+#[test]
+fn a_worker_that_turns_a_bit_is_found_out_and_let_back_by_an_operator() {
+    let Some(gcc) = in_path("gcc") else {
+        return skip("audits", "no gcc");
+    };
+    let bench = Bench::new();
+    run(&mut bench.gcc(&gcc));
+    let wanted = bench.object();
+    let worker = Impostor::join_as(&bench.grid, hello(1));
+    bench.grid.wait_for_workers(2);
+    // The real one is not wanted any more.
+    bench.grid.workers[0].signal(Signal::SIGSTOP);
+    let (flip, flips) = channel();
+    let serving = thread::spawn(move || serve(worker, &flips));
+    let audits = bench.folder().join(".hybridgrid/audits");
+
+    flip.send(false).expect("a worker");
+    let (ran, event) = bench.compile();
+    assert!(ran.ok() && ran.stderr.is_empty(), "{}", ran.words());
+    assert_eq!(
+        (&*event.place, &*event.worker),
+        ("remote", "hostile"),
+        "{event:?}"
+    );
+    assert!(bench.object() == wanted && !audits.exists());
+
+    flip.send(true).expect("a worker");
+    let (ran, event) = bench.compile();
+    assert!(ran.ok(), "{}", ran.words());
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(told.contains("returned another object"), "{told}");
+    assert_eq!(event.place, "local");
+    assert!(event.reason.starts_with("audit: hostile"), "{event:?}");
+    assert!(bench.object() == wanted);
+    let kept = fs::read_dir(&audits).expect("a folder").next();
+    let kept = kept.expect("a difference").expect("a folder").path();
+    assert!(fs::read(kept.join("local.o")).expect("an object") == wanted);
+    let remote = fs::read(kept.join("remote.o")).expect("an object");
+    let differing = remote.iter().zip(&wanted).filter(|(a, b)| a != b);
+    assert_eq!((remote.len(), differing.count()), (wanted.len(), 1));
+
+    // It is given nothing now.
+    let (ran, event) = bench.compile();
+    assert!(ran.ok() && bench.object() == wanted, "{}", ran.words());
+    assert_eq!(event.place, "local", "{event:?}");
+    let mut readmit = scrubbed(&programs().coordinator, bench.folder(), bench.folder());
+    readmit.args(["readmit", "hostile", "--insecure", "--coordinator"]);
+    let readmitted = run(readmit.arg(bench.grid.address()));
+    assert!(readmitted.ok(), "{}", readmitted.words());
+
+    flip.send(false).expect("a worker");
+    let (ran, event) = bench.compile();
+    assert!(ran.ok(), "{}", ran.words());
+    assert_eq!(
+        (&*event.place, &*event.worker),
+        ("remote", "hostile"),
+        "{event:?}"
+    );
+    let metrics = bench.grid.get("/metrics").expect("metrics");
+    assert!(
+        metrics.contains("hybridgrid_audit_mismatches_total 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("hybridgrid_audits_total{result=\"same\"} 2"),
+        "{metrics}"
+    );
+    drop(flip);
+    serving.join().expect("the worker");
+    // So that it hears that it is to end.
+    bench.grid.workers[0].signal(Signal::SIGCONT);
+}
