@@ -121,7 +121,7 @@ mod tests {
         };
         let of = |worker: &Worker| grade(worker, &plain, Some(shipment), machine);
         let other = toolchain(2, true, &[]);
-        assert_eq!(of(&with(&[other.clone()])), Grade::Shippable);
+        assert_eq!(of(&with(std::slice::from_ref(&other))), Grade::Shippable);
         let own = with(&[other.clone(), toolchain(1, true, &[])]);
         assert_eq!(of(&own), Grade::Same { tree: true });
         let text = with(&[toolchain(1, false, &[])]);

@@ -759,10 +759,10 @@ mod tests {
                 .map(|offer| offer.worker.0)
                 .collect::<BTreeSet<u64>>()
         };
-        let shipping = Some(Digest::of(b"a place"));
+        let shipping = Digest::of(b"a place");
         let bare = |name: &str| WorkerSpec {
-            digests: Vec::from_iter(shipping),
-            shipping,
+            digests: vec![shipping],
+            shipping: Some(shipping),
             ..spec(name, 1)
         };
         registry.join(WorkerId(1), bare("bare"), None, 0);
@@ -772,7 +772,7 @@ mod tests {
             .offer(WorkerId(1), Vec::new(), vec![shipped])
             .unwrap();
         // It takes more of them.
-        assert_eq!(found(&registry, &shipping.unwrap()), BTreeSet::from([1]));
+        assert_eq!(found(&registry, &shipping), BTreeSet::from([1]));
         assert_eq!(registry.asked_for(gcc, Some(shipped)), shipped);
         registry.join(WorkerId(2), spec("own", 1), None, 0);
         let both = registry.asked_for(gcc, Some(shipped));

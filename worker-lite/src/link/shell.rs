@@ -129,8 +129,8 @@ enum Notice {
     },
     Delivered {
         id: JobId,
-        change: Change,
-        last: FromWorker,
+        change: Box<Change>,
+        last: Box<FromWorker>,
     },
     InputsMissing {
         id: JobId,
@@ -272,11 +272,7 @@ impl Shell {
             Notice::Delivered { id, change, last } => {
                 self.jobs.remove(&id);
                 self.untrimmed_since = Some(Instant::now());
-                Some(Event::Delivered {
-                    id,
-                    change: Box::new(change),
-                    last: Box::new(last),
-                })
+                Some(Event::Delivered { id, change, last })
             }
             Notice::InputsMissing { id, inputs } => Some(Event::InputsMissing { id, inputs }),
             Notice::Signal => Some(Event::Signal),
@@ -636,7 +632,11 @@ fn take_delivery(id: JobId, setting: &delivery::Setting, notices: &Sender<Notice
             format_args!("toolchain not taken, task {}: {detail}", id.dispatch_id),
         );
     }
-    let _ = notices.send_blocking(Notice::Delivered { id, change, last });
+    let _ = notices.send_blocking(Notice::Delivered {
+        id,
+        change: Box::new(change),
+        last: Box::new(last),
+    });
 }
 
 /// Body of a task's thread. The slot is free before the coordinator hears of the task's end,
