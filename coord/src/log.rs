@@ -1,4 +1,4 @@
-//! Lines for the operator, on stderr, at the level that HG_LOG names.
+//! The coordinator's log, and what it says of those who come and are turned away.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -10,15 +10,15 @@ use crate::bounds::AUDIT_LINES_PER_S_MAX;
 
 static LOG: Log = Log::new("hg-coord", Level::Warn);
 
-/// Takes the level from the environment; `None`: what is there is no level.
-pub fn level_from_env(value: Option<&str>) -> Option<Level> {
+/// The level that HG_LOG names; `None`: it names none.
+pub fn level_named(value: Option<&str>) -> Option<Level> {
     match value {
         None | Some("") => Some(Level::Warn),
         Some(name) => Level::from_name(name),
     }
 }
 
-/// Shows lines up to `level` from now on.
+/// Writes lines up to `level` from now on.
 pub fn set_level(level: Level) {
     LOG.set_level(level);
 }

@@ -71,9 +71,9 @@ pub fn main() -> ExitCode {
 
 fn start(args: &Serve, home: Option<PathBuf>) -> ExitCode {
     let level = std::env::var("HG_LOG").ok();
-    match log::level_from_env(level.as_deref()) {
+    match log::level_named(level.as_deref()) {
         Some(level) => log::set_level(level),
-        None => log::warn(format_args!("HG_LOG takes error, warn, info or debug")),
+        None => log::warn(format_args!("HG_LOG takes off, error, warn, info or debug")),
     }
     let config = match Config::new(args, home) {
         Ok(config) => config,

@@ -9,8 +9,8 @@ pub mod compiler;
 pub mod secure;
 pub mod wire;
 pub mod command_line;
-pub mod log;
 pub mod table;
+pub mod log;
 
 /// The messages of `proto/hybridgrid/v1/*.proto`.
 pub mod v1 {

@@ -1,28 +1,30 @@
-//! A daemon's log: lines on stderr, as many as its level lets through. Unaware of what
-//! they say.
+//! Lines for an operator, on stderr, as many as `HG_LOG` asks for.
 
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// How much a line matters.
+/// How much is said. A line has one of the levels but the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// The program can't do its work.
+    /// Nothing.
+    Off,
+    /// What does not work.
     Error,
-    /// Something is wrong or unsafe, and the program goes on.
+    /// What is wrong or unsafe, while the program goes on.
     Warn,
-    /// What an operator who looks wants to know: who comes and goes.
+    /// What was done, and who comes and goes.
     Info,
     /// Every step.
     Debug,
 }
 
 impl Level {
-    /// The level called `error`, `warn`, `info` or `debug`.
-    pub fn from_name(name: &str) -> Option<Self> {
+    /// `off`, `error`, `warn`, `info` or `debug`.
+    pub fn from_name(name: &str) -> Option<Level> {
         match name {
+            "off" => Some(Level::Off),
             "error" => Some(Level::Error),
             "warn" => Some(Level::Warn),
             "info" => Some(Level::Info),
@@ -31,83 +33,57 @@ impl Level {
         }
     }
 
-    fn name(self) -> &'static str {
+    fn in_lines(self) -> &'static str {
         match self {
+            Level::Off => "",
             Level::Error => "error",
-            Level::Warn => "warn",
+            Level::Warn => "warning",
             Level::Info => "info",
             Level::Debug => "debug",
         }
     }
 }
 
-/// The log of one program, to be kept in a `static`.
-#[derive(Debug)]
+/// The log of one program.
 pub struct Log {
     program: &'static str,
     level: AtomicU8,
 }
 
 impl Log {
-    /// The log of `program`, which shows lines up to `level` until told otherwise.
-    pub const fn new(program: &'static str, level: Level) -> Self {
+    /// Of `program`, with lines up to `level`.
+    pub const fn new(program: &'static str, level: Level) -> Log {
         Log {
             program,
             level: AtomicU8::new(level as u8),
         }
     }
 
-    /// Shows lines up to `level` from now on.
+    /// Writes lines up to `level` from now on.
     pub fn set_level(&self, level: Level) {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Writes a line if its level is shown.
-    pub fn line(&self, level: Level, text: fmt::Arguments<'_>) {
+    /// Writes a line, if lines of `level` are wanted.
+    pub fn line(&self, level: Level, words: fmt::Arguments<'_>) {
         if level as u8 <= self.level.load(Ordering::Relaxed) {
-            self.write(level.name(), text);
+            self.write(level.in_lines(), words);
         }
     }
 
-    /// Writes a line of `kind` whatever the level is.
-    pub fn write(&self, kind: &str, text: fmt::Arguments<'_>) {
-        let line = format!("{}: {kind}: {}\n", self.program, escaped(&text.to_string()));
-        // One write, so that lines of several threads stay whole. Nobody is left to be
-        // told when stderr is gone.
+    /// Writes a line of this `kind`, whatever the level: in one write, so that lines do
+    /// not mix, and with a peer's control characters escaped.
+    pub fn write(&self, kind: &str, words: fmt::Arguments<'_>) {
+        let mut line = format!("{}: {kind}: ", self.program);
+        for c in words.to_string().chars() {
+            if c.is_control() {
+                line.extend(c.escape_default());
+            } else {
+                line.push(c);
+            }
+        }
+        line.push('\n');
+        // Nobody is left to be told when stderr is gone.
         let _ = std::io::stderr().write_all(line.as_bytes());
-    }
-}
-
-/// `text` on one line: a peer's control characters must not pass for lines of ours, nor
-/// reach an operator's terminal.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => escaped.extend(c.escape_default()),
-            false => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_level_is_called_as_it_is_typed() {
-        for level in [Level::Error, Level::Warn, Level::Info, Level::Debug] {
-            assert_eq!(Level::from_name(level.name()), Some(level));
-        }
-        assert_eq!(Level::from_name("warning"), None);
-    }
-
-    #[test]
-    fn what_a_peer_says_stays_on_its_line() {
-        assert_eq!(
-            escaped("naïve\r\nhg: error\x1b[2J"),
-            "naïve\\r\\nhg: error\\u{1b}[2J"
-        );
     }
 }

@@ -289,7 +289,7 @@ fn set_log_level() -> Result<(), String> {
     match env::var("HG_LOG") {
         Ok(name) => {
             let level = Level::from_name(&name)
-                .ok_or_else(|| format!("HG_LOG={name}: not error, warn, info or debug"))?;
+                .ok_or_else(|| format!("HG_LOG={name}: not off, error, warn, info or debug"))?;
             log::set_level(level);
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! The worker's log on stderr.
+//! The worker's log.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use hg_proto::log::Log;
 
 static LOG: Log = Log::new("hg-worker-lite", Level::Info);
 
-/// Shows lines up to `level` from now on.
+/// Writes lines up to `level` from now on.
 pub fn set_level(level: Level) {
     LOG.set_level(level);
 }
 
-/// Writes a line if its level is shown.
-pub fn line(level: Level, text: fmt::Arguments<'_>) {
-    LOG.line(level, text);
+/// Writes a line, if lines of `level` are wanted.
+pub fn line(level: Level, words: fmt::Arguments<'_>) {
+    LOG.line(level, words);
 }
