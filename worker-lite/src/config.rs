@@ -57,7 +57,7 @@ const PROGRAM: Program = Program {
         ("HG_TOKEN", "a join token, before the one that 'join' keeps"),
         (
             "HG_LOG",
-            "how much is said on stderr: error, warn, info or debug (info)",
+            "how much is said on stderr: off, error, warn, info or debug (info)",
         ),
         (
             "HOME",

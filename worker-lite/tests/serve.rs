@@ -531,13 +531,15 @@ fn a_running_compile_reports_its_processor_time() {
     let grid = Grid::new(1);
     let (mut peer, hello) = grid.welcome(WINDOW);
     begin_endless(&grid, &mut peer, &hello, 1);
-    let mut last_us = 0;
-    for _ in 0..3 {
-        let us = peer.expect(|kind| cpu_us(&kind));
-        assert!(us > last_us, "{us} after {last_us}");
-        last_us = us;
+    // On a busy machine it may have got nothing before the first report.
+    let mut reports_us = vec![0];
+    while reports_us.len() < 4 || reports_us.last() < Some(&100_000) {
+        reports_us.push(peer.expect(|kind| cpu_us(&kind)));
+        assert!(
+            reports_us.is_sorted() && reports_us.len() < 30,
+            "{reports_us:?}"
+        );
     }
-    assert!(last_us > 100_000, "{last_us}");
     peer.say(to_worker::Kind::Cancel(v1::Cancel { dispatch_id: 1 }));
     peer.expect_all(&[Said::Failed(1, Code::Cancelled)]);
 }

@@ -175,8 +175,8 @@ mod linux {
         // SAFETY: plain system calls with numbers.
         unsafe {
             while libc::prctl(libc::PR_CAPBSET_READ, capability) >= 0 {
-                // Who may not has no use for them either, since new privileges
-                // are out of the question.
+                // A process that may not drop them can't use them either, since it gets no
+                // new privileges.
                 libc::prctl(libc::PR_CAPBSET_DROP, capability);
                 capability += 1;
             }
