@@ -208,7 +208,9 @@ impl Slots {
     }
 
     /// Whether whoever holds a slot is stopped; where nobody can tell, it is not. A
-    /// compiler that took our place has our number.
+    /// compiler that took our place has our number. In a home that machines or
+    /// containers share the number may be of another one's process: at worst one more
+    /// compiler runs.
     fn is_holder_stopped(&self, index: usize) -> bool {
         let holder = fs::read_to_string(self.folder.join(format!("slot.{index}")));
         let pid = holder.ok().and_then(|text| text.trim().parse().ok());
