@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The local cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSettings {
-    /// Where it lies.
+    /// The cache's folder.
     pub folder: PathBuf,
     /// The user named that folder.
     pub chosen: bool,
@@ -88,7 +88,7 @@ const CACHE_BYTES_DEFAULT: u64 = 10 << 30;
 pub struct Config {
     /// `HOST:PORT` of the grid port; `None`: no grid.
     pub coordinator: Option<String>,
-    /// It is spoken to in plaintext, without a token.
+    /// The coordinator is spoken to in plaintext, without a token.
     pub insecure: bool,
     /// Certificates of the operator's own.
     pub pki: Pki,
@@ -104,7 +104,7 @@ pub struct Config {
     pub level: Level,
     /// One JSON line per invocation goes here.
     pub event_log: Option<PathBuf>,
-    /// The same lines, for the build command above us.
+    /// One JSON line per invocation goes here too, for the build command above us.
     pub summary_log: Option<PathBuf>,
     /// What `cc` stands for.
     pub cc: Option<OsString>,
@@ -237,7 +237,7 @@ impl Config {
 
     /// What memos of the grid at `address` are about: whoever asks otherwise, or as
     /// somebody else, may be answered otherwise.
-    pub fn grid_subject(&self, address: &str) -> Vec<u8> {
+    pub fn grid_key(&self, address: &str) -> Vec<u8> {
         let Pki {
             ca,
             certificate,
@@ -245,13 +245,13 @@ impl Config {
         } = &self.pki;
         let token = env::var_os(TOKEN_VARIABLE).filter(|token| !self.insecure && !token.is_empty());
         let files = [ca, certificate, key].map(|file| file.as_ref().map(|file| file.as_os_str()));
-        let mut subject = address.as_bytes().to_vec();
+        let mut grid_key = address.as_bytes().to_vec();
         for word in files.into_iter().chain([token.as_deref()]) {
-            subject.push(0);
-            subject.extend_from_slice(word.unwrap_or_default().as_encoded_bytes());
+            grid_key.push(0);
+            grid_key.extend_from_slice(word.unwrap_or_default().as_encoded_bytes());
         }
-        subject.push(u8::from(self.insecure));
-        subject
+        grid_key.push(u8::from(self.insecure));
+        grid_key
     }
 
     /// Where locks and short-lived memos lie.

@@ -65,7 +65,7 @@ fn try_and_keep(config: &Config, join: &Join, address: &str) -> Result<String, S
     };
     credentials::store(&path, &stored).map_err(|error| format!("{}: {error}", path.display()))?;
     // What was thought of it without a token.
-    Memos::new(config.run_folder().as_deref()).forget(&config.grid_subject(address));
+    Memos::new(config.run_folder().as_deref()).forget(&config.grid_key(address));
     Ok(format!(
         "joined {address} as the {role} {name}: {} workers, {} slots",
         status.workers, status.slots

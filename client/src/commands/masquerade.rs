@@ -51,7 +51,7 @@ pub fn hand_over(arg0: &OsStr, args: &[OsString]) {
 
 /// A folder that leads to us.
 pub struct Masquerade {
-    /// Where it is.
+    /// The folder itself.
     pub folder: PathBuf,
     own: PathBuf,
 }
@@ -60,7 +60,7 @@ impl Masquerade {
     /// Makes the folder, or brings it up to date.
     ///
     /// # Errors
-    /// It can't be made.
+    /// The folder can't be made.
     pub fn prepare(home: &Path) -> io::Result<Masquerade> {
         let folder = home.join("masquerade");
         private::make(&folder)?;

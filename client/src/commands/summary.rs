@@ -35,7 +35,7 @@ impl Counts {
         if let (Some(why), 0) = (&event.not_kept, event.exit) {
             *self.not_kept.entry(code(why)).or_default() += 1;
         }
-        match event.place {
+        match event.origin {
             Origin::Remote => self.remote += 1,
             Origin::Cache => self.cached += 1,
             Origin::Local => {
@@ -98,7 +98,7 @@ pub fn print(log: &Path) {
 mod tests {
     use super::*;
 
-    fn event(source: &str, place: Origin, reason: &str) -> Event<'static> {
+    fn event(source: &str, origin: Origin, reason: &str) -> Event<'static> {
         Event {
             v: 1,
             time: String::new(),
@@ -106,7 +106,7 @@ mod tests {
             source: source.into(),
             output: String::new(),
             compiler: "gcc".into(),
-            place,
+            origin,
             reason: reason.to_owned().into(),
             not_kept: None,
             form: None,

@@ -18,9 +18,9 @@ use crate::os;
 
 /// Why the compiler runs on this machine.
 pub enum WhyLocal {
-    /// It has to, or had better: not the grid's fault.
+    /// The compile has to stay on this machine, or had better: not the grid's fault.
     Chosen(Reason),
-    /// The same, and the slot for it is in hand.
+    /// The compile had better stay here, and the slot for it is in hand.
     InSlot(Reason, Slot),
     /// The grid failed.
     GridFailed(Reason),

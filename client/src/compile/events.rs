@@ -24,12 +24,12 @@ pub enum Origin {
     Remote,
     /// This machine's compiler made it.
     Local,
-    /// It was there already.
+    /// The local cache had it.
     Cache,
 }
 
 impl Origin {
-    /// As in the line.
+    /// The word for it in the line.
     pub fn name(self) -> &'static str {
         match self {
             Origin::Remote => "remote",
@@ -46,53 +46,53 @@ pub struct Event<'a> {
     pub v: u32,
     /// When it ended, RFC 3339 in UTC.
     pub time: String,
-    /// Where it ran.
+    /// The working directory of the command.
     pub cwd: String,
-    /// As typed; empty when there is not exactly one.
+    /// The source file as typed; empty when there is not exactly one.
     pub source: String,
-    /// What it writes; empty when not known.
+    /// The output file; empty when not known.
     pub output: String,
-    /// As typed.
+    /// The compiler as typed.
     pub compiler: String,
-    /// `where` is a word of the language.
+    /// Where the object came from: `where` in the line, which is a word of Rust.
     #[serde(rename = "where")]
-    pub place: Origin,
+    pub origin: Origin,
     /// A stable code, and words after a colon where there are more to say.
     pub reason: Cow<'a, str>,
     /// Why the cache keeps nothing of it, in the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<Cow<'a, str>>,
-    /// Who compiled it, when it went out.
+    /// The worker that had the task last, when it went out.
     pub worker: Option<String>,
-    /// How it went out: `tree` or `preprocessed`.
+    /// The form in which it was compiled on a worker: `tree` or `preprocessed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form: Option<Cow<'a, str>>,
-    /// As shells count it.
+    /// Exit code as shells count it: 128 and more for a signal.
     pub exit: i32,
-    /// From start to end.
+    /// Milliseconds from start to end.
     pub wall_ms: u64,
-    /// Waiting for a worker.
+    /// Milliseconds in the coordinator's queue.
     pub queue_ms: u64,
-    /// From submission to the last byte, queue included.
+    /// Milliseconds from submission to the last byte, queue included.
     pub remote_ms: u64,
-    /// Payload sent.
+    /// Payload bytes sent.
     pub bytes_up: u64,
-    /// Payload received.
+    /// Payload bytes received.
     pub bytes_down: u64,
 }
 
 /// What is known so far of this invocation.
 #[derive(Debug, Default, Clone)]
 pub struct Record {
-    /// As typed.
+    /// The source file as typed.
     pub source: Vec<u8>,
-    /// As typed, or what the compiler chooses.
+    /// The output file as typed, or as the compiler chooses it.
     pub output: Vec<u8>,
-    /// As typed.
+    /// The compiler as typed.
     pub compiler: Vec<u8>,
-    /// Who had it last.
+    /// The worker that had the task last.
     pub worker: Option<String>,
-    /// How it went out, when a worker's result was taken.
+    /// The form that it went out in, when a worker's result was taken.
     pub form: Option<&'static str>,
     /// Why the cache keeps nothing of it.
     pub not_kept: Option<Reason>,
@@ -116,7 +116,7 @@ pub fn wanted(config: &Config) -> bool {
 pub fn record(
     config: &Config,
     record: &Record,
-    place: Origin,
+    origin: Origin,
     reason: &Reason,
     exit: i32,
     wall_ms: u64,
@@ -133,7 +133,7 @@ pub fn record(
         source: lossy(&record.source),
         output: lossy(&record.output),
         compiler: lossy(&record.compiler),
-        place,
+        origin,
         reason: Cow::Owned(reason.to_string()),
         not_kept: record.not_kept.as_ref().map(|why| why.to_string().into()),
         worker: record.worker.clone(),
@@ -169,14 +169,14 @@ fn show(event: &Event<'_>) {
     } else {
         &event.source
     };
-    let place = event.place.name();
+    let origin = event.origin.name();
     let line = match &event.worker {
-        Some(worker) if event.place == Origin::Remote => format!(
-            "hgbuild: {what}: {place} on {worker}, {} ms ({} ms queued)",
+        Some(worker) if event.origin == Origin::Remote => format!(
+            "hgbuild: {what}: {origin} on {worker}, {} ms ({} ms queued)",
             event.wall_ms, event.queue_ms
         ),
         _ => format!(
-            "hgbuild: {what}: {place} ({}), {} ms",
+            "hgbuild: {what}: {origin} ({}), {} ms",
             event.reason, event.wall_ms
         ),
     };

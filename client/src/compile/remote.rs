@@ -82,7 +82,7 @@ pub fn try_grid(
     if let Some(slot) = context.slots().and_then(idle) {
         return Err(WhyLocal::InSlot(Reason::with("local-slot", "idle"), slot));
     }
-    let key = config.grid_subject(address);
+    let key = config.grid_key(address);
     let known = context.memos.recall(&key, attempt::grid_backoff);
     if let Known::Bad(words) = known {
         return Err(WhyLocal::GridFailed(Reason::with("grid-down", words)));

@@ -27,7 +27,7 @@ pub fn report_hits(config: &Config) {
         return;
     };
     let memos = Memos::new(config.run_folder().as_deref());
-    let known = memos.recall(&config.grid_subject(address), attempt::grid_backoff);
+    let known = memos.recall(&config.grid_key(address), attempt::grid_backoff);
     if matches!(known, Known::Bad(_) | Known::Retry) {
         return;
     }

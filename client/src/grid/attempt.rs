@@ -122,15 +122,15 @@ pub fn slow_grid_backoff(times: u32) -> Duration {
 pub enum Lost {
     /// No connection, or no coordinator behind it.
     Unreachable(String),
-    /// Its machine says that nobody listens there.
+    /// The coordinator's machine says that nobody listens there.
     Gone(String),
-    /// It broke off.
+    /// The connection broke off.
     Cut(String),
-    /// It does not let us in.
+    /// The coordinator does not let us in.
     Refused(String),
-    /// It was there and stopped making sense, or stopped altogether.
+    /// The coordinator was there and stopped making sense, or stopped altogether.
     Broken(String),
-    /// It answered that there will be no result.
+    /// The coordinator answered that there will be no result.
     Failed(Failure),
     /// An output did not arrive as announced.
     Corrupt(String),
@@ -232,7 +232,7 @@ pub enum AllowedDiagnostics {
     OfText,
     /// Those about the files; the driver and the assembler have other names there.
     OfFiles,
-    /// The same, in a locale that not every worker has.
+    /// Those about the files, in a locale that not every worker has.
     OfFilesInUtf8,
 }
 

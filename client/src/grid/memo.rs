@@ -22,16 +22,16 @@ pub struct Memos {
     folder: Option<PathBuf>,
 }
 
-/// What is known of a subject.
+/// What is known under a key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Known {
     /// Nothing: go and try.
     Nothing,
-    /// It was bad lately: these words say how.
+    /// The subject was bad lately: these words say how.
     Bad(String),
-    /// It was bad a while ago. The caller tries; others keep away meanwhile.
+    /// The subject was bad a while ago. The caller tries; others keep away meanwhile.
     Retry,
-    /// It was bad, and somebody had an answer since: who finds it good says so, by
+    /// The subject was bad, and somebody had an answer since: who finds it good says so, by
     /// [`Memos::forget`].
     Answered,
 }
@@ -39,11 +39,11 @@ pub enum Known {
 /// Whether somebody is at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// It failed; nobody has tried again.
+    /// The last attempt failed; nobody has tried again.
     Failed,
-    /// Somebody tries again.
+    /// A process tries again.
     Tried,
-    /// It answers again; whether it is good again will show.
+    /// There was an answer again; whether all is good again will show.
     Answered,
 }
 
@@ -63,10 +63,10 @@ impl Memos {
         }
     }
 
-    /// What was noted about `subject`. `lasts` says how long a note counts that
+    /// What was noted about `key`. `lasts` says how long a note counts that
     /// was renewed so many times.
-    pub fn recall(&self, subject: &[u8], lasts: impl Fn(u32) -> Duration) -> Known {
-        let Some(note) = self.read(subject) else {
+    pub fn recall(&self, key: &[u8], lasts: impl Fn(u32) -> Duration) -> Known {
+        let Some(note) = self.read(key) else {
             return Known::Nothing;
         };
         let lasts = match note.brief {
@@ -80,35 +80,35 @@ impl Memos {
             return Known::Bad(note.words);
         }
         let standing = Standing::Tried;
-        self.write(subject, &Note { standing, ..note });
+        self.write(key, &Note { standing, ..note });
         Known::Retry
     }
 
-    /// Notes `words` about `subject`, from now on. Those of one burst, who all
+    /// Notes `words` about `key`, from now on. Those of one burst, who all
     /// went to try before the first of them had failed, count once.
-    pub fn note(&self, subject: &[u8], words: &str) {
-        self.note_briefly(subject, words, 0);
+    pub fn note(&self, key: &[u8], words: &str) {
+        self.note_briefly(key, words, 0);
     }
 
     /// The same, but it counts for half a second alone, the first `times_max` times that
     /// this happens in a row: of what is expected back.
-    pub fn note_briefly(&self, subject: &[u8], words: &str, times_max: u32) {
-        self.renew(subject, words, |times_before| {
+    pub fn note_briefly(&self, key: &[u8], words: &str, times_max: u32) {
+        self.renew(key, words, |times_before| {
             let times = times_before.saturating_add(1);
             (times, times <= times_max)
         });
     }
 
-    /// Notes that `subject` is away, for half a second: of what will be back, however long
+    /// Notes that what `key` stands for is away, for half a second: of what will be back, however long
     /// that takes. What went wrong before that is another story.
-    pub fn note_absence(&self, subject: &[u8], words: &str) {
-        self.renew(subject, words, |_| (0, true));
+    pub fn note_absence(&self, key: &[u8], words: &str) {
+        self.renew(key, words, |_| (0, true));
     }
 
     /// Writes a note whose times and brevity are those that `count` makes of the times so
     /// far.
-    fn renew(&self, subject: &[u8], words: &str, count: impl Fn(u32) -> (u32, bool)) {
-        let times_before = match self.read(subject) {
+    fn renew(&self, key: &[u8], words: &str, count: impl Fn(u32) -> (u32, bool)) {
+        let times_before = match self.read(key) {
             Some(note) if note.standing == Standing::Failed => return,
             note => note.map_or(0, |note| note.times),
         };
@@ -120,20 +120,20 @@ impl Memos {
             brief,
             words: words.to_owned(),
         };
-        self.write(subject, &note);
+        self.write(key, &note);
     }
 
     /// What was noted briefly answers: nobody needs to keep away from it. How often that
     /// was is kept until [`Memos::forget`].
-    pub fn answered(&self, subject: &[u8]) {
-        if let Some(note) = self.read(subject).filter(|note| note.brief) {
+    pub fn answered(&self, key: &[u8]) {
+        if let Some(note) = self.read(key).filter(|note| note.brief) {
             let standing = Standing::Answered;
-            self.write(subject, &Note { standing, ..note });
+            self.write(key, &Note { standing, ..note });
         }
     }
 
-    fn read(&self, subject: &[u8]) -> Option<Note> {
-        let path = self.path(subject)?;
+    fn read(&self, key: &[u8]) -> Option<Note> {
+        let path = self.path(key)?;
         let meta = fs::metadata(&path).ok()?;
         // A note from the future is as good as none.
         let age = SystemTime::now()
@@ -162,8 +162,8 @@ impl Memos {
         })
     }
 
-    fn write(&self, subject: &[u8], note: &Note) {
-        let (Some(folder), Some(path)) = (&self.folder, self.path(subject)) else {
+    fn write(&self, key: &[u8], note: &Note) {
+        let (Some(folder), Some(path)) = (&self.folder, self.path(key)) else {
             return;
         };
         let mark = match note.standing {
@@ -185,14 +185,14 @@ impl Memos {
     }
 
     /// Takes a note back.
-    pub fn forget(&self, subject: &[u8]) {
-        if let Some(path) = self.path(subject) {
+    pub fn forget(&self, key: &[u8]) {
+        if let Some(path) = self.path(key) {
             let _ = fs::remove_file(path);
         }
     }
 
-    fn path(&self, subject: &[u8]) -> Option<PathBuf> {
-        let name = &Digest::of(subject).to_hex()[..24];
+    fn path(&self, key: &[u8]) -> Option<PathBuf> {
+        let name = &Digest::of(key).to_hex()[..24];
         Some(self.folder.as_ref()?.join(format!("memo-{name}")))
     }
 }

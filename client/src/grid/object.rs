@@ -36,7 +36,7 @@ pub enum Form {
     },
     /// Apple's.
     MachO,
-    /// Nobody knows.
+    /// A format that nobody checks.
     Any,
 }
 

@@ -12,21 +12,21 @@ use crate::os;
 /// What an input holds.
 #[derive(Debug)]
 pub enum Payload {
-    /// Here.
+    /// Bytes in memory.
     Held(Bytes),
-    /// In a file that was not read.
+    /// Content of a file that was not read.
     File {
-        /// Where.
+        /// The file's path.
         path: PathBuf,
-        /// Bytes.
+        /// Length in bytes.
         size: u64,
-        /// What it is known to hold.
+        /// Digest of what the file is known to hold.
         digest: Digest,
     },
 }
 
 impl Payload {
-    /// In bytes.
+    /// Length in bytes.
     pub fn size(&self) -> u64 {
         match self {
             Payload::Held(bytes) => bytes.len() as u64,
@@ -34,7 +34,7 @@ impl Payload {
         }
     }
 
-    /// All of it.
+    /// The whole content.
     ///
     /// # Errors
     /// The file can't be read, or holds something else now.

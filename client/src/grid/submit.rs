@@ -322,10 +322,11 @@ impl Progress<'_> {
 
 /// From when on, and by what slots, a task may be taken back.
 enum TakeBack {
+    /// By none.
     No,
-    /// Those for compiles that could travel.
+    /// The slots for compiles that could travel.
     Travelling,
-    /// Any, from then on: what they are kept for is less urgent.
+    /// Any slot, from then on: what the others are kept for is less urgent.
     Any(Instant),
 }
 

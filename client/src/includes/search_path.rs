@@ -178,7 +178,7 @@ fn question(compile: &Compile) -> Vec<Vec<u8>> {
 /// What it says of folders, and its macros.
 fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let command = found.driver_command(args.into_iter().map(os::from_bytes).collect());
-    let output = process::process(&command)
+    let output = process::prepare(&command)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()?;

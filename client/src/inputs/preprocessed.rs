@@ -106,7 +106,7 @@ impl Preprocessing {
         let stdout = text.try_clone().map_err(failed)?;
         let stderr = errors.try_clone().map_err(failed)?;
         let forwarding = Forwarding::start();
-        let mut process = process::process(&command);
+        let mut process = process::prepare(&command);
         process.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let child = os::with_file_size_limit(TEXT_BYTES_MAX, || process.spawn()).map_err(failed)?;
         forwarding.forward_to(child.id());

@@ -1,5 +1,5 @@
-//! Which compile it is: the compiler by its content, its command line, its folder and its
-//! environment, beside the content of files.
+//! The identity of a compile, beside the content of files: the compiler by its content,
+//! the command line, the working directory and the environment.
 
 use std::env;
 
@@ -25,17 +25,17 @@ const VARIABLES: [&str; 11] = [
     "OBJCPLUS_INCLUDE_PATH",
 ];
 
-/// Which compiler, for one language.
+/// The identity of a compiler for one language.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Of all that makes its code.
+    /// Digest of all that makes the compiler's code.
     pub digest: Vec<u8>,
-    /// Of what it found around itself.
+    /// Digest of what the compiler found around itself.
     pub surroundings: Vec<u8>,
 }
 
 impl Identity {
-    /// Of the compiler that was found; `None`: not for this language.
+    /// The identity of the compiler that was probed; `None`: not for this language.
     pub fn of(probe: &Probe, language: Language) -> Option<Self> {
         Some(Identity {
             digest: probe.toolchain(language)?.digest,
@@ -44,7 +44,7 @@ impl Identity {
     }
 }
 
-/// What the question is made of, beside the content of files.
+/// The key of a compile in the cache, beside the content of files.
 pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Key {
     let mut key = compiler(found, compile, dialect, toolchain);
     directory(&mut key);
@@ -57,7 +57,7 @@ pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Ident
     key
 }
 
-/// Which compiler, by content and by name.
+/// The part of the key that says which compiler it is, by content and by name.
 pub fn compiler(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Key {
     let mut key = Key::default();
     key.add("compiler", &toolchain.digest);
@@ -69,7 +69,7 @@ pub fn compiler(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &
     key
 }
 
-/// Adds where it runs, and how compilers write that down: by what they believe of
+/// Adds the working directory, and how compilers write it down: by what they believe of
 /// `$PWD`, so that a build below `make -C` finds what one in its folder kept.
 pub fn directory(key: &mut Key) {
     let folder = env::current_dir().unwrap_or_default();
@@ -96,7 +96,7 @@ pub fn environment(key: &mut Key) {
     }
 }
 
-/// What the compiler's folders for headers hang on, beside its options.
+/// The key of a compiler's search path for headers, beside its options.
 pub fn basis(found: &Found, toolchain: &Identity) -> Vec<u8> {
     let mut key = Key::default();
     key.add("compiler", &toolchain.digest);

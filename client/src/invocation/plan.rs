@@ -39,13 +39,13 @@ const ARGUMENTS_MAX: usize = 1 << 16;
 
 /// What a command line means, and which files are concerned.
 pub struct Plan {
-    /// Whose command line it is.
+    /// The family and driver whose command line it is.
     pub dialect: Dialect,
-    /// What it means.
+    /// What the command line means.
     pub compile: Compile,
-    /// Where the object or the assembly goes.
+    /// Path of the object or the assembly.
     pub object: PathBuf,
-    /// Where the dependency file goes.
+    /// Path of the dependency file, if one is asked for.
     pub dependencies: Option<PathBuf>,
     /// Files with arguments, as typed.
     pub responses: Vec<Vec<u8>>,
@@ -142,7 +142,7 @@ impl Plan {
     /// Identifies the compiler.
     ///
     /// # Errors
-    /// It is not one that we know.
+    /// The compiler is not one that we know.
     pub fn probe(&self, found: &Found, config: &Config) -> Result<&Probe, Reason> {
         let look = || {
             let memo = config.compiler_memos().map(|memos| memos.join("compilers"));
@@ -250,12 +250,12 @@ impl Plan {
             return Quotes::Unknown;
         }
         let driver = os::bytes(found.driver.as_os_str());
-        let subject = [b"quotes", driver, messages, characters].join(&0);
-        let known = match memos.recall(&subject, attempt::source_memo_lasts) {
+        let key = [b"quotes", driver, messages, characters].join(&0);
+        let known = match memos.recall(&key, attempt::source_memo_lasts) {
             Known::Bad(words) => words,
             _ => {
                 let words = ask_for_quotes(found);
-                memos.note(&subject, words);
+                memos.note(&key, words);
                 words.to_owned()
             }
         };
@@ -290,9 +290,9 @@ impl Plan {
 /// What a worker's compiler may say, and how it comes to say it.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
-    /// Which words may stand for ours.
+    /// Which of its words may stand for those of the local compiler.
     pub allowed: AllowedDiagnostics,
-    /// What they look like.
+    /// How it is made to present them.
     pub presentation: Presentation,
 }
 
@@ -313,7 +313,7 @@ const UTF8: &str = "utf8";
 /// Has gcc quote something, in English if it will: an option that it does not know.
 fn ask_for_quotes(found: &Found) -> &'static str {
     let command = found.driver_command(vec!["-fhgbuild-asks".into()]);
-    let said = process::process(&command).stdin(Stdio::null()).output();
+    let said = process::prepare(&command).stdin(Stdio::null()).output();
     let said = said.map(|output| output.stderr).unwrap_or_default();
     let has = |words: &str| memchr::memmem::find(&said, words.as_bytes()).is_some();
     match has("unrecognized command-line option") {

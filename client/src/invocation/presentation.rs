@@ -60,12 +60,12 @@ impl PresentationProbe<'_> {
     pub fn find(&self) -> Option<Presentation> {
         let driver = os::bytes(self.found.driver.as_os_str());
         let (shape, words) = (identity(), environment_words(self.environment));
-        let subject = [&b"terminal"[..], driver, &shape, &words].join(&0);
-        let known = match self.memos.recall(&subject, attempt::source_memo_lasts) {
+        let key = [&b"terminal"[..], driver, &shape, &words].join(&0);
+        let known = match self.memos.recall(&key, attempt::source_memo_lasts) {
             Known::Bad(words) => words,
             _ => {
                 let words = self.ask().unwrap_or(OTHERWISE);
-                self.memos.note(&subject, words);
+                self.memos.note(&key, words);
                 words.to_owned()
             }
         };
@@ -129,7 +129,7 @@ impl PresentationProbe<'_> {
         let command = |options: &[Vec<u8>]| {
             let options = options.iter().map(|option| os::from_bytes(option.clone()));
             let args = options.chain(words.clone()).collect();
-            process::process(&self.found.driver_command(args))
+            process::prepare(&self.found.driver_command(args))
         };
         let here = capture::on_hidden_terminal(command(&[]))?;
         let coloured = here.contains(&0x1b);

@@ -36,7 +36,7 @@ pub struct Said {
 /// # Errors
 /// It can't be started, or there is nothing to capture it with; then nothing ran.
 pub fn run(command: &Command, environment: &[(&str, OsString)]) -> io::Result<Said> {
-    let mut process = process::die_with_parent(process::process(command));
+    let mut process = process::die_with_parent(process::prepare(command));
     process.envs(environment.iter().map(|(name, value)| (name, value)));
     let mut stdout = scratch()?;
     process.stdout(stdout.try_clone()?);

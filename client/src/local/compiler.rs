@@ -46,30 +46,30 @@ pub struct Name {
 #[derive(Debug, Clone)]
 pub struct Command {
     /// The file to run, as it was named or as PATH spells it: a script's `$0`.
-    /// There is a slash in it.
+    /// There is a slash in the path.
     pub program: PathBuf,
-    /// What it sees as its own name.
+    /// What the program sees as its own name (`argv[0]`).
     pub arg0: OsString,
-    /// Its arguments, as typed.
+    /// The arguments as typed.
     pub args: Vec<OsString>,
-    /// PATH without our masquerade; `None`: as it is.
+    /// PATH without our masquerade; `None`: PATH as it is.
     pub path: Option<OsString>,
-    /// What is set beside it for those that run below.
+    /// Variables that are set for the program and those below it.
     pub marks: Vec<(&'static str, OsString)>,
 }
 
 /// A command, and the compiler that it comes down to.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// What plainly runs.
+    /// The command as the user would have run it.
     pub command: Command,
     /// The compiler itself, by an absolute path.
     pub driver: PathBuf,
-    /// Something stands in front of it.
+    /// A wrapper such as ccache stands in front of the compiler.
     pub wrapped: bool,
-    /// Arguments for the driver.
+    /// Arguments for the compiler itself, without the wrapper's.
     pub args: Vec<OsString>,
-    /// What its name says.
+    /// What the compiler's name says; `None`: it is not a compiler's.
     pub name: Option<Name>,
 }
 
@@ -193,13 +193,13 @@ pub fn find(name: &OsStr, args: &[OsString], config: &Config) -> Option<Found> {
         command,
     };
     if is_wrapper(&first.real_name) {
-        see_through(&mut found, name, &search);
+        resolve_wrapper(&mut found, name, &search);
     }
     Some(found)
 }
 
 /// `ccache gcc -c x.c`, or a `gcc` that is a link to ccache.
-fn see_through(found: &mut Found, name: &OsStr, search: &Search) {
+fn resolve_wrapper(found: &mut Found, name: &OsStr, search: &Search) {
     let real = |name: &OsStr| {
         let first = search.first(name, is_wrapper)?;
         std::path::absolute(first.program).ok()

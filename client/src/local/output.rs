@@ -99,7 +99,7 @@ impl Pending {
         })
     }
 
-    /// The same, with all of its content.
+    /// A file for `target` with all of its `content`.
     ///
     /// # Errors
     /// The folder can't be written, or the disk is full.
@@ -109,15 +109,15 @@ impl Pending {
         Ok(pending)
     }
 
-    /// Where the bytes go.
+    /// The file to write to.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Gives the file its name.
+    /// Puts the file under the target's name.
     ///
     /// # Errors
-    /// It can't be; the target is as it was.
+    /// The file can't be named; the target is as it was.
     fn put(mut self) -> io::Result<()> {
         if let Some(mode) = self.mode {
             self.file

@@ -9,7 +9,6 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::Metadata;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
 /// Names the variable with the list: `DEVICE:INODE`, with blanks between.
@@ -17,40 +16,43 @@ const VARIABLE: &str = "HG_PASSED";
 
 /// The list of one process.
 pub struct Passed {
-    places: OsString,
+    places: Vec<String>,
 }
 
 impl Passed {
     /// What was handed down to this process.
     pub fn inherited() -> Passed {
-        let mut places = env::var_os(VARIABLE).unwrap_or_default();
-        if let Some(more) = in_memory::inherited() {
-            places.push(" ");
-            places.push(more);
+        let mut passed = Passed { places: Vec::new() };
+        let variable = env::var(VARIABLE).unwrap_or_default();
+        let in_memory = in_memory::inherited().unwrap_or_default();
+        for place in variable.split(' ').chain(in_memory.split(' ')) {
+            passed.add_place(place.to_owned());
         }
-        Passed { places }
+        passed
     }
 
     /// Whether the file with `meta` is in the list.
     pub fn contains(&self, meta: &Metadata) -> bool {
-        let mut words = self.places.as_bytes().split(|byte| *byte == b' ');
-        let place = place(meta);
-        words.any(|word| word == place.as_bytes())
+        self.places.contains(&place(meta))
     }
 
     /// Adds the file with `meta`.
     pub fn add(&mut self, meta: &Metadata) {
-        if !self.contains(meta) {
-            self.places.push(" ");
-            self.places.push(place(meta));
+        self.add_place(place(meta));
+    }
+
+    fn add_place(&mut self, place: String) {
+        if !place.is_empty() && !self.places.contains(&place) {
+            self.places.push(place);
         }
     }
 
     /// Hands the list on to whatever this process becomes or starts from here on; gives the
     /// variable to set for it.
     pub fn hand_on(self) -> (&'static str, OsString) {
-        in_memory::hand_on(self.places.as_bytes());
-        (VARIABLE, self.places)
+        let list = self.places.join(" ");
+        in_memory::hand_on(list.as_bytes());
+        (VARIABLE, list.into())
     }
 }
 
@@ -60,11 +62,9 @@ fn place(meta: &Metadata) -> String {
 
 #[cfg(target_os = "linux")]
 mod in_memory {
-    use std::ffi::OsString;
     use std::fs::{self, File};
     use std::io::{Read, Write};
     use std::os::fd::{AsRawFd, RawFd};
-    use std::os::unix::ffi::OsStringExt;
 
     use nix::libc;
     use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -85,13 +85,13 @@ mod in_memory {
         Some(target.as_os_str() == "/memfd:hg-passed (deleted)")
     }
 
-    pub fn inherited() -> Option<OsString> {
+    pub fn inherited() -> Option<String> {
         is_ours().filter(|ours| *ours)?;
-        let mut list = Vec::new();
+        let mut list = String::new();
         // Opened anew: others read by the same descriptor.
         let file = File::open(path()).ok()?;
-        file.take(BYTES_MAX).read_to_end(&mut list).ok()?;
-        Some(OsString::from_vec(list))
+        file.take(BYTES_MAX).read_to_string(&mut list).ok()?;
+        Some(list)
     }
 
     /// Where it can't be, the environment alone has the list.
@@ -114,7 +114,7 @@ mod in_memory {
 
 #[cfg(not(target_os = "linux"))]
 mod in_memory {
-    pub fn inherited() -> Option<std::ffi::OsString> {
+    pub fn inherited() -> Option<String> {
         None
     }
 

@@ -49,7 +49,7 @@ impl ExitStatus {
 }
 
 /// `command` as a process to be started.
-pub fn process(command: &Command) -> Process {
+pub fn prepare(command: &Command) -> Process {
     let mut process = Process::new(&command.program);
     process.arg0(&command.arg0).args(&command.args);
     if let Some(path) = &command.path {
@@ -62,7 +62,7 @@ pub fn process(command: &Command) -> Process {
 /// Takes the compiler's place: it is this process from here on.
 /// Returns only when that can't be.
 pub fn exec(command: &Command) -> io::Error {
-    let error = process(command).exec();
+    let error = prepare(command).exec();
     if error.raw_os_error() != Some(libc::E2BIG) {
         return error;
     }
@@ -76,7 +76,7 @@ pub fn exec(command: &Command) -> io::Error {
 /// It can't be started.
 pub fn run(command: &Command) -> io::Result<ExitStatus> {
     let forwarding = Forwarding::start();
-    let mut child = match die_with_parent(process(command)).spawn() {
+    let mut child = match die_with_parent(prepare(command)).spawn() {
         Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
             die_with_parent(without_own_variables(command)).spawn()?
         }
@@ -107,7 +107,7 @@ pub fn die_with_parent(mut process: Process) -> Process {
 }
 
 fn without_own_variables(command: &Command) -> Process {
-    let mut process = process(&Command {
+    let mut process = prepare(&Command {
         marks: Vec::new(),
         ..command.clone()
     });

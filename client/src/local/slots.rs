@@ -58,8 +58,9 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// `travelling`: how many may be used for compiles that could travel;
-    /// `None`: all but those that preprocessing for the others needs.
+    /// The slots of a user whose locks are in `folder`. `travelling`: how many may be used
+    /// for compiles that could travel; `None`: all but those that preprocessing for the
+    /// others needs.
     pub fn new(folder: &Path, travelling: Option<usize>) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let total = cores.min(SLOTS_MAX);
@@ -72,12 +73,12 @@ impl Slots {
         }
     }
 
-    /// How many compilers may run here at once.
+    /// Compilers that may run on this machine at once.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// How many of them may be compiles that could travel.
+    /// Compilers that may run at once for compiles that could travel.
     pub fn travelling(&self) -> usize {
         self.travelling
     }
@@ -166,7 +167,8 @@ impl Slots {
         self.any("slot", self.total)?
     }
 
-    /// `Some(None)`: all are taken.
+    /// The first free one of `count` slots of a `kind`. `Some(None)`: all are taken; `None`:
+    /// slots can't be had.
     fn any(&self, kind: &str, count: usize) -> Option<Option<Slot>> {
         for index in 0..count {
             if let Some(slot) = self.take(kind, index)? {
@@ -192,7 +194,7 @@ impl Slots {
         Some(None)
     }
 
-    /// `Some(None)`: somebody has it.
+    /// Takes one slot. `Some(None)`: somebody has it; `None`: slots can't be had.
     fn take(&self, kind: &str, index: usize) -> Option<Option<Slot>> {
         let file = self.open(&format!("{kind}.{index}")).ok()?;
         match file.try_lock() {
@@ -208,7 +210,9 @@ impl Slots {
     }
 
     /// Whether whoever holds a slot is stopped; where nobody can tell, it is not. A
-    /// compiler that took our place has our number.
+    /// compiler that took our place has our number. In a home that machines or
+    /// containers share the number may be of another one's process: at worst one more
+    /// compiler runs.
     fn is_holder_stopped(&self, index: usize) -> bool {
         let holder = fs::read_to_string(self.folder.join(format!("slot.{index}")));
         let pid = holder.ok().and_then(|text| text.trim().parse().ok());
