@@ -177,7 +177,7 @@ impl<'a> Delivery<'a> {
             return;
         };
         let memos = Memos::new(self.config.run_folder().as_deref());
-        let subject = self.config.grid_subject(address);
+        let subject = self.config.grid_key(address);
         let plain = goods.probe.toolchain(goods.language);
         let digests = plain.into_iter().map(|plain| plain.digest);
         for digest in digests.chain([goods.toolchain.digest.clone()]) {
