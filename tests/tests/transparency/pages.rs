@@ -122,6 +122,8 @@ fn scripted(line: &str) -> String {
             // Whoever comes after it wants the worker again.
             format!("at build {line}\ndaemon worker pi3 hg-worker-lite serve --name pi3\nlinked")
         }
+        // None was put out.
+        ["hg-coord", "readmit", ..] => format!("! at build {line}"),
         ["hg-coord", ..] => format!("at build {line}"),
         ["hg-worker-lite", "join", ..] => {
             format!("at pi3 {line} < \"$PLACE/worker.token\"")
