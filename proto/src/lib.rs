@@ -8,6 +8,7 @@ pub mod options;
 pub mod compiler;
 pub mod secure;
 pub mod wire;
+pub mod boot;
 pub mod command_line;
 pub mod table;
 

@@ -158,11 +158,10 @@ impl Memos {
         let text = format!("{}{mark}{brief} {}", note.times, &note.words[..cut]);
         // Renamed into place: whoever reads meanwhile sees the old note or the
         // new one, not an empty file, which would send it to the grid.
-        let new = path.with_extension(std::process::id().to_string());
-        let put = || private::write(&new, text.as_bytes()).and_then(|()| fs::rename(&new, &path));
-        if put().is_err() && private::make(folder).is_ok() && put().is_err() {
+        let put = || private::replace(&path, text.as_bytes());
+        if put().is_err() && private::make(folder).is_ok() {
             // Without a note the next process finds out by itself.
-            let _ = fs::remove_file(&new);
+            let _ = put();
         }
     }
 

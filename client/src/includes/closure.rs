@@ -43,17 +43,22 @@ pub const COMPUTED_QUESTION: &str = "computed-question";
 const COMPUTED_INCLUDE: &str = "computed-include";
 
 /// Where headers are looked for, in the compiler's order.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Folders {
     /// For `"name"` only, after the including file's own folder.
+    #[prost(bytes = "vec", repeated, tag = "1")]
     pub quoted: Vec<Vec<u8>>,
     /// For both.
+    #[prost(bytes = "vec", repeated, tag = "2")]
     pub angled: Vec<Vec<u8>>,
     /// Left out by the compiler, for now: not there, or there twice.
+    #[prost(bytes = "vec", repeated, tag = "3")]
     pub left_out: Vec<Vec<u8>>,
     /// Of gccs, whose headers clang takes.
+    #[prost(bytes = "vec", repeated, tag = "4")]
     pub installations: Vec<Vec<u8>>,
     /// Macros of the compiler's own that look like anybody's, see [`looks_common`].
+    #[prost(bytes = "vec", repeated, tag = "5")]
     pub macros: Vec<Vec<u8>>,
 }
 

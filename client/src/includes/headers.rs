@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foldhash::HashMap;
+use hg_proto::boot;
+use hg_proto::secure::private::open_plain;
 use hg_proto::wire::digest::Digest;
 use nix::fcntl::{Flock, FlockArg};
 use prost::Message;
@@ -244,11 +246,6 @@ fn major(device: u64) -> u64 {
     nix::libc::major(device as nix::libc::dev_t) as u64
 }
 
-/// Stands for the time from one start of the machine to the next.
-fn boot() -> Option<Vec<u8>> {
-    std::fs::read("/proc/sys/kernel/random/boot_id").ok()
-}
-
 /// The file, as it was when this was opened.
 #[derive(Debug, Default)]
 pub struct Headers {
@@ -349,7 +346,7 @@ impl Headers {
     }
 
     fn boot(&self) -> Option<&[u8]> {
-        self.boot.get_or_init(boot).as_deref()
+        self.boot.get_or_init(boot::id).as_deref()
     }
 
     /// Writes down what was added. Not to remember costs time, nothing else.
@@ -368,7 +365,7 @@ impl Headers {
     fn append(&self, path: &Path, more: &[u8]) -> io::Result<()> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         private::make(folder)?;
-        let file = os::open_plain(private::options().append(true).create(true), path)?;
+        let file = open_plain(private::options().append(true).create(true), path)?;
         let busy = |(_, errno)| io::Error::from(errno);
         let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(busy)?;
         let len = file.metadata()?.len();
@@ -415,7 +412,7 @@ fn forget_others(folder: &Path, own: &Path) {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = os::open_plain(File::options().read(true), path)?;
+    let file = open_plain(File::options().read(true), path)?;
     let len = file.metadata()?.len();
     if len > FILE_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
@@ -529,7 +526,7 @@ mod tests {
         };
         assert_eq!(
             Headers::open(Some(&file)).of(made.stat).is_some(),
-            boot().is_some()
+            boot::id().is_some()
         );
         assert!(!remembered("another"));
         std::fs::remove_dir_all(file.parent().unwrap()).unwrap();

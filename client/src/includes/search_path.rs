@@ -3,16 +3,17 @@
 //! compile.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use hg_proto::compiler::memo;
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::compiler::turn;
 use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::options::row::{File, Role};
 use memchr::memmem;
-use xxhash_rust::xxh3::xxh3_128;
+use prost::Message;
 
 use crate::config::Config;
 use crate::includes::closure::Folders;
@@ -22,12 +23,9 @@ use crate::local::compiler::Found;
 use crate::local::process;
 use crate::local::slots::Slot;
 use crate::os;
-use crate::private;
 
 /// Answers that are remembered; then all are forgotten.
 const MEMOS_MAX: usize = 4096;
-/// Bytes of one answer.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Looks at the turn of another process that asks.
 const TURN_LOOKS: u32 = 500;
@@ -54,12 +52,12 @@ pub fn folders(
     wait: impl FnOnce() -> Option<Slot>,
 ) -> Result<Folders, Reason> {
     let args = question(compile);
-    let memo = memo.map(|folder| folder.join(memo_name(basis, &args)));
-    let known = || memo.as_deref().and_then(recall);
+    let file = memo.map(|folder| folder.join(memo_name(basis, &args)));
+    let known = || file.as_deref().and_then(recall);
     if let Some(known) = known() {
         return Ok(known);
     }
-    let _turn = memo.as_deref().and_then(|memo| turn(memo, known));
+    let _turn = file.as_deref().and_then(|file| turn(file, known));
     if let Some(known) = known() {
         return Ok(known);
     }
@@ -82,7 +80,7 @@ pub fn folders(
             folders.left_out.push(value);
         }
     }
-    if let Some(file) = memo {
+    if let Some(file) = file {
         // Not to remember costs time, nothing else.
         let _ = remember(&file, &folders);
     }
@@ -246,7 +244,7 @@ fn own_macros(said: &[u8]) -> Vec<Vec<u8>> {
 
 fn memo_name(basis: &[u8], args: &[Vec<u8>]) -> String {
     let mut key = Key::default();
-    key.add("folders 3", basis);
+    key.add("folders 4", basis);
     for word in args {
         key.add("argument", word);
     }
@@ -254,57 +252,11 @@ fn memo_name(basis: &[u8], args: &[Vec<u8>]) -> String {
 }
 
 fn recall(file: &Path) -> Option<Folders> {
-    let file = os::open_plain(fs::OpenOptions::new().read(true), file).ok()?;
-    let mut bytes = Vec::new();
-    file.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    let (sum, body) = bytes.split_first_chunk::<16>()?;
-    if xxh3_128(body).to_be_bytes() != *sum {
-        return None;
-    }
-    let mut folders = Folders::default();
-    for line in body
-        .split(|byte| *byte == 0)
-        .filter(|line| !line.is_empty())
-    {
-        let (kind, folder) = line.split_first()?;
-        match kind {
-            b'q' => folders.quoted.push(folder.to_vec()),
-            b'a' => folders.angled.push(folder.to_vec()),
-            b'l' => folders.left_out.push(folder.to_vec()),
-            b'i' => folders.installations.push(folder.to_vec()),
-            b'm' => folders.macros.push(folder.to_vec()),
-            _ => return None,
-        }
-    }
-    Some(folders)
+    Folders::decode(&memo::recall(file)?[..]).ok()
 }
 
 fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
-    let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    private::make(folder)?;
-    if fs::read_dir(folder)?.count() >= MEMOS_MAX {
-        for entry in fs::read_dir(folder)? {
-            fs::remove_file(entry?.path())?;
-        }
-    }
-    let mut body = Vec::new();
-    for (kind, list) in [
-        (b'q', &folders.quoted),
-        (b'a', &folders.angled),
-        (b'l', &folders.left_out),
-        (b'i', &folders.installations),
-        (b'm', &folders.macros),
-    ] {
-        for folder in list {
-            body.push(kind);
-            body.extend(folder);
-            body.push(0);
-        }
-    }
-    let temporary = folder.join(format!(".{}", std::process::id()));
-    let sum = xxh3_128(&body).to_be_bytes();
-    private::write(&temporary, &[&sum[..], &body].concat())?;
-    fs::rename(&temporary, file)
+    memo::remember(file, &folders.encode_to_vec(), MEMOS_MAX)
 }
 
 #[cfg(test)]

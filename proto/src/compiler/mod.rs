@@ -1,6 +1,7 @@
 //! Compilers of this machine: what makes two the same, and how fast its cores are.
 
 pub mod probe;
+pub mod memo;
 pub mod toolchain;
 pub mod turn;
 pub mod speed;

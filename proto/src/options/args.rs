@@ -826,17 +826,6 @@ pub fn split_response_file(text: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// Identifiers that mean something else where the text is compiled than where
-/// the source is: a compile whose preprocessed text has one may not travel as it
-/// is. The clock and the file's time for both; gcc takes `__BASE_FILE__` from the name of
-/// the text, clang from its line markers.
-pub fn identifiers_that_stay(dialect: Dialect) -> &'static [&'static str] {
-    match dialect.family {
-        Family::Gcc => &["__DATE__", "__TIME__", "__TIMESTAMP__", "__BASE_FILE__"],
-        Family::Clang => &["__DATE__", "__TIME__", "__TIMESTAMP__"],
-    }
-}
-
 /// Variables that make a compiler do more, or something else, than its
 /// arguments say. Sorted.
 const FORCE_LOCAL: &[&str] = &[

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::disk::shard;
 use crate::private;
 
 /// Bytes of a line, its end included.
@@ -271,7 +270,7 @@ impl DayLogs {
 
     fn keep(&self, folded: &Folded) -> io::Result<()> {
         let text = serde_json::to_vec(folded).map_err(io::Error::other)?;
-        shard::replace(&self.folder.join("folded"), &text)
+        private::replace_within(&self.folder.join("folded"), &text)
     }
 
     /// Gives each event from `from` on, before the log of `end`, out of

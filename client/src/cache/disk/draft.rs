@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::cache::disk::shard::temporary_name;
+use hg_proto::secure::atomic_file::temporary_name;
+
 use crate::local::output;
 use crate::local::unnamed_file;
 use crate::private;

@@ -346,7 +346,7 @@ fn version(folder: &Path) -> io::Result<Option<u32>> {
 fn make(folder: &Path) -> io::Result<()> {
     private::make(folder)?;
     let text = format!("{VERSION}\n");
-    shard::replace(&folder.join("version"), text.as_bytes())
+    private::replace_within(&folder.join("version"), text.as_bytes())
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use hg_proto::compiler::turn;
+use hg_proto::secure::atomic_file::{TEMPORARY_SUFFIX, temporary_name};
 
 use crate::cache::disk::index::{
     Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk,
@@ -30,8 +30,6 @@ const RECOUNT_S: u32 = 24 * 60 * 60;
 const LEFTOVER: Duration = Duration::from_secs(60 * 60);
 /// Reads of the size table before a slot counts as damaged, not as half written.
 const TABLE_READS_MAX: usize = 3;
-/// Suffix of temporary files.
-const TEMPORARY: &str = ".tmp";
 
 /// A cache folder's shards, and the table of their sizes.
 #[derive(Debug)]
@@ -418,7 +416,7 @@ impl Shard<'_> {
 
     /// Killed before the journal is emptied: it is applied again, in vain.
     fn pack(&mut self, entries: &Entries) -> io::Result<()> {
-        replace(&self.dir.join("index"), &entries.index())?;
+        private::replace_within(&self.dir.join("index"), &entries.index())?;
         self.journal.set_len(0)
     }
 }
@@ -473,32 +471,13 @@ pub fn id_of(name: &str) -> Option<Id> {
     Some(id)
 }
 
-/// A name for a temporary file that no other process takes.
-pub fn temporary_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!(
-        "{}-{:x}-{count}{TEMPORARY}",
-        std::process::id(),
-        now_ns() as u32
-    )
-}
-
 /// Removes the file if it is a temporary one that nobody works on any more.
 pub fn remove_leftover(name: &str, meta: &fs::Metadata, path: &Path) -> bool {
     let old = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age > LEFTOVER);
-    name.ends_with(TEMPORARY)
+    name.ends_with(TEMPORARY_SUFFIX)
         && meta.is_file()
         && meta.modified().is_ok_and(old)
         && fs::remove_file(path).is_ok()
-}
-
-/// Writes a file as a whole: others see the old one or the new one.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_file_name(temporary_name());
-    private::write_within(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path))
-        .inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 fn modified_ns(meta: &fs::Metadata) -> u64 {

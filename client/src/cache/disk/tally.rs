@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cache::disk::day_log::{DayLogs, Position};
 pub use crate::cache::disk::day_log::{Event, Tally};
 use crate::cache::disk::entries::Cache;
-use crate::cache::disk::shard;
+use crate::private;
 
 /// Bytes of the logs that are read for one report.
 const REPORT_BYTES_MAX: u64 = 1 << 20;
@@ -70,7 +70,7 @@ pub fn unreported(cache: &Cache) -> Option<Unreported> {
 /// What can't be noted is reported once more.
 fn keep(reported: &Path, until: &Position) {
     if let Ok(text) = serde_json::to_vec(until) {
-        let _ = shard::replace(reported, &text);
+        let _ = private::replace_within(reported, &text);
     }
 }
 
