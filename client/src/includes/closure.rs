@@ -24,6 +24,7 @@ use crate::includes::paths::{as_path, join, name_in, parent, split, without_slas
 use crate::includes::unchanged::Unchanged;
 use crate::includes::watch::Watch;
 use crate::source::hazards::{self, Signs};
+use crate::source::lex::words;
 use crate::source::scan::{self, Header, Scan};
 
 /// Files of one compile.
@@ -1086,8 +1087,7 @@ fn once(code: &[u8]) -> bool {
     if memmem::find(code, ONCE).is_some() {
         return true;
     }
-    let words = code.split(|byte| !hazards::is_word(*byte));
-    let parts = || hazards::parts_of(&[ONCE], words);
+    let parts = || hazards::parts_of(&[ONCE], words(code));
     memmem::find(code, b"##").is_some() && hazards::composable(ONCE, parts().into_iter())
 }
 

@@ -9,6 +9,8 @@ use std::collections::HashSet;
 
 use memchr::memmem;
 
+use crate::source::lex::{is_word, quoted_len, raw_string, word_len, words};
+
 /// Bytes of user text that are looked at; a longer one might earn the warning.
 const TEXT_BYTES_MAX: usize = 16 << 20;
 /// Statements in statements.
@@ -59,7 +61,7 @@ fn guards(text: &[u8]) -> HashSet<&[u8]> {
     let mut defines: Vec<(&[u8], &[u8])> = Vec::new();
     for at in memmem::find_iter(text, b"#define ") {
         let rest = &text[at + b"#define ".len()..];
-        let name = word(rest);
+        let name = &rest[..word_len(rest)];
         let mut end = name.len();
         loop {
             end += memchr::memchr(b'\n', &rest[end..]).unwrap_or(rest.len() - end);
@@ -84,20 +86,6 @@ fn guards(text: &[u8]) -> HashSet<&[u8]> {
         }
     }
     names
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
-}
-
-fn word(text: &[u8]) -> &[u8] {
-    let len = text.iter().take_while(|byte| is_word(**byte)).count();
-    &text[..len]
-}
-
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| !is_word(*byte))
-        .filter(|word| !word.is_empty())
 }
 
 /// A word, a literal, or one byte of anything else.
@@ -140,13 +128,16 @@ fn tokens(text: &[u8]) -> Vec<Token<'_>> {
                 cursor.line_end();
                 continue;
             }
-            b'"' | b'\'' => cursor.literal(byte),
+            b'"' | b'\'' => match quoted_len(&text[start..]) {
+                Some(len) => cursor.step(len),
+                None => cursor.line_end(),
+            },
             byte if is_word(byte) => {
-                let name = word(&text[start..]);
-                cursor.step(name.len());
-                if name.ends_with(b"R") && name.len() <= 3 && cursor.peek(0) == Some(b'"') {
-                    cursor.raw_string();
-                }
+                let len = word_len(&text[start..]);
+                let raw = text[start + len - 1..].starts_with(b"R\"") && len <= 3;
+                let raw = raw.then(|| raw_string(&text[start + len - 1..])).flatten();
+                let end = raw.map_or(start + len, |(_, after)| text.len() - after.len());
+                cursor.step(end - start);
             }
             _ => cursor.step(1),
         }
@@ -198,35 +189,6 @@ impl Cursor<'_> {
             if !goes_on {
                 return;
             }
-        }
-    }
-
-    /// A string or a character; to the end of the line if it has none.
-    fn literal(&mut self, quote: u8) {
-        self.step(1);
-        while let Some(byte) = self.peek(0) {
-            match byte {
-                b'\n' => return,
-                b'\\' => self.step(2),
-                byte => {
-                    self.step(1);
-                    if byte == quote {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// After `R`: to the end, or nowhere if it is none.
-    fn raw_string(&mut self) {
-        let rest = &self.text[self.at..];
-        let Some(open) = memchr::memchr(b'(', &rest[..rest.len().min(20)]) else {
-            return;
-        };
-        let close = [b")", &rest[1..open], b"\""].concat();
-        if let Some(end) = memmem::find(&rest[open..], &close) {
-            self.step(open + end + close.len());
         }
     }
 }

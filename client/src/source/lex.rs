@@ -21,6 +21,23 @@ static WORD: [bool; 256] = {
     word
 };
 
+/// Bytes of the word that `text` begins with.
+pub(crate) fn word_len(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| is_word(**byte)).count()
+}
+
+/// Bytes of the word that `text` ends with.
+pub(crate) fn word_len_before(text: &[u8]) -> usize {
+    let word = text.iter().rev().take_while(|byte| is_word(**byte));
+    word.count()
+}
+
+/// The words of `text`, whatever is between them: those in strings and comments too.
+pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let words = text.split(|byte| !is_word(*byte));
+    words.filter(|word| !word.is_empty())
+}
+
 /// A blank within a line.
 pub(crate) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c)
@@ -102,7 +119,7 @@ impl<'t> Iterator for Words<'t> {
             self.at += 1;
         }
         let rest = self.text.get(self.at..)?;
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         self.at += len;
         (len > 0).then(|| &rest[..len])
     }
@@ -127,7 +144,7 @@ pub(crate) fn hash_word(line: &[u8]) -> &[u8] {
         [b'#', rest @ ..] | [b'%', b':', rest @ ..] => rest.trim_ascii_start(),
         _ => return b"",
     };
-    let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+    let len = word_len(rest);
     &rest[..len]
 }
 
@@ -276,7 +293,7 @@ impl<'t> Iterator for Tokens<'t> {
             [b'%', b':', b'%', b':', ..] => (Kind::Mark, &b"##"[..], 4),
             [b'%', b':', ..] => (Kind::Mark, &rest[..2], 2),
             [quote @ (b'"' | b'\''), ..] => {
-                let len = quoted_len(rest).unwrap_or(line_of(rest).len());
+                let len = literal_len(rest);
                 let kind = if *quote == b'"' {
                     Kind::Text
                 } else {
@@ -285,7 +302,7 @@ impl<'t> Iterator for Tokens<'t> {
                 (kind, &rest[..len], len)
             }
             [first, ..] if is_word(*first) => {
-                let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+                let len = word_len(rest);
                 (Kind::Word, &rest[..len], len)
             }
             _ => (Kind::Mark, &rest[..1], 1),
@@ -315,6 +332,12 @@ pub(crate) fn quoted_len(rest: &[u8]) -> Option<usize> {
             _ => at += 1,
         }
     }
+}
+
+/// Bytes of the string or character that `rest` starts with; where its line does not end
+/// it, up to the end of that line.
+pub(crate) fn literal_len(rest: &[u8]) -> usize {
+    quoted_len(rest).unwrap_or_else(|| line_of(rest).len())
 }
 
 /// Up to the end of the line.

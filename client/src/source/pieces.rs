@@ -5,7 +5,7 @@ use hg_proto::options::args::Reason;
 
 use memchr::memmem;
 
-use crate::source::lex::{Kind, Token, Tokens, is_word, line_of, quoted_len};
+use crate::source::lex::{Kind, Token, Tokens, is_word, literal_len, word_len};
 
 /// What the texts of a compile have of some macros' names in pieces.
 #[derive(Debug)]
@@ -75,10 +75,7 @@ impl Pieces {
             }
             of_letters = None;
             at += match byte {
-                b'"' | b'\'' => {
-                    let rest = &code[at..];
-                    quoted_len(rest).unwrap_or(line_of(rest).len())
-                }
+                b'"' | b'\'' => literal_len(&code[at..]),
                 _ => 1,
             };
         }
@@ -89,7 +86,7 @@ impl Pieces {
     pub(crate) fn add_words(&mut self, text: &[u8]) {
         let mut rest = text;
         while let Some(at) = rest.iter().position(|byte| is_word(*byte)) {
-            let len = rest[at..].iter().take_while(|byte| is_word(**byte)).count();
+            let len = word_len(&rest[at..]);
             let (word, after) = rest[at..].split_at(len);
             rest = after;
             self.word(word, after.trim_ascii_start().starts_with(b"("));
@@ -244,10 +241,6 @@ pub(crate) fn begins_counter(text: &[u8]) -> bool {
         let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
         starts && word.len() < name.len() && name.starts_with(word)
     })
-}
-
-fn word_len(text: &[u8]) -> usize {
-    text.iter().take_while(|byte| is_word(**byte)).count()
 }
 
 #[cfg(test)]

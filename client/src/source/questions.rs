@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 use super::pieces::{composable, parts_of};
-use crate::source::lex::{Kind, Token, Tokens, is_word};
+use crate::source::lex::{self, Kind, Token, Tokens, is_word};
 
 /// The questions whose names may be put together.
 const QUESTIONS: [&[u8]; 2] = [b"__has_include", b"__has_builtin"];
@@ -39,7 +39,7 @@ fn directive_words(code: &[u8]) -> Vec<&[u8]> {
         }
         // In comments, and between digits, a quote is none.
         match marked && has_mark(line) || separates_digits(line) {
-            true => words.extend(line.split(|byte| !is_word(*byte))),
+            true => words.extend(lex::words(line)),
             false => words.extend(words_of(start)),
         }
     }

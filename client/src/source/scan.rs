@@ -8,7 +8,9 @@ use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::source::code::without_comments;
-use crate::source::lex::{blanks_at, decode, is_word, splice, string};
+use crate::source::lex::{
+    blanks_at, decode, is_word, splice, string, word_len, word_len_before, words,
+};
 use crate::source::questions::question_parts;
 
 /// A header as a directive names it.
@@ -131,8 +133,8 @@ pub fn scan(text: &[u8]) -> Scan {
             if at < done {
                 continue;
             }
-            let start = at - count_back(&text[..at], is_word);
-            let end = at + text[at..].iter().take_while(|byte| is_word(**byte)).count();
+            let start = at - word_len_before(&text[..at]);
+            let end = at + word_len(&text[at..]);
             done = end;
             found.word(text, start, end);
         }
@@ -172,7 +174,7 @@ fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
         return false;
     };
     memchr::memchr_iter(*first, text).any(|at| {
-        let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(&text[at..]);
         let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
         let word = &text[at..at + len];
         starts
@@ -246,8 +248,7 @@ pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
 
 /// Words of a header's name that a macro may stand for.
 pub fn words_of(name: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let words = name.split(|byte| !is_word(*byte));
-    words.filter(|word| word.first().is_some_and(|byte| !byte.is_ascii_digit()))
+    words(name).filter(|word| !word[0].is_ascii_digit())
 }
 
 /// Words that `text` may define the macro `name` to be, as names of headers. `None`: it
@@ -276,7 +277,7 @@ pub fn defined_names(text: &[u8]) -> Vec<u8> {
         .filter(|at| directive_before(&text[..*at]).is_some())
         .map(|at| {
             let defined = skip_blank(&text[at + b"define".len()..]);
-            let len = defined.iter().take_while(|byte| is_word(**byte)).count();
+            let len = word_len(defined);
             hashed(&defined[..len])
         })
         .collect();
@@ -364,7 +365,7 @@ pub fn replaced(name: &[u8], word: &[u8], value: &[u8]) -> Vec<u8> {
     let mut rest = name;
     while let Some(byte) = rest.first() {
         let len = match is_word(*byte) {
-            true => rest.iter().take_while(|byte| is_word(**byte)).count(),
+            true => word_len(rest),
             false => 1,
         };
         let whole = &rest[..len];
@@ -419,10 +420,6 @@ fn line_files(text: &[u8], made: &mut bool) -> Vec<Vec<u8>> {
     files
 }
 
-fn count_back(text: &[u8], fits: fn(u8) -> bool) -> usize {
-    text.iter().rev().take_while(|byte| fits(**byte)).count()
-}
-
 impl Scan {
     fn word(&mut self, text: &[u8], start: usize, end: usize) {
         let word = &text[start..end];
@@ -460,7 +457,7 @@ impl Scan {
         {
             return;
         }
-        let len = words.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(words);
         let (name, rest) = words.split_at(len);
         let rest = skip_blank(rest);
         let alone = rest.is_empty() || rest.starts_with(b"//");
@@ -535,7 +532,7 @@ fn is_defined(before: &[u8]) -> bool {
 /// The macro whose body `before` has come to, and all after its name.
 fn definition(before: &[u8]) -> Option<(&[u8], &[u8])> {
     let words = skip_blank(skip_hash(before)?.strip_prefix(b"define")?);
-    let len = words.iter().take_while(|byte| is_word(**byte)).count();
+    let len = word_len(words);
     (len > 0).then(|| words.split_at(len))
 }
 
@@ -575,7 +572,7 @@ fn is_plain_condition(before: &[u8]) -> bool {
     }
     loop {
         rest = rest.trim_ascii_start();
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         match rest {
             [] => return true,
             [b'!' | b'(' | b')', ..] => rest = &rest[1..],
@@ -583,7 +580,7 @@ fn is_plain_condition(before: &[u8]) -> bool {
             _ if &rest[..len] == b"defined" => {
                 let name = rest[len..].trim_ascii_start();
                 let name = name.strip_prefix(b"(").unwrap_or(name).trim_ascii_start();
-                let len = name.iter().take_while(|byte| is_word(**byte)).count();
+                let len = word_len(name);
                 if len == 0 {
                     return false;
                 }
@@ -605,14 +602,14 @@ pub fn is_clean(name: &[u8]) -> bool {
 /// The word that `text` ends with, but for blanks.
 fn last_word(text: &[u8]) -> &[u8] {
     let text = text.trim_ascii_end();
-    &text[text.len() - count_back(text, is_word)..]
+    &text[text.len() - word_len_before(text)..]
 }
 
 fn asks_of_compiler(before: &[u8]) -> bool {
     let Some(words) = skip_hash(before) else {
         return false;
     };
-    let len = words.iter().take_while(|byte| is_word(**byte)).count();
+    let len = word_len(words);
     match &words[..len] {
         b"ifdef" | b"ifndef" | b"undef" | b"elifdef" | b"elifndef" => true,
         b"if" | b"elif" => {
@@ -649,7 +646,8 @@ enum Hash {
 fn after_hash(before: &[u8]) -> Hash {
     let mut rest = before;
     loop {
-        let blanks = count_back(rest, |byte| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c));
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c);
+        let blanks = rest.iter().rev().take_while(blank).count();
         rest = &rest[..rest.len() - blanks];
         if !rest.ends_with(b"*/") {
             break;

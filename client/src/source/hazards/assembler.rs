@@ -6,8 +6,8 @@ use memchr::memmem;
 
 use super::whole_words::reason;
 use crate::source::lex::{
-    Kind, Token, Tokens, decode, hash_word, is_blank, is_word, line_of, line_start, quoted_len,
-    raw_string, skip_blank, stands_alone, string,
+    Kind, Token, Tokens, decode, hash_word, is_blank, is_word, line_start, literal_len, raw_string,
+    skip_blank, stands_alone, string, word_len, word_len_before, words,
 };
 use crate::source::pieces::composable;
 
@@ -168,12 +168,8 @@ pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
 /// Whether a macro may be given the name of an attribute alone: `AT(section, "x")`.
 pub(super) fn gives_attribute(code: &[u8]) -> bool {
     let given = |at: usize| {
-        let word_before = code[..at].iter().rev().take_while(|byte| is_word(**byte));
-        let start = at - word_before.count();
-        let len = code[start..]
-            .iter()
-            .take_while(|byte| is_word(**byte))
-            .count();
+        let start = at - word_len_before(&code[..at]);
+        let len = word_len(&code[start..]);
         let (word, after) = code[start..].split_at(len);
         let before = code[..start].trim_ascii_end();
         let member = before.ends_with(b".") || before.ends_with(b"->");
@@ -265,7 +261,7 @@ fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
     for at in memchr::memchr_iter(b'\\', all) {
         let starts = at == 0 || !in_word(&all[at - 1]);
         let rest = &all[at + 1..];
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         // `\x\y`, `\x()bin` and `\()\x`; `\x` alone is a word that stands somewhere whole.
         if starts && (len == 0 || matches!(rest.get(len), Some(b'\\' | b'.' | b'@'))) {
             return Some(word);
@@ -312,7 +308,7 @@ fn strings_name_file(code: &[u8]) -> Option<&'static [u8]> {
     while let Some(found) = memchr::memchr2(b'"', b'\'', &code[done..]) {
         let at = done + found;
         let rest = &code[at..];
-        let len = quoted_len(rest).unwrap_or(line_of(rest).len());
+        let len = literal_len(rest);
         let ends = rest[0] == b'\'' || !goes_on(&code[done..at]);
         if ends && let Some(word) = lower_file_word(&mut joined) {
             return Some(word);
@@ -331,7 +327,7 @@ fn strings_name_file(code: &[u8]) -> Option<&'static [u8]> {
 fn goes_on(gap: &[u8]) -> bool {
     let mut rest = gap.trim_ascii_end();
     if rest.len() == gap.len() {
-        let word = rest.iter().rev().take_while(|byte| is_word(**byte)).count();
+        let word = word_len_before(rest);
         let (before, word) = rest.split_at(rest.len() - word);
         if PREFIXES.contains(&word) {
             rest = before;
@@ -450,7 +446,7 @@ impl Named {
     /// Whether its word is a parameter of the macro that the line of `at` defines.
     fn is_given(&self, code: &[u8], at: usize) -> bool {
         let line = line_start(code, at).map(|start| &code[start..at]);
-        let words = line.map(|line| line.split(|byte| !is_word(*byte)));
+        let words = line.map(words);
         words.is_none_or(|mut words| words.any(|word| self.words.iter().any(|own| own == word)))
     }
 
@@ -501,7 +497,7 @@ fn template(after: &[u8]) -> Template {
     let after = &after[..after.len().min(TEMPLATE_BYTES_MAX)];
     let mut rest = after.trim_ascii_start();
     loop {
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         match &rest[..len] {
             b"" => break,
             b"volatile" | b"__volatile__" | b"__volatile" | b"goto" | b"inline" | b"__inline__"
@@ -551,7 +547,7 @@ fn template(after: &[u8]) -> Template {
                 return Template::Named(named);
             }
             Some(byte) if is_word(*byte) => {
-                let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+                let len = word_len(rest);
                 let (word, after) = rest.split_at(len);
                 // Other letters have two spellings.
                 if !word
@@ -689,7 +685,7 @@ pub(super) fn made_of(user: &[u8]) -> Made {
             squeeze(body, &mut squeezed);
             rest = after;
         } else if is_word(*first) {
-            let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+            let len = word_len(rest);
             let letters = len > 1 || made_strings;
             add_piece(&rest[..if letters { len } else { 0 }], &mut parts);
             squeeze(&rest[..len], &mut squeezed);
@@ -762,8 +758,8 @@ fn add_piece(token: &[u8], pieces: &mut Vec<Vec<u8>>) {
 
 /// The words that a string starts and ends with: a neighbour may go on.
 fn add_edges(text: &[u8], pieces: &mut Vec<Vec<u8>>) {
-    let head = text.iter().take_while(|byte| is_word(**byte)).count();
-    let tail = text.iter().rev().take_while(|byte| is_word(**byte)).count();
+    let head = word_len(text);
+    let tail = word_len_before(text);
     add_piece(&text[..head], pieces);
     add_piece(&text[text.len() - tail..], pieces);
     // `%c0bin`, `%[x]bin`: an operand goes before.
@@ -776,7 +772,7 @@ fn add_edges(text: &[u8], pieces: &mut Vec<Vec<u8>>) {
             _ => rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
         };
         let rest = &rest[operand..];
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         add_piece(&rest[..len], pieces);
     }
 }

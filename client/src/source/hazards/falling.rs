@@ -4,7 +4,7 @@
 
 use memchr::memmem;
 
-use crate::source::lex::{hash_word, line_of, splice};
+use crate::source::lex::{hash_word, line_of, quoted_len, splice};
 
 /// The level at which gcc looks for comments where none is named.
 pub const LEVEL_DEFAULT: u8 = 3;
@@ -59,28 +59,14 @@ fn falls_forward(source: &[u8], level: u8) -> bool {
                     return true;
                 }
                 (told, is_first) = (false, false);
-                string_len(rest)
+                match rest {
+                    [b'"' | b'\'', ..] => quoted_len(rest).unwrap_or(1),
+                    _ => 1,
+                }
             }
         };
     }
     false
-}
-
-/// Bytes of the string or character at the beginning of `rest`, if it ends on its line;
-/// else one.
-fn string_len(rest: &[u8]) -> usize {
-    let (Some(quote @ (b'"' | b'\'')), line) = (rest.first(), line_of(rest)) else {
-        return 1;
-    };
-    let mut at = 1;
-    while let Some(byte) = line.get(at) {
-        match byte {
-            b'\\' => at += 2,
-            _ if byte == quote => return at + 1,
-            _ => at += 1,
-        }
-    }
-    1
 }
 
 /// Reads back from each condition: also where a raw string, or a quote that is none,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use crate::source::lex::decode;
+use crate::source::lex::{decode, line_of, string};
 
 /// Folders whose headers come with the system and hide nothing in pieces.
 const SYSTEM_FOLDERS: [&[u8]; 5] = [
@@ -45,23 +45,13 @@ impl<'t> Markers<'t> {
         if digits == 0 {
             return None;
         }
-        let mut len = 0;
-        loop {
-            match rest.get(len)? {
-                b'"' => break,
-                b'\n' => return None,
-                b'\\' => len += 2,
-                _ => len += 1,
-            }
-        }
-        let flags = rest.get(len + 1..)?;
-        let flags_len = memchr::memchr(b'\n', flags).unwrap_or(flags.len());
-        let flags = &flags[..flags_len];
-        let offset = rest.as_ptr() as usize - self.text.as_ptr() as usize;
+        let (path, after) = string(rest)?;
+        let flags = line_of(after);
+        let flags_at = self.text.len() - after.len();
         Some(Marker {
             start,
-            end: (offset + len + 1 + flags_len + 1).min(self.text.len()),
-            path: &rest[..len],
+            end: (flags_at + flags.len() + 1).min(self.text.len()),
+            path,
             enters: flags.starts_with(b" 1"),
             returns: flags.starts_with(b" 2"),
         })

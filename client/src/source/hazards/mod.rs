@@ -24,7 +24,6 @@ use hg_proto::options::args::{CLOCK_MARK, Reason};
 use memchr::memmem;
 
 use crate::source::code::{without_comments, without_raw_strings};
-pub(crate) use crate::source::lex::is_word;
 use crate::source::lex::{Words, hash_word, line_start, splice, stands_alone};
 use crate::source::pieces::Pieces;
 pub(crate) use crate::source::pieces::{composable, merge, parts_of};

@@ -4,7 +4,9 @@
 
 use memchr::memmem;
 
-use crate::source::lex::{hash_word, is_word, line_of, line_start, quoted_len, stands_alone};
+use crate::source::lex::{
+    hash_word, line_of, line_start, quoted_len, stands_alone, word_len, words,
+};
 use crate::source::pieces::{composable, parts_of};
 
 /// Macros that lead to an operator, and words that operands name; beyond, nobody knows.
@@ -207,7 +209,7 @@ impl<'t> Definition<'t> {
     fn of(line: &'t [u8]) -> Option<Self> {
         let at = memmem::find(line, b"define")? + b"define".len();
         let rest = line[at..].trim_ascii_start();
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         let (name, rest) = rest.split_at(len);
         let is_called = rest.starts_with(b"(");
         let end = match is_called {
@@ -220,12 +222,6 @@ impl<'t> Definition<'t> {
             body: &rest[end..],
         })
     }
-}
-
-/// The words of a text, those in strings too.
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let words = text.split(|byte| !is_word(*byte));
-    words.filter(|word| !word.is_empty())
 }
 
 /// The groups in brackets that `text` begins with, after blanks; `None`: the last of them

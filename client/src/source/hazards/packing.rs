@@ -13,7 +13,7 @@ use super::markers::{Marker, Markers};
 use super::operands::{self, is_made};
 use super::pragmas::is_there;
 use crate::source::code::without_comments;
-use crate::source::lex::{Words, hash_word, is_word, line_start, splice, stands_alone};
+use crate::source::lex::{Words, hash_word, line_start, splice, stands_alone, word_len};
 
 /// The reason of what packs.
 const PRAGMA_PACK: &str = "pragma-pack";
@@ -206,7 +206,7 @@ impl<'t> Walk<'t> {
             return;
         }
         let rest = rest.trim_ascii_start();
-        let word = &rest[..rest.iter().take_while(|byte| is_word(**byte)).count()];
+        let word = &rest[..word_len(rest)];
         let given = rest[word.len()..].trim_ascii();
         let Some(file) = self.open.last_mut() else {
             return;

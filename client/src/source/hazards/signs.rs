@@ -15,7 +15,7 @@ use super::odd::{ODD_SPELLING, has_slashes, odd_spelling};
 use super::pragmas::names_options;
 use super::whole_words::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file};
 use crate::source::code::without_comments;
-use crate::source::lex::{Kind, Tokens, hash_word, is_word, line_start, splice};
+use crate::source::lex::{Kind, Tokens, hash_word, line_start, splice, word_len, word_len_before};
 use crate::source::pieces::{self, Pieces, begins_counter};
 use crate::source::scan::{self, Code};
 
@@ -299,8 +299,7 @@ impl Signs {
         let mut done = 0;
         while let Some(found) = memmem::find(&lower[done..], b"has_builtin") {
             let at = done + found;
-            let before = text[..at].iter().rev();
-            let start = at - before.take_while(|byte| is_word(**byte)).count();
+            let start = at - word_len_before(&text[..at]);
             done = start + word_len(&text[start..]);
             let word = &text[start..done];
             let rest = text[done..].trim_ascii_start();
@@ -453,10 +452,6 @@ fn may_be_systems(text: &[u8], word: &[u8]) -> bool {
 fn asks_of_clang(text: &[u8]) -> bool {
     let words = [&b"__is_identifier"[..], b"__is_id", b"COUNTER"];
     words.iter().any(|word| memmem::find(text, word).is_some()) || begins_counter(text)
-}
-
-fn word_len(text: &[u8]) -> usize {
-    text.iter().take_while(|byte| is_word(**byte)).count()
 }
 
 fn shown(word: &[u8]) -> String {

@@ -10,7 +10,8 @@ use crate::source::lex::{splice, stands_alone};
 /// How many of [`MACROS`] change with time.
 pub(crate) const CLOCK_MACROS: usize = 3;
 
-/// Macros whose value is not in the text.
+/// Macros whose value is not in the text: the clock and the file's time, and what gcc takes
+/// from the name of the text (clang takes it from the line markers).
 pub(crate) static MACROS: [(&[u8], &str); 5] = [
     (b"__DATE__", TIME_MACRO),
     (b"__TIME__", TIME_MACRO),
