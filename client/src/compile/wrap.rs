@@ -15,7 +15,7 @@ use hg_proto::v1::{
 use smol::future;
 
 use crate::cache::answer::Output;
-use crate::cache::keeper::{self, Asked, Keeper};
+use crate::cache::keeper::{self, CacheAnswer, Keeper};
 use crate::cache::store::Compiled;
 use crate::cli;
 use crate::compile::events::{self, Place, Record};
@@ -32,7 +32,7 @@ use crate::grid::payload::Payload;
 use crate::grid::submit::{self, Cost, Outcome, Sink};
 use crate::includes::closure::{self, Closure, Listed};
 use crate::includes::headers;
-use crate::inputs::preprocessed::{self, Gathered, Preprocessing, Wanted};
+use crate::inputs::preprocessed::{self, Gathered, Macros, Preprocessing};
 use crate::inputs::text_checks;
 use crate::inputs::tree;
 use crate::invocation::plan::{CONFIGURE_PROBE, Heard, Plan};
@@ -194,7 +194,7 @@ impl Wrap<'_> {
         let name = found.name.ok_or_else(|| reason("not-a-compiler", ""));
         let plan = name.and_then(|name| Plan::read(found, name));
         let plan = plan.inspect_err(|reason| {
-            keeper::bypassed(self.config, reason);
+            keeper::count_bypass(self.config, reason);
             if found.name.is_some() && reason.code != CONFIGURE_PROBE {
                 let words: Vec<Vec<u8>> =
                     found.args.iter().map(|a| os::bytes(a).to_vec()).collect();
@@ -209,14 +209,14 @@ impl Wrap<'_> {
 
     /// Ends this process if the cache has the answer; else says who keeps it.
     fn cached(&mut self, found: &Found, plan: &Plan) -> Option<Box<Keeper>> {
-        let asked = keeper::ask(self.config, found, plan, || self.wait());
+        let asked = keeper::look_up(self.config, found, plan, || self.wait());
         match asked {
-            Asked::No(why) => {
+            CacheAnswer::Bypassed(why) => {
                 self.record.not_kept = why;
                 None
             }
-            Asked::Unknown(keeper) => Some(keeper),
-            Asked::Answered(how) => {
+            CacheAnswer::Miss(keeper) => Some(keeper),
+            CacheAnswer::Hit(how) => {
                 self.tell(Place::Cache, &reason(how, ""), 0);
                 std::process::exit(0)
             }
@@ -526,7 +526,7 @@ impl Wrap<'_> {
         let access = self.access()?;
         let slot = self.wait();
         let mut preprocessing =
-            Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Travelling)?;
+            Preprocessing::start(found, &plan.compile, plan.dialect, Macros::Kept)?;
         grid.dial(access);
         let text = preprocessing.text()?;
         self.check_dialled(grid)?;

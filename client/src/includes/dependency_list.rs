@@ -1,6 +1,6 @@
-//! Reads the compiler's own lists of what it read: dependency rules, and
-//! clang's list of headers. Pure. What it can't read leads to names of files
-//! that are not there, which the caller takes for "unknown".
+//! The compiler's own lists of the files it read: dependency rules, and clang's list of
+//! headers. Pure. A list that is misread leads to names of files that don't exist, which the
+//! caller takes for "unknown".
 
 use crate::includes::closure::Listed;
 

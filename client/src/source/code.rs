@@ -1,4 +1,4 @@
-//! C text without its comments, where every dialect agrees on what is one. Pure.
+//! C text without its comments, where all dialects agree on what is a comment. Pure.
 
 use std::borrow::Cow;
 
@@ -55,8 +55,8 @@ pub(crate) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Preprocessed `text` with a plain string for each raw one, and numbers without
-/// separators. `None`: one is where its dialect, not a `modern` one, or a directive, may
-/// have none.
+/// separators. `None`: one is in a directive, or in a dialect that is not `modern`: it may
+/// mean something else there.
 pub(crate) fn without_raw_strings(text: &[u8], modern: bool) -> Option<Cow<'_, [u8]>> {
     if memmem::find(text, b"R\"").is_none() && memchr::memchr(b'\'', text).is_none() {
         return Some(Cow::Borrowed(text));
@@ -161,8 +161,8 @@ fn ends_open_number(text: &[u8]) -> bool {
     open && number.iter().any(u8::is_ascii_digit)
 }
 
-/// Whether a header's name, in which there are no comments, strings or escapes, has
-/// something that looks like one.
+/// Whether a header's name has something that looks like a comment, a string or an escape,
+/// which it is not there.
 fn has_odd_header(text: &[u8]) -> bool {
     let words = [&b"include"[..], b"import", b"embed"];
     words

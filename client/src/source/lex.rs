@@ -1,4 +1,6 @@
-//! Words, strings and lines of C, read as far as hazards need it.
+//! The lexer of everything that reads C: words, literals, continued lines and tokens. Where
+//! a text is large and what is looked for is rare, its readers search for bytes first, and
+//! ask for tokens only around what they find: all tokens of a text cost ten times as much.
 
 use std::borrow::Cow;
 
@@ -9,7 +11,7 @@ pub(crate) fn is_word(byte: u8) -> bool {
     WORD[byte as usize]
 }
 
-/// Every byte of every input is looked up here several times.
+/// A table, since every byte of every input is looked up several times.
 static WORD: [bool; 256] = {
     let mut word = [false; 256];
     let mut at = 0;
@@ -87,7 +89,7 @@ pub(crate) fn splice(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(spliced)
 }
 
-/// Where a trigraph is that joins two lines to some.
+/// Where a trigraph is that joins two lines, in dialects that know trigraphs.
 pub(crate) fn splicing_trigraph(text: &[u8]) -> Option<usize> {
     memmem::find_iter(text, b"??/").find(|at| {
         let rest = &text[at + 3..];
@@ -95,7 +97,7 @@ pub(crate) fn splicing_trigraph(text: &[u8]) -> Option<usize> {
     })
 }
 
-/// The words after a place, whatever blanks, quotes, backslashes and opening
+/// The words from a place on, whatever blanks, quotes, backslashes and opening
 /// parentheses lie between them, up to anything else.
 pub(crate) struct Words<'t> {
     text: &'t [u8],
@@ -166,7 +168,7 @@ pub(crate) fn skip_blank(mut text: &[u8]) -> &[u8] {
     }
 }
 
-/// The body of a string whose opening quote is behind us, and what follows it.
+/// The body of a string, of which `text` follows the opening quote; and the text after it.
 pub(crate) fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     loop {
@@ -179,7 +181,7 @@ pub(crate) fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The body of `R"x(...)x"` and what follows it.
+/// The body of the `R"x(...)x"` that `text` begins with, and the text after it.
 pub(crate) fn raw_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = text.strip_prefix(b"R\"")?;
     let open = rest.iter().take(17).position(|byte| *byte == b'(')?;
@@ -241,7 +243,7 @@ fn number(text: &[u8], radix: u32, digits_max: usize) -> (u32, usize) {
     (value, used)
 }
 
-/// What a [`Token`] is.
+/// The kind of a [`Token`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A name, a keyword or a number.
@@ -256,15 +258,15 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Token<'t> {
     pub(crate) kind: Kind,
-    /// `%:%:` is `##` here.
+    /// As it is spelled, but that `%:%:` is `##`.
     pub(crate) text: &'t [u8],
-    /// Where it stands.
+    /// Where it begins in the text.
     pub(crate) at: usize,
-    /// The first in its line.
+    /// It is the first token of its line.
     pub(crate) starts_line: bool,
 }
 
-/// The tokens of a text without comments, one for each newline.
+/// The tokens of a text without comments and continued lines; each newline is one.
 pub(crate) struct Tokens<'t> {
     text: &'t [u8],
     at: usize,

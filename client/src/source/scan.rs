@@ -1,6 +1,5 @@
-//! What a source file may include, and where it may ask whether a header is
-//! there: a superset, since conditions are not evaluated. Pure: total over any
-//! bytes; unaware of search paths.
+//! The headers that a source file may include, or ask for by `__has_include`: a superset,
+//! since conditions are not evaluated. Pure: total over any bytes; unaware of search paths.
 
 use std::borrow::Cow;
 
@@ -16,22 +15,22 @@ use crate::source::questions::question_parts;
 /// A header as a directive names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
 pub struct Header {
-    /// Between the quotes or the angle brackets.
+    /// The text between the quotes or the angle brackets.
     #[prost(bytes = "vec", tag = "1")]
     pub name: Vec<u8>,
-    /// `"name"`: looked for beside the file first.
+    /// `"name"`: searched for beside the including file first.
     #[prost(bool, tag = "2")]
     pub quoted: bool,
 }
 
-/// What was found in one file.
+/// The directives of one file that name other files.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Scan {
-    /// Of `#include` and `#import`: the first one found is taken.
+    /// Headers of `#include` and `#import`: the compiler takes the first that it finds.
     #[prost(message, repeated, tag = "1")]
     pub includes: Vec<Header>,
-    /// Of `__has_include` and its like, and of `#include_next`, which passes by
-    /// some that are there, and goes on in the folders for quotes whatever its own.
+    /// Headers of `__has_include` and its like; and of `#include_next`, which passes by some
+    /// that exist, and goes on in the folders for quotes even with brackets.
     #[prost(message, repeated, tag = "2")]
     pub asks: Vec<Header>,
     /// Macros that ask for the header that they are given:
@@ -44,19 +43,19 @@ pub struct Scan {
     /// An `#include` whose header is made by a macro.
     #[prost(bool, tag = "5")]
     pub computed: bool,
-    /// Such macros, where each stands alone: `#include HEADER`.
+    /// Macros that alone make a header: `#include HEADER`.
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub macros: Vec<Vec<u8>>,
-    /// One that is made otherwise: `#include NAME(x)`.
+    /// An `#include` whose header is made otherwise: `#include NAME(x)`.
     #[prost(bool, tag = "7")]
     pub pasted: bool,
-    /// A question whose header can't be read here, or an `#embed`.
+    /// A question whose header can't be told from the file alone, or an `#embed`.
     #[prost(bool, tag = "8")]
     pub opaque: bool,
-    /// What a question's name could be put together from, see [`question_parts`].
+    /// Words that a question's name could be pasted from, see [`question_parts`].
     #[prost(bytes = "vec", repeated, tag = "14")]
     pub parts: Vec<Vec<u8>>,
-    /// `#import` is there: files are taken for one by what they are.
+    /// There is an `#import`, which takes equal files for one.
     #[prost(bool, tag = "10")]
     pub imports: bool,
     /// `#pragma GCC dependency` compares the times of files.
@@ -71,7 +70,7 @@ pub struct Scan {
     pub spelled: Vec<Vec<u8>>,
 }
 
-/// `text` with one kind of newline and blank: compilers take a carriage return
+/// `text` with line feeds for all newlines and spaces for NUL: compilers take a carriage return
 /// for a newline, and pass over NUL and a byte order mark.
 fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     let mark = text.strip_prefix(b"\xef\xbb\xbf");
@@ -92,38 +91,42 @@ fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
-/// A text as it is read here: one kind of newline and blank, continued lines joined, and
-/// no comments, unless dialects disagree on what is one.
+/// A text that is ready for [`scan`]: line feeds for all newlines, continued lines joined,
+/// and no comments, unless dialects disagree on what is one.
 #[derive(Debug)]
 pub struct Code<'t> {
-    /// What is left.
+    /// The text.
     pub text: Cow<'t, [u8]>,
-    /// It has no comments.
-    pub bare: bool,
-    /// It had one kind of newline and blank before.
-    pub plain: bool,
+    /// Its comments are gone: dialects agree on them.
+    pub without_comments: bool,
+    /// The original had line feeds alone, and no NUL.
+    pub was_plain: bool,
 }
 
-/// Reads `text` that far.
+/// Makes `text` ready for [`scan`].
 pub fn code_of(text: &[u8]) -> Code<'_> {
     match plain(text) {
         Cow::Borrowed(text) => code(splice(text), true),
         Cow::Owned(text) => {
-            let Code { text, bare, plain } = code(splice(&text), false);
-            let text = Cow::Owned(text.into_owned());
-            Code { text, bare, plain }
+            let code = code(splice(&text), false);
+            Code {
+                text: Cow::Owned(code.text.into_owned()),
+                ..code
+            }
         }
     }
 }
 
-fn code(spliced: Cow<'_, [u8]>, plain: bool) -> Code<'_> {
+fn code(spliced: Cow<'_, [u8]>, was_plain: bool) -> Code<'_> {
     let code = without_comments(&spliced);
-    let bare = code.is_some();
-    let text = code.map_or(spliced, Cow::Owned);
-    Code { text, bare, plain }
+    Code {
+        without_comments: code.is_some(),
+        text: code.map_or(spliced, Cow::Owned),
+        was_plain,
+    }
 }
 
-/// Reads `text`, see [`code_of`].
+/// The directives of `text`, see [`code_of`].
 pub fn scan(text: &[u8]) -> Scan {
     let mut found = Scan::default();
     for word in [&b"include"[..], b"import", b"embed"] {
@@ -166,9 +169,9 @@ fn is_dated(text: &[u8], at: usize) -> bool {
     memmem::find(&text[line..at], b"GCC").is_some() || matches!(rest.first(), Some(b'"' | b'<'))
 }
 
-/// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
-/// be put together from. The first of them is what it begins with, and no parameter; nor
-/// is it called, since what a call ends with is glued.
+/// Whether a directive has a word that the name of the macro `asker` could be pasted from:
+/// `CAT(HA, S)("it.h")`. The first such word is a beginning of the name, no parameter, and
+/// not called, since the end of a call is what gets pasted.
 fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
     let Some(first) = asker.first() else {
         return false;
@@ -200,8 +203,8 @@ fn is_parameter(text: &[u8], at: usize, word: &[u8]) -> bool {
     parameters().is_some_and(|mut names| names.any(|name| name.trim_ascii() == word))
 }
 
-/// What the macro `asker` is asked for in `text`. `None`: it is used in a way
-/// that can't be followed. `whole`: its name is not put together there.
+/// The headers that `text` gives the macro `asker`. `None`: `text` uses it in a way that
+/// can't be followed. `whole`: `text` does not paste its name together.
 pub fn asked_of(text: &[u8], asker: &[u8], whole: bool) -> Option<Vec<Header>> {
     let text = code_of(text).text;
     if !whole && has_beginning(&text, asker) {
@@ -220,8 +223,8 @@ pub fn asked_of(text: &[u8], asker: &[u8], whole: bool) -> Option<Vec<Header>> {
     Some(asks)
 }
 
-/// Headers that the macro `name` may stand for by what `text` says. `None`: it is
-/// defined in a way that can't be followed.
+/// Headers that the macro `name` may stand for by the definitions in `text`. `None`: one of
+/// them can't be followed.
 pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     if !may_name(text, name) {
         return Some(Vec::new());
@@ -251,8 +254,8 @@ pub fn words_of(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     words(name).filter(|word| !word[0].is_ascii_digit())
 }
 
-/// Words that `text` may define the macro `name` to be, as names of headers. `None`: it
-/// is, or may be, more than a word.
+/// Words that `text` may define the macro `name` as, in place of names of headers. `None`:
+/// it is, or may be, more than a word.
 pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let mut values = Vec::new();
     for body in definitions(text, name)? {
@@ -270,8 +273,8 @@ pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     Some(values)
 }
 
-/// Stands for all names that `text`, see [`code_of`], may define as macros: two bytes of the
-/// XXH3-64 of each, in order.
+/// A filter of the names that `text`, see [`code_of`], may define as macros: the last two
+/// bytes of each one's XXH3-64, in order.
 pub fn defined_names(text: &[u8]) -> Vec<u8> {
     let mut names: Vec<[u8; 2]> = memmem::find_iter(text, b"define")
         .filter(|at| directive_before(&text[..*at]).is_some())
@@ -286,7 +289,7 @@ pub fn defined_names(text: &[u8]) -> Vec<u8> {
     names.concat()
 }
 
-/// Whether `name` may be one of `names`, see [`defined_names`].
+/// Whether `name` may be in the filter `names`, see [`defined_names`].
 pub fn may_be_among(names: &[u8], name: &[u8]) -> bool {
     let name = hashed(name);
     names.as_chunks::<2>().0.binary_search(&name).is_ok()
@@ -303,7 +306,7 @@ fn may_name(text: &[u8], name: &[u8]) -> bool {
     memmem::find(text, name).is_some() || continued()
 }
 
-/// What `text` has in its lines after `#define name`, and after what may be one.
+/// The rest of each line of `text` after `#define name`, or what may be one.
 fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut bodies = Vec::new();
     if !may_name(text, name) {
@@ -328,8 +331,8 @@ fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(bodies)
 }
 
-/// Strings that `text` may define the macro `name` to be, escapes decoded, or single words
-/// (not `quoted`). `None`: it is, or may be, something else.
+/// Strings that `text` may define the macro `name` as, escapes decoded, or single words (not
+/// `quoted`). `None`: it is, or may be, something else.
 pub fn strings_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let mut values = Vec::new();
     for body in definitions(text, name)? {
@@ -375,8 +378,8 @@ pub fn replaced(name: &[u8], word: &[u8], value: &[u8]) -> Vec<u8> {
     made
 }
 
-/// Where the whole word `name` stands in a directive: what is before it there, and all
-/// that is after it.
+/// Each place where the whole word `name` stands in a directive: the line before it, and the
+/// text after it.
 fn in_directives<'t>(text: &'t [u8], name: &[u8]) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
     let len = name.len();
     memmem::find_iter(text, name).filter_map(move |at| {
@@ -388,8 +391,7 @@ fn in_directives<'t>(text: &'t [u8], name: &[u8]) -> impl Iterator<Item = (&'t [
     })
 }
 
-/// Names in `#line 12 "name"` and `# 12 "name"`.
-/// `made`: there is one whose name a macro makes.
+/// The files of `#line 12 "name"` and `# 12 "name"`; `made` is set if a macro makes one.
 fn line_files(text: &[u8], made: &mut bool) -> Vec<Vec<u8>> {
     let mut files: Vec<Vec<u8>> = Vec::new();
     for at in memchr::memchr_iter(b'#', text) {

@@ -42,14 +42,14 @@ pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
     })
 }
 
-/// What the `asm()` of a text are like.
+/// The assembler templates of a text.
 #[derive(Default)]
 pub(super) struct Templates {
-    /// One makes the assembler read a file.
+    /// A template that makes the assembler read a file.
     pub(super) found: Option<Reason>,
-    /// Macros take part in one, nobody knows how.
+    /// Macros take part in a template in an unknown way.
     pub(super) opaque: bool,
-    /// They do in these.
+    /// Templates in which macros take part in a known way.
     pub(super) named: Vec<Named>,
 }
 
@@ -63,7 +63,7 @@ impl Templates {
     }
 }
 
-/// The `asm()` of a text without comments.
+/// The templates of a text without comments.
 pub(super) fn templates_in(code: &[u8]) -> Templates {
     let mut all = Templates::default();
     if memmem::find(code, b"asm").is_none() && !has_attribute(code) {
@@ -102,7 +102,7 @@ fn in_directive(code: &[u8], at: usize) -> bool {
     })
 }
 
-/// What the assembler gets by `token` of a text without comments.
+/// The text that the assembler gets by `token` of a text without comments.
 fn template_of(code: &[u8], token: &Token<'_>) -> Template {
     let end = token.at + token.text.len();
     match token.text {
@@ -141,8 +141,8 @@ fn attribute(code: &[u8], end: usize) -> Template {
     }
 }
 
-/// The same, in text whose macros are expanded too: what `asm` says can be read as the
-/// assembler will, its own macros included.
+/// As [`assembler_in`], in text whose macros are expanded: templates can be read as the
+/// assembler will read them, its own macros included.
 pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
     let mut all = Vec::new();
     for token in Tokens::of(code) {
@@ -183,7 +183,7 @@ pub(super) fn gives_attribute(code: &[u8]) -> bool {
     all.any(|name| memmem::find_iter(code, name).any(given))
 }
 
-/// Whether a macro calls what it is given: `#define AT(x, y) x(y)`.
+/// Whether a macro calls its argument: `#define AT(x, y) x(y)`.
 pub(super) fn calls_parameter(code: &[u8]) -> bool {
     memmem::find_iter(code, b"define").any(|at| {
         let line = line_start(code, at).filter(|start| hash_word(&code[*start..]) == b"define");
@@ -229,8 +229,8 @@ fn bad_end(text: &[u8]) -> Option<&'static [u8]> {
     begins_directive(&last).then_some(b".inc%")
 }
 
-/// A macro of lower-case assembler text, where `all` of it leaves open that one puts
-/// the name of a directive together.
+/// The sign of a macro of the assembler's, if `all` of the lower-case text leaves open that
+/// one puts the name of a directive together.
 fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
     // Whose words are more than what is spelled.
     const OTHERS: [&[u8]; 3] = [b".altmacro", b".mri", b".secure_log"];
@@ -298,7 +298,7 @@ fn tokens_name_file(code: &[u8]) -> bool {
     })
 }
 
-/// What may stand before a string.
+/// Encoding prefixes of a string.
 const PREFIXES: [&[u8]; 4] = [b"u8", b"L", b"u", b"U"];
 
 /// Such a directive in the strings of `code`, where those beside each other are one.
@@ -344,7 +344,7 @@ fn lower_file_word(joined: &mut Vec<u8>) -> Option<&'static [u8]> {
     word
 }
 
-/// The same, in any text.
+/// As [`names_file_in`], in any text.
 pub(super) fn names_file(text: &[u8]) -> Option<Reason> {
     file_word(&text.to_ascii_lowercase()).and_then(|word| reason("asm-file-directive", word))
 }
@@ -423,7 +423,7 @@ enum Template {
 /// Assembler text in which words stand for more of it: a text, a word, a text and so on.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Named {
-    /// One more than there are words; escapes decoded.
+    /// The texts around the words, one more than there are words; escapes decoded.
     #[prost(bytes = "vec", repeated, tag = "1")]
     texts: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "2")]
@@ -450,8 +450,8 @@ impl Named {
         words.is_none_or(|mut words| words.any(|word| self.words.iter().any(|own| own == word)))
     }
 
-    /// What the assembler may be made to read a file by, where each word is one of its
-    /// `values`. `None` in the outer one: there are too many ways.
+    /// The directive by which the assembler may read a file, where each word stands for one of
+    /// its `values`. The outer `None`: there are too many ways.
     fn bad(&self, values: &[Vec<Vec<u8>>]) -> Option<Option<&'static [u8]>> {
         let mut all = vec![self.texts.first().cloned().unwrap_or_default()];
         for (values, text) in values.iter().zip(self.texts.iter().skip(1)) {
@@ -628,9 +628,9 @@ fn made_template(user: &[u8]) -> Option<Reason> {
     reason("asm-file-directive", &[b"pieces of ", name].concat())
 }
 
-/// What a text has for assembler text that macros make.
+/// Signs in a text that matter for assembler text that macros make.
 pub(super) struct Made {
-    /// What makes any such text suspicious.
+    /// A word that makes any such text suspicious.
     pub(super) word: Option<&'static [u8]>,
     /// Parts of the directives' names; single letters are those of strings, and all
     /// where `#x` makes strings of them.
@@ -701,8 +701,8 @@ pub(super) fn made_of(user: &[u8]) -> Made {
     }
 }
 
-/// Whether a macro here, or one of the system's whose name says so, makes a string of
-/// what it is given.
+/// Whether a macro of the text, or one of the system's whose name says so, makes a string of
+/// its argument.
 fn makes_strings(text: &[u8]) -> bool {
     let one = |at: usize| {
         let start = line_start(text, at);
@@ -742,7 +742,7 @@ fn hides_a_letter(body: &[u8]) -> bool {
     false
 }
 
-/// Keeps `token` if it is a part of a directive's name.
+/// Adds `token` to the parts if it is a part of a directive's name.
 fn add_piece(token: &[u8], pieces: &mut Vec<Vec<u8>>) {
     if token.len() > FILE_DIRECTIVES[1].len() {
         return;

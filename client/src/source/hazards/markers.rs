@@ -1,4 +1,4 @@
-//! Markers in preprocessed text: which file a line is from, and which text is the
+//! Line markers in preprocessed text: which file a line is from, and which text is the
 //! user's.
 
 use std::borrow::Cow;
@@ -114,8 +114,8 @@ pub(super) fn unescape(path: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// All of `text` that is not from the system's folders. If files are not left as
-/// they were entered, somebody plays with markers: then it is everything.
+/// All of `text` that is not from the system's folders. If files are not left as they were
+/// entered, the source fakes markers, and all of it is the user's.
 /// (gcc 12 forgets to mark a short header now and then: its text then counts as
 /// its includer's.)
 pub fn user_text(text: &[u8]) -> Cow<'_, [u8]> {
