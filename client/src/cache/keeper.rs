@@ -41,7 +41,7 @@ use crate::say;
 pub struct Keeper {
     lookup: Lookup,
     toolchain: Identity,
-    /// The folder of the memos of [`search_path::search_path`].
+    /// The folder of the memos of [`search_path::find`].
     search_paths: Option<PathBuf>,
     /// The file in which the system's headers are remembered.
     headers: Option<PathBuf>,

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use hg_proto::secure::atomic_file::TEMPORARY_SUFFIX;
 use hg_proto::wire::digest::Digest;
 
 use crate::private;
@@ -13,6 +14,10 @@ use crate::private;
 const WORDS_BYTES_MAX: usize = 4096;
 /// Age at which a note says nothing any more.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Notes in a folder before those that say nothing any more are removed.
+const NOTES_MAX: usize = 256;
+/// How the name of a note begins.
+const NAME: &str = "memo-";
 /// How long a brief note counts: of what will be back soon, and to ask costs little.
 const BRIEF: Duration = Duration::from_millis(500);
 
@@ -93,7 +98,10 @@ impl Memos {
         let times = match self.read(subject) {
             Some(note) if note.standing == Standing::Failed => return,
             Some(note) => note.times.saturating_add(1),
-            None => 1,
+            None => {
+                self.remove_forgotten();
+                1
+            }
         };
         let note = Note {
             age: Duration::ZERO,
@@ -165,6 +173,29 @@ impl Memos {
         }
     }
 
+    /// Where there are many notes, removes the forgotten ones, and what killed processes left
+    /// of theirs: each source that is once refused has a note, and may never have another.
+    fn remove_forgotten(&self) {
+        let folder = self.folder.as_ref();
+        let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
+        let is_note = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            name.starts_with(NAME.as_bytes()) || name.ends_with(TEMPORARY_SUFFIX.as_bytes())
+        };
+        let notes = entries.into_iter().flatten().flatten().filter(is_note);
+        let notes: Vec<fs::DirEntry> = notes.collect();
+        if notes.len() < NOTES_MAX {
+            return;
+        }
+        for note in notes {
+            let modified = note.metadata().and_then(|meta| meta.modified());
+            if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > FORGOTTEN)) {
+                let _ = fs::remove_file(note.path());
+            }
+        }
+    }
+
     /// Takes a note back.
     pub fn forget(&self, subject: &[u8]) {
         if let Some(path) = self.path(subject) {
@@ -174,7 +205,7 @@ impl Memos {
 
     fn path(&self, subject: &[u8]) -> Option<PathBuf> {
         let name = &Digest::of(subject).to_hex()[..24];
-        Some(self.folder.as_ref()?.join(format!("memo-{name}")))
+        Some(self.folder.as_ref()?.join(format!("{NAME}{name}")))
     }
 }
 
@@ -231,6 +262,31 @@ mod tests {
         assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));
         memos.forget(b"a");
         assert_eq!(memos.recall(b"a", minute), Known::Nothing);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn forgotten_notes_go_where_there_are_many() {
+        let folder = std::env::temp_dir().join(format!("hg-memo-m-{}", std::process::id()));
+        let memos = Memos::new(Some(&folder));
+        let count = || fs::read_dir(&folder).unwrap().count();
+        let subject = |number: usize| number.to_be_bytes();
+        private::make(&folder).unwrap();
+        fs::write(folder.join("headers"), "").unwrap();
+        let old = SystemTime::now() - FORGOTTEN - Duration::from_secs(1);
+        for number in 0..NOTES_MAX {
+            let file = fs::File::create(memos.path(&subject(number)).unwrap()).unwrap();
+            if number > 1 {
+                file.set_modified(old).unwrap();
+            }
+        }
+        assert_eq!(count(), NOTES_MAX + 1);
+        memos.note(&subject(NOTES_MAX), "refused");
+        assert_eq!(
+            count(),
+            4,
+            "the young notes, the new one, and what is no note"
+        );
         fs::remove_dir_all(folder).unwrap();
     }
 

@@ -249,7 +249,7 @@ struct ProbedFolder {
     linked: bool,
     /// Whether nothing in it is named as a precompiled header.
     lacks_precompiled: Option<bool>,
-    /// It is not there, which was noted.
+    /// The folder does not exist, which was noted.
     absent: bool,
 }
 
@@ -258,7 +258,7 @@ struct ProbedFolder {
 struct Once {
     /// Some file has an `#import`.
     imports: bool,
-    /// Files that are there by a name that was looked for, but were not read; and their
+    /// Files that exist under a name that was looked for, but were not read; and their
     /// bytes.
     unread: Vec<(Vec<u8>, u64)>,
 }
