@@ -15,7 +15,7 @@ use crate::includes::closure::{
     self, COMPUTED_QUESTION, Closure, Listed, SearchPath, Settled, is_doubt,
 };
 use crate::includes::stat;
-use crate::includes::walk_input::walk_input;
+use crate::includes::walk_input;
 use crate::includes::watch::Watch;
 use crate::key::{Key, Part};
 use crate::os;
@@ -250,7 +250,7 @@ fn gather_closure(
     settle: impl FnOnce() -> Result<Settled, Reason>,
 ) -> Result<Closure, Reason> {
     let (responses, listed) = (storable.responses, &storable.result.listed);
-    let mut input = walk_input(
+    let mut input = walk_input::of_compile(
         compile,
         dialect,
         responses,

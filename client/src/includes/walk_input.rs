@@ -13,7 +13,7 @@ use crate::source::scan::Header;
 
 /// The input for `compile`. No file is too young for it: whoever walks after a compile sets
 /// [`WalkInput::began_ns`] to when that began.
-pub fn walk_input<'a>(
+pub fn of_compile<'a>(
     compile: &'a Compile,
     dialect: Dialect,
     responses: &'a [Vec<u8>],

@@ -23,7 +23,7 @@ use crate::includes::part::Part;
 use crate::includes::paths::{self, ancestors};
 use crate::includes::search_path::{self, INSTALLATION_MARK};
 use crate::includes::stat::{self, Seen, Stat};
-use crate::includes::walk_input::walk_input;
+use crate::includes::walk_input;
 use crate::os;
 
 use crate::includes::watch::Watch;
@@ -104,7 +104,8 @@ fn gather_in(
 ) -> Result<Tree, Reason> {
     let (none, watch) = (Listed::default(), Watch::default());
     let listed = known.settled.map_or(&none, |settled| &settled.listed);
-    let mut input = walk_input(compile, dialect, responses, search_path, listed, &watch);
+    let mut input =
+        walk_input::of_compile(compile, dialect, responses, search_path, listed, &watch);
     input.for_worker = true;
     input.headers = known.headers;
     input.settled = known.settled;
