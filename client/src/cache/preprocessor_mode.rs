@@ -5,7 +5,7 @@ use hg_proto::options::args::Reason;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::includes::closure::Listed;
+use crate::includes::dependency_list::Listed;
 use crate::includes::paths::ancestors;
 use crate::inputs::preprocessed::{Macros, Preprocessing};
 use crate::inputs::text_checks;

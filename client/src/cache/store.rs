@@ -11,9 +11,9 @@ use crate::cache::answer::{Answer, Output};
 use crate::cache::disk::entries::{Cache, Name, Unusable};
 use crate::cache::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::cache::manifest::{Facts, Manifest};
-use crate::includes::closure::{
-    self, COMPUTED_QUESTION, Closure, Listed, SearchPath, Settled, is_doubt,
-};
+use crate::includes::closure::{self, COMPUTED_QUESTION, Closure, Settled, is_doubt};
+use crate::includes::dependency_list::Listed;
+use crate::includes::search_path::SearchPath;
 use crate::includes::stat;
 use crate::includes::walk_input;
 use crate::includes::watch::Watch;

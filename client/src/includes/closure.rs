@@ -17,11 +17,13 @@ use foldhash::{HashMap, HashSet};
 use hg_proto::options::args::Reason;
 use memchr::memmem;
 
+use crate::includes::dependency_list::Listed;
 use crate::includes::devices::Devices;
 use crate::includes::facts::{FileFact, FolderFact, state_of};
 use crate::includes::macro_names::strings_of;
 use crate::includes::part::Part;
 use crate::includes::paths::{as_path, join, name_in, parent, split, without_slash};
+use crate::includes::search_path::SearchPath;
 use crate::includes::stat::{self, Content, Seen, Stat};
 use crate::includes::stat_cache::{FolderId, Look, StatCache};
 use crate::includes::unchanged::Unchanged;
@@ -46,36 +48,6 @@ pub const COMPUTED_QUESTION: &str = "computed-question";
 
 /// The reason of an include whose name can't be told.
 const COMPUTED_INCLUDE: &str = "computed-include";
-
-/// Where headers are looked for, in the compiler's order.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct SearchPath {
-    /// For `"name"` only, after the including file's own folder.
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    pub quoted: Vec<Vec<u8>>,
-    /// For both.
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    pub angled: Vec<Vec<u8>>,
-    /// Left out by the compiler, for now: missing, or named twice.
-    #[prost(bytes = "vec", repeated, tag = "3")]
-    pub left_out: Vec<Vec<u8>>,
-    /// Installations of gcc whose headers clang takes.
-    #[prost(bytes = "vec", repeated, tag = "4")]
-    pub installations: Vec<Vec<u8>>,
-    /// Predefined macros that are named like a user's, see
-    /// [`looks_common`](crate::includes::macro_names::looks_common).
-    #[prost(bytes = "vec", repeated, tag = "5")]
-    pub macros: Vec<Vec<u8>>,
-}
-
-/// Files that the compiler itself says it read.
-#[derive(Debug, Default, Clone)]
-pub struct Listed {
-    /// As the compiler spells them.
-    pub paths: Vec<Vec<u8>>,
-    /// The compiler read no other files.
-    pub complete: bool,
-}
 
 /// Proof of a preprocessor run that the compiler sees neither what changes with time nor
 /// assembler text that may read a file.

@@ -2,7 +2,14 @@
 //! headers. Pure. A list that is misread leads to names of files that don't exist, which the
 //! caller takes for "unknown".
 
-use crate::includes::closure::Listed;
+/// Files that the compiler itself says it read.
+#[derive(Debug, Default, Clone)]
+pub struct Listed {
+    /// As the compiler spells them.
+    pub paths: Vec<Vec<u8>>,
+    /// The compiler read no other files.
+    pub complete: bool,
+}
 
 /// The prerequisites of the first rule of `text`; `complete`: system headers too.
 pub fn from_rule(text: &[u8], complete: bool) -> Listed {

@@ -15,7 +15,6 @@ use memchr::memmem;
 use prost::Message;
 
 use crate::config::Config;
-use crate::includes::closure::SearchPath;
 use crate::includes::macro_names::looks_common;
 use crate::key::Key;
 use crate::local::compiler::Found;
@@ -31,6 +30,27 @@ const TURN_LOOKS: u32 = 500;
 
 /// The file by which clang finds an installation of gcc, whose headers it then takes.
 pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
+
+/// Where headers are looked for, in the compiler's order.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SearchPath {
+    /// For `"name"` only, after the including file's own folder.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub quoted: Vec<Vec<u8>>,
+    /// For both.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub angled: Vec<Vec<u8>>,
+    /// Left out by the compiler, for now: missing, or named twice.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub left_out: Vec<Vec<u8>>,
+    /// Installations of gcc whose headers clang takes.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub installations: Vec<Vec<u8>>,
+    /// Predefined macros that are named like a user's, see
+    /// [`looks_common`].
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub macros: Vec<Vec<u8>>,
+}
 
 /// The folder of the memos of [`find`].
 pub fn memos(config: &Config) -> Option<PathBuf> {

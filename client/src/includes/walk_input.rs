@@ -5,8 +5,9 @@ use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::options::args::{Argument, Compile, Dialect};
 use hg_proto::options::row::{File, Role};
 
-use crate::includes::closure::{Listed, SearchPath, WalkInput};
-use crate::includes::search_path;
+use crate::includes::closure::WalkInput;
+use crate::includes::dependency_list::Listed;
+use crate::includes::search_path::{self, SearchPath};
 use crate::includes::watch::Watch;
 use crate::os;
 use crate::source::scan::Header;

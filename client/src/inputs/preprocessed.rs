@@ -12,8 +12,8 @@ use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::includes::closure::{Listed, Settled};
-use crate::includes::dependency_list;
+use crate::includes::closure::Settled;
+use crate::includes::dependency_list::{self, Listed};
 use crate::includes::stat;
 use crate::invocation::plan::Plan;
 use crate::local::compiler::Found;

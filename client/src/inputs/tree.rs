@@ -18,10 +18,11 @@ use hg_proto::wire::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, T
 use hg_proto::wire::plain_path::{is_plain, plain};
 
 use crate::grid::payload::Payload;
-use crate::includes::closure::{self, Closure, Listed, SearchPath, Settled};
+use crate::includes::closure::{self, Closure, Settled};
+use crate::includes::dependency_list::Listed;
 use crate::includes::part::Part;
 use crate::includes::paths::{self, ancestors};
-use crate::includes::search_path::{self, INSTALLATION_MARK};
+use crate::includes::search_path::{self, INSTALLATION_MARK, SearchPath};
 use crate::includes::stat::{self, Seen, Stat};
 use crate::includes::walk_input;
 use crate::os;
