@@ -48,7 +48,7 @@ pub struct Answer {
 }
 
 impl Output {
-    /// Of `content`, compressed if that pays.
+    /// Makes an output of `content`, compressed if that pays.
     pub fn keep(content: Vec<u8>) -> Output {
         let size = content.len() as u64;
         if content.len() > UNCOMPRESSED_BYTES_MAX
@@ -68,7 +68,8 @@ impl Output {
         }
     }
 
-    /// Of content of `size` bytes that came as a zstd `frame`, if that is worth storing.
+    /// Makes an output of the zstd `frame` in which content of `size` bytes came; `None`:
+    /// storing the content itself is cheaper.
     pub fn keep_frame(frame: Vec<u8>, size: u64) -> Option<Output> {
         let pays = size > UNCOMPRESSED_BYTES_MAX as u64 && (frame.len() as u64) < size / 4 * 3;
         pays.then(|| Output {

@@ -125,7 +125,7 @@ pub fn count_bypass(config: &Config, reason: &Reason) {
 /// Opens the cache that is configured.
 ///
 /// # Errors
-/// It can't be used.
+/// Why it can't be used.
 pub fn open(settings: &CacheSettings) -> Result<Cache, Unusable> {
     let unsafe_folder = |words| Unusable {
         words,
@@ -385,7 +385,7 @@ impl Keeper {
     /// Runs the user's command, and stores its result; the reason says why that was not done.
     ///
     /// # Errors
-    /// It can't be started this way; nothing ran.
+    /// The command can't be started this way; nothing ran.
     pub fn compile(self, found: &Found, plan: &Plan) -> io::Result<(Said, Option<Reason>)> {
         let began = Instant::now();
         let mut list = ReadList::new(plan)?;

@@ -19,7 +19,7 @@ use crate::source::hazards;
 /// A preprocessed text as a key, and what came with it.
 #[derive(Debug)]
 pub struct Text {
-    /// Of the text, the options and the toolchain.
+    /// The key: text, options and toolchain.
     pub key: Key,
     /// The key holds for other checkouts below the base folder, which the object must not
     /// name.

@@ -66,14 +66,14 @@ pub enum ByText<'a> {
     Untried,
     /// The text does not stand for the compile.
     Unfit(Reason),
-    /// It can, under this key.
+    /// The result can be stored, under this key.
     Known(TextKey<'a>),
 }
 
 /// A preprocessed text as a key.
 #[derive(Debug)]
 pub struct TextKey<'a> {
-    /// Of the text, the command and the toolchain.
+    /// The key: text, command and toolchain.
     pub key: &'a Key,
     /// A folder that the object must not name: its text is the same in other checkouts.
     pub base: Option<&'a [u8]>,
@@ -107,7 +107,7 @@ impl Trail {
 pub enum NotStored {
     /// The compile is not one whose result can be stored.
     Compile(Reason),
-    /// It can be stored under its text alone, which was not made: the next compile will.
+    /// The result can be stored under its text alone, which the next compile will make.
     Untried(Reason),
     /// The cache can't be written.
     Cache(Unusable),

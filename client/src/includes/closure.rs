@@ -121,7 +121,7 @@ pub struct WalkInput<'a> {
 pub struct Closure {
     /// The source first.
     pub files: Vec<FileFact>,
-    /// In order of their paths.
+    /// Folders in which names were looked for, in order of their paths.
     pub folders: Vec<FolderFact>,
 }
 
@@ -217,7 +217,7 @@ struct Probes {
 #[derive(Debug, Default)]
 struct ProbedFolder {
     names: usize,
-    /// One of them is a link.
+    /// One of the names is a link.
     linked: bool,
     /// Whether nothing in it is named as a precompiled header.
     lacks_precompiled: Option<bool>,

@@ -5,7 +5,7 @@
 /// Files that the compiler itself says it read.
 #[derive(Debug, Default, Clone)]
 pub struct Listed {
-    /// As the compiler spells them.
+    /// Paths as the compiler spells them.
     pub paths: Vec<Vec<u8>>,
     /// The compiler read no other files.
     pub complete: bool,

@@ -11,7 +11,7 @@ use crate::includes::stat_cache::StatCache;
 /// A file that was read.
 #[derive(Clone, PartialEq, Message)]
 pub struct FileFact {
-    /// As the compiler would spell it; relative to the working directory.
+    /// The path as the compiler would spell it; relative to the working directory.
     #[prost(bytes = "bytes", tag = "1")]
     pub path: Bytes,
     /// While it is the same, so is the content; all zero: that can't be said.
@@ -25,7 +25,7 @@ pub struct FileFact {
 /// Names that were looked for in a folder.
 #[derive(Clone, PartialEq, Message)]
 pub struct FolderFact {
-    /// As the compiler would spell it.
+    /// The path as the compiler would spell it.
     #[prost(bytes = "bytes", tag = "1")]
     pub path: Bytes,
     /// While it is the same, so are the names; all zero: that can't be said.
@@ -39,13 +39,13 @@ pub struct FolderFact {
     pub precompiled: bool,
 }
 
-/// There is nothing by that name.
+/// State of a name that does not exist.
 pub const ABSENT: u8 = b'-';
-/// There is a regular file.
+/// State of a regular file.
 pub const FILE: u8 = b'f';
-/// There is a folder.
+/// State of a folder.
 pub const FOLDER: u8 = b'd';
-/// There is something else, or something that can't be looked at.
+/// State of a device or the like, or of what can't be looked at.
 pub const OTHER: u8 = b'o';
 
 impl FolderFact {

@@ -132,7 +132,7 @@ struct Answer {
     word: Vec<u8>,
     #[prost(message, repeated, tag = "3")]
     headers: Vec<Header>,
-    /// It can't be told.
+    /// The answer can't be told.
     #[prost(bool, tag = "4")]
     lost: bool,
 }

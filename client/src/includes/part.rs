@@ -19,7 +19,7 @@ pub struct Part {
     pub text: Option<Vec<u8>>,
     /// What is known of it, with the stat when it was read.
     pub known: HeaderRecord,
-    /// It may be remembered.
+    /// The file may be remembered.
     pub(crate) lasting: bool,
     /// More is known of it than is remembered.
     pub(crate) learnt: bool,
@@ -67,7 +67,7 @@ impl Part {
     /// Reads the file once more.
     ///
     /// # Errors
-    /// It has changed.
+    /// The file has changed.
     pub fn read(&self) -> Result<Vec<u8>, Reason> {
         let changed = || Reason::new("input-changed", &self.path);
         let (text, content) = stat::read(&self.path).map_err(|_| changed())?;

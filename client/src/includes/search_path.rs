@@ -34,13 +34,13 @@ pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
 /// Where headers are looked for, in the compiler's order.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct SearchPath {
-    /// For `"name"` only, after the including file's own folder.
+    /// Folders for `"name"` only, after the including file's own folder.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub quoted: Vec<Vec<u8>>,
-    /// For both.
+    /// Folders for `<name>`, and then for `"name"`.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub angled: Vec<Vec<u8>>,
-    /// Left out by the compiler, for now: missing, or named twice.
+    /// Folders that the compiler leaves out, for now: missing, or named twice.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub left_out: Vec<Vec<u8>>,
     /// Installations of gcc whose headers clang takes.

@@ -15,7 +15,8 @@ const INPUT_BYTES_MAX: u64 = 256 << 20;
 /// Nanoseconds within which a second write may leave a stat as it was, on a
 /// file system that counts them.
 const RACY_NS: i64 = 20_000_000;
-/// The same, where times are whole seconds.
+/// Nanoseconds within which a second write may leave a stat as it was, on a file system
+/// that counts whole seconds.
 const RACY_COARSE_NS: i64 = 2_100_000_000;
 
 /// Nanoseconds since 1970; no file that is written from now on has an older
@@ -69,7 +70,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Of a file, or of a link itself.
+    /// The stat of a file, or of a link itself.
     pub fn of(meta: &Metadata) -> Self {
         Stat {
             device: meta.dev(),
@@ -169,7 +170,7 @@ pub(super) fn classify(meta: io::Result<Metadata>) -> Seen {
 /// A file's text, with its digest and stat.
 ///
 /// # Errors
-/// It can't be read, changes meanwhile, is no regular file, or is over 256 MiB.
+/// The file can't be read, changes meanwhile, is no regular file, or is over 256 MiB.
 pub fn read(path: &[u8]) -> io::Result<(Vec<u8>, Content)> {
     let file = File::open(as_path(path))?;
     let meta = file.metadata()?;

@@ -28,7 +28,7 @@ impl Unchanged<'_> {
     /// since the compile began: their paths lead elsewhere now.
     ///
     /// # Errors
-    /// One may have been moved; or is a link where none may be.
+    /// A path that may have been moved, or a link where none may be.
     pub fn check(&mut self, mut folders: Vec<Vec<u8>>) -> Result<(), Reason> {
         let quiet = self.watch.is_quiet();
         let mut checked: HashSet<Vec<u8>> = HashSet::default();

@@ -113,7 +113,7 @@ mod system {
     pub struct Events;
 
     impl Events {
-        /// It is not.
+        /// No folder is watched.
         pub fn add(&mut self, _path: &[u8]) -> bool {
             false
         }

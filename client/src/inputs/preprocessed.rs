@@ -33,7 +33,7 @@ const _: () = assert!(TEXT_BYTES_MAX <= INPUT_BYTES_MAX);
 /// Preprocessed text that may leave this machine.
 #[derive(Debug)]
 pub struct Gathered {
-    /// Of the plain text.
+    /// Digest of the text.
     pub digest: Digest,
     /// Bytes of plain text.
     pub size: u64,

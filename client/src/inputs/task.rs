@@ -70,7 +70,7 @@ impl Plan {
     /// The task in the tree form.
     ///
     /// # Errors
-    /// It is too large for one message.
+    /// The task is too large for one message.
     pub fn tree_task(
         &self,
         toolchain: hg_proto::v1::Toolchain,

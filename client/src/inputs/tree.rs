@@ -2,9 +2,9 @@
 //! could reach, each by digest at its own absolute path, and the folders that the
 //! compiler would find. Reads each file once.
 //!
-//! What is not there on the worker must not be there here either: whatever can't be
-//! followed, or could mean something else in another place, is refused, and the
-//! compile goes another way.
+//! A path that the worker lacks must be one that this machine lacks too: whatever can't be
+//! followed, or could mean something else in another place, is refused, and the compile goes
+//! another way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -44,7 +44,7 @@ const VARIABLES: [&str; 6] = [
 pub struct Tree {
     /// Where the compiler runs.
     pub folder: Vec<u8>,
-    /// In order of their paths.
+    /// Inputs in order of their paths.
     pub inputs: Vec<Input>,
     /// The content of each input.
     pub contents: Vec<Payload>,

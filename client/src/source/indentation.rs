@@ -96,7 +96,7 @@ struct Token<'t> {
     text: &'t [u8],
     line: u32,
     column: u32,
-    /// Of the first token of its line.
+    /// The column of the first token of its line.
     indent: u32,
 }
 
@@ -181,7 +181,7 @@ impl Cursor<'_> {
         self.at = end;
     }
 
-    /// To the newline that ends this line, continued lines included.
+    /// Steps to the newline that ends this line, continued lines included.
     fn line_end(&mut self) {
         loop {
             let rest = &self.text[self.at..];

@@ -23,7 +23,7 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Of the names of `macros`.
+    /// No pieces yet of the names of `macros`.
     pub(crate) fn of(macros: &'static [(&'static [u8], &'static str)]) -> Self {
         let mut letters = [false; 256];
         for byte in macros.iter().flat_map(|(name, _)| *name) {
@@ -135,7 +135,7 @@ pub(crate) fn is_within(word: &[u8], name: &[u8]) -> bool {
     starts.any(|at| name[at..].starts_with(word))
 }
 
-/// Those of `words` that are parts of one of `names`, each once.
+/// The words of `words` that are parts of one of `names`, each once.
 pub(crate) fn parts_of<'t>(
     names: &[&[u8]],
     words: impl Iterator<Item = &'t [u8]>,

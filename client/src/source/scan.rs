@@ -428,20 +428,20 @@ impl Scan {
         let after = &text[end..];
         match word {
             b"include" | b"include_next" | b"import" => match after_hash(&text[..start]) {
-                Hash::None => {}
+                HashBefore::Absent => {}
                 hash => match header(after).inspect(|_| self.imports |= word == b"import") {
                     Some(header) if word == b"include_next" => self.asks.push(anywhere(header)),
                     Some(header) => self.includes.push(header),
                     // Where it is looked for is not where others are.
                     None if word == b"include_next" => {
-                        self.computed |= hash == Hash::First;
-                        self.pasted |= hash == Hash::First;
+                        self.computed |= hash == HashBefore::FirstInLine;
+                        self.pasted |= hash == HashBefore::FirstInLine;
                     }
-                    None if hash == Hash::First => self.made_by_macro(after),
+                    None if hash == HashBefore::FirstInLine => self.made_by_macro(after),
                     None => {}
                 },
             },
-            b"embed" => self.opaque |= after_hash(&text[..start]) != Hash::None,
+            b"embed" => self.opaque |= after_hash(&text[..start]) != HashBefore::Absent,
             _ if is_question(word) => self.question(text, start, after),
             _ => {}
         }
@@ -634,18 +634,19 @@ fn skip_hash(line: &[u8]) -> Option<&[u8]> {
     Some(skip_blank(rest))
 }
 
+/// The `#` before a word.
 #[derive(PartialEq, Eq)]
-enum Hash {
-    /// No `#` stands before.
-    None,
-    /// One does, somewhere in the line.
-    Some,
-    /// And it may be the first thing in its line.
-    First,
+enum HashBefore {
+    /// There is none.
+    Absent,
+    /// It stands somewhere in the line.
+    InLine,
+    /// It may be the first thing in its line.
+    FirstInLine,
 }
 
 /// Looks back over blanks and comments for a `#`.
-fn after_hash(before: &[u8]) -> Hash {
+fn after_hash(before: &[u8]) -> HashBefore {
     let mut rest = before;
     loop {
         let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c);
@@ -660,17 +661,17 @@ fn after_hash(before: &[u8]) -> Hash {
         match (opens.next(), opens.next()) {
             (Some(open), None) => rest = &rest[..from + open],
             // Never opened here, or nobody can say where: it may be a directive.
-            _ => return Hash::First,
+            _ => return HashBefore::FirstInLine,
         }
     }
     let hashes = [&b"#"[..], b"%:", b"??="];
     let Some(hash) = hashes.iter().find_map(|hash| rest.strip_suffix(*hash)) else {
-        return Hash::None;
+        return HashBefore::Absent;
     };
     let line = memchr::memrchr(b'\n', hash).map_or(hash, |newline| &hash[newline + 1..]);
     match line.trim_ascii().is_empty() || memmem::find(line, b"*/").is_some() {
-        true => Hash::First,
-        false => Hash::Some,
+        true => HashBefore::FirstInLine,
+        false => HashBefore::InLine,
     }
 }
 
@@ -704,7 +705,7 @@ fn header(text: &[u8]) -> Option<Header> {
     })
 }
 
-/// The same, and nothing else before the `)`.
+/// `"name"` or `<name>` at the start of `text`, alone before the `)`.
 fn header_alone(text: &[u8]) -> Option<Header> {
     let header = header(text)?;
     let rest = &skip_blank(text)[header.name.len() + 2..];
@@ -718,7 +719,7 @@ pub fn without_includes(text: &[u8]) -> Cow<'_, [u8]> {
     let mut from = 0;
     for at in memmem::find_iter(text, b"include") {
         let word_starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
-        if !word_starts || after_hash(&text[..at]) != Hash::First {
+        if !word_starts || after_hash(&text[..at]) != HashBefore::FirstInLine {
             continue;
         }
         let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);

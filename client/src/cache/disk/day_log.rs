@@ -181,7 +181,7 @@ pub struct DayLogs {
 }
 
 impl DayLogs {
-    /// Of the cache in `folder`.
+    /// The logs of the cache in `folder`.
     pub fn new(folder: &Path) -> Self {
         DayLogs {
             folder: folder.join("events"),

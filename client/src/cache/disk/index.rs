@@ -35,7 +35,7 @@ pub fn on_disk(len: u64) -> u64 {
 /// Size and age of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// As [`on_disk`] counts.
+    /// Bytes, as [`on_disk`] counts.
     pub bytes: u64,
     /// Its last use, nanoseconds since 1970.
     pub used_ns: u64,
@@ -153,7 +153,7 @@ impl Entries {
             .saturating_sub(before.map_or(0, |entry| entry.bytes));
     }
 
-    /// As [`Entries::fold_index`] takes it.
+    /// Encodes the entries as an index, for [`Entries::fold_index`].
     pub fn index(&self) -> Vec<u8> {
         let mut index = Vec::with_capacity(INDEX_HEAD_BYTES + self.known.len() * RECORD_BYTES);
         index.extend_from_slice(&INDEX_MAGIC);
@@ -186,7 +186,7 @@ impl Entries {
 /// Size and age of a shard, in the size table.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// Of all entries, as [`on_disk`] counts; may be too high, for a while.
+    /// Bytes of all entries, as [`on_disk`] counts; may be too high, for a while.
     pub bytes: u64,
     /// Last use of the oldest entry, or earlier: nanoseconds since 1970.
     pub oldest_ns: u64,
@@ -250,7 +250,7 @@ impl Slots {
         Slots(all)
     }
 
-    /// One shard.
+    /// The slot of one shard, if it is known.
     pub fn get(&self, shard: u8) -> Option<Slot> {
         self.0.get(usize::from(shard)).copied().flatten()
     }

@@ -13,9 +13,9 @@ use crate::source::scan::Scan;
 
 /// The memos of headers that a walk reads, and adds to.
 pub(super) struct Memory {
-    /// Of the system's headers, and of folders.
+    /// The memo of the system's headers, and of folders.
     system: Headers,
-    /// Of the project that is built in the working directory.
+    /// The memo of the project that is built in the working directory.
     project: Headers,
     /// Folders without precompiled headers that are in no memo yet.
     without_precompiled: Vec<(Vec<u8>, Stat)>,
@@ -38,7 +38,7 @@ impl Memory {
     /// may be remembered.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The file can't be read.
     pub(super) fn part(&self, path: Vec<u8>, stat: Stat, lasting: bool) -> Result<Part, Reason> {
         let headers = match hazards::is_system(&path) {
             true => &self.system,

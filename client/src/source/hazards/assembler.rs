@@ -301,7 +301,7 @@ fn tokens_name_file(code: &[u8]) -> bool {
 /// Encoding prefixes of a string.
 const PREFIXES: [&[u8]; 4] = [b"u8", b"L", b"u", b"U"];
 
-/// Such a directive in the strings of `code`, where those beside each other are one.
+/// A directive that reads a file in the strings of `code`, where adjacent strings are one.
 fn strings_name_file(code: &[u8]) -> Option<&'static [u8]> {
     let mut joined = Vec::new();
     let mut done = 0;
@@ -575,7 +575,7 @@ fn bad_template(text: &[u8]) -> Option<&'static [u8]> {
     bad_string(text).or_else(|| bad_end(text))
 }
 
-/// The same of a string that may become a part of one.
+/// A word that makes a string suspicious that may become a part of a template.
 fn bad_string(text: &[u8]) -> Option<&'static [u8]> {
     let lower = text.to_ascii_lowercase();
     asm_word(&lower).or_else(|| cut_word(&lower))

@@ -63,7 +63,7 @@ pub(super) fn may_name(code: &[u8], names: &[&[u8]]) -> Option<bool> {
 /// A macro that leads to an operator.
 struct Maker<'t> {
     name: &'t [u8],
-    /// It has parameters.
+    /// The macro has parameters.
     is_called: bool,
     /// What it stands for takes the operand from what follows it.
     is_open: bool,

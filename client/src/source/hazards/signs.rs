@@ -53,11 +53,11 @@ pub struct Signs {
     /// There are underscores to begin such a name with.
     #[prost(bool, tag = "9")]
     bare: bool,
-    /// It asks by `__has_builtin`, which gcc answers by what is declared: a preprocessor
+    /// The file asks by `__has_builtin`, which gcc answers by what is declared: a preprocessor
     /// knows nothing of that.
     #[prost(bool, tag = "11")]
     asks_of_compile: bool,
-    /// It has a word that clang's preprocessor reads otherwise than its compiler.
+    /// There is a word that clang's preprocessor reads otherwise than its compiler.
     #[prost(bool, tag = "12")]
     asks_of_clang: bool,
     /// A spelling that compilers may read otherwise than this program.
@@ -69,7 +69,7 @@ pub struct Signs {
     /// A macro calls its argument.
     #[prost(bool, tag = "15")]
     calls_parameter: bool,
-    /// It has words by which gcc's pragmas change options.
+    /// There are words by which gcc's pragmas change options.
     #[prost(bool, tag = "16")]
     names_options: bool,
     /// `__asm__` could be pasted from its words and underscores alone.
@@ -81,7 +81,7 @@ pub struct Signs {
     /// Names of macros that pass their argument to `__has_builtin`.
     #[prost(bytes = "vec", repeated, tag = "19")]
     askers: Vec<Vec<u8>>,
-    /// It has a `//`, which C90 takes for two tokens.
+    /// There is a `//`, which C90 takes for two tokens.
     #[prost(bool, tag = "20")]
     slashes: bool,
 }
@@ -108,7 +108,7 @@ impl Signs {
         signs
     }
 
-    /// Of text without comments.
+    /// Adds the signs of text without comments.
     fn code(&mut self, code: &[u8], user: bool) {
         self.whole(clock_or_file(code));
         if !user {
@@ -128,7 +128,7 @@ impl Signs {
         self.names_options = names_options(&code);
     }
 
-    /// Of text whose comments can't be told; a word was `named` in it before its lines
+    /// Adds the signs of text whose comments can't be told; a word was `named` in it before its lines
     /// were joined.
     fn any_text(&mut self, spliced: &[u8], user: bool, named: Option<Reason>) {
         self.whole(named.or_else(|| clock_or_file(spliced)));

@@ -37,7 +37,7 @@ pub(crate) fn reason(code: &'static str, detail: &[u8]) -> Option<Reason> {
     Some(Reason::new(code, detail))
 }
 
-/// One of them, in code.
+/// A whole word that makes `text` a hazard, outside of comments.
 pub(crate) fn whole_words(text: &[u8]) -> Option<Reason> {
     let found = words_among(text, &MACROS)?;
     // In a comment it is nothing; rare enough to look twice.
