@@ -1,10 +1,10 @@
 //! Bytes and the operating system's strings.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::private;
@@ -31,19 +31,6 @@ pub fn pwd() -> Option<OsString> {
     let pwd = std::env::var_os("PWD").filter(|pwd| bytes(pwd).starts_with(b"/"))?;
     let there = place(Path::new(&pwd))?;
     (place(Path::new(".")) == Some(there)).then_some(pwd)
-}
-
-/// Opens what is a plain file at `path` itself, and waits for nobody.
-pub fn open_plain(options: &OpenOptions, path: &Path) -> io::Result<File> {
-    use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
-    let file = options
-        .clone()
-        .custom_flags(O_NONBLOCK | O_NOFOLLOW)
-        .open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::ErrorKind::Unsupported.into()),
-    }
 }
 
 /// Starts a child that can write no file of more than `bytes`; no other thread

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use hg_proto::secure::atomic_file;
 use nix::unistd::{getegid, geteuid};
 
 /// Of a folder.
@@ -72,6 +73,23 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn write_within(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     write_as(file_mode(folder), path, bytes)
+}
+
+/// Replaces a file as a whole by one for us alone.
+///
+/// # Errors
+/// As the file system says; the old one is still there.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    atomic_file::replace(path, FILE_MODE, bytes)
+}
+
+/// Replaces a file as a whole by one for whom its folder is.
+///
+/// # Errors
+/// As the file system says; the old one is still there.
+pub fn replace_within(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    atomic_file::replace(path, file_mode(folder), bytes)
 }
 
 fn write_as(mode: u32, path: &Path, bytes: &[u8]) -> io::Result<()> {

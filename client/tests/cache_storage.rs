@@ -74,7 +74,7 @@ fn work(folder: &Path, seed: u64) -> i32 {
         let number = dice.roll(NAMES);
         let len = 1000 + dice.roll(30_000);
         cache.write(name(number), &body(number, len)).expect("room");
-        cache.tell(Event::Miss { bytes: len });
+        cache.record(Event::Miss { bytes: len });
         for _ in 0..5 {
             let number = dice.roll(NAMES);
             let found = cache.read(name(number));

@@ -9,6 +9,7 @@ pub mod compiler;
 pub mod json;
 pub mod secure;
 pub mod wire;
+pub mod boot;
 pub mod command_line;
 pub mod table;
 pub mod log;

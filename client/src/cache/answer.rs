@@ -1,5 +1,4 @@
-//! What a compile gave, as it is kept: outputs, what was said, and what it
-//! cost. Pure.
+//! The result of a compile as it is stored: outputs, diagnostics, and what it cost. Pure.
 
 use std::borrow::Cow;
 use std::io;
@@ -10,20 +9,20 @@ use prost::Message;
 /// zstd's fastest: an object is written once and read a few times.
 const ZSTD_LEVEL: i32 = 1;
 /// Bytes below which compression saves less than it costs.
-const PLAIN_BYTES_MAX: usize = 16 << 10;
+const UNCOMPRESSED_BYTES_MAX: usize = 16 << 10;
 /// Bytes of one output.
 const OUTPUT_BYTES_MAX: u64 = 1 << 30;
 
 /// A file that the compile wrote.
 #[derive(Clone, PartialEq, Message)]
 pub struct Output {
-    /// Its content, plain or zstd.
+    /// Its content, as it is or as a zstd frame.
     #[prost(bytes = "bytes", tag = "1")]
     pub stored: Bytes,
-    /// Bytes when it is plain.
+    /// Bytes of the content.
     #[prost(uint64, tag = "2")]
     pub size: u64,
-    /// It is zstd.
+    /// `stored` is a zstd frame.
     #[prost(bool, tag = "3")]
     pub compressed: bool,
 }
@@ -37,10 +36,10 @@ pub struct Answer {
     /// Dependency file.
     #[prost(message, optional, tag = "2")]
     pub dependencies: Option<Output>,
-    /// Said on stderr.
+    /// What it wrote to stderr.
     #[prost(bytes = "bytes", tag = "3")]
     pub stderr: Bytes,
-    /// What stderr was said to: colours and widths hang on it.
+    /// The kind of terminal that stderr was: colours and widths depend on it.
     #[prost(bytes = "bytes", tag = "4")]
     pub terminal: Bytes,
     /// Milliseconds from start to end.
@@ -49,10 +48,10 @@ pub struct Answer {
 }
 
 impl Output {
-    /// Keeps `content`, compressed if that pays.
+    /// Makes an output of `content`, compressed if that pays.
     pub fn keep(content: Vec<u8>) -> Output {
         let size = content.len() as u64;
-        if content.len() > PLAIN_BYTES_MAX
+        if content.len() > UNCOMPRESSED_BYTES_MAX
             && let Ok(small) = zstd::bulk::compress(&content, ZSTD_LEVEL)
             && small.len() < content.len() / 4 * 3
         {
@@ -69,9 +68,10 @@ impl Output {
         }
     }
 
-    /// Keeps content of `size` bytes as the zstd `frame` that it came as, if that pays.
+    /// Makes an output of the zstd `frame` in which content of `size` bytes came; `None`:
+    /// storing the content itself is cheaper.
     pub fn keep_frame(frame: Vec<u8>, size: u64) -> Option<Output> {
-        let pays = size > PLAIN_BYTES_MAX as u64 && (frame.len() as u64) < size / 4 * 3;
+        let pays = size > UNCOMPRESSED_BYTES_MAX as u64 && (frame.len() as u64) < size / 4 * 3;
         pays.then(|| Output {
             stored: frame.into(),
             size,
@@ -82,7 +82,7 @@ impl Output {
     /// The content.
     ///
     /// # Errors
-    /// It is not what was kept.
+    /// The stored bytes are not `size` bytes of content.
     pub fn content(&self) -> io::Result<Cow<'_, [u8]>> {
         let wrong = || io::Error::from(io::ErrorKind::InvalidData);
         if self.size > OUTPUT_BYTES_MAX {
@@ -104,17 +104,17 @@ impl Output {
 }
 
 impl Answer {
-    /// Reads an answer's entry. `None`: it is none.
+    /// Decodes an entry; `None`: it is no answer.
     pub fn read(body: Vec<u8>) -> Option<Answer> {
         Answer::decode(Bytes::from(body)).ok()
     }
 
-    /// Whether it can be said again to `terminal`.
+    /// Whether its diagnostics can be repeated on `terminal`.
     pub fn fits(&self, terminal: &[u8]) -> bool {
         self.stderr.is_empty() || self.terminal == terminal
     }
 
-    /// Bytes of all outputs, plain.
+    /// Bytes of the content of all outputs.
     pub fn size(&self) -> u64 {
         self.object.size + self.dependencies.as_ref().map_or(0, |file| file.size)
     }

@@ -1,5 +1,5 @@
-//! A compile between the user and the local cache: asked before, kept after.
-//! Whatever goes wrong here, the compiler runs.
+//! One compile and the local cache: looked up before the compiler runs, stored after.
+//! Whatever goes wrong with the cache, the compiler runs.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,17 +13,16 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::cache::answer::{Answer, Output};
 use crate::cache::disk::day_log::Event;
-use crate::cache::disk::entries::{Cache, Trouble};
+use crate::cache::disk::entries::{Cache, Unusable};
 use crate::cache::lookup::{self, Hit, Lookup};
 use crate::cache::preprocessor_mode::{self, Text};
-use crate::cache::store::{self, ByText, Compiled, Made, Refused, Shared};
+use crate::cache::store::{self, ByText, Compiled, NotStored, Storable, TextKey};
 use crate::config::{CacheSettings, Config};
-use crate::includes::closure::{Folders, Listed};
-use crate::includes::dependency_list;
-use crate::includes::facts;
+use crate::includes::dependency_list::{self, Listed};
 use crate::includes::headers;
 use crate::includes::paths;
-use crate::includes::search_path;
+use crate::includes::search_path::{self, SearchPath};
+use crate::includes::stat;
 use crate::includes::watch::Watch;
 use crate::invocation::identity::{self, Identity};
 use crate::invocation::plan::Plan;
@@ -37,97 +36,104 @@ use crate::os;
 use crate::private;
 use crate::say;
 
-/// A compile whose result shall be kept.
+/// A miss: all that it takes to store the result of the compile.
 pub struct Keeper {
     lookup: Lookup,
     toolchain: Identity,
-    /// Where the compiler's folders for headers are remembered.
-    memo: Option<PathBuf>,
+    /// The folder of the memos of [`search_path::find`].
+    search_paths: Option<PathBuf>,
+    /// The file in which the system's headers are remembered.
     headers: Option<PathBuf>,
     settings: CacheSettings,
     base: Option<Vec<u8>>,
     began_ns: i64,
     watch: Watch,
-    /// What the preprocessor said, if it was asked.
-    text: Option<Result<Text, Reason>>,
+    /// The preprocessed text, or why it can't stand for the compile; `None`: no preprocessor
+    /// ran.
+    preprocessed: Option<Result<Text, Reason>>,
 }
 
-/// What the cache says to a compile.
-pub enum Asked {
-    /// It takes no part, for this reason if there is one to tell.
-    No(Option<Reason>),
-    /// All outputs are in place and all was said; for this reason.
-    Answered(&'static str),
-    /// It knows nothing, and shall.
-    Unknown(Box<Keeper>),
+/// What the cache has for a compile.
+pub enum CacheAnswer {
+    /// The cache takes no part, for this reason if there is one to tell.
+    Bypassed(Option<Reason>),
+    /// All outputs are in place and stderr was repeated; `direct-hit` or `preprocessed-hit`.
+    Hit(&'static str),
+    /// No answer holds: the result is to be stored.
+    Miss(Box<Keeper>),
 }
 
-/// Asks the cache, and puts a good answer in place.
-/// `wait` is for a slot, wherever a compiler runs.
-pub fn ask(config: &Config, found: &Found, plan: &Plan, wait: impl Fn() -> Option<Slot>) -> Asked {
+/// Looks a compile up, and puts the outputs of a hit in place. `wait` waits for one of this
+/// machine's slots, wherever a compiler has to run.
+pub fn look_up(
+    config: &Config,
+    found: &Found,
+    plan: &Plan,
+    wait: impl Fn() -> Option<Slot>,
+) -> CacheAnswer {
     let Some(settings) = &config.cache else {
-        return Asked::No(None);
+        return CacheAnswer::Bypassed(None);
     };
     let cache = match open(settings) {
         Ok(cache) => cache,
         Err(trouble) => {
             warn(&trouble, settings);
-            return Asked::No(None);
+            return CacheAnswer::Bypassed(None);
         }
     };
-    let (toolchain, key) = match question(config, found, plan) {
-        Ok(question) => question,
+    let (toolchain, key) = match cache_key(config, found, plan) {
+        Ok(found) => found,
         Err(reason) => {
-            cache.tell(Event::Bypass(reason.code));
-            return Asked::No(Some(reason));
+            cache.record(Event::Bypass(reason.code));
+            return CacheAnswer::Bypassed(Some(reason));
         }
     };
     let mut keeper = Keeper {
         lookup: Lookup::new(cache, key),
         toolchain,
-        memo: search_path::memos(config),
+        search_paths: search_path::memos(config),
         headers: headers::file(config),
         settings: settings.clone(),
-        base: base(settings),
+        base: base_folder(settings),
         began_ns: 0,
         watch: Watch::default(),
-        text: None,
+        preprocessed: None,
     };
-    if !settings.recache && keeper.direct(found, plan, &wait) {
-        return Asked::Answered("direct-hit");
+    if !settings.recache && keeper.try_direct(found, plan, &wait) {
+        return CacheAnswer::Hit("direct-hit");
     }
     keeper.begin(plan);
-    if may_know_the_text(&keeper.lookup, keeper.base.as_deref()) {
+    if may_use_preprocessor_mode(&keeper.lookup, keeper.base.as_deref()) {
         keeper.preprocess(found, plan, &wait);
-        if !settings.recache && keeper.textual(found, plan, &wait) {
-            return Asked::Answered("preprocessed-hit");
+        if !settings.recache && keeper.try_preprocessed(found, plan, &wait) {
+            return CacheAnswer::Hit("preprocessed-hit");
         }
     }
-    Asked::Unknown(Box::new(keeper))
+    CacheAnswer::Miss(Box::new(keeper))
 }
 
 /// Counts a command that the cache has no part in.
-pub fn bypassed(config: &Config, reason: &Reason) {
+pub fn count_bypass(config: &Config, reason: &Reason) {
     let Some(settings) = &config.cache else {
         return;
     };
     if let Ok(cache) = open(settings) {
-        cache.tell(Event::Bypass(reason.code));
+        cache.record(Event::Bypass(reason.code));
     }
 }
 
-/// The cache as it is set.
+/// Opens the cache that is configured.
 ///
 /// # Errors
-/// It can't be used.
-pub fn open(settings: &CacheSettings) -> Result<Cache, Trouble> {
-    let unsafe_folder = |words| Trouble {
+/// Why it can't be used.
+pub fn open(settings: &CacheSettings) -> Result<Cache, Unusable> {
+    let unsafe_folder = |words| Unusable {
         words,
         code: "cache-unsafe",
     };
     let folder = &settings.folder;
     if !settings.trust().map_err(unsafe_folder)? && !settings.read_only {
-        private::make(folder).map_err(|error| Trouble::new(folder, &error))?;
+        private::make(folder).map_err(|error| Unusable::new(folder, &error))?;
         // Another user may have made it first: nothing is written before this is known.
         settings.trust().map_err(unsafe_folder)?;
     }
@@ -138,13 +144,13 @@ pub fn open(settings: &CacheSettings) -> Result<Cache, Trouble> {
     )
 }
 
-/// Compiler and question of a compile that the cache may take part in.
+/// The toolchain's identity and the key of a compile that the cache may take part in.
 ///
 /// # Errors
-/// It may not.
-pub fn question(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity, Key), Reason> {
+/// Why the cache takes no part.
+pub fn cache_key(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity, Key), Reason> {
     plan.compile.cache.clone()?;
-    refuse(found, plan)?;
+    check_followable(found, plan)?;
     plan.check_files()?;
     let probe = plan.probe(found, config)?;
     let toolchain = Identity::of(probe, plan.compile.language)
@@ -153,8 +159,8 @@ pub fn question(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity
     Ok((toolchain, key))
 }
 
-/// What can't be followed from here.
-fn refuse(found: &Found, plan: &Plan) -> Result<(), Reason> {
+/// Refuses a compile that may read more than can be found out.
+fn check_followable(found: &Found, plan: &Plan) -> Result<(), Reason> {
     if found.wrapped {
         // It reads settings of its own.
         let program = found.command.program.as_os_str();
@@ -166,8 +172,8 @@ fn refuse(found: &Found, plan: &Plan) -> Result<(), Reason> {
     search_path::refuse(&plan.compile, plan.dialect)
 }
 
-/// The base folder, if that is what we are below.
-pub fn base(settings: &CacheSettings) -> Option<Vec<u8>> {
+/// `HG_BASE_DIR`, if the working directory is below it.
+pub fn base_folder(settings: &CacheSettings) -> Option<Vec<u8>> {
     // Without a slash at its end.
     let base: PathBuf = settings.base.as_ref()?.components().collect();
     let folder = std::env::current_dir().ok()?;
@@ -176,15 +182,15 @@ pub fn base(settings: &CacheSettings) -> Option<Vec<u8>> {
         .then(|| os::bytes(base.as_os_str()).to_vec())
 }
 
-/// Whether an object may be known by its text. Preprocessing costs too much
-/// to find out about a file that was never seen.
-pub fn may_know_the_text(lookup: &Lookup, base: Option<&[u8]>) -> bool {
+/// Whether preprocessor mode is worth a run of the preprocessor, which costs too much for
+/// a file that was never seen.
+pub fn may_use_preprocessor_mode(lookup: &Lookup, base: Option<&[u8]>) -> bool {
     let manifest = &lookup.manifest;
     !manifest.sets.is_empty() || manifest.textual || base.is_some()
 }
 
-/// Writes the files that the compile would have written.
-fn put(plan: &Plan, object: &Output, dependencies: Option<&[u8]>) -> io::Result<()> {
+/// Puts the files in place that the compile would have written.
+fn put_outputs(plan: &Plan, object: &Output, dependencies: Option<&[u8]>) -> io::Result<()> {
     let mut files = Vec::new();
     if let Some(path) = &plan.dependencies {
         let content = dependencies.ok_or(io::ErrorKind::InvalidData)?;
@@ -196,7 +202,7 @@ fn put(plan: &Plan, object: &Output, dependencies: Option<&[u8]>) -> io::Result<
 }
 
 /// The folders that the command line names to read from.
-fn folders(compile: &Compile) -> impl Iterator<Item = &[u8]> {
+fn named_folders(compile: &Compile) -> impl Iterator<Item = &[u8]> {
     let named = compile
         .arguments
         .iter()
@@ -208,21 +214,26 @@ fn folders(compile: &Compile) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Keeper {
-    /// What is written from now on was not there when the compile began.
+    /// Files that are written from now on count as newer than the compile.
     fn begin(&mut self, plan: &Plan) {
-        self.watch = Watch::new(folders(&plan.compile));
+        self.watch = Watch::new(named_folders(&plan.compile));
         self.began_ns = self.lookup.begin(&plan.compile.source);
     }
 
-    /// Makes the text. Where it can't be had, the compile will say why.
+    /// Preprocesses. Where that fails, the compile will say why.
     fn preprocess(&mut self, found: &Found, plan: &Plan, wait: impl FnOnce() -> Option<Slot>) {
         let _slot = wait();
         let base = self.base.as_deref();
-        self.text = Some(preprocessor_mode::read(found, plan, &self.toolchain, base));
+        self.preprocessed = Some(preprocessor_mode::preprocess(
+            found,
+            plan,
+            &self.toolchain,
+            base,
+        ));
     }
 
-    /// Answers by command and files, if that can be done.
-    fn direct(&mut self, found: &Found, plan: &Plan, wait: impl Fn() -> Option<Slot>) -> bool {
+    /// Direct mode: a hit by the command and the files that it reads.
+    fn try_direct(&mut self, found: &Found, plan: &Plan, wait: impl Fn() -> Option<Slot>) -> bool {
         let Some(hit) = self.lookup.hit() else {
             return false;
         };
@@ -235,14 +246,14 @@ impl Keeper {
         let dependencies = answer.dependencies.as_ref().map(Output::content);
         let put = dependencies
             .transpose()
-            .and_then(|content| put(plan, &answer.object, content.as_deref()));
+            .and_then(|content| put_outputs(plan, &answer.object, content.as_deref()));
         if put.is_err() {
-            self.lookup.cache.tell(Event::Error("output"));
+            self.lookup.cache.record(Event::Error("output"));
             return false;
         }
         // Nobody may be reading; the compiler would not care either.
         let _ = io::stderr().write_all(&answer.stderr);
-        self.lookup.cache.tell(Event::DirectHit {
+        self.lookup.cache.record(Event::DirectHit {
             saved_ms: answer.compile_ms,
             bytes: answer.size(),
         });
@@ -250,33 +261,37 @@ impl Keeper {
             && !self.settings.read_only
         {
             // The next one is answered without reading the files.
-            let _ = store::keep_facts(&self.lookup, facts);
+            let _ = store::add_facts(&self.lookup, facts);
         }
         if self.base.as_ref().is_some_and(|wanted| base != wanted) && !self.settings.read_only {
             // At worst the next one tries again.
-            let _ = self.share(found, plan, &name, wait);
+            let _ = self.index_by_text(found, plan, &name, wait);
         }
         true
     }
 
-    /// Keeps by its text too what was just answered by its files: other checkouts find
-    /// it by that. It was kept without the base folder, or with another.
-    fn share(
+    /// Stores the answer `name`, which was just a direct hit, under its preprocessed text
+    /// too: other checkouts find it by that. It was stored without the base folder, or with
+    /// another.
+    fn index_by_text(
         &mut self,
         found: &Found,
         plan: &Plan,
         name: &[u8],
         wait: impl Fn() -> Option<Slot>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), NotStored> {
         self.begin(plan);
         // Files may have changed since the answer was found to hold. From here on that
         // would be seen.
-        let hit = self.lookup.hit_again().filter(|hit| hit.name == name);
+        let hit = self.lookup.hit_anew().filter(|hit| hit.name == name);
         let Some(Hit { answer, name, .. }) = hit else {
             return Ok(());
         };
         self.preprocess(found, plan, &wait);
-        let text = self.text.as_ref().and_then(|text| text.as_ref().ok());
+        let text = self
+            .preprocessed
+            .as_ref()
+            .and_then(|text| text.as_ref().ok());
         let result = Compiled {
             object: answer.object,
             dependencies: None,
@@ -285,34 +300,39 @@ impl Keeper {
             closure: None,
             compile_ms: answer.compile_ms,
         };
-        let (made, folders) = self.made(found, plan, result, &wait)?;
+        let (storable, folders) = self.storable(found, plan, result, &wait)?;
         let settle = || plan.settle(found, wait).cloned();
         let (compile, dialect) = (&plan.compile, plan.dialect);
-        store::share(
+        store::index_by_text(
             &self.lookup,
             compile,
             dialect,
             &folders,
-            &made,
+            &storable,
             &name,
             settle,
         )
     }
 
-    /// Answers by text, if that can be done.
-    fn textual(&mut self, found: &Found, plan: &Plan, wait: impl FnOnce() -> Option<Slot>) -> bool {
-        let Some(Ok(text)) = &self.text else {
+    /// Preprocessor mode: a hit by the preprocessed text.
+    fn try_preprocessed(
+        &mut self,
+        found: &Found,
+        plan: &Plan,
+        wait: impl FnOnce() -> Option<Slot>,
+    ) -> bool {
+        let Some(Ok(text)) = &self.preprocessed else {
             return false;
         };
         let answer = self.lookup.cache.read(lookup::text_name(&text.key));
         let Some(answer) = answer.and_then(Answer::read) else {
             return false;
         };
-        if put(plan, &answer.object, text.dependencies.as_deref()).is_err() {
-            self.lookup.cache.tell(Event::Error("output"));
+        if put_outputs(plan, &answer.object, text.dependencies.as_deref()).is_err() {
+            self.lookup.cache.record(Event::Error("output"));
             return false;
         }
-        self.lookup.cache.tell(Event::PreprocessedHit {
+        self.lookup.cache.record(Event::PreprocessedHit {
             saved_ms: answer.compile_ms,
             bytes: answer.object.size,
         });
@@ -336,16 +356,16 @@ impl Keeper {
         true
     }
 
-    /// Runs the user's command, and keeps what it makes; or says why not.
+    /// Runs the user's command, and stores its result; the reason says why that was not done.
     ///
     /// # Errors
-    /// It can't be started this way; nothing ran.
+    /// The command can't be started this way; nothing ran.
     pub fn compile(self, found: &Found, plan: &Plan) -> io::Result<(Said, Option<Reason>)> {
         let began = Instant::now();
-        let mut list = List::new(plan)?;
-        let claim = self.claim(plan);
+        let mut list = ReadList::new(plan)?;
+        let claim = self.claim_outputs(plan);
         let said = capture::run(&found.command, &list.environment()?)?;
-        let ended_ns = facts::now_fine_ns();
+        let ended_ns = stat::now_fine_ns();
         let bare = |code: &'static str| self.refuse(plan, Reason::new(code, b""));
         let refused = if said.ended.code() != 0 {
             bare("compile-failed")
@@ -378,9 +398,9 @@ impl Keeper {
         Ok((said, refused))
     }
 
-    /// Nobody else of ours may write the outputs meanwhile. `None`: somebody does.
-    fn claim(&self, plan: &Plan) -> Option<File> {
-        let run = self.memo.as_ref()?.parent()?;
+    /// Claims the outputs against other processes of hgbuild. `None`: one of them has a claim.
+    fn claim_outputs(&self, plan: &Plan) -> Option<File> {
+        let run = self.search_paths.as_ref()?.parent()?;
         let outputs = [Some(&plan.object), plan.dependencies.as_ref()];
         let outputs = outputs.into_iter().flatten();
         let paths: Vec<PathBuf> = outputs
@@ -389,8 +409,8 @@ impl Keeper {
         os::claim(&run.join("outputs"), &paths)
     }
 
-    /// Keeps a result, or says why not. `wait` is for a slot, should a compiler have to
-    /// be asked.
+    /// Stores a result; the reason says why that was not done. `wait` waits for a slot,
+    /// should a compiler have to be asked for its search path.
     pub fn keep(
         &self,
         found: &Found,
@@ -403,34 +423,34 @@ impl Keeper {
         }
         match self.store(found, plan, result, wait) {
             Ok(bytes) => {
-                self.lookup.cache.tell(Event::Miss { bytes });
+                self.lookup.cache.record(Event::Miss { bytes });
                 None
             }
-            Err(Refused::Untried(reason)) => {
-                self.lookup.cache.tell(Event::Miss { bytes: 0 });
+            Err(NotStored::Untried(reason)) => {
+                self.lookup.cache.record(Event::Miss { bytes: 0 });
                 self.note_refused(plan, &reason);
                 Some(reason)
             }
-            Err(Refused::Compile(reason)) => self.refuse(plan, reason),
-            Err(Refused::Cache(trouble)) => {
+            Err(NotStored::Compile(reason)) => self.refuse(plan, reason),
+            Err(NotStored::Cache(trouble)) => {
                 warn(&trouble, &self.settings);
-                self.lookup.cache.tell(Event::Error(trouble.code));
+                self.lookup.cache.record(Event::Error(trouble.code));
                 Some(Reason::new(trouble.code, trouble.words.as_bytes()))
             }
         }
     }
 
-    /// Counts a compile that is not kept, and gives the reason back.
+    /// Counts a compile whose result is not stored, and gives the reason back.
     fn refuse(&self, plan: &Plan, reason: Reason) -> Option<Reason> {
-        self.lookup.cache.tell(Event::Bypass(reason.code));
+        self.lookup.cache.record(Event::Bypass(reason.code));
         self.note_refused(plan, &reason);
         Some(reason)
     }
 
-    /// For `hgbuild explain`, which knows nothing else of such a compile.
+    /// Notes the reason for `hgbuild explain`, which knows nothing else of such a compile.
     fn note_refused(&self, plan: &Plan, reason: &Reason) {
         // A cache that can't be written has said so.
-        let _ = store::leave_trail(&self.lookup, &plan.compile.source, Some(reason));
+        let _ = store::write_trail(&self.lookup, &plan.compile.source, Some(reason));
     }
 
     fn store(
@@ -439,37 +459,36 @@ impl Keeper {
         plan: &Plan,
         result: Compiled,
         wait: impl FnOnce() -> Option<Slot>,
-    ) -> Result<u64, Refused> {
-        let (made, folders) = self.made(found, plan, result, wait)?;
+    ) -> Result<u64, NotStored> {
+        let (storable, folders) = self.storable(found, plan, result, wait)?;
         store::store(
             &self.lookup,
             &plan.compile,
             plan.dialect,
             &folders,
-            &made,
+            &storable,
             || plan.settle(found, || None).cloned(),
         )
     }
 
-    /// What is to be kept, and where the compile looks for headers.
-    fn made<'a>(
+    /// The result with what it depends on, and where the compile looks for headers.
+    fn storable<'a>(
         &'a self,
         found: &Found,
         plan: &'a Plan,
         result: Compiled,
         wait: impl FnOnce() -> Option<Slot>,
-    ) -> Result<(Made<'a>, Folders), Reason> {
-        let text = match &self.text {
-            Some(Ok(text)) => ByText::Known(Shared {
+    ) -> Result<(Storable<'a>, SearchPath), Reason> {
+        let text = match &self.preprocessed {
+            Some(Ok(text)) => ByText::Known(TextKey {
                 key: &text.key,
                 base: self.base.as_deref().filter(|_| text.shared),
             }),
             Some(Err(why)) => ByText::Unfit(why.clone()),
-            None => {
-                preprocessor_mode::may_be(plan).map_or_else(ByText::Unfit, |()| ByText::Untried)
-            }
+            None => preprocessor_mode::check_options(plan)
+                .map_or_else(ByText::Unfit, |()| ByText::Untried),
         };
-        let made = Made {
+        let storable = Storable {
             result,
             responses: &plan.responses,
             began_ns: self.began_ns,
@@ -479,17 +498,17 @@ impl Keeper {
             base: self.base.as_deref(),
         };
         let basis = identity::basis(found, &self.toolchain);
-        let memo = self.memo.as_deref();
-        let folders = match made.result.closure {
-            Some(_) => Folders::default(),
-            None => search_path::folders(found, &plan.compile, &basis, memo, wait)?,
+        let memo = self.search_paths.as_deref();
+        let folders = match storable.result.closure {
+            Some(_) => SearchPath::default(),
+            None => search_path::find(found, &plan.compile, &basis, memo, wait)?,
         };
-        Ok((made, folders))
+        Ok((storable, folders))
     }
 }
 
-/// Says that the cache is left out, once in a build.
-pub fn warn(trouble: &Trouble, settings: &CacheSettings) {
+/// Warns once in a build that the cache is not used.
+pub fn warn(trouble: &Unusable, settings: &CacheSettings) {
     // A home that is not there was not meant to hold one.
     if settings.warned || !(settings.chosen || settings.folder.exists()) {
         return;
@@ -503,12 +522,12 @@ pub fn warn(trouble: &Trouble, settings: &CacheSettings) {
 
 /// The compiler's own list of what it reads, asked for in ways that leave its
 /// command line as it was typed.
-struct List {
+struct ReadList {
     file: Option<File>,
     family: Family,
 }
 
-impl List {
+impl ReadList {
     fn new(plan: &Plan) -> io::Result<Self> {
         let file = match plan.compile.dependencies {
             None => Some(scratch()?),
@@ -520,7 +539,7 @@ impl List {
             // The compiler opens it by number.
             fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()))?;
         }
-        Ok(List {
+        Ok(ReadList {
             file,
             family: plan.dialect.family,
         })

@@ -1,4 +1,4 @@
-//! Asks the local cache whether facts that were kept are true now.
+//! Finds an answer whose facts are true now.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use bytes::Bytes;
 use crate::cache::answer::Answer;
 use crate::cache::disk::entries::{Cache, Kind, Name};
 use crate::cache::manifest::{Facts, Manifest};
-use crate::includes::facts::{self, Looks};
+use crate::includes::stat;
+use crate::includes::stat_cache::StatCache;
 use crate::key::Key;
 use crate::local::terminal;
 use crate::os;
@@ -16,38 +17,38 @@ use crate::os;
 /// Milliseconds waited at most for the clock to move on from a file's time.
 const TICK_MS_MAX: u64 = 20;
 
-/// A question to the cache.
+/// The look-up of one compile.
 #[derive(Debug)]
 pub struct Lookup {
-    /// Where answers are.
+    /// The cache.
     pub cache: Cache,
-    /// What the question is made of.
+    /// The compile's key: command, environment, toolchain.
     pub key: Key,
-    /// What words on stderr depend on.
+    /// The kind of terminal on stderr, which diagnostics depend on.
     pub terminal: Vec<u8>,
-    /// All that is known of this question.
+    /// The sets of facts under the key.
     pub manifest: Manifest,
-    looks: Looks,
-    asked_ns: i64,
+    stats: StatCache,
+    began_ns: i64,
 }
 
-/// A good answer.
+/// An answer whose facts are true now.
 #[derive(Debug)]
 pub struct Hit {
-    /// What the compile gave.
+    /// The result.
     pub answer: Answer,
     /// Its key.
     pub name: Bytes,
-    /// The base folder for which it is kept by its text too, or can't be.
+    /// The base folder for which it is stored under its text too, or can't be.
     pub base: Bytes,
-    /// Facts to be kept in place of old ones, where stats have changed.
+    /// Facts to be stored in place of old ones, where stats have changed.
     pub refreshed: Option<Facts>,
 }
 
 impl Lookup {
-    /// Reads what is known about `key`.
+    /// Reads the manifest of `key`.
     pub fn new(cache: Cache, key: Key) -> Self {
-        let asked_ns = facts::now_ns();
+        let began_ns = stat::now_ns();
         let manifest = cache
             .read(manifest_name(&key))
             .and_then(Manifest::read)
@@ -57,14 +58,14 @@ impl Lookup {
             key,
             terminal: terminal::identity(),
             manifest,
-            looks: Looks::default(),
-            asked_ns,
+            stats: StatCache::default(),
+            began_ns,
         }
     }
 
-    /// An answer whose facts are true now.
+    /// The answer whose facts are true now, if there is one.
     pub fn hit(&mut self) -> Option<Hit> {
-        let found = self.manifest.find(&mut self.looks, self.asked_ns)?;
+        let found = self.manifest.find(&mut self.stats, self.began_ns)?;
         let answer = self.cache.read(answer_name(&found.answer)?);
         let answer = answer.and_then(Answer::read)?;
         answer.fits(&self.terminal).then_some(Hit {
@@ -75,16 +76,18 @@ impl Lookup {
         })
     }
 
-    /// As [`Lookup::hit`], from what lies on the disk by now.
-    pub fn hit_again(&mut self) -> Option<Hit> {
-        self.looks = Looks::default();
-        self.asked_ns = facts::now_ns();
+    /// As [`Lookup::hit`], from files as they are by now.
+    pub fn hit_anew(&mut self) -> Option<Hit> {
+        self.stats = StatCache::default();
+        self.began_ns = stat::now_ns();
         self.hit()
     }
 
-    /// Why facts that are true now give no answer; `None`: none are, or they do.
-    pub fn missed(&self) -> Option<&'static str> {
-        let found = self.manifest.find(&mut Looks::default(), self.asked_ns)?;
+    /// Why there is no hit although facts are true now; `None`: none are, or there is one.
+    pub fn why_no_answer(&self) -> Option<&'static str> {
+        let found = self
+            .manifest
+            .find(&mut StatCache::default(), self.began_ns)?;
         let answer = self.cache.read(answer_name(&found.answer)?);
         match answer.and_then(Answer::read) {
             None => Some("the entry itself is gone"),
@@ -95,30 +98,30 @@ impl Lookup {
         }
     }
 
-    /// Whether there is an answer to a text.
-    pub fn knows_text(&self, text: &Key) -> bool {
+    /// Whether there is an answer under a preprocessed text.
+    pub fn has_text(&self, text: &Key) -> bool {
         self.cache.read(text_name(text)).is_some()
     }
 
-    /// To be called before a compile whose result shall be kept: waits for the
-    /// clock to pass the times of the files, so that one that is written from
-    /// now on is seen to be. Nanoseconds since 1970.
+    /// To be called before a compile whose result is to be stored: waits until the clock has
+    /// passed the times of the files, so that a file written from then on shows it. Returns
+    /// that time, nanoseconds since 1970.
     pub fn begin(&mut self, source: &[u8]) -> i64 {
-        let _ = self.looks.at(source);
-        let youngest_ns = self.looks.youngest_ns();
+        let _ = self.stats.at(source);
+        let youngest_ns = self.stats.youngest_ns();
         for _ in 0..TICK_MS_MAX {
-            let now_ns = facts::now_ns();
+            let now_ns = stat::now_ns();
             // What is younger than now has a time of its own making.
             if now_ns > youngest_ns || youngest_ns - now_ns > 1_000_000_000 {
                 return now_ns;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        facts::now_ns()
+        stat::now_ns()
     }
 }
 
-/// Where the manifest of a question lies.
+/// The entry of a key's manifest.
 pub fn manifest_name(key: &Key) -> Name {
     Name {
         key: key.digest(),
@@ -126,7 +129,7 @@ pub fn manifest_name(key: &Key) -> Name {
     }
 }
 
-/// Where the answer to a text lies.
+/// The entry of the answer under a preprocessed text.
 pub fn text_name(key: &Key) -> Name {
     Name {
         key: key.digest(),
@@ -134,7 +137,7 @@ pub fn text_name(key: &Key) -> Name {
     }
 }
 
-/// Where an answer lies; `None`: that is no answer's key.
+/// The entry of an answer; `None`: `key` is no answer's key.
 pub fn answer_name(key: &Bytes) -> Option<Name> {
     Some(Name {
         key: key[..].try_into().ok()?,
@@ -142,7 +145,7 @@ pub fn answer_name(key: &Bytes) -> Option<Name> {
     })
 }
 
-/// Where the last question about a source is kept, to be compared with the next.
+/// The entry of a source's trail: its last key, to be compared with the next.
 pub fn trail_name(folder: &Path, source: &[u8]) -> Name {
     let mut key = Key::default();
     key.add("trail", os::bytes(folder.as_os_str()));

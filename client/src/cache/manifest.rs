@@ -4,17 +4,20 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::includes::facts::{Devices, FileFact, FolderFact, Looks, Seen, Stat};
+use crate::includes::devices::Devices;
+use crate::includes::facts::{FileFact, FolderFact};
+use crate::includes::stat::{Seen, Stat};
+use crate::includes::stat_cache::StatCache;
 
 /// Sets of facts in a manifest; the oldest goes first.
 const SETS_MAX: usize = 16;
 /// Bytes of a manifest; beyond, the oldest sets go.
 const BYTES_MAX: usize = 4 << 20;
 
-/// What must be true for an answer to hold.
+/// What must be true of files and folders for an answer to hold.
 #[derive(Clone, PartialEq, Message)]
 pub struct Facts {
-    /// Which answer: the key of its entry.
+    /// The answer's key.
     #[prost(bytes = "bytes", tag = "1")]
     pub answer: Bytes,
     /// Every file that could have been read; the source first.
@@ -23,24 +26,24 @@ pub struct Facts {
     /// Every folder in which a header was looked for.
     #[prost(message, repeated, tag = "3")]
     pub folders: Vec<FolderFact>,
-    /// The base folder for which the answer is kept by its text too, or can't be; empty:
-    /// nobody has tried.
+    /// The base folder for which the answer is stored under its text too, or can't be;
+    /// empty: not tried.
     #[prost(bytes = "bytes", tag = "4")]
     pub base: Bytes,
 }
 
-/// All that is known of a command; newest facts first.
+/// The answers under one key, each with its facts; the newest first.
 #[derive(Clone, PartialEq, Message)]
 pub struct Manifest {
     /// At most sixteen.
     #[prost(message, repeated, tag = "1")]
     pub sets: Vec<Facts>,
-    /// No facts can be kept: only the preprocessed text says what is read.
+    /// Files can't be followed: results are stored under their preprocessed text alone.
     #[prost(bool, tag = "2")]
     pub textual: bool,
 }
 
-/// Facts that are true now.
+/// A set of facts that is true now.
 #[derive(Debug, Clone)]
 pub struct Match {
     /// The answer's key.
@@ -52,14 +55,14 @@ pub struct Match {
 }
 
 impl Manifest {
-    /// Reads a manifest's entry. `None`: it is none.
+    /// Decodes an entry; `None`: it is no manifest.
     pub fn read(body: Vec<u8>) -> Option<Manifest> {
         Manifest::decode(Bytes::from(body)).ok()
     }
 
-    /// The facts that are true now; `now_ns` is when `looks` began.
-    pub fn find(&self, looks: &mut Looks, now_ns: i64) -> Option<Match> {
-        let same = self.sets.iter().find(|set| set.is_unchanged(looks));
+    /// The facts that are true now; `now_ns` is when `stats` began.
+    pub fn find(&self, stats: &mut StatCache, now_ns: i64) -> Option<Match> {
+        let same = self.sets.iter().find(|set| set.is_unchanged(stats));
         if let Some(set) = same {
             return Some(Match {
                 answer: set.answer.clone(),
@@ -67,11 +70,11 @@ impl Manifest {
                 refreshed: None,
             });
         }
-        let set = self.sets.iter().find(|set| set.holds(looks))?;
+        let set = self.sets.iter().find(|set| set.holds(stats))?;
         Some(Match {
             answer: set.answer.clone(),
             base: set.base.clone(),
-            refreshed: Some(set.refreshed(looks, now_ns)),
+            refreshed: Some(set.refreshed(stats, now_ns)),
         })
     }
 
@@ -87,37 +90,37 @@ impl Manifest {
 }
 
 impl Facts {
-    /// By stat alone; true means true.
-    fn is_unchanged(&self, looks: &mut Looks) -> bool {
+    /// Whether the facts hold by stat alone; `false` says nothing.
+    fn is_unchanged(&self, stats: &mut StatCache) -> bool {
         let unchanged = |file: &FileFact| {
-            file.stat != Stat::default() && looks.at(&file.path) == Seen::File(file.stat)
+            file.stat != Stat::default() && stats.at(&file.path) == Seen::File(file.stat)
         };
-        self.files.iter().all(unchanged) && self.folders.iter().all(|f| f.holds(looks))
+        self.files.iter().all(unchanged) && self.folders.iter().all(|f| f.holds(stats))
     }
 
-    fn holds(&self, looks: &mut Looks) -> bool {
+    fn holds(&self, stats: &mut StatCache) -> bool {
         let mut same = |file: &FileFact| {
             let known = file.stat != Stat::default();
-            known && looks.at(&file.path) == Seen::File(file.stat)
-                || looks
+            known && stats.at(&file.path) == Seen::File(file.stat)
+                || stats
                     .content(&file.path)
                     .is_some_and(|content| content.digest.to_be_bytes() == file.digest[..])
         };
-        self.files.iter().all(&mut same) && self.folders.iter().all(|f| f.holds(looks))
+        self.files.iter().all(&mut same) && self.folders.iter().all(|f| f.holds(stats))
     }
 
-    fn refreshed(&self, looks: &mut Looks, now_ns: i64) -> Facts {
+    fn refreshed(&self, stats: &mut StatCache, now_ns: i64) -> Facts {
         let mut fresh = self.clone();
         let mut devices = Devices::default();
         for file in &mut fresh.files {
             // Read a moment ago, or its stat is still right.
-            if let Some(content) = looks.read_before(&file.path) {
+            if let Some(content) = stats.read_before(&file.path) {
                 file.stat = devices.kept(&file.path, content.stat, now_ns);
             }
         }
         for folder in &mut fresh.folders {
             if !folder.has_links()
-                && let Seen::Folder(stat) = looks.at(&folder.path)
+                && let Seen::Folder(stat) = stats.at(&folder.path)
             {
                 folder.stat = devices.kept(&folder.path, stat, now_ns);
             }

@@ -1,4 +1,4 @@
-//! The local cache: what it is asked, what it answers, and what is kept in it.
+//! The local cache: looking a compile up, and storing its result.
 
 pub mod keeper;
 pub mod preprocessor_mode;

@@ -1,13 +1,13 @@
-//! Preprocessed mode: the text that would travel is all that a compile elsewhere
-//! would see; where it is the same, so is the object, whatever files it came from.
+//! Preprocessor mode: the text that a worker would be given is all that its compiler would
+//! see; where the text is the same, so is the object, whatever files it came from.
 
 use hg_proto::options::args::Reason;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::includes::closure::Listed;
+use crate::includes::dependency_list::Listed;
 use crate::includes::paths::ancestors;
-use crate::inputs::preprocessed::{Preprocessing, Wanted};
+use crate::inputs::preprocessed::{Macros, Preprocessing};
 use crate::inputs::text_checks;
 use crate::invocation::identity::{self, Identity};
 use crate::invocation::plan::Plan;
@@ -16,31 +16,32 @@ use crate::local::compiler::Found;
 use crate::os;
 use crate::source::hazards;
 
-/// A text, and what came with it.
+/// A preprocessed text as a key, and what came with it.
 #[derive(Debug)]
 pub struct Text {
-    /// What the object hangs on.
+    /// The key: text, options and toolchain.
     pub key: Key,
-    /// The object must not name the base folder.
+    /// The key holds for other checkouts below the base folder, which the object must not
+    /// name.
     pub shared: bool,
     /// The dependency file, if one is wanted.
     pub dependencies: Option<Vec<u8>>,
-    /// What the preprocessor says it read.
+    /// The preprocessor's own list of what it read.
     pub listed: Listed,
 }
 
-/// Preprocesses. `base` is the folder below which paths need not be the same.
+/// Preprocesses a compile's source. `base` is the folder below which paths may differ.
 ///
 /// # Errors
 /// Why the text can't stand for the compile.
-pub fn read(
+pub fn preprocess(
     found: &Found,
     plan: &Plan,
     toolchain: &Identity,
     base: Option<&[u8]>,
 ) -> Result<Text, Reason> {
-    may_be(plan)?;
-    let (text, (dependencies, listed)) = preprocess(found, plan)?;
+    check_options(plan)?;
+    let (text, (dependencies, listed)) = run_preprocessor(found, plan)?;
     text_checks::check_files(&text, &plan.compile, plan.dialect)?;
     if let Some(hazard) = hazards::find(&text, plan.dialect.family) {
         return Err(hazard);
@@ -55,7 +56,7 @@ pub fn read(
     }
     let folder = std::env::current_dir().unwrap_or_default();
     let folder = os::bytes(folder.as_os_str());
-    let relative = base.and_then(|base| without(&text, base, folder));
+    let relative = base.and_then(|base| relative_to(&text, base, folder));
     let shared = relative.is_some();
     let text = relative.unwrap_or(text);
     let mut key = options(found, plan, toolchain);
@@ -69,11 +70,11 @@ pub fn read(
     })
 }
 
-/// Whether the text of such a command could stand for the compile.
+/// Whether the text of such a command can stand for the compile.
 ///
 /// # Errors
 /// Why not.
-pub fn may_be(plan: &Plan) -> Result<(), Reason> {
+pub fn check_options(plan: &Plan) -> Result<(), Reason> {
     // What may travel as a text is what its text says, warnings and all; but
     // for columns, which sanitizers write down.
     plan.compile.travel.clone()?;
@@ -86,9 +87,8 @@ pub fn may_be(plan: &Plan) -> Result<(), Reason> {
 
 type Rule = (Option<Vec<u8>>, Listed);
 
-fn preprocess(found: &Found, plan: &Plan) -> Result<(Vec<u8>, Rule), Reason> {
-    let mut preprocessing =
-        Preprocessing::start(found, &plan.compile, plan.dialect, Wanted::Travelling)?;
+fn run_preprocessor(found: &Found, plan: &Plan) -> Result<(Vec<u8>, Rule), Reason> {
+    let mut preprocessing = Preprocessing::start(found, &plan.compile, plan.dialect, Macros::Kept)?;
     let text = preprocessing.text()?;
     Ok((text, preprocessing.dependencies()?))
 }
@@ -105,7 +105,7 @@ fn options(found: &Found, plan: &Plan, toolchain: &Identity) -> Key {
 /// `text` with paths below `base` made relative to `folder`, which is below it too, in
 /// its line markers; `None`: it has them elsewhere too, or asks for file names while it
 /// is compiled.
-fn without(text: &[u8], base: &[u8], folder: &[u8]) -> Option<Vec<u8>> {
+fn relative_to(text: &[u8], base: &[u8], folder: &[u8]) -> Option<Vec<u8>> {
     memmem::find(text, base)?;
     // What a folder's name, or its length, could get into the object by.
     let asks = [
@@ -131,7 +131,7 @@ fn without(text: &[u8], base: &[u8], folder: &[u8]) -> Option<Vec<u8>> {
         }
         relative.extend_from_slice(&text[from..at]);
         // The same for every checkout, wherever below the base it is.
-        let (up, shared) = way_up(folder, &text[at..]);
+        let (up, shared) = steps_up(folder, &text[at..]);
         relative.push(0);
         relative.extend(std::iter::repeat_n(&b"../"[..], up).flatten());
         from = at + shared.max(base.len());
@@ -142,7 +142,7 @@ fn without(text: &[u8], base: &[u8], folder: &[u8]) -> Option<Vec<u8>> {
 
 /// How far `folder` is below the last folder that it has in common with the path that
 /// `text` begins with, and how many bytes of the path name that one.
-fn way_up(folder: &[u8], text: &[u8]) -> (usize, usize) {
+fn steps_up(folder: &[u8], text: &[u8]) -> (usize, usize) {
     let common =
         |at: &[u8]| text.starts_with(at) && matches!(text.get(at.len()), Some(b'/' | b'"'));
     ancestors(folder)
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn only_markers_may_name_the_base() {
         let relative = |text: &str| {
-            let text = without(text.as_bytes(), b"/w/one", b"/w/one/o/x")?;
+            let text = relative_to(text.as_bytes(), b"/w/one", b"/w/one/o/x")?;
             Some(String::from_utf8(text).unwrap().replace('\0', "~"))
         };
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Keeps what a compile gave, with the facts under which it holds.
+//! Stores the result of a compile with the facts under which it holds.
 
 use std::path::Path;
 
@@ -8,157 +8,156 @@ use memchr::memmem;
 use prost::Message;
 
 use crate::cache::answer::{Answer, Output};
-use crate::cache::disk::entries::{Cache, Name, Trouble};
+use crate::cache::disk::entries::{Cache, Name, Unusable};
 use crate::cache::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::cache::manifest::{Facts, Manifest};
-use crate::includes::closure::{
-    self, COMPUTED_QUESTION, Closure, Folders, Listed, Settled, is_doubt,
-};
-use crate::includes::facts;
-use crate::includes::question::question;
+use crate::includes::closure::{self, COMPUTED_QUESTION, Closure, Settled, is_doubt};
+use crate::includes::dependency_list::Listed;
+use crate::includes::search_path::SearchPath;
+use crate::includes::stat;
+use crate::includes::walk_input;
 use crate::includes::watch::Watch;
 use crate::key::{Key, Part};
 use crate::os;
 
-/// Reasons of files that were written a moment ago: the next time there may be none.
+/// Reasons of files that were written a moment ago: they are gone by the next compile.
 const PASSING: [&str; 2] = ["too-new", "input-changed"];
 
-/// What a compile gave.
+/// The result of a compile.
 #[derive(Debug)]
 pub struct Compiled {
     /// Object or assembly.
     pub object: Output,
     /// Dependency file.
     pub dependencies: Option<Output>,
-    /// Said on stderr.
+    /// What it wrote to stderr.
     pub stderr: Vec<u8>,
-    /// What the compiler says it read.
+    /// The compiler's own list of what it read.
     pub listed: Listed,
-    /// All that it could read, where that was gathered before.
+    /// All that it could have read, where that was gathered before the compile.
     pub closure: Option<Closure>,
     /// Milliseconds from start to end.
     pub compile_ms: u64,
 }
 
-/// What is to be kept, and what it hangs on.
+/// A result, and what it depends on.
 #[derive(Debug)]
-pub struct Made<'a> {
-    /// What the compile gave.
+pub struct Storable<'a> {
+    /// The result.
     pub result: Compiled,
-    /// Files with arguments.
+    /// Response files (`@file`) of the command line.
     pub responses: &'a [Vec<u8>],
-    /// When it began, from [`Lookup::begin`].
+    /// When the compile began, from [`Lookup::begin`].
     pub began_ns: i64,
-    /// Folders that were watched since.
+    /// Folders that were watched since then.
     pub watch: &'a Watch,
     /// The file in which the system's headers are remembered.
     pub headers: Option<&'a Path>,
-    /// The text that it was made of.
+    /// Whether it can be stored under its preprocessed text.
     pub text: ByText<'a>,
-    /// The base folder for which the text was asked for.
+    /// The base folder that was configured when the text was made.
     pub base: Option<&'a [u8]>,
 }
 
-/// Whether a result can be kept by the text that it was made of.
+/// Whether a result can be stored under its preprocessed text.
 #[derive(Debug)]
 pub enum ByText<'a> {
-    /// Nobody has asked the preprocessor.
+    /// No preprocessor ran.
     Untried,
-    /// Its text does not stand for the compile.
+    /// The text does not stand for the compile.
     Unfit(Reason),
-    /// It can.
-    Known(Shared<'a>),
+    /// The result can be stored, under this key.
+    Known(TextKey<'a>),
 }
 
-/// A text under which an object may be kept.
+/// A preprocessed text as a key.
 #[derive(Debug)]
-pub struct Shared<'a> {
-    /// What the object hangs on.
+pub struct TextKey<'a> {
+    /// The key: text, command and toolchain.
     pub key: &'a Key,
-    /// The folder that the object must not name.
+    /// A folder that the object must not name: its text is the same in other checkouts.
     pub base: Option<&'a [u8]>,
 }
 
-/// The last question about a source.
+/// The last cache key of a source, for `hgbuild explain` to compare the next one with.
 #[derive(Clone, PartialEq, Message)]
 pub struct Trail {
-    /// What it was made of.
+    /// What the key was made of.
     #[prost(message, repeated, tag = "1")]
     pub parts: Vec<Part>,
-    /// Why no facts are kept of it; empty: they are.
+    /// Why no result is stored under it; empty: one is.
     #[prost(string, tag = "2")]
     pub refused: String,
 }
 
 impl Trail {
-    /// Reads a trail's entry. `None`: it is none.
+    /// Decodes an entry; `None`: it is no trail.
     pub fn read(body: Vec<u8>) -> Option<Trail> {
         Trail::decode(&body[..]).ok()
     }
 
-    /// Where the manifest of that question lies.
+    /// The entry of that key's manifest.
     pub fn manifest(&self) -> Name {
         manifest_name(&Key::of(self.parts.clone()))
     }
 }
 
-/// Why nothing was kept.
+/// Why a result was not stored.
 #[derive(Debug)]
-pub enum Refused {
-    /// The compile is not one to keep.
+pub enum NotStored {
+    /// The compile is not one whose result can be stored.
     Compile(Reason),
-    /// It can be kept by its text alone, for which nobody has asked yet: the next
-    /// compile will.
+    /// The result can be stored under its text alone, which the next compile will make.
     Untried(Reason),
-    /// The cache can't.
-    Cache(Trouble),
+    /// The cache can't be written.
+    Cache(Unusable),
 }
 
-impl From<Reason> for Refused {
+impl From<Reason> for NotStored {
     fn from(reason: Reason) -> Self {
-        Refused::Compile(reason)
+        NotStored::Compile(reason)
     }
 }
 
-impl From<Trouble> for Refused {
-    fn from(trouble: Trouble) -> Self {
-        Refused::Cache(trouble)
+impl From<Unusable> for NotStored {
+    fn from(trouble: Unusable) -> Self {
+        NotStored::Cache(trouble)
     }
 }
 
-/// Keeps `made`. Returns the bytes of its outputs. `settle` has the preprocessor say
+/// Stores `storable`; returns the bytes of its outputs. `settle` runs the preprocessor for
 /// what the files leave in doubt.
 ///
 /// # Errors
-/// Why not.
+/// Why it was not stored.
 pub fn store(
     lookup: &Lookup,
     compile: &Compile,
     dialect: Dialect,
-    folders: &Folders,
-    made: &Made<'_>,
+    search_path: &SearchPath,
+    storable: &Storable<'_>,
     settle: impl FnOnce() -> Result<Settled, Reason>,
-) -> Result<u64, Refused> {
-    let closure = match made.result.closure.clone() {
+) -> Result<u64, NotStored> {
+    let closure = match storable.result.closure.clone() {
         Some(closure) => Ok(closure),
-        None => follow(compile, dialect, folders, made, settle),
+        None => gather_closure(compile, dialect, search_path, storable, settle),
     };
     let closure = match closure {
         Err(reason) if reason.code == COMPUTED_QUESTION => {
-            return store_text(lookup, compile, made, reason);
+            return store_by_text_alone(lookup, compile, storable, reason);
         }
         closure => closure?,
     };
-    if let ByText::Known(text) = &made.text {
+    if let ByText::Known(text) = &storable.text {
         // Where it can't, the facts will do.
-        let _ = keep_text(&lookup.cache, text, made)?;
+        let _ = write_text_entry(&lookup.cache, text, storable)?;
     }
     let answer = Answer {
-        object: made.result.object.clone(),
-        dependencies: made.result.dependencies.clone(),
-        stderr: made.result.stderr.clone().into(),
+        object: storable.result.object.clone(),
+        dependencies: storable.result.dependencies.clone(),
+        stderr: storable.result.stderr.clone().into(),
         terminal: lookup.terminal.clone().into(),
-        compile_ms: made.result.compile_ms,
+        compile_ms: storable.result.compile_ms,
     };
     let name = Bytes::copy_from_slice(&answer_key(lookup, &closure, &answer).digest());
     let cache = &lookup.cache;
@@ -169,106 +168,114 @@ pub fn store(
         answer: name,
         files: closure.files,
         folders: closure.folders,
-        base: Bytes::copy_from_slice(made.base.unwrap_or_default()),
+        base: Bytes::copy_from_slice(storable.base.unwrap_or_default()),
     };
-    keep_facts(lookup, facts)?;
-    leave_trail(lookup, &compile.source, None)?;
+    add_facts(lookup, facts)?;
+    write_trail(lookup, &compile.source, None)?;
     Ok(answer.size())
 }
 
-/// Keeps by its text alone what can't be followed, for `reason`.
-fn store_text(
+/// Stores under its text alone a result whose files can't be followed, for `reason`.
+fn store_by_text_alone(
     lookup: &Lookup,
     compile: &Compile,
-    made: &Made<'_>,
+    storable: &Storable<'_>,
     reason: Reason,
-) -> Result<u64, Refused> {
-    let unfit = match &made.text {
-        ByText::Known(text) => keep_text(&lookup.cache, text, made)?.err(),
+) -> Result<u64, NotStored> {
+    let unfit = match &storable.text {
+        ByText::Known(text) => write_text_entry(&lookup.cache, text, storable)?.err(),
         ByText::Unfit(why) => Some(why.clone()),
         ByText::Untried => None,
     };
     // What is refused now may do after an edit.
-    let mut manifest = known(lookup);
+    let mut manifest = current_manifest(lookup);
     manifest.textual = true;
     let name = manifest_name(&lookup.key);
     lookup.cache.write(name, &manifest.encode_to_vec())?;
-    match (unfit, &made.text) {
+    match (unfit, &storable.text) {
         (Some(why), _) => {
             let detail = format!("{} (by its text: {why})", reason.detail);
-            Err(Refused::Compile(Reason { detail, ..reason }))
+            Err(NotStored::Compile(Reason { detail, ..reason }))
         }
-        (None, ByText::Untried) => Err(Refused::Untried(reason)),
+        (None, ByText::Untried) => Err(NotStored::Untried(reason)),
         (None, _) => {
             // Hits come here too, and the trail tells them nothing new.
             if !lookup.manifest.textual {
-                leave_trail(lookup, &compile.source, Some(&reason))?;
+                write_trail(lookup, &compile.source, Some(&reason))?;
             }
-            Ok(made.result.object.size)
+            Ok(storable.result.object.size)
         }
     }
 }
 
-/// Keeps by its text too what is known by its facts as `name`: they held since
-/// `made.began_ns`. Notes that this was done, or can't be. `settle` is as in [`store`].
+/// Stores the answer `name` under its text too; its facts held since
+/// `storable.began_ns`. The manifest notes that this was done, or can't be. `settle` is as
+/// in [`store`].
 ///
 /// # Errors
-/// Why it is not done now.
-pub fn share(
+/// Why it was not done now.
+pub fn index_by_text(
     lookup: &Lookup,
     compile: &Compile,
     dialect: Dialect,
-    folders: &Folders,
-    made: &Made<'_>,
+    search_path: &SearchPath,
+    storable: &Storable<'_>,
     name: &Bytes,
     settle: impl FnOnce() -> Result<Settled, Reason>,
-) -> Result<(), Refused> {
-    if let ByText::Known(text) = &made.text {
-        match follow(compile, dialect, folders, made, settle) {
+) -> Result<(), NotStored> {
+    if let ByText::Known(text) = &storable.text {
+        match gather_closure(compile, dialect, search_path, storable, settle) {
             Ok(_) => {
                 // The note is the same if it can't.
-                let _ = keep_text(&lookup.cache, text, made)?;
+                let _ = write_text_entry(&lookup.cache, text, storable)?;
             }
             Err(reason) if PASSING.contains(&reason.code) => return Err(reason.into()),
             Err(_) => {}
         }
     }
-    let mut manifest = known(lookup);
+    let mut manifest = current_manifest(lookup);
     for set in manifest.sets.iter_mut().filter(|set| set.answer == name) {
-        set.base = Bytes::copy_from_slice(made.base.unwrap_or_default());
+        set.base = Bytes::copy_from_slice(storable.base.unwrap_or_default());
     }
     let name = manifest_name(&lookup.key);
     Ok(lookup.cache.write(name, &manifest.encode_to_vec())?)
 }
 
-/// Everything that the compile could have read, from what lies there now.
-fn follow(
+/// Everything that the compile could have read, from the files as they are now.
+fn gather_closure(
     compile: &Compile,
     dialect: Dialect,
-    folders: &Folders,
-    made: &Made<'_>,
+    search_path: &SearchPath,
+    storable: &Storable<'_>,
     settle: impl FnOnce() -> Result<Settled, Reason>,
 ) -> Result<Closure, Reason> {
-    let (responses, listed) = (made.responses, &made.result.listed);
-    let mut question = question(compile, dialect, responses, folders, listed, made.watch);
-    question.began_ns = made.began_ns;
-    question.headers = made.headers;
-    match closure::gather(&question) {
+    let (responses, listed) = (storable.responses, &storable.result.listed);
+    let mut input = walk_input::of_compile(
+        compile,
+        dialect,
+        responses,
+        search_path,
+        listed,
+        storable.watch,
+    );
+    input.began_ns = storable.began_ns;
+    input.headers = storable.headers;
+    match closure::gather(&input) {
         Err(doubt) if is_doubt(&doubt) => {
             let settled = settle().map_err(|why| match why.code == doubt.code {
-                // It is as it looks, and the files say more of what it is.
+                // The doubt was right, and the files say more of what it is.
                 true => doubt,
-                false => in_doubt(why, &doubt),
+                false => unsettled(why, &doubt),
             })?;
-            question.settled = Some(&settled);
-            closure::gather(&question)
+            input.settled = Some(&settled);
+            closure::gather(&input)
         }
         closure => closure,
     }
 }
 
-/// Why the preprocessor could not settle `doubt`: without that nobody had asked it.
-fn in_doubt(why: Reason, doubt: &Reason) -> Reason {
+/// Why the preprocessor could not settle `doubt`, for which alone it ran.
+fn unsettled(why: Reason, doubt: &Reason) -> Reason {
     let detail = format!("{} (in doubt: {doubt})", why.detail);
     Reason {
         detail: detail.trim_start().to_owned(),
@@ -276,25 +283,25 @@ fn in_doubt(why: Reason, doubt: &Reason) -> Reason {
     }
 }
 
-/// Keeps an object under its text. What was said quotes lines of files, and is
-/// never said again on account of a text. The inner error is why it can't be kept.
-fn keep_text(
+/// Writes the entry of an object under its text. Diagnostics quote lines of files, and are
+/// never repeated on account of a text. The inner error is why the object can't be stored.
+fn write_text_entry(
     cache: &Cache,
-    text: &Shared<'_>,
-    made: &Made<'_>,
-) -> Result<Result<(), Reason>, Trouble> {
-    if !made.result.stderr.is_empty() {
+    text: &TextKey<'_>,
+    storable: &Storable<'_>,
+) -> Result<Result<(), Reason>, Unusable> {
+    if !storable.result.stderr.is_empty() {
         return Ok(Err(Reason::new("diagnostics", b"")));
     }
     if let Some(base) = text.base {
-        let content = made.result.object.content();
+        let content = storable.result.object.content();
         if content.map_or(true, |content| memmem::find(&content, base).is_some()) {
             return Ok(Err(Reason::new("base-folder", base)));
         }
     }
     let answer = Answer {
-        object: made.result.object.clone(),
-        compile_ms: made.result.compile_ms,
+        object: storable.result.object.clone(),
+        compile_ms: storable.result.compile_ms,
         ..Answer::default()
     };
     cache
@@ -302,8 +309,9 @@ fn keep_text(
         .map(Ok)
 }
 
-fn known(lookup: &Lookup) -> Manifest {
-    // Another process may have added to it since we looked.
+/// The manifest as it is now.
+fn current_manifest(lookup: &Lookup) -> Manifest {
+    // Another process may have added to it since the look-up.
     lookup
         .cache
         .read(manifest_name(&lookup.key))
@@ -311,26 +319,26 @@ fn known(lookup: &Lookup) -> Manifest {
         .unwrap_or_default()
 }
 
-/// Adds `facts` to what is known about a question.
+/// Adds `facts` to the manifest of the look-up's key.
 ///
 /// # Errors
 /// The cache can't be written.
-pub fn keep_facts(lookup: &Lookup, facts: Facts) -> Result<(), Trouble> {
-    let mut manifest = known(lookup);
+pub fn add_facts(lookup: &Lookup, facts: Facts) -> Result<(), Unusable> {
+    let mut manifest = current_manifest(lookup);
     manifest.add(facts);
     let name = manifest_name(&lookup.key);
     lookup.cache.write(name, &manifest.encode_to_vec())
 }
 
-/// Notes the last question about `source`, and why no facts are kept of it.
+/// Writes the trail of `source`; `refused`: why no result is stored.
 ///
 /// # Errors
 /// The cache can't be written.
-pub fn leave_trail(
+pub fn write_trail(
     lookup: &Lookup,
     source: &[u8],
     refused: Option<&Reason>,
-) -> Result<(), Trouble> {
+) -> Result<(), Unusable> {
     let trail = Trail {
         parts: lookup.key.parts().to_vec(),
         refused: refused.map(Reason::to_string).unwrap_or_default(),
@@ -340,7 +348,7 @@ pub fn leave_trail(
     lookup.cache.write(name, &trail.encode_to_vec())
 }
 
-/// The same content under the same question is the same answer.
+/// The same content under the same key is the same answer.
 fn answer_key(lookup: &Lookup, closure: &Closure, answer: &Answer) -> Key {
     let mut key = Key::default();
     key.add("question", &lookup.key.digest());
@@ -359,13 +367,13 @@ fn answer_key(lookup: &Lookup, closure: &Closure, answer: &Answer) -> Key {
     key
 }
 
-/// What the compiler wrote to `path`, before `ended_ns`: what was written
-/// later is another one's.
+/// What the compiler wrote to `path` before it ended at `ended_ns`: anything later is from
+/// another process.
 ///
 /// # Errors
-/// It can't be told.
+/// The file can't be read, or was written later.
 pub fn written(path: &Path, ended_ns: i64) -> Result<Output, Reason> {
-    let (content, read) = facts::read(os::bytes(path.as_os_str()))
+    let (content, read) = stat::read(os::bytes(path.as_os_str()))
         .map_err(|error| Reason::new("output", error.to_string().as_bytes()))?;
     let whole = read.stat.size == content.len() as u64;
     match whole && read.stat.youngest_ns() <= ended_ns {

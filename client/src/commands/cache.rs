@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cache::disk::day_log::DayLogs;
-use crate::cache::disk::entries::{Cache, Found, Name};
+use crate::cache::disk::entries::{Cache, Name, ReadOutcome};
 use crate::cache::disk::evict;
 use crate::cache::disk::shard::{self, LOOKS_MAX, Shards, Shrunk};
 use crate::cache::disk::tally::{Event, Tally, tally};
@@ -115,7 +115,7 @@ pub fn prune(folder: &Path, size_bytes_max: u64, to: Option<u64>) -> i32 {
     let pruned =
         Shards::open(folder).and_then(|shards| evict::shrink_to(&shards, goal, &mut evicted));
     if evicted.entries > 0 {
-        cache.tell(Event::Evicted {
+        cache.record(Event::Evicted {
             entries: evicted.entries,
             bytes: evicted.bytes,
         });
@@ -179,18 +179,20 @@ fn verify_shard(cache: &Cache, number: u8) -> io::Result<Verified> {
         };
         let path = item.path();
         let path = path.display();
-        match cache.look(name, false) {
-            Found::Body(_) => verified.good += 1,
+        match cache.read_checked(name, false) {
+            ReadOutcome::Body(_) => verified.good += 1,
             // Evicted meanwhile.
-            Found::Absent => {}
-            Found::Damaged => verified
-                .wrong
-                .push(match cache.remove_damaged(name, LOOKS_MAX) {
-                    Ok(true) => format!("{path}: damaged, removed"),
-                    Ok(false) => format!("{path}: damaged, in use"),
-                    Err(error) => format!("{path}: damaged: {error}"),
-                }),
-            Found::Unreadable(error) => verified.wrong.push(format!("{path}: {error}")),
+            ReadOutcome::Absent => {}
+            ReadOutcome::Damaged => {
+                verified
+                    .wrong
+                    .push(match cache.remove_damaged(name, LOOKS_MAX) {
+                        Ok(true) => format!("{path}: damaged, removed"),
+                        Ok(false) => format!("{path}: damaged, in use"),
+                        Err(error) => format!("{path}: damaged: {error}"),
+                    })
+            }
+            ReadOutcome::Unreadable(error) => verified.wrong.push(format!("{path}: {error}")),
         }
     }
     Ok(verified)

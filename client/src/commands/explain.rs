@@ -12,8 +12,9 @@ use crate::cache::manifest::{Facts, Manifest};
 use crate::cache::preprocessor_mode::{self, Text};
 use crate::cache::store::Trail;
 use crate::config::Config;
-use crate::includes::facts::{ABSENT, FILE, Looks, state_of};
+use crate::includes::facts::{ABSENT, FILE, state_of};
 use crate::includes::paths::join;
+use crate::includes::stat_cache::StatCache;
 use crate::invocation::plan::Plan;
 use crate::key::differences;
 use crate::local::compiler;
@@ -52,7 +53,7 @@ fn text(config: &Config, words: &[OsString], last: bool) -> Result<String, Strin
     let mut settings = settings.clone();
     settings.read_only = true;
     let cache = keeper::open(&settings).map_err(|trouble| trouble.words)?;
-    let (toolchain, key) = match keeper::question(config, &found, &plan) {
+    let (toolchain, key) = match keeper::cache_key(config, &found, &plan) {
         Ok(question) => question,
         Err(reason) => return Ok(bypass(&reason)),
     };
@@ -75,9 +76,11 @@ fn text(config: &Config, words: &[OsString], last: bool) -> Result<String, Strin
                 hit.answer.compile_ms
             ),
             None => by_text(&lookup, || {
-                let base = keeper::base(&settings);
-                let asked = keeper::may_know_the_text(&lookup, base.as_deref());
-                asked.then(|| preprocessor_mode::read(&found, &plan, &toolchain, base.as_deref()))
+                let base = keeper::base_folder(&settings);
+                let asked = keeper::may_use_preprocessor_mode(&lookup, base.as_deref());
+                asked.then(|| {
+                    preprocessor_mode::preprocess(&found, &plan, &toolchain, base.as_deref())
+                })
             }),
         });
     }
@@ -95,7 +98,7 @@ fn text(config: &Config, words: &[OsString], last: bool) -> Result<String, Strin
 fn by_text(lookup: &Lookup, read: impl FnOnce() -> Option<Result<Text, Reason>>) -> String {
     const MISS: &str = "miss: the grid or the compiler would be asked\n";
     match read() {
-        Some(Ok(text)) if lookup.knows_text(&text.key) => {
+        Some(Ok(text)) if lookup.has_text(&text.key) => {
             "preprocessed-hit: the text is known, its files have changed\n".to_owned()
         }
         Some(Err(why)) => format!("{MISS}its text can't stand for it: {why}\n"),
@@ -160,12 +163,12 @@ fn refusal(trail: &Trail, manifest: &Manifest) -> String {
 
 /// `changed`, and what the newest facts in `manifest` say that is not so now.
 fn changed_since(lookup: &Lookup, mut changed: Vec<String>, manifest: &Manifest) -> String {
-    let mut looks = Looks::default();
+    let mut stats = StatCache::default();
     if let Some(set) = manifest.sets.first() {
-        changed.extend(changed_files(set, &mut looks));
-        changed.extend(changed_names(set, &mut looks));
+        changed.extend(changed_files(set, &mut stats));
+        changed.extend(changed_names(set, &mut stats));
     }
-    match (changed.is_empty(), lookup.missed()) {
+    match (changed.is_empty(), lookup.why_no_answer()) {
         (true, Some(why)) => format!("nothing changed since the last entry: {why}\n"),
         (true, None) => "nothing changed since the last entry\n".to_owned(),
         (false, _) => format!(
@@ -175,11 +178,11 @@ fn changed_since(lookup: &Lookup, mut changed: Vec<String>, manifest: &Manifest)
     }
 }
 
-fn changed_files(set: &Facts, looks: &mut Looks) -> Vec<String> {
+fn changed_files(set: &Facts, stats: &mut StatCache) -> Vec<String> {
     let mut changed = Vec::new();
     for file in &set.files {
         let path = file.path.escape_ascii();
-        match looks.content(&file.path) {
+        match stats.content(&file.path) {
             None => changed.push(format!("{path} is gone")),
             Some(content) if content.digest.to_be_bytes() != file.digest[..] => {
                 changed.push(format!("{path} has other content"));
@@ -190,12 +193,12 @@ fn changed_files(set: &Facts, looks: &mut Looks) -> Vec<String> {
     changed
 }
 
-fn changed_names(set: &Facts, looks: &mut Looks) -> Vec<String> {
+fn changed_names(set: &Facts, stats: &mut StatCache) -> Vec<String> {
     let mut changed = Vec::new();
     for folder in &set.folders {
         for (state, name) in folder.names() {
             let path = join(&folder.path, name);
-            let now = state_of(looks.at(&path));
+            let now = state_of(stats.at(&path));
             let path = path.escape_ascii();
             match (state, now) {
                 (before, now) if before == now => {}

@@ -30,9 +30,10 @@ use crate::grid::own_speed;
 use crate::grid::payload::Payload;
 use crate::grid::shipment;
 use crate::grid::submit::{self, Cost, Ending, Returned, Sink};
-use crate::includes::closure::{self, Closure, Listed};
+use crate::includes::closure::{self, Closure};
+use crate::includes::dependency_list::Listed;
 use crate::includes::headers;
-use crate::inputs::preprocessed::{self, Gathered, Preprocessing, Wanted};
+use crate::inputs::preprocessed::{self, Gathered, Macros, Preprocessing};
 use crate::inputs::text_checks;
 use crate::inputs::tree::{self, Tree};
 use crate::invocation::plan::{Diagnostics, Plan};
@@ -391,7 +392,7 @@ impl Remote<'_, '_> {
         let access = self.access()?;
         let slot = self.context.wait_for_slot();
         let mut preprocessing =
-            Preprocessing::start(self.found, &plan.compile, plan.dialect, Wanted::Travelling)?;
+            Preprocessing::start(self.found, &plan.compile, plan.dialect, Macros::Kept)?;
         self.dial(access);
         let text = preprocessing.text()?;
         self.check_dialled()?;

@@ -56,6 +56,6 @@ async fn tell(hits: Unreported, mut connection: Connection) {
         .await;
     // Otherwise the next one reports them.
     if heard.is_ok() {
-        hits.done();
+        hits.mark_reported();
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use hg_proto::options::args::{self, Reason};
 
-use crate::cache::keeper::{self, Asked, Keeper};
+use crate::cache::keeper::{self, CacheAnswer, Keeper};
 use crate::cache::store::Compiled;
 use crate::cli;
 use crate::compile::audit::{AUDIT, Finding};
@@ -104,7 +104,7 @@ fn read_command_line(context: &mut Context, found: &Found) -> Result<Plan, WhyLo
     let name = found.name.ok_or_else(|| Reason::with("not-a-compiler", ""));
     let plan = name.and_then(|name| Plan::read(found, name));
     let plan = plan.inspect_err(|reason| {
-        keeper::bypassed(config, reason);
+        keeper::count_bypass(config, reason);
         if found.name.is_some() && reason.code != CONFIGURE_PROBE {
             let words: Vec<Vec<u8>> = found.args.iter().map(|a| os::bytes(a).to_vec()).collect();
             let source = args::likely_source(&words);
@@ -118,13 +118,13 @@ fn read_command_line(context: &mut Context, found: &Found) -> Result<Plan, WhyLo
 
 /// Ends this process if the cache has the answer; else gives who keeps a new one.
 fn ask_cache(context: &mut Context, found: &Found, plan: &Plan) -> Option<Box<Keeper>> {
-    match keeper::ask(context.config, found, plan, || context.wait_for_slot()) {
-        Asked::No(why) => {
+    match keeper::look_up(context.config, found, plan, || context.wait_for_slot()) {
+        CacheAnswer::Bypassed(why) => {
             context.record.not_kept = why;
             None
         }
-        Asked::Unknown(keeper) => Some(keeper),
-        Asked::Answered(how) => {
+        CacheAnswer::Miss(keeper) => Some(keeper),
+        CacheAnswer::Hit(how) => {
             context.log(Origin::Cache, &Reason::with(how, ""), 0);
             std::process::exit(0)
         }

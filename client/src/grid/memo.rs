@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use hg_proto::secure::atomic_file::TEMPORARY_SUFFIX;
 use hg_proto::wire::digest::Digest;
 
 use crate::private;
@@ -13,6 +14,10 @@ use crate::private;
 const WORDS_BYTES_MAX: usize = 4096;
 /// Age at which a note says nothing any more.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Notes in a folder before those that say nothing any more are removed.
+const NOTES_MAX: usize = 256;
+/// How the name of a note begins.
+const NAME: &str = "memo-";
 /// How long a brief note counts: of what will be back soon, and to ask costs little.
 const BRIEF: Duration = Duration::from_millis(500);
 
@@ -110,7 +115,11 @@ impl Memos {
     fn renew(&self, key: &[u8], words: &str, count: impl Fn(u32) -> (u32, bool)) {
         let times_before = match self.read(key) {
             Some(note) if note.standing == Standing::Failed => return,
-            note => note.map_or(0, |note| note.times),
+            Some(note) => note.times,
+            None => {
+                self.remove_forgotten();
+                0
+            }
         };
         let (times, brief) = count(times_before);
         let note = Note {
@@ -176,11 +185,33 @@ impl Memos {
         let text = format!("{}{mark}{brief} {}", note.times, &note.words[..cut]);
         // Renamed into place: whoever reads meanwhile sees the old note or the
         // new one, not an empty file, which would send it to the grid.
-        let new = path.with_extension(std::process::id().to_string());
-        let put = || private::write(&new, text.as_bytes()).and_then(|()| fs::rename(&new, &path));
-        if put().is_err() && private::make(folder).is_ok() && put().is_err() {
+        let put = || private::replace(&path, text.as_bytes());
+        if put().is_err() && private::make(folder).is_ok() {
             // Without a note the next process finds out by itself.
-            let _ = fs::remove_file(&new);
+            let _ = put();
+        }
+    }
+
+    /// Where there are many notes, removes the forgotten ones, and what killed processes left
+    /// of theirs: each source that is once refused has a note, and may never have another.
+    fn remove_forgotten(&self) {
+        let folder = self.folder.as_ref();
+        let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
+        let is_note = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            name.starts_with(NAME.as_bytes()) || name.ends_with(TEMPORARY_SUFFIX.as_bytes())
+        };
+        let notes = entries.into_iter().flatten().flatten().filter(is_note);
+        let notes: Vec<fs::DirEntry> = notes.collect();
+        if notes.len() < NOTES_MAX {
+            return;
+        }
+        for note in notes {
+            let modified = note.metadata().and_then(|meta| meta.modified());
+            if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > FORGOTTEN)) {
+                let _ = fs::remove_file(note.path());
+            }
         }
     }
 
@@ -193,7 +224,7 @@ impl Memos {
 
     fn path(&self, key: &[u8]) -> Option<PathBuf> {
         let name = &Digest::of(key).to_hex()[..24];
-        Some(self.folder.as_ref()?.join(format!("memo-{name}")))
+        Some(self.folder.as_ref()?.join(format!("{NAME}{name}")))
     }
 }
 
@@ -260,6 +291,31 @@ mod tests {
         assert_eq!(memos.recall(b"a", minute), Known::Bad("gone".into()));
         memos.forget(b"a");
         assert_eq!(memos.recall(b"a", minute), Known::Nothing);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn forgotten_notes_go_where_there_are_many() {
+        let folder = std::env::temp_dir().join(format!("hg-memo-m-{}", std::process::id()));
+        let memos = Memos::new(Some(&folder));
+        let count = || fs::read_dir(&folder).unwrap().count();
+        let subject = |number: usize| number.to_be_bytes();
+        private::make(&folder).unwrap();
+        fs::write(folder.join("headers"), "").unwrap();
+        let old = SystemTime::now() - FORGOTTEN - Duration::from_secs(1);
+        for number in 0..NOTES_MAX {
+            let file = fs::File::create(memos.path(&subject(number)).unwrap()).unwrap();
+            if number > 1 {
+                file.set_modified(old).unwrap();
+            }
+        }
+        assert_eq!(count(), NOTES_MAX + 1);
+        memos.note(&subject(NOTES_MAX), "refused");
+        assert_eq!(
+            count(),
+            4,
+            "the young notes, the new one, and what is no note"
+        );
         fs::remove_dir_all(folder).unwrap();
     }
 

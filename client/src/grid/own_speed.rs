@@ -31,10 +31,8 @@ pub fn measured_beside<T>(run: Option<&Path>, work: impl FnOnce() -> T) -> T {
     thread::scope(|scope| {
         let measure = || {
             let milli = speed::measure_milli(|| !is_over.load(Ordering::Relaxed));
-            let new = run.join(format!("speed.{}", std::process::id()));
             // Not to be written: measured again.
-            let _ = private::write(&new, format!("{milli}\n").as_bytes())
-                .and_then(|()| fs::rename(&new, &path));
+            let _ = private::replace(&path, format!("{milli}\n").as_bytes());
         };
         // No thread is left: the next one measures.
         let _ = thread::Builder::new().spawn_scoped(scope, measure);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use hg_proto::wire::digest::Digest;
 
-use crate::includes::facts;
+use crate::includes::stat;
 use crate::os;
 
 /// What an input holds.
@@ -44,7 +44,7 @@ impl Payload {
             Payload::File { path, digest, .. } => (path, digest),
         };
         let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-        let (bytes, _) = facts::read(os::bytes(path.as_os_str()))
+        let (bytes, _) = stat::read(os::bytes(path.as_os_str()))
             .map_err(|error| io::Error::new(error.kind(), named(&error)))?;
         match Digest::of(&bytes) == *wanted {
             true => Ok(bytes.into()),

@@ -1,9 +1,13 @@
-//! Everything that a compile could have read, and every place where it looked
-//! in vain: found by following the include directives of the source after the
-//! compile. Refuses when anything changed since the compile began.
+//! Every file that a compile could have read, and every name that it looked for in vain:
+//! found by following the include directives of the source. Refuses what can't be followed,
+//! and files that changed since the compile began.
+
+mod computed;
+mod expand;
+mod memory;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
@@ -11,122 +15,102 @@ use std::rc::Rc;
 use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
 use hg_proto::options::args::Reason;
-use hg_proto::wire::digest::Digest;
 use memchr::memmem;
 
-use crate::includes::facts::{
-    self, Content, Devices, FileFact, FolderFact, FolderId, Look, Looks, Seen, Stat, state_of,
-};
-use crate::includes::headers::{self, Ask, Headers, Known, SETTLED_NS};
-use crate::includes::macro_names::{SPELLED_MAX, strings_of, values_of};
+use crate::includes::dependency_list::Listed;
+use crate::includes::devices::Devices;
+use crate::includes::facts::{FileFact, FolderFact, state_of};
+use crate::includes::macro_names::strings_of;
 use crate::includes::part::Part;
 use crate::includes::paths::{as_path, join, name_in, parent, split, without_slash};
+use crate::includes::search_path::SearchPath;
+use crate::includes::stat::{self, Content, Seen, Stat};
+use crate::includes::stat_cache::{FolderId, Look, StatCache};
 use crate::includes::unchanged::Unchanged;
 use crate::includes::watch::Watch;
 use crate::source::hazards::{self, Signs};
-use crate::source::scan::{self, Header, Scan};
+use crate::source::scan::{self, Header};
+use computed::Computed;
+use memory::Memory;
 
 /// Files of one compile.
 const FILES_MAX: usize = 20_000;
 /// Bytes of all files of one compile.
 const BYTES_MAX: u64 = 512 << 20;
-/// Names that are looked for in a folder one by one before all of it is listed.
+/// Names that are looked for in a folder one by one before the whole folder is listed.
 const FEW_NAMES: usize = 4;
-/// Names that were looked for.
+/// Names that one compile may look for.
 const NAMES_MAX: usize = 200_000;
 
-/// The reason of a compile that asks for headers in a way that can't be
-/// followed, and that nothing else is wrong with.
+/// The reason of a compile whose only trouble is that it asks for headers in a way that
+/// can't be followed.
 pub const COMPUTED_QUESTION: &str = "computed-question";
 
 /// The reason of an include whose name can't be told.
 const COMPUTED_INCLUDE: &str = "computed-include";
 
-/// Where headers are looked for, in the compiler's order.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Folders {
-    /// For `"name"` only, after the including file's own folder.
-    pub quoted: Vec<Vec<u8>>,
-    /// For both.
-    pub angled: Vec<Vec<u8>>,
-    /// Left out by the compiler, for now: not there, or there twice.
-    pub left_out: Vec<Vec<u8>>,
-    /// Of gccs, whose headers clang takes.
-    pub installations: Vec<Vec<u8>>,
-    /// Macros of the compiler's own that look like anybody's, see [`looks_common`].
-    pub macros: Vec<Vec<u8>>,
-}
-
-/// Headers that the compiler itself says it read.
-#[derive(Debug, Default, Clone)]
-pub struct Listed {
-    /// As it spells them.
-    pub paths: Vec<Vec<u8>>,
-    /// It read no others.
-    pub complete: bool,
-}
-
-/// What a preprocessor has shown: neither what changes with time nor assembler text
-/// that may read a file is in what the compiler sees.
+/// Proof of a preprocessor run that the compiler sees neither what changes with time nor
+/// assembler text that may read a file.
 #[derive(Debug, Clone)]
 pub struct Settled {
-    /// When it began: of what is younger nothing is known.
+    /// When the preprocessor began, nanoseconds since 1970: it proves nothing of younger
+    /// files.
     pub before_ns: i64,
-    /// What it read.
+    /// Files that the preprocessor read.
     pub listed: Listed,
-    /// A pragma that gcc carries out when it compiles: as it should be where the system's
-    /// headers have it.
+    /// A pragma that gcc carries out only when it compiles: right in the system's headers,
+    /// and a reason to refuse elsewhere.
     pub late: Option<Reason>,
 }
 
-/// Reasons found in the files, of which the compiler may see nothing: in a group that
-/// is skipped, in a macro that nobody uses, in words that never come together.
+/// Reasons that the compiler may never see: in a group that is skipped, in a macro that is
+/// not used, in words that are never pasted together.
 const DOUBTS: [&str; 3] = [
     hazards::TIME_MACRO,
     hazards::ASM_FILE_DIRECTIVE,
     COMPUTED_INCLUDE,
 ];
 
-/// Whether a preprocessor can say more about `reason`.
+/// Whether a preprocessor run may dispel `reason`.
 pub fn is_doubt(reason: &Reason) -> bool {
     DOUBTS.contains(&reason.code)
 }
 
-/// What to look at.
+/// A compile to be followed, and what is known of it.
 #[derive(Debug)]
-pub struct Question<'a> {
-    /// As typed.
+pub struct WalkInput<'a> {
+    /// The source's path, as typed.
     pub source: &'a [u8],
-    /// Included without a directive: by options, or by the compiler itself.
+    /// Headers that options or the compiler itself include.
     pub forced: Vec<Header>,
-    /// Folders that options and variables name, there or not.
+    /// Folders that options and variables name, existing or not.
     pub named: Vec<Vec<u8>>,
-    /// Files with arguments.
+    /// Response files (`@file`).
     pub responses: &'a [Vec<u8>],
     /// Where headers are looked for.
-    pub folders: &'a Folders,
-    /// What the compiler said.
+    pub search_path: &'a SearchPath,
+    /// Files that the compiler listed.
     pub listed: &'a Listed,
-    /// Macros from the command line, for hazards that are spelled in them.
+    /// Macros of the command line, as `NAME VALUE`.
     pub macros: Vec<Vec<u8>>,
     /// gcc takes `name.h.gch` for `name.h`.
     pub precompiled: bool,
-    /// Folders are named as the system's: gcc shortens the paths of headers that
+    /// Options or variables name system folders: gcc shortens the paths of headers that
     /// it finds there, and looks beside the shorter one.
     pub shortened: bool,
-    /// What the preprocessor said where the files left it in doubt.
+    /// Proof of a preprocessor run, where the files left doubts.
     pub settled: Option<&'a Settled>,
-    /// Another machine compiles, which has the files that are found, each at its own
-    /// path, and nothing else: what can't be the same there is refused, and what the
-    /// files hold is kept.
-    pub in_place: bool,
-    /// `__asm` may go on without brackets.
+    /// The compile is to come, on a worker that has the gathered files, each at its own
+    /// path, and nothing else: what can't be the same there is refused, and the files'
+    /// texts are kept.
+    pub for_worker: bool,
+    /// `__asm` needs no brackets (Microsoft's).
     pub asm_blocks: bool,
-    /// `//` is no comment.
+    /// The dialect is C90: `//` is no comment.
     pub c90: bool,
-    /// When the compile began: nothing may be younger.
+    /// When the compile began, nanoseconds since 1970: a younger file is refused.
     pub began_ns: i64,
-    /// Folders that were watched since.
+    /// Folders that were watched since then.
     pub watch: &'a Watch,
     /// The file in which the system's headers are remembered.
     pub headers: Option<&'a Path>,
@@ -137,7 +121,7 @@ pub struct Question<'a> {
 pub struct Closure {
     /// The source first.
     pub files: Vec<FileFact>,
-    /// In order of their paths.
+    /// Folders in which names were looked for, in order of their paths.
     pub folders: Vec<FolderFact>,
 }
 
@@ -145,7 +129,7 @@ fn reason(code: &'static str, detail: &[u8]) -> Reason {
     Reason::new(code, detail)
 }
 
-/// Those of macros that the command line defines in `lines`.
+/// Signs of hazards in macros of the command line.
 fn signs_of(lines: &[Vec<u8>]) -> Signs {
     let text = [&lines.join(&b"\n"[..])[..], b"\n"].concat();
     let code = scan::code_of(&text);
@@ -154,152 +138,155 @@ fn signs_of(lines: &[Vec<u8>]) -> Signs {
     signs
 }
 
-/// Follows the source.
+/// Gathers the facts under which the compile's result holds.
 ///
 /// # Errors
-/// Why the result can't be kept.
-pub fn gather(question: &Question<'_>) -> Result<Closure, Reason> {
-    gather_parts(question).map(|(closure, _)| closure)
+/// Why there are none.
+pub fn gather(input: &WalkInput<'_>) -> Result<Closure, Reason> {
+    gather_parts(input).map(|(closure, _)| closure)
 }
 
-/// Follows the source, and says what was read, each file once.
+/// As [`gather`], with each file that was read, once.
 ///
 /// # Errors
-/// Why the result can't be kept.
-pub fn gather_parts(question: &Question<'_>) -> Result<(Closure, Vec<Part>), Reason> {
-    let mut walk = Walk::new(question)?;
+/// Why there are none.
+pub fn gather_parts(input: &WalkInput<'_>) -> Result<(Closure, Vec<Part>), Reason> {
+    let mut walk = Walk::new(input)?;
     let followed = walk.follow().and_then(|()| walk.check_signs());
     walk.remember();
     followed?;
     walk.finish()
 }
 
-/// What is known of a folder in which names were looked for.
-#[derive(Debug, Default)]
-struct Place {
-    names: usize,
-    /// One of them is a link.
-    linked: bool,
-    /// Whether nothing in it is named as a precompiled header.
-    plain: Option<bool>,
-    /// It is not there, which was noted.
-    absent: bool,
-}
-
-/// A file to be read: how it is spelled, which says what is beside it.
+/// Breadth-first walk over `#include`s: files read, names probed, and why it refuses to go
+/// on.
 struct Walk<'a> {
-    question: &'a Question<'a>,
-    looks: Looks,
-    /// Device and inode of what the compiler listed.
-    listed: HashMap<(u64, u64), &'a [u8]>,
-    queue: VecDeque<Vec<u8>>,
-    /// A file, and the folder beside which it includes: either spelling will do.
-    visited: HashSet<[u64; 4]>,
-    files: HashMap<Vec<u8>, Content>,
-    order: Vec<Vec<u8>>,
-    reached: HashSet<(u64, u64)>,
-    /// The folders of the question, in the order of [`Folders`]: `left_out`, `quoted`,
-    /// `angled`.
-    search: Rc<[FolderId]>,
-    /// Of folders in which names were looked for.
-    places: HashMap<FolderId, Place>,
-    names_count: usize,
-    /// Where and how a header was looked for.
-    searched: HashSet<Vec<u8>>,
-    bytes: u64,
-    computed: bool,
-    /// Files that include what a macro stands for, and the macro.
-    named: Vec<(Vec<u8>, Vec<u8>)>,
-    /// A file that includes something whose name is put together.
-    pasted: Option<Vec<u8>>,
-    /// Names of headers whose words may be macros, and where they are asked for.
-    spelled: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// A file that asks for headers in a way that can't be followed.
-    opaque: Option<Vec<u8>>,
-    /// What such a question's name could be put together from, of all files.
-    parts: Vec<Vec<u8>>,
-    imports: bool,
-    /// There, by a name that was looked for, but not read; and their bytes.
-    unread: Vec<(Vec<u8>, u64)>,
-    askers: Vec<Vec<u8>>,
-    /// All files that were followed, for a second look.
-    read: Vec<Part>,
-    /// Of the system, and of the project.
-    headers: Headers,
-    own: Headers,
-    /// Such folders that were not remembered.
-    learnt: Vec<(Vec<u8>, Stat)>,
+    input: &'a WalkInput<'a>,
+    stats: StatCache,
+    devices: Devices,
     /// When the walk began, nanoseconds since 1970: a stat that was old enough by then
     /// is no other file's.
     walked_ns: i64,
-    devices: Devices,
+    /// Device and inode of each file that the compiler listed, and its path.
+    listed: HashMap<(u64, u64), &'a [u8]>,
+    /// Paths of files to be read.
+    queue: VecDeque<Vec<u8>>,
+    /// A file, and the folder beside which it includes: either spelling will do.
+    visited: HashSet<[u64; 4]>,
+    /// Device and inode of each file that was read.
+    reached: HashSet<(u64, u64)>,
+    files: Files,
+    probes: Probes,
+    computed: Computed,
+    once: Once,
+    memory: Memory,
+}
+
+/// Files that were read.
+#[derive(Default)]
+struct Files {
+    /// By path.
+    contents: HashMap<Vec<u8>, Content>,
+    /// The paths, the source first.
+    order: Vec<Vec<u8>>,
+    /// Each file once, for a second look.
+    parts: Vec<Part>,
+    bytes: u64,
+}
+
+impl Files {
+    fn insert(&mut self, path: &[u8], content: Content) {
+        if self.contents.insert(path.to_vec(), content).is_none() {
+            self.order.push(path.to_vec());
+        }
+    }
+}
+
+/// Names that were looked for, and where.
+struct Probes {
+    /// The folders of the input, in the order of [`SearchPath`]: `left_out`, `quoted`,
+    /// `angled`.
+    search: Rc<[FolderId]>,
+    folders: HashMap<FolderId, ProbedFolder>,
+    names: usize,
+    /// Headers: the folder of the including file, the name, and how it is searched for.
+    headers: HashSet<Vec<u8>>,
+}
+
+/// A folder in which names were looked for.
+#[derive(Debug, Default)]
+struct ProbedFolder {
+    names: usize,
+    /// One of the names is a link.
+    linked: bool,
+    /// Whether nothing in it is named as a precompiled header.
+    lacks_precompiled: Option<bool>,
+    /// The folder does not exist, which was noted.
+    absent: bool,
+}
+
+/// What `#pragma once` and `#import` may take for a file that was read.
+#[derive(Default)]
+struct Once {
+    /// Some file has an `#import`.
+    imports: bool,
+    /// Files that exist under a name that was looked for, but were not read; and their
+    /// bytes.
+    unread: Vec<(Vec<u8>, u64)>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(question: &'a Question<'a>) -> Result<Self, Reason> {
-        let mut looks = Looks::default();
+    fn new(input: &'a WalkInput<'a>) -> Result<Self, Reason> {
+        let mut stats = StatCache::default();
         let mut listed = HashMap::default();
-        let settled = question.settled.map(|settled| &settled.listed.paths);
-        for path in question
+        let settled = input.settled.map(|settled| &settled.listed.paths);
+        for path in input
             .listed
             .paths
             .iter()
             .chain(settled.into_iter().flatten())
         {
-            match looks.at(path) {
+            match stats.at(path) {
                 Seen::File(stat) => listed.insert((stat.device, stat.inode), &path[..]),
                 _ => return Err(reason("input-changed", path)),
             };
         }
-        let Folders {
+        let SearchPath {
             quoted,
             angled,
             left_out,
             ..
-        } = question.folders;
+        } = input.search_path;
         let search = left_out.iter().chain(quoted).chain(angled);
-        let search = search.map(|folder| looks.folder(without_slash(folder)));
+        let search = search.map(|folder| stats.folder(without_slash(folder)));
         let search = search.collect();
-        let folder = std::env::current_dir().ok();
-        let own = question.headers.zip(folder.as_deref());
-        let own = own.map(|(file, folder)| headers::of_project(file, folder));
         Ok(Walk {
-            question,
-            looks,
+            input,
+            stats,
             listed,
-            queue: VecDeque::from([question.source.to_vec()]),
+            queue: VecDeque::from([input.source.to_vec()]),
             visited: HashSet::default(),
-            files: HashMap::default(),
-            order: Vec::new(),
             reached: HashSet::default(),
-            search,
-            places: HashMap::default(),
-            names_count: 0,
-            searched: HashSet::default(),
-            bytes: 0,
-            computed: false,
-            named: Vec::new(),
-            pasted: None,
-            spelled: BTreeMap::new(),
-            opaque: None,
-            parts: Vec::new(),
-            imports: false,
-            unread: Vec::new(),
-            askers: Vec::new(),
-            read: Vec::new(),
-            headers: Headers::open(question.headers),
-            own: Headers::open(own.as_deref()),
-            learnt: Vec::new(),
-            walked_ns: facts::now_ns(),
+            files: Files::default(),
+            probes: Probes {
+                search,
+                folders: HashMap::default(),
+                names: 0,
+                headers: HashSet::default(),
+            },
+            computed: Computed::default(),
+            once: Once::default(),
+            memory: Memory::open(input.headers),
+            walked_ns: stat::now_ns(),
             devices: Devices::default(),
         })
     }
 
     fn follow(&mut self) -> Result<(), Reason> {
-        if self.question.in_place {
-            self.note(self.question.source)?;
+        if self.input.for_worker {
+            self.note(self.input.source)?;
         }
-        for Header { name, quoted } in &self.question.forced {
+        for Header { name, quoted } in &self.input.forced {
             // Looked for in the working directory, then like any other.
             self.header(b".", name, *quoted, false)?;
             // clang takes these in its place.
@@ -310,11 +297,11 @@ impl<'a> Walk<'a> {
         while let Some(path) = self.queue.pop_front() {
             self.file(path)?;
         }
-        for path in self.question.responses {
+        for path in self.input.responses {
             self.extra(path)?;
         }
-        match self.question.listed.paths.is_empty() && self.question.in_place {
-            true => self.follow_names()?,
+        match self.input.listed.paths.is_empty() && self.input.for_worker {
+            true => self.follow_macros()?,
             false => self.unexplained()?,
         }
         while let Some(path) = self.queue.pop_front() {
@@ -323,12 +310,12 @@ impl<'a> Walk<'a> {
         self.follow_askers()
     }
 
-    /// Notes whether `folder` is there: compilers warn of those that are not, whether or
-    /// not a header is looked for in them.
+    /// Notes whether `folder` exists: compilers warn of those that don't, whether or not a
+    /// header is looked for in them.
     fn named(&mut self, folder: &[u8]) -> Result<(), Reason> {
         let mut path = without_slash(folder);
-        // What was looked for in it says so too.
-        let place = self.places.get(&self.looks.folder(path));
+        // Names that were noted in it say so too.
+        let place = self.probes.folders.get(&self.stats.folder(path));
         if place.is_some_and(|place| place.names > 0 || place.absent) {
             return Ok(());
         }
@@ -343,268 +330,76 @@ impl<'a> Walk<'a> {
         self.note(path)
     }
 
-    /// Headers that macros name, whatever defines these: those that nothing
-    /// defines can only be errors.
-    fn follow_names(&mut self) -> Result<(), Reason> {
-        let macros = self.command_line();
-        loop {
-            // Where the header that is meant is no input, another of that name may be.
-            if let Some(path) = &self.pasted {
-                return Err(reason(COMPUTED_INCLUDE, path));
-            }
-            let known = self.read.len();
-            let mut headers = Vec::new();
-            for (path, name) in &self.named {
-                let macros = macros.iter().map(|text| Ok(Ask::Named.of(text, name)));
-                let read = self.read.iter_mut().map(|part| part.ask(Ask::Named, name));
-                for named in macros.chain(read) {
-                    let named = named?.ok_or_else(|| reason(COMPUTED_INCLUDE, path))?;
-                    headers.extend(named.into_iter().map(|header| (path.clone(), header)));
-                }
-            }
-            for (path, header) in headers {
-                if !header.quoted && !scan::is_clean(&header.name) {
-                    return Err(reason(COMPUTED_INCLUDE, &path));
-                }
-                self.spell(&path, &header);
-                self.header(parent(&path), &header.name, header.quoted, false)?;
-            }
-            while let Some(path) = self.queue.pop_front() {
-                self.file(path)?;
-            }
-            if self.read.len() == known {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Macros that ask for a header, wherever they are used.
-    fn follow_askers(&mut self) -> Result<(), Reason> {
-        let mut askers = Vec::new();
-        loop {
-            askers.append(&mut self.askers);
-            let mut parts = std::mem::take(&mut self.read);
-            let asked = self
-                .ask_all(&askers, &mut parts)
-                .and_then(|()| self.ask_spelled(&mut parts));
-            // With what was learnt up to an error.
-            self.read = parts;
-            asked?;
-            let known = self.read.len();
-            let asks = !askers.is_empty() || !self.spelled.is_empty();
-            while let Some(path) = self.queue.pop_front() {
-                self.file(path.clone())?;
-                // It could use those macros too, and include what they name.
-                if self.read.len() > known && asks && !self.question.in_place {
-                    self.opaque = Some(path);
-                }
-            }
-            if self.read.len() == known || !self.question.in_place {
-                return Ok(());
-            }
-            if self.question.listed.paths.is_empty() {
-                self.follow_names()?;
-            }
-        }
-    }
-
-    fn ask_all(&mut self, askers: &[Vec<u8>], parts: &mut [Part]) -> Result<(), Reason> {
-        let macros = self.command_line();
-        for asker in askers {
-            let unclear = |line: &Vec<u8>| Ask::Asked.of(line, asker).is_none();
-            if macros.iter().any(unclear) {
-                self.opaque = Some(b"-D".to_vec());
-            }
-            for part in &mut *parts {
-                let ask = match hazards::is_system(&part.path) {
-                    true => Ask::AskedWhole,
-                    false => Ask::Asked,
-                };
-                let Some(asks) = part.ask(ask, asker)? else {
-                    self.opaque = Some(part.path.clone());
-                    continue;
-                };
-                for header in asks {
-                    self.spell(&part.path, &header);
-                    self.header(parent(&part.path), &header.name, header.quoted, false)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Macros of the command line, as a text would define them.
+    /// Macros of the command line, as `#define` lines.
     fn command_line(&self) -> Vec<Vec<u8>> {
-        let macros = self.question.macros.iter();
+        let macros = self.input.macros.iter();
         macros.map(|m| [b"#define ", &m[..]].concat()).collect()
     }
 
-    /// What `path` has in brackets goes through a macro: so do its words.
-    fn spell(&mut self, path: &[u8], header: &Header) {
-        if !header.quoted {
-            self.spelled.insert(header.name.clone(), path.to_vec());
-        }
-    }
-
-    /// Words in brackets that a macro may stand for: another header may be meant.
-    fn ask_spelled(&mut self, parts: &mut [Part]) -> Result<(), Reason> {
-        let macros = self.command_line();
-        let own = &self.question.folders.macros;
-        let mut names: Vec<_> = self.spelled.clone().into_iter().collect();
-        let mut values: HashMap<Vec<u8>, Option<Vec<Header>>> = HashMap::default();
-        while let Some((name, path)) = names.pop() {
-            if !scan::is_clean(&name) {
-                self.opaque = Some(path);
-                continue;
-            }
-            for word in scan::words_of(&name) {
-                if !values.contains_key(word) {
-                    let found = values_of(word, own, &macros, parts)?;
-                    values.insert(word.to_vec(), found);
-                }
-                let Some(found) = &values[word] else {
-                    self.opaque = Some(path.clone());
-                    continue;
-                };
-                for value in found {
-                    let meant = scan::replaced(&name, word, &value.name);
-                    if self.spelled.len() >= SPELLED_MAX {
-                        self.opaque = Some(path.clone());
-                    } else if !self.spelled.contains_key(&meant) {
-                        self.header(b"", &meant, false, false)?;
-                        self.spelled.insert(meant.clone(), path.clone());
-                        names.push((meant, path.clone()));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes down what was learnt of the system's headers, and of folders.
+    /// Writes down what was learnt of headers, and of folders.
     fn remember(&mut self) {
-        let (devices, now_ns) = (&mut self.devices, self.walked_ns);
-        let mut lasts = |path: &[u8], stat, in_layers, settled_ns| {
-            let layered = devices.is_layered(path, stat);
-            devices.kept(path, stat, now_ns) == stat
-                && (in_layers || !layered)
-                && headers::may_last(stat, layered, settled_ns, now_ns)
-        };
-        for part in self.read.iter().filter(|part| part.learnt) {
-            let system = hazards::is_system(&part.path);
-            let (headers, settled_ns) = match system {
-                true => (&mut self.headers, SETTLED_NS),
-                // As an answer of the cache that has it among its facts.
-                false => (&mut self.own, 0),
-            };
-            if lasts(&part.path, part.known.stat, system, settled_ns) {
-                headers.add(&part.known);
-            }
-        }
-        for (folder, stat) in self.learnt.drain(..) {
-            // The stat of one that is merged says nothing of what is below.
-            if lasts(&folder, stat, false, SETTLED_NS) {
-                self.headers.add(&Known::plain(stat));
-            }
-        }
-        self.headers.save();
-        self.own.save();
+        let learnt = self.files.parts.iter().filter(|part| part.learnt);
+        self.memory.save(learnt, &mut self.devices, self.walked_ns);
     }
 
-    /// What the file at `path` says. `stat`: it is there.
-    fn part(&mut self, path: Vec<u8>, stat: Stat) -> Result<Part, Reason> {
-        let headers = match hazards::is_system(&path) {
-            true => &self.headers,
-            false => &self.own,
-        };
-        // A source is compiled again once it is another.
-        let lasting = path != self.question.source;
-        if lasting && let Some(known) = headers.of(stat) {
-            return Ok(Part {
-                path,
-                text: None,
-                known,
-                lasting: true,
-                learnt: false,
-            });
-        }
-        let (text, content) = facts::read(&path).map_err(|_| reason("input-changed", &path))?;
-        Ok(Part {
-            path,
-            known: Known::new(content, Scan::default(), false),
-            text: Some(text),
-            lasting,
-            learnt: lasting,
-        })
-    }
-
-    /// Refuses what may only be read where we can't follow.
+    /// Refuses `path` if it exists: it would be read in a way that can't be followed.
     fn absent(&mut self, path: Vec<u8>) -> Result<(), Reason> {
-        match self.looks.at(&path) {
+        match self.stats.at(&path) {
             Seen::Absent => self.note(&path),
             _ => Err(reason("pch", &path)),
         }
     }
 
+    /// Reads the file at `path`, and looks for the headers that it names.
     fn file(&mut self, path: Vec<u8>) -> Result<(), Reason> {
         let folder = parent(&path);
-        let Seen::Folder(beside) = self.looks.at(folder) else {
+        let Seen::Folder(beside) = self.stats.at(folder) else {
             return Err(reason("input-changed", &path));
         };
-        let Seen::File(stat) = self.looks.at(&path) else {
+        let Seen::File(stat) = self.stats.at(&path) else {
             return Err(reason("input-changed", &path));
         };
         let place = [stat.device, stat.inode, beside.device, beside.inode];
         let visited = !self.visited.insert(place);
-        if visited && self.files.contains_key(&path) {
+        if visited && self.files.contents.contains_key(&path) {
             return Ok(());
         }
         self.reached.insert((stat.device, stat.inode));
         let folder = folder.to_vec();
-        let mut part = self.part(path, stat)?;
+        // A source is compiled again once it is another.
+        let lasting = path != self.input.source;
+        let mut part = self.memory.part(path, stat, lasting)?;
         let changed = || reason("input-changed", &part.path);
         let content = part.known.content().ok_or_else(changed)?;
         self.check_age(&part.path, content.stat)?;
-        self.bytes += content.stat.size;
-        if self.question.shortened && has_shorter_path(&part.path) {
+        self.files.bytes += content.stat.size;
+        if self.input.shortened && has_shorter_path(&part.path) {
             return Err(reason("linked-header", &part.path));
         }
-        if self.files.len() >= FILES_MAX || self.bytes > BYTES_MAX {
+        if self.files.contents.len() >= FILES_MAX || self.files.bytes > BYTES_MAX {
             return Err(reason("too-many-inputs", &part.path));
         }
-        if self.files.insert(part.path.clone(), content).is_none() {
-            self.order.push(part.path.clone());
-        }
+        self.files.insert(&part.path, content);
         if visited {
             // The same file by another path: that path may come to lead elsewhere.
             return Ok(());
         }
-        if let Some(text) = &part.text {
-            let code = scan::code_of(text);
-            part.known.scan = scan::scan(&code.text);
-            part.known.defined = scan::defined_names(&code.text);
-            part.known.once = once(&code.text);
-            part.known.signs = Signs::of(&part.path, text, &code);
-            if part.lasting {
-                part.known.signs.complete(&part.path, text, &code);
-                part.known.digest = Digest::of(text).as_bytes().to_vec();
-            }
-        }
+        part.examine();
         let signs = &part.known.signs;
-        if self.question.c90 && signs.has_slashes() {
+        if self.input.c90 && signs.has_slashes() {
             return Err(reason(hazards::ODD_SPELLING, b"//"));
         }
-        let hazard = match self.question.settled {
+        let hazard = match self.input.settled {
             None => signs.hazard(),
             Some(_) => signs.odd(),
         };
         if let Some(hazard) = hazard {
-            // With what was learnt of it.
-            self.read.push(part);
+            // It is remembered all the same.
+            self.files.parts.push(part);
             return Err(hazard);
         }
         let found = &part.known.scan;
-        // Its lines are quoted in warnings, and it may be a clock's.
+        // Its lines are quoted in warnings, and the macro may be a clock.
         if found.lines_made && !hazards::is_system(&part.path) {
             return Err(reason("line-directive", &part.path));
         }
@@ -614,65 +409,44 @@ impl<'a> Walk<'a> {
         for name in &found.quoted {
             self.extra(name)?;
         }
-        self.imports |= found.imports;
-        self.askers.extend(found.askers.iter().cloned());
-        for name in &found.spelled {
-            self.spelled.insert(name.clone(), part.path.clone());
-        }
-        // The system's headers put other names together.
-        let own = !hazards::is_system(&part.path);
-        if found.opaque && self.opaque.is_none() {
-            self.opaque = Some(part.path.clone());
-        }
-        if own && !found.parts.is_empty() {
-            hazards::merge(&mut self.parts, &found.parts);
-            if self.opaque.is_none() && hazards::makes_question(&self.parts) {
-                self.opaque = Some(part.path.clone());
-            }
-        }
-        self.computed |= found.computed;
-        if found.pasted {
-            self.pasted.get_or_insert(part.path.clone());
-        }
-        let macros = found.macros.iter().cloned();
-        self.named
-            .extend(macros.map(|name| (part.path.clone(), name)));
+        self.once.imports |= found.imports;
+        self.computed.add(&part.path, found);
         for Header { name, quoted } in &found.includes {
             self.header(&folder, name, *quoted, true)?;
         }
         for Header { name, quoted } in &found.asks {
             self.header(&folder, name, *quoted, false)?;
         }
-        self.read.push(part);
+        self.files.parts.push(part);
         Ok(())
     }
 
-    /// Written since the compile began, or so shortly before that the clock
-    /// can't tell: what it read is not known.
+    /// Refuses a file that was written since the compile began, or so shortly before that
+    /// the clock can't tell: the compile may have read something else.
     fn check_age(&mut self, path: &[u8], stat: Stat) -> Result<(), Reason> {
         let skew_ns = self.devices.skew_ns(path, stat);
-        let before_ns = self.question.settled.map_or(i64::MAX, |s| s.before_ns);
-        match stat.is_newer(self.question.began_ns.min(before_ns), skew_ns) {
+        let before_ns = self.input.settled.map_or(i64::MAX, |s| s.before_ns);
+        match stat.is_newer(self.input.began_ns.min(before_ns), skew_ns) {
             true => Err(reason("too-new", path)),
             false => Ok(()),
         }
     }
 
-    /// A file that is read in other ways: `#line` names it, so that its lines are
+    /// Queues a file that no directive includes: `#line` names it, so that its lines are
     /// quoted in warnings, and measured for them; or it holds arguments.
     fn extra(&mut self, name: &[u8]) -> Result<(), Reason> {
         if name.is_empty() || name.contains(&0) || name.starts_with(b"<") {
             return Ok(());
         }
         self.note(name)?;
-        if matches!(self.looks.at(name), Seen::File(_)) {
+        if matches!(self.stats.at(name), Seen::File(_)) {
             self.queue.push_back(name.to_vec());
         }
         Ok(())
     }
 
-    /// Notes where `name` is looked for and what is there. `first`: the search
-    /// ends at the first that is there and was read.
+    /// Looks for the header `name` along the search path, noting each place. `first`: the
+    /// search ends at the first file that exists and was read.
     fn header(
         &mut self,
         folder: &[u8],
@@ -688,23 +462,23 @@ impl<'a> Walk<'a> {
         }
         let beside = if quoted { folder } else { b"" };
         let search = [beside, name, &[0, quoted.into(), first.into()]].join(&0);
-        if !self.searched.insert(search) {
+        if !self.probes.headers.insert(search) {
             return Ok(());
         }
-        let question = self.question;
-        let Folders {
+        let input = self.input;
+        let SearchPath {
             quoted: quoted_folders,
             angled,
             left_out,
             ..
-        } = question.folders;
-        let search = Rc::clone(&self.search);
+        } = input.search_path;
+        let search = Rc::clone(&self.probes.search);
         let mut search = search.iter().copied();
         for (folder, id) in left_out.iter().zip(&mut search) {
             self.candidate_in(id, folder, name)?;
         }
         if quoted {
-            let id = self.looks.folder(without_slash(folder));
+            let id = self.stats.folder(without_slash(folder));
             if self.candidate_in(id, folder, name)? && first {
                 return Ok(());
             }
@@ -730,12 +504,12 @@ impl<'a> Walk<'a> {
         let id = match below {
             b"." => id,
             _ => {
-                let path = join(self.looks.path_of(id), below);
-                self.looks.folder(&path)
+                let path = join(self.stats.path_of(id), below);
+                self.stats.folder(&path)
             }
         };
-        if !matches!(self.looks.seen_of(id), Seen::Folder(_)) {
-            let place = self.places.entry(id).or_default();
+        if !matches!(self.stats.seen_of(id), Seen::Folder(_)) {
+            let place = self.probes.folders.entry(id).or_default();
             if !std::mem::replace(&mut place.absent, true) {
                 self.note(&join(folder, name))?;
             }
@@ -748,43 +522,44 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes what is at `path`; follows it if it could have been read. Whether
-    /// the compiler would look no further.
+    /// Notes what is at `path`, and queues it if it could have been read. Returns whether
+    /// the compiler's search would end there.
     fn candidate(&mut self, path: Vec<u8>) -> Result<bool, Reason> {
         self.note(&path)?;
-        match self.looks.at(&path) {
+        match self.stats.at(&path) {
             Seen::File(stat) => self.found(path, stat),
             _ => Ok(false),
         }
     }
 
-    /// Follows the file at `path` if it could have been read.
+    /// Queues the file at `path` if it could have been read. Returns whether the compiler's
+    /// search would end there.
     fn found(&mut self, path: Vec<u8>, stat: Stat) -> Result<bool, Reason> {
         self.check_age(&path, stat)?;
-        let listed = &self.question.listed;
+        let listed = &self.input.listed;
         let was_read = self.listed.contains_key(&(stat.device, stat.inode));
         // A compile that is to come may only ask whether it is there.
-        if was_read || !listed.complete || self.question.in_place {
+        if was_read || !listed.complete || self.input.for_worker {
             self.queue.push_back(path);
         } else {
-            self.unread.push((path, stat.size));
+            self.once.unread.push((path, stat.size));
         }
         // Of a compile that is over, what it read says where its search ended. One that
         // is to come takes what is there, since all else is refused.
-        Ok(was_read || self.question.in_place)
+        Ok(was_read || self.input.for_worker)
     }
 
-    /// Notes what `path` is in its folder, or that its folder is not there.
+    /// Notes what `path` is in its folder, or that its folder does not exist.
     fn note(&mut self, path: &[u8]) -> Result<(), Reason> {
         let mut path = path;
         loop {
             // A device, or what may not be looked at.
-            if self.question.in_place && self.looks.at(path) == Seen::Other {
+            if self.input.for_worker && self.stats.at(path) == Seen::Other {
                 return Err(reason("odd-path", path));
             }
             let folder = parent(path);
-            let id = self.looks.folder(folder);
-            if matches!(self.looks.seen_of(id), Seen::Folder(_)) {
+            let id = self.stats.folder(folder);
+            if matches!(self.stats.seen_of(id), Seen::Folder(_)) {
                 let (_, name) = split(path).ok_or_else(|| reason("odd-path", path))?;
                 return self.note_in(id, name).map(|_| ());
             }
@@ -795,9 +570,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes what `name` is in a folder that is there.
+    /// Notes what `name` is in a folder that exists.
     fn note_in(&mut self, id: FolderId, name: &[u8]) -> Result<Seen, Reason> {
-        let look = self.looks.look_in(id, name);
+        let look = self.stats.look_in(id, name);
         let Look {
             seen,
             is_link,
@@ -807,78 +582,83 @@ impl<'a> Walk<'a> {
         if noted {
             return Ok(seen);
         }
-        let path = |walk: &Self| join(walk.looks.path_of(id), name);
-        if seen == Seen::Other && self.question.in_place {
+        let path = |walk: &Self| join(walk.stats.path_of(id), name);
+        if seen == Seen::Other && self.input.for_worker {
             return Err(reason("odd-path", &path(self)));
         }
-        self.names_count += 1;
-        if self.names_count > NAMES_MAX {
-            return Err(reason("too-many-inputs", self.looks.path_of(id)));
+        self.probes.names += 1;
+        if self.probes.names > NAMES_MAX {
+            return Err(reason("too-many-inputs", self.stats.path_of(id)));
         }
         // A link may come to lead elsewhere while its folder stays the same.
-        if is_link && self.question.in_place {
+        if is_link && self.input.for_worker {
             return Err(reason("linked-header", &path(self)));
         }
-        let place = self.places.entry(id).or_default();
+        let place = self.probes.folders.entry(id).or_default();
         place.names += 1;
         place.linked |= is_link;
         let few = place.names < FEW_NAMES;
-        if self.question.precompiled
-            && !self.is_plain(id, few)
-            && facts::see_itself(&[&path(self)[..], b".gch"].concat()) != Seen::Absent
+        if self.input.precompiled
+            && !self.lacks_precompiled(id, few)
+            && stat::of_link(&[&path(self)[..], b".gch"].concat()) != Seen::Absent
         {
             return Err(reason("pch", &path(self)));
         }
         Ok(seen)
     }
 
-    /// Whether nothing in a folder is named as a precompiled header. `few`: all of it
-    /// is not looked at for that.
-    fn is_plain(&mut self, id: FolderId, few: bool) -> bool {
-        let place = self.places.entry(id).or_default();
-        if let Some(plain) = place.plain {
-            return plain;
+    /// Whether nothing in a folder is named as a precompiled header. `few`: the answer is not
+    /// worth listing the folder.
+    fn lacks_precompiled(&mut self, id: FolderId, few: bool) -> bool {
+        let place = self.probes.folders.entry(id).or_default();
+        if let Some(lacks) = place.lacks_precompiled {
+            return lacks;
         }
-        let Seen::Folder(stat) = self.looks.seen_of(id) else {
+        let Seen::Folder(stat) = self.stats.seen_of(id) else {
             return false;
         };
-        let known = self.headers.is_plain(stat);
+        let known = self.memory.lacks_precompiled(stat);
         if few && !known {
             return false;
         }
-        let folder = self.looks.path_of(id);
-        let plain = known || !facts::may_be_precompiled(folder);
-        place.plain = Some(plain);
-        if plain && !known {
-            self.learnt.push((folder.to_vec(), stat));
+        let folder = self.stats.path_of(id);
+        let lacks = known || !stat::may_be_precompiled(folder);
+        place.lacks_precompiled = Some(lacks);
+        if lacks && !known {
+            self.memory.note_without_precompiled(folder, stat);
         }
-        plain
+        lacks
     }
 
-    /// Headers that were read although no directive names them: their names
-    /// come from macros, and may have been looked for anywhere.
+    /// Queues headers that were read although no directive names them: their names come
+    /// from macros, and may have been looked for anywhere.
     fn unexplained(&mut self) -> Result<(), Reason> {
         // gcc does not list what it took from a precompiled header.
-        if self.computed && self.question.precompiled && self.question.settled.is_none() {
-            return Err(reason(COMPUTED_INCLUDE, self.question.source));
+        if self.computed.any && self.input.precompiled && self.input.settled.is_none() {
+            return Err(reason(COMPUTED_INCLUDE, self.input.source));
         }
         let listed: Vec<Vec<u8>> = self
             .listed
             .iter()
             // A macro may name one that a plain directive names too.
-            .filter(|(place, _)| self.computed || !self.reached.contains(*place))
+            .filter(|(place, _)| self.computed.any || !self.reached.contains(*place))
             .map(|(_, path)| path.to_vec())
             .collect();
         if listed.is_empty() {
-            return match self.computed && !self.question.listed.complete {
-                true => Err(reason(COMPUTED_INCLUDE, self.question.source)),
+            return match self.computed.any && !self.input.listed.complete {
+                true => Err(reason(COMPUTED_INCLUDE, self.input.source)),
                 false => Ok(()),
             };
         }
-        let mut folders: Vec<Vec<u8>> = self.files.keys().map(|p| parent(p).to_vec()).collect();
+        let mut folders: Vec<Vec<u8>> = self
+            .files
+            .contents
+            .keys()
+            .map(|p| parent(p).to_vec())
+            .collect();
         folders.extend(listed.iter().map(|path| parent(path).to_vec()));
-        let question = self.question;
-        let all = &question.folders;
+        let input = self.input;
+        let all = &input.search_path;
         for more in [&all.quoted, &all.angled, &all.left_out] {
             folders.extend(more.iter().cloned());
         }
@@ -901,34 +681,38 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The facts, once all that could be read was.
     fn finish(mut self) -> Result<(Closure, Vec<Part>), Reason> {
         let asks = |words: &Vec<u8>| memmem::find(words, b"__has_").is_some();
-        if self.question.macros.iter().any(asks) {
-            self.opaque.get_or_insert(b"-D".to_vec());
+        if self.input.macros.iter().any(asks) {
+            self.computed.unclear.get_or_insert(b"-D".to_vec());
         }
         for line in self.command_line() {
-            hazards::merge(&mut self.parts, &hazards::question_parts(&line));
+            hazards::merge(
+                &mut self.computed.question_parts,
+                &hazards::question_parts(&line),
+            );
         }
-        if hazards::makes_question(&self.parts) {
-            self.opaque.get_or_insert(b"-D".to_vec());
+        if hazards::makes_question(&self.computed.question_parts) {
+            self.computed.unclear.get_or_insert(b"-D".to_vec());
         }
         let unreached = self.listed.iter().find(|(p, _)| !self.reached.contains(*p));
         if let Some((_, path)) = unreached {
             return Err(reason(COMPUTED_INCLUDE, path));
         }
-        for folder in &self.question.named {
+        for folder in &self.input.named {
             self.named(folder)?;
         }
         self.check_doubles()?;
         self.check_folders()?;
-        // Last: all else is known to be well then.
-        if let Some(path) = &self.opaque {
+        // Last: whoever sees this reason knows that nothing else is wrong.
+        if let Some(path) = &self.computed.unclear {
             return Err(reason(COMPUTED_QUESTION, path));
         }
         let now_ns = self.walked_ns;
         let mut files = Vec::new();
-        for path in &self.order {
-            let content = &self.files[path];
+        for path in &self.files.order {
+            let content = &self.files.contents[path];
             files.push(FileFact {
                 path: Bytes::copy_from_slice(path),
                 stat: self.devices.kept(path, content.stat, now_ns),
@@ -936,14 +720,14 @@ impl<'a> Walk<'a> {
             });
         }
         let mut folders = Vec::new();
-        for folder in self.looks.noted() {
+        for folder in self.stats.noted() {
             let mut list = Vec::new();
             for (name, seen) in folder.names {
                 list.push(state_of(seen));
                 list.extend_from_slice(name);
                 list.push(0);
             }
-            let place = self.places.get(&folder.id);
+            let place = self.probes.folders.get(&folder.id);
             let linked = place.is_some_and(|place| place.linked);
             let stat = match folder.seen {
                 Seen::Folder(stat) if !linked => self.devices.kept(folder.path, stat, now_ns),
@@ -953,29 +737,30 @@ impl<'a> Walk<'a> {
                 path: Bytes::copy_from_slice(folder.path),
                 stat,
                 names: list.into(),
-                precompiled: self.question.precompiled,
+                precompiled: self.input.precompiled,
             });
         }
-        Ok((Closure { files, folders }, self.read))
+        Ok((Closure { files, folders }, self.files.parts))
     }
 
-    /// What the files come to together, and with the macros of the command line.
+    /// Refuses hazards that the files make together, and with the macros of the command
+    /// line.
     fn check_signs(&mut self) -> Result<(), Reason> {
-        if let Some(settled) = self.question.settled {
+        if let Some(settled) = self.input.settled {
             return self.check_settled(settled);
         }
         let mut all = Signs::default();
-        for part in &self.read {
+        for part in &self.files.parts {
             all.add(&part.known.signs);
         }
         let lines = self.command_line();
         all.add(&signs_of(&lines));
-        if self.question.asm_blocks {
+        if self.input.asm_blocks {
             all.distrust();
         }
         let mut broken = None;
         all.resolve(|word| {
-            strings_of(word, &lines, &mut self.read).unwrap_or_else(|why| {
+            strings_of(word, &lines, &mut self.files.parts).unwrap_or_else(|why| {
                 broken = Some(why);
                 None
             })
@@ -984,7 +769,7 @@ impl<'a> Walk<'a> {
             return Err(why);
         }
         if all.is_opaque() {
-            for part in &self.read {
+            for part in &self.files.parts {
                 let mut signs = part.known.signs.clone();
                 if let Some(text) = part.text.as_ref().filter(|_| !signs.is_complete()) {
                     signs.complete(&part.path, text, &scan::code_of(text));
@@ -995,11 +780,11 @@ impl<'a> Walk<'a> {
         all.reason().map_or(Ok(()), Err)
     }
 
-    /// Whether the preprocessor's word holds for these files.
+    /// Refuses files of which the preprocessor run proves nothing.
     fn check_settled(&self, settled: &Settled) -> Result<(), Reason> {
-        let gcc = self.question.precompiled;
+        let gcc = self.input.precompiled;
         let mut all = signs_of(&self.command_line());
-        for part in &self.read {
+        for part in &self.files.parts {
             let signs = &part.known.signs;
             all.add(signs);
             if all.asks_of_compile(gcc) {
@@ -1010,17 +795,17 @@ impl<'a> Walk<'a> {
             }
         }
         self.check_made_names(all.askers())?;
-        let mut macros = self.question.macros.iter();
+        let mut macros = self.input.macros.iter();
         let named = macros.any(|m| hazards::names_options(m));
         settled.late.clone().filter(|_| named).map_or(Ok(()), Err)
     }
 
-    /// Whether the files could put the name of one of `askers` together, which are so seldom
-    /// there that all files may be read once more.
+    /// Refuses files that could put the name of one of `askers` together. Askers are so rare
+    /// that all files may be read once more.
     fn check_made_names(&self, askers: &[Vec<u8>]) -> Result<(), Reason> {
         let mut parts = Vec::new();
         let own = |part: &&Part| !askers.is_empty() && !hazards::is_system(&part.path);
-        for part in self.read.iter().filter(own) {
+        for part in self.files.parts.iter().filter(own) {
             let text = match &part.text {
                 Some(text) => Cow::Borrowed(text),
                 None => Cow::Owned(part.read()?),
@@ -1034,13 +819,14 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// `#pragma once` takes files for one by content, time or inode.
+    /// Refuses equal files where `#pragma once` may take two for one: it compares content,
+    /// time or inode.
     fn check_doubles(&self) -> Result<(), Reason> {
         let mut sizes = HashSet::default();
         let mut contents = HashSet::default();
-        for part in &self.read {
-            let content = &self.files[&part.path];
-            if self.imports || part.known.once {
+        for part in &self.files.parts {
+            let content = &self.files.contents[&part.path];
+            if self.once.imports || part.known.once {
                 sizes.insert(content.stat.size);
                 if !contents.insert(content.digest) {
                     return Err(reason("double-header", &part.path));
@@ -1048,22 +834,26 @@ impl<'a> Walk<'a> {
             }
         }
         let double = |(_, size): &&(Vec<u8>, u64)| sizes.contains(size);
-        match self.unread.iter().find(double) {
+        match self.once.unread.iter().find(double) {
             Some((path, _)) => Err(reason("double-header", path)),
             None => Ok(()),
         }
     }
 
-    /// Nothing that a name was looked for in was moved since the compile began.
+    /// Refuses folders that were moved since the compile began.
     fn check_folders(&mut self) -> Result<(), Reason> {
-        let noted = self.places.iter().filter(|(_, place)| place.names > 0);
-        let folders = noted.map(|(id, _)| self.looks.path_of(*id).to_vec());
-        let settled_ns = self.question.settled.map_or(i64::MAX, |s| s.before_ns);
+        let noted = self
+            .probes
+            .folders
+            .iter()
+            .filter(|(_, place)| place.names > 0);
+        let folders = noted.map(|(id, _)| self.stats.path_of(*id).to_vec());
+        let settled_ns = self.input.settled.map_or(i64::MAX, |s| s.before_ns);
         let mut unchanged = Unchanged {
-            began_ns: self.question.began_ns.min(settled_ns),
-            watch: self.question.watch,
+            began_ns: self.input.began_ns.min(settled_ns),
+            watch: self.input.watch,
             devices: &mut self.devices,
-            in_place: self.question.in_place,
+            refuses_links: self.input.for_worker,
         };
         unchanged.check(folders.collect())
     }
@@ -1074,21 +864,10 @@ fn has_shorter_path(path: &[u8]) -> bool {
     real.is_ok_and(|real| real.as_os_str().len() < path.len())
 }
 
-/// Whether code may have a `#pragma once`, or a `_Pragma("once")` that some macro makes: it
-/// has the word, or words that it can be pasted of.
-fn once(code: &[u8]) -> bool {
-    const ONCE: &[u8] = b"once";
-    if memmem::find(code, ONCE).is_some() {
-        return true;
-    }
-    let words = code.split(|byte| !hazards::is_word(*byte));
-    let parts = || hazards::parts_of(&[ONCE], words);
-    memmem::find(code, b"##").is_some() && hazards::composable(ONCE, parts().into_iter())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::includes::headers::{HeaderRecord, Headers, MacroQuery};
     use std::os::unix::ffi::OsStrExt;
     use std::path::PathBuf;
 
@@ -1116,37 +895,37 @@ mod tests {
         }
 
         fn gather(&self, angled: &[&str], listed: Listed) -> Result<Closure, Reason> {
-            let folders = Folders {
+            let search_path = SearchPath {
                 angled: angled.iter().map(|name| self.path(name)).collect(),
-                ..Folders::default()
+                ..SearchPath::default()
             };
             let (source, watch) = (self.path("a.c"), Watch::default());
-            gather(&self.question(&source, &folders, &listed, &watch))
+            gather(&self.input(&source, &search_path, &listed, &watch))
         }
 
-        fn question<'q>(
+        fn input<'q>(
             &self,
             source: &'q [u8],
-            folders: &'q Folders,
+            search_path: &'q SearchPath,
             listed: &'q Listed,
             watch: &'q Watch,
-        ) -> Question<'q> {
-            Question {
+        ) -> WalkInput<'q> {
+            WalkInput {
                 source,
                 forced: Vec::new(),
                 named: Vec::new(),
                 responses: &[],
-                folders,
+                search_path,
                 listed,
                 macros: Vec::new(),
                 precompiled: true,
                 shortened: false,
                 settled: None,
-                in_place: false,
+                for_worker: false,
                 asm_blocks: false,
                 c90: false,
                 // Files of a test are as young as can be.
-                began_ns: facts::now_ns() + 1_000_000_000_000,
+                began_ns: stat::now_ns() + 1_000_000_000_000,
                 watch,
                 headers: None,
             }
@@ -1232,16 +1011,16 @@ mod tests {
         for name in ["h.h", "n.h"] {
             space.write(&format!("two/{name}"), "");
         }
-        let gather = |in_place| {
-            let folders = Folders {
+        let gather = |for_worker| {
+            let search_path = SearchPath {
                 angled: vec![space.path("one"), space.path("two")],
-                ..Folders::default()
+                ..SearchPath::default()
             };
             let (source, listed, watch) = (space.path("a.c"), Listed::default(), Watch::default());
-            let question = space.question(&source, &folders, &listed, &watch);
-            let closure = gather(&Question {
-                in_place,
-                ..question
+            let input = space.input(&source, &search_path, &listed, &watch);
+            let closure = gather(&WalkInput {
+                for_worker,
+                ..input
             });
             space.files(&closure.unwrap())
         };
@@ -1261,34 +1040,35 @@ mod tests {
             space.write(&format!("d/{name}"), "");
         }
         let (source, file) = (space.path("d/a.c"), space.folder.join("run/headers"));
-        let (folders, listed) = (Folders::default(), Listed::default());
+        let (search_path, listed) = (SearchPath::default(), Listed::default());
         let watch = Watch::default();
         let walk = |later_ns: i64| {
-            let question = Question {
+            let input = WalkInput {
                 headers: Some(&file),
-                ..space.question(&source, &folders, &listed, &watch)
+                ..space.input(&source, &search_path, &listed, &watch)
             };
-            let mut walk = Walk::new(&question).unwrap();
+            let mut walk = Walk::new(&input).unwrap();
             walk.walked_ns += later_ns;
             let followed = walk.follow().map_err(|reason| reason.code);
             walk.remember();
-            let id = walk.looks.folder(&space.path("d"));
+            let id = walk.stats.folder(&space.path("d"));
             let learnt = walk
-                .places
+                .probes
+                .folders
                 .get(&id)
-                .is_some_and(|place| place.plain.is_some());
-            let Seen::Folder(stat) = walk.looks.at(&space.path("d")) else {
+                .is_some_and(|place| place.lacks_precompiled.is_some());
+            let Seen::Folder(stat) = walk.stats.at(&space.path("d")) else {
                 panic!("a folder");
             };
-            let known = Headers::open(Some(&file)).is_plain(stat);
+            let known = Headers::open(Some(&file)).lacks_precompiled(stat);
             (followed, learnt, known)
         };
         assert_eq!(walk(0), (Ok(()), true, false), "too young");
-        let Seen::Folder(stat) = facts::see(&space.path("d")) else {
+        let Seen::Folder(stat) = stat::of(&space.path("d")) else {
             panic!("a folder");
         };
         let mut devices = Devices::default();
-        let now_ns = facts::now_ns() + 3_600_000_000_000;
+        let now_ns = stat::now_ns() + 3_600_000_000_000;
         let lasts = !devices.is_layered(&source, stat)
             && devices.kept(&source, stat, now_ns) != Stat::default();
         assert_eq!(walk(3_600_000_000_000), (Ok(()), true, lasts));
@@ -1306,17 +1086,17 @@ mod tests {
             paths: vec![space.path("a.c"), space.path("two/sub/h.h")],
             complete: true,
         };
-        let folders = Folders {
+        let search_path = SearchPath {
             angled: vec![space.path("one"), space.path("two")],
-            ..Folders::default()
+            ..SearchPath::default()
         };
         let (source, watch) = (space.path("a.c"), Watch::default());
-        let question = space.question(&source, &folders, &listed, &watch);
+        let input = space.input(&source, &search_path, &listed, &watch);
         // gcc may have taken a precompiled header, and not have said so.
-        assert_eq!(gather(&question).unwrap_err().code, COMPUTED_INCLUDE);
-        let closure = gather(&Question {
+        assert_eq!(gather(&input).unwrap_err().code, COMPUTED_INCLUDE);
+        let closure = gather(&WalkInput {
             precompiled: false,
-            ..question
+            ..input
         });
         let closure = closure.unwrap();
         assert_eq!(space.files(&closure), ["a.c", "two/sub/h.h"]);
@@ -1352,19 +1132,19 @@ mod tests {
     fn what_may_be_wrong_with_a_header_is_not_remembered() {
         let space = Space::new("lasting");
         space.write("h.h", "#if HAS(<a.h>)\n#endif\n");
-        let (text, content) = facts::read(&space.path("h.h")).unwrap();
+        let (text, content) = stat::read(&space.path("h.h")).unwrap();
         for lasting in [true, false] {
             let mut part = Part {
                 path: space.path("h.h"),
                 text: Some(text.clone()),
-                known: Known::new(content, scan::scan(&scan::code_of(&text).text), false),
+                known: HeaderRecord::new(content, scan::scan(&scan::code_of(&text).text), false),
                 lasting,
                 learnt: false,
             };
-            let said = part.ask(Ask::Asked, b"HAS").unwrap();
+            let said = part.query(MacroQuery::Asked, b"HAS").unwrap();
             assert_eq!(said.map(|headers| headers.len()), Some(1));
             assert_eq!(part.learnt, lasting);
-            let known = part.known.answer(Ask::Asked, b"HAS").is_some();
+            let known = part.known.answer(MacroQuery::Asked, b"HAS").is_some();
             assert_eq!(known, lasting);
         }
     }

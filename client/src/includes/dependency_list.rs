@@ -1,8 +1,15 @@
-//! Reads the compiler's own lists of what it read: dependency rules, and
-//! clang's list of headers. Pure. What it can't read leads to names of files
-//! that are not there, which the caller takes for "unknown".
+//! The compiler's own lists of the files it read: dependency rules, and clang's list of
+//! headers. Pure. A list that is misread leads to names of files that don't exist, which the
+//! caller takes for "unknown".
 
-use crate::includes::closure::Listed;
+/// Files that the compiler itself says it read.
+#[derive(Debug, Default, Clone)]
+pub struct Listed {
+    /// Paths as the compiler spells them.
+    pub paths: Vec<Vec<u8>>,
+    /// The compiler read no other files.
+    pub complete: bool,
+}
 
 /// The prerequisites of the first rule of `text`; `complete`: system headers too.
 pub fn from_rule(text: &[u8], complete: bool) -> Listed {

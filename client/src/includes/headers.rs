@@ -1,8 +1,8 @@
-//! What the system's headers say, remembered from compile to compile: they are most
-//! of what a compile may read, and hardly ever change; and which folders hold no
-//! precompiled headers. Each is known by its stat, where no other content could come to
-//! have that. One file of records that is only added to; whatever is wrong with it is
-//! passed over, and learnt again.
+//! The memo of headers: what each says, remembered from compile to compile, since the
+//! system's headers are most of what a compile may read, and hardly ever change; and which
+//! folders hold no precompiled headers. A file is known by its stat, where no other content
+//! could come to have that. One file of records that is only appended to: a damaged record
+//! is passed over, and learnt again.
 
 use std::cell::OnceCell;
 use std::fs::File;
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foldhash::HashMap;
+use hg_proto::boot;
+use hg_proto::secure::private::open_plain;
 use hg_proto::wire::digest::Digest;
 use nix::fcntl::{Flock, FlockArg};
 use prost::Message;
@@ -19,7 +21,7 @@ use xxhash_rust::const_xxh3;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::Config;
-use crate::includes::facts::{Content, Stat};
+use crate::includes::stat::{Content, Stat};
 use crate::os;
 use crate::private;
 use crate::source::hazards::Signs;
@@ -31,26 +33,30 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 const FRONT_BYTES: usize = 28;
 /// Answers that are remembered of a header.
 const ANSWERS_MAX: usize = 64;
-/// Devices that are files (Linux, Documentation/admin-guide/devices.txt).
+/// Major number of devices that are files (Linux, Documentation/admin-guide/devices.txt).
 const LOOP: u64 = 7;
-/// How the file's name begins.
+/// How the name of a memo begins.
 const NAME: &[u8] = b"headers-";
-/// After which another version's file goes.
+/// Age at which another version's memo is removed.
 const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Nanoseconds for which a header of the system has to have been left alone: a page that
 /// is written through a mapping of memory changes no time until it goes to the disk.
 pub const SETTLED_NS: i64 = 60_000_000_000;
 
-/// A source file of ours: from here, and what is in it.
+/// A source file of this program: its path from this one, and its content.
 macro_rules! source {
     ($path:literal) => {
         ($path, include_bytes!($path))
     };
 }
 
-/// The code that decides what is found in a text: all that reads C, and what here asks it.
+/// The code that decides what is found in a text: all that reads C, and its callers in this
+/// folder.
 const SOURCES: &[(&str, &[u8])] = &[
     source!("closure.rs"),
+    source!("closure/computed.rs"),
+    source!("closure/expand.rs"),
+    source!("closure/memory.rs"),
     source!("headers.rs"),
     source!("macro_names.rs"),
     source!("part.rs"),
@@ -76,8 +82,7 @@ const SOURCES: &[(&str, &[u8])] = &[
     source!("../source/hazards/whole_words.rs"),
 ];
 
-/// Stands for that code: what another version found
-/// is not what this one would.
+/// Digest of that code: another version may have found something else.
 const RULES: u64 = {
     let mut rules = 0;
     let mut source = 0;
@@ -88,38 +93,38 @@ const RULES: u64 = {
     rules
 };
 
-/// What may be asked of a text about a macro.
+/// A question to a text about a macro.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum MacroQuery {
     /// [`scan::asked_of`].
     Asked,
-    /// The same of a header of the system, which puts no user's name together.
+    /// [`scan::asked_of`] a header of the system, which puts no user's name together.
     AskedWhole,
     /// [`scan::headers_named`].
     Named,
     /// [`scan::values_of`].
     Values,
-    /// [`scan::strings_of`]; they are no names of headers.
+    /// [`scan::strings_of`]: strings, not names of headers.
     Strings,
 }
 
-impl Ask {
-    /// Asks `text`.
+impl MacroQuery {
+    /// The answer of `text` about `word`; `None`: it can't be told.
     pub fn of(self, text: &[u8], word: &[u8]) -> Option<Vec<Header>> {
         match self {
-            Ask::Asked => scan::asked_of(text, word, false),
-            Ask::AskedWhole => scan::asked_of(text, word, true),
-            Ask::Named => scan::headers_named(text, word),
-            Ask::Values => scan::values_of(text, word),
-            Ask::Strings => scan::strings_of(text, word),
+            MacroQuery::Asked => scan::asked_of(text, word, false),
+            MacroQuery::AskedWhole => scan::asked_of(text, word, true),
+            MacroQuery::Named => scan::headers_named(text, word),
+            MacroQuery::Values => scan::values_of(text, word),
+            MacroQuery::Strings => scan::strings_of(text, word),
         }
     }
 }
 
-/// What a text said about a macro.
+/// The answer of a text about a macro.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Answer {
-    /// Which [`Ask`].
+    /// The number of the [`MacroQuery`].
     #[prost(uint32, tag = "1")]
     ask: u32,
     /// The macro.
@@ -127,38 +132,38 @@ struct Answer {
     word: Vec<u8>,
     #[prost(message, repeated, tag = "3")]
     headers: Vec<Header>,
-    /// It can't be followed.
+    /// The answer can't be told.
     #[prost(bool, tag = "4")]
     lost: bool,
 }
 
-/// What is known of one file.
+/// What is remembered of one file, or of a folder.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Known {
-    /// Of the file, when it was read.
+pub struct HeaderRecord {
+    /// The file's, when it was read.
     #[prost(message, required, tag = "1")]
     pub stat: Stat,
-    /// XXH3-128, big endian.
+    /// XXH3-128 of the content, big endian.
     #[prost(bytes = "vec", tag = "2")]
     content: Vec<u8>,
-    /// BLAKE3; empty where it was not asked for.
+    /// BLAKE3 of the content; empty where it was not needed.
     #[prost(bytes = "vec", tag = "3")]
     pub digest: Vec<u8>,
     /// Its directives.
     #[prost(message, required, tag = "4")]
     pub scan: Scan,
-    /// It has a `#pragma once`.
+    /// The file has a `#pragma once`.
     #[prost(bool, tag = "5")]
     pub once: bool,
     #[prost(message, repeated, tag = "6")]
     answers: Vec<Answer>,
-    /// The boot that it was learnt in, where the stat says too little.
+    /// The boot in which it was learnt, where the stat does not outlast one.
     #[prost(bytes = "vec", tag = "7")]
     boot: Vec<u8>,
-    /// It is a folder in which nothing is named as a precompiled header.
+    /// The record is of a folder in which nothing is named as a precompiled header.
     #[prost(bool, tag = "8")]
-    plain: bool,
-    /// Of hazards in it.
+    lacks_precompiled: bool,
+    /// Signs of hazards in the file.
     #[prost(message, required, tag = "9")]
     pub signs: Signs,
     /// [`scan::defined_names`].
@@ -166,10 +171,10 @@ pub struct Known {
     pub defined: Vec<u8>,
 }
 
-impl Known {
-    /// Of a file that was just read.
-    pub fn new(content: Content, scan: Scan, once: bool) -> Known {
-        Known {
+impl HeaderRecord {
+    /// The record of a file that was just read.
+    pub fn new(content: Content, scan: Scan, once: bool) -> HeaderRecord {
+        HeaderRecord {
             stat: content.stat,
             content: content.digest.to_be_bytes().to_vec(),
             digest: Vec::new(),
@@ -177,22 +182,22 @@ impl Known {
             once,
             answers: Vec::new(),
             boot: Vec::new(),
-            plain: false,
+            lacks_precompiled: false,
             signs: Signs::default(),
             defined: Vec::new(),
         }
     }
 
-    /// Of a folder in which nothing is named as a precompiled header.
-    pub fn plain(stat: Stat) -> Known {
-        Known {
+    /// The record of a folder in which nothing is named as a precompiled header.
+    pub fn without_precompiled(stat: Stat) -> HeaderRecord {
+        HeaderRecord {
             stat,
-            plain: true,
-            ..Known::default()
+            lacks_precompiled: true,
+            ..HeaderRecord::default()
         }
     }
 
-    /// Digest of what the file holds. `None`: nobody could have written that.
+    /// Digest and stat; `None`: the record is none of a file's.
     pub fn content(&self) -> Option<Content> {
         Some(Content {
             digest: u128::from_be_bytes(self.content[..].try_into().ok()?),
@@ -200,16 +205,16 @@ impl Known {
         })
     }
 
-    /// What the file is known to say about `word`.
-    pub fn answer(&self, ask: Ask, word: &[u8]) -> Option<Option<Vec<Header>>> {
+    /// The file's answer about `word`, if it is remembered.
+    pub fn answer(&self, ask: MacroQuery, word: &[u8]) -> Option<Option<Vec<Header>>> {
         let ask = ask as u32;
         let mut answers = self.answers.iter();
         let answer = answers.find(|answer| answer.ask == ask && answer.word == word)?;
         Some((!answer.lost).then(|| answer.headers.clone()))
     }
 
-    /// Adds what the file said about `word`; `false`: there are too many answers.
-    pub fn learn(&mut self, ask: Ask, word: &[u8], said: &Option<Vec<Header>>) -> bool {
+    /// Adds the file's answer about `word`; `false`: there are too many answers.
+    pub fn learn(&mut self, ask: MacroQuery, word: &[u8], said: &Option<Vec<Header>>) -> bool {
         if self.answers.len() >= ANSWERS_MAX {
             return false;
         }
@@ -223,9 +228,9 @@ impl Known {
     }
 }
 
-/// Whether `stat`, taken at `now_ns` or later, will not be another content's, at least
-/// until the machine starts again, where it was left alone for `settled_ns`. `layered`:
-/// an image may be below. What not everybody may read, this user may not tomorrow.
+/// Whether `stat`, taken at `now_ns` or later of a file that was left alone for
+/// `settled_ns`, will be no other content's, at least until the next boot. `layered`: an
+/// image may be below. A file that not everybody may read, this user may not read tomorrow.
 pub fn may_last(stat: Stat, layered: bool, settled_ns: i64, now_ns: i64) -> bool {
     let readable = stat.mode & 0o004 != 0;
     let settled = stat.youngest_ns().saturating_add(settled_ns) < now_ns;
@@ -233,8 +238,8 @@ pub fn may_last(stat: Stat, layered: bool, settled_ns: i64, now_ns: i64) -> bool
     readable && settled && !(replaced && is_of_an_image(stat))
 }
 
-/// Whether its times may be those of a file system that was made in one go: the next
-/// one may have the same, and the same numbers.
+/// Whether the times may be those of a file system image, made in one go: the next image
+/// may have the same times and inodes.
 fn is_of_an_image(stat: Stat) -> bool {
     stat.mtime_ns == stat.ctime_ns || stat.is_coarse()
 }
@@ -244,34 +249,29 @@ fn major(device: u64) -> u64 {
     nix::libc::major(device as nix::libc::dev_t) as u64
 }
 
-/// Stands for the time from one start of the machine to the next.
-fn boot() -> Option<Vec<u8>> {
-    std::fs::read("/proc/sys/kernel/random/boot_id").ok()
-}
-
-/// The file, as it was when this was opened.
+/// A memo, as it was when it was opened.
 #[derive(Debug, Default)]
 pub struct Headers {
     file: Option<PathBuf>,
     bytes: Vec<u8>,
     /// The newest record of a device and inode, in `bytes`.
     records: HashMap<(u64, u64), Range<usize>>,
-    /// Bytes that are records.
+    /// Bytes up to the end of the last whole record.
     sound: usize,
-    /// Records to be added.
+    /// Records to be appended.
     more: Vec<u8>,
     boot: OnceCell<Option<Vec<u8>>>,
 }
 
-/// Where those of a project are remembered, who are built in `folder`; those of the
-/// system are in `file`.
+/// The memo of a project that is built in `folder`, beside `file`, that of the system's
+/// headers.
 pub fn of_project(file: &Path, folder: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(format!("-{:016x}", xxh3_64(os::bytes(folder.as_os_str()))));
     name.into()
 }
 
-/// Where those of the system are remembered.
+/// The memo of the system's headers.
 pub fn file(config: &Config) -> Option<PathBuf> {
     let rules = format!("{RULES:016x}");
     let name = [NAME, rules.as_bytes()].concat();
@@ -281,7 +281,7 @@ pub fn file(config: &Config) -> Option<PathBuf> {
 }
 
 impl Headers {
-    /// `None`: nothing is remembered.
+    /// Reads the memo in `file`; `None`: nothing is remembered.
     pub fn open(file: Option<&Path>) -> Headers {
         let mut headers = Headers {
             file: file.map(Path::to_owned),
@@ -301,33 +301,34 @@ impl Headers {
         }
     }
 
-    /// What is known of the file that `stat` is of.
-    pub fn of(&self, stat: Stat) -> Option<Known> {
+    /// The record of the file that has `stat`.
+    pub fn of(&self, stat: Stat) -> Option<HeaderRecord> {
         let known = self.record(stat)?;
         let whole = known.content().is_some() && Digest::try_from(&known.digest[..]).is_ok();
         whole.then_some(known)
     }
 
-    /// Whether `stat` is known to be of a folder in which nothing is named as a
+    /// Whether the folder that has `stat` is remembered to hold nothing that is named as a
     /// precompiled header.
-    pub fn is_plain(&self, stat: Stat) -> bool {
-        self.record(stat).is_some_and(|known| known.plain)
+    pub fn lacks_precompiled(&self, stat: Stat) -> bool {
+        self.record(stat)
+            .is_some_and(|known| known.lacks_precompiled)
     }
 
-    fn record(&self, stat: Stat) -> Option<Known> {
+    fn record(&self, stat: Stat) -> Option<HeaderRecord> {
         let record = self.records.get(&(stat.device, stat.inode))?;
         let (front, body) = self.bytes[..record.end].split_at(record.start);
         if !front.ends_with(&xxh3_64(body).to_be_bytes()) {
             return None;
         }
-        let known = Known::decode(body).ok()?;
+        let known = HeaderRecord::decode(body).ok()?;
         let holds = !is_of_an_image(stat) || self.boot() == Some(&known.boot);
         (known.stat == stat && holds).then_some(known)
     }
 
-    /// Has `known` remembered, in place of what was known before. Its stat is one that
-    /// [`may_last`].
-    pub fn add(&mut self, known: &Known) {
+    /// Has [`Headers::save`] append `known`, in place of an older record. Its stat is one
+    /// that [`may_last`].
+    pub fn add(&mut self, known: &HeaderRecord) {
         if self.file.is_none() {
             return;
         }
@@ -349,10 +350,10 @@ impl Headers {
     }
 
     fn boot(&self) -> Option<&[u8]> {
-        self.boot.get_or_init(boot).as_deref()
+        self.boot.get_or_init(boot::id).as_deref()
     }
 
-    /// Writes down what was added. Not to remember costs time, nothing else.
+    /// Appends what was added. Not to remember costs time, nothing else.
     pub fn save(&mut self) {
         let more = std::mem::take(&mut self.more);
         let fits = (1..=FILE_BYTES_MAX).contains(&(more.len() as u64));
@@ -368,7 +369,7 @@ impl Headers {
     fn append(&self, path: &Path, more: &[u8]) -> io::Result<()> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         private::make(folder)?;
-        let file = os::open_plain(private::options().append(true).create(true), path)?;
+        let file = open_plain(private::options().append(true).create(true), path)?;
         let busy = |(_, errno)| io::Error::from(errno);
         let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(busy)?;
         let len = file.metadata()?.len();
@@ -389,7 +390,8 @@ impl Headers {
     }
 }
 
-/// Device and inode, and where the record's body is; `None`: no whole one is there.
+/// Device and inode of the record at `at`, and where its body is; `None`: no whole record
+/// is there.
 fn record_at(bytes: &[u8], at: usize) -> Option<((u64, u64), Range<usize>)> {
     let front = bytes.get(at..)?.first_chunk::<FRONT_BYTES>()?;
     let number = |at: usize| Some(u64::from_be_bytes(*front[at..].first_chunk::<8>()?));
@@ -399,7 +401,7 @@ fn record_at(bytes: &[u8], at: usize) -> Option<((u64, u64), Range<usize>)> {
     (end <= bytes.len()).then_some(((number(4)?, number(12)?), start..end))
 }
 
-/// What other versions left, and did not use for long.
+/// Removes the memos of other versions that were not used for long.
 fn forget_others(folder: &Path, own: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
@@ -415,7 +417,7 @@ fn forget_others(folder: &Path, own: &Path) {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = os::open_plain(File::options().read(true), path)?;
+    let file = open_plain(File::options().read(true), path)?;
     let len = file.metadata()?.len();
     if len > FILE_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
@@ -444,7 +446,7 @@ mod tests {
         }
     }
 
-    fn known(inode: u64, digest: u128) -> Known {
+    fn known(inode: u64, digest: u128) -> HeaderRecord {
         let stat = Stat {
             device: 1,
             inode,
@@ -454,7 +456,7 @@ mod tests {
             mode: 6,
         };
         let scan = scan::scan(b"#include <a.h>\n#if __has_include(\"b.h\")\n#endif\n");
-        let mut known = Known::new(Content { digest, stat }, scan, inode == 7);
+        let mut known = HeaderRecord::new(Content { digest, stat }, scan, inode == 7);
         known.digest = vec![7; Digest::LEN];
         known
     }
@@ -472,10 +474,10 @@ mod tests {
         let words: Vec<[u8; 2]> = (0..1000_u16).map(u16::to_be_bytes).collect();
         let learnt = words
             .iter()
-            .filter(|word| known.learn(Ask::Named, *word, &None));
+            .filter(|word| known.learn(MacroQuery::Named, *word, &None));
         assert_eq!(learnt.count(), ANSWERS_MAX);
-        assert_eq!(known.answer(Ask::Named, &words[0]), Some(None));
-        assert_eq!(known.answer(Ask::Named, &words[ANSWERS_MAX]), None);
+        assert_eq!(known.answer(MacroQuery::Named, &words[0]), Some(None));
+        assert_eq!(known.answer(MacroQuery::Named, &words[ANSWERS_MAX]), None);
     }
 
     #[test]
@@ -529,7 +531,7 @@ mod tests {
         };
         assert_eq!(
             Headers::open(Some(&file)).of(made.stat).is_some(),
-            boot().is_some()
+            boot::id().is_some()
         );
         assert!(!remembered("another"));
         std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
@@ -545,7 +547,7 @@ mod tests {
         std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     }
 
-    fn added(file: &Path, all: &[Known]) {
+    fn added(file: &Path, all: &[HeaderRecord]) {
         let mut headers = Headers::open(Some(file));
         all.iter().for_each(|known| headers.add(known));
         headers.save();
@@ -556,16 +558,19 @@ mod tests {
         let file = file("newest");
         added(&file, &[known(7, 1), known(8, 2)]);
         let mut again = known(8, 3);
-        again.learn(Ask::Asked, b"HAS", &None);
-        again.learn(Ask::Named, b"HAS", &Some(Vec::new()));
+        again.learn(MacroQuery::Asked, b"HAS", &None);
+        again.learn(MacroQuery::Named, b"HAS", &Some(Vec::new()));
         added(&file, std::slice::from_ref(&again));
         let headers = Headers::open(Some(&file));
         assert_eq!(headers.of(known(7, 0).stat), Some(known(7, 1)));
         let found = headers.of(again.stat).unwrap();
         assert_eq!(found, again);
-        assert_eq!(found.answer(Ask::Asked, b"HAS"), Some(None));
-        assert_eq!(found.answer(Ask::Named, b"HAS"), Some(Some(Vec::new())));
-        assert_eq!(found.answer(Ask::Named, b"HA"), None);
+        assert_eq!(found.answer(MacroQuery::Asked, b"HAS"), Some(None));
+        assert_eq!(
+            found.answer(MacroQuery::Named, b"HAS"),
+            Some(Some(Vec::new()))
+        );
+        assert_eq!(found.answer(MacroQuery::Named, b"HA"), None);
         assert_eq!(found.content().unwrap().digest, 3);
         for (at, changed) in [
             (
@@ -613,15 +618,18 @@ mod tests {
     fn a_folder_is_no_file() {
         let file = file("folder");
         let (folder, header) = (known(7, 1).stat, known(8, 2));
-        added(&file, &[Known::plain(folder), header.clone()]);
+        added(
+            &file,
+            &[HeaderRecord::without_precompiled(folder), header.clone()],
+        );
         let headers = Headers::open(Some(&file));
-        assert!(headers.is_plain(folder) && headers.of(folder).is_none());
-        assert!(!headers.is_plain(header.stat) && headers.of(header.stat).is_some());
+        assert!(headers.lacks_precompiled(folder) && headers.of(folder).is_none());
+        assert!(!headers.lacks_precompiled(header.stat) && headers.of(header.stat).is_some());
         let changed = Stat {
             size: folder.size + 1,
             ..folder
         };
-        assert!(!headers.is_plain(changed));
+        assert!(!headers.lacks_precompiled(changed));
         std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     }
 
@@ -658,8 +666,8 @@ mod tests {
     fn a_full_file_is_begun_anew() {
         let file = file("full");
         let mut large = known(7, 1);
-        large.learn(Ask::Asked, &vec![b'x'; 1 << 20], &None);
-        let remembered = |large: &Known| Headers::open(Some(&file)).of(large.stat).is_some();
+        large.learn(MacroQuery::Asked, &vec![b'x'; 1 << 20], &None);
+        let remembered = |large: &HeaderRecord| Headers::open(Some(&file)).of(large.stat).is_some();
         for _ in 0..10 {
             added(&file, std::slice::from_ref(&large));
             assert!(std::fs::metadata(&file).unwrap().len() <= FILE_BYTES_MAX);

@@ -1,24 +1,24 @@
-//! What macros may stand for where they name headers or make assembler text: every
-//! definition counts, since conditions are not evaluated.
+//! The values of macros that name headers or make assembler text: every definition counts,
+//! since conditions are not evaluated.
 
 use hg_proto::options::args::Reason;
 use memchr::memmem;
 
-use crate::includes::headers::Ask;
+use crate::includes::headers::MacroQuery;
 use crate::includes::part::Part;
 use crate::source::scan::Header;
 
-/// Names of headers that macros may be in, with those that they may stand for.
+/// Names of headers with macros in them that are followed, expansions included.
 pub const SPELLED_MAX: usize = 200;
-/// Macros of the compilers' own whose names are anybody's (gcc and clang with GNU's
-/// dialects, on any machine), and which are 1; all others start with an underscore.
+/// Predefined macros that are named like a user's (gcc and clang with GNU's dialects, on
+/// any machine), and stand for 1; all others start with an underscore.
 const PREDEFINED: [&[u8]; 14] = [
     b"linux", b"unix", b"i386", b"arm", b"mips", b"sparc", b"PPC", b"sun", b"vax", b"hpux",
     b"m68k", b"WIN32", b"WIN64", b"WINNT",
 ];
 
-/// Which strings the macro `word` may stand for, by the lines `macros` of the command line
-/// and by `parts`. `None`: it may be anything.
+/// The strings that the macro `word` may stand for, by the `#define` lines `macros` of the
+/// command line and by `parts`. `None`: it may be anything.
 ///
 /// # Errors
 /// A file has changed.
@@ -32,15 +32,15 @@ pub fn strings_of(
     let mut next = 0;
     while let Some(word) = words.get(next).cloned() {
         next += 1;
-        // What nobody defines is the compiler's, or no macro; some letters have two
-        // spellings.
+        // A name without a definition is the compiler's, or no macro; some letters have
+        // two spellings.
         let own = word.starts_with(b"_") || PREDEFINED.contains(&&word[..]) || !word.is_ascii();
         let on_line = |text: &Vec<u8>| memmem::find(text, &word).is_some();
         if own || words.len() > SPELLED_MAX || macros.iter().any(on_line) {
             return Ok(None);
         }
         for part in &mut *parts {
-            let Some(found) = part.ask(Ask::Strings, &word)? else {
+            let Some(found) = part.query(MacroQuery::Strings, &word)? else {
                 return Ok(None);
             };
             for Header { name, quoted } in found {
@@ -55,15 +55,15 @@ pub fn strings_of(
     Ok(Some(strings))
 }
 
-/// Whether `name` starts as `__x` does: few macros of compilers do, and which those are
-/// hangs on the target alone. `__X` may be one that an option brings.
+/// Whether `name` starts with underscores and a small letter: few predefined macros do, and
+/// which those are depends on the target alone. `__X` may be one that an option defines.
 pub fn looks_common(name: &[u8]) -> bool {
     let underscores = name.iter().take_while(|byte| **byte == b'_').count();
     underscores > 0 && name.get(underscores).is_some_and(u8::is_ascii_lowercase)
 }
 
-/// What the macro `word` may stand for, by the compiler's `own` ones, the lines `macros` of
-/// the command line, and `parts`. `None`: nobody can say.
+/// What the macro `word` may stand for, by the compiler's `own` macros, the `#define` lines
+/// `macros` of the command line, and `parts`. `None`: it can't be told.
 ///
 /// # Errors
 /// A file has changed.
@@ -86,7 +86,7 @@ pub fn values_of(
         values.push(one());
     }
     for text in macros {
-        let Some(found) = Ask::Values.of(text, word) else {
+        let Some(found) = MacroQuery::Values.of(text, word) else {
             return Ok(None);
         };
         if !found.is_empty() {
@@ -95,7 +95,7 @@ pub fn values_of(
         values.extend(found);
     }
     for part in parts {
-        let Some(found) = part.ask(Ask::Values, word)? else {
+        let Some(found) = part.query(MacroQuery::Values, word)? else {
             return Ok(None);
         };
         values.extend(found);

@@ -1,6 +1,6 @@
-//! What a compile could read: include directives followed from the source.
+//! The files that a compile could read: include directives followed from its source.
 
-pub mod question;
+pub mod walk_input;
 pub mod search_path;
 pub mod dependency_list;
 pub mod closure;
@@ -10,4 +10,7 @@ pub(crate) mod part;
 pub mod headers;
 pub mod watch;
 pub mod facts;
+pub mod stat_cache;
+pub mod devices;
+pub mod stat;
 pub mod paths;

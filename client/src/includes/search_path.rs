@@ -1,65 +1,82 @@
-//! Asks the compiler where it looks for headers. Remembered for each set of
-//! options that could change the answer, since asking costs as much as a small
-//! compile.
+//! Where the compiler looks for headers, as it says itself. Remembered for each set of
+//! options that could change the answer, since asking costs as much as a small compile.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use hg_proto::compiler::memo;
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::compiler::turn;
 use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::options::row::{File, Role};
 use memchr::memmem;
-use xxhash_rust::xxh3::xxh3_128;
+use prost::Message;
 
 use crate::config::Config;
-use crate::includes::closure::Folders;
 use crate::includes::macro_names::looks_common;
 use crate::key::Key;
 use crate::local::compiler::Found;
 use crate::local::process;
 use crate::local::slots::Slot;
 use crate::os;
-use crate::private;
 
-/// Answers that are remembered; then all are forgotten.
+/// Search paths that are remembered; then all are forgotten.
 const MEMOS_MAX: usize = 4096;
-/// Bytes of one answer.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// Looks at the turn of another process that asks.
+/// Looks at the turn of another process that asks the same.
 const TURN_LOOKS: u32 = 500;
 
-/// A file that clang takes for the mark of a gcc, whose headers it then takes.
+/// The file by which clang finds an installation of gcc, whose headers it then takes.
 pub const INSTALLATION_MARK: &[u8] = b"crtbegin.o";
 
-/// The folder for what [`folders`] learns.
+/// Where headers are looked for, in the compiler's order.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SearchPath {
+    /// Folders for `"name"` only, after the including file's own folder.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub quoted: Vec<Vec<u8>>,
+    /// Folders for `<name>`, and then for `"name"`.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub angled: Vec<Vec<u8>>,
+    /// Folders that the compiler leaves out, for now: missing, or named twice.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub left_out: Vec<Vec<u8>>,
+    /// Installations of gcc whose headers clang takes.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub installations: Vec<Vec<u8>>,
+    /// Predefined macros that are named like a user's, see
+    /// [`looks_common`].
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub macros: Vec<Vec<u8>>,
+}
+
+/// The folder of the memos of [`find`].
 pub fn memos(config: &Config) -> Option<PathBuf> {
     config.compiler_memos().map(|memos| memos.join("folders"))
 }
 
-/// Where `compile` looks for headers. `basis` stands for the compiler and the
-/// environment; `memo` is a folder for what was learnt. `wait` is for a slot, since
-/// to ask a compiler is to run one.
+/// The search path of `compile`. `basis` stands for the compiler and the environment;
+/// `memo` is the folder of the memos. `wait` waits for a slot, since to ask a compiler is
+/// to run one.
 ///
 /// # Errors
 /// The compiler does not say.
-pub fn folders(
+pub fn find(
     found: &Found,
     compile: &Compile,
     basis: &[u8],
     memo: Option<&Path>,
     wait: impl FnOnce() -> Option<Slot>,
-) -> Result<Folders, Reason> {
-    let args = question(compile);
-    let memo = memo.map(|folder| folder.join(memo_name(basis, &args)));
-    let known = || memo.as_deref().and_then(recall);
+) -> Result<SearchPath, Reason> {
+    let args = verbose_args(compile);
+    let file = memo.map(|folder| folder.join(memo_name(basis, &args)));
+    let known = || file.as_deref().and_then(recall);
     if let Some(known) = known() {
         return Ok(known);
     }
-    let _turn = memo.as_deref().and_then(|memo| turn(memo, known));
+    let _turn = file.as_deref().and_then(|file| turn(file, known));
     if let Some(known) = known() {
         return Ok(known);
     }
@@ -72,26 +89,31 @@ pub fn folders(
         code: "search-path",
         detail: error.to_string(),
     })?;
-    let mut folders = parse(&said).ok_or_else(|| Reason::new("search-path", b""))?;
-    folders.macros = own_macros(&macros);
-    // Those too that the compiler passes over in silence.
+    let mut search_path = parse(&said).ok_or_else(|| Reason::new("search-path", b""))?;
+    search_path.macros = own_macros(&macros);
+    // Also those folders that the compiler passes over in silence.
     for argument in compile.arguments.iter().filter(|a| names_folder(a)) {
         let value = argument.value().to_vec();
-        let known = [&folders.quoted, &folders.angled, &folders.left_out];
+        let known = [
+            &search_path.quoted,
+            &search_path.angled,
+            &search_path.left_out,
+        ];
         if !value.is_empty() && !known.iter().any(|list| list.contains(&value)) {
-            folders.left_out.push(value);
+            search_path.left_out.push(value);
         }
     }
-    if let Some(file) = memo {
+    if let Some(file) = file {
         // Not to remember costs time, nothing else.
-        let _ = remember(&file, &folders);
+        let _ = remember(&file, &search_path);
     }
-    Ok(folders)
+    Ok(search_path)
 }
 
-/// The right to ask for what `memo` is to hold: a build starts many compiles at once, and
-/// each would ask the same. `None`: it is `known` now, or whoever asks takes too long.
-fn turn(memo: &Path, known: impl Fn() -> Option<Folders>) -> Option<fs::File> {
+/// The right to ask for what the file `memo` is to hold: a build starts many compiles at
+/// once, and each would ask the same. `None`: it is `known` now, or another process asks for
+/// too long.
+fn turn(memo: &Path, known: impl Fn() -> Option<SearchPath>) -> Option<fs::File> {
     let locks = memo.parent()?.with_file_name(os::TURNS);
     let memo = [memo.to_path_buf()];
     turn::wait(TURN_LOOKS, || match os::claim(&locks, &memo) {
@@ -100,7 +122,7 @@ fn turn(memo: &Path, known: impl Fn() -> Option<Folders>) -> Option<fs::File> {
     })?
 }
 
-/// Refuses what makes a compiler look where it does not say.
+/// Refuses options that make a compiler look in folders that it does not name.
 ///
 /// # Errors
 /// The option that does.
@@ -108,7 +130,7 @@ pub fn refuse(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
     let clang = dialect.family == Family::Clang;
     let target = compile.arguments.iter().filter(|a| is_target(a));
     for word in target.flat_map(|a| &a.words) {
-        // There too, if it is one of Microsoft's systems.
+        // For Microsoft's systems clang looks beside all files above, too.
         let named = |name: &&[u8]| memmem::find(&word.to_ascii_lowercase(), name).is_some();
         if clang
             && [&b"msvc"[..], b"windows", b"win32", b"uefi"]
@@ -141,13 +163,13 @@ fn is_target(argument: &Argument) -> bool {
     option.starts_with(b"-target") || option.starts_with(b"--target")
 }
 
-/// Whether it names a folder where headers are looked for.
+/// Whether an argument names a folder in which headers are looked for.
 pub fn names_folder(argument: &Argument) -> bool {
     argument.role == Role::Preprocess && argument.file == File::InputDir
 }
 
-/// The options that could matter, and a source without a word.
-fn question(compile: &Compile) -> Vec<Vec<u8>> {
+/// The options that could change the search path, those that print it, and an empty source.
+fn verbose_args(compile: &Compile) -> Vec<Vec<u8>> {
     let mut args: Vec<Vec<u8>> = Vec::new();
     for argument in &compile.arguments {
         let matters = match argument.role {
@@ -175,7 +197,7 @@ fn question(compile: &Compile) -> Vec<Vec<u8>> {
     args
 }
 
-/// What it says of folders, and its macros.
+/// What the compiler says of its search path, and its predefined macros.
 fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let command = found.driver_command(args.into_iter().map(os::from_bytes).collect());
     let output = process::prepare(&command)
@@ -188,8 +210,8 @@ fn ask(found: &Found, args: Vec<Vec<u8>>) -> io::Result<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-/// Reads what `-v` says.
-fn parse(said: &[u8]) -> Option<Folders> {
+/// Reads the search path from the output of `-v`.
+fn parse(said: &[u8]) -> Option<SearchPath> {
     #[derive(Clone, Copy)]
     enum In {
         Prose,
@@ -197,7 +219,7 @@ fn parse(said: &[u8]) -> Option<Folders> {
         Angled,
     }
     let mut at = In::Prose;
-    let mut folders = Folders::default();
+    let mut search_path = SearchPath::default();
     let mut ended = false;
     for line in said.split(|byte| *byte == b'\n') {
         let left_out = [
@@ -205,9 +227,11 @@ fn parse(said: &[u8]) -> Option<Folders> {
             b"ignoring duplicate directory \"",
         ];
         if let Some(folder) = line.strip_prefix(b"Found candidate GCC installation: ") {
-            folders.installations.push(folder.to_vec());
+            search_path.installations.push(folder.to_vec());
         } else if let Some(rest) = left_out.iter().find_map(|start| line.strip_prefix(*start)) {
-            folders.left_out.push(rest.strip_suffix(b"\"")?.to_vec());
+            search_path
+                .left_out
+                .push(rest.strip_suffix(b"\"")?.to_vec());
         } else if line.starts_with(b"#include \"...\" search starts here:") {
             at = In::Quoted;
         } else if line.starts_with(b"#include <...> search starts here:") {
@@ -222,16 +246,16 @@ fn parse(said: &[u8]) -> Option<Folders> {
             }
             match at {
                 In::Prose => {}
-                In::Quoted => folders.quoted.push(folder.to_vec()),
-                In::Angled => folders.angled.push(folder.to_vec()),
+                In::Quoted => search_path.quoted.push(folder.to_vec()),
+                In::Angled => search_path.angled.push(folder.to_vec()),
             }
         }
     }
-    ended.then_some(folders)
+    ended.then_some(search_path)
 }
 
-/// Names that `-dM` tells of, an underscore and a small letter in front: others are known
-/// to be the compiler's by how they look.
+/// The predefined macros in the output of `-dM` that begin with underscores and a small
+/// letter: the others are known to be the compiler's by their names.
 fn own_macros(said: &[u8]) -> Vec<Vec<u8>> {
     let lines = said.split(|byte| *byte == b'\n');
     let names = lines.filter_map(|line| {
@@ -246,65 +270,19 @@ fn own_macros(said: &[u8]) -> Vec<Vec<u8>> {
 
 fn memo_name(basis: &[u8], args: &[Vec<u8>]) -> String {
     let mut key = Key::default();
-    key.add("folders 3", basis);
+    key.add("folders 4", basis);
     for word in args {
         key.add("argument", word);
     }
     format!("{:032x}", u128::from_be_bytes(key.digest()))
 }
 
-fn recall(file: &Path) -> Option<Folders> {
-    let file = os::open_plain(fs::OpenOptions::new().read(true), file).ok()?;
-    let mut bytes = Vec::new();
-    file.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    let (sum, body) = bytes.split_first_chunk::<16>()?;
-    if xxh3_128(body).to_be_bytes() != *sum {
-        return None;
-    }
-    let mut folders = Folders::default();
-    for line in body
-        .split(|byte| *byte == 0)
-        .filter(|line| !line.is_empty())
-    {
-        let (kind, folder) = line.split_first()?;
-        match kind {
-            b'q' => folders.quoted.push(folder.to_vec()),
-            b'a' => folders.angled.push(folder.to_vec()),
-            b'l' => folders.left_out.push(folder.to_vec()),
-            b'i' => folders.installations.push(folder.to_vec()),
-            b'm' => folders.macros.push(folder.to_vec()),
-            _ => return None,
-        }
-    }
-    Some(folders)
+fn recall(file: &Path) -> Option<SearchPath> {
+    SearchPath::decode(&memo::recall(file)?[..]).ok()
 }
 
-fn remember(file: &Path, folders: &Folders) -> io::Result<()> {
-    let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    private::make(folder)?;
-    if fs::read_dir(folder)?.count() >= MEMOS_MAX {
-        for entry in fs::read_dir(folder)? {
-            fs::remove_file(entry?.path())?;
-        }
-    }
-    let mut body = Vec::new();
-    for (kind, list) in [
-        (b'q', &folders.quoted),
-        (b'a', &folders.angled),
-        (b'l', &folders.left_out),
-        (b'i', &folders.installations),
-        (b'm', &folders.macros),
-    ] {
-        for folder in list {
-            body.push(kind);
-            body.extend(folder);
-            body.push(0);
-        }
-    }
-    let temporary = folder.join(format!(".{}", std::process::id()));
-    let sum = xxh3_128(&body).to_be_bytes();
-    private::write(&temporary, &[&sum[..], &body].concat())?;
-    fs::rename(&temporary, file)
+fn remember(file: &Path, search_path: &SearchPath) -> io::Result<()> {
+    memo::remember(file, &search_path.encode_to_vec(), MEMOS_MAX)
 }
 
 #[cfg(test)]
@@ -317,11 +295,11 @@ mod tests {
         let said = b"Using built-in specs.\nFound candidate GCC installation: /lib/gcc/12\nignoring nonexistent directory \"none\"\n\
             ignoring duplicate directory \"/usr/include\"\n  as it is a non-system directory\n\
             #include \"...\" search starts here:\n q\n#include <...> search starts here:\n . \n /usr/include\nEnd of search list.\n # prose\n";
-        let folders = parse(said).unwrap();
-        assert_eq!(folders.installations, [b"/lib/gcc/12"]);
-        assert_eq!(folders.quoted, [b"q"]);
-        assert_eq!(folders.angled, [&b". "[..], b"/usr/include"]);
-        assert_eq!(folders.left_out, [&b"none"[..], b"/usr/include"]);
+        let search_path = parse(said).unwrap();
+        assert_eq!(search_path.installations, [b"/lib/gcc/12"]);
+        assert_eq!(search_path.quoted, [b"q"]);
+        assert_eq!(search_path.angled, [&b". "[..], b"/usr/include"]);
+        assert_eq!(search_path.left_out, [&b"none"[..], b"/usr/include"]);
         assert_eq!(parse(b"#include <...> search starts here:\n a\n"), None);
         let macros =
             b"#define __x86_64 1\n#define __OPTIMIZE__ 1\n#define linux 1\n#define __has(x) x\n";
@@ -344,7 +322,7 @@ mod tests {
                     let turn = turn(&file, || recall(&file));
                     if turn.is_some() && recall(&file).is_none() {
                         learnt.fetch_add(1, Ordering::Relaxed);
-                        remember(&file, &Folders::default()).unwrap();
+                        remember(&file, &SearchPath::default()).unwrap();
                     }
                     drop(turn);
                 });
@@ -358,7 +336,7 @@ mod tests {
     fn remembered() {
         let folder = std::env::temp_dir().join(format!("hg-search-{}", std::process::id()));
         let file = folder.join(memo_name(b"gcc", &[b"-I".to_vec(), b"x".to_vec()]));
-        let folders = Folders {
+        let search_path = SearchPath {
             quoted: vec![b"a b".to_vec()],
             angled: vec![b"/c\n".to_vec(), b"d".to_vec()],
             left_out: Vec::new(),
@@ -366,8 +344,8 @@ mod tests {
             macros: vec![b"__x86_64".to_vec()],
         };
         assert_eq!(recall(&file), None);
-        remember(&file, &folders).unwrap();
-        assert_eq!(recall(&file), Some(folders));
+        remember(&file, &search_path).unwrap();
+        assert_eq!(recall(&file), Some(search_path));
         let mut bytes = fs::read(&file).unwrap();
         bytes[20] ^= 1;
         fs::write(&file, bytes).unwrap();

@@ -5,29 +5,30 @@ use std::fs;
 use foldhash::HashSet;
 use hg_proto::options::args::Reason;
 
-use crate::includes::facts::{self, Devices, Seen, Stat};
+use crate::includes::devices::Devices;
 use crate::includes::paths::{ancestors, as_path, join};
+use crate::includes::stat::{self, Seen, Stat};
 use crate::includes::watch::Watch;
 use crate::os;
 
-/// What folders are looked at by.
+/// Tells folders that were moved since a compile began.
 pub struct Unchanged<'a> {
     /// When the compile began, nanoseconds since 1970.
     pub began_ns: i64,
-    /// Folders that were watched since.
+    /// Folders that were watched since then.
     pub watch: &'a Watch,
-    /// Whose clocks times are of.
+    /// The devices' owners, by whose clocks times are set.
     pub devices: &'a mut Devices,
     /// No folder may be a link.
-    pub in_place: bool,
+    pub refuses_links: bool,
 }
 
 impl Unchanged<'_> {
-    /// A folder that was moved, or a link that was, since the compile began: the
-    /// paths lead elsewhere now.
+    /// Refuses `folders` of which one, or one above it, or a link on the way, was moved
+    /// since the compile began: their paths lead elsewhere now.
     ///
     /// # Errors
-    /// One of `folders`, or one above it, may have been; or is a link where none may be.
+    /// A path that may have been moved, or a link where none may be.
     pub fn check(&mut self, mut folders: Vec<Vec<u8>>) -> Result<(), Reason> {
         let quiet = self.watch.is_quiet();
         let mut checked: HashSet<Vec<u8>> = HashSet::default();
@@ -41,7 +42,7 @@ impl Unchanged<'_> {
                 if self.moved(at, &meta, quiet) {
                     return Err(Reason::new("input-changed", at));
                 }
-                if meta.is_symlink() && self.in_place {
+                if meta.is_symlink() && self.refuses_links {
                     return Err(Reason::new("linked-header", at));
                 }
                 if meta.is_symlink() {
@@ -74,7 +75,7 @@ impl Unchanged<'_> {
             return false;
         }
         let above = join(path, b"..");
-        match facts::see(&above) {
+        match stat::of(&above) {
             Seen::Folder(above_stat) => {
                 let skew_ns = self.devices.skew_ns(&above, above_stat);
                 above_stat.is_newer(began_ns, skew_ns)

@@ -1,13 +1,13 @@
-//! Sees folders being moved while a compile runs. One that took the name of
-//! another, and was written into since, has the same times as one that was only
-//! written into; and folders that objects are written into are everywhere.
+//! Watches for folders that are moved while a compile runs. A folder that took the name of
+//! another, and was written into since, has the same times as one that was only written
+//! into; and every build writes objects into folders.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 
-use crate::includes::facts::{Seen, Stat, see};
 use crate::includes::paths::{ancestors, as_path};
+use crate::includes::stat::{self, Seen, Stat};
 use crate::os;
 
 /// Folders that are watched.
@@ -18,7 +18,7 @@ const FOLDERS_MAX: usize = 128;
 pub struct Watch {
     /// Device and inode.
     folders: HashSet<(u64, u64)>,
-    system: system::Watch,
+    system: system::Events,
     moved: Cell<bool>,
 }
 
@@ -41,35 +41,35 @@ impl Watch {
     }
 
     fn add(&mut self, path: &[u8]) {
-        let Seen::Folder(stat) = see(path) else {
+        let Seen::Folder(stat) = stat::of(path) else {
             return;
         };
-        let known = self.folders.contains(&place(stat));
+        let known = self.folders.contains(&device_and_inode(stat));
         if known || self.folders.len() >= FOLDERS_MAX || !self.system.add(path) {
             return;
         }
         // Another one may have taken its name in between.
-        if let Seen::Folder(again) = see(path)
-            && place(again) == place(stat)
+        if let Seen::Folder(again) = stat::of(path)
+            && device_and_inode(again) == device_and_inode(stat)
         {
-            self.folders.insert(place(stat));
+            self.folders.insert(device_and_inode(stat));
         }
     }
 
-    /// Whether none of its folders was moved or removed so far.
+    /// Whether no watched folder was moved or removed so far.
     pub fn is_quiet(&self) -> bool {
         let moved = self.moved.get() || !self.system.is_quiet();
         self.moved.set(moved);
         !moved
     }
 
-    /// Whether the folder is one of those watched.
+    /// Whether the folder that has `stat` is watched.
     pub fn has(&self, stat: Stat) -> bool {
-        self.folders.contains(&place(stat))
+        self.folders.contains(&device_and_inode(stat))
     }
 }
 
-fn place(stat: Stat) -> (u64, u64) {
+fn device_and_inode(stat: Stat) -> (u64, u64) {
     (stat.device, stat.inode)
 }
 
@@ -82,9 +82,9 @@ mod system {
 
     /// Made with the first folder; a user may have a hundred or so.
     #[derive(Debug, Default)]
-    pub struct Watch(Option<Inotify>);
+    pub struct Events(Option<Inotify>);
 
-    impl Watch {
+    impl Events {
         /// Whether the folder is watched from now on.
         pub fn add(&mut self, path: &[u8]) -> bool {
             let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
@@ -110,10 +110,10 @@ mod system {
 mod system {
     /// Watches nothing: what could have been moved counts as moved.
     #[derive(Debug, Default)]
-    pub struct Watch;
+    pub struct Events;
 
-    impl Watch {
-        /// It is not.
+    impl Events {
+        /// No folder is watched.
         pub fn add(&mut self, _path: &[u8]) -> bool {
             false
         }
@@ -135,7 +135,7 @@ mod tests {
         let inner = root.join("a/b");
         fs::create_dir_all(&inner).unwrap();
         let path = os::bytes(inner.as_os_str());
-        let watched = |path: &[u8], watch: &Watch| match see(path) {
+        let watched = |path: &[u8], watch: &Watch| match stat::of(path) {
             Seen::Folder(stat) => watch.has(stat),
             _ => false,
         };

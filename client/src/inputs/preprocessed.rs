@@ -1,5 +1,5 @@
-//! Gathers what a worker needs: the source, preprocessed here with its macros
-//! kept, and the dependency file as a by-product.
+//! Gathers the text form of a task: the source, preprocessed on this machine with its
+//! macros kept, and the dependency file as a by-product.
 
 use std::fs::File;
 use std::io;
@@ -12,9 +12,9 @@ use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::includes::closure::{Listed, Settled};
-use crate::includes::dependency_list;
-use crate::includes::facts;
+use crate::includes::closure::Settled;
+use crate::includes::dependency_list::{self, Listed};
+use crate::includes::stat;
 use crate::invocation::plan::Plan;
 use crate::local::compiler::Found;
 use crate::local::memory_file::{content, descriptor_path, scratch};
@@ -30,10 +30,10 @@ const ZSTD_LEVEL: i32 = 1;
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 const _: () = assert!(TEXT_BYTES_MAX <= INPUT_BYTES_MAX);
 
-/// A source that may leave this machine.
+/// Preprocessed text that may leave this machine.
 #[derive(Debug)]
 pub struct Gathered {
-    /// Of the plain text.
+    /// Digest of the text.
     pub digest: Digest,
     /// Bytes of plain text.
     pub size: u64,
@@ -41,20 +41,20 @@ pub struct Gathered {
     pub encoded: Bytes,
     /// Content of the dependency file, if one is wanted.
     pub dependencies: Option<Vec<u8>>,
-    /// What the preprocessor says it read.
+    /// The preprocessor's own list of what it read.
     pub listed: Listed,
 }
 
-/// Which text is wanted.
+/// What the preprocessor does with macros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// Macros kept, for another machine to compile.
-    Travelling,
-    /// Macros expanded, to be searched for what the files leave in doubt.
+pub enum Macros {
+    /// Keeps them, for another machine to compile.
+    Kept,
+    /// Expands them, to be searched for what the files leave in doubt.
     Expanded,
 }
 
-/// A preprocessor at work.
+/// A preprocessor that runs.
 pub struct Preprocessing {
     child: Child,
     text: File,
@@ -81,18 +81,18 @@ impl Preprocessing {
         found: &Found,
         compile: &Compile,
         dialect: Dialect,
-        text: Wanted,
+        macros: Macros,
     ) -> Result<Self, Reason> {
         let failed = |error: io::Error| reason("preprocessor-failed", error);
         let dependencies = scratch().map_err(failed)?;
         let target = descriptor_path(&dependencies);
-        let mut args = match text {
-            Wanted::Travelling => compile.preprocess_args(dialect, Some(target.as_bytes())),
-            Wanted::Expanded => compile.expand_args(dialect, target.as_bytes()),
+        let mut args = match macros {
+            Macros::Kept => compile.preprocess_args(dialect, Some(target.as_bytes())),
+            Macros::Expanded => compile.expand_args(dialect, target.as_bytes()),
         };
         let asked = compile.dependencies.as_ref();
-        let asked = asked.filter(|_| text == Wanted::Travelling);
-        if text == Wanted::Travelling && asked.is_none() {
+        let asked = asked.filter(|_| macros == Macros::Kept);
+        if macros == Macros::Kept && asked.is_none() {
             // For us: what the text is made of.
             args.extend(["-MD", "-MF", &target].map(|word| word.as_bytes().to_vec()));
         }
@@ -121,7 +121,7 @@ impl Preprocessing {
         })
     }
 
-    /// The whole text, once the preprocessor has ended well and without a word.
+    /// The whole text, once the preprocessor has ended well and silently.
     ///
     /// # Errors
     /// Why the compile stays local.
@@ -145,7 +145,7 @@ impl Preprocessing {
         content(&mut self.text, size).map_err(failed)
     }
 
-    /// The dependency file, if one is wanted, and what it says; after
+    /// The dependency file, if one is wanted, and the files that it lists; to be called after
     /// [`Preprocessing::text`].
     ///
     /// # Errors
@@ -175,10 +175,11 @@ impl Drop for Preprocessing {
     }
 }
 
-/// Has the preprocessor say what the files leave in doubt, see [`crate::includes::closure::is_doubt`].
+/// Runs the preprocessor to dispel what the files leave in doubt, see
+/// [`crate::includes::closure::is_doubt`].
 ///
 /// # Errors
-/// What is wrong with what it says.
+/// The doubt is right, or the preprocessor fails.
 pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Settled, Reason> {
     // One that the command line takes away would be there.
     let words = || compile.arguments.iter().flat_map(|a| &a.words);
@@ -189,8 +190,8 @@ pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Sett
     if let Some(word) = words().find(names) {
         return Err(Reason::new(hazards::TIME_MACRO, word));
     }
-    let before_ns = facts::now_ns();
-    let mut preprocessing = Preprocessing::start(found, compile, dialect, Wanted::Expanded)?;
+    let before_ns = stat::now_ns();
+    let mut preprocessing = Preprocessing::start(found, compile, dialect, Macros::Expanded)?;
     let text = preprocessing.text()?;
     let (_, listed) = preprocessing.dependencies()?;
     let old = |word: &Vec<u8>| {
@@ -213,11 +214,11 @@ pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Sett
 }
 
 impl Plan {
-    /// What the preprocessor says where the files leave it in doubt; it runs once.
-    /// `wait` is for a slot.
+    /// The proof of a preprocessor run where the files leave doubts; it runs once. `wait`
+    /// waits for a slot.
     ///
     /// # Errors
-    /// It is as they look, or the preprocessor has trouble with them.
+    /// The doubt is right, or the preprocessor fails.
     pub fn settle(
         &self,
         found: &Found,
@@ -234,7 +235,7 @@ impl Plan {
     }
 }
 
-/// Checks a text and makes it ready to travel.
+/// Checks a text for hazards and compresses it.
 ///
 /// # Errors
 /// Why the compile stays local.

@@ -1,4 +1,4 @@
-//! The task for a worker, of a compile that may travel.
+//! The task message of a compile that may travel.
 
 use std::env;
 use std::path::Path;
@@ -27,10 +27,10 @@ fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
 }
 
 impl Plan {
-    /// The task for a worker; `options` are about what it says.
+    /// The task in the text form; `options` are about diagnostics.
     ///
     /// # Errors
-    /// It can't travel after all.
+    /// The source has a name that can't travel.
     pub fn task(
         &self,
         probe: &Probe,
@@ -67,10 +67,10 @@ impl Plan {
         })
     }
 
-    /// The task for a worker, in the tree form.
+    /// The task in the tree form.
     ///
     /// # Errors
-    /// It is too large for one message.
+    /// The task is too large for one message.
     pub fn tree_task(
         &self,
         toolchain: hg_proto::v1::Toolchain,
@@ -116,8 +116,8 @@ impl Plan {
     }
 }
 
-/// Tasks of one build share a turn; all that one user compiles on one machine
-/// without a build share another.
+/// The client in whose name a task waits in the queue: tasks of one build share a turn, and
+/// all that one user compiles on one machine without a build share another.
 pub fn client_name() -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     let user = format!("{}@{}", nix::unistd::getuid(), host.to_string_lossy());
@@ -130,10 +130,10 @@ pub fn client_name() -> String {
     }
 }
 
-/// The name under which the source stands in a worker's folder.
+/// The name of the source in a worker's folder.
 ///
 /// # Errors
-/// It has none that could.
+/// Its name could be taken for an option.
 pub fn input_name(source: &[u8]) -> Result<Vec<u8>, Reason> {
     let path = os::from_bytes(source.to_vec());
     let name = Path::new(&path).file_name();

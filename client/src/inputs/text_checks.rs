@@ -1,6 +1,6 @@
-//! What preprocessed text does not show, and the files that it is made of do: precompiled
-//! headers, pragmas that gcc leaves out, and warnings for which a compiler looks into the
-//! source file.
+//! Checks of the files that a preprocessed text is made of, for what the text does not show:
+//! precompiled headers, pragmas that gcc leaves out, and warnings for which a compiler reads
+//! the source file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::options::args::{Compile, Dialect, Reason};
 
-use crate::includes::question;
+use crate::includes::walk_input;
 use crate::os;
 use crate::source::hazards;
 use crate::source::indentation;
@@ -28,9 +28,8 @@ fn reason(code: &'static str, detail: impl std::fmt::Display) -> Reason {
     }
 }
 
-/// Looks at the files that `text` is made of, for what the text does not show:
-/// precompiled headers that the compiler would take in their place, and pragmas
-/// that gcc leaves out.
+/// Reads the files that `text` is made of, for what the text does not show: precompiled
+/// headers that the compiler would take in their place, and pragmas that gcc leaves out.
 ///
 /// # Errors
 /// Why the compile stays local.
@@ -46,7 +45,7 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
         return check_clang(text, compile);
     }
     let words = || compile.arguments.iter().flat_map(|a| &a.words);
-    if question::is_c90(compile)
+    if walk_input::is_c90(compile)
         && let Some(odd) = hazards::odd_slashes(&hazards::user_text(text))
     {
         return Err(odd);
@@ -63,7 +62,7 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
     let fall_level = fall_level(text, compile);
     let openmp = words().any(|word| word.starts_with(b"-fopenmp") || word == b"-fopenacc");
     let mut builtins = hazards::BuiltinQuestions::default();
-    for defined in question::macros(compile) {
+    for defined in walk_input::macros(compile) {
         builtins.add(&[b"#define ", &defined[..]].concat());
     }
     for file in files {
@@ -98,8 +97,8 @@ pub fn check_files(text: &[u8], compile: &Compile, dialect: Dialect) -> Result<(
     Ok(())
 }
 
-/// What is in a file that a text names; a name may be made up, and of what would never
-/// end to be read.
+/// The content of a file that a text names. The name may be made up, and lead to a pipe
+/// that never ends.
 fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     let mut file = File::options()
@@ -112,8 +111,8 @@ fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// [`check_files`] of clang: what it would say of the files, and not of a text that is one
-/// file, and what it takes otherwise when it makes the text.
+/// [`check_files`] for clang: warnings that it gives of several files, and not of a text
+/// that is one file; and what it reads otherwise when it makes the text.
 fn check_clang(text: &[u8], compile: &Compile) -> Result<(), Reason> {
     let words = || compile.arguments.iter().flat_map(|a| &a.words);
     let everything = mentions(text, b"-Weverything");
@@ -134,7 +133,7 @@ fn check_clang(text: &[u8], compile: &Compile) -> Result<(), Reason> {
         b"-Wno-nullability-completeness",
         b"nullability-completeness",
     ) {
-        let defined = question::macros(compile);
+        let defined = walk_input::macros(compile);
         let mut texts = defined.iter().map(Vec::as_slice).chain([&*user]);
         if texts.any(hazards::names_nullability) {
             return Err(reason("nullability", ""));

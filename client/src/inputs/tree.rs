@@ -1,10 +1,10 @@
 //! Gathers the tree form of a task: the source and every header that its compile
 //! could reach, each by digest at its own absolute path, and the folders that the
-//! compiler would find. Looks at the disk; reads each file once.
+//! compiler would find. Reads each file once.
 //!
-//! What is not there on the worker must not be there here either: whatever can't be
-//! followed, or could mean something else in another place, is refused, and the
-//! compile goes another way.
+//! A path that the worker lacks must be one that this machine lacks too: whatever can't be
+//! followed, or could mean something else in another place, is refused, and the compile goes
+//! another way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -18,12 +18,13 @@ use hg_proto::wire::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, T
 use hg_proto::wire::plain_path::{is_plain, plain};
 
 use crate::grid::payload::Payload;
-use crate::includes::closure::{self, Closure, Folders, Listed, Settled};
-use crate::includes::facts::{self, Seen, Stat};
+use crate::includes::closure::{self, Closure, Settled};
+use crate::includes::dependency_list::Listed;
 use crate::includes::part::Part;
 use crate::includes::paths::{self, ancestors};
-use crate::includes::question::question;
-use crate::includes::search_path::{self, INSTALLATION_MARK};
+use crate::includes::search_path::{self, INSTALLATION_MARK, SearchPath};
+use crate::includes::stat::{self, Seen, Stat};
+use crate::includes::walk_input;
 use crate::os;
 
 use crate::includes::watch::Watch;
@@ -43,11 +44,11 @@ const VARIABLES: [&str; 6] = [
 pub struct Tree {
     /// Where the compiler runs.
     pub folder: Vec<u8>,
-    /// In order of their paths.
+    /// Inputs in order of their paths.
     pub inputs: Vec<Input>,
-    /// What each of them holds.
+    /// The content of each input.
     pub contents: Vec<Payload>,
-    /// Those that no input or output is in.
+    /// Folders that no input or output is in.
     pub folders: Vec<Vec<u8>>,
     /// The facts under which the result holds.
     pub closure: Closure,
@@ -57,10 +58,10 @@ fn reason(code: &'static str, detail: &[u8]) -> Reason {
     Reason::new(code, detail)
 }
 
-/// Whether the tree form can be thought of here, before anything is looked at.
+/// Whether a command line can go in the tree form; no file is read.
 ///
 /// # Errors
-/// Why not.
+/// Why it can't.
 pub fn may_be(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
     compile.tree.clone()?;
     if let Some(name) = VARIABLES.iter().find(|name| env::var_os(name).is_some()) {
@@ -69,9 +70,8 @@ pub fn may_be(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
     search_path::refuse(compile, dialect)
 }
 
-/// Gathers what `compile` could read; `folders` is where it looks for headers,
-/// `headers` the file in which those of the system are remembered, and `settled` what
-/// the preprocessor said, if it was asked.
+/// Gathers what `compile` could read. `headers` is the memo of the system's headers, and
+/// `settled` the proof of a preprocessor run, if there was one.
 ///
 /// # Errors
 /// Why it can't travel in this form.
@@ -79,16 +79,16 @@ pub fn gather(
     compile: &Compile,
     dialect: Dialect,
     responses: &[Vec<u8>],
-    folders: &Folders,
+    search_path: &SearchPath,
     headers: Option<&Path>,
     settled: Option<&Settled>,
 ) -> Result<Tree, Reason> {
     let folder = working_folder()?;
     let known = Remembered { headers, settled };
-    gather_in(folder, compile, dialect, responses, folders, known)
+    gather_in(folder, compile, dialect, responses, search_path, known)
 }
 
-/// What need not be found out.
+/// What is known before anything is read.
 #[derive(Default)]
 struct Remembered<'a> {
     headers: Option<&'a Path>,
@@ -100,16 +100,17 @@ fn gather_in(
     compile: &Compile,
     dialect: Dialect,
     responses: &[Vec<u8>],
-    folders: &Folders,
+    search_path: &SearchPath,
     known: Remembered<'_>,
 ) -> Result<Tree, Reason> {
     let (none, watch) = (Listed::default(), Watch::default());
     let listed = known.settled.map_or(&none, |settled| &settled.listed);
-    let mut question = question(compile, dialect, responses, folders, listed, &watch);
-    question.in_place = true;
-    question.headers = known.headers;
-    question.settled = known.settled;
-    let (closure, parts) = closure::gather_parts(&question)?;
+    let mut input =
+        walk_input::of_compile(compile, dialect, responses, search_path, listed, &watch);
+    input.for_worker = true;
+    input.headers = known.headers;
+    input.settled = known.settled;
+    let (closure, parts) = closure::gather_parts(&input)?;
     let mut tree = Gathering {
         folder,
         files: BTreeMap::new(),
@@ -120,17 +121,17 @@ fn gather_in(
         bytes: 0,
     };
     for part in parts {
-        tree.part(part)?;
+        tree.add_part(part)?;
     }
     for fact in &closure.files {
         // Another name of one that was read, in the same folder.
-        if !tree.files.contains_key(&tree.plain(&fact.path)?) {
+        if !tree.files.contains_key(&tree.normal_path(&fact.path)?) {
             return Err(reason("linked-header", &fact.path));
         }
-        tree.through(&fact.path);
+        tree.add_folders_on_the_way(&fact.path);
     }
     for fact in &closure.folders {
-        tree.folder_at(&fact.path)?;
+        tree.add_folder(&fact.path)?;
     }
     let named = compile
         .arguments
@@ -138,25 +139,29 @@ fn gather_in(
         .filter(|a| search_path::names_folder(a));
     let named = named.map(Argument::value);
     let mut searched: Vec<&[u8]> = named.collect();
-    for more in [&folders.quoted, &folders.angled, &folders.left_out] {
+    for more in [
+        &search_path.quoted,
+        &search_path.angled,
+        &search_path.left_out,
+    ] {
         searched.extend(more.iter().map(Vec::as_slice));
     }
     searched.sort_unstable();
     searched.dedup();
     for path in searched {
-        tree.searched(path)?;
+        tree.add_search_folder(path)?;
     }
-    for installation in &folders.installations {
-        tree.mark(&[installation, &b"/"[..], INSTALLATION_MARK].concat())?;
+    for installation in &search_path.installations {
+        tree.add_installation_mark(&[installation, &b"/"[..], INSTALLATION_MARK].concat())?;
     }
     let outputs = compile.tree_outputs(&tree.folder);
     for path in [Some(compile.output_path()), compile.dependency_path()] {
-        tree.written(&path.unwrap_or_default())?;
+        tree.add_output_path(&path.unwrap_or_default())?;
     }
     tree.finish(closure, &outputs)
 }
 
-/// As the compiler will call it.
+/// The working directory, as the compiler will spell it.
 fn working_folder() -> Result<Vec<u8>, Reason> {
     let folder = env::current_dir().map_err(|_| reason("working-directory", b""))?;
     let folder = os::bytes(folder.as_os_str());
@@ -167,11 +172,13 @@ fn working_folder() -> Result<Vec<u8>, Reason> {
     Ok(folder.to_vec())
 }
 
+/// A tree in the making.
 struct Gathering {
+    /// The working directory.
     folder: Vec<u8>,
     files: BTreeMap<Vec<u8>, (Digest, Payload)>,
     folders: BTreeSet<Vec<u8>>,
-    /// Device and inode: two paths to one are two there.
+    /// The path of each device and inode: two paths to one file are two files on a worker.
     places: HashMap<(u64, u64), Vec<u8>>,
     /// Folders that were looked at.
     looked_at: HashSet<Vec<u8>>,
@@ -181,7 +188,8 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn plain(&self, path: &[u8]) -> Result<Vec<u8>, Reason> {
+    /// `path` as an absolute path without `.`, `..` and doubled slashes.
+    fn normal_path(&self, path: &[u8]) -> Result<Vec<u8>, Reason> {
         let plain = plain(&self.folder, path);
         match plain.len() > PATH_BYTES_MAX {
             true => Err(reason("odd-path", path)),
@@ -189,8 +197,8 @@ impl Gathering {
         }
     }
 
-    /// One place has one path.
-    fn claim(&mut self, place: (u64, u64), path: &[u8]) -> Result<(), Reason> {
+    /// Refuses a second path to the same device and inode.
+    fn claim_inode(&mut self, place: (u64, u64), path: &[u8]) -> Result<(), Reason> {
         match self.places.get(&place) {
             Some(known) if known != path => Err(reason("linked-header", path)),
             Some(_) => Ok(()),
@@ -201,7 +209,7 @@ impl Gathering {
         }
     }
 
-    fn part(&mut self, part: Part) -> Result<(), Reason> {
+    fn add_part(&mut self, part: Part) -> Result<(), Reason> {
         let (path, known) = (part.path, part.known);
         let digest = match &part.text {
             // What was learnt just now has it already.
@@ -216,18 +224,18 @@ impl Gathering {
                 digest,
             },
         };
-        self.file(&path, known.stat, digest, content)
+        self.add_file(&path, known.stat, digest, content)
     }
 
-    fn file(
+    fn add_file(
         &mut self,
         path: &[u8],
         stat: Stat,
         digest: Digest,
         content: Payload,
     ) -> Result<(), Reason> {
-        let plain = self.plain(path)?;
-        self.claim((stat.device, stat.inode), &plain)?;
+        let plain = self.normal_path(path)?;
+        self.claim_inode((stat.device, stat.inode), &plain)?;
         self.bytes += content.size();
         if self.files.len() >= TREE_INPUTS_MAX || self.bytes > TREE_BYTES_MAX {
             return Err(reason("too-many-inputs", path));
@@ -237,7 +245,7 @@ impl Gathering {
     }
 
     /// Folders that a path leads through and out of again: `a` in `a/../b`.
-    fn through(&mut self, path: &[u8]) {
+    fn add_folders_on_the_way(&mut self, path: &[u8]) {
         for at in ancestors(path) {
             if at.ends_with(b"/..") {
                 let folder = plain(&self.folder, &at[..at.len() - b"/..".len()]);
@@ -246,63 +254,66 @@ impl Gathering {
         }
     }
 
-    fn folder_at(&mut self, path: &[u8]) -> Result<(), Reason> {
+    fn add_folder(&mut self, path: &[u8]) -> Result<(), Reason> {
         if !self.looked_at.insert(path.to_vec()) {
             return Ok(());
         }
-        let plain = self.plain(path)?;
-        self.through(path);
-        match facts::see(path) {
-            Seen::Folder(stat) => self.claim((stat.device, stat.inode), &plain)?,
+        let plain = self.normal_path(path)?;
+        self.add_folders_on_the_way(path);
+        match stat::of(path) {
+            Seen::Folder(stat) => self.claim_inode((stat.device, stat.inode), &plain)?,
             _ => return Err(reason("input-changed", path)),
         }
         self.folders.insert(plain);
         Ok(())
     }
 
-    /// A folder where headers are looked for, there or not: the compiler may warn.
-    fn searched(&mut self, path: &[u8]) -> Result<(), Reason> {
-        match facts::see(path) {
+    /// Adds a folder of the search path; the compiler may warn of one that does not exist.
+    fn add_search_folder(&mut self, path: &[u8]) -> Result<(), Reason> {
+        match stat::of(path) {
             Seen::Folder(_) => {
-                self.not_linked(path)?;
-                self.folder_at(path)
+                self.refuse_links(path)?;
+                self.add_folder(path)
             }
             Seen::Absent => {
-                self.through_what_is_there(path);
+                self.add_existing_on_the_way(path);
                 Ok(())
             }
             _ => Err(reason("odd-path", path)),
         }
     }
 
-    /// `a/../none` is looked for in vain for another reason where there is no `a`.
-    fn through_what_is_there(&mut self, path: &[u8]) {
+    /// Adds the existing folders that a missing one's path leads through: the compiler would
+    /// warn of `a/../none` otherwise where there is no `a`.
+    fn add_existing_on_the_way(&mut self, path: &[u8]) {
         for at in ancestors(path) {
-            if matches!(facts::see(at), Seen::Folder(_)) {
-                self.through(at);
+            if matches!(stat::of(at), Seen::Folder(_)) {
+                self.add_folders_on_the_way(at);
                 break;
             }
         }
     }
 
-    fn mark(&mut self, path: &[u8]) -> Result<(), Reason> {
-        self.not_linked(path)?;
-        self.through(path);
-        let (text, content) = facts::read(path).map_err(|_| reason("input-changed", path))?;
+    /// Adds the file by which clang finds a gcc.
+    fn add_installation_mark(&mut self, path: &[u8]) -> Result<(), Reason> {
+        self.refuse_links(path)?;
+        self.add_folders_on_the_way(path);
+        let (text, content) = stat::read(path).map_err(|_| reason("input-changed", path))?;
         let digest = Digest::of(&text);
-        self.file(path, content.stat, digest, Payload::Held(text.into()))
+        self.add_file(path, content.stat, digest, Payload::Held(text.into()))
     }
 
-    /// What is written, and perhaps by a path that leads out of a folder again.
-    fn written(&mut self, path: &[u8]) -> Result<(), Reason> {
+    /// Adds the folders that the path of an output leads through.
+    fn add_output_path(&mut self, path: &[u8]) -> Result<(), Reason> {
         if path.split(|byte| *byte == b'/').any(|part| part == b"..") {
-            self.not_linked(paths::parent(path))?;
-            self.through(path);
+            self.refuse_links(paths::parent(path))?;
+            self.add_folders_on_the_way(path);
         }
         Ok(())
     }
 
-    fn not_linked(&mut self, path: &[u8]) -> Result<(), Reason> {
+    /// Refuses a path that is a link, or leads through one.
+    fn refuse_links(&mut self, path: &[u8]) -> Result<(), Reason> {
         for at in ancestors(path) {
             if self.not_linked.contains(at) {
                 break;
@@ -397,12 +408,19 @@ mod tests {
             let words = words.replace("@", &self.0.display().to_string());
             let words: Vec<Vec<u8>> = words.split(' ').map(|w| w.into()).collect();
             let compile = args::parse(GCC, &words).unwrap();
-            let folders = Folders {
+            let search_path = SearchPath {
                 angled: angled.iter().map(|name| self.path(name)).collect(),
-                ..Folders::default()
+                ..SearchPath::default()
             };
             let folder = self.path("work");
-            gather_in(folder, &compile, GCC, &[], &folders, Remembered::default())
+            gather_in(
+                folder,
+                &compile,
+                GCC,
+                &[],
+                &search_path,
+                Remembered::default(),
+            )
         }
 
         fn shown(&self, paths: impl Iterator<Item = Vec<u8>>) -> Vec<String> {

@@ -19,8 +19,8 @@ use crate::config::Config;
 use crate::grid::attempt::{self, AllowedDiagnostics};
 use crate::grid::memo::{Known, Memos};
 use crate::grid::object;
-use crate::includes::closure::{Folders, Settled};
-use crate::includes::search_path;
+use crate::includes::closure::Settled;
+use crate::includes::search_path::{self, SearchPath};
 use crate::invocation::identity::{self, Identity};
 use crate::invocation::presentation::{Presentation, PresentationProbe};
 use crate::local::compiler::{self, Found};
@@ -166,12 +166,12 @@ impl Plan {
         found: &Found,
         config: &Config,
         wait: impl FnOnce() -> Option<Slot>,
-    ) -> Result<Folders, Reason> {
+    ) -> Result<SearchPath, Reason> {
         let toolchain = Identity::of(self.probe(found, config)?, self.compile.language)
             .ok_or_else(|| Reason::with("unknown-compiler", "not for this language"))?;
         let basis = identity::basis(found, &toolchain);
         let memo = search_path::memos(config);
-        search_path::folders(found, &self.compile, &basis, memo.as_deref(), wait)
+        search_path::find(found, &self.compile, &basis, memo.as_deref(), wait)
     }
 
     /// What a worker's compiler may say of the very same files, and what makes it say that

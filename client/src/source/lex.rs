@@ -1,4 +1,9 @@
-//! Words, strings and lines of C, read as far as hazards need it.
+//! The lexer of everything that reads C: words, literals, continued lines and tokens.
+//!
+//! Why its readers search for bytes first, and ask for tokens only around what they find: a
+//! text in which dialects disagree on comments has no tokens that all agree on, and must be
+//! searched too. It is no matter of speed: all tokens of 22 MB of headers take 55 ms, one
+//! scan for directives 85 ms.
 
 use std::borrow::Cow;
 
@@ -9,7 +14,7 @@ pub(crate) fn is_word(byte: u8) -> bool {
     WORD[byte as usize]
 }
 
-/// Every byte of every input is looked up here several times.
+/// A table, since every byte of every input is looked up several times.
 static WORD: [bool; 256] = {
     let mut word = [false; 256];
     let mut at = 0;
@@ -20,6 +25,23 @@ static WORD: [bool; 256] = {
     }
     word
 };
+
+/// Bytes of the word that `text` begins with.
+pub(crate) fn word_len(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| is_word(**byte)).count()
+}
+
+/// Bytes of the word that `text` ends with.
+pub(crate) fn word_len_before(text: &[u8]) -> usize {
+    let word = text.iter().rev().take_while(|byte| is_word(**byte));
+    word.count()
+}
+
+/// The words of `text`, whatever is between them: those in strings and comments too.
+pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let words = text.split(|byte| !is_word(*byte));
+    words.filter(|word| !word.is_empty())
+}
 
 /// A blank within a line.
 pub(crate) fn is_blank(byte: u8) -> bool {
@@ -70,7 +92,7 @@ pub(crate) fn splice(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(spliced)
 }
 
-/// Where a trigraph is that joins two lines to some.
+/// Where a trigraph is that joins two lines, in dialects that know trigraphs.
 pub(crate) fn splicing_trigraph(text: &[u8]) -> Option<usize> {
     memmem::find_iter(text, b"??/").find(|at| {
         let rest = &text[at + 3..];
@@ -78,7 +100,7 @@ pub(crate) fn splicing_trigraph(text: &[u8]) -> Option<usize> {
     })
 }
 
-/// The words after a place, whatever blanks, quotes, backslashes and opening
+/// The words from a place on, whatever blanks, quotes, backslashes and opening
 /// parentheses lie between them, up to anything else.
 pub(crate) struct Words<'t> {
     text: &'t [u8],
@@ -102,7 +124,7 @@ impl<'t> Iterator for Words<'t> {
             self.at += 1;
         }
         let rest = self.text.get(self.at..)?;
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         self.at += len;
         (len > 0).then(|| &rest[..len])
     }
@@ -127,7 +149,7 @@ pub(crate) fn hash_word(line: &[u8]) -> &[u8] {
         [b'#', rest @ ..] | [b'%', b':', rest @ ..] => rest.trim_ascii_start(),
         _ => return b"",
     };
-    let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+    let len = word_len(rest);
     &rest[..len]
 }
 
@@ -149,7 +171,7 @@ pub(crate) fn skip_blank(mut text: &[u8]) -> &[u8] {
     }
 }
 
-/// The body of a string whose opening quote is behind us, and what follows it.
+/// The body of a string, of which `text` follows the opening quote; and the text after it.
 pub(crate) fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     loop {
@@ -162,7 +184,7 @@ pub(crate) fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The body of `R"x(...)x"` and what follows it.
+/// The body of the `R"x(...)x"` that `text` begins with, and the text after it.
 pub(crate) fn raw_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = text.strip_prefix(b"R\"")?;
     let open = rest.iter().take(17).position(|byte| *byte == b'(')?;
@@ -224,7 +246,7 @@ fn number(text: &[u8], radix: u32, digits_max: usize) -> (u32, usize) {
     (value, used)
 }
 
-/// What a [`Token`] is.
+/// The kind of a [`Token`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A name, a keyword or a number.
@@ -239,15 +261,15 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Token<'t> {
     pub(crate) kind: Kind,
-    /// `%:%:` is `##` here.
+    /// As it is spelled, but that `%:%:` is `##`.
     pub(crate) text: &'t [u8],
-    /// Where it stands.
+    /// Where it begins in the text.
     pub(crate) at: usize,
-    /// The first in its line.
+    /// It is the first token of its line.
     pub(crate) starts_line: bool,
 }
 
-/// The tokens of a text without comments, one for each newline.
+/// The tokens of a text without comments and continued lines; each newline is one.
 pub(crate) struct Tokens<'t> {
     text: &'t [u8],
     at: usize,
@@ -276,7 +298,7 @@ impl<'t> Iterator for Tokens<'t> {
             [b'%', b':', b'%', b':', ..] => (Kind::Mark, &b"##"[..], 4),
             [b'%', b':', ..] => (Kind::Mark, &rest[..2], 2),
             [quote @ (b'"' | b'\''), ..] => {
-                let len = quoted_len(rest).unwrap_or(line_of(rest).len());
+                let len = literal_len(rest);
                 let kind = if *quote == b'"' {
                     Kind::Text
                 } else {
@@ -285,7 +307,7 @@ impl<'t> Iterator for Tokens<'t> {
                 (kind, &rest[..len], len)
             }
             [first, ..] if is_word(*first) => {
-                let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+                let len = word_len(rest);
                 (Kind::Word, &rest[..len], len)
             }
             _ => (Kind::Mark, &rest[..1], 1),
@@ -315,6 +337,12 @@ pub(crate) fn quoted_len(rest: &[u8]) -> Option<usize> {
             _ => at += 1,
         }
     }
+}
+
+/// Bytes of the string or character that `rest` starts with; where its line does not end
+/// it, up to the end of that line.
+pub(crate) fn literal_len(rest: &[u8]) -> usize {
+    quoted_len(rest).unwrap_or_else(|| line_of(rest).len())
 }
 
 /// Up to the end of the line.

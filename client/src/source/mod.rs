@@ -1,4 +1,5 @@
-//! C text, read without a compiler. Pure.
+//! Reading C text without a compiler: what it may include, and what another machine would
+//! compile otherwise. Pure.
 
 pub mod indentation;
 pub mod hazards;

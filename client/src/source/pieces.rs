@@ -1,29 +1,29 @@
-//! Pieces of macros' names that a file has, and whether those of all files could be
-//! pasted together to one. Pure.
+//! Pieces of macros' names in a file, and whether those of all files could be pasted
+//! together to a whole name. Pure.
 
 use hg_proto::options::args::Reason;
 
 use memchr::memmem;
 
-use crate::source::lex::{Kind, Token, Tokens, is_word, line_of, quoted_len};
+use crate::source::lex::{Kind, Token, Tokens, is_word, literal_len, word_len};
 
-/// What the texts of a compile have of some macros' names in pieces.
+/// Pieces of some macros' names, collected from the texts of a compile.
 #[derive(Debug)]
 pub(crate) struct Pieces {
-    /// Names with their underscores, and the codes of their reasons.
+    /// The macros' names with their underscores, and the codes of their reasons.
     macros: &'static [(&'static [u8], &'static str)],
     /// Bytes that are in one of the names: most words begin with another.
     letters: [bool; 256],
-    /// `__DA`: what such a name begins with.
+    /// A word that such a name begins with: `__DA`.
     pub(crate) beginning: Option<Reason>,
-    /// Underscores alone, where they may be pasted to anything.
+    /// There are underscores alone, where they may be pasted to anything.
     pub(crate) bare: bool,
-    /// `DATE`, `TI`, `ME__`: parts of such names.
+    /// Other parts of such names: `DATE`, `TI`, `ME__`.
     pub(crate) parts: Vec<Vec<u8>>,
 }
 
 impl Pieces {
-    /// Of the names of `macros`.
+    /// No pieces yet of the names of `macros`.
     pub(crate) fn of(macros: &'static [(&'static [u8], &'static str)]) -> Self {
         let mut letters = [false; 256];
         for byte in macros.iter().flat_map(|(name, _)| *name) {
@@ -75,21 +75,18 @@ impl Pieces {
             }
             of_letters = None;
             at += match byte {
-                b'"' | b'\'' => {
-                    let rest = &code[at..];
-                    quoted_len(rest).unwrap_or(line_of(rest).len())
-                }
+                b'"' | b'\'' => literal_len(&code[at..]),
                 _ => 1,
             };
         }
         of_letters == Some(true)
     }
 
-    /// Adds all words of a text whose comments can't be told.
+    /// Adds all words of a text in which dialects disagree on comments.
     pub(crate) fn add_words(&mut self, text: &[u8]) {
         let mut rest = text;
         while let Some(at) = rest.iter().position(|byte| is_word(*byte)) {
-            let len = rest[at..].iter().take_while(|byte| is_word(**byte)).count();
+            let len = word_len(&rest[at..]);
             let (word, after) = rest[at..].split_at(len);
             rest = after;
             self.word(word, after.trim_ascii_start().starts_with(b"("));
@@ -116,7 +113,7 @@ impl Pieces {
         }
     }
 
-    /// Why one of the names could be put together.
+    /// Why one of the names could be pasted together; `None`: none could.
     pub(crate) fn reason(&self) -> Option<Reason> {
         let composed = || {
             let name = composed(self.macros, &self.parts, self.bare)?;
@@ -138,7 +135,7 @@ pub(crate) fn is_within(word: &[u8], name: &[u8]) -> bool {
     starts.any(|at| name[at..].starts_with(word))
 }
 
-/// Those of `words` that are parts of one of `names`, each once.
+/// The words of `words` that are parts of one of `names`, each once.
 pub(crate) fn parts_of<'t>(
     names: &[&[u8]],
     words: impl Iterator<Item = &'t [u8]>,
@@ -162,8 +159,8 @@ pub(crate) fn merge(parts: &mut Vec<Vec<u8>>, more: &[Vec<u8>]) {
     }
 }
 
-/// The name that `parts` could be pasted to; `bare`: with underscores alone, which every
-/// one needs that has no part of its own to begin with.
+/// The name that `parts` could be pasted to; `bare`: with underscores alone, which a name
+/// needs where no part is a beginning of it.
 pub(crate) fn composed(
     macros: &[(&'static [u8], &'static str)],
     parts: &[Vec<u8>],
@@ -178,7 +175,7 @@ pub(crate) fn composed(
     std::str::from_utf8(name).ok()
 }
 
-/// Whether `word` can be put together from `pieces`.
+/// Whether `word` can be pasted together from `pieces`.
 pub(crate) fn composable<'p>(word: &[u8], pieces: impl Iterator<Item = &'p [u8]> + Clone) -> bool {
     let mut reached = vec![false; word.len() + 1];
     reached[0] = true;
@@ -195,7 +192,7 @@ pub(crate) fn composable<'p>(word: &[u8], pieces: impl Iterator<Item = &'p [u8]>
     reached[word.len()]
 }
 
-/// Where in a text a token stands.
+/// The surroundings of a token.
 #[derive(Default)]
 struct Place<'t> {
     /// The directive, if its line is one.
@@ -207,7 +204,7 @@ struct Place<'t> {
 }
 
 impl<'t> Place<'t> {
-    /// Whether a word here may become a macro's argument, or is what one stands for.
+    /// Whether the next word may become a macro's argument, or is part of a macro's body.
     fn may_be_pasted(&self) -> bool {
         match self.directive {
             b"define" => !self.named,
@@ -236,7 +233,7 @@ impl<'t> Place<'t> {
     }
 }
 
-/// Whether `__COUNTER__` could be pasted from words that are here: one that it begins with.
+/// Whether `text` has a word that `__COUNTER__` begins with, and could be pasted from.
 pub(crate) fn begins_counter(text: &[u8]) -> bool {
     let name = &b"__COUNTER__"[..];
     memmem::find_iter(text, b"__C").any(|at| {
@@ -244,10 +241,6 @@ pub(crate) fn begins_counter(text: &[u8]) -> bool {
         let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
         starts && word.len() < name.len() && name.starts_with(word)
     })
-}
-
-fn word_len(text: &[u8]) -> usize {
-    text.iter().take_while(|byte| is_word(**byte)).count()
 }
 
 #[cfg(test)]

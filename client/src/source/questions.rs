@@ -1,29 +1,29 @@
-//! Questions of directives whose names macros may put together. Pure.
+//! `__has_include` and `__has_builtin` whose names macros may paste together. Pure.
 
 use memchr::memmem;
 
 use super::pieces::{composable, parts_of};
-use crate::source::lex::{Kind, Token, Tokens, is_word};
+use crate::source::lex::{self, Kind, Token, Tokens, is_word};
 
-/// The questions whose names may be put together.
+/// The questions whose names may be pasted together.
 const QUESTIONS: [&[u8]; 2] = [b"__has_include", b"__has_builtin"];
-/// What begins them, and hardly anything else.
+/// Their beginning, which hardly any other name has.
 const BEGINS: &[u8] = b"__has_";
 
-/// Words of `code` that are parts of a question's name, each once: of directives, where
-/// alone such a question can be asked, but for names of macros and of their parameters.
+/// Words of `code` that are parts of a question's name, each once. Only directives can ask,
+/// so only their words count, without the names of macros and of their parameters.
 pub fn question_parts(code: &[u8]) -> Vec<Vec<u8>> {
     parts_in(code, &QUESTIONS)
 }
 
-/// The same of other `names`, of macros that are called in a directive.
+/// As [`question_parts`], of `names` of macros that directives call.
 pub fn parts_in<N: AsRef<[u8]>>(code: &[u8], names: &[N]) -> Vec<Vec<u8>> {
     let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
     let parts = parts_of(&names, directive_words(code).into_iter());
     parts.into_iter().map(<[u8]>::to_vec).collect()
 }
 
-/// Words of the directives of `code` that may be used where a macro is.
+/// Words of the directives of `code` that a macro may be given.
 fn directive_words(code: &[u8]) -> Vec<&[u8]> {
     let mut words = Vec::new();
     let marks = [&b"/*"[..], b"*/", b"//", b"R\""];
@@ -39,7 +39,7 @@ fn directive_words(code: &[u8]) -> Vec<&[u8]> {
         }
         // In comments, and between digits, a quote is none.
         match marked && has_mark(line) || separates_digits(line) {
-            true => words.extend(line.split(|byte| !is_word(*byte))),
+            true => words.extend(lex::words(line)),
             false => words.extend(words_of(start)),
         }
     }
@@ -69,7 +69,7 @@ fn words_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     words.filter(move |word| !parameters.contains(word))
 }
 
-/// Those of the macro whose name comes next in `tokens`, up to its body.
+/// The parameters of the macro whose name comes next in `tokens`, up to its body.
 fn parameters<'t>(
     tokens: &mut std::iter::Peekable<impl Iterator<Item = Token<'t>>>,
 ) -> Vec<&'t [u8]> {

@@ -1,6 +1,5 @@
-//! What a source file may include, and where it may ask whether a header is
-//! there: a superset, since conditions are not evaluated. Pure: total over any
-//! bytes; unaware of search paths.
+//! The headers that a source file may include, or ask for by `__has_include`: a superset,
+//! since conditions are not evaluated. Pure: total over any bytes; unaware of search paths.
 
 use std::borrow::Cow;
 
@@ -8,28 +7,30 @@ use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::source::code::without_comments;
-use crate::source::lex::{blanks_at, decode, is_word, splice, string};
+use crate::source::lex::{
+    blanks_at, decode, is_word, splice, string, word_len, word_len_before, words,
+};
 use crate::source::questions::question_parts;
 
 /// A header as a directive names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
 pub struct Header {
-    /// Between the quotes or the angle brackets.
+    /// The text between the quotes or the angle brackets.
     #[prost(bytes = "vec", tag = "1")]
     pub name: Vec<u8>,
-    /// `"name"`: looked for beside the file first.
+    /// `"name"`: searched for beside the including file first.
     #[prost(bool, tag = "2")]
     pub quoted: bool,
 }
 
-/// What was found in one file.
+/// The directives of one file that name other files.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Scan {
-    /// Of `#include` and `#import`: the first one found is taken.
+    /// Headers of `#include` and `#import`: the compiler takes the first that it finds.
     #[prost(message, repeated, tag = "1")]
     pub includes: Vec<Header>,
-    /// Of `__has_include` and its like, and of `#include_next`, which passes by
-    /// some that are there, and goes on in the folders for quotes whatever its own.
+    /// Headers of `__has_include` and its like; and of `#include_next`, which passes by some
+    /// that exist, and goes on in the folders for quotes even with brackets.
     #[prost(message, repeated, tag = "2")]
     pub asks: Vec<Header>,
     /// Macros that ask for the header that they are given:
@@ -42,19 +43,19 @@ pub struct Scan {
     /// An `#include` whose header is made by a macro.
     #[prost(bool, tag = "5")]
     pub computed: bool,
-    /// Such macros, where each stands alone: `#include HEADER`.
+    /// Macros that alone make a header: `#include HEADER`.
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub macros: Vec<Vec<u8>>,
-    /// One that is made otherwise: `#include NAME(x)`.
+    /// An `#include` whose header is made otherwise: `#include NAME(x)`.
     #[prost(bool, tag = "7")]
     pub pasted: bool,
-    /// A question whose header can't be read here, or an `#embed`.
+    /// A question whose header can't be told from the file alone, or an `#embed`.
     #[prost(bool, tag = "8")]
     pub opaque: bool,
-    /// What a question's name could be put together from, see [`question_parts`].
+    /// Words that a question's name could be pasted from, see [`question_parts`].
     #[prost(bytes = "vec", repeated, tag = "14")]
     pub parts: Vec<Vec<u8>>,
-    /// `#import` is there: files are taken for one by what they are.
+    /// There is an `#import`, which takes equal files for one.
     #[prost(bool, tag = "10")]
     pub imports: bool,
     /// `#pragma GCC dependency` compares the times of files.
@@ -69,7 +70,7 @@ pub struct Scan {
     pub spelled: Vec<Vec<u8>>,
 }
 
-/// `text` with one kind of newline and blank: compilers take a carriage return
+/// `text` with line feeds for all newlines and spaces for NUL: compilers take a carriage return
 /// for a newline, and pass over NUL and a byte order mark.
 fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     let mark = text.strip_prefix(b"\xef\xbb\xbf");
@@ -90,38 +91,42 @@ fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
-/// A text as it is read here: one kind of newline and blank, continued lines joined, and
-/// no comments, unless dialects disagree on what is one.
+/// A text that is ready for [`scan`]: line feeds for all newlines, continued lines joined,
+/// and no comments, unless dialects disagree on what is one.
 #[derive(Debug)]
 pub struct Code<'t> {
-    /// What is left.
+    /// The text.
     pub text: Cow<'t, [u8]>,
-    /// It has no comments.
-    pub bare: bool,
-    /// It had one kind of newline and blank before.
-    pub plain: bool,
+    /// Its comments are gone: dialects agree on them.
+    pub without_comments: bool,
+    /// The original had line feeds alone, and no NUL.
+    pub was_plain: bool,
 }
 
-/// Reads `text` that far.
+/// Makes `text` ready for [`scan`].
 pub fn code_of(text: &[u8]) -> Code<'_> {
     match plain(text) {
         Cow::Borrowed(text) => code(splice(text), true),
         Cow::Owned(text) => {
-            let Code { text, bare, plain } = code(splice(&text), false);
-            let text = Cow::Owned(text.into_owned());
-            Code { text, bare, plain }
+            let code = code(splice(&text), false);
+            Code {
+                text: Cow::Owned(code.text.into_owned()),
+                ..code
+            }
         }
     }
 }
 
-fn code(spliced: Cow<'_, [u8]>, plain: bool) -> Code<'_> {
+fn code(spliced: Cow<'_, [u8]>, was_plain: bool) -> Code<'_> {
     let code = without_comments(&spliced);
-    let bare = code.is_some();
-    let text = code.map_or(spliced, Cow::Owned);
-    Code { text, bare, plain }
+    Code {
+        without_comments: code.is_some(),
+        text: code.map_or(spliced, Cow::Owned),
+        was_plain,
+    }
 }
 
-/// Reads `text`, see [`code_of`].
+/// The directives of `text`, see [`code_of`].
 pub fn scan(text: &[u8]) -> Scan {
     let mut found = Scan::default();
     for word in [&b"include"[..], b"import", b"embed"] {
@@ -131,8 +136,8 @@ pub fn scan(text: &[u8]) -> Scan {
             if at < done {
                 continue;
             }
-            let start = at - count_back(&text[..at], is_word);
-            let end = at + text[at..].iter().take_while(|byte| is_word(**byte)).count();
+            let start = at - word_len_before(&text[..at]);
+            let end = at + word_len(&text[at..]);
             done = end;
             found.word(text, start, end);
         }
@@ -164,15 +169,15 @@ fn is_dated(text: &[u8], at: usize) -> bool {
     memmem::find(&text[line..at], b"GCC").is_some() || matches!(rest.first(), Some(b'"' | b'<'))
 }
 
-/// `CAT(HA, S)("it.h")`: words in directives that the name of the macro `asker` could
-/// be put together from. The first of them is what it begins with, and no parameter; nor
-/// is it called, since what a call ends with is glued.
+/// Whether a directive has a word that the name of the macro `asker` could be pasted from:
+/// `CAT(HA, S)("it.h")`. The first such word is a beginning of the name, no parameter, and
+/// not called, since the end of a call is what gets pasted.
 fn has_beginning(text: &[u8], asker: &[u8]) -> bool {
     let Some(first) = asker.first() else {
         return false;
     };
     memchr::memchr_iter(*first, text).any(|at| {
-        let len = text[at..].iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(&text[at..]);
         let starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
         let word = &text[at..at + len];
         starts
@@ -198,8 +203,8 @@ fn is_parameter(text: &[u8], at: usize, word: &[u8]) -> bool {
     parameters().is_some_and(|mut names| names.any(|name| name.trim_ascii() == word))
 }
 
-/// What the macro `asker` is asked for in `text`. `None`: it is used in a way
-/// that can't be followed. `whole`: its name is not put together there.
+/// The headers that `text` gives the macro `asker`. `None`: `text` uses it in a way that
+/// can't be followed. `whole`: `text` does not paste its name together.
 pub fn asked_of(text: &[u8], asker: &[u8], whole: bool) -> Option<Vec<Header>> {
     let text = code_of(text).text;
     if !whole && has_beginning(&text, asker) {
@@ -218,8 +223,8 @@ pub fn asked_of(text: &[u8], asker: &[u8], whole: bool) -> Option<Vec<Header>> {
     Some(asks)
 }
 
-/// Headers that the macro `name` may stand for by what `text` says. `None`: it is
-/// defined in a way that can't be followed.
+/// Headers that the macro `name` may stand for by the definitions in `text`. `None`: one of
+/// them can't be followed.
 pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     if !may_name(text, name) {
         return Some(Vec::new());
@@ -246,12 +251,11 @@ pub fn headers_named(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
 
 /// Words of a header's name that a macro may stand for.
 pub fn words_of(name: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let words = name.split(|byte| !is_word(*byte));
-    words.filter(|word| word.first().is_some_and(|byte| !byte.is_ascii_digit()))
+    words(name).filter(|word| !word[0].is_ascii_digit())
 }
 
-/// Words that `text` may define the macro `name` to be, as names of headers. `None`: it
-/// is, or may be, more than a word.
+/// Words that `text` may define the macro `name` as, in place of names of headers. `None`:
+/// it is, or may be, more than a word.
 pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let mut values = Vec::new();
     for body in definitions(text, name)? {
@@ -269,14 +273,14 @@ pub fn values_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     Some(values)
 }
 
-/// Stands for all names that `text`, see [`code_of`], may define as macros: two bytes of the
-/// XXH3-64 of each, in order.
+/// A filter of the names that `text`, see [`code_of`], may define as macros: the last two
+/// bytes of each one's XXH3-64, in order.
 pub fn defined_names(text: &[u8]) -> Vec<u8> {
     let mut names: Vec<[u8; 2]> = memmem::find_iter(text, b"define")
         .filter(|at| directive_before(&text[..*at]).is_some())
         .map(|at| {
             let defined = skip_blank(&text[at + b"define".len()..]);
-            let len = defined.iter().take_while(|byte| is_word(**byte)).count();
+            let len = word_len(defined);
             hashed(&defined[..len])
         })
         .collect();
@@ -285,7 +289,7 @@ pub fn defined_names(text: &[u8]) -> Vec<u8> {
     names.concat()
 }
 
-/// Whether `name` may be one of `names`, see [`defined_names`].
+/// Whether `name` may be in the filter `names`, see [`defined_names`].
 pub fn may_be_among(names: &[u8], name: &[u8]) -> bool {
     let name = hashed(name);
     names.as_chunks::<2>().0.binary_search(&name).is_ok()
@@ -302,7 +306,7 @@ fn may_name(text: &[u8], name: &[u8]) -> bool {
     memmem::find(text, name).is_some() || continued()
 }
 
-/// What `text` has in its lines after `#define name`, and after what may be one.
+/// The rest of each line of `text` after `#define name`, or what may be one.
 fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut bodies = Vec::new();
     if !may_name(text, name) {
@@ -327,8 +331,8 @@ fn definitions(text: &[u8], name: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(bodies)
 }
 
-/// Strings that `text` may define the macro `name` to be, escapes decoded, or single words
-/// (not `quoted`). `None`: it is, or may be, something else.
+/// Strings that `text` may define the macro `name` as, escapes decoded, or single words (not
+/// `quoted`). `None`: it is, or may be, something else.
 pub fn strings_of(text: &[u8], name: &[u8]) -> Option<Vec<Header>> {
     let mut values = Vec::new();
     for body in definitions(text, name)? {
@@ -364,7 +368,7 @@ pub fn replaced(name: &[u8], word: &[u8], value: &[u8]) -> Vec<u8> {
     let mut rest = name;
     while let Some(byte) = rest.first() {
         let len = match is_word(*byte) {
-            true => rest.iter().take_while(|byte| is_word(**byte)).count(),
+            true => word_len(rest),
             false => 1,
         };
         let whole = &rest[..len];
@@ -374,8 +378,8 @@ pub fn replaced(name: &[u8], word: &[u8], value: &[u8]) -> Vec<u8> {
     made
 }
 
-/// Where the whole word `name` stands in a directive: what is before it there, and all
-/// that is after it.
+/// Each place where the whole word `name` stands in a directive: the line before it, and the
+/// text after it.
 fn in_directives<'t>(text: &'t [u8], name: &[u8]) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
     let len = name.len();
     memmem::find_iter(text, name).filter_map(move |at| {
@@ -387,8 +391,7 @@ fn in_directives<'t>(text: &'t [u8], name: &[u8]) -> impl Iterator<Item = (&'t [
     })
 }
 
-/// Names in `#line 12 "name"` and `# 12 "name"`.
-/// `made`: there is one whose name a macro makes.
+/// The files of `#line 12 "name"` and `# 12 "name"`; `made` is set if a macro makes one.
 fn line_files(text: &[u8], made: &mut bool) -> Vec<Vec<u8>> {
     let mut files: Vec<Vec<u8>> = Vec::new();
     for at in memchr::memchr_iter(b'#', text) {
@@ -419,30 +422,26 @@ fn line_files(text: &[u8], made: &mut bool) -> Vec<Vec<u8>> {
     files
 }
 
-fn count_back(text: &[u8], fits: fn(u8) -> bool) -> usize {
-    text.iter().rev().take_while(|byte| fits(**byte)).count()
-}
-
 impl Scan {
     fn word(&mut self, text: &[u8], start: usize, end: usize) {
         let word = &text[start..end];
         let after = &text[end..];
         match word {
             b"include" | b"include_next" | b"import" => match after_hash(&text[..start]) {
-                Hash::None => {}
+                HashBefore::Absent => {}
                 hash => match header(after).inspect(|_| self.imports |= word == b"import") {
                     Some(header) if word == b"include_next" => self.asks.push(anywhere(header)),
                     Some(header) => self.includes.push(header),
                     // Where it is looked for is not where others are.
                     None if word == b"include_next" => {
-                        self.computed |= hash == Hash::First;
-                        self.pasted |= hash == Hash::First;
+                        self.computed |= hash == HashBefore::FirstInLine;
+                        self.pasted |= hash == HashBefore::FirstInLine;
                     }
-                    None if hash == Hash::First => self.made_by_macro(after),
+                    None if hash == HashBefore::FirstInLine => self.made_by_macro(after),
                     None => {}
                 },
             },
-            b"embed" => self.opaque |= after_hash(&text[..start]) != Hash::None,
+            b"embed" => self.opaque |= after_hash(&text[..start]) != HashBefore::Absent,
             _ if is_question(word) => self.question(text, start, after),
             _ => {}
         }
@@ -460,7 +459,7 @@ impl Scan {
         {
             return;
         }
-        let len = words.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(words);
         let (name, rest) = words.split_at(len);
         let rest = skip_blank(rest);
         let alone = rest.is_empty() || rest.starts_with(b"//");
@@ -535,7 +534,7 @@ fn is_defined(before: &[u8]) -> bool {
 /// The macro whose body `before` has come to, and all after its name.
 fn definition(before: &[u8]) -> Option<(&[u8], &[u8])> {
     let words = skip_blank(skip_hash(before)?.strip_prefix(b"define")?);
-    let len = words.iter().take_while(|byte| is_word(**byte)).count();
+    let len = word_len(words);
     (len > 0).then(|| words.split_at(len))
 }
 
@@ -575,7 +574,7 @@ fn is_plain_condition(before: &[u8]) -> bool {
     }
     loop {
         rest = rest.trim_ascii_start();
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         match rest {
             [] => return true,
             [b'!' | b'(' | b')', ..] => rest = &rest[1..],
@@ -583,7 +582,7 @@ fn is_plain_condition(before: &[u8]) -> bool {
             _ if &rest[..len] == b"defined" => {
                 let name = rest[len..].trim_ascii_start();
                 let name = name.strip_prefix(b"(").unwrap_or(name).trim_ascii_start();
-                let len = name.iter().take_while(|byte| is_word(**byte)).count();
+                let len = word_len(name);
                 if len == 0 {
                     return false;
                 }
@@ -605,14 +604,14 @@ pub fn is_clean(name: &[u8]) -> bool {
 /// The word that `text` ends with, but for blanks.
 fn last_word(text: &[u8]) -> &[u8] {
     let text = text.trim_ascii_end();
-    &text[text.len() - count_back(text, is_word)..]
+    &text[text.len() - word_len_before(text)..]
 }
 
 fn asks_of_compiler(before: &[u8]) -> bool {
     let Some(words) = skip_hash(before) else {
         return false;
     };
-    let len = words.iter().take_while(|byte| is_word(**byte)).count();
+    let len = word_len(words);
     match &words[..len] {
         b"ifdef" | b"ifndef" | b"undef" | b"elifdef" | b"elifndef" => true,
         b"if" | b"elif" => {
@@ -635,21 +634,23 @@ fn skip_hash(line: &[u8]) -> Option<&[u8]> {
     Some(skip_blank(rest))
 }
 
+/// The `#` before a word.
 #[derive(PartialEq, Eq)]
-enum Hash {
-    /// No `#` stands before.
-    None,
-    /// One does, somewhere in the line.
-    Some,
-    /// And it may be the first thing in its line.
-    First,
+enum HashBefore {
+    /// There is none.
+    Absent,
+    /// It stands somewhere in the line.
+    InLine,
+    /// It may be the first thing in its line.
+    FirstInLine,
 }
 
 /// Looks back over blanks and comments for a `#`.
-fn after_hash(before: &[u8]) -> Hash {
+fn after_hash(before: &[u8]) -> HashBefore {
     let mut rest = before;
     loop {
-        let blanks = count_back(rest, |byte| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c));
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c);
+        let blanks = rest.iter().rev().take_while(blank).count();
         rest = &rest[..rest.len() - blanks];
         if !rest.ends_with(b"*/") {
             break;
@@ -660,17 +661,17 @@ fn after_hash(before: &[u8]) -> Hash {
         match (opens.next(), opens.next()) {
             (Some(open), None) => rest = &rest[..from + open],
             // Never opened here, or nobody can say where: it may be a directive.
-            _ => return Hash::First,
+            _ => return HashBefore::FirstInLine,
         }
     }
     let hashes = [&b"#"[..], b"%:", b"??="];
     let Some(hash) = hashes.iter().find_map(|hash| rest.strip_suffix(*hash)) else {
-        return Hash::None;
+        return HashBefore::Absent;
     };
     let line = memchr::memrchr(b'\n', hash).map_or(hash, |newline| &hash[newline + 1..]);
     match line.trim_ascii().is_empty() || memmem::find(line, b"*/").is_some() {
-        true => Hash::First,
-        false => Hash::Some,
+        true => HashBefore::FirstInLine,
+        false => HashBefore::InLine,
     }
 }
 
@@ -704,7 +705,7 @@ fn header(text: &[u8]) -> Option<Header> {
     })
 }
 
-/// The same, and nothing else before the `)`.
+/// `"name"` or `<name>` at the start of `text`, alone before the `)`.
 fn header_alone(text: &[u8]) -> Option<Header> {
     let header = header(text)?;
     let rest = &skip_blank(text)[header.name.len() + 2..];
@@ -718,7 +719,7 @@ pub fn without_includes(text: &[u8]) -> Cow<'_, [u8]> {
     let mut from = 0;
     for at in memmem::find_iter(text, b"include") {
         let word_starts = !text[..at].last().is_some_and(|byte| is_word(*byte));
-        if !word_starts || after_hash(&text[..at]) != Hash::First {
+        if !word_starts || after_hash(&text[..at]) != HashBefore::FirstInLine {
             continue;
         }
         let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);

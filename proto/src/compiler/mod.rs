@@ -2,6 +2,7 @@
 
 pub mod probe;
 pub mod shipment;
+pub mod memo;
 pub mod toolchain;
 pub mod turn;
 pub mod speed;

@@ -5,18 +5,20 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{env, fmt, process};
+use std::{env, fmt};
 
 use prost::Message;
 
+use crate::compiler::memo;
 use crate::compiler::toolchain::{self, Component, Family, Language};
 use crate::compiler::turn::wait;
+use crate::secure::private;
 use crate::v1;
 use crate::wire::digest::{Digest, Hasher};
 use crate::wire::taken_path::{CONFIGURATION, PRELOAD, SPECS};
@@ -162,24 +164,14 @@ pub fn probe(driver: &Path, memo: Option<&Path>) -> Result<Probe, ProbeError> {
 /// build starts many at once, and each would read the same hundred megabytes. `None`:
 /// whoever has it takes too long.
 fn turn(folder: &Path) -> Option<File> {
-    make_folder(folder).ok()?;
+    // Whoever writes there says which compiler is which: it is ours alone.
+    private::make_folder(folder).ok()?;
     // Where nothing can be kept there is nothing to wait for.
-    let lock = private().open(folder.join(TURN)).ok()?;
-    wait(TURN_LOOKS, || lock.try_lock().ok())?;
-    Some(lock)
-}
-
-/// Whoever writes there says which compiler is which: it is ours alone.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(folder)
-}
-
-/// To make a file that is ours alone.
-fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    options
+    let lock = options.open(folder.join(TURN)).ok()?;
+    wait(TURN_LOOKS, || lock.try_lock().ok())?;
+    Some(lock)
 }
 
 /// One look at a compiler: the files seen, and where a file must stay absent.
@@ -624,7 +616,7 @@ struct MemoFile {
     stat: Stat,
 }
 
-/// A memo on disk, after 32 bytes of its digest.
+/// A memo on disk.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Memo {
     #[prost(string, tag = "1")]
@@ -662,12 +654,7 @@ fn memo_name(driver: &Path) -> String {
 }
 
 fn recall(file: &Path, driver: &Path) -> Option<Probe> {
-    let bytes = fs::read(file).ok()?;
-    let (sum, body) = bytes.split_first_chunk::<{ Digest::LEN }>()?;
-    if Digest::of(body).as_bytes() != sum {
-        return None;
-    }
-    let memo = Memo::decode(body).ok()?;
+    let memo = Memo::decode(&memo::recall(file)?[..]).ok()?;
     for known in memo.files.iter().chain(&memo.watched) {
         let path = Path::new(OsStr::from_bytes(&known.path));
         if Stat::of(&fs::metadata(path).ok()?) != known.stat {
@@ -758,26 +745,14 @@ fn remember(file: &Path, probe: &Probe, look: &Look, now_ns: i128) -> io::Result
             .collect(),
         surroundings: probe.surroundings.as_bytes().to_vec(),
     };
-    let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    make_folder(folder)?;
-    if fs::read_dir(folder)?.count() >= MEMOS_MAX {
-        for entry in fs::read_dir(folder)? {
-            fs::remove_file(entry?.path())?;
-        }
-    }
-    let body = memo.encode_to_vec();
-    let temporary = folder.join(format!(".{}", process::id()));
-    let mut out = private().open(&temporary)?;
-    out.write_all(Digest::of(&body).as_bytes())?;
-    out.write_all(&body)?;
-    fs::rename(&temporary, file)
+    memo::remember(file, &memo.encode_to_vec(), MEMOS_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::thread;
+    use std::{process, thread};
 
     #[test]
     fn one_looks_and_the_others_wait() {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::unistd::getuid;
 
-use crate::secure::private;
 use crate::secure::token::{NotAToken, Role, Token};
+use crate::secure::{atomic_file, private};
 
 /// Names the variable that holds a token.
 pub const TOKEN_VARIABLE: &str = "HG_TOKEN";
@@ -129,27 +129,11 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     if !folder.as_os_str().is_empty() {
         private::make_folder(folder)?;
     }
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut new = name.to_owned();
-    new.push(format!(".{}", std::process::id()));
-    let new = folder.join(new);
-    // A leftover of a process of this number is nobody's.
-    let _ = fs::remove_file(&new);
-    let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
+    atomic_file::replace_with(path, 0o600, |file| {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written
+        file.sync_all()
+    })
 }
 
 /// The folder in which coordinators of this user leave tokens for this user's

@@ -3,4 +3,5 @@
 pub mod credentials;
 pub mod tls;
 pub mod token;
+pub mod atomic_file;
 pub mod private;

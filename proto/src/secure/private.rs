@@ -105,6 +105,20 @@ pub fn check_file(path: &Path, found: &Metadata) -> Result<(), String> {
     ))
 }
 
+/// Opens what is a plain file at `path` itself: it follows no link, and waits for nobody at
+/// the other end of a pipe.
+///
+/// # Errors
+/// As the file system says, or it is something else.
+pub fn open_plain(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
+    let file = options.clone().custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
 /// Which process has a folder's lock.
 #[derive(Debug)]
 pub enum Lock {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
+use hg_proto::boot;
 use hg_proto::secure::private::make_folder;
 use hg_proto::wire::digest::Digest;
 use nix::libc;
@@ -58,11 +59,6 @@ pub fn bytes_max_default(folder: &Path) -> u64 {
 
 fn disk_bytes(size: u64) -> u64 {
     size.max(1).div_ceil(BLOCK_BYTES) * BLOCK_BYTES
-}
-
-/// Which start of the machine this is; `None`: it can't be told.
-fn boot() -> Option<Vec<u8>> {
-    fs::read("/proc/sys/kernel/random/boot_id").ok()
 }
 
 /// Gives a complete file the mode and the time of change that files of the store have.
@@ -117,7 +113,7 @@ impl Store {
             young_bytes_max: bytes_max / 2,
             counters: Mutex::default(),
         };
-        let (mark, boot) = (folder.join("boot"), boot());
+        let (mark, boot) = (folder.join("boot"), boot::id());
         if boot.is_none() || fs::read(&mark).ok() != boot {
             remove_tree(folder)?;
         }

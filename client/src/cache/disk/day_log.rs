@@ -1,5 +1,5 @@
-//! What the cache did: one line for each event in a log for each day (UTC),
-//! and the counts of older days in one file.
+//! The log of the cache's events: one line for each in a file for each day (UTC), and the
+//! counts of older days in one file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -10,50 +10,49 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::disk::shard;
 use crate::private;
 
 /// Bytes of a line, its end included.
 const LINE_BYTES_MAX: u64 = 256;
 /// Bytes of a reason's code.
 const CODE_BYTES_MAX: usize = 64;
-/// Different reasons that are counted apart.
+/// Different reasons that are counted one by one.
 const CODES_MAX: usize = 256;
 /// Bytes of the counts of older days.
 const FOLDED_BYTES_MAX: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Something that the cache did.
+/// An event of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// Found by what the compiler would read.
+    /// A hit by the command and the files that it reads.
     DirectHit { saved_ms: u64, bytes: u64 },
-    /// Found by the preprocessed text.
+    /// A hit by the preprocessed text.
     PreprocessedHit { saved_ms: u64, bytes: u64 },
-    /// Not there; so many bytes were stored.
+    /// No answer; so many bytes were stored.
     Miss { bytes: u64 },
-    /// The cache was not asked; a reason's code.
+    /// A command in which the cache took no part, and the reason's code.
     Bypass(&'a str),
-    /// The cache failed; a code.
+    /// A failure of the cache, and its code.
     Error(&'a str),
-    /// Made room.
+    /// Entries that were removed to make room.
     Evicted { entries: u64, bytes: u64 },
 }
 
 impl Event<'_> {
-    /// As it is written.
+    /// The line of the log.
     pub fn line(&self) -> String {
         match self {
             Event::DirectHit { saved_ms, bytes } => format!("D {saved_ms} {bytes}\n"),
             Event::PreprocessedHit { saved_ms, bytes } => format!("P {saved_ms} {bytes}\n"),
             Event::Miss { bytes } => format!("M {bytes}\n"),
-            Event::Bypass(code) => format!("B {}\n", plain(code)),
-            Event::Error(code) => format!("E {}\n", plain(code)),
+            Event::Bypass(code) => format!("B {}\n", one_word(code)),
+            Event::Error(code) => format!("E {}\n", one_word(code)),
             Event::Evicted { entries, bytes } => format!("V {entries} {bytes}\n"),
         }
     }
 
-    /// `None`: torn, or not ours.
+    /// Parses a line; `None`: it is torn, or none of ours.
     pub fn parse(line: &str) -> Option<Event<'_>> {
         let mut words = line.strip_suffix('\n')?.split(' ');
         let kind = words.next()?;
@@ -76,25 +75,25 @@ impl Event<'_> {
             ("M", None) => Event::Miss {
                 bytes: number(first)?,
             },
-            ("B", None) if plain(first) == first => Event::Bypass(first),
-            ("E", None) if plain(first) == first => Event::Error(first),
+            ("B", None) if one_word(first) == first => Event::Bypass(first),
+            ("E", None) if one_word(first) == first => Event::Error(first),
             _ => return None,
         };
         words.next().is_none().then_some(event)
     }
 }
 
-/// A code that is one printable word.
-fn plain(code: &str) -> String {
+/// `code` as one printable word.
+fn one_word(code: &str) -> String {
     let printable = code.chars().map(|letter| match letter {
         '!'..='~' => letter,
         _ => '_',
     });
-    let plain: String = printable.take(CODE_BYTES_MAX).collect();
-    if plain.is_empty() {
+    let word: String = printable.take(CODE_BYTES_MAX).collect();
+    if word.is_empty() {
         "_".to_owned()
     } else {
-        plain
+        word
     }
 }
 
@@ -159,10 +158,10 @@ fn count(codes: &mut BTreeMap<String, u64>, code: &str) {
     *counted = counted.saturating_add(1);
 }
 
-/// A place in the logs: what lies before it was counted already.
+/// A position in the logs up to which events were counted.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// As a log's file name.
+    /// The day, as its log is named.
     pub day: String,
     /// Bytes into that log.
     pub offset: u64,
@@ -182,15 +181,14 @@ pub struct DayLogs {
 }
 
 impl DayLogs {
-    /// Of the cache in `folder`.
+    /// The logs of the cache in `folder`.
     pub fn new(folder: &Path) -> Self {
         DayLogs {
             folder: folder.join("events"),
         }
     }
 
-    /// Adds a line: one open, one write. A line that can't be written is not
-    /// missed by anybody.
+    /// Adds a line: one open, one write. Statistics lack a line that can't be written.
     pub fn append(&self, event: &Event<'_>) {
         let path = self.folder.join(day_name(SystemTime::now()));
         let mut options = OpenOptions::new();
@@ -218,7 +216,7 @@ impl DayLogs {
         folded.tally
     }
 
-    /// Counts start again from here. False: somebody else is at it.
+    /// Starts all counts at zero. False: another process is folding.
     pub fn zero(&self) -> io::Result<bool> {
         let Some(_lock) = self.lock("folding")? else {
             return Ok(false);
@@ -232,8 +230,8 @@ impl DayLogs {
         Ok(true)
     }
 
-    /// Counts the logs up to the day before yesterday together, and removes
-    /// them. Yesterday's may still be written by who began before midnight.
+    /// Counts the logs up to the day before yesterday together, and removes them. A process
+    /// that began before midnight may still write to yesterday's.
     pub fn fold(&self) {
         let Ok(Some(_lock)) = self.lock("folding") else {
             return;
@@ -271,12 +269,11 @@ impl DayLogs {
 
     fn keep(&self, folded: &Folded) -> io::Result<()> {
         let text = serde_json::to_vec(folded).map_err(io::Error::other)?;
-        shard::replace(&self.folder.join("folded"), &text)
+        private::replace_within(&self.folder.join("folded"), &text)
     }
 
-    /// Gives each event from `from` on, before the log of `end`, out of
-    /// `bytes_max` bytes at most, to `take`. Gives the place behind the last
-    /// whole line.
+    /// Passes each event from `from` on, before the log of `end`, out of `bytes_max` bytes at
+    /// most, to `take`. Returns the position after the last whole line.
     pub fn since(
         &self,
         from: &Position,
@@ -346,7 +343,7 @@ impl DayLogs {
         days
     }
 
-    /// The lock of this name, if nobody has it.
+    /// Takes the lock of this name; `None`: another process holds it.
     pub fn lock(&self, name: &str) -> io::Result<Option<File>> {
         private::make_within(&self.folder)?;
         let mut options = OpenOptions::new();
@@ -360,7 +357,7 @@ impl DayLogs {
         }
     }
 
-    /// Where a file of this name lies.
+    /// The path of the file of this name.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

@@ -1,27 +1,28 @@
-//! A file that is being written, and appears under its name only when it is
-//! whole.
+//! An entry's file while it is written: it appears under its name only when it is whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::cache::disk::shard::temporary_name;
+use hg_proto::secure::atomic_file::temporary_name;
+
 use crate::local::output;
 use crate::local::unnamed_file;
 use crate::private;
 
-/// An entry that nobody sees yet.
+/// An entry that no other process sees yet.
 #[derive(Debug)]
 pub struct Draft {
     file: File,
     dir: PathBuf,
-    /// Where it lies meanwhile; a file without a name vanishes with us.
+    /// The temporary file's path; `None`: the file has no name, and vanishes with this
+    /// process.
     temporary: Option<PathBuf>,
 }
 
 impl Draft {
-    /// In folder `dir`, which is made if need be.
+    /// Starts one in folder `dir`, which is made if need be.
     pub fn new(dir: &Path) -> io::Result<Draft> {
         match Self::start(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -56,12 +57,12 @@ impl Draft {
         })
     }
 
-    /// To write into.
+    /// The file to write into.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Gives it its name; an older file of that name goes.
+    /// Puts the file at `path`, in the place of an older one.
     pub fn place(&mut self, path: &Path) -> io::Result<()> {
         output::arrived(&self.file)?;
         if self.temporary.is_none() {

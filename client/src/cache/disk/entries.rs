@@ -34,14 +34,14 @@ const TOUCH_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Attempts to find room that another process does not take first.
 const TRIES_MAX: u32 = 32;
 
-/// What an entry is.
+/// The kind of an entry's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// What a compile read.
+    /// Facts of a key, see [`crate::cache::manifest`].
     Manifest,
-    /// What it made.
+    /// Result of a compile, see [`crate::cache::answer`].
     Result,
-    /// How a key came about.
+    /// Last key of a source, see [`crate::cache::store::Trail`].
     Trail,
 }
 
@@ -55,12 +55,12 @@ impl Kind {
     }
 }
 
-/// Which entry.
+/// Name of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Name {
     /// Evenly distributed: the first byte is the shard.
     pub key: [u8; 16],
-    /// Keys of different kinds have nothing to do with each other.
+    /// Entries of one key but different kinds are unrelated.
     pub kind: Kind,
 }
 
@@ -88,7 +88,8 @@ impl Name {
         id
     }
 
-    /// Under another name, the same bytes are damaged.
+    /// The trailer of a body under this name: under another name, the same bytes count as
+    /// damaged.
     fn trailer(&self, body: &[u8]) -> [u8; TRAILER_BYTES] {
         let mut name = [self.kind.letter(); 17];
         name[..16].copy_from_slice(&self.key);
@@ -102,34 +103,34 @@ impl Name {
 
 /// Why the cache can't be used. Never a reason for a build to fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// For people.
+pub struct Unusable {
+    /// The reason in words, for people.
     pub words: String,
     /// Stable: `cache-read-only`, `cache-newer`, `cache-full`, `cache-unsafe` or `cache-io`.
     pub code: &'static str,
 }
 
-impl Trouble {
+impl Unusable {
     pub(crate) fn new(folder: &Path, error: &io::Error) -> Self {
         let code = match error.raw_os_error() {
             Some(libc::EROFS | libc::EACCES | libc::EPERM) => "cache-read-only",
             Some(libc::ENOSPC | libc::EDQUOT) => "cache-full",
             _ => "cache-io",
         };
-        Trouble {
+        Unusable {
             words: format!("{}: {error}", folder.display()),
             code,
         }
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words)
     }
 }
 
-/// A cache folder.
+/// A cache in its folder.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
@@ -137,24 +138,24 @@ pub struct Cache {
     read_only: bool,
 }
 
-/// What lies under a name.
-pub(crate) enum Found {
+/// Outcome of reading an entry.
+pub(crate) enum ReadOutcome {
     Body(Vec<u8>),
     Absent,
     Damaged,
-    /// The disk does not give it.
+    /// The disk can't be read.
     Unreadable(io::Error),
 }
 
 impl Cache {
     /// The cache in `folder`, of at most `size_bytes_max` bytes on disk; made
     /// if there is none. With `read_only` nothing in it is ever written.
-    pub fn open(folder: &Path, size_bytes_max: u64, read_only: bool) -> Result<Cache, Trouble> {
-        let trouble = |error: io::Error| Trouble::new(folder, &error);
+    pub fn open(folder: &Path, size_bytes_max: u64, read_only: bool) -> Result<Cache, Unusable> {
+        let trouble = |error: io::Error| Unusable::new(folder, &error);
         match version(folder).map_err(trouble)? {
             Some(VERSION) => {}
             Some(newer) if newer > VERSION => {
-                return Err(Trouble {
+                return Err(Unusable {
                     words: format!(
                         "{} has format {newer}, a newer hgbuild's; this one knows {VERSION}",
                         folder.display()
@@ -172,18 +173,18 @@ impl Cache {
         })
     }
 
-    /// Where it lies.
+    /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Whether nothing in it may be written.
+    /// Whether nothing in its folder may be written.
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
 
-    /// Notes `event` for the statistics.
-    pub fn tell(&self, event: Event<'_>) {
+    /// Adds `event` to the statistics.
+    pub fn record(&self, event: Event<'_>) {
         if !self.read_only {
             DayLogs::new(&self.folder).append(&event);
         }
@@ -192,10 +193,10 @@ impl Cache {
     /// The body of an entry. `None`: it is absent, or was damaged and is
     /// removed.
     pub fn read(&self, name: Name) -> Option<Vec<u8>> {
-        match self.look(name, !self.read_only) {
-            Found::Body(body) => Some(body),
-            Found::Absent | Found::Unreadable(_) => None,
-            Found::Damaged => {
+        match self.read_checked(name, !self.read_only) {
+            ReadOutcome::Body(body) => Some(body),
+            ReadOutcome::Absent | ReadOutcome::Unreadable(_) => None,
+            ReadOutcome::Damaged => {
                 if !self.read_only {
                     // If it can't be removed now, the next reader tries again.
                     let _ = self.remove_damaged(name, 0);
@@ -205,23 +206,23 @@ impl Cache {
         }
     }
 
-    /// Reads and checks; with `touch`, notes that it was used.
-    pub(crate) fn look(&self, name: Name, touch: bool) -> Found {
+    /// Reads and checks an entry; with `touch`, its time of use is renewed.
+    pub(crate) fn read_checked(&self, name: Name, touch: bool) -> ReadOutcome {
         let mut file = match File::open(self.path(name)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Absent,
-            Err(error) => return Found::Unreadable(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return ReadOutcome::Absent,
+            Err(error) => return ReadOutcome::Unreadable(error),
         };
         let (body, modified) = match whole(&mut file) {
             Ok(Some(found)) => found,
-            Ok(None) => return Found::Damaged,
-            Err(error) => return Found::Unreadable(error),
+            Ok(None) => return ReadOutcome::Damaged,
+            Err(error) => return ReadOutcome::Unreadable(error),
         };
         let Some((body, trailer)) = split(body) else {
-            return Found::Damaged;
+            return ReadOutcome::Damaged;
         };
         if trailer != name.trailer(&body) {
-            return Found::Damaged;
+            return ReadOutcome::Damaged;
         }
         let now = SystemTime::now();
         if touch
@@ -232,7 +233,7 @@ impl Cache {
             // At worst it goes earlier than it should.
             let _ = file.set_modified(now);
         }
-        Found::Body(body)
+        ReadOutcome::Body(body)
     }
 
     /// Removes an entry if it is damaged. False: its shard is in use.
@@ -242,7 +243,7 @@ impl Cache {
             return Ok(false);
         };
         // Another process may have put a good one in its place.
-        if matches!(self.look(name, false), Found::Damaged) {
+        if matches!(self.read_checked(name, false), ReadOutcome::Damaged) {
             shard.remove(name.id())?;
         }
         Ok(true)
@@ -251,7 +252,7 @@ impl Cache {
     /// Stores an entry, whole or not at all, in the place of an older one of
     /// that name; others go to make room for it. It is left out when it is too
     /// large, and when so many processes write that there is no room in time.
-    pub fn write(&self, name: Name, body: &[u8]) -> Result<(), Trouble> {
+    pub fn write(&self, name: Name, body: &[u8]) -> Result<(), Unusable> {
         let bytes = on_disk(body.len() as u64 + TRAILER_BYTES as u64);
         let too_large = body.len() as u64 > ENTRY_BYTES_MAX || bytes > self.size_bytes_max;
         if self.read_only || too_large {
@@ -260,7 +261,7 @@ impl Cache {
         let mut evicted = Shrunk::default();
         let stored = self.store(name, body, bytes, &mut evicted);
         if evicted.entries > 0 {
-            self.tell(Event::Evicted {
+            self.record(Event::Evicted {
                 entries: evicted.entries,
                 bytes: evicted.bytes,
             });
@@ -268,10 +269,10 @@ impl Cache {
         match stored {
             Ok(true) => Ok(()),
             Ok(false) => {
-                self.tell(Event::Error("cache-busy"));
+                self.record(Event::Error("cache-busy"));
                 Ok(())
             }
-            Err(error) => Err(Trouble::new(&self.folder, &error)),
+            Err(error) => Err(Unusable::new(&self.folder, &error)),
         }
     }
 
@@ -326,7 +327,7 @@ fn split(mut bytes: Vec<u8>) -> Option<(Vec<u8>, [u8; TRAILER_BYTES])> {
     Some((bytes, trailer))
 }
 
-/// The format of the folder's entries. `None`: there are none of ours.
+/// The format's version of the folder's entries; `None`: it holds no cache.
 fn version(folder: &Path) -> io::Result<Option<u32>> {
     let file = match File::open(folder.join("version")) {
         Ok(file) => file,
@@ -346,7 +347,7 @@ fn version(folder: &Path) -> io::Result<Option<u32>> {
 fn make(folder: &Path) -> io::Result<()> {
     private::make(folder)?;
     let text = format!("{VERSION}\n");
-    shard::replace(&folder.join("version"), text.as_bytes())
+    private::replace_within(&folder.join("version"), text.as_bytes())
 }
 
 #[cfg(test)]
@@ -488,7 +489,7 @@ mod tests {
         let reader = Cache::open(&folder, 1 << 20, true).unwrap();
         assert_eq!(reader.read(name(1)), None);
         reader.write(name(1), b"body").unwrap();
-        reader.tell(Event::Miss { bytes: 1 });
+        reader.record(Event::Miss { bytes: 1 });
         assert!(!folder.exists());
         cache.write(name(1), b"body").unwrap();
         fs::write(cache.path(name(1)), "rubbish").unwrap();
@@ -520,7 +521,7 @@ mod tests {
             (libc::EIO, "cache-io"),
         ] {
             let error = io::Error::from_raw_os_error(errno);
-            assert_eq!(Trouble::new(Path::new("/c"), &error).code, code);
+            assert_eq!(Unusable::new(Path::new("/c"), &error).code, code);
         }
         // A shard that can't be a folder: said, not fatal.
         fs::write(cache.folder.join("05"), "").unwrap();

@@ -15,8 +15,8 @@ const SPARE_DIVISOR: u64 = 25;
 /// Shards that one process looks through for one entry.
 const VISITS_MAX: usize = 4096;
 
-/// Frees room for `bytes` in a cache of at most `bytes_max`. Adds what went to
-/// `evicted`. False: there is none to be had in time.
+/// Frees room for `bytes` in a cache of at most `bytes_max`, and adds the removed entries to
+/// `evicted`. False: there was no room to be had in time.
 pub fn make_room(
     shards: &Shards,
     bytes_max: u64,
@@ -37,8 +37,8 @@ pub fn make_room(
     Ok(shrunk? <= enough)
 }
 
-/// Removes the oldest entries until the cache holds at most `goal` bytes. Gives
-/// what it holds then.
+/// Removes the oldest entries until the cache holds at most `goal` bytes; returns the bytes
+/// that it holds then.
 pub fn shrink_to(shards: &Shards, goal: u64, evicted: &mut Shrunk) -> io::Result<u64> {
     let mut looks = LOOKS_MAX;
     let mut busy = [false; SHARDS];
@@ -59,7 +59,7 @@ pub fn shrink_to(shards: &Shards, goal: u64, evicted: &mut Shrunk) -> io::Result
             thread::sleep(LOOK);
             continue;
         };
-        // Who holds a lock may be stopped; the next-oldest will do.
+        // A process that holds a lock may be stopped; the next-oldest entry will do.
         let Some(mut shard) = shards.lock(number, 0)? else {
             busy[usize::from(number)] = true;
             continue;

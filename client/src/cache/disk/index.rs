@@ -1,52 +1,52 @@
-//! Which entries a shard of the cache holds, how large the shards are, and what
-//! goes first when there is too much. Pure: it sees bytes of the journal, the
-//! index and the size table, never a file or a clock.
+//! The entries of a shard of the cache, the sizes of all shards, and the order of eviction.
+//! Pure: it sees bytes of the journal, the index and the size table, never a file or a
+//! clock.
 
 use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Parts of a cache, each with a lock of its own.
+/// Shards of a cache, each with a lock of its own.
 pub const SHARDS: usize = 256;
-/// One change in a journal or an index.
+/// Bytes of one change in a journal or an index.
 pub const RECORD_BYTES: usize = 32;
-/// One shard in the size table.
+/// Bytes of one shard in the size table.
 pub const SLOT_BYTES: usize = 32;
-/// Disks give space in blocks; so do we count it.
+/// Disks give space in blocks, and so is it counted.
 const BLOCK_BYTES: u64 = 4096;
 /// First bytes of an index, with its format's version.
 const INDEX_MAGIC: [u8; 8] = *b"hgindex1";
-/// Magic and number of records.
+/// Bytes of an index's magic and number of records.
 const INDEX_HEAD_BYTES: usize = 16;
-/// In a record's place for blocks: the entry is gone.
+/// Number of blocks of a record that removes an entry.
 const REMOVED: u32 = u32::MAX;
-/// Bytes of zeros must check as nothing.
+/// Seed of the check: a record of zeros must not be valid.
 const RECORD_SEED: u64 = 0x6867_7265_636f_7264;
 const SLOT_SEED: u64 = 0x6867_2073_6c6f_7420;
 
 /// An entry within its shard: 15 bytes of key, and the kind's letter.
 pub type Id = [u8; 16];
 
-/// What a file of `len` bytes takes on a disk, in bytes.
+/// Bytes that a file of `len` bytes takes on a disk.
 pub fn on_disk(len: u64) -> u64 {
     len.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
 }
 
-/// What is known of an entry.
+/// Size and age of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// As [`on_disk`] counts.
+    /// Bytes, as [`on_disk`] counts.
     pub bytes: u64,
-    /// Nanoseconds since 1970.
+    /// Its last use, nanoseconds since 1970.
     pub used_ns: u64,
 }
 
-/// A line of the journal.
+/// A record of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It is there, as described.
+    /// The entry was stored.
     Put(Id, Entry),
-    /// It is gone.
+    /// The entry was removed.
     Removed(Id),
 }
 
@@ -153,7 +153,7 @@ impl Entries {
             .saturating_sub(before.map_or(0, |entry| entry.bytes));
     }
 
-    /// As [`Entries::fold_index`] takes it.
+    /// Encodes the entries as an index, for [`Entries::fold_index`].
     pub fn index(&self) -> Vec<u8> {
         let mut index = Vec::with_capacity(INDEX_HEAD_BYTES + self.known.len() * RECORD_BYTES);
         index.extend_from_slice(&INDEX_MAGIC);
@@ -164,15 +164,15 @@ impl Entries {
         index
     }
 
-    /// In the order in which they should go; equally old ones by id.
+    /// The entries in the order of eviction; equally old ones by id.
     pub fn oldest_first(&self) -> Vec<(Id, Entry)> {
         let mut all: Vec<(Id, Entry)> = self.known.iter().map(|(id, it)| (*id, *it)).collect();
         all.sort_by_key(|(id, entry)| (entry.used_ns, *id));
         all
     }
 
-    /// What the size table should say, when the files were last counted at
-    /// `recounted_s` (seconds since 1970).
+    /// The slot for the size table, where the files were last counted at `recounted_s`
+    /// (seconds since 1970).
     pub fn slot(&self, recounted_s: u32) -> Slot {
         Slot {
             bytes: self.bytes,
@@ -183,14 +183,14 @@ impl Entries {
     }
 }
 
-/// A shard in the size table.
+/// Size and age of a shard, in the size table.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// Of all entries, as [`on_disk`] counts; may be too high, for a while.
+    /// Bytes of all entries, as [`on_disk`] counts; may be too high, for a while.
     pub bytes: u64,
     /// Last use of the oldest entry, or earlier: nanoseconds since 1970.
     pub oldest_ns: u64,
-    /// How many there are.
+    /// Number of entries.
     pub entries: u32,
     /// When the files themselves were last counted: seconds since 1970.
     pub recounted_s: u32,
@@ -242,7 +242,7 @@ impl Slot {
 pub struct Slots(Vec<Option<Slot>>);
 
 impl Slots {
-    /// Of the table's bytes; of what is missing nothing is known.
+    /// Decodes the table's bytes; of shards that are missing nothing is known.
     pub fn decode(table: &[u8]) -> Slots {
         let (slots, _) = table.as_chunks::<SLOT_BYTES>();
         let mut all: Vec<Option<Slot>> = slots.iter().take(SHARDS).map(Slot::decode).collect();
@@ -250,7 +250,7 @@ impl Slots {
         Slots(all)
     }
 
-    /// One shard.
+    /// The slot of one shard, if it is known.
     pub fn get(&self, shard: u8) -> Option<Slot> {
         self.0.get(usize::from(shard)).copied().flatten()
     }
@@ -272,8 +272,8 @@ impl Slots {
         known.map(|slot| u64::from(slot.entries)).sum()
     }
 
-    /// Where the entry lies that was not used for the longest time, but for
-    /// the shards in `skip`.
+    /// The shard with the entry that was not used for the longest time, but for those in
+    /// `skip`.
     pub fn oldest(&self, skip: &[bool; SHARDS]) -> Option<(u8, Slot)> {
         (0..=u8::MAX)
             .filter(|shard| !skip[usize::from(*shard)])
@@ -283,9 +283,9 @@ impl Slots {
     }
 }
 
-/// How many bytes a shard of `shard_bytes` is looked through for when `need`
-/// of `total` must go: keys are spread evenly, so each shard holds its share of
-/// the oldest. At least one byte, so that one entry is looked at.
+/// Bytes of the oldest entries that a shard of `shard_bytes` gives when `need` of `total`
+/// must go: keys are spread evenly, so each shard holds its share of the oldest. At least one
+/// byte, so that one entry is looked at.
 pub fn share(need: u64, shard_bytes: u64, total: u64) -> u64 {
     let share = u128::from(need) * u128::from(shard_bytes) / u128::from(total.max(1));
     u64::try_from(share).unwrap_or(u64::MAX).max(1)

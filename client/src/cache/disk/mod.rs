@@ -1,4 +1,4 @@
-//! How the cache lies on disk: entries, shards, what goes first, and what was counted.
+//! The cache on disk: entries, shards, eviction and statistics.
 
 pub mod tally;
 pub mod entries;

@@ -3,35 +3,38 @@
 //! in them.
 //!
 //! Killed anywhere, a holder leaves at most a size that is too high: an entry
-//! is counted before its file appears, and discounted after it went. Who meets
-//! a counted entry without a file drops it.
+//! is counted before its file appears, and discounted after it went. An entry
+//! that is counted but has no file is dropped when eviction meets it.
+//!
+//! Why there are journal and index although a folder could be listed: to list and stat a
+//! shard of 4,000 entries (a cache of a million) takes 10 ms, to read its index 0.3 ms, and
+//! eviction does it under the lock, shard after shard. At four entries both take
+//! microseconds.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use hg_proto::compiler::turn;
+use hg_proto::secure::atomic_file::{TEMPORARY_SUFFIX, temporary_name};
 
 use crate::cache::disk::index::{
     Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk,
 };
 use crate::private;
 
-/// Looks at a lock that is taken, before it is left.
+/// Looks at a lock that another process holds, before its shard is given up.
 pub const LOOKS_MAX: u32 = 250;
 /// A journal of more bytes is packed into the index: 512 changes.
 const JOURNAL_BYTES_MAX: u64 = 16 << 10;
-/// The files of a shard are counted again after so many seconds.
+/// Seconds after which the files of a shard are counted again.
 const RECOUNT_S: u32 = 24 * 60 * 60;
 /// A temporary file of this age belongs to nobody any more.
 const LEFTOVER: Duration = Duration::from_secs(60 * 60);
 /// Reads of the size table before a slot counts as damaged, not as half written.
 const TABLE_READS_MAX: usize = 3;
-/// Suffix of temporary files.
-const TEMPORARY: &str = ".tmp";
 
 /// A cache folder's shards, and the table of their sizes.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Of the cache in `folder`; makes the table if there is none.
+    /// Opens the shards of the cache in `folder`; makes the size table if there is none.
     pub fn open(folder: &Path) -> io::Result<Shards> {
         let path = folder.join("sizes");
         let open = || table_options(folder).open(&path);
@@ -58,7 +61,7 @@ impl Shards {
         })
     }
 
-    /// What the table says.
+    /// The size table.
     pub fn slots(&self) -> io::Result<Slots> {
         let mut slots = self.read_table()?;
         for _ in 1..TABLE_READS_MAX {
@@ -94,8 +97,8 @@ impl Shards {
         Ok(())
     }
 
-    /// Takes shard `number`; if it is in use, looks again up to `looks` times.
-    /// `None`: it still is.
+    /// Locks shard `number`; if another process holds the lock, looks again up to `looks`
+    /// times. `None`: it still does.
     pub fn lock(&self, number: u8, looks: u32) -> io::Result<Option<Shard<'_>>> {
         let dir = dir(&self.folder, number);
         let path = dir.join("journal");
@@ -122,23 +125,23 @@ impl Shards {
         }))
     }
 
-    /// True for one process at a time, until it ends or calls
-    /// [`Shards::step_down`]: it makes room for all.
+    /// Tries to become the one process that makes room for all, until it ends or calls
+    /// [`Shards::step_down`].
     pub fn lead(&self) -> bool {
         self.table.try_lock().is_ok()
     }
 
-    /// Lets another one lead.
+    /// Lets another process lead.
     pub fn step_down(&self) {
         let _ = self.table.unlock();
     }
 }
 
-/// As direct input and output wants its memory.
+/// Memory that is aligned for direct input and output.
 #[repr(align(4096))]
 struct Aligned<const BYTES: usize>([u8; BYTES]);
 
-/// How the size table is opened.
+/// Options to open the size table with.
 fn table_options(folder: &Path) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
@@ -153,7 +156,7 @@ fn table_options(folder: &Path) -> OpenOptions {
     options
 }
 
-/// What the table of the cache in `folder` says, without writing anything.
+/// The size table of the cache in `folder`; nothing is written.
 pub fn sizes(folder: &Path) -> io::Result<Slots> {
     match fs::read(folder.join("sizes")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slots::decode(&[])),
@@ -161,8 +164,8 @@ pub fn sizes(folder: &Path) -> io::Result<Slots> {
     }
 }
 
-/// A table for a new folder says that all is empty; one for a folder whose
-/// table was lost says that nothing is known.
+/// Makes a size table: in a new folder all shards are empty; in one whose table was lost
+/// nothing is known of them.
 fn make_table(folder: &Path, path: &Path) -> io::Result<()> {
     let fresh = !(0..=u8::MAX).any(|number| dir(folder, number).exists());
     let slot = Slot {
@@ -185,7 +188,7 @@ fn make_table(folder: &Path, path: &Path) -> io::Result<()> {
     made
 }
 
-/// A shard that is ours alone until this is dropped.
+/// A shard under its lock, until this is dropped.
 #[derive(Debug)]
 pub struct Shard<'a> {
     shards: &'a Shards,
@@ -194,10 +197,10 @@ pub struct Shard<'a> {
     journal: File,
 }
 
-/// What a count of the files found.
+/// Outcome of counting the files of a shard.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Recount {
-    /// Those that are there.
+    /// Entries that have a file.
     pub entries: Entries,
     /// Temporary files of killed writers that were removed.
     pub leftovers: u64,
@@ -238,8 +241,8 @@ impl Shard<'_> {
         Ok(true)
     }
 
-    /// Looks at the oldest entries, `share` bytes of them, and removes those
-    /// that were not used since they were counted.
+    /// Removes the oldest entries, `share` bytes of them, but for those that were used since
+    /// they were counted.
     pub fn shrink(&mut self, share: u64) -> io::Result<Shrunk> {
         let before = self.slot()?;
         let mut entries = if self.is_due(&before) {
@@ -282,7 +285,8 @@ impl Shard<'_> {
         failed.map_or(Ok(shrunk), Err)
     }
 
-    /// The entry with its later time, if it was used meanwhile.
+    /// Removes an entry; one that was used meanwhile stays, and is returned with its later
+    /// time.
     fn remove_unless_used(&self, id: &Id, entry: Entry) -> io::Result<Option<Entry>> {
         let path = self.dir.join(file_name(id));
         let gone = |error: io::Error| match error.kind() {
@@ -314,7 +318,7 @@ impl Shard<'_> {
         self.set_slot(entries.slot(recounted_s))
     }
 
-    /// Removes all entries. Gives how many there were.
+    /// Removes all entries; returns how many there were.
     pub fn clear(&mut self) -> io::Result<u64> {
         let found = self.recount()?.entries.oldest_first();
         for (id, _) in &found {
@@ -353,7 +357,7 @@ impl Shard<'_> {
         Ok(found)
     }
 
-    /// What the table says of this shard; counts the files if it says nothing.
+    /// This shard's slot in the size table; counts the files if it has none.
     fn slot(&mut self) -> io::Result<Slot> {
         match self.shards.slots()?.get(self.number) {
             Some(slot) => Ok(slot),
@@ -373,7 +377,7 @@ impl Shard<'_> {
         slot.recounted_s > now_s || now_s - slot.recounted_s > RECOUNT_S
     }
 
-    /// What index and journal say; if they are damaged, what the folder says.
+    /// The entries by index and journal; if these are damaged, by counting the files.
     fn load(&mut self) -> io::Result<Entries> {
         let mut entries = Entries::default();
         let mut whole = match fs::read(self.dir.join("index")) {
@@ -392,8 +396,8 @@ impl Shard<'_> {
         }
     }
 
-    /// All of `changes` or none of them. After a torn record they are damaged
-    /// too, and the next load counts the files.
+    /// Appends all of `changes` to the journal, or none of them. After a torn record they are
+    /// damaged too, and the next load counts the files.
     fn append(&mut self, changes: &[Change]) -> io::Result<()> {
         if changes.is_empty() {
             return Ok(());
@@ -405,7 +409,7 @@ impl Shard<'_> {
             .inspect_err(|_| drop(self.journal.set_len(len)))
     }
 
-    /// A journal that can't be packed now can be later.
+    /// Packs a journal that got long. One that can't be packed now can be later.
     fn pack_if_long(&mut self) {
         let long = self
             .journal
@@ -416,23 +420,24 @@ impl Shard<'_> {
         }
     }
 
-    /// Killed before the journal is emptied: it is applied again, in vain.
+    /// Writes the index and empties the journal. A process that is killed in between leaves a
+    /// journal that is applied again, without effect.
     fn pack(&mut self, entries: &Entries) -> io::Result<()> {
-        replace(&self.dir.join("index"), &entries.index())?;
+        private::replace_within(&self.dir.join("index"), &entries.index())?;
         self.journal.set_len(0)
     }
 }
 
-/// What [`Shard::shrink`] removed.
+/// Entries that [`Shard::shrink`] removed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Shrunk {
-    /// How many entries.
+    /// Their number.
     pub entries: u64,
-    /// As [`on_disk`] counts.
+    /// Their bytes, as [`on_disk`] counts.
     pub bytes: u64,
 }
 
-/// Where shard `number` of the cache in `folder` lies.
+/// The folder of shard `number` of the cache in `folder`.
 pub fn dir(folder: &Path, number: u8) -> PathBuf {
     folder.join(format!("{number:02x}"))
 }
@@ -473,32 +478,13 @@ pub fn id_of(name: &str) -> Option<Id> {
     Some(id)
 }
 
-/// A name for a temporary file that no other process takes.
-pub fn temporary_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!(
-        "{}-{:x}-{count}{TEMPORARY}",
-        std::process::id(),
-        now_ns() as u32
-    )
-}
-
-/// Removes the file if it is a temporary one that nobody works on any more.
+/// Removes a file if it is a temporary one whose process is long gone.
 pub fn remove_leftover(name: &str, meta: &fs::Metadata, path: &Path) -> bool {
     let old = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age > LEFTOVER);
-    name.ends_with(TEMPORARY)
+    name.ends_with(TEMPORARY_SUFFIX)
         && meta.is_file()
         && meta.modified().is_ok_and(old)
         && fs::remove_file(path).is_ok()
-}
-
-/// Writes a file as a whole: others see the old one or the new one.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_file_name(temporary_name());
-    private::write_within(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path))
-        .inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 fn modified_ns(meta: &fs::Metadata) -> u64 {

@@ -1,4 +1,4 @@
-//! Statistics of the cache, and the hits that the coordinator has not heard of.
+//! Statistics of the cache, and the hits that the coordinator was not told of.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,22 +6,23 @@ use std::path::{Path, PathBuf};
 use crate::cache::disk::day_log::{DayLogs, Position};
 pub use crate::cache::disk::day_log::{Event, Tally};
 use crate::cache::disk::entries::Cache;
-use crate::cache::disk::shard;
+use crate::private;
 
 /// Bytes of the logs that are read for one report.
 const REPORT_BYTES_MAX: u64 = 1 << 20;
-/// So many bytes without a hit are not read again.
+/// Bytes without a hit after which the position is kept, not to read them again.
 const SKIP_BYTES: u64 = 64 << 10;
 
-/// All that was counted in the cache folder.
+/// The counts of the cache in `folder`.
 pub fn tally(folder: &Path) -> Tally {
     DayLogs::new(folder).tally()
 }
 
-/// Hits that no coordinator knows of yet; ours to report until this is dropped.
+/// Hits that no coordinator was told of; no other process reports them until this is
+/// dropped.
 #[derive(Debug)]
 pub struct Unreported {
-    /// How many.
+    /// Their number.
     pub hits: u64,
     /// Compiler time that they saved.
     pub saved_ms: u64,
@@ -31,13 +32,13 @@ pub struct Unreported {
 }
 
 impl Unreported {
-    /// They were reported.
-    pub fn done(self) {
-        keep(&self.reported, &self.until);
+    /// Notes that they were reported.
+    pub fn mark_reported(self) {
+        keep_position(&self.reported, &self.until);
     }
 }
 
-/// What to report. `None`: nothing, or another process is at it.
+/// The hits to report; `None`: there are none, or another process reports them.
 pub fn unreported(cache: &Cache) -> Option<Unreported> {
     if cache.is_read_only() {
         return None;
@@ -54,7 +55,7 @@ pub fn unreported(cache: &Cache) -> Option<Unreported> {
     let hits = found.direct_hit + found.preprocessed_hit;
     if hits == 0 {
         if until.day != from.day || until.offset > from.offset + SKIP_BYTES {
-            keep(&reported, &until);
+            keep_position(&reported, &until);
         }
         return None;
     }
@@ -67,10 +68,10 @@ pub fn unreported(cache: &Cache) -> Option<Unreported> {
     })
 }
 
-/// What can't be noted is reported once more.
-fn keep(reported: &Path, until: &Position) {
+/// Keeps the position; if that fails, the hits are reported once more.
+fn keep_position(reported: &Path, until: &Position) {
     if let Ok(text) = serde_json::to_vec(until) {
-        let _ = shard::replace(reported, &text);
+        let _ = private::replace_within(reported, &text);
     }
 }
 
@@ -87,21 +88,21 @@ mod tests {
             saved_ms: 5,
             bytes: 1,
         };
-        cache.tell(hit);
-        cache.tell(Event::Miss { bytes: 1 });
-        cache.tell(hit);
+        cache.record(hit);
+        cache.record(Event::Miss { bytes: 1 });
+        cache.record(hit);
         let first = unreported(&cache).unwrap();
         assert_eq!((first.hits, first.saved_ms), (2, 10));
         assert!(unreported(&cache).is_none(), "one at a time");
         drop(first);
         let again = unreported(&cache).unwrap();
         assert_eq!(again.hits, 2, "the report failed");
-        again.done();
+        again.mark_reported();
         assert!(unreported(&cache).is_none());
-        cache.tell(hit);
+        cache.record(hit);
         let last = unreported(&cache).unwrap();
         assert_eq!((last.hits, last.saved_ms), (1, 5));
-        last.done();
+        last.mark_reported();
         assert_eq!(tally(&folder).direct_hit, 3);
         fs::remove_dir_all(folder).unwrap();
     }

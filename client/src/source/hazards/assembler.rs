@@ -6,8 +6,8 @@ use memchr::memmem;
 
 use super::whole_words::reason;
 use crate::source::lex::{
-    Kind, Token, Tokens, decode, hash_word, is_blank, is_word, line_of, line_start, quoted_len,
-    raw_string, skip_blank, stands_alone, string,
+    Kind, Token, Tokens, decode, hash_word, is_blank, is_word, line_start, literal_len, raw_string,
+    skip_blank, stands_alone, string, word_len, word_len_before, words,
 };
 use crate::source::pieces::composable;
 
@@ -42,14 +42,14 @@ pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
     })
 }
 
-/// What the `asm()` of a text are like.
+/// The assembler templates of a text.
 #[derive(Default)]
 pub(super) struct Templates {
-    /// One makes the assembler read a file.
+    /// A template that makes the assembler read a file.
     pub(super) found: Option<Reason>,
-    /// Macros take part in one, nobody knows how.
+    /// Macros take part in a template in an unknown way.
     pub(super) opaque: bool,
-    /// They do in these.
+    /// Templates in which macros take part in a known way.
     pub(super) named: Vec<Named>,
 }
 
@@ -63,7 +63,7 @@ impl Templates {
     }
 }
 
-/// The `asm()` of a text without comments.
+/// The templates of a text without comments.
 pub(super) fn templates_in(code: &[u8]) -> Templates {
     let mut all = Templates::default();
     if memmem::find(code, b"asm").is_none() && !has_attribute(code) {
@@ -102,7 +102,7 @@ fn in_directive(code: &[u8], at: usize) -> bool {
     })
 }
 
-/// What the assembler gets by `token` of a text without comments.
+/// The text that the assembler gets by `token` of a text without comments.
 fn template_of(code: &[u8], token: &Token<'_>) -> Template {
     let end = token.at + token.text.len();
     match token.text {
@@ -141,8 +141,8 @@ fn attribute(code: &[u8], end: usize) -> Template {
     }
 }
 
-/// The same, in text whose macros are expanded too: what `asm` says can be read as the
-/// assembler will, its own macros included.
+/// As [`assembler_in`], in text whose macros are expanded: templates can be read as the
+/// assembler will read them, its own macros included.
 pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
     let mut all = Vec::new();
     for token in Tokens::of(code) {
@@ -168,12 +168,8 @@ pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
 /// Whether a macro may be given the name of an attribute alone: `AT(section, "x")`.
 pub(super) fn gives_attribute(code: &[u8]) -> bool {
     let given = |at: usize| {
-        let word_before = code[..at].iter().rev().take_while(|byte| is_word(**byte));
-        let start = at - word_before.count();
-        let len = code[start..]
-            .iter()
-            .take_while(|byte| is_word(**byte))
-            .count();
+        let start = at - word_len_before(&code[..at]);
+        let len = word_len(&code[start..]);
         let (word, after) = code[start..].split_at(len);
         let before = code[..start].trim_ascii_end();
         let member = before.ends_with(b".") || before.ends_with(b"->");
@@ -187,7 +183,7 @@ pub(super) fn gives_attribute(code: &[u8]) -> bool {
     all.any(|name| memmem::find_iter(code, name).any(given))
 }
 
-/// Whether a macro calls what it is given: `#define AT(x, y) x(y)`.
+/// Whether a macro calls its argument: `#define AT(x, y) x(y)`.
 pub(super) fn calls_parameter(code: &[u8]) -> bool {
     memmem::find_iter(code, b"define").any(|at| {
         let line = line_start(code, at).filter(|start| hash_word(&code[*start..]) == b"define");
@@ -233,8 +229,8 @@ fn bad_end(text: &[u8]) -> Option<&'static [u8]> {
     begins_directive(&last).then_some(b".inc%")
 }
 
-/// A macro of lower-case assembler text, where `all` of it leaves open that one puts
-/// the name of a directive together.
+/// The sign of a macro of the assembler's, if `all` of the lower-case text leaves open that
+/// one puts the name of a directive together.
 fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
     // Whose words are more than what is spelled.
     const OTHERS: [&[u8]; 3] = [b".altmacro", b".mri", b".secure_log"];
@@ -265,7 +261,7 @@ fn made_by_macros(all: &[u8], word: &'static [u8]) -> Option<&'static [u8]> {
     for at in memchr::memchr_iter(b'\\', all) {
         let starts = at == 0 || !in_word(&all[at - 1]);
         let rest = &all[at + 1..];
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         // `\x\y`, `\x()bin` and `\()\x`; `\x` alone is a word that stands somewhere whole.
         if starts && (len == 0 || matches!(rest.get(len), Some(b'\\' | b'.' | b'@'))) {
             return Some(word);
@@ -302,17 +298,17 @@ fn tokens_name_file(code: &[u8]) -> bool {
     })
 }
 
-/// What may stand before a string.
+/// Encoding prefixes of a string.
 const PREFIXES: [&[u8]; 4] = [b"u8", b"L", b"u", b"U"];
 
-/// Such a directive in the strings of `code`, where those beside each other are one.
+/// A directive that reads a file in the strings of `code`, where adjacent strings are one.
 fn strings_name_file(code: &[u8]) -> Option<&'static [u8]> {
     let mut joined = Vec::new();
     let mut done = 0;
     while let Some(found) = memchr::memchr2(b'"', b'\'', &code[done..]) {
         let at = done + found;
         let rest = &code[at..];
-        let len = quoted_len(rest).unwrap_or(line_of(rest).len());
+        let len = literal_len(rest);
         let ends = rest[0] == b'\'' || !goes_on(&code[done..at]);
         if ends && let Some(word) = lower_file_word(&mut joined) {
             return Some(word);
@@ -331,7 +327,7 @@ fn strings_name_file(code: &[u8]) -> Option<&'static [u8]> {
 fn goes_on(gap: &[u8]) -> bool {
     let mut rest = gap.trim_ascii_end();
     if rest.len() == gap.len() {
-        let word = rest.iter().rev().take_while(|byte| is_word(**byte)).count();
+        let word = word_len_before(rest);
         let (before, word) = rest.split_at(rest.len() - word);
         if PREFIXES.contains(&word) {
             rest = before;
@@ -348,7 +344,7 @@ fn lower_file_word(joined: &mut Vec<u8>) -> Option<&'static [u8]> {
     word
 }
 
-/// The same, in any text.
+/// As [`names_file_in`], in any text.
 pub(super) fn names_file(text: &[u8]) -> Option<Reason> {
     file_word(&text.to_ascii_lowercase()).and_then(|word| reason("asm-file-directive", word))
 }
@@ -427,7 +423,7 @@ enum Template {
 /// Assembler text in which words stand for more of it: a text, a word, a text and so on.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Named {
-    /// One more than there are words; escapes decoded.
+    /// The texts around the words, one more than there are words; escapes decoded.
     #[prost(bytes = "vec", repeated, tag = "1")]
     texts: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "2")]
@@ -450,12 +446,12 @@ impl Named {
     /// Whether its word is a parameter of the macro that the line of `at` defines.
     fn is_given(&self, code: &[u8], at: usize) -> bool {
         let line = line_start(code, at).map(|start| &code[start..at]);
-        let words = line.map(|line| line.split(|byte| !is_word(*byte)));
+        let words = line.map(words);
         words.is_none_or(|mut words| words.any(|word| self.words.iter().any(|own| own == word)))
     }
 
-    /// What the assembler may be made to read a file by, where each word is one of its
-    /// `values`. `None` in the outer one: there are too many ways.
+    /// The directive by which the assembler may read a file, where each word stands for one of
+    /// its `values`. The outer `None`: there are too many ways.
     fn bad(&self, values: &[Vec<Vec<u8>>]) -> Option<Option<&'static [u8]>> {
         let mut all = vec![self.texts.first().cloned().unwrap_or_default()];
         for (values, text) in values.iter().zip(self.texts.iter().skip(1)) {
@@ -501,7 +497,7 @@ fn template(after: &[u8]) -> Template {
     let after = &after[..after.len().min(TEMPLATE_BYTES_MAX)];
     let mut rest = after.trim_ascii_start();
     loop {
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         match &rest[..len] {
             b"" => break,
             b"volatile" | b"__volatile__" | b"__volatile" | b"goto" | b"inline" | b"__inline__"
@@ -551,7 +547,7 @@ fn template(after: &[u8]) -> Template {
                 return Template::Named(named);
             }
             Some(byte) if is_word(*byte) => {
-                let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+                let len = word_len(rest);
                 let (word, after) = rest.split_at(len);
                 // Other letters have two spellings.
                 if !word
@@ -579,7 +575,7 @@ fn bad_template(text: &[u8]) -> Option<&'static [u8]> {
     bad_string(text).or_else(|| bad_end(text))
 }
 
-/// The same of a string that may become a part of one.
+/// A word that makes a string suspicious that may become a part of a template.
 fn bad_string(text: &[u8]) -> Option<&'static [u8]> {
     let lower = text.to_ascii_lowercase();
     asm_word(&lower).or_else(|| cut_word(&lower))
@@ -632,9 +628,9 @@ fn made_template(user: &[u8]) -> Option<Reason> {
     reason("asm-file-directive", &[b"pieces of ", name].concat())
 }
 
-/// What a text has for assembler text that macros make.
+/// Signs in a text that matter for assembler text that macros make.
 pub(super) struct Made {
-    /// What makes any such text suspicious.
+    /// A word that makes any such text suspicious.
     pub(super) word: Option<&'static [u8]>,
     /// Parts of the directives' names; single letters are those of strings, and all
     /// where `#x` makes strings of them.
@@ -689,7 +685,7 @@ pub(super) fn made_of(user: &[u8]) -> Made {
             squeeze(body, &mut squeezed);
             rest = after;
         } else if is_word(*first) {
-            let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+            let len = word_len(rest);
             let letters = len > 1 || made_strings;
             add_piece(&rest[..if letters { len } else { 0 }], &mut parts);
             squeeze(&rest[..len], &mut squeezed);
@@ -705,8 +701,8 @@ pub(super) fn made_of(user: &[u8]) -> Made {
     }
 }
 
-/// Whether a macro here, or one of the system's whose name says so, makes a string of
-/// what it is given.
+/// Whether a macro of the text, or one of the system's whose name says so, makes a string of
+/// its argument.
 fn makes_strings(text: &[u8]) -> bool {
     let one = |at: usize| {
         let start = line_start(text, at);
@@ -746,7 +742,7 @@ fn hides_a_letter(body: &[u8]) -> bool {
     false
 }
 
-/// Keeps `token` if it is a part of a directive's name.
+/// Adds `token` to the parts if it is a part of a directive's name.
 fn add_piece(token: &[u8], pieces: &mut Vec<Vec<u8>>) {
     if token.len() > FILE_DIRECTIVES[1].len() {
         return;
@@ -762,8 +758,8 @@ fn add_piece(token: &[u8], pieces: &mut Vec<Vec<u8>>) {
 
 /// The words that a string starts and ends with: a neighbour may go on.
 fn add_edges(text: &[u8], pieces: &mut Vec<Vec<u8>>) {
-    let head = text.iter().take_while(|byte| is_word(**byte)).count();
-    let tail = text.iter().rev().take_while(|byte| is_word(**byte)).count();
+    let head = word_len(text);
+    let tail = word_len_before(text);
     add_piece(&text[..head], pieces);
     add_piece(&text[text.len() - tail..], pieces);
     // `%c0bin`, `%[x]bin`: an operand goes before.
@@ -776,7 +772,7 @@ fn add_edges(text: &[u8], pieces: &mut Vec<Vec<u8>>) {
             _ => rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
         };
         let rest = &rest[operand..];
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         add_piece(&rest[..len], pieces);
     }
 }

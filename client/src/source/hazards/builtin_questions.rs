@@ -1,12 +1,12 @@
-//! Questions that gcc answers otherwise when it only preprocesses. Pure.
+//! `__has_builtin`, which gcc answers otherwise when it only preprocesses. Pure.
 
 use super::signs::Signs;
 use crate::source::pieces::merge;
 use crate::source::questions::{makes_question, question_parts};
 use crate::source::scan;
 
-/// What the files of a compile have of questions about builtins: `__has_builtin` knows
-/// what was declared before it, if there is a compile.
+/// Collects `__has_builtin` from the files of a compile: where gcc compiles, it knows what was
+/// declared before.
 #[derive(Debug, Default)]
 pub struct BuiltinQuestions {
     signs: Signs,
@@ -21,8 +21,8 @@ impl BuiltinQuestions {
         merge(&mut self.parts, &question_parts(&code));
     }
 
-    /// Whether there is one, or could be put together. What a system's header asks is
-    /// answered the same.
+    /// Whether a file has one, or could paste one together. In a header of the system the
+    /// answer is always the same.
     pub fn asks(&self) -> bool {
         self.signs.asks_of_compile(true) || makes_question(&self.parts)
     }

@@ -1,21 +1,21 @@
-//! Comments that say that a case falls through. gcc takes one for the label that follows
-//! it; not where a condition (`#if` and its like) stands between them, which is gone from
-//! a preprocessed text. Pure.
+//! Comments that say that a case falls through (gcc's -Wimplicit-fallthrough). gcc honours
+//! one that stands before a label; not where a condition (`#if` and its like) stands between
+//! them, which is gone from a preprocessed text. Pure.
 
 use memchr::memmem;
 
-use crate::source::lex::{hash_word, line_of, splice};
+use crate::source::lex::{hash_word, line_of, quoted_len, splice};
 
-/// The level at which gcc looks for comments where none is named.
+/// The level of the warning where the command line names none.
 pub const LEVEL_DEFAULT: u8 = 3;
-/// From this level on comments say nothing.
+/// From this level on gcc ignores comments.
 pub const LEVEL_NEVER: u8 = 5;
 /// The level at which any comment will do.
 const LEVEL_ANY: u8 = 1;
-/// The level at which one will do that has the words in it.
+/// The level at which a comment will do that has the words in it.
 const LEVEL_WITHIN: u8 = 2;
 
-/// Directives that are not in a text.
+/// Directives that a preprocessed text has lost.
 const GONE: [&[u8]; 8] = [
     b"if",
     b"ifdef",
@@ -34,7 +34,8 @@ pub fn falls_into_condition(source: &[u8], level: u8) -> bool {
     falls_forward(&source, level) || falls_backward(&source, level)
 }
 
-/// Reads from the beginning: right where strings and comments are what they look like.
+/// Reads forward from the beginning: right where strings and comments are what they look
+/// like.
 fn falls_forward(source: &[u8], level: u8) -> bool {
     let (mut at, mut told, mut is_first) = (0, false, true);
     while let Some(rest) = source.get(at..).filter(|rest| !rest.is_empty()) {
@@ -59,32 +60,18 @@ fn falls_forward(source: &[u8], level: u8) -> bool {
                     return true;
                 }
                 (told, is_first) = (false, false);
-                string_len(rest)
+                match rest {
+                    [b'"' | b'\'', ..] => quoted_len(rest).unwrap_or(1),
+                    _ => 1,
+                }
             }
         };
     }
     false
 }
 
-/// Bytes of the string or character at the beginning of `rest`, if it ends on its line;
-/// else one.
-fn string_len(rest: &[u8]) -> usize {
-    let (Some(quote @ (b'"' | b'\'')), line) = (rest.first(), line_of(rest)) else {
-        return 1;
-    };
-    let mut at = 1;
-    while let Some(byte) = line.get(at) {
-        match byte {
-            b'\\' => at += 2,
-            _ if byte == quote => return at + 1,
-            _ => at += 1,
-        }
-    }
-    1
-}
-
-/// Reads back from each condition: also where a raw string, or a quote that is none,
-/// misleads who reads from the beginning.
+/// Reads backward from each condition: right also where a raw string, or a quote that is
+/// none, misleads reading forward.
 fn falls_backward(source: &[u8], level: u8) -> bool {
     let mut from = 0;
     memchr::memchr2_iter(b'#', b'%', source).any(|at| {
@@ -125,7 +112,7 @@ fn ends_in_comment(mut text: &[u8], level: u8) -> bool {
     }
 }
 
-/// Where a comment at the end of a text may begin.
+/// The places where the comment at the end of a text may begin.
 struct Marks<'t> {
     text: &'t [u8],
     /// The first of them; the others may be part of the comment.
@@ -148,8 +135,8 @@ impl<'t> Marks<'t> {
     }
 }
 
-/// Whether what is in a comment tells gcc that a case falls through: as much as its
-/// patterns take, and more.
+/// Whether gcc may read from a comment's text that a case falls through: all that its
+/// patterns match, and more.
 fn tells(comment: &[u8], level: u8) -> bool {
     match level {
         0..=LEVEL_ANY => true,
@@ -174,7 +161,7 @@ fn tells(comment: &[u8], level: u8) -> bool {
     }
 }
 
-/// What follows `fall through` and its other spellings.
+/// The text after the `fall through`, in any spelling, that `text` begins with.
 fn after_words(text: &[u8]) -> Option<&[u8]> {
     let rest = strip(text, b"fall")?;
     let rest = strip(rest, b"s").unwrap_or(rest);
@@ -190,13 +177,13 @@ fn strip<'t>(text: &'t [u8], word: &[u8]) -> Option<&'t [u8]> {
     start.eq_ignore_ascii_case(word).then_some(rest)
 }
 
-/// Without what may stand before the words.
+/// `text` without the marks that may stand before the words.
 fn trim(text: &[u8]) -> &[u8] {
     let marks = text.iter().take_while(|byte| b" \t.!,@-".contains(byte));
     &text[marks.count()..]
 }
 
-/// Without what may stand after the words.
+/// `text` without the marks that may stand after the words.
 fn trim_words(text: &[u8]) -> &[u8] {
     let marks = text.iter().take_while(|byte| b" \t\r.!@".contains(byte));
     &text[marks.count()..]

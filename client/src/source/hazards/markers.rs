@@ -1,11 +1,11 @@
-//! Markers in preprocessed text: which file a line is from, and which text is the
+//! Line markers in preprocessed text: which file a line is from, and which text is the
 //! user's.
 
 use std::borrow::Cow;
 
 use memchr::memmem;
 
-use crate::source::lex::decode;
+use crate::source::lex::{decode, line_of, string};
 
 /// Folders whose headers come with the system and hide nothing in pieces.
 const SYSTEM_FOLDERS: [&[u8]; 5] = [
@@ -45,23 +45,13 @@ impl<'t> Markers<'t> {
         if digits == 0 {
             return None;
         }
-        let mut len = 0;
-        loop {
-            match rest.get(len)? {
-                b'"' => break,
-                b'\n' => return None,
-                b'\\' => len += 2,
-                _ => len += 1,
-            }
-        }
-        let flags = rest.get(len + 1..)?;
-        let flags_len = memchr::memchr(b'\n', flags).unwrap_or(flags.len());
-        let flags = &flags[..flags_len];
-        let offset = rest.as_ptr() as usize - self.text.as_ptr() as usize;
+        let (path, after) = string(rest)?;
+        let flags = line_of(after);
+        let flags_at = self.text.len() - after.len();
         Some(Marker {
             start,
-            end: (offset + len + 1 + flags_len + 1).min(self.text.len()),
-            path: &rest[..len],
+            end: (flags_at + flags.len() + 1).min(self.text.len()),
+            path,
             enters: flags.starts_with(b" 1"),
             returns: flags.starts_with(b" 2"),
         })
@@ -124,8 +114,8 @@ pub(super) fn unescape(path: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// All of `text` that is not from the system's folders. If files are not left as
-/// they were entered, somebody plays with markers: then it is everything.
+/// All of `text` that is not from the system's folders. If files are not left as they were
+/// entered, the source fakes markers, and all of it is the user's.
 /// (gcc 12 forgets to mark a short header now and then: its text then counts as
 /// its includer's.)
 pub fn user_text(text: &[u8]) -> Cow<'_, [u8]> {

@@ -1,5 +1,5 @@
-//! What preprocessed text could hide: things that another machine would read
-//! otherwise. Pure; unaware of where the text came from and of how it travels.
+//! Hazards: text that another machine would compile or warn of otherwise. Pure; unaware of
+//! where the text came from and of how it travels.
 //!
 //! The text keeps its macros (`gcc -E -fdirectives-only`, `clang -E
 //! -frewrite-includes`), so a hazard can be spelled in pieces. Whole words are
@@ -24,7 +24,6 @@ use hg_proto::options::args::{CLOCK_MARK, Reason};
 use memchr::memmem;
 
 use crate::source::code::{without_comments, without_raw_strings};
-pub(crate) use crate::source::lex::is_word;
 use crate::source::lex::{Words, hash_word, line_start, splice, stands_alone};
 use crate::source::pieces::Pieces;
 pub(crate) use crate::source::pieces::{composable, merge, parts_of};
@@ -82,7 +81,7 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
         .or_else(|| (family == Family::Gcc).then(|| odd_line(text))?)
 }
 
-/// What a compile sees that changes with time, or may make the assembler read a file:
+/// The hazard in a text that changes with time, or may make the assembler read a file:
 /// `text` is preprocessed by a compiler of `family`, its macros expanded, with
 /// [`CLOCK_MARK`] where the time would be. `modern`: its dialect has raw strings and
 /// separators of digits.
@@ -164,7 +163,7 @@ fn expanded_late(text: &[u8]) -> Option<Reason> {
     })
 }
 
-/// What gcc 12 writes for a pragma that it has carried out and leaves out.
+/// The line that gcc 12 writes in place of a pragma that it has carried out.
 const CARRIED_OUT: &[u8] = b"       ";
 
 /// Why `text` can't stand for `file`: gcc 12's `-E -fdirectives-only` leaves these
@@ -230,8 +229,8 @@ fn count_traces(part: &[u8]) -> usize {
         .count()
 }
 
-/// Whether text of the user's says of a pointer that it may be null, or not: then clang wants it said of
-/// all in a header.
+/// Whether user text says of a pointer that it may be null, or not: then clang wants that said
+/// of all pointers in a header.
 pub fn names_nullability(user: &[u8]) -> bool {
     const NAMES: [&[u8]; 5] = [
         b"_Nonnull",

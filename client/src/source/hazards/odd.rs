@@ -1,5 +1,5 @@
-//! Spellings that compilers, their dialects and readers like this one take for
-//! different things, and that hardly anybody uses. Pure.
+//! Rare spellings that compilers, their dialects and this program read in different ways.
+//! Pure.
 
 use hg_proto::options::args::Reason;
 use memchr::memmem;
@@ -13,8 +13,8 @@ use crate::source::lex::{
 /// The reason of a file with such a spelling.
 pub const ODD_SPELLING: &str = "odd-spelling";
 
-/// What is spelled oddly in a user's file: trigraphs, which some dialects know, that stand
-/// for a `#` or a backslash; digraphs for a `#`; and bytes that are blanks to some.
+/// An odd spelling in a user's file: a trigraph, which only some dialects know, for a `#` or
+/// a backslash; a digraph for a `#`; or a byte that only some take for a blank.
 pub(super) fn odd_spelling(text: &[u8]) -> Option<Reason> {
     if let Some(at) = memchr::memchr2(0, 0x0b, text) {
         let byte = if text[at] == 0 { "NUL" } else { "vertical tab" };
@@ -30,8 +30,8 @@ pub(super) fn odd_spelling(text: &[u8]) -> Option<Reason> {
     has_made_ident(spliced).then(|| reason(ODD_SPELLING, b"#ident"))?
 }
 
-/// Where a trigraph for a `#` or a backslash is, but for one in a comment, which has to be
-/// the same comment to those who know trigraphs and those who don't.
+/// Where a trigraph for a `#` or a backslash is, unless it is in a comment that is the same
+/// in dialects with trigraphs and without.
 fn trigraph(text: &[u8]) -> Option<usize> {
     let means = |at: &usize| matches!(text.get(at + 2), Some(b'=' | b'/'));
     let first = memmem::find_iter(text, b"??").find(means)?;
@@ -77,8 +77,8 @@ fn has_digraph(spliced: &[u8]) -> bool {
     }
 }
 
-/// What gcc's `-fdirectives-only` reads otherwise than gcc does, in text that it made: a
-/// line that goes on behind blanks, which it takes for two where a comment ends in it.
+/// A line that gcc's `-fdirectives-only` reads otherwise than gcc does, in text that it made:
+/// one that is continued behind blanks counts as two where a comment ends in it.
 pub(super) fn odd_line(text: &[u8]) -> Option<Reason> {
     let goes_on = |at: usize| {
         let blanks = blanks_at(&text[at + 1..]);
@@ -89,7 +89,7 @@ pub(super) fn odd_line(text: &[u8]) -> Option<Reason> {
         .then(|| reason(ODD_SPELLING, b"blanks after a backslash"))?
 }
 
-/// The same where the dialect is C90's, to which `//` is no comment.
+/// The `//` in a user's text of C90, to which it is no comment.
 pub fn odd_slashes(user: &[u8]) -> Option<Reason> {
     has_slashes(user).then(|| reason(ODD_SPELLING, b"//"))?
 }

@@ -1,26 +1,28 @@
-//! What the operators `_Pragma` and `__pragma` may be given by macros. glibc has a macro
-//! that makes a pragma of its argument, so that nearly every text has an operator whose
-//! operand is not spelled there; what can get into it is little. Pure.
+//! The operands that macros may give `_Pragma` and `__pragma`. glibc has a macro that makes
+//! a pragma of its argument, so that nearly every text has an operator whose operand is not
+//! spelled out; few words can get into it. Pure.
 
 use memchr::memmem;
 
-use crate::source::lex::{hash_word, is_word, line_of, line_start, quoted_len, stands_alone};
+use crate::source::lex::{
+    hash_word, line_of, line_start, quoted_len, stands_alone, word_len, words,
+};
 use crate::source::pieces::{composable, parts_of};
 
-/// Macros that lead to an operator, and words that operands name; beyond, nobody knows.
+/// Macros that lead to an operator, and words of operands, that are followed.
 const NAMES_MAX: usize = 256;
 /// Bytes of the arguments of one call.
 const CALL_BYTES_MAX: usize = 64 << 10;
 
-/// Whether an operator whose name ends at `at` is given something else than a string.
+/// Whether the operator whose name ends at `at` is given something else than a string.
 pub(super) fn is_made(text: &[u8], at: usize) -> bool {
     let operator = text[..at].ends_with(b"_Pragma") || text[..at].ends_with(b"__pragma");
     let given = text[at..].trim_ascii_start().strip_prefix(b"(");
     operator && !given.is_some_and(|given| given.trim_ascii_start().starts_with(b"\""))
 }
 
-/// Whether one of `names` may get into an operand that is made; `None`: who knows. `code`
-/// has no comments and no continued lines.
+/// Whether one of `names` may get into an operand that macros make; `None`: it can't be
+/// told. `code` has no comments and no continued lines.
 pub(super) fn may_name(code: &[u8], names: &[&[u8]]) -> Option<bool> {
     let mut operands = Operands {
         code,
@@ -61,7 +63,7 @@ pub(super) fn may_name(code: &[u8], names: &[&[u8]]) -> Option<bool> {
 /// A macro that leads to an operator.
 struct Maker<'t> {
     name: &'t [u8],
-    /// It has parameters.
+    /// The macro has parameters.
     is_called: bool,
     /// What it stands for takes the operand from what follows it.
     is_open: bool,
@@ -75,8 +77,8 @@ struct Operands<'t> {
 }
 
 impl<'t> Operands<'t> {
-    /// Where the word that ends at `end`, an operator or what leads to one, is part of
-    /// what a macro stands for, that macro leads to one. `None`: who knows.
+    /// Notes the macro whose body has the word that ends at `end`, an operator or a macro
+    /// that leads to one. `None`: it can't be followed.
     fn define(&mut self, end: usize) -> Option<()> {
         let code = self.code;
         let start = line_start(code, end)?;
@@ -110,8 +112,8 @@ impl<'t> Operands<'t> {
         Some(())
     }
 
-    /// Takes what the word that ends at `end` is given outside of directives, in which no
-    /// operator does anything. `None`: who knows.
+    /// Notes the arguments of the word that ends at `end`, unless it is in a directive, where
+    /// no operator does anything. `None`: they can't be followed.
     fn give(&mut self, end: usize, is_open: bool, is_called: bool) -> Option<()> {
         let code = self.code;
         if !hash_word(line_of(&code[line_start(code, end)?..])).is_empty() {
@@ -129,7 +131,7 @@ impl<'t> Operands<'t> {
         !names.is_empty() && may_paste(self.code, words(self.code), &names)
     }
 
-    /// Adds what the macros that operands name stand for.
+    /// Adds the bodies of the macros that operands name; `None`: they can't be followed.
     fn follow(&mut self) -> Option<()> {
         let mut known: Vec<&[u8]> = Vec::new();
         let mut next = 0;
@@ -207,7 +209,7 @@ impl<'t> Definition<'t> {
     fn of(line: &'t [u8]) -> Option<Self> {
         let at = memmem::find(line, b"define")? + b"define".len();
         let rest = line[at..].trim_ascii_start();
-        let len = rest.iter().take_while(|byte| is_word(**byte)).count();
+        let len = word_len(rest);
         let (name, rest) = rest.split_at(len);
         let is_called = rest.starts_with(b"(");
         let end = match is_called {
@@ -220,12 +222,6 @@ impl<'t> Definition<'t> {
             body: &rest[end..],
         })
     }
-}
-
-/// The words of a text, those in strings too.
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let words = text.split(|byte| !is_word(*byte));
-    words.filter(|word| !word.is_empty())
 }
 
 /// The groups in brackets that `text` begins with, after blanks; `None`: the last of them

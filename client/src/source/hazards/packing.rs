@@ -2,8 +2,8 @@
 //! with another alignment than it began with, or that begins with one. A text is a single
 //! file, and earns no such words. Pure.
 //!
-//! Conditions of `#if` stand in clang's text as what they came to, those of `#ifdef` as
-//! they are spelled: of one spelling in one file they are taken for one condition. What is
+//! clang's text has conditions of `#if` as the value they came to, and those of `#ifdef` as
+//! they are spelled: equal spellings in one file are taken for one condition. A file that is
 //! not sure to leave the alignment as it was is a hazard.
 
 use hg_proto::options::args::Reason;
@@ -13,9 +13,9 @@ use super::markers::{Marker, Markers};
 use super::operands::{self, is_made};
 use super::pragmas::is_there;
 use crate::source::code::without_comments;
-use crate::source::lex::{Words, hash_word, is_word, line_start, splice, stands_alone};
+use crate::source::lex::{Words, hash_word, line_start, splice, stands_alone, word_len};
 
-/// The reason of what packs.
+/// The reason of a file that packs.
 const PRAGMA_PACK: &str = "pragma-pack";
 
 /// Why clang may have something to say of alignments in the files of `text`, its own;
@@ -96,13 +96,13 @@ struct File<'t> {
     path: &'t [u8],
     /// How many groups were open before it.
     groups: usize,
-    /// There was an alignment already.
+    /// An alignment was set before the file began.
     beneath: bool,
-    /// Conditions and labels of what was pushed in it.
+    /// Condition and label of each push in the file.
     pushed: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The condition under which it has set one.
+    /// The condition under which the file has set an alignment.
     set: Option<Vec<u8>>,
-    /// Nobody knows what it has done.
+    /// Its effect can't be told.
     doubt: bool,
 }
 
@@ -116,7 +116,7 @@ impl File<'_> {
 struct Group {
     /// Its conditions so far, as they are spelled.
     spelling: Vec<u8>,
-    /// Whether its lines count; `None`: who knows.
+    /// Whether its lines count; `None`: it can't be told.
     counts: Option<bool>,
     /// Whether a branch before this one did.
     taken: Option<bool>,
@@ -206,7 +206,7 @@ impl<'t> Walk<'t> {
             return;
         }
         let rest = rest.trim_ascii_start();
-        let word = &rest[..rest.iter().take_while(|byte| is_word(**byte)).count()];
+        let word = &rest[..word_len(rest)];
         let given = rest[word.len()..].trim_ascii();
         let Some(file) = self.open.last_mut() else {
             return;
@@ -224,7 +224,7 @@ impl<'t> Walk<'t> {
     }
 }
 
-/// What clang has found a condition to be.
+/// The value that clang has found for a condition; `None`: it can't be told.
 fn value(condition: &[u8]) -> Option<bool> {
     match condition.trim_ascii() {
         b"0" => Some(false),

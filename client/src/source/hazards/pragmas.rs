@@ -6,7 +6,7 @@ use hg_proto::options::args::Reason;
 use memchr::memmem;
 
 use super::whole_words::{MACROS, reason};
-use crate::source::lex::{Words, hash_word, is_word, line_start, stands_alone};
+use crate::source::lex::{Words, hash_word, is_word, line_start, stands_alone, words};
 use crate::source::pieces::{begins_counter, composable, parts_of};
 
 /// Macros that use `__COUNTER__`, before we give up to follow them.
@@ -148,8 +148,7 @@ pub(super) fn is_made(text: &[u8], names: &[&[u8]]) -> bool {
     if memmem::find(text, b"##").is_none() {
         return false;
     }
-    let words = text.split(|byte| !is_word(*byte));
-    let parts = parts_of(names, words.filter(|word| word.len() > 1));
+    let parts = parts_of(names, words(text).filter(|word| word.len() > 1));
     names
         .iter()
         .any(|name| composable(name, parts.iter().copied()))

@@ -1,5 +1,5 @@
-//! Signs in one file of what changes with time, or of assembler text that reads a file:
-//! whole, or in pieces that those of other files may complete. Pure.
+//! Signs of hazards in one file: of a text that changes with time, or of assembler text that
+//! reads a file. A sign may be a whole word, or a piece that other files complete. Pure.
 
 use std::borrow::Cow;
 
@@ -15,79 +15,80 @@ use super::odd::{ODD_SPELLING, has_slashes, odd_spelling};
 use super::pragmas::names_options;
 use super::whole_words::{ASM_FILE_DIRECTIVE, CLOCK_MACROS, MACROS, TIME_MACRO, clock_or_file};
 use crate::source::code::without_comments;
-use crate::source::lex::{Kind, Tokens, hash_word, is_word, line_start, splice};
+use crate::source::lex::{Kind, Tokens, hash_word, line_start, splice, word_len, word_len_before};
 use crate::source::pieces::{self, Pieces, begins_counter};
 use crate::source::scan::{self, Code};
 
-/// What one file has, or several together. Details of reasons; empty: none.
+/// The signs of one file, or of several together. Strings are details of reasons; empty: no
+/// such sign.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Signs {
-    /// The clock, by its whole name.
+    /// A macro of the clock, by its whole name.
     #[prost(string, tag = "1")]
     clock: String,
     /// Assembler text that reads a file, or words that may be such.
     #[prost(string, tag = "2")]
     assembler: String,
-    /// Assembler text that macros take part in.
+    /// Assembler text that macros make in an unknown way.
     #[prost(bool, tag = "3")]
     opaque: bool,
-    /// The same, where it is known how.
+    /// Assembler text that macros make in a known way.
     #[prost(message, repeated, tag = "10")]
     named: Vec<Named>,
     /// The fields after this one are known.
     #[prost(bool, tag = "4")]
     made_known: bool,
-    /// What makes any opaque text suspicious.
+    /// A word that makes any opaque text suspicious.
     #[prost(string, tag = "5")]
     made: String,
-    /// Parts of directives' names, for such a text.
+    /// Parts of directives' names, for opaque text.
     #[prost(bytes = "vec", repeated, tag = "6")]
     parts: Vec<Vec<u8>>,
-    /// What the name of a clock begins with.
+    /// A word that the name of a clock's macro begins with.
     #[prost(string, tag = "7")]
     beginning: String,
-    /// Parts of such names.
+    /// Parts of such a name.
     #[prost(bytes = "vec", repeated, tag = "8")]
     clock_parts: Vec<Vec<u8>>,
-    /// Underscores, to begin one with.
+    /// There are underscores to begin such a name with.
     #[prost(bool, tag = "9")]
     bare: bool,
-    /// It asks by `__has_builtin`, which gcc answers by what is declared: a preprocessor
+    /// The file asks by `__has_builtin`, which gcc answers by what is declared: a preprocessor
     /// knows nothing of that.
     #[prost(bool, tag = "11")]
     asks_of_compile: bool,
-    /// It has what clang's preprocessor takes otherwise than its compiler.
+    /// There is a word that clang's preprocessor reads otherwise than its compiler.
     #[prost(bool, tag = "12")]
     asks_of_clang: bool,
-    /// A spelling that may be read otherwise than here.
+    /// A spelling that compilers may read otherwise than this program.
     #[prost(string, tag = "13")]
     odd: String,
     /// An attribute whose text the assembler gets is named alone.
     #[prost(bool, tag = "14")]
     gives_attribute: bool,
-    /// A macro calls what it is given.
+    /// A macro calls its argument.
     #[prost(bool, tag = "15")]
     calls_parameter: bool,
-    /// It has words by which gcc's pragmas change options.
+    /// There are words by which gcc's pragmas change options.
     #[prost(bool, tag = "16")]
     names_options: bool,
-    /// `__asm__` could be pasted of what it has, with underscores alone.
+    /// `__asm__` could be pasted from its words and underscores alone.
     #[prost(bool, tag = "17")]
     pasted_asm: bool,
-    /// What macros stand for that may be another name of `__has_builtin`.
+    /// Bodies of macros that may be another name of `__has_builtin`.
     #[prost(bytes = "vec", repeated, tag = "18")]
     asks_by: Vec<Vec<u8>>,
-    /// Names of macros that pass on to it what they are given.
+    /// Names of macros that pass their argument to `__has_builtin`.
     #[prost(bytes = "vec", repeated, tag = "19")]
     askers: Vec<Vec<u8>>,
-    /// It has a `//`, which C90 takes for two tokens.
+    /// There is a `//`, which C90 takes for two tokens.
     #[prost(bool, tag = "20")]
     slashes: bool,
 }
 
 impl Signs {
-    /// Those of the file at `path`, which is on disk as `text` and read as `code`; but for
-    /// what only matters beside opaque text, see [`Signs::complete`].
+    /// The signs of the file at `path`, which is on disk as `text` and read as `code`; without
+    /// those that only matter beside opaque text, see [`Signs::complete`].
     pub fn of(path: &[u8], text: &[u8], code: &Code<'_>) -> Signs {
         let mut signs = Signs::default();
         let user = !is_system(path);
@@ -107,7 +108,7 @@ impl Signs {
         signs
     }
 
-    /// Of text without comments.
+    /// Adds the signs of text without comments.
     fn code(&mut self, code: &[u8], user: bool) {
         self.whole(clock_or_file(code));
         if !user {
@@ -127,7 +128,7 @@ impl Signs {
         self.names_options = names_options(&code);
     }
 
-    /// Of text whose comments can't be told; a word was `named` in it before its lines
+    /// Adds the signs of text whose comments can't be told; a word was `named` in it before its lines
     /// were joined.
     fn any_text(&mut self, spliced: &[u8], user: bool, named: Option<Reason>) {
         self.whole(named.or_else(|| clock_or_file(spliced)));
@@ -147,7 +148,7 @@ impl Signs {
         self.names_options = names_options(&text);
     }
 
-    /// Adds what [`Signs::of`] the same file has left out.
+    /// Adds the signs that [`Signs::of`] the same file has left out.
     pub fn complete(&mut self, path: &[u8], text: &[u8], code: &Code<'_>) {
         if self.made_known {
             return;
@@ -163,17 +164,18 @@ impl Signs {
         self.parts = parts;
     }
 
-    /// Whether the rest was found too.
+    /// Whether [`Signs::complete`] was called.
     pub fn is_complete(&self) -> bool {
         self.made_known
     }
 
-    /// Whether assembler text is made by macros, nobody knows how.
+    /// Whether macros make assembler text in an unknown way.
     pub fn is_opaque(&self) -> bool {
         self.opaque || self.gives_attribute && self.calls_parameter || self.pasted_asm && self.bare
     }
 
-    /// What is an error to most compilers is assembler text to this one.
+    /// To be called for a compiler to which `__asm` without brackets is assembler text, and no
+    /// error.
     pub fn distrust(&mut self) {
         self.opaque |= self.named.iter().any(Named::is_bare);
     }
@@ -187,7 +189,7 @@ impl Signs {
         }
     }
 
-    /// Adds those of another file.
+    /// Adds the signs of another file.
     pub fn add(&mut self, other: &Signs) {
         let texts = [
             (&mut self.clock, &other.clock),
@@ -242,30 +244,30 @@ impl Signs {
         self.slashes
     }
 
-    /// Names of macros that pass on to `__has_builtin` what they are given.
+    /// Names of macros that pass their argument to `__has_builtin`.
     pub fn askers(&self) -> &[Vec<u8>] {
         &self.askers
     }
 
-    /// Whether `word` is, or could become by pasting, the name of a macro that asks what it
-    /// is given.
+    /// Whether `word` is, or could become by pasting, the name of a macro that passes its
+    /// argument to `__has_builtin`.
     fn is_asker(&self, word: &[u8]) -> bool {
         let mut askers = self.askers.iter();
         askers.any(|asker| memmem::find(asker, word).is_some())
     }
 
-    /// What needs nothing else to be one.
+    /// The hazard that needs no other sign to be one.
     pub fn hazard(&self) -> Option<Reason> {
         self.odd().or_else(|| one_of(&self.clock, &self.assembler))
     }
 
-    /// The spelling that may be read otherwise than here, if there is one.
+    /// The odd spelling, if there is one.
     pub fn odd(&self) -> Option<Reason> {
         let odd = !self.odd.is_empty();
         odd.then(|| Reason::new(ODD_SPELLING, self.odd.as_bytes()))
     }
 
-    /// What all of them come to.
+    /// The hazard that all signs together make.
     pub fn reason(&self) -> Option<Reason> {
         let pieces = |name: &str| format!("pieces of {name}");
         let pasted = || {
@@ -299,8 +301,7 @@ impl Signs {
         let mut done = 0;
         while let Some(found) = memmem::find(&lower[done..], b"has_builtin") {
             let at = done + found;
-            let before = text[..at].iter().rev();
-            let start = at - before.take_while(|byte| is_word(**byte)).count();
+            let start = at - word_len_before(&text[..at]);
             done = start + word_len(&text[start..]);
             let word = &text[start..done];
             let rest = text[done..].trim_ascii_start();
@@ -391,8 +392,8 @@ impl Signs {
 /// `text` with its lines joined, and whether it has no comments either. Bytes that are
 /// blanks to some are none in assembler text.
 fn read<'c>(text: &[u8], code: &'c Code<'_>) -> (Cow<'c, [u8]>, bool) {
-    if code.plain {
-        return (Cow::Borrowed(&code.text), code.bare);
+    if code.was_plain {
+        return (Cow::Borrowed(&code.text), code.without_comments);
     }
     let spliced = splice(text);
     match without_comments(&spliced) {
@@ -438,8 +439,8 @@ fn is_defined_at(text: &[u8], at: usize) -> Option<bool> {
     Some(hash_word(before) == b"define" && before.ends_with(b"define"))
 }
 
-/// Whether `word` may be a macro of the system's that asks: it is named as one, and not
-/// defined here as one that is given nothing.
+/// Whether `word` may be a macro of the system's that passes its argument to
+/// `__has_builtin`: it is named like one, and not defined in `text` without parameters.
 fn may_be_systems(text: &[u8], word: &[u8]) -> bool {
     let given = |at: usize| {
         let whole = word_len(&text[at..]) == word.len();
@@ -449,14 +450,11 @@ fn may_be_systems(text: &[u8], word: &[u8]) -> bool {
     word.starts_with(b"_") && (here.peek().is_none() || here.any(|given| given))
 }
 
-/// The same with clang: what became of a keyword, and how many counts pragmas have used.
+/// Whether `text` asks clang something that its preprocessor answers otherwise: what became
+/// of a keyword, and how many counts pragmas have used.
 fn asks_of_clang(text: &[u8]) -> bool {
     let words = [&b"__is_identifier"[..], b"__is_id", b"COUNTER"];
     words.iter().any(|word| memmem::find(text, word).is_some()) || begins_counter(text)
-}
-
-fn word_len(text: &[u8]) -> usize {
-    text.iter().take_while(|byte| is_word(**byte)).count()
 }
 
 fn shown(word: &[u8]) -> String {

@@ -377,7 +377,7 @@ fn continued_lines_are_joined() {
 fn names_file_by_tokens(code: &[u8]) -> bool {
     let names = |joined: &[u8]| {
         let lower = joined.to_ascii_lowercase();
-        let ends = |at: usize| !lower.get(at + 8).is_some_and(|byte| is_word(*byte));
+        let ends = |at: usize| !lower.get(at + 8).is_some_and(|byte| lex::is_word(*byte));
         memmem::find(&lower, b"incbin").is_some()
             || memmem::find_iter(&lower, b".include").any(ends)
     };

@@ -1,5 +1,5 @@
 //! Words that make a text a hazard wherever they stand: macros whose value is not in the
-//! text, and what has an assembler read files. Pure.
+//! text, and directives by which an assembler reads files. Pure.
 
 use hg_proto::options::args::Reason;
 use memchr::memmem;
@@ -10,7 +10,8 @@ use crate::source::lex::{splice, stands_alone};
 /// How many of [`MACROS`] change with time.
 pub(crate) const CLOCK_MACROS: usize = 3;
 
-/// Macros whose value is not in the text.
+/// Macros whose value is not in the text: the clock and the file's time, and what gcc takes
+/// from the name of the text (clang takes it from the line markers).
 pub(crate) static MACROS: [(&[u8], &str); 5] = [
     (b"__DATE__", TIME_MACRO),
     (b"__TIME__", TIME_MACRO),
@@ -19,7 +20,7 @@ pub(crate) static MACROS: [(&[u8], &str); 5] = [
     (b"__INCLUDE_LEVEL__", "base-file-macro"),
 ];
 
-/// The reason of what changes with time.
+/// The reason of a text that changes with time.
 pub const TIME_MACRO: &str = "time-macro";
 
 /// The reason of assembler text that may read a file.
@@ -31,12 +32,12 @@ pub(crate) fn clock_or_file(text: &[u8]) -> Option<Reason> {
     words_among(text, &MACROS[..CLOCK_MACROS])
 }
 
-/// That `code` was found, as `detail` says.
+/// A hazard of this `code`.
 pub(crate) fn reason(code: &'static str, detail: &[u8]) -> Option<Reason> {
     Some(Reason::new(code, detail))
 }
 
-/// One of them, in code.
+/// A whole word that makes `text` a hazard, outside of comments.
 pub(crate) fn whole_words(text: &[u8]) -> Option<Reason> {
     let found = words_among(text, &MACROS)?;
     // In a comment it is nothing; rare enough to look twice.

@@ -1,39 +1,40 @@
-//! What is to be followed for a compile: which headers no directive names, which
-//! macros its command line has. Reads the environment, nothing else.
+//! The input of a walk, from a command line: headers that no directive names, macros, and
+//! the dialect. Reads the environment, nothing else.
 
 use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::options::args::{Argument, Compile, Dialect};
 use hg_proto::options::row::{File, Role};
 
-use crate::includes::closure::{Folders, Listed, Question};
-use crate::includes::search_path;
+use crate::includes::closure::WalkInput;
+use crate::includes::dependency_list::Listed;
+use crate::includes::search_path::{self, SearchPath};
 use crate::includes::watch::Watch;
 use crate::os;
 use crate::source::scan::Header;
 
-/// The question for `compile`, of no certain time: whoever asks it after a compile
-/// says when that began.
-pub fn question<'a>(
+/// The input for `compile`. No file is too young for it: whoever walks after a compile sets
+/// [`WalkInput::began_ns`] to when that began.
+pub fn of_compile<'a>(
     compile: &'a Compile,
     dialect: Dialect,
     responses: &'a [Vec<u8>],
-    folders: &'a Folders,
+    search_path: &'a SearchPath,
     listed: &'a Listed,
     watch: &'a Watch,
-) -> Question<'a> {
+) -> WalkInput<'a> {
     let gcc = dialect.family == Family::Gcc;
-    Question {
+    WalkInput {
         source: &compile.source,
         forced: forced(compile, dialect),
         named: named(compile),
         responses,
-        folders,
+        search_path,
         listed,
         macros: macros(compile),
         precompiled: gcc,
         shortened: gcc && names_system_folders(compile),
         settled: None,
-        in_place: false,
+        for_worker: false,
         asm_blocks: has_asm_blocks(compile),
         c90: is_c90(compile),
         began_ns: i64::MAX,
@@ -42,7 +43,7 @@ pub fn question<'a>(
     }
 }
 
-/// Whether `//` is no comment.
+/// Whether the dialect is C90, in which `//` is no comment.
 pub fn is_c90(compile: &Compile) -> bool {
     let c90 = [
         &b"-ansi"[..],
@@ -86,7 +87,7 @@ fn names_system_folders(compile: &Compile) -> bool {
 /// Variables that name folders, with colons between them.
 const FOLDERS: [&str; 3] = ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"];
 
-/// Folders that the command line and the environment name, there or not.
+/// Folders that the command line and the environment name, existing or not.
 fn named(compile: &Compile) -> Vec<Vec<u8>> {
     let typed = compile
         .arguments
@@ -100,7 +101,7 @@ fn named(compile: &Compile) -> Vec<Vec<u8>> {
     named
 }
 
-/// Headers that no directive names.
+/// Headers that options or the compiler itself include.
 fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
     let forced = |argument: &&Argument| {
         argument.file == File::Input && !matches!(argument.role, Role::Source | Role::Link)
