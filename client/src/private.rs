@@ -13,7 +13,7 @@ use nix::unistd::{getegid, geteuid};
 /// Of a folder.
 const FOLDER_MODE: u32 = 0o700;
 /// Of a file.
-const FILE_MODE: u32 = 0o600;
+pub const FILE_MODE: u32 = 0o600;
 /// What others than the owner may do.
 const OTHERS: u32 = 0o077;
 /// By which the group writes, and everybody else.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use hg_proto::compiler::probe::{self, Probe};
 use hg_proto::compiler::shipment;
 use hg_proto::compiler::toolchain::Language;
+use hg_proto::secure::atomic_file;
 use hg_proto::v1::{Shipment, ShippedFile, Toolchain, shipped_file::Kind};
 use hg_proto::wire::digest::Digest;
 
@@ -134,12 +135,8 @@ pub fn remember(run: &Path, toolchain: &Toolchain, digest: Digest) {
     if let Some(folder) = path.parent()
         && private::make(folder).is_ok()
     {
-        let new = path.with_extension(std::process::id().to_string());
-        let put = private::write(&new, text.as_bytes()).and_then(|()| fs::rename(&new, &path));
-        if put.is_err() {
-            // Without the note, tasks do not name it, and compile elsewhere.
-            let _ = fs::remove_file(&new);
-        }
+        // Without the note, tasks do not name it, and compile elsewhere.
+        let _ = atomic_file::replace(&path, private::FILE_MODE, text.as_bytes());
     }
 }
 

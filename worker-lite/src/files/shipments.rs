@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use hg_proto::compiler::shipment;
+use hg_proto::secure::atomic_file;
 use hg_proto::secure::private::make_folder;
 use hg_proto::v1::Shipment;
 use hg_proto::wire::digest::{Digest, Hasher};
@@ -26,6 +27,8 @@ const BYTES_MAX: u64 = 8 << 30;
 const DISK_SHARE: u64 = 5;
 /// Whoever compiles may run them, and nobody writes to them.
 const MODE: u32 = 0o555;
+/// Lists are the worker's own.
+const LIST_MODE: u32 = 0o600;
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -218,9 +221,7 @@ impl Shipments {
     pub fn keep(&self, list: &Arc<Shipment>) -> io::Result<Digest> {
         let digest = shipment::digest(list);
         let path = self.lists.join(digest.to_hex());
-        let new = path.with_extension("new");
-        fs::write(&new, list.encode_to_vec())?;
-        fs::rename(&new, &path)?;
+        atomic_file::replace(&path, LIST_MODE, &list.encode_to_vec())?;
         let kept = Kept {
             list: list.clone(),
             users: 0,
