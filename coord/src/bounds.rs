@@ -40,12 +40,13 @@ pub const RETRY_SHARE: f64 = 0.1;
 pub const RETRIES_SAVED_MAX: f64 = 64.0;
 /// Work of second attempts beside running first ones, per work that was done.
 pub const HEDGE_SHARE: f64 = 0.05;
-/// Milliseconds of such work that may be saved up.
+/// Milliseconds of work of second attempts that may be saved up.
 pub const HEDGE_SAVED_MS_MAX: f64 = 60_000.0;
-/// An attempt that has run this many times as long as predicted is a straggler.
+/// An attempt is a straggler that has run this many times as long as predicted, and
+/// [`HEDGE_MS_MIN`] more.
 pub const HEDGE_FACTOR: f64 = 2.0;
-/// Milliseconds beyond that before it is one: predictions of short compiles are
-/// mostly noise.
+/// See [`HEDGE_FACTOR`]; in milliseconds, since predictions of short compiles are mostly
+/// noise.
 pub const HEDGE_MS_MIN: u64 = 300;
 /// Milliseconds between two looks at a straggler.
 pub const HEDGE_LOOK_MS: u64 = 250;
@@ -57,7 +58,7 @@ pub const SLOTS_UNPROVEN_MAX: u32 = 8;
 pub const SPEED_CLAIM_MAX: f64 = 4.0;
 /// Milliseconds for which a breaker first opens; doubled with each trip.
 pub const BREAKER_OPEN_MS_MIN: u64 = 1_000;
-/// Milliseconds for which it opens at most.
+/// Milliseconds for which a breaker opens at most.
 pub const BREAKER_OPEN_MS_MAX: u64 = 15_000;
 /// Breakers of workers that are gone, kept until they come back.
 pub const BREAKERS_KEPT_MAX: usize = 4_096;
@@ -67,9 +68,10 @@ pub const HOLDER_BREAKERS_MAX: usize = 4_096;
 /// another's.
 pub const WITNESS_MS_MAX: u64 = 60_000;
 /// Milliseconds after which a worker that was slow, and has had no task since, gets one
-/// to be tried out with while tasks wait; doubled while it stays slow, ...
+/// to be tried out with while tasks wait; doubled while it stays slow, up to
+/// [`TRIAL_MS_MAX`].
 pub const TRIAL_MS_MIN: u64 = 2_000;
-/// ... up to this.
+/// See [`TRIAL_MS_MIN`].
 pub const TRIAL_MS_MAX: u64 = 8_000;
 /// Milliseconds that such a compile may take there if the worker is as slow as before;
 /// a longer one must be worth a second attempt elsewhere.
@@ -212,9 +214,9 @@ pub const ARRIVAL_ADDRESSES_MAX: usize = 4_096;
 pub const OFFENCES_PER_S_MAX: f64 = 4.0;
 /// See [`OFFENCES_PER_S_MAX`].
 pub const OFFENCES_AT_ONCE_MAX: f64 = 64.0;
-/// Milliseconds for which its address is shut out then at first; doubled each time.
+/// Milliseconds for which an address is shut out at first; doubled each time.
 pub const SHUT_OUT_MS_MIN: u64 = 1_000;
-/// Milliseconds for which it is at most.
+/// Milliseconds for which an address is shut out at most.
 pub const SHUT_OUT_MS_MAX: u64 = 60_000;
 /// Addresses of which offences are known.
 pub const NUISANCES_MAX: usize = 4_096;

@@ -357,7 +357,11 @@ impl Hub {
     }
 
     /// A worker said hello. Its channel has the welcome in it already.
-    pub fn join(&self, spec: WorkerSpec, renewal: Option<String>) -> (WorkerId, Arc<Channel>) {
+    pub fn worker_joined(
+        &self,
+        spec: WorkerSpec,
+        renewal: Option<String>,
+    ) -> (WorkerId, Arc<Channel>) {
         let mut state = self.state();
         state.workers_seen += 1;
         let worker = WorkerId(state.workers_seen);
@@ -398,7 +402,7 @@ impl Hub {
     }
 
     /// A worker's link is no more.
-    pub fn gone(&self, worker: WorkerId, reason: &str) {
+    pub fn worker_gone(&self, worker: WorkerId, reason: &str) {
         self.handle(Event::WorkerGone {
             worker,
             reason: reason.to_owned(),
@@ -406,7 +410,7 @@ impl Hub {
     }
 
     /// A worker was heard of.
-    pub fn heard(&self, worker: WorkerId, vitals: Option<Vitals>) {
+    pub fn worker_heard(&self, worker: WorkerId, vitals: Option<Vitals>) {
         self.handle(Event::WorkerHeard { worker, vitals });
     }
 
@@ -435,7 +439,7 @@ impl Hub {
     }
 
     /// A worker says that it takes no more tasks.
-    pub fn draining(&self, worker: WorkerId) {
+    pub fn worker_drains(&self, worker: WorkerId) {
         self.handle(Event::DrainRequested {
             worker,
             by_itself: true,
@@ -446,7 +450,7 @@ impl Hub {
     ///
     /// # Errors
     /// They are not well formed.
-    pub fn offers(&self, worker: WorkerId, offers: v1::Offers) -> Result<(), Fault> {
+    pub fn worker_offers(&self, worker: WorkerId, offers: v1::Offers) -> Result<(), Fault> {
         let offers = crate::scheduling::validate::offers(offers.toolchains);
         let (toolchains, digests) = offers.map_err(|why| Fault::new("bad_offers", why))?;
         self.handle(Event::ToolchainsChanged {
@@ -461,7 +465,12 @@ impl Hub {
     ///
     /// # Errors
     /// It was never given it, or its result is not well formed.
-    pub fn done(&self, worker: WorkerId, channel: &Channel, done: v1::Done) -> Result<(), Fault> {
+    pub fn attempt_done(
+        &self,
+        worker: WorkerId,
+        channel: &Channel,
+        done: v1::Done,
+    ) -> Result<(), Fault> {
         let dispatch = DispatchId(done.dispatch_id);
         let result = done
             .result
@@ -497,7 +506,7 @@ impl Hub {
     ///
     /// # Errors
     /// It was never given it.
-    pub fn failed(
+    pub fn attempt_failed(
         &self,
         worker: WorkerId,
         channel: &Channel,

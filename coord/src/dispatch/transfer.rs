@@ -14,7 +14,7 @@ pub enum Verdict {
         /// Nothing more is needed.
         complete: bool,
     },
-    /// The same content went already, under another path.
+    /// Drop it: its content went already, under another path.
     Drop,
 }
 

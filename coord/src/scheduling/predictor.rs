@@ -34,10 +34,10 @@ const BYTES_MAX: f64 = 1e14;
 /// What a compile that was killed may need, to what it was thought to or had.
 const TOO_LARGE_FACTOR: f64 = 1.5;
 /// One worker's word lifts the memory that a file is thought to need up to so many times
-/// what it was thought to, ...
+/// what it was thought to, or up to [`LIFT_BYTES_MIN`].
 const LIFT_FACTOR: u64 = 4;
-/// ... or up to so many bytes, which are nothing out of the ordinary: who says otherwise
-/// of a file that it was given shall not keep it from everybody's workers at once.
+/// Bytes up to which one worker's word lifts it at once: they are nothing out of the
+/// ordinary. Beyond them a worker that lies shall not keep a file from all others at once.
 const LIFT_BYTES_MIN: u64 = 2 << 30;
 /// Weight of a sample in what guesses are made of.
 const PRIOR_WEIGHT: f64 = 0.05;

@@ -114,7 +114,7 @@ pub async fn serve(
     match hello {
         Ok(Greeting::Hello(spec, admitted)) => {
             let name = spec.name.clone();
-            let (worker, channel) = hub.join(*spec, admitted.renewal.clone());
+            let (worker, channel) = hub.worker_joined(*spec, admitted.renewal.clone());
             if admitted.holder.is_some() {
                 let holder = admitted.name();
                 log::audit(format_args!("worker {name} joined from {peer} as {holder}"));
@@ -227,7 +227,7 @@ async fn run(
     }
     let reason = count(hub, end);
     // Closes the channel, with a goodbye as its last frame.
-    hub.gone(worker, &reason);
+    hub.worker_gone(worker, &reason);
     if fault {
         let _ = timeout(Duration::from_millis(GOODBYE_MS_MAX), writer).await;
     }
@@ -304,7 +304,7 @@ async fn read_all(
         let is_due = heard.elapsed() >= Duration::from_millis(HEARD_MS);
         if is_due && message.is_some() {
             heard = Instant::now();
-            hub.heard(worker, None);
+            hub.worker_heard(worker, None);
         }
         if is_due || message.is_none() {
             match joined.keeper.recheck(&mut admitted) {
@@ -353,7 +353,7 @@ fn take(
                 round_trip_us: beat.round_trip_us,
                 slots: beat.slots,
             };
-            hub.heard(worker, Some(vitals));
+            hub.worker_heard(worker, Some(vitals));
             hub.slots_why(worker, &beat.slots_why);
             let seen = v1::HeartbeatSeen {
                 sequence: beat.sequence,
@@ -381,10 +381,10 @@ fn take(
             }
             channel.chunk(chunk)?;
         }
-        from_worker::Kind::Done(done) => hub.done(worker, channel, done)?,
-        from_worker::Kind::Failed(failed) => hub.failed(worker, channel, failed)?,
-        from_worker::Kind::Draining(_) => hub.draining(worker),
-        from_worker::Kind::Offers(offers) => hub.offers(worker, offers)?,
+        from_worker::Kind::Done(done) => hub.attempt_done(worker, channel, done)?,
+        from_worker::Kind::Failed(failed) => hub.attempt_failed(worker, channel, failed)?,
+        from_worker::Kind::Draining(_) => hub.worker_drains(worker),
+        from_worker::Kind::Offers(offers) => hub.worker_offers(worker, offers)?,
         from_worker::Kind::Begun(begun) => {
             let dispatch = DispatchId(begun.dispatch_id);
             hub.handle(Event::CompileRuns {

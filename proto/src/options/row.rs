@@ -142,7 +142,8 @@ pub enum File {
 pub enum Value {
     /// Letters, digits and `_+=.,:*-`: names and numbers, never a path.
     Token,
-    /// The same without commas, after which another option could follow.
+    /// Letters, digits and `_+=.:*-`: a [`Value::Token`] without commas, after which another
+    /// option could follow.
     Word,
     /// Any value is known.
     Any,
@@ -184,7 +185,7 @@ impl<T> Row<T> {
         self.families & bit(family) != 0
     }
 
-    /// The same option, its texts held otherwise.
+    /// This option, its texts held otherwise.
     pub(crate) const fn holding<U>(&self, spelling: U, sample: U) -> Row<U> {
         Row {
             spelling,

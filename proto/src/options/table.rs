@@ -67,7 +67,9 @@ const COUNT: usize = {
 const SORTED: [Row; COUNT] = sorted(joined_tables());
 
 /// Every row, sorted by spelling while this is compiled. Without pointers: each of
-/// thousands would have to be set, in memory of its own, whenever a program starts.
+/// thousands would have to be set, in memory of its own, whenever a program starts. With
+/// them each start of hgbuild took 1,900 relocations and 25,000 instructions more, which
+/// is 3 % of those of `hgbuild --version`.
 static ROWS: [Row<Span>; COUNT] = {
     let mut rows = [packed(&SORTED[0], 0); COUNT];
     let (mut row, mut at) = (0, 0);

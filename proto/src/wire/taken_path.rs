@@ -18,7 +18,7 @@ const FOLDER_NAMES: [&[u8]; 4] = [
     b"LC_MESSAGES",
 ];
 
-/// The same, below a folder of [`SHARED`]: headers lie in folders of these names too.
+/// Names that are taken below a folder of [`SHARED`]: headers lie in folders of these names too.
 const SHARED_NAMES: [&[u8]; 3] = [b"locale", b"locale-langpack", b"terminfo"];
 /// What holds a system's data.
 const SHARED: [&[u8]; 4] = [b"lib", b"lib64", b"lib32", b"share"];

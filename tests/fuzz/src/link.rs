@@ -124,9 +124,9 @@ impl Heard {
         assert!(!self.ended, "a word after the last");
         match mail {
             Mail::Late { .. } => {}
-            Mail::Started { attempt, .. } => {
-                assert!(attempt > self.attempts && attempt <= ATTEMPTS_MAX);
-                self.attempts = attempt;
+            Mail::Started { start, .. } => {
+                assert!(start.number > self.attempts && start.number <= ATTEMPTS_MAX);
+                self.attempts = start.number;
             }
             Mail::Need { attempt, digests } => {
                 assert!(attempt <= self.attempts);
