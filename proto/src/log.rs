@@ -33,11 +33,12 @@ impl Level {
         }
     }
 
-    fn in_lines(self) -> &'static str {
+    /// As `HG_LOG` has it.
+    pub fn name(self) -> &'static str {
         match self {
-            Level::Off => "",
+            Level::Off => "off",
             Level::Error => "error",
-            Level::Warn => "warning",
+            Level::Warn => "warn",
             Level::Info => "info",
             Level::Debug => "debug",
         }
@@ -67,7 +68,7 @@ impl Log {
     /// Writes a line, if lines of `level` are wanted.
     pub fn line(&self, level: Level, words: fmt::Arguments<'_>) {
         if level as u8 <= self.level.load(Ordering::Relaxed) {
-            self.write(level.in_lines(), words);
+            self.write(level.name(), words);
         }
     }
 
