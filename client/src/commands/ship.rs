@@ -38,6 +38,9 @@ const USUAL: [&str; 4] = ["gcc", "g++", "clang", "clang++"];
 const ANSWER_MS_MAX: u64 = 3_000;
 /// zstd's level: a compiler travels to many and is compressed once.
 const ZSTD_LEVEL: i32 = 6;
+/// Descriptors that are closed one by one where the kernel can't close a range.
+#[cfg(target_os = "linux")]
+const OLD_DESCRIPTORS: i32 = 4096;
 /// How far below other programs a background run is.
 const NICE: i32 = 10;
 
@@ -52,8 +55,12 @@ pub fn ship(config: &Config, args: &Ship) -> i32 {
     };
     // One at a time: whoever comes meanwhile would send the same.
     let turn = shipment::turn(&run, !args.background);
-    if turn.is_none() {
+    if turn.is_none() && args.background {
         return 0;
+    }
+    if turn.is_none() {
+        say::warn(format_args!("{}: no lock can be had there", run.display()));
+        return 1;
     }
     match Delivery::of(config, run, args).and_then(Delivery::run) {
         Ok(()) => 0,
@@ -72,7 +79,12 @@ fn detach() {
     // SAFETY: nothing was opened yet, so that no descriptor of ours is closed: what is
     // open is what the build above has left open, locks and pipes.
     unsafe {
-        nix::libc::syscall(nix::libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
+        if nix::libc::syscall(nix::libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) != 0 {
+            // An older kernel.
+            for descriptor in 3..OLD_DESCRIPTORS {
+                nix::libc::close(descriptor);
+            }
+        }
         nix::libc::nice(NICE);
     }
 }
@@ -88,11 +100,18 @@ struct Goods {
 }
 
 impl Goods {
-    fn packed(&self, run: &Path) -> Result<&Packed, String> {
+    fn packed(&self, config: &Config, run: &Path) -> Result<&Packed, String> {
         if let Some(packed) = self.packed.get() {
             return Ok(packed);
         }
         let packed = Packed::of(&self.probe, self.language)?;
+        // It was read after the compiler was looked at, and may be another one by now.
+        let memo = config.run_folder().map(|run| run.join("compilers"));
+        let now = probe::probe(&self.probe.driver, memo.as_deref());
+        let now = now.ok().and_then(|now| now.tree_toolchain(self.language));
+        if now.is_none_or(|now| now.digest != self.toolchain.digest) {
+            return Err("the compiler was changed meanwhile".into());
+        }
         shipment::remember(run, &self.toolchain, packed.digest());
         Ok(self.packed.get_or_init(|| packed))
     }
@@ -111,6 +130,8 @@ struct Delivery<'a> {
     goods: Vec<Goods>,
     /// Compilers that are not there.
     missing: usize,
+    /// What was refused once is not tried again for hours.
+    is_background: bool,
     tasks: Tasks,
     workers: Vec<Worker>,
     /// By digest, as they travel.
@@ -131,6 +152,7 @@ impl<'a> Delivery<'a> {
             run,
             goods,
             missing,
+            is_background: args.background,
             tasks,
             workers: listed.workers,
             encoded: BTreeMap::new(),
@@ -193,7 +215,10 @@ impl<'a> Delivery<'a> {
             Grade::Shippable => {}
             grade => return Err(printable(&grade.words())),
         }
-        let packed = goods.packed(&self.run)?;
+        if self.is_background && shipment::was_refused(&self.run, &goods.toolchain, worker) {
+            return Err("refused it lately".into());
+        }
+        let packed = goods.packed(self.config, &self.run)?;
         // Before it was packed nobody could know.
         if has_it(&goods.grade(worker, &self.run)) {
             return Ok(None);
@@ -230,7 +255,13 @@ impl<'a> Delivery<'a> {
         match self.tasks.run(submitted) {
             Ok(Ending::Returned(_)) => Ok(Some(cost.bytes_up)),
             Ok(Ending::TakenBack(..)) => Err("was not waited for".into()),
-            Err(lost) => Err(attempt::after_loss(&lost).0.to_string()),
+            Err(lost) => {
+                let (reason, _) = attempt::after_loss(&lost);
+                if reason.code == "refused" {
+                    shipment::note_refused(&self.run, &goods.toolchain, worker);
+                }
+                Err(reason.to_string())
+            }
         }
     }
 

@@ -4,20 +4,25 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command as Process, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hg_proto::v1::{ReportAuditRequest, ReportAuditResponse};
+use hg_proto::wire::digest::Digest;
 
 use crate::compile::events::printable;
 use crate::config::Config;
 use crate::grid::grpc::{Connection, Tasks};
 use crate::local::compiler::Found;
+use crate::local::output::{self, Pending, Style};
+use crate::local::process;
 use crate::os;
 use crate::private;
 use crate::say;
 
 /// The reason why a compile that a worker has done runs here too.
 pub const AUDIT: &str = "audit";
+/// How much older than the compile a file must be that nobody has written to meanwhile.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Milliseconds that the coordinator may take to hear of it.
 const REPORT_MS_MAX: u64 = 2_000;
 /// Differences whose objects are kept.
@@ -33,6 +38,12 @@ pub struct Audit {
     pub remote: Vec<u8>,
     /// Where the compiler of this machine writes its own.
     pub object: PathBuf,
+    /// How it writes it.
+    pub style: Style,
+    /// The source and the headers that the worker had, by path.
+    pub inputs: Vec<(PathBuf, Digest)>,
+    /// When they were about to be read.
+    pub began: SystemTime,
 }
 
 /// What came out.
@@ -54,12 +65,8 @@ impl Audit {
         };
         let finding = match local == self.remote {
             true => Finding::Same,
-            false => {
-                match again(found).is_some() && fs::read(&self.object).ok() == Some(local.clone()) {
-                    true => Finding::Differs,
-                    false => Finding::Unclear,
-                }
-            }
+            false if !self.inputs_are_the_same() => Finding::Unclear,
+            false => self.compare_with_another(found, &local),
         };
         if finding == Finding::Differs {
             let kept = self.keep(found, config, &local);
@@ -75,6 +82,29 @@ impl Audit {
             self.report(config, finding == Finding::Same);
         }
         finding
+    }
+
+    /// Whether nobody has written to what was read for the worker.
+    fn inputs_are_the_same(&self) -> bool {
+        self.inputs.iter().all(|(path, digest)| {
+            let is_older =
+                |meta: fs::Metadata| meta.modified().is_ok_and(|at| at + SETTLED < self.began);
+            fs::metadata(path).is_ok_and(is_older)
+                || fs::read(path).is_ok_and(|content| Digest::of(&content) == *digest)
+        })
+    }
+
+    /// Whether the compiler here makes the same twice. What it made first is what stays.
+    fn compare_with_another(&self, found: &Found, local: &[u8]) -> Finding {
+        let is_good = again(found).is_some();
+        if is_good && fs::read(&self.object).is_ok_and(|second| second == local) {
+            return Finding::Differs;
+        }
+        let put = Pending::with(&self.object, self.style, local);
+        if let Err(error) = put.and_then(|first| output::put_all(vec![first])) {
+            say::warn(format_args!("{}: {error}", self.object.display()));
+        }
+        Finding::Unclear
     }
 
     fn report(&self, config: &Config, same: bool) {
@@ -120,11 +150,12 @@ impl Audit {
 
 /// Compiles once more, silently. `None`: it failed.
 fn again(found: &Found) -> Option<()> {
-    let status = Process::new(&found.driver)
+    let mut compiler = Process::new(&found.driver);
+    compiler
         .args(&found.args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+        .stderr(Stdio::null());
+    let status = process::die_with_parent(compiler).status();
     status.ok()?.success().then_some(())
 }

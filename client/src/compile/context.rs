@@ -3,7 +3,7 @@
 //! known.
 
 use std::cell::OnceCell;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hg_proto::options::args::Reason;
 
@@ -46,6 +46,8 @@ pub struct Context<'a> {
     pub config: &'a Config,
     /// When this process began with it.
     pub began: Instant,
+    /// The same by the clock of the file system.
+    pub began_at: SystemTime,
     /// For the event log.
     pub record: Record,
     /// What is known of grids and toolchains.
@@ -69,6 +71,7 @@ impl<'a> Context<'a> {
         Context {
             config,
             began,
+            began_at: SystemTime::now(),
             record: Record {
                 compiler: os::bytes(&found.command.arg0).to_vec(),
                 ..Record::default()

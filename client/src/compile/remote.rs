@@ -3,14 +3,16 @@
 //! not for it; what an attempt shows is noted for the compiles that come after it.
 
 use std::io::{self, Read, Seek};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::options::args::Reason;
 use hg_proto::v1::{
-    Failure, GetStatusRequest, GetStatusResponse, SubmitRequest, Task, TaskResult, Toolchain,
-    failure::Code, submit_request,
+    Failure, GetStatusRequest, GetStatusResponse, Input, SubmitRequest, Task, TaskResult,
+    Toolchain, failure::Code, submit_request,
 };
+use hg_proto::wire::digest::Digest;
 use smol::future;
 
 use crate::cache::answer::Output;
@@ -535,6 +537,7 @@ impl Remote<'_, '_> {
         let mut rule = rule.transpose().map_err(NoResult::cannot_write)?;
         let wanted = load.task.outputs.clone();
         let on_terminal = load.task.terminal.is_some();
+        let sent = inputs_sent(&load.task, plan);
         let form = if load.task.tree {
             "tree"
         } else {
@@ -576,6 +579,9 @@ impl Remote<'_, '_> {
                 worker,
                 remote,
                 object: plan.object.clone(),
+                style: plan.object_style(),
+                inputs: sent,
+                began: self.context.began_at,
             });
             return Err(NoResult::Local(Reason::with(AUDIT, "")));
         }
@@ -654,6 +660,22 @@ impl Remote<'_, '_> {
 fn check_looks(kind: object::Kind, (head, size): (&[u8], u64)) -> Result<(), NoResult> {
     let corrupt = |why: &str| NoResult::Lost(Lost::Corrupt(why.to_owned()));
     kind.check(head, size).map_err(corrupt)
+}
+
+/// Which files a worker is given, and what they hold. Of a text, the source that it was
+/// made of, whose own digest nobody knows: it counts by its time alone.
+fn inputs_sent(task: &Task, plan: &Plan) -> Vec<(PathBuf, Digest)> {
+    let input = |input: &Input| {
+        let path = PathBuf::from(os::from_bytes(input.path.clone()));
+        Some((path, Digest::try_from(&input.digest[..]).ok()?))
+    };
+    match task.tree {
+        true => task.inputs.iter().filter_map(input).collect(),
+        false => {
+            let source = os::from_bytes(plan.compile.source.clone());
+            vec![(PathBuf::from(source), Digest::of(b""))]
+        }
+    }
 }
 
 /// All of an output that is not in its place yet.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -16,12 +16,14 @@ use hg_proto::compiler::probe::{self, Probe};
 use hg_proto::compiler::shipment;
 use hg_proto::compiler::toolchain::Language;
 use hg_proto::secure::atomic_file;
-use hg_proto::v1::{Shipment, ShippedFile, Toolchain, shipped_file::Kind};
+use hg_proto::v1::{Shipment, ShippedFile, Toolchain, Worker, shipped_file::Kind};
 use hg_proto::wire::digest::Digest;
 
 use crate::os;
 use crate::private;
 
+/// Bytes of a program in which the name of its loader is.
+const HEAD_BYTES: u64 = 4096;
 /// Links that one path may lead through, as the kernel's own bound is.
 const LINKS_MAX: usize = 40;
 /// glibc's list of libraries. It differs between any two machines, and is left out where
@@ -32,6 +34,10 @@ const LOCALES: &str = "/usr/lib/locale";
 /// Bytes of locales that travel: those of a machine that has them all are more than a
 /// compiler.
 const LOCALES_BYTES_MAX: u64 = 32 << 20;
+/// How long a worker that refused a toolchain is not offered it again by itself.
+const REFUSED_FOR: Duration = Duration::from_secs(6 * 3600);
+/// How the names of notes of that end.
+const REFUSED: &str = "refused";
 /// How often it is looked whether workers lack a toolchain that compiles get.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The same where no worker has it.
@@ -63,6 +69,12 @@ impl Packed {
         for file in probe.files.iter().filter(own) {
             let named = |error| format!("{}: {error}", file.display());
             files.add(file).map_err(named)?;
+        }
+        if !probe.files.iter().any(|file| is_loader(file)) && is_dynamic(&probe.driver) {
+            return Err(format!(
+                "{}: its loader does not say what it loads",
+                probe.driver.display()
+            ));
         }
         let mut programs = probe
             .files
@@ -140,6 +152,37 @@ pub fn remember(run: &Path, toolchain: &Toolchain, digest: Digest) {
     }
 }
 
+/// Notes that `worker`, as long as it runs, does not take the toolchain.
+pub fn note_refused(run: &Path, toolchain: &Toolchain, worker: &Worker) {
+    let path = refusal(run, toolchain, worker);
+    if let Some(folder) = path.parent() {
+        let old = fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in old.filter(|entry| entry.path().extension().is_some_and(|e| e == REFUSED)) {
+            if !is_younger(&entry.path(), REFUSED_FOR) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        // Without the note it is tried again.
+        let _ = private::make(folder).and_then(|()| private::write(&path, b""));
+    }
+}
+
+/// Whether `worker` has refused the toolchain not long ago.
+pub fn was_refused(run: &Path, toolchain: &Toolchain, worker: &Worker) -> bool {
+    is_younger(&refusal(run, toolchain, worker), REFUSED_FOR)
+}
+
+fn refusal(run: &Path, toolchain: &Toolchain, worker: &Worker) -> PathBuf {
+    let pair = [&toolchain.digest[..], &worker.shipping].concat();
+    let name = &Digest::of(&pair).to_hex()[..24];
+    run.join("shipments").join(name).with_extension(REFUSED)
+}
+
+fn is_younger(path: &Path, than: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|meta| meta.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < than))
+}
+
 /// What a shipment holds that its toolchain's identity does not cover.
 fn locales_stamp() -> String {
     fs::metadata(LOCALES).map_or_else(
@@ -158,11 +201,7 @@ fn note(run: &Path, toolchain: &Toolchain) -> PathBuf {
 pub fn look_after(run: &Path, toolchain: &Toolchain, driver: &Path, wanted: bool) {
     let asked = note(run, toolchain).with_extension("asked");
     let often = if wanted { WANTED_AGAIN } else { LOOK_AGAIN };
-    let age = |meta: fs::Metadata| meta.modified().ok()?.elapsed().ok();
-    let is_due = match fs::metadata(&asked) {
-        Ok(meta) => age(meta).is_none_or(|age| age >= often),
-        Err(_) => true,
-    };
+    let is_due = !is_younger(&asked, often);
     let folder = asked.parent().unwrap_or(run);
     if !is_due || private::make(folder).is_err() || private::write(&asked, b"").is_err() {
         return;
@@ -213,6 +252,16 @@ fn needs_loader_cache(program: &Path) -> bool {
         return true;
     };
     probe::libraries_listed(output) != libraries
+}
+
+/// Whether the program names a loader, within the part that is mapped first.
+fn is_dynamic(program: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(program).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    read.is_ok()
+        && head
+            .windows(7)
+            .any(|part| part == b"/lib/ld" || part == b"/lib64/")
 }
 
 /// Neither a library nor a folder.
@@ -325,10 +374,12 @@ impl Files {
     fn add_all(&mut self, folder: &Path) -> io::Result<()> {
         self.add(folder)?;
         for entry in fs::read_dir(fs::canonicalize(folder)?)? {
-            let entry = entry?;
-            match entry.file_type()?.is_dir() {
-                true => self.add_all(&entry.path())?,
-                false => self.add(&entry.path())?,
+            let path = entry?.path();
+            match fs::metadata(&path) {
+                Ok(meta) if meta.is_dir() && !path.is_symlink() => self.add_all(&path)?,
+                Ok(meta) if meta.is_file() => self.add(&path)?,
+                // Nobody can read it here either.
+                _ => {}
             }
         }
         Ok(())

@@ -13,9 +13,11 @@ use hg_proto::wire::digest::Digest;
 use crate::bounds::{AUDITED_PAIRS_MAX, AUDITS_OPEN_MAX, OUT_MAX};
 use crate::scheduling::id::TaskId;
 
-/// Results of a pair of worker and toolchain after which one is audited for sure, before
-/// the regular ones: what is wrong with a worker is mostly wrong from the start.
-const EARLY: [u64; 2] = [8, 64];
+/// Results of a pair of worker and toolchain of which more are audited than of those after
+/// them: what is wrong with a worker is mostly wrong from the start.
+const EARLY: u64 = 64;
+/// One of so many of those is audited.
+const EARLY_EVERY: u64 = 32;
 /// Holders whose word puts a worker out for all.
 const WITNESSES: usize = 2;
 
@@ -77,13 +79,14 @@ impl Audits {
     }
 
     /// A result of `worker` with `toolchain` for `client`, a holder of a token. Gives
-    /// whether the client shall check it.
+    /// whether the client shall check it: by chance, so that no worker knows which.
     pub fn result(
         &mut self,
         task: TaskId,
         client: &Arc<str>,
         worker: Who,
         toolchain: Digest,
+        random: &mut fastrand::Rng,
     ) -> bool {
         if self.every == 0 {
             return false;
@@ -94,8 +97,11 @@ impl Audits {
         }
         let results = self.results.entry((worker.clone(), toolchain)).or_default();
         *results += 1;
-        let is_early = EARLY.contains(results) && *results < self.every;
-        if !is_early && !results.is_multiple_of(self.every) {
+        let every = match *results {
+            0..=EARLY => self.every.min(EARLY_EVERY),
+            _ => self.every,
+        };
+        if random.u64(0..every) != 0 {
             return false;
         }
         if self.open.len() >= AUDITS_OPEN_MAX {
@@ -175,38 +181,43 @@ mod tests {
         }
     }
 
-    fn audited(audits: &mut Audits, worker: &str, tasks: std::ops::Range<u64>) -> Vec<u64> {
+    /// How many of `results` results of `worker` are audited.
+    fn audited(
+        audits: &mut Audits,
+        worker: &str,
+        results: u64,
+        random: &mut fastrand::Rng,
+    ) -> usize {
         let alice: Arc<str> = "alice".into();
         let gcc = Digest::of(b"gcc");
-        tasks
-            .filter(|task| audits.result(TaskId(*task), &alice, who(worker), gcc))
-            .collect()
+        let mut result = |task| audits.result(TaskId(task), &alice, who(worker), gcc, random);
+        (0..results).filter(|task| result(*task)).count()
     }
 
     #[test]
-    fn a_new_pair_is_audited_soon_and_then_one_result_in_so_many() {
+    fn a_new_pair_is_audited_more_and_then_one_result_in_so_many() {
+        let mut random = fastrand::Rng::with_seed(1);
         let mut audits = Audits::new(500, BTreeMap::new());
-        assert_eq!(
-            audited(&mut audits, "pi3", 1..1501),
-            [8, 64, 500, 1000, 1500]
-        );
-        assert_eq!(audited(&mut audits, "pi4", 1..100), [8, 64]);
-        let clang = Digest::of(b"clang");
-        let alice: Arc<str> = "alice".into();
-        let count = (1..9).filter(|t| audits.result(TaskId(*t), &alice, who("pi3"), clang));
-        assert_eq!(count.count(), 1);
-        assert!(audited(&mut Audits::new(0, BTreeMap::new()), "pi3", 1..2000).is_empty());
-        let all = audited(&mut Audits::new(1, BTreeMap::new()), "pi3", 1..20);
-        assert_eq!(all.len(), 19);
+        let mut early = 0;
+        for worker in 0..100 {
+            early += audited(&mut audits, &worker.to_string(), 64, &mut random);
+        }
+        assert!((150..250).contains(&early), "{early} of 6400");
+        let later = audited(&mut audits, "0", 50_000, &mut random);
+        assert!((70..130).contains(&later), "{later} of 50000");
+        let none = audited(&mut Audits::new(0, BTreeMap::new()), "0", 2000, &mut random);
+        let all = audited(&mut Audits::new(1, BTreeMap::new()), "0", 20, &mut random);
+        assert_eq!((none, all), (0, 20));
     }
 
     #[test]
     fn one_holder_puts_a_worker_out_for_itself_and_two_for_all() {
         let mut audits = Audits::new(1, BTreeMap::new());
+        let mut random = fastrand::Rng::with_seed(1);
         let (alice, bob): (Arc<str>, Arc<str>) = ("alice".into(), "bob".into());
         let gcc = Digest::of(b"gcc");
         for (task, client) in [(1, &alice), (2, &alice), (3, &bob), (4, &bob)] {
-            assert!(audits.result(TaskId(task), client, who("pi3"), gcc));
+            assert!(audits.result(TaskId(task), client, who("pi3"), gcc, &mut random));
         }
         // Of another's task, or a second time, nobody has a say.
         assert_eq!(audits.answer(TaskId(1), "bob", false), Verdict::Unasked);

@@ -393,6 +393,7 @@ impl Step<'_> {
                     self.give_up(&digests);
                 }
             }
+            self.give_up_for(holder);
         }
         self.actions.push(Action::NoteAudit { verdict });
     }

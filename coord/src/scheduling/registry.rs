@@ -5,7 +5,7 @@
 //! For each toolchain it keeps a pool of the workers that could take a task right
 //! now.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use hg_proto::v1;
@@ -35,6 +35,10 @@ pub struct Registry {
     /// Pools of all that have a toolchain or were given it, by what stands for both: the
     /// digests of the toolchain and of its shipment.
     pairs: HashMap<Digest, [Digest; 2]>,
+    /// Workers that were given each shipment.
+    shipments: HashMap<Digest, u64>,
+    /// Where workers take shipments.
+    shipping: HashSet<Digest>,
     /// Workers by when each was last heard of, or earlier: that is put right only when a
     /// worker is looked at.
     heard: BTreeSet<(u64, WorkerId)>,
@@ -128,6 +132,8 @@ impl Registry {
         self.instances
             .insert((spec.holder.clone(), spec.instance), id);
         self.slots += u64::from(spec.slots);
+        self.shipping.extend(spec.shipping);
+        self.count_shipments(&[], &spec.toolchains);
         spec.digests = self.with_pairs(std::mem::take(&mut spec.digests));
         let digests = self.shared(&spec.digests);
         for digest in &spec.digests {
@@ -214,6 +220,10 @@ impl Registry {
         if let Circuit::Open { until_ms } = worker.breaker.state() {
             self.opened.remove(&(until_ms, id));
         }
+        if let Some(shipping) = &worker.spec.shipping {
+            self.shipping.remove(shipping);
+        }
+        self.count_shipments(&worker.spec.toolchains, &[]);
         for digest in &worker.spec.digests {
             self.take_out(id, &worker, digest);
         }
@@ -239,7 +249,7 @@ impl Registry {
     fn put_in(&mut self, id: WorkerId, worker: &Worker, digest: Digest) {
         let pool = self.pools.entry(digest).or_default();
         pool.workers += 1;
-        if !worker.draining {
+        if !worker.draining && !worker.is_out() {
             pool.serving.insert(id);
         }
         pool.memories.insert((worker.memory_bytes, id));
@@ -256,6 +266,7 @@ impl Registry {
     ) -> Option<Arc<[Digest]>> {
         let mut worker = self.workers.remove(&id)?;
         digests.extend(worker.spec.shipping);
+        self.count_shipments(&worker.spec.toolchains, &toolchains);
         let digests = self.with_pairs(digests);
         let before = worker.digests.clone();
         for digest in before.iter().filter(|digest| !digests.contains(digest)) {
@@ -272,6 +283,22 @@ impl Registry {
         Some(before)
     }
 
+    /// A worker that had the toolchains of `before` has those of `now`.
+    fn count_shipments(&mut self, before: &[v1::Toolchain], now: &[v1::Toolchain]) {
+        let shipment = |toolchain: &v1::Toolchain| Digest::try_from(&toolchain.shipment[..]).ok();
+        for digest in now.iter().filter_map(shipment) {
+            *self.shipments.entry(digest).or_default() += 1;
+        }
+        for digest in before.iter().filter_map(shipment) {
+            if let Some(count) = self.shipments.get_mut(&digest) {
+                *count -= 1;
+                if *count == 0 {
+                    self.shipments.remove(&digest);
+                }
+            }
+        }
+    }
+
     /// `digests`, sorted and each once, and those of the pairs that they are part of.
     fn with_pairs(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
         let has_one = |pair: &&Digest| self.pairs[*pair].iter().any(|one| digests.contains(one));
@@ -285,9 +312,16 @@ impl Registry {
     /// Under what to look for workers that have `toolchain`, or were given it as
     /// `shipment`.
     pub fn asked_for(&mut self, toolchain: Digest, shipment: Option<Digest>) -> Digest {
-        let Some(shipment) = shipment.filter(|digest| self.pools.contains_key(digest)) else {
+        // Only what a worker was given stands for a shipment, and a client that names
+        // such a one, or a place for them, as its toolchain is not to make pools of it.
+        let is_other =
+            self.shipments.contains_key(&toolchain) || self.shipping.contains(&toolchain);
+        let Some(shipment) = shipment.filter(|digest| self.shipments.contains_key(digest)) else {
             return toolchain;
         };
+        if is_other {
+            return toolchain;
+        }
         if !self.pools.contains_key(&toolchain) {
             return shipment;
         }
@@ -297,10 +331,11 @@ impl Registry {
             hasher.field(part.as_bytes());
         }
         let pair = hasher.finish();
-        if self.pools.contains_key(&pair) {
+        if self.pairs.contains_key(&pair) {
             return pair;
         }
-        if self.pairs.len() >= PAIRS_MAX {
+        // One that a worker made up is no pool of ours.
+        if self.pairs.len() >= PAIRS_MAX || self.pools.contains_key(&pair) {
             return toolchain;
         }
         self.pairs.insert(pair, parts);
@@ -541,6 +576,13 @@ impl Registry {
             self.paused.remove(&(before, id));
         }
         self.paused.insert((until_ms, id));
+        if until_ms == u64::MAX {
+            for digest in worker.digests.iter() {
+                if let Some(pool) = self.pools.get_mut(digest) {
+                    pool.serving.remove(&id);
+                }
+            }
+        }
         self.refresh(id);
     }
 
@@ -550,6 +592,11 @@ impl Registry {
             && let Some(until_ms) = worker.paused_until_ms.take()
         {
             self.paused.remove(&(until_ms, id));
+            for digest in worker.digests.iter().filter(|_| !worker.draining) {
+                if let Some(pool) = self.pools.get_mut(digest) {
+                    pool.serving.insert(id);
+                }
+            }
             self.refresh(id);
         }
     }
@@ -768,9 +815,15 @@ mod tests {
         registry.join(WorkerId(1), bare("bare"), None, 0);
         // Nobody has either.
         assert_eq!(registry.asked_for(gcc, Some(shipped)), gcc);
-        registry
-            .offer(WorkerId(1), Vec::new(), vec![shipped])
-            .unwrap();
+        let given = || {
+            let toolchain = v1::Toolchain {
+                digest: shipped.as_bytes().to_vec(),
+                shipment: shipped.as_bytes().to_vec(),
+                ..v1::Toolchain::default()
+            };
+            vec![toolchain]
+        };
+        registry.offer(WorkerId(1), given(), vec![shipped]).unwrap();
         // It takes more of them.
         assert_eq!(found(&registry, &shipping), BTreeSet::from([1]));
         assert_eq!(registry.asked_for(gcc, Some(shipped)), shipped);
@@ -781,14 +834,16 @@ mod tests {
         // A task that knows of no shipment goes to its own alone, and one that names
         // another toolchain for this shipment finds no more than those with the shipment.
         assert_eq!(registry.asked_for(gcc, None), gcc);
+        // Neither of these is a toolchain that a worker has.
+        assert_eq!(registry.asked_for(shipping, Some(shipped)), shipping);
+        assert_eq!(registry.asked_for(shipped, Some(shipped)), shipped);
+        assert_eq!(registry.asked_for(gcc, Some(shipping)), gcc);
         let other = registry.asked_for(Digest::of(b"other"), Some(shipped));
         assert_eq!(found(&registry, &other), BTreeSet::from([1]));
         // Whoever comes later is found, too, and whoever goes is not.
         registry.join(WorkerId(3), spec("late", 1), None, 0);
         registry.join(WorkerId(4), bare("late too"), None, 0);
-        registry
-            .offer(WorkerId(4), Vec::new(), vec![shipped])
-            .unwrap();
+        registry.offer(WorkerId(4), given(), vec![shipped]).unwrap();
         assert_eq!(registry.asked_for(gcc, Some(shipped)), both);
         assert_eq!(found(&registry, &both), BTreeSet::from([1, 2, 3, 4]));
         registry.offer(WorkerId(4), Vec::new(), Vec::new()).unwrap();
@@ -800,6 +855,8 @@ mod tests {
         registry.leave(WorkerId(1));
         registry.leave(WorkerId(3));
         assert!(registry.pairs.is_empty() && !registry.pools.contains_key(&both));
+        // Once nobody has it as a shipment it is none.
+        assert_eq!(registry.asked_for(gcc, Some(shipped)), gcc);
     }
 
     #[test]

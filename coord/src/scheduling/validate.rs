@@ -344,12 +344,18 @@ fn profile(task: &v1::Task, toolchain: &Digest) -> Profile {
     let language = task.toolchain.as_ref().map(v1::Toolchain::language);
     // In the tree form most headers are there already, and the source is first.
     let travels = if task.tree { 1 } else { task.inputs.len() };
+    // What is brought is kept, not compiled.
+    let all = if task.shipment.is_some() {
+        0
+    } else {
+        usize::MAX
+    };
     let sum = |count, bytes: fn(&v1::Input) -> u64| task.inputs.iter().take(count).map(bytes).sum();
     Profile {
         source: source_key(&task.source, toolchain, &task.arguments),
         cxx: language == Some(v1::Language::Cxx),
-        input_bytes: sum(usize::MAX, |input| input.size),
-        travel_bytes: sum(travels, |input| input.encoded_size),
+        input_bytes: sum(all, |input| input.size),
+        travel_bytes: sum(travels.min(all), |input| input.encoded_size),
     }
 }
 

@@ -202,9 +202,14 @@ impl Worker {
         self.slots().min(SLOTS_UNPROVEN_MAX.saturating_add(proven))
     }
 
+    /// Whether it gets no tasks until an operator says so.
+    pub fn is_out(&self) -> bool {
+        self.paused_until_ms == Some(u64::MAX)
+    }
+
     /// Whether tasks may go to it, now or when it has a free slot.
     pub fn is_ready(&self) -> bool {
-        !self.draining && self.breaker.allows()
+        !self.draining && !self.is_out() && self.breaker.allows()
     }
 
     /// Whether it can take one more task right now.

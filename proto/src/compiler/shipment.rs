@@ -2,7 +2,7 @@
 //! the digest that stands for it. Pure. Whoever asks for a toolchain by that digest gets
 //! these very files at these very paths, whoever brought them: nobody else's list has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
@@ -10,13 +10,19 @@ use crate::compiler::toolchain::{Family, Language};
 use crate::v1::{Shipment, ShippedFile, shipped_file::Kind};
 use crate::wire::digest::Digest;
 use crate::wire::limits::{
-    FILE_NAME_BYTES_MAX, INPUT_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SHIPMENT_BYTES_MAX,
-    SHIPMENT_FILES_MAX,
+    FILE_NAME_BYTES_MAX, INPUT_BYTES_MAX, PATH_BYTES_MAX, SHIPMENT_BYTES_MAX, SHIPMENT_FILES_MAX,
 };
-use crate::wire::plain_path::{collision, is_plain};
+use crate::wire::plain_path::{above, collision, is_plain};
 
 /// Where nothing of a toolchain's may be: a sandbox has something of its own there.
 const RESERVED: [&[u8]; 4] = [b"/task", b"/dev", b"/proc", b"/sys"];
+
+/// Folders that one path may go through.
+const DEPTH_MAX: usize = 64;
+/// Folders of one shipment, with those that lead to them.
+const FOLDERS_MAX: usize = 4096;
+/// Bytes of a version, a triple, an architecture: they stand in each Hello of a worker.
+const TEXT_BYTES_MAX: usize = 64;
 
 /// The digest that stands for `shipment`.
 pub fn digest(shipment: &Shipment) -> Digest {
@@ -57,7 +63,7 @@ pub fn check(shipment: &Shipment) -> Result<(), String> {
         &shipment.os,
     ];
     ensure(
-        texts.iter().all(|text| text.len() <= NAME_BYTES_MAX),
+        texts.iter().all(|text| text.len() <= TEXT_BYTES_MAX),
         "a name too long",
     )?;
     let files = &shipment.files;
@@ -76,6 +82,11 @@ pub fn check(shipment: &Shipment) -> Result<(), String> {
         file.path == shipment.driver && matches!(file.kind, Some(Kind::Digest(_) | Kind::Link(_)))
     };
     ensure(files.iter().any(is_driver), "without its driver")?;
+    let above = files.iter().flat_map(|file| above(&file.path));
+    ensure(
+        above.collect::<BTreeSet<_>>().len() <= FOLDERS_MAX,
+        "too many folders",
+    )?;
     let (folders, leaves): (Vec<_>, Vec<_>) = files
         .iter()
         .partition(|file| matches!(file.kind, Some(Kind::Folder(_))));
@@ -103,9 +114,12 @@ fn check_file(file: &ShippedFile) -> Result<(), String> {
     if path.len() > PATH_BYTES_MAX || !is_plain(path) {
         return Err("not an absolute, plain path".into());
     }
-    let mut names = path.split(|byte| *byte == b'/');
-    if names.any(|name| name.len() > FILE_NAME_BYTES_MAX) {
+    let names = || path.split(|byte| *byte == b'/');
+    if names().any(|name| name.len() > FILE_NAME_BYTES_MAX) {
         return Err("a name too long".into());
+    }
+    if names().count() > DEPTH_MAX {
+        return Err("too deep".into());
     }
     let is_reserved = |folder: &&[u8]| {
         let rest = path.strip_prefix(*folder);
@@ -184,10 +198,13 @@ mod tests {
         assert_eq!(check(&shipment), Ok(()));
         assert_eq!(contents(&shipment).len(), 2);
         type Spoil = fn(&mut Shipment);
-        let spoils: [(&str, Spoil); 13] = [
+        let spoils: [(&str, Spoil); 14] = [
             ("unknown family", |s| s.family = 7),
             ("unknown language", |s| s.language = 0),
-            ("a name too long", |s| s.target = "x".repeat(257)),
+            ("a name too long", |s| s.target = "x".repeat(65)),
+            ("too deep", |s| {
+                s.files[0].path = "/a".repeat(65).into();
+            }),
             ("not sorted", |s| s.files.swap(0, 1)),
             ("not sorted", |s| s.files[1] = s.files[0].clone()),
             ("without its driver", |s| s.driver = b"/usr/bin/cc".into()),

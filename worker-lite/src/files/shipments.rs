@@ -7,7 +7,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::SystemTime;
 
 use hg_proto::compiler::shipment;
@@ -25,6 +25,8 @@ use crate::machine::vitals;
 const BYTES_MAX: u64 = 8 << 30;
 /// The share of the free disk that is kept at most.
 const DISK_SHARE: u64 = 5;
+/// Toolchains that are kept at most: each is a row of what the worker offers.
+const LISTS_MAX: usize = 32;
 /// Whoever compiles may run them, and nobody writes to them.
 const MODE: u32 = 0o555;
 /// Lists are the worker's own.
@@ -38,6 +40,7 @@ pub struct Shipments {
     contents: PathBuf,
     lists: PathBuf,
     bytes_max: u64,
+    is_loaded: Once,
     books: Mutex<Books>,
 }
 
@@ -103,7 +106,7 @@ impl Drop for InUse {
 }
 
 impl Shipments {
-    /// Those that are kept in `folder`, as far as they are whole: each content is read.
+    /// None yet, in `folder`; see [`Shipments::load`].
     ///
     /// # Errors
     /// The file system says no.
@@ -112,19 +115,34 @@ impl Shipments {
         make_folder(&contents)?;
         make_folder(&lists)?;
         let free = vitals::disk_free_bytes(folder).unwrap_or(0);
-        let shipments = Shipments {
+        Ok(Shipments {
             // As compilers find them mounted: links on the way are not theirs.
             contents: contents.canonicalize()?,
             lists: lists.canonicalize()?,
             bytes_max: BYTES_MAX.min(free / DISK_SHARE),
+            is_loaded: Once::new(),
             books: Mutex::default(),
-        };
+        })
+    }
+
+    /// Takes in what an earlier run has kept, as far as it is whole: each content is read,
+    /// which takes a while. Once.
+    pub fn load(&self) {
+        self.is_loaded.call_once(|| {
+            if let Err(error) = self.load_all() {
+                let folder = self.contents.display();
+                log::line(Level::Warn, format_args!("{folder}: {error}"));
+            }
+        });
+    }
+
+    fn load_all(&self) -> io::Result<()> {
         let mut whole = BTreeMap::new();
-        for entry in fs::read_dir(&shipments.lists)? {
+        for entry in fs::read_dir(&self.lists)? {
             let path = entry?.path();
-            match shipments.read(&path, &mut whole) {
+            match self.read(&path, &mut whole) {
                 Ok((digest, kept)) => {
-                    shipments.books().kept.insert(digest, kept);
+                    self.books().kept.insert(digest, kept);
                 }
                 Err(error) => {
                     let shown = path.display();
@@ -134,7 +152,7 @@ impl Shipments {
             }
         }
         // What came of a toolchain that was on its way need not come again.
-        for entry in fs::read_dir(&shipments.contents)? {
+        for entry in fs::read_dir(&self.contents)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str());
             let digest = name.and_then(Digest::from_hex);
@@ -144,7 +162,7 @@ impl Shipments {
                 fs::remove_file(&path)?;
             }
         }
-        Ok(shipments)
+        Ok(())
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -246,11 +264,16 @@ impl Shipments {
         })
     }
 
+    /// Whether it is kept.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.books().kept.contains_key(digest)
+    }
+
     /// Makes room for `list`: those go that were not used for longest and that nobody
     /// has in hand.
     ///
     /// # Errors
-    /// Words: there is no room for it, or the file system says no.
+    /// Words: there is no room for it, and nothing went.
     pub fn make_room(self: &Arc<Self>, list: &Arc<Shipment>) -> Result<Room, String> {
         let bytes: u64 = shipment::contents(list).values().sum();
         if bytes > self.bytes_max {
@@ -258,57 +281,87 @@ impl Shipments {
             return Err(format!("{bytes} bytes, and at most {most} are kept here"));
         }
         let mut books = self.books();
+        let gone = self.to_go(&books, list);
+        let gone = gone.ok_or("no room beside those that are in use")?;
+        for digest in &gone {
+            books.kept.remove(digest);
+        }
         books.coming.push(list.clone());
+        let unlisted = self.unlisted(&books);
         drop(books);
-        let mut room = Room {
+        // A disk may take long for it, and compiles ask for the books.
+        for digest in &gone {
+            remove(&self.lists.join(digest.to_hex()));
+        }
+        for path in unlisted {
+            remove(&path);
+        }
+        Ok(Room {
             shipments: self.clone(),
             list: list.clone(),
-            gone: Vec::new(),
-        };
-        let mut books = self.books();
-        while books.contents().values().sum::<u64>() > self.bytes_max {
-            let idle = books.kept.iter().filter(|(_, kept)| kept.users == 0);
-            let oldest = idle.min_by_key(|(_, kept)| kept.used).map(|(d, _)| *d);
-            let Some(oldest) = oldest else {
-                drop(books);
-                return Err("no room beside those that are in use".into());
-            };
-            books.kept.remove(&oldest);
-            room.gone.push(oldest);
-            if let Err(error) = fs::remove_file(self.lists.join(oldest.to_hex())) {
-                drop(books);
-                return Err(error.to_string());
+            gone,
+        })
+    }
+
+    /// Which of those that are kept have to go for `list`; `None`: there is no room.
+    fn to_go(&self, books: &Books, list: &Shipment) -> Option<Vec<Digest>> {
+        let own = shipment::digest(list);
+        let mut idle: Vec<(&Digest, &Kept)> = books.kept.iter().collect();
+        idle.retain(|(digest, kept)| kept.users == 0 && **digest != own);
+        idle.sort_by_key(|(_, kept)| kept.used);
+        let mut idle = idle.into_iter();
+        let mut gone: Vec<Digest> = Vec::new();
+        loop {
+            let stays = |digest: &&Digest| !gone.contains(digest) && **digest != own;
+            let kept = books.kept.keys().filter(stays).count();
+            let mut contents = shipment::contents(list);
+            let stay = books.kept.iter().filter(|(digest, _)| stays(digest));
+            let lists = stay.map(|(_, kept)| &kept.list).chain(&books.coming);
+            contents.extend(lists.flat_map(|list| shipment::contents(list)));
+            let fits = contents.values().sum::<u64>() <= self.bytes_max;
+            if fits && kept + books.coming.len() < LISTS_MAX {
+                return Some(gone);
             }
+            gone.push(*idle.next()?.0);
         }
-        let dropped = self.drop_unlisted(&books);
-        drop(books);
-        dropped.map_err(|error| error.to_string())?;
-        Ok(room)
     }
 
     /// One that does not work here goes.
-    ///
-    /// # Errors
-    /// The file system says no.
-    pub fn forget(&self, digest: &Digest) -> io::Result<()> {
+    pub fn forget(&self, digest: &Digest) {
         let mut books = self.books();
         books.kept.remove(digest);
-        fs::remove_file(self.lists.join(digest.to_hex()))?;
-        self.drop_unlisted(&books)
+        let unlisted = self.unlisted(&books);
+        drop(books);
+        remove(&self.lists.join(digest.to_hex()));
+        for path in unlisted {
+            remove(&path);
+        }
     }
 
-    /// Contents that no list has go.
-    fn drop_unlisted(&self, books: &Books) -> io::Result<()> {
+    /// The contents that no list has.
+    fn unlisted(&self, books: &Books) -> Vec<PathBuf> {
         let listed = books.contents();
-        for entry in fs::read_dir(&self.contents)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let digest = name.to_str().and_then(Digest::from_hex);
-            if digest.is_some_and(|digest| !listed.contains_key(&digest)) {
-                fs::remove_file(entry.path())?;
-            }
+        let entries = fs::read_dir(&self.contents).into_iter().flatten().flatten();
+        let is_unlisted = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let digest = name.and_then(Digest::from_hex);
+            digest.is_some_and(|digest| !listed.contains_key(&digest))
+        };
+        entries
+            .map(|entry| entry.path())
+            .filter(is_unlisted)
+            .collect()
+    }
+}
+
+/// What can't be removed stays, and is looked at again at the next start.
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let path = path.display();
+            log::line(Level::Warn, format_args!("{path}: {error}"));
         }
-        Ok(())
+        _ => {}
     }
 }
 
@@ -340,6 +393,7 @@ mod tests {
             let place = tempfile::tempdir().unwrap();
             let mut shipments = Shipments::open(&place.path().join("kept")).unwrap();
             shipments.bytes_max = bytes_max;
+            shipments.load();
             Bench {
                 place,
                 shipments: Arc::new(shipments),
@@ -372,7 +426,9 @@ mod tests {
         }
 
         fn again(&self) -> Shipments {
-            Shipments::open(&self.place.path().join("kept")).unwrap()
+            let again = Shipments::open(&self.place.path().join("kept")).unwrap();
+            again.load();
+            again
         }
     }
 
@@ -446,6 +502,21 @@ mod tests {
     }
 
     #[test]
+    fn there_are_no_more_than_may_be_however_small() {
+        let bench = Bench::new(1 << 20);
+        let (first, _) = bench.keep(&["0"]).unwrap();
+        for at in 1..LISTS_MAX {
+            let (_, gone) = bench.keep(&[&at.to_string()]).unwrap();
+            assert!(gone.is_empty(), "{at}");
+        }
+        let (_, gone) = bench.keep(&["one more"]).unwrap();
+        assert_eq!((gone, bench.kept().len()), (vec![first], LISTS_MAX));
+        // What is there is no more for being brought again.
+        let (_, gone) = bench.keep(&["one more"]).unwrap();
+        assert!(gone.is_empty());
+    }
+
+    #[test]
     fn contents_are_shared_and_go_with_the_last_list_that_has_them() {
         let bench = Bench::new(100);
         let (c, _) = bench.keep(&["driver", "common"]).unwrap();
@@ -455,9 +526,9 @@ mod tests {
             [Digest::of(b"other")]
         );
         let (cxx, _) = bench.keep(&["other", "common"]).unwrap();
-        bench.shipments.forget(&c).unwrap();
+        bench.shipments.forget(&c);
         assert!(!bench.has("driver") && bench.has("common"));
-        bench.shipments.forget(&cxx).unwrap();
+        bench.shipments.forget(&cxx);
         assert!(!bench.has("common") && !bench.has("other"));
         assert!(bench.kept().is_empty());
     }

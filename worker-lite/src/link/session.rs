@@ -26,7 +26,7 @@ use hg_proto::wire::limits::{
 use crate::inputs::validate::{self, Order, failure};
 use crate::log::Level;
 use crate::machine::admission::{self, Capacity, Vitals};
-use crate::tasks::delivery::{Change, Delivery};
+use crate::tasks::delivery::Delivery;
 use crate::tasks::toolchains::{Catalogue, Compiler};
 
 /// Milliseconds before the first redial at most; doubled with each failure. The jitter
@@ -82,11 +82,13 @@ pub enum Event {
     Delivered {
         /// Which.
         id: JobId,
-        /// Clients' toolchains that came or went.
-        change: Box<Change>,
+        /// The toolchain that came.
+        added: Option<Box<Compiler>>,
         /// The last that the coordinator hears of it.
         last: Box<FromWorker>,
     },
+    /// Clients' toolchains went to make room.
+    ShipmentsGone(Vec<Digest>),
     /// A job of the tree form has found out how many inputs it has to receive.
     InputsMissing {
         /// The job.
@@ -295,10 +297,19 @@ impl Session {
                     self.toolchain_lost(digest, &mut actions);
                 }
             }
-            Event::Delivered { id, change, last } => {
+            Event::ShipmentsGone(gone) => {
+                self.catalogue.retain(|digest, _| !gone.contains(digest));
+                self.offer_anew(&mut actions);
+            }
+            Event::Delivered { id, added, last } => {
                 self.jobs.remove(&id);
                 // What is offered first, so that the client's next task finds it.
-                self.shipped(*change, &mut actions);
+                if let Some(compiler) = added
+                    && let Ok(digest) = Digest::try_from(&compiler.toolchain.digest[..])
+                {
+                    self.catalogue.insert(digest, *compiler);
+                    self.offer_anew(&mut actions);
+                }
                 if self.is_linked() && id.link == self.link {
                     actions.push(Action::Send(*last));
                 }
@@ -327,11 +338,16 @@ impl Session {
     fn toolchains_found(&mut self, now: Instant, found: Catalogue, actions: &mut Vec<Action>) {
         self.next_scan = None;
         if found.is_empty() {
-            let text = "no compiler in PATH: no task can come".to_owned();
+            let text =
+                "no compiler in PATH: only clients with one of their own are served".to_owned();
             actions.push(Action::Log(Level::Warn, text));
             self.next_scan = Some(now + RESCAN);
         }
-        self.catalogue = found;
+        // A look for compilers takes a while: what clients bring meanwhile stays.
+        let brought = std::mem::replace(&mut self.catalogue, found).into_iter();
+        let brought = brought.filter(|(_, compiler)| !compiler.toolchain.shipment.is_empty());
+        let room = TOOLCHAINS_MAX.saturating_sub(self.catalogue.len());
+        self.catalogue.extend(brought.take(room));
         let changed = !self.catalogue.keys().eq(&self.offered);
         match &mut self.state {
             State::Starting => {
@@ -357,16 +373,7 @@ impl Session {
     }
 
     /// The coordinator hears at once what is offered now.
-    fn shipped(&mut self, change: Change, actions: &mut Vec<Action>) {
-        for digest in change.gone {
-            self.catalogue.remove(&digest);
-        }
-        if let Some(compiler) = change.added
-            && self.catalogue.len() < TOOLCHAINS_MAX
-            && let Ok(digest) = Digest::try_from(&compiler.toolchain.digest[..])
-        {
-            self.catalogue.insert(digest, compiler);
-        }
+    fn offer_anew(&mut self, actions: &mut Vec<Action>) {
         if self.is_linked() && !self.catalogue.keys().eq(&self.offered) {
             self.offered = self.catalogue.keys().copied().collect();
             let toolchains = self.toolchains_offered();
@@ -508,6 +515,8 @@ impl Session {
             let draining = from_worker::Kind::Draining(Draining {});
             actions.push(Action::Send(from_worker(draining)));
         }
+        // What came or went since the Hello.
+        self.offer_anew(actions);
     }
 
     fn linked(
@@ -655,6 +664,10 @@ impl Session {
             return Err(failure(Code::NoToolchain, "no toolchains of clients"));
         }
         let delivery = Delivery::of(task)?;
+        let is_known = self.catalogue.contains_key(&delivery.digest());
+        if self.catalogue.len() >= TOOLCHAINS_MAX && !is_known {
+            return Err(failure(Code::Refused, "no more toolchains can be offered"));
+        }
         let (taken, slots) = (self.jobs.len(), self.hello.slots);
         admission::admit(vitals, taken, slots, self.capacity, self.draining, 0)
             .map_err(|busy| failure(Code::Busy, busy.to_string()))?;
@@ -960,20 +973,17 @@ mod tests {
         };
         let list = delivery.list.clone();
         let kept = hg_proto::compiler::shipment::digest(&list);
-        let change = Change {
-            added: Compiler::shipped(kept, &list, std::path::Path::new("/kept")),
-            gone: Vec::new(),
-        };
+        let compiler = Compiler::shipped(kept, &list, std::path::Path::new("/kept"));
         let done = from_worker(from_worker::Kind::Done(v1::Done {
             dispatch_id: 1,
             result: None,
         }));
-        let delivered = |id: JobId, change: Change| Event::Delivered {
+        let delivered = |id: JobId, added: Option<Compiler>| Event::Delivered {
             id,
-            change: Box::new(change),
+            added: added.map(Box::new),
             last: Box::new(done.clone()),
         };
-        let actions = bench.take(delivered(*id, change));
+        let actions = bench.take(delivered(*id, compiler.clone()));
         let [Action::Send(offers), Action::Send(last)] = &actions[..] else {
             panic!("{actions:?}");
         };
@@ -987,12 +997,13 @@ mod tests {
         assert_eq!(bench.session.jobs(), 0);
         // One goes, on another link: its client is told nothing.
         let stale = JobId { link: 0, ..*id };
-        let change = Change {
-            added: None,
-            gone: vec![kept],
-        };
-        let actions = bench.take(delivered(stale, change));
-        assert!(matches!(&actions[..], [Action::Send(_)]), "{actions:?}");
+        assert_eq!(bench.take(delivered(stale, compiler.clone())), []);
+        // A look for compilers that began before takes nothing of it away, and what went
+        // is no longer offered.
+        assert_eq!(bench.take(Event::Toolchains(catalogue())), []);
+        let offers = bench.take(Event::ShipmentsGone(vec![kept]));
+        assert!(matches!(&offers[..], [Action::Send(_)]), "{offers:?}");
+        assert_eq!(bench.session.toolchains(), 1);
         // What is not for this worker, for this machine or not well formed.
         type Spoil = fn(&mut v1::Task);
         let spoils: [(Code, Spoil); 4] = [

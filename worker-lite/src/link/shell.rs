@@ -33,7 +33,7 @@ use crate::machine::vitals;
 use crate::metrics::Metrics;
 use crate::sandbox::facade::Sandbox;
 use crate::tasks::control::Control;
-use crate::tasks::delivery::{self, Change, Delivery};
+use crate::tasks::delivery::{self, Delivery};
 use crate::tasks::gate::Gate;
 use crate::tasks::task::{self, TaskContext};
 use crate::tasks::toolchains::{self, Catalogue, Compiler};
@@ -129,9 +129,10 @@ enum Notice {
     },
     Delivered {
         id: JobId,
-        change: Box<Change>,
+        added: Option<Box<Compiler>>,
         last: Box<FromWorker>,
     },
+    ShipmentsGone(Vec<Digest>),
     InputsMissing {
         id: JobId,
         inputs: usize,
@@ -269,10 +270,11 @@ impl Shell {
                 self.skeletons_since = self.untrimmed_since;
                 Some(Event::JobEnded { id, compiler_gone })
             }
-            Notice::Delivered { id, change, last } => {
+            Notice::ShipmentsGone(gone) => Some(Event::ShipmentsGone(gone)),
+            Notice::Delivered { id, added, last } => {
                 self.jobs.remove(&id);
                 self.untrimmed_since = Some(Instant::now());
-                Some(Event::Delivered { id, change, last })
+                Some(Event::Delivered { id, added, last })
             }
             Notice::InputsMissing { id, inputs } => Some(Event::InputsMissing { id, inputs }),
             Notice::Signal => Some(Event::Signal),
@@ -466,7 +468,10 @@ impl Shell {
         let (chunks, chunks_out) = async_channel::bounded(CHUNKS_MAX);
         let hello = &self.serving.hello;
         let in_use = match (&compiler.tools, &self.serving.shipments) {
-            (Tools::Shipped { digest, .. }, Some(shipments)) => shipments.hold(*digest),
+            (Tools::Shipped { digest, .. }, Some(shipments)) => match shipments.hold(*digest) {
+                Some(in_use) => Some(in_use),
+                None => return self.not_here(id, *digest),
+            },
             _ => None,
         };
         let context = TaskContext {
@@ -517,7 +522,7 @@ impl Shell {
 
     fn take(&mut self, id: JobId, delivery: Delivery) {
         let (Some(live), Some(shipments)) = (&self.link, &self.serving.shipments) else {
-            return;
+            return self.not_begun(id, &io::ErrorKind::NotConnected.into());
         };
         let control = match Control::new(0) {
             Ok(control) => Arc::new(control),
@@ -532,7 +537,16 @@ impl Shell {
             shipments: shipments.clone(),
             sandbox: self.serving.sandbox.clone(),
             chunks: chunks_out,
-            frames: live.link.bulk(),
+            send_ahead: {
+                let urgent = live.link.urgent().clone();
+                Box::new(move |frame| {
+                    urgent.send(frame);
+                })
+            },
+            on_gone: {
+                let notices = self.notices.clone();
+                Box::new(move |gone| drop(notices.send_blocking(Notice::ShipmentsGone(gone))))
+            },
             control: control.clone(),
             lacks: {
                 let notices = self.notices.clone();
@@ -552,6 +566,23 @@ impl Shell {
             }
             Err(error) => self.not_begun(id, &error),
         }
+    }
+
+    /// The toolchain of a task went while the task was on its way.
+    fn not_here(&mut self, id: JobId, digest: Digest) {
+        let ended = Notice::JobEnded {
+            id,
+            compiler_gone: None,
+        };
+        for notice in [Notice::ShipmentsGone(vec![digest]), ended] {
+            let _ = self.notices.try_send(notice);
+        }
+        self.send(&FromWorker {
+            kind: Some(Kind::Failed(v1::Failed {
+                dispatch_id: id.dispatch_id,
+                failure: Some(failure(Code::NoToolchain, "dropped to make room")),
+            })),
+        });
     }
 
     fn not_begun(&mut self, id: JobId, error: &io::Error) {
@@ -604,6 +635,7 @@ impl Shell {
                     toolchains::offer_tree_form(&mut found, &memo);
                 }
                 if let Some(shipments) = shipments {
+                    shipments.load();
                     toolchains::offer_shipped(&mut found, &shipments);
                 }
                 vitals::trim_memory();
@@ -624,7 +656,8 @@ async fn listen(mut signals: Async<UnixStream>, notices: Sender<Notice>) {
 
 /// A delivery's thread.
 fn take_delivery(id: JobId, setting: &delivery::Setting, notices: &Sender<Notice>) {
-    let (last, change) = delivery::run(setting);
+    let taken = panic::catch_unwind(AssertUnwindSafe(|| delivery::run(setting)));
+    let (last, added) = taken.unwrap_or_else(|_| (delivery::panicked(id.dispatch_id), None));
     if let Some(Kind::Failed(failed)) = &last.kind {
         let detail = failed.failure.as_ref().map_or("", |f| &f.detail);
         log::line(
@@ -634,7 +667,7 @@ fn take_delivery(id: JobId, setting: &delivery::Setting, notices: &Sender<Notice
     }
     let _ = notices.send_blocking(Notice::Delivered {
         id,
-        change: Box::new(change),
+        added: added.map(Box::new),
         last: Box::new(last),
     });
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_channel::{Receiver, Sender};
+use async_channel::Receiver;
 use hg_proto::compiler::shipment;
 use hg_proto::v1::{
     Chunk, Done, Failed, Failure, FromWorker, Need, Shipment, Task, TaskResult, failure::Code,
@@ -60,6 +60,13 @@ impl Delivery {
     }
 }
 
+impl Delivery {
+    /// What stands for the toolchain.
+    pub fn digest(&self) -> Digest {
+        shipment::digest(&self.list)
+    }
+}
+
 /// What a delivery is given.
 pub struct Setting {
     /// What is brought.
@@ -76,31 +83,24 @@ pub struct Setting {
     pub sandbox: Arc<Sandbox>,
     /// Parts of contents; closed when the delivery is cancelled.
     pub chunks: Receiver<Arc<Chunk>>,
-    /// Whole frames to the coordinator.
-    pub frames: Sender<Vec<u8>>,
+    /// Sends a frame ahead of any output: what follows it must not overtake it.
+    pub send_ahead: Box<dyn Fn(Vec<u8>) + Send>,
+    /// Told which toolchains went for this one.
+    pub on_gone: Box<dyn Fn(Vec<Digest>) + Send>,
     /// Shared with the link.
     pub control: Arc<Control>,
     /// Told how many contents are lacking, before the coordinator is asked for them.
     pub lacks: Box<dyn Fn(usize) + Send>,
 }
 
-/// What became of the toolchains of this machine.
-#[derive(Debug, Default)]
-pub struct Change {
-    /// Offered from now on.
-    pub added: Option<Compiler>,
-    /// Dropped to make room.
-    pub gone: Vec<Digest>,
-}
-
-/// Takes the delivery. Gives the last that the coordinator hears of it.
-pub fn run(setting: &Setting) -> (FromWorker, Change) {
-    let mut change = Change::default();
-    let taken = take(setting, &mut change);
+/// Takes the delivery. Gives the last that the coordinator hears of it, and what is offered
+/// from now on.
+pub fn run(setting: &Setting) -> (FromWorker, Option<Compiler>) {
     let dispatch_id = setting.dispatch_id;
-    let kind = match taken {
+    let mut added = None;
+    let kind = match take(setting) {
         Ok(compiler) => {
-            change.added = Some(compiler);
+            added = Some(compiler);
             Kind::Done(Done {
                 dispatch_id,
                 result: Some(TaskResult::default()),
@@ -111,14 +111,28 @@ pub fn run(setting: &Setting) -> (FromWorker, Change) {
             failure: Some(setting.control.cancelled().unwrap_or(failure)),
         }),
     };
-    (FromWorker { kind: Some(kind) }, change)
+    (FromWorker { kind: Some(kind) }, added)
 }
 
-fn take(setting: &Setting, change: &mut Change) -> Result<Compiler, Failure> {
+/// What the coordinator hears of a delivery whose thread panicked.
+pub fn panicked(dispatch_id: u64) -> FromWorker {
+    let failure = failure(Code::Worker, "a bug in the worker; its log says more");
+    FromWorker {
+        kind: Some(Kind::Failed(Failed {
+            dispatch_id,
+            failure: Some(failure),
+        })),
+    }
+}
+
+fn take(setting: &Setting) -> Result<Compiler, Failure> {
     let list = &setting.delivery.list;
     let room = setting.shipments.make_room(list);
     let room = room.map_err(|why| failure(Code::Refused, why))?;
-    change.gone = room.gone.clone();
+    if !room.gone.is_empty() {
+        // At once: nobody is to be sent a task for what is not here.
+        (setting.on_gone)(room.gone.clone());
+    }
     let lacking = setting.shipments.lacking(list);
     (setting.lacks)(lacking.len());
     let need = Need {
@@ -134,15 +148,20 @@ fn take(setting: &Setting, change: &mut Change) -> Result<Compiler, Failure> {
     // It is not there once it came whole.
     let _ = fs::remove_file(&part);
     received?;
+    let was_kept = setting.shipments.has(&setting.delivery.digest());
     let digest = setting.shipments.keep(list);
     let digest = digest.map_err(|error| trouble(&error))?;
     let compiler = Compiler::shipped(digest, list, setting.shipments.contents());
     let compiler = compiler.ok_or_else(|| failure(Code::Refused, "of no known family"))?;
+    if was_kept {
+        // It has worked here, and may be in use.
+        return Ok(compiler);
+    }
     let tried = trial::try_compiler(&compiler, &setting.sandbox, &setting.tasks);
+    // What is wanted from now on is the tree form's.
+    setting.sandbox.forget_roots(&compiler.tools);
     if let Err(why) = tried {
-        if let Err(error) = setting.shipments.forget(&digest) {
-            log::line(Level::Warn, format_args!("a toolchain stays: {error}"));
-        }
+        setting.shipments.forget(&digest);
         return Err(failure(Code::Refused, format!("does not work here: {why}")));
     }
     log::line(
@@ -207,6 +226,7 @@ fn trouble(error: &io::Error) -> Failure {
 fn send(setting: &Setting, kind: Kind) -> Result<(), Failure> {
     let frame = frame::encode(&FromWorker { kind: Some(kind) })
         .map_err(|error| failure(Code::Worker, error.to_string()))?;
-    let sent = setting.frames.send_blocking(frame);
-    sent.map_err(|_| failure(Code::Link, "the link is gone"))
+    // Where nothing more fits the link stands still, which ends it.
+    (setting.send_ahead)(frame);
+    Ok(())
 }

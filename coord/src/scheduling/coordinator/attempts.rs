@@ -215,8 +215,10 @@ impl Step<'_> {
             let holder = &job.demand.holder;
             let toolchain = job.demand.toolchain;
             let audit = who.is_some_and(|who| {
-                let audits = &mut self.core.audits;
-                audits.result(attempt.task, holder, who, toolchain)
+                let core = &mut *self.core;
+                let random = core.scheduler.random();
+                core.audits
+                    .result(attempt.task, holder, who, toolchain, random)
             });
             self.actions.push(Action::FinishTask {
                 audit,
