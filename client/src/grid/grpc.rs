@@ -85,6 +85,15 @@ fn cut(error: hyper::Error) -> GrpcError {
     }
 }
 
+/// Whether that is how a connection breaks off whose other end is killed.
+fn is_cut(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        kind,
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
+}
+
 /// Ends `work` after `ms` milliseconds.
 ///
 /// # Errors
@@ -155,6 +164,8 @@ impl Connection {
         let dialled = async {
             dial(&address).await.map_err(|error| match error.kind() {
                 io::ErrorKind::ConnectionRefused => GrpcError::Gone(format!("{address}: {error}")),
+                // Killed with this connection in its queue.
+                kind if is_cut(kind) => GrpcError::Cut(format!("{address}: {error}")),
                 _ => told(&error),
             })
         };
@@ -166,9 +177,7 @@ impl Connection {
                     let connector = TlsConnector::from(dial.config.clone());
                     let stream = connector.connect(dial.server_name.clone(), stream).await;
                     let stream = stream.map_err(|error| match error.kind() {
-                        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                            GrpcError::Cut(format!("{address}: {error}"))
-                        }
+                        kind if is_cut(kind) => GrpcError::Cut(format!("{address}: {error}")),
                         _ => told(&tls::handshake_words(&error)),
                     })?;
                     speak(tasks, stream).await?
