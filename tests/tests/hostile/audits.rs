@@ -6,8 +6,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use hg_proto::v1::{self, Chunk, Done, Need, TaskResult, from_worker, to_worker};
 use hg_tests::command::{Outcome, run, scrubbed};
@@ -20,6 +21,8 @@ use hg_tests::{in_path, skip};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+/// Between two heartbeats.
+const BEAT: Duration = Duration::from_millis(500);
 const SOURCE: &str = "int twice(int x) { return 2 * x; }\n";
 
 struct Bench {
@@ -44,7 +47,12 @@ impl Bench {
             grid,
             place: place.expect("a temporary folder"),
         };
-        fs::write(bench.place.path().join("a.c"), SOURCE).expect("a source");
+        let source = bench.place.path().join("a.c");
+        fs::write(&source, SOURCE).expect("a source");
+        // Nobody writes to it while it is compiled.
+        let source = fs::File::options().write(true).open(source).expect("it");
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        source.set_modified(long_ago).expect("a time");
         bench
     }
 
@@ -82,7 +90,20 @@ impl Bench {
 
 /// Serves tasks by the real compiler, and turns one bit of each object while it is told to.
 fn serve(mut worker: Impostor, flips: &Receiver<bool>) {
-    while let Ok(flip) = flips.recv() {
+    let mut beats = 0;
+    loop {
+        let flip = match flips.recv_timeout(BEAT) {
+            Ok(flip) => flip,
+            Err(RecvTimeoutError::Timeout) => {
+                beats += 1;
+                worker.say(from_worker::Kind::Heartbeat(v1::Heartbeat {
+                    sequence: beats,
+                    ..v1::Heartbeat::default()
+                }));
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let dispatch = worker.dispatch();
         let dispatch_id = dispatch.dispatch_id;
         let task = dispatch.task.expect("a task");
