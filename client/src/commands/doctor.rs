@@ -8,14 +8,13 @@ use std::fmt;
 use hg_proto::compiler::probe;
 use hg_proto::compiler::toolchain::Language;
 use hg_proto::table::table;
-use hg_proto::v1::{ListWorkersRequest, ListWorkersResponse, Toolchain, Worker};
-use hg_proto::wire::digest::Digest;
+use hg_proto::v1::{ListWorkersRequest, ListWorkersResponse, Worker};
 use serde_json::{Value, json};
 
 use crate::cli::Doctor;
 use crate::compile::events::printable;
 use crate::config::Config;
-use crate::grid::grade::{Grade, grade};
+use crate::grid::grade::{Grade, Known, grade};
 use crate::grid::grpc::{Connection, Tasks};
 use crate::grid::shipment;
 use crate::local::compiler;
@@ -39,11 +38,10 @@ struct Finding {
 }
 
 /// A compiler of this machine.
-struct Known {
+struct Compiler {
     name: String,
     language: Language,
-    plain: Toolchain,
-    shipment: Option<Digest>,
+    known: Known,
 }
 
 /// Prints what is found. Gives an exit code: 1 where something is wrong.
@@ -56,7 +54,7 @@ pub fn doctor(config: &Config, args: &Doctor) -> i32 {
     for known in &compilers {
         for worker in &workers {
             let machine = (consts::OS, consts::ARCH);
-            let grade = grade(worker, &known.plain, known.shipment, machine);
+            let grade = grade(worker, &known.known, machine);
             rows.push((known, worker, grade));
         }
     }
@@ -108,7 +106,7 @@ fn settings(config: &Config, findings: &mut Vec<Finding>) {
     });
 }
 
-fn compilers(config: &Config, named: &[String], findings: &mut Vec<Finding>) -> Vec<Known> {
+fn compilers(config: &Config, named: &[String], findings: &mut Vec<Finding>) -> Vec<Compiler> {
     let names: Vec<String> = match named.is_empty() {
         true => USUAL.map(str::to_owned).to_vec(),
         false => named.to_vec(),
@@ -162,11 +160,14 @@ fn compilers(config: &Config, named: &[String], findings: &mut Vec<Finding>) -> 
             remedy: String::new(),
         });
         let run = config.run_folder();
-        known.push(Known {
+        known.push(Compiler {
             name,
             language,
-            plain,
-            shipment: run.and_then(|run| shipment::known(&run, &tree)),
+            known: Known {
+                shipment: run.and_then(|run| shipment::known(&run, &tree)),
+                plain,
+                tree,
+            },
         });
     }
     known
@@ -224,7 +225,7 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
     }
 }
 
-fn as_json(findings: &[Finding], rows: &[(&Known, &Worker, Grade)]) -> Value {
+fn as_json(findings: &[Finding], rows: &[(&Compiler, &Worker, Grade)]) -> Value {
     let findings: Vec<Value> = findings
         .iter()
         .map(|finding| {
@@ -251,7 +252,7 @@ fn as_json(findings: &[Finding], rows: &[(&Known, &Worker, Grade)]) -> Value {
     json!({ "findings": findings, "grades": grades })
 }
 
-fn as_text(findings: &[Finding], rows: &[(&Known, &Worker, Grade)]) -> String {
+fn as_text(findings: &[Finding], rows: &[(&Compiler, &Worker, Grade)]) -> String {
     let mut text: String = findings.iter().map(Finding::to_string).collect();
     if rows.is_empty() {
         return text;

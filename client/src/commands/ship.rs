@@ -21,7 +21,7 @@ use crate::cli::Ship;
 use crate::compile::events::printable;
 use crate::config::Config;
 use crate::grid::attempt;
-use crate::grid::grade::{Grade, grade};
+use crate::grid::grade::{Grade, Known, grade};
 use crate::grid::grpc::{Connection, Tasks};
 use crate::grid::memo::Memos;
 use crate::grid::payload::Payload;
@@ -117,10 +117,13 @@ impl Goods {
     }
 
     fn grade(&self, worker: &Worker, run: &Path) -> Grade {
-        let plain = self.probe.toolchain(self.language).unwrap_or_default();
         let packed = self.packed.get().map(Packed::digest);
-        let shipment = packed.or_else(|| shipment::known(run, &self.toolchain));
-        grade(worker, &plain, shipment, (consts::OS, consts::ARCH))
+        let known = Known {
+            plain: self.probe.toolchain(self.language).unwrap_or_default(),
+            tree: self.toolchain.clone(),
+            shipment: packed.or_else(|| shipment::known(run, &self.toolchain)),
+        };
+        grade(worker, &known, (consts::OS, consts::ARCH))
     }
 }
 

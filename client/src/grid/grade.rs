@@ -46,10 +46,15 @@ impl Grade {
         match self {
             Grade::Same { tree: true } => "compiles with its own".to_owned(),
             Grade::Same { tree: false } => {
-                "compiles with its own, but nothing with -g: that takes the full sandbox".to_owned()
+                "compiles with its own, but nothing with -g: that takes the full sandbox, and the \
+                 compiler at the same place"
+                    .to_owned()
             }
             Grade::Shipped => "compiles with what it was given".to_owned(),
-            Grade::Shippable => "has another one, and takes this one: 'hgbuild ship'".to_owned(),
+            Grade::Shippable => {
+                "has another one, or at another place, and takes this one: 'hgbuild ship'"
+                    .to_owned()
+            }
             Grade::None(Unfit::Machine(machine)) => {
                 format!("is {machine}, which can't run this one")
             }
@@ -64,28 +69,36 @@ impl Grade {
     }
 }
 
-/// What `worker` makes of compiles with `plain`, the identity of a toolchain wherever it
-/// lies, of a client on `machine`: its system and architecture. `shipment` stands for it
-/// if it was packed.
-pub fn grade(
-    worker: &Worker,
-    plain: &Toolchain,
-    shipment: Option<Digest>,
-    machine: (&str, &str),
-) -> Grade {
+/// A toolchain of this machine, as workers may know it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Its identity wherever it lies.
+    pub plain: Toolchain,
+    /// Its identity where it lies, for the tree form.
+    pub tree: Toolchain,
+    /// What stands for all its files, if it was packed.
+    pub shipment: Option<Digest>,
+}
+
+/// What `worker` makes of compiles with `toolchain` for a client on `machine`: its system
+/// and architecture.
+pub fn grade(worker: &Worker, toolchain: &Known, machine: (&str, &str)) -> Grade {
     let own = worker
         .toolchains
         .iter()
-        .filter(|known| known.shipment.is_empty() && known.digest == plain.digest);
-    let own = own.map(|known| known.tree).max();
-    let is_shipped = shipment.is_some_and(|digest| {
+        .filter(|known| known.shipment.is_empty() && known.digest == toolchain.plain.digest);
+    // At another place it finds other headers beside itself.
+    let own = own.map(|known| known.tree_digests.contains(&toolchain.tree.digest));
+    let own = own.max();
+    let is_shipped = toolchain.shipment.is_some_and(|digest| {
         let mut given = worker.toolchains.iter();
         given.any(|known| known.shipment == digest.as_bytes())
     });
     match own {
         Some(true) => Grade::Same { tree: true },
         _ if is_shipped => Grade::Shipped,
-        Some(false) => Grade::Same { tree: false },
+        Some(false) if worker.shipping.is_empty() => Grade::Same { tree: false },
+        Some(false) => Grade::Shippable,
         None if (&*worker.os, &*worker.architecture) != machine => {
             let machine = format!("{} {}", worker.os, worker.architecture);
             Grade::None(Unfit::Machine(machine))
@@ -103,14 +116,19 @@ mod tests {
     #[test]
     fn grades() {
         let machine = ("linux", "x86_64");
-        let toolchain = |digest: u8, tree, shipment: &[u8]| Toolchain {
+        let toolchain = |digest: u8, tree: bool, shipment: &[u8]| Toolchain {
             digest: vec![digest; 32],
             tree,
             shipment: shipment.to_vec(),
+            tree_digests: Vec::from_iter(tree.then(|| vec![digest + 100; 32])),
             ..Toolchain::default()
         };
-        let plain = toolchain(1, false, &[]);
         let shipment = Digest::of(b"shipment");
+        let known = Known {
+            plain: toolchain(1, false, &[]),
+            tree: toolchain(101, true, &[]),
+            shipment: Some(shipment),
+        };
         let with = |toolchains: &[Toolchain]| Worker {
             os: "linux".into(),
             architecture: "x86_64".into(),
@@ -119,13 +137,18 @@ mod tests {
             toolchains: toolchains.to_vec(),
             ..Worker::default()
         };
-        let of = |worker: &Worker| grade(worker, &plain, Some(shipment), machine);
+        let of = |worker: &Worker| grade(worker, &known, machine);
         let other = toolchain(2, true, &[]);
         assert_eq!(of(&with(std::slice::from_ref(&other))), Grade::Shippable);
         let own = with(&[other.clone(), toolchain(1, true, &[])]);
         assert_eq!(of(&own), Grade::Same { tree: true });
-        let text = with(&[toolchain(1, false, &[])]);
+        let mut text = with(&[toolchain(1, false, &[])]);
+        assert_eq!(of(&text), Grade::Shippable);
+        text.shipping.clear();
         assert_eq!(of(&text), Grade::Same { tree: false });
+        let mut elsewhere = toolchain(1, true, &[]);
+        elsewhere.tree_digests = vec![vec![7; 32]];
+        assert_eq!(of(&with(&[elsewhere])), Grade::Shippable);
         let given = toolchain(3, true, shipment.as_bytes());
         assert_eq!(of(&with(&[given])), Grade::Shipped);
         let anothers = toolchain(1, true, Digest::of(b"another's").as_bytes());

@@ -365,15 +365,18 @@ fn listed(toolchains: Vec<v1::Toolchain>) -> Vec<v1::Toolchain> {
     let is_tree_form = |toolchain: &v1::Toolchain| toolchain.tree && toolchain.shipment.is_empty();
     let (tree_forms, mut listed): (Vec<_>, Vec<_>) = toolchains.into_iter().partition(is_tree_form);
     for toolchain in listed.iter_mut().filter(|toolchain| !toolchain.tree) {
+        let own = toolchain.clone();
         let is_same = |other: &v1::Toolchain| {
             let other = v1::Toolchain {
-                digest: toolchain.digest.clone(),
+                digest: own.digest.clone(),
                 tree: false,
                 ..other.clone()
             };
-            other == *toolchain
+            other == own
         };
-        toolchain.tree = tree_forms.iter().any(is_same);
+        let its = tree_forms.iter().filter(|other| is_same(other));
+        toolchain.tree_digests = its.map(|other| other.digest.clone()).collect();
+        toolchain.tree = !toolchain.tree_digests.is_empty();
     }
     listed
 }
@@ -442,6 +445,8 @@ pub fn offers(
         )?;
         toolchain.version = label(&toolchain.version, LABEL_BYTES_MAX);
         toolchain.target = label(&toolchain.target, LABEL_BYTES_MAX);
+        // For lists alone.
+        toolchain.tree_digests.clear();
     }
     digests.sort_unstable();
     digests.dedup();

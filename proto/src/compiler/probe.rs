@@ -110,6 +110,7 @@ impl Probe {
             digest: digest.as_bytes().to_vec(),
             tree: false,
             shipment: Vec::new(),
+            tree_digests: Vec::new(),
         })
     }
 

@@ -329,21 +329,43 @@ fn a_worker_that_dies_on_the_way_is_given_the_rest_later() {
     drop(daemon);
 }
 
+/// A link to gcc in a folder where no worker has one.
+fn gcc_elsewhere(space: &Space) -> Option<String> {
+    let gcc = in_path("gcc")?.canonicalize().ok()?;
+    let elsewhere = space.place.path().join("bin");
+    fs::create_dir(&elsewhere).expect("a folder");
+    let other = elsewhere.join("gcc");
+    std::os::unix::fs::symlink(gcc, &other).expect("a link");
+    Some(other.to_str().expect("a path").to_owned())
+}
+
+#[test]
+fn a_worker_that_has_the_compiler_at_another_place_is_given_the_clients() {
+    let grid = Grid::insecure(programs(), 1, 1);
+    let space = Space::new();
+    if listed(&space, &grid, "worker-1")["sandbox"] != "full" {
+        return skip("a shipped toolchain", "no full sandbox here");
+    }
+    let other = gcc_elsewhere(&space).expect("gcc");
+    let before = space.compare(&grid, &other, "-O1 -g -c a.c");
+    assert_eq!(before.place, "local", "{before:?}");
+    let given = space.ship(&grid, &[&other]);
+    assert!(given.ok(), "{}", given.words());
+    let event = space.compare(&grid, &other, "-O1 -g -c a.c");
+    assert!(is_remote(&event), "{event:?}");
+}
+
 #[test]
 fn clients_with_two_toolchains_each_get_their_own() {
     let Some((grid, _state, _daemon)) = bare_grid(&[]) else {
         return;
     };
-    let (Some(_), Some(gcc)) = (in_path("clang"), in_path("gcc")) else {
+    if in_path("clang").is_none() {
         return skip("two toolchains", "no clang in PATH");
-    };
+    }
     let spaces = [Space::new(), Space::new()];
     // The same compiler at another place is another toolchain.
-    let elsewhere = spaces[1].place.path().join("bin");
-    fs::create_dir(&elsewhere).expect("a folder");
-    let other = elsewhere.join("gcc");
-    std::os::unix::fs::symlink(gcc.canonicalize().expect("gcc"), &other).expect("a link");
-    let other = other.to_str().expect("a path").to_owned();
+    let other = gcc_elsewhere(&spaces[1]).expect("gcc");
     let ships = [
         Running::start(&mut spaces[0].hgbuild(&grid, &["ship", "gcc", "clang"])),
         Running::start(&mut spaces[1].hgbuild(&grid, &["ship", &other])),
