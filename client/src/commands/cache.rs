@@ -95,7 +95,7 @@ pub fn clear(folder: &Path) -> i32 {
 }
 
 /// Counts the files anew and removes the oldest entries until the cache is
-/// within `to` bytes, or its bound (0: no bound). Gives an exit code.
+/// within `to` bytes, or its bound. Gives an exit code.
 pub fn prune(folder: &Path, size_bytes_max: u64, to: Option<u64>) -> i32 {
     let recounted = open(folder).and_then(|cache| {
         let walk = recount(&cache)?;
@@ -106,11 +106,7 @@ pub fn prune(folder: &Path, size_bytes_max: u64, to: Option<u64>) -> i32 {
         Err(why) => return failed(&why),
     };
     DayLogs::new(folder).fold();
-    let goal = match to {
-        Some(to) => to,
-        None if size_bytes_max == 0 => u64::MAX,
-        None => size_bytes_max,
-    };
+    let goal = to.unwrap_or(size_bytes_max);
     let mut evicted = Shrunk::default();
     let pruned =
         Shards::open(folder).and_then(|shards| evict::shrink_to(&shards, goal, &mut evicted));
@@ -331,9 +327,6 @@ fn stats_text(folder: &Path, size: &str, entries: u64, tally: &Tally) -> String 
 }
 
 fn of_bound(size_bytes: u64, size_bytes_max: u64) -> String {
-    if size_bytes_max == 0 {
-        return format!("{} (the cache is off)", size::show(size_bytes));
-    }
     let part = 100.0 * size_bytes as f64 / size_bytes_max as f64;
     let (size, bound) = (size::show(size_bytes), size::show(size_bytes_max));
     format!("{size} of {bound} ({part:.1}%)")

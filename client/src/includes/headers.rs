@@ -96,9 +96,9 @@ const RULES: u64 = {
 /// A question to a text about a macro.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MacroQuery {
-    /// [`scan::asked_of`].
+    /// [`scan::headers_given_to`].
     Asked,
-    /// [`scan::asked_of`] a header of the system, which puts no user's name together.
+    /// [`scan::headers_given_to`] a header of the system, which puts no user's name together.
     AskedWhole,
     /// [`scan::headers_named`].
     Named,
@@ -112,8 +112,8 @@ impl MacroQuery {
     /// The answer of `text` about `word`; `None`: it can't be told.
     pub fn of(self, text: &[u8], word: &[u8]) -> Option<Vec<Header>> {
         match self {
-            MacroQuery::Asked => scan::asked_of(text, word, false),
-            MacroQuery::AskedWhole => scan::asked_of(text, word, true),
+            MacroQuery::Asked => scan::headers_given_to(text, word, false),
+            MacroQuery::AskedWhole => scan::headers_given_to(text, word, true),
             MacroQuery::Named => scan::headers_named(text, word),
             MacroQuery::Values => scan::values_of(text, word),
             MacroQuery::Strings => scan::strings_of(text, word),

@@ -205,7 +205,7 @@ fn is_parameter(text: &[u8], at: usize, word: &[u8]) -> bool {
 
 /// The headers that `text` gives the macro `asker`. `None`: `text` uses it in a way that
 /// can't be followed. `whole`: `text` does not paste its name together.
-pub fn asked_of(text: &[u8], asker: &[u8], whole: bool) -> Option<Vec<Header>> {
+pub fn headers_given_to(text: &[u8], asker: &[u8], whole: bool) -> Option<Vec<Header>> {
     let text = code_of(text).text;
     if !whole && has_beginning(&text, asker) {
         return None;
@@ -968,7 +968,8 @@ mod tests {
 
     #[test]
     fn macros_that_ask() {
-        let asked = |text: &str| asked_of(text.as_bytes(), b"HAS", false).map(|asks| names(&asks));
+        let asked =
+            |text: &str| headers_given_to(text.as_bytes(), b"HAS", false).map(|asks| names(&asks));
         let none = Some(vec![]);
         assert_eq!(
             asked("#if HAS(<a.h>) && HAS( \"b.h\" )"),
@@ -997,7 +998,7 @@ mod tests {
         assert_eq!(asked("#define H(x) 1\n#define B(x) H(x)\n#undef H\n"), none);
         let question = "#if __has_include(<a.h>)\n";
         assert_eq!(
-            asked_of(question.as_bytes(), b"__has_include_it", false),
+            headers_given_to(question.as_bytes(), b"__has_include_it", false),
             Some(vec![])
         );
     }

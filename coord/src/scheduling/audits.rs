@@ -34,7 +34,8 @@ pub struct Who {
 #[derive(Debug)]
 struct Open {
     task: TaskId,
-    client: Arc<str>,
+    /// Holder of the client's token.
+    holder: Arc<str>,
     worker: Who,
 }
 
@@ -78,12 +79,12 @@ impl Audits {
         }
     }
 
-    /// A result of `worker` with `toolchain` for `client`, a holder of a token. Gives
+    /// A result of `worker` with `toolchain` for a client of `holder`, who holds a token. Gives
     /// whether the client shall check it: by chance, so that no worker knows which.
     pub fn result(
         &mut self,
         task: TaskId,
-        client: &Arc<str>,
+        holder: &Arc<str>,
         worker: Who,
         toolchain: Digest,
         random: &mut fastrand::Rng,
@@ -109,15 +110,15 @@ impl Audits {
         }
         self.open.push_back(Open {
             task,
-            client: client.clone(),
+            holder: holder.clone(),
             worker,
         });
         true
     }
 
-    /// `client` says whether the result of `task` is what its own compiler makes.
-    pub fn answer(&mut self, task: TaskId, client: &str, same: bool) -> Verdict {
-        let is_it = |open: &Open| open.task == task && &*open.client == client;
+    /// A client of `holder` says whether the result of `task` is what its own compiler makes.
+    pub fn answer(&mut self, task: TaskId, holder: &str, same: bool) -> Verdict {
+        let is_it = |open: &Open| open.task == task && &*open.holder == holder;
         let at = self.open.iter().position(is_it);
         let Some(open) = at.and_then(|at| self.open.remove(at)) else {
             return Verdict::Unasked;
@@ -133,17 +134,17 @@ impl Audits {
             }
         }
         let found = self.differing.entry(open.worker.clone()).or_default();
-        found.insert(open.client);
+        found.insert(open.holder);
         Verdict::Differs {
             for_all: found.len() >= WITNESSES,
             worker: open.worker,
         }
     }
 
-    /// Whether `worker` gets no tasks of `client`.
-    pub fn is_out(&self, worker: &Who, client: &str) -> bool {
+    /// Whether `worker` gets no tasks of `holder`.
+    pub fn is_out(&self, worker: &Who, holder: &str) -> bool {
         let found = self.differing.get(worker);
-        found.is_some_and(|found| found.len() >= WITNESSES || found.contains(client))
+        found.is_some_and(|found| found.len() >= WITNESSES || found.contains(holder))
     }
 
     /// The holders of which `worker` gets no tasks, and whether it is out for all.

@@ -31,7 +31,8 @@ pub struct Demand {
     pub toolchain: Digest,
     /// The same as its client describes it, for people.
     pub wanted: Arc<Toolchain>,
-    /// Or this, which is the same toolchain as its client would ship it.
+    /// Or the shipment that a worker must have been given: the same toolchain, as the client
+    /// would ship it.
     pub shipment: Option<Digest>,
     /// It is no compile: a worker is given a toolchain.
     pub delivers: bool,

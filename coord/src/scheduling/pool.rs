@@ -77,7 +77,7 @@ pub(crate) struct Pool {
     pub(crate) free: BTreeMap<i8, Bag>,
     /// How many workers there are, draining ones and full ones included.
     pub(crate) workers: usize,
-    /// Workers that are not draining, free or not.
+    /// Workers that may get tasks now or later: neither draining nor put out; free or not.
     pub(crate) serving: BTreeSet<WorkerId>,
     /// How many workers of each speed, in eighths of a class, tasks may go to.
     ready: BTreeMap<i16, u32>,

@@ -469,7 +469,8 @@ impl Registry {
         Some(dispatch)
     }
 
-    /// Takes the slot back and counts how the attempt ended.
+    /// Takes an attempt from the worker, out of its slot or from ahead of one, and counts how
+    /// it ended.
     pub fn release(&mut self, id: WorkerId, dispatch: DispatchId, ended: AttemptEnd) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;

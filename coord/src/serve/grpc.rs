@@ -278,8 +278,8 @@ impl Build {
         })
     }
 
-    /// Room for one more task of `peer`, within its rate and its holder's share.
-    fn submit_permit(&self, holder: &str, peer: &str) -> Result<SubmitPermit, Status> {
+    /// Room for one more task of `client`, within its rate and its holder's share.
+    fn submit_permit(&self, holder: &str, client: &str) -> Result<SubmitPermit, Status> {
         let limited = |why: &str| {
             let limited = self.hub.metrics.tasks.with_label_values(&["limited"]);
             limited.inc();
@@ -289,7 +289,7 @@ impl Build {
         if !share.set(1) {
             return Err(limited("too many tasks at once from one holder"));
         }
-        let entered = lock(&self.rates).enter(peer, self.hub.now_ms());
+        let entered = lock(&self.rates).enter(client, self.hub.now_ms());
         entered.map_err(|why| {
             limited(match why {
                 TooMany::Fast => "too many tasks a second from one client",
@@ -298,7 +298,7 @@ impl Build {
         })?;
         Ok(SubmitPermit {
             rates: self.rates.clone(),
-            peer: peer.to_owned(),
+            client: client.to_owned(),
             _share: share,
         })
     }
@@ -307,13 +307,13 @@ impl Build {
 /// A task's place among those of its client and its holder, given up when dropped.
 struct SubmitPermit {
     rates: Arc<Mutex<SubmitRates>>,
-    peer: String,
+    client: String,
     _share: Share,
 }
 
 impl Drop for SubmitPermit {
     fn drop(&mut self) {
-        lock(&self.rates).leave(&self.peer);
+        lock(&self.rates).leave(&self.client);
     }
 }
 

@@ -146,7 +146,7 @@ pub fn probe(driver: &Path, memo: Option<&Path>) -> Result<Probe, ProbeError> {
     if let Some(known) = known() {
         return Ok(known);
     }
-    let turn = folder.and_then(turn);
+    let turn = folder.and_then(take_turn);
     if turn.is_some()
         && let Some(known) = known()
     {
@@ -163,8 +163,8 @@ pub fn probe(driver: &Path, memo: Option<&Path>) -> Result<Probe, ProbeError> {
 
 /// The right to look at compilers, in the name of all who keep results in `folder`: a
 /// build starts many at once, and each would read the same hundred megabytes. `None`:
-/// whoever has it takes too long.
-fn turn(folder: &Path) -> Option<File> {
+/// whoever has it takes too long, or there can be no lock.
+fn take_turn(folder: &Path) -> Option<File> {
     // Whoever writes there says which compiler is which: it is ours alone.
     private::make_folder(folder).ok()?;
     // Where nothing can be kept there is nothing to wait for.
@@ -763,7 +763,9 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     // It was too long for this one, on a busy machine.
-                    let Some(turn) = turn(&folder) else { return };
+                    let Some(turn) = take_turn(&folder) else {
+                        return;
+                    };
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                     thread::yield_now();
                     inside.fetch_sub(1, Ordering::SeqCst);

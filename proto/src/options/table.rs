@@ -62,7 +62,7 @@ const COUNT: usize = {
     count
 };
 
-// These two are nowhere in a program.
+// Used while this is compiled, and nowhere in a program.
 #[allow(long_running_const_eval, clippy::large_const_arrays)]
 const SORTED: [Row; COUNT] = sorted(joined_tables());
 

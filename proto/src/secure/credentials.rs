@@ -211,8 +211,8 @@ pub fn find(
     role: Role,
     stored_at: Option<&Path>,
 ) -> Result<Option<Token>, String> {
-    if let Some(text) = from_environment()? {
-        return Ok(Some(text));
+    if let Some(token) = from_environment()? {
+        return Ok(Some(token));
     }
     if let Some(token) = local(coordinator, role) {
         return Ok(Some(token));

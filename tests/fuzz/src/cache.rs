@@ -50,7 +50,7 @@ fn includes(kind: u8, bytes: &[u8]) {
     let hidden = |header: &scan::Header| header.name == b"hidden.h";
     assert!(commented || found.includes.iter().any(hidden));
     scan::without_includes(&text);
-    scan::asked_of(&text, b"HAS", false);
+    scan::headers_given_to(&text, b"HAS", false);
     let names = scan::defined_names(&scan::code_of(&text).text);
     let defined = [
         scan::values_of(&text, b"HAS"),

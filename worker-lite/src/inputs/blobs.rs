@@ -138,7 +138,7 @@ impl<W: Write> Sink<W> {
     /// Checks that all was received as announced, and gives the file back.
     ///
     /// # Errors
-    /// The blob is shorter than announced, or another one.
+    /// The blob is shorter than announced, or another one, or can't be stored.
     pub fn finish(mut self) -> Result<W, InputError> {
         if self.encoded_left > 0 || self.size_left > 0 {
             return not_as_announced("shorter than announced");

@@ -179,11 +179,11 @@ fn connects(address: &libc::sockaddr_in) -> bool {
 
 /// Any capability in any of this process's own sets, or in what it could get.
 fn holds_capabilities() -> bool {
-    let bounded = privileges::capabilities().is_none_or(|held| held != 0);
+    let held = privileges::capabilities().is_none_or(|sets| sets != 0);
     // SAFETY: a plain system call; 1 is CAP_DAC_OVERRIDE. Outside of a user namespace other
     // users than root can't empty this set, and need not.
-    let own_root = unsafe {
+    let can_be_gained = unsafe {
         libc::getuid() == 0 && libc::prctl(libc::PR_CAPBSET_READ, 1 as libc::c_ulong) == 1
     };
-    bounded || own_root
+    held || can_be_gained
 }

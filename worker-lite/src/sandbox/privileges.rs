@@ -166,7 +166,8 @@ mod linux {
         os_result(became)
     }
 
-    /// Gives up every capability, and those that programs could bring.
+    /// Gives up every capability, and those that programs could bring: no program gets new
+    /// privileges from then on (no_new_privs).
     ///
     /// # Errors
     /// The kernel says no.

@@ -24,7 +24,7 @@ const MEMORY_KEPT_SHARE: u64 = 8;
 const FILES_MAX: u64 = 16_384;
 /// The compiles of all slots may together take one in so many of the free bytes of the file
 /// system that their files lie on.
-const DISK_KEPT_SHARE: u64 = 2;
+const DISK_SHARE: u64 = 2;
 /// Ends a line of /proc/PID/maps whose file has no name any more.
 const DELETED: &str = " (deleted)";
 /// Files in a compile's folder for temporary files, where that is a tmpfs.
@@ -77,7 +77,7 @@ impl Totals {
     /// These totals on a worker of `slots` slots that has `free_bytes` of disk (`None`:
     /// unknown), so that the compiles of all slots together leave half of it.
     pub fn on_disk(self, free_bytes: Option<u64>, slots: u32) -> Self {
-        let share_bytes = free_bytes.map(|bytes| bytes / DISK_KEPT_SHARE / u64::from(slots.max(1)));
+        let share_bytes = free_bytes.map(|bytes| bytes / DISK_SHARE / u64::from(slots.max(1)));
         Totals {
             disk_bytes_max: share_bytes.unwrap_or(u64::MAX),
             ..self
@@ -109,7 +109,7 @@ impl Totals {
         for pid in usage::process_tree(root) {
             memory_bytes = memory_bytes.saturating_add(usage::memory_bytes(pid));
             let threads = usage::threads(pid);
-            files.count_open(&threads);
+            files.count_unlinked_open(&threads);
             if let Err(path) = files.count_mapped(pid, &threads) {
                 return too_much(format!("{path} is deleted and can't be measured"));
             }
@@ -176,7 +176,7 @@ impl Files {
     /// Counts nameless files that a process has open: each of its `threads` may have open
     /// files of its own. A thread that does not show them is about to become another
     /// program, or to end.
-    fn count_open(&mut self, threads: &[PathBuf]) {
+    fn count_unlinked_open(&mut self, threads: &[PathBuf]) {
         for thread in threads {
             for entry in fs::read_dir(thread.join("fd")).into_iter().flatten() {
                 if let Ok(stat) = entry.and_then(|entry| fs::metadata(entry.path())) {

@@ -160,7 +160,10 @@ fn carry_out(context: &TaskContext, compiler_gone: &mut bool) -> Result<TaskResu
         true => Some(make_tree(context, &folder, compiler_gone)?),
         false => {
             let mut files = create_inputs(order, &directory)?;
-            send(context, Kind::Need(need(context, 0..order.inputs.len())))?;
+            send(
+                context,
+                Kind::Need(need_message(context, 0..order.inputs.len())),
+            )?;
             receive_all(context, &mut files)?;
             None
         }
@@ -170,11 +173,11 @@ fn carry_out(context: &TaskContext, compiler_gone: &mut bool) -> Result<TaskResu
         .gate
         .enter(&context.control, context.expected_bytes, available_bytes)?;
     check_compiler(context, compiler_gone)?;
-    send(context, Kind::Begun(begun(context)))?;
+    send(context, Kind::Begun(progress(context)))?;
     let ran = compile(context, &folder, tree.as_ref(), compiler_gone);
     let ended = Begun {
         ended: true,
-        ..begun(context)
+        ..progress(context)
     };
     report(context, ended);
     // The next compile may run while this one's outputs leave.
@@ -262,15 +265,15 @@ fn send(context: &TaskContext, kind: Kind) -> Result<(), Failure> {
         .map_err(|_| failure(Code::Link, "the link is gone"))
 }
 
-/// Report that the compiler runs.
-fn begun(context: &TaskContext) -> Begun {
+/// A report on the compiler of the task: that it runs, or more with what is set in it.
+fn progress(context: &TaskContext) -> Begun {
     Begun {
         dispatch_id: context.dispatch_id,
         ..Begun::default()
     }
 }
 
-/// Sends a report on a running compile ahead of all output.
+/// Sends a report on a compile that runs or has ended ahead of all output.
 fn report(context: &TaskContext, begun: Begun) {
     let kind = Some(Kind::Begun(begun));
     if let Ok(frame) = frame::encode(&FromWorker { kind }) {
@@ -279,7 +282,7 @@ fn report(context: &TaskContext, begun: Begun) {
     }
 }
 
-fn need(context: &TaskContext, inputs: impl IntoIterator<Item = usize>) -> Need {
+fn need_message(context: &TaskContext, inputs: impl IntoIterator<Item = usize>) -> Need {
     let all = &context.order.inputs;
     let digest = |at: usize| all[at].digest.as_bytes().to_vec();
     Need {
@@ -312,7 +315,10 @@ fn make_tree<'a>(
     let missing = tree.link_stored(order);
     let missing = missing.map_err(|error| file_failure("an input's file", &error))?;
     (context.on_inputs_missing)(missing.len());
-    send(context, Kind::Need(need(context, missing.iter().copied())))?;
+    send(
+        context,
+        Kind::Need(need_message(context, missing.iter().copied())),
+    )?;
     receive_missing(context, &mut tree, trees, missing)?;
     let complete = tree.place_copies(order);
     complete.map_err(|error| file_failure("an input's file", &error))?;
@@ -484,7 +490,7 @@ fn compile(
     let is_capped = order.memory_bytes_max.is_some_and(|max| max < memory_bytes);
     let sandbox = &context.sandbox;
     let on_progress = |cpu_us| {
-        let begun = begun(context);
+        let begun = progress(context);
         report(context, Begun { cpu_us, ..begun });
     };
     let ran = compile::run(
