@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
+use hg_proto::compiler::shipment;
 use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::v1::{self, Hello, ToWorker};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::frame;
 use hg_proto::wire::limits::CHUNK_BYTES_MAX;
+use hg_worker_lite::inputs::layout::Tools;
 use hg_worker_lite::link::session::{Action, Event, JobId, Session};
 use hg_worker_lite::machine::admission::{PREFETCHED_TASKS_MAX, Vitals};
 use hg_worker_lite::tasks::toolchains::{Catalogue, Compiler};
@@ -49,7 +51,7 @@ fn catalogue() -> Catalogue {
         family: Family::Gcc,
         language: Language::C,
         path_first: None,
-        files: Vec::new(),
+        tools: Tools::Own(Vec::new()),
         toolchain: v1::Toolchain {
             digest: digest().as_bytes().to_vec(),
             ..v1::Toolchain::default()
@@ -106,6 +108,11 @@ impl Worker {
                 };
                 assert!(all.into_iter().all(inside));
             }
+            Action::Take { id, delivery } => {
+                let before = self.jobs.insert(id, false);
+                assert_eq!(before, None, "begun twice");
+                assert_eq!(shipment::check(&delivery.list), Ok(()));
+            }
             Action::Deliver(id, chunk) => {
                 assert_eq!(self.jobs.get(&id), Some(&false));
                 assert!(chunk.data.len() <= CHUNK_BYTES_MAX);
@@ -160,6 +167,8 @@ fn mend(task: &mut v1::Task) {
 fuzz_target!(|data: &[u8]| {
     let hello = Hello {
         slots: SLOTS,
+        // Tasks that are mended reach it, and some of them bring a toolchain.
+        shipping: digest().as_bytes().to_vec(),
         ..Hello::default()
     };
     let mut worker = Worker {

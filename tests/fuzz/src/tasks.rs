@@ -19,7 +19,7 @@ use hg_proto::wire::limits::{
     INPUTS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, PATH_BYTES_MAX, TREE_INPUTS_MAX,
 };
 use hg_worker_lite::inputs::validate as worker;
-use hgbuild::grid::attempt::{self, Says};
+use hgbuild::grid::attempt::{self, AllowedDiagnostics};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
@@ -168,17 +168,17 @@ fn result(answer: &v1::TaskResult) {
         assert!(places.is_sorted_by(|one, next| one < next));
     }
     for says in [
-        Says::Nothing,
-        Says::OfText,
-        Says::OfFiles,
-        Says::OfFilesInUtf8,
+        AllowedDiagnostics::Nothing,
+        AllowedDiagnostics::OfText,
+        AllowedDiagnostics::OfFiles,
+        AllowedDiagnostics::OfFilesInUtf8,
     ] {
         for outputs in [&asked.outputs[..1], &asked.outputs] {
             if attempt::accept(answer, says, false, outputs).is_ok() {
                 let names: Vec<&Vec<u8>> = answer.outputs.iter().map(|one| &one.path).collect();
                 assert_eq!(names, outputs.iter().collect::<Vec<_>>());
                 assert!(answer.exit_code == 0 && answer.signal == 0 && answer.stdout.is_empty());
-                assert!(says != Says::Nothing || answer.stderr.is_empty());
+                assert!(says != AllowedDiagnostics::Nothing || answer.stderr.is_empty());
             }
         }
     }
