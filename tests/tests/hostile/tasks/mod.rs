@@ -966,7 +966,7 @@ fn where_there_are_no_namespaces_it_says_what_it_lacks() {
         refuse(&mut command, refused);
         let worker = Daemon::start("worker", &mut command, folder.path().join("log"));
         let said = worker.stderr();
-        let line = format!("warning: sandbox: {level}: ");
+        let line = format!("warn: sandbox: {level}: ");
         assert!(said.contains(&line), "{said}");
         for words in words {
             assert!(said.contains(words), "{words}: {said}");
