@@ -83,7 +83,18 @@ impl<'t> Iterator for Markers<'t> {
 
 pub(crate) fn is_system(path: &[u8]) -> bool {
     let path = normal(path);
-    SYSTEM_FOLDERS.iter().any(|folder| path.starts_with(folder))
+    SYSTEM_FOLDERS.iter().any(|folder| path.starts_with(folder)) || is_of_a_target(&path)
+}
+
+/// Whether it is where a distribution has the headers of another machine than its own:
+/// `/usr/aarch64-linux-gnu/include/...`.
+fn is_of_a_target(path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(b"/usr/") else {
+        return false;
+    };
+    let mut names = rest.split(|byte| *byte == b'/');
+    let triple = names.next().unwrap_or_default();
+    triple.contains(&b'-') && names.next() == Some(b"include")
 }
 
 /// Without `..` (clang spells `/usr/bin/../lib/gcc/...`).
@@ -166,4 +177,30 @@ pub(super) fn open_end(text: &[u8]) -> bool {
         let after = &text[at + 2..];
         after.is_empty() || after.starts_with(b"# ") || after.starts_with(b"#line ")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_system() {
+        for path in [
+            "/usr/include/stdio.h",
+            "/usr/bin/../lib/gcc/x86_64-linux-gnu/12/include/stddef.h",
+            "/usr/lib/gcc-cross/aarch64-linux-gnu/12/../../../../aarch64-linux-gnu/include/c++/12/map",
+            "/usr/x86_64-w64-mingw32/include/windows.h",
+        ] {
+            assert!(is_system(path.as_bytes()), "{path}");
+        }
+        for path in [
+            "/usr/local/include/a.h",
+            "/usr/src/include/a.h",
+            "/usr/my-project/src/a.h",
+            "/home/me/usr/include/a.h",
+            "/usr/include/../../home/a.h",
+        ] {
+            assert!(!is_system(path.as_bytes()), "{path}");
+        }
+    }
 }
