@@ -599,7 +599,9 @@ impl Step<'_> {
         let nearest = match self.core.registry.nearest(wanted) {
             None => "they have no compiler".to_owned(),
             Some((worker, nearest)) if named(nearest) == named(wanted) => {
-                format!("{worker} has one with other contents, or at another place")
+                format!(
+                    "{worker} has one with other contents, at another place, or without the full sandbox"
+                )
             }
             Some((worker, nearest)) => format!("{worker} has {}", named(nearest)),
         };
