@@ -123,6 +123,8 @@ pub fn try_grid(
 /// everything, was not for it.
 fn in_neither_form(text: WhyLocal, tree: Option<Reason>) -> WhyLocal {
     match (text, tree) {
+        // Without a worker for the tree form, what is wrong with the text will last.
+        (WhyLocal::Chosen(text), Some(tree)) if tree.code == "no-worker" => WhyLocal::Chosen(text),
         (WhyLocal::Chosen(text), Some(tree)) if attempt::is_of_text(&text) => {
             let detail = format!("{} (as a text: {text})", tree.detail);
             WhyLocal::Chosen(Reason::with(tree.code, detail.trim_start()))
