@@ -19,6 +19,7 @@ use hg_tests::event;
 use hg_tests::folder::{Snapshot, compare, snapshot};
 use hg_tests::leftover;
 use hg_tests::programs::programs;
+use hg_tests::running::PATIENCE;
 use hg_tests::skip;
 use hg_tests::workload::LUA;
 
@@ -28,6 +29,8 @@ use fleet::{Fleet, Random};
 const SECONDS_DEFAULT: u64 = 20;
 /// Between two harms, at most.
 const PAUSE_MS_MAX: u64 = 1_200;
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// What one build may take under all that.
 const BUILD_TIME_MAX: Duration = Duration::from_secs(300);
 
@@ -97,6 +100,21 @@ fn built(make: &mut Command, place: &Path) -> (Outcome, Snapshot) {
     (outcome, files)
 }
 
+/// Waits until nothing runs in a build's folder any more. A task's processes look as if
+/// they did, and a worker that was stopped hears only when it goes on that its task is
+/// not wanted.
+fn none_left(place: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = leftover::processes(place);
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:#?}");
+        thread::park_timeout(LOOK_AGAIN);
+    }
+}
+
 /// How many compiles workers did in a build; it is as the plain one.
 fn build_under_chaos(
     plain: &(Outcome, Snapshot),
@@ -114,8 +132,7 @@ fn build_under_chaos(
     let outcome = outcome.without_summary().sorted();
     let different = compare((&plain.0.sorted(), &plain.1), (&outcome, &files));
     assert!(different.is_empty(), "{}", different.join("\n"));
-    let left = leftover::processes(place);
-    assert!(left.is_empty(), "left behind: {left:#?}");
+    none_left(place);
     let mut events = event::read(&log);
     events.retain(|event| !event.source.is_empty());
     assert_eq!(events.len(), LUA.objects, "one event for each compile");
