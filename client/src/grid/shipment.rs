@@ -3,18 +3,18 @@
 //! files and asks the loader. Unaware of the grid.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hg_proto::compiler::probe::{self, Probe};
 use hg_proto::compiler::shipment;
 use hg_proto::compiler::toolchain::Language;
+use hg_proto::compiler::way::{self, Step};
 use hg_proto::secure::atomic_file;
 use hg_proto::v1::{Shipment, ShippedFile, Toolchain, Worker, shipped_file::Kind};
 use hg_proto::wire::digest::Digest;
@@ -24,8 +24,6 @@ use crate::private;
 
 /// Bytes of a program in which the name of its loader is.
 const HEAD_BYTES: u64 = 4096;
-/// Links that one path may lead through, as the kernel's own bound is.
-const LINKS_MAX: usize = 40;
 /// glibc's list of libraries. It differs between any two machines, and is left out where
 /// the loader finds the same libraries without it.
 const LOADER_CACHE: &str = "/etc/ld.so.cache";
@@ -313,41 +311,24 @@ impl Files {
 
     /// Makes `path` lead there to the same file as it does here.
     fn add(&mut self, path: &Path) -> io::Result<()> {
-        let mut links = 0;
-        let mut left = names(path);
-        let mut real = PathBuf::from("/");
-        while let Some(name) = left.pop() {
-            if name == ".." {
-                // The folder that is only passed through must be there.
-                self.put_folder(&real);
-                real.pop();
-                continue;
-            }
-            let next = real.join(&name);
-            let found = fs::symlink_metadata(&next)?;
-            if found.is_symlink() {
-                links += 1;
-                if links > LINKS_MAX {
-                    return Err(io::Error::other("too many links"));
-                }
-                let target = fs::read_link(&next)?;
-                if target.is_absolute() {
-                    real = PathBuf::from("/");
-                }
-                left.extend(names(&target));
+        way::along(path, |at, step| match step {
+            Step::Link(target) => {
                 let target = os::bytes(target.as_os_str()).to_vec();
-                self.put(&next, Kind::Link(target), 0);
-                continue;
+                self.put(at, Kind::Link(target), 0);
+                Ok(())
             }
-            if left.is_empty() && found.is_dir() {
-                self.put_folder(&next);
-                self.add_marks(&next, 0)?;
-            } else if left.is_empty() {
-                self.add_file(&next)?;
+            Step::Through => Ok(()),
+            // The folder that is only passed through must be there.
+            Step::Up => {
+                self.put_folder(at);
+                Ok(())
             }
-            real = next;
-        }
-        Ok(())
+            Step::End(meta) if meta.is_dir() => {
+                self.put_folder(at);
+                self.add_marks(at, 0)
+            }
+            Step::End(_) => self.add_file(at),
+        })
     }
 
     fn put_folder(&mut self, path: &Path) {
@@ -406,14 +387,4 @@ impl Files {
         }
         Ok(())
     }
-}
-
-/// The names on a path, the first one last.
-fn names(path: &Path) -> Vec<OsString> {
-    let names = path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_os_string()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    names.rev().collect()
 }

@@ -5,4 +5,5 @@ pub mod shipment;
 pub mod memo;
 pub mod toolchain;
 pub mod turn;
+pub mod way;
 pub mod speed;

@@ -9,14 +9,13 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hg_proto::compiler::way::{self, Step};
 use hg_proto::v1::{Shipment, shipped_file::Kind};
 use hg_proto::wire::digest::Digest;
 
-/// Symbolic links that one path may lead through: the kernel has the same bound.
-const LINKS_MAX: usize = 40;
 /// Files that programs need of a system besides their libraries: the loader's cache, and
 /// locales. One that this machine lacks is missing in the root too.
 const COMPANIONS: [&str; 2] = ["/etc/ld.so.cache", "/usr/lib/locale"];
@@ -200,45 +199,23 @@ impl Layout {
 
     /// Makes `path` lead to the same file in the root as it does on this machine.
     fn add(&mut self, path: &Path, folder: fn(PathBuf) -> Entry) -> io::Result<()> {
-        let mut links = 0;
-        let mut left = components(path);
-        let mut real = PathBuf::from("/");
-        while let Some(name) = left.pop() {
-            if name == ".." {
-                real.pop();
-                continue;
-            }
-            let next = real.join(&name);
-            let found = fs::symlink_metadata(&next)?;
-            if found.is_symlink() {
-                links += 1;
-                if links > LINKS_MAX {
-                    return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
-                }
-                let target = fs::read_link(&next)?;
-                if target.is_absolute() {
-                    real = PathBuf::from("/");
-                }
-                left.extend(components(&target));
-                self.insert(&next, Entry::Link(target));
-                continue;
-            }
-            if !left.is_empty() {
+        way::along(path, |at, step| {
+            match step {
+                Step::Link(target) => self.insert(at, Entry::Link(target)),
                 // Also where the path only passes through, up and out again.
-                self.insert_parents(&next.join("x"));
-            } else if found.is_dir() {
-                match folder(next.clone()) {
-                    Entry::OptionalSubtree(_) => self.insert_markers(&next, 0)?,
-                    subtree => self.insert(&next, subtree),
+                Step::Through => self.insert_parents(&at.join("x")),
+                Step::Up => {}
+                Step::End(meta) if meta.is_dir() => match folder(at.to_path_buf()) {
+                    Entry::OptionalSubtree(_) => self.insert_markers(at, 0)?,
+                    subtree => self.insert(at, subtree),
+                },
+                Step::End(meta) if meta.is_file() => {
+                    self.insert(at, Entry::File(at.to_path_buf()));
                 }
-            } else if found.is_file() {
-                self.insert(&next, Entry::File(next.clone()));
-            } else {
-                return Err(io::Error::other("neither a file nor a folder"));
+                Step::End(_) => return Err(io::Error::other("neither a file nor a folder")),
             }
-            real = next;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Inserts what a compiler wants of its own `folder` besides headers.
@@ -370,16 +347,6 @@ pub fn below(skeleton: &Path, path: &Path) -> PathBuf {
 pub fn make_public_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o755).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o755))
-}
-
-/// The names on a path in reverse, so that the first one is popped first.
-fn components(path: &Path) -> Vec<OsString> {
-    let names = path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_os_string()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    names.rev().collect()
 }
 
 #[cfg(test)]
