@@ -11,8 +11,8 @@ use hg_proto::v1::{
     Encoding, InputChunk, Output, OutputChunk, SubmitRequest, SubmitResponse, TaskResult,
     submit_request, submit_response::Kind,
 };
-use hg_proto::wire::digest::{Digest, Hasher};
-use hg_proto::wire::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
+use hg_proto::wire::blob::{BlobError, Incoming};
+use hg_proto::wire::limits::{CHUNK_BYTES_MAX, OUTPUT_BYTES_MAX};
 use smol::future;
 
 use crate::grid::attempt::{ACCEPT_MS_MAX, Lost, QUEUE_GRACE_MS, RUN_MS_MAX, SILENCE_MS_MAX};
@@ -412,7 +412,7 @@ impl<'a> Outputs<'a> {
     fn have_begun(&self) -> bool {
         self.received
             .iter()
-            .any(|(received, _)| received.encoded > 0)
+            .any(|(received, _)| received.encoded_size() > 0)
     }
 
     fn add(&mut self, chunk: &OutputChunk) -> Result<(), Lost> {
@@ -435,10 +435,8 @@ impl<'a> Outputs<'a> {
 /// An output as it comes: decoded, hashed and bounded on the way.
 #[derive(Default)]
 pub struct Received {
-    decoder: Option<zstd::stream::raw::Decoder<'static>>,
-    plain: u64,
-    encoded: u64,
-    hasher: Hasher,
+    /// `None`: nothing came yet.
+    incoming: Option<Incoming>,
     ended: bool,
 }
 
@@ -453,41 +451,29 @@ impl Received {
         sink: &mut dyn Sink,
         total: &mut u64,
     ) -> Result<(), Lost> {
-        use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
         if self.ended || chunk.data.len() > CHUNK_BYTES_MAX {
             return Err(corrupt("a chunk that was not asked for"));
         }
-        self.encoded += chunk.data.len() as u64;
-        let decoder = match &mut self.decoder {
-            Some(decoder) => decoder,
-            none => {
-                let mut decoder = zstd::stream::raw::Decoder::new().map_err(corrupt)?;
-                let bound = zstd::zstd_safe::DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX);
-                decoder.set_parameter(bound).map_err(corrupt)?;
-                none.insert(decoder)
-            }
-        };
         sink.comes_as(&chunk.data);
-        let mut buffer = [0; 32 << 10];
-        let mut input = InBuffer::around(&chunk.data);
-        loop {
-            let mut output = OutBuffer::around(&mut buffer[..]);
-            decoder.run(&mut input, &mut output).map_err(corrupt)?;
-            let plain = output.as_slice();
-            self.plain += plain.len() as u64;
-            *total += plain.len() as u64;
-            if *total > OUTPUT_BYTES_MAX {
-                return Err(corrupt("larger than may be"));
-            }
-            self.hasher.update(plain);
-            sink.write_all(plain).map_err(corrupt)?;
-            let full = plain.len() == buffer.len();
-            if !full && input.pos() == chunk.data.len() {
-                break;
-            }
-        }
+        let incoming = match &mut self.incoming {
+            Some(incoming) => incoming,
+            none => none.insert(Incoming::new(Encoding::Zstd).map_err(corrupt)?),
+        };
+        let others = total.saturating_sub(incoming.size());
+        let size_max = OUTPUT_BYTES_MAX.saturating_sub(others);
+        let taken = incoming.push(&chunk.data, size_max, sink);
+        *total = others + incoming.size();
+        taken.map_err(|error| match error {
+            BlobError::NotAsAnnounced(why) => corrupt(why),
+            BlobError::Io(error) => corrupt(error),
+        })?;
         self.ended = chunk.last;
         Ok(())
+    }
+
+    /// Bytes that came.
+    fn encoded_size(&self) -> u64 {
+        self.incoming.as_ref().map_or(0, Incoming::encoded_size)
     }
 
     /// Whether that was what the worker announces.
@@ -495,11 +481,14 @@ impl Received {
     /// # Errors
     /// It was not.
     pub fn check(&self, output: &Output) -> Result<(), Lost> {
-        let same = output.encoding() == Encoding::Zstd
-            && self.ended
-            && output.size == self.plain
-            && output.encoded_size == self.encoded
-            && Digest::try_from(&output.digest[..]) == Ok(self.hasher.finish());
+        let incoming = self.incoming.as_ref().filter(|_| self.ended);
+        let same = incoming.is_some_and(|incoming| {
+            output.encoding() == Encoding::Zstd
+                && (output.size, output.encoded_size) == (incoming.size(), incoming.encoded_size())
+                && incoming
+                    .digest()
+                    .is_ok_and(|digest| output.digest == digest.as_bytes())
+        });
         match same {
             true => Ok(()),
             false => Err(corrupt("not what was announced")),

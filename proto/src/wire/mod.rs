@@ -2,6 +2,8 @@
 
 pub mod http_head;
 pub mod frame;
+#[cfg(feature = "blobs")]
+pub mod blob;
 pub mod outcome;
 pub mod limits;
 pub mod digest;

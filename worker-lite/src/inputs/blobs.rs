@@ -6,11 +6,12 @@ use std::io::{self, Read, Write};
 
 use crate::inputs::validate::Input;
 use hg_proto::v1::Encoding;
+use hg_proto::wire::blob::{BlobError, Incoming};
 use hg_proto::wire::digest::{Digest, Hasher};
 use hg_proto::wire::limits::{CHUNK_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
-use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
+use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
-/// Bytes that are decoded or compressed at a time.
+/// Bytes that are compressed at a time.
 const PIECE_BYTES: usize = 64 << 10;
 /// zstd level of outputs: the cheapest, since the link is near.
 const ZSTD_LEVEL: i32 = 1;
@@ -18,31 +19,17 @@ const ZSTD_LEVEL: i32 = 1;
 const ZSTD_WINDOW_LOG: u32 = 18;
 const _: () = assert!(ZSTD_WINDOW_LOG <= ZSTD_WINDOW_LOG_MAX);
 
-/// Why an input could not be received.
-#[derive(Debug)]
-pub enum InputError {
-    /// The sender is at fault: the input is not what was announced.
-    NotAsAnnounced(String),
-    /// This machine is at fault: the input can't be stored.
-    Io(io::Error),
-}
-
 /// Receives one blob: decodes it into a file and checks it.
 pub struct Sink<W: Write> {
     file: W,
-    decoder: Option<Decoder<'static>>,
-    hasher: Hasher,
-    /// Bytes of decoded content that are still to come.
-    size_left: u64,
-    /// Encoded bytes that are still to come.
-    encoded_left: u64,
-    /// The zstd frame is at its end; nothing may follow.
-    ended: bool,
+    incoming: Incoming,
+    size: u64,
+    encoded_size: u64,
     digest: Digest,
 }
 
-fn not_as_announced<T>(why: impl Into<String>) -> Result<T, InputError> {
-    Err(InputError::NotAsAnnounced(why.into()))
+fn not_as_announced<T>(why: &str) -> Result<T, BlobError> {
+    Err(BlobError::NotAsAnnounced(why.into()))
 }
 
 impl<W: Write> Sink<W> {
@@ -57,21 +44,11 @@ impl<W: Write> Sink<W> {
         size: u64,
         digest: Digest,
     ) -> io::Result<Self> {
-        let decoder = match encoding {
-            Encoding::Identity => None,
-            Encoding::Zstd => {
-                let mut decoder = Decoder::new()?;
-                decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))?;
-                Some(decoder)
-            }
-        };
         Ok(Sink {
             file,
-            decoder,
-            hasher: Hasher::new(),
-            size_left: size,
-            encoded_left: encoded_size,
-            ended: false,
+            incoming: Incoming::new(encoding)?,
+            size,
+            encoded_size,
             digest,
         })
     }
@@ -89,67 +66,27 @@ impl<W: Write> Sink<W> {
     ///
     /// # Errors
     /// They are more than announced, undecodable, or can't be stored.
-    pub fn push(&mut self, data: &[u8]) -> Result<(), InputError> {
-        match self.encoded_left.checked_sub(data.len() as u64) {
-            Some(left) => self.encoded_left = left,
-            None => return not_as_announced("longer than its encoded size"),
+    pub fn push(&mut self, data: &[u8]) -> Result<(), BlobError> {
+        let left = self.encoded_size - self.incoming.encoded_size();
+        if data.len() as u64 > left {
+            return not_as_announced("longer than its encoded size");
         }
-        match self.decoder.take() {
-            None => self.write(data),
-            Some(mut decoder) => {
-                let result = self.decode(&mut decoder, data);
-                self.decoder = Some(decoder);
-                result
-            }
-        }
-    }
-
-    fn decode(&mut self, decoder: &mut Decoder<'_>, data: &[u8]) -> Result<(), InputError> {
-        let mut decoded = vec![0; PIECE_BYTES];
-        let mut input = InBuffer::around(data);
-        loop {
-            if self.ended && input.pos() < data.len() {
-                return not_as_announced("bytes after the zstd frame");
-            }
-            let mut output = OutBuffer::around(&mut decoded[..]);
-            let hint = match decoder.run(&mut input, &mut output) {
-                Ok(hint) => hint,
-                Err(error) => return not_as_announced(format!("zstd: {error}")),
-            };
-            self.ended |= hint == 0;
-            let made = output.pos();
-            self.write(&decoded[..made])?;
-            // A full buffer may hide more that is ready to come out.
-            if input.pos() == data.len() && (made < PIECE_BYTES || self.ended) {
-                return Ok(());
-            }
-        }
-    }
-
-    fn write(&mut self, data: &[u8]) -> Result<(), InputError> {
-        match self.size_left.checked_sub(data.len() as u64) {
-            Some(left) => self.size_left = left,
-            None => return not_as_announced("longer than its size"),
-        }
-        self.hasher.update(data);
-        self.file.write_all(data).map_err(InputError::Io)
+        self.incoming.push(data, self.size, &mut self.file)
     }
 
     /// Checks that all was received as announced, and gives the file back.
     ///
     /// # Errors
     /// The blob is shorter than announced, or another one, or can't be stored.
-    pub fn finish(mut self) -> Result<W, InputError> {
-        if self.encoded_left > 0 || self.size_left > 0 {
+    pub fn finish(mut self) -> Result<W, BlobError> {
+        let received = (self.incoming.encoded_size(), self.incoming.size());
+        if received != (self.encoded_size, self.size) {
             return not_as_announced("shorter than announced");
         }
-        if self.decoder.is_some() && !self.ended {
-            return not_as_announced("the zstd frame has no end");
-        }
-        if self.hasher.finish() != self.digest {
+        if self.incoming.digest()? != self.digest {
             return not_as_announced("its content has another digest");
         }
-        self.file.flush().map_err(InputError::Io)?;
+        self.file.flush().map_err(BlobError::Io)?;
         Ok(self.file)
     }
 }
@@ -276,7 +213,7 @@ mod tests {
         (sent, wire)
     }
 
-    fn take(sent: &Sent, wire: &[u8], piece: usize) -> Result<Vec<u8>, InputError> {
+    fn take(sent: &Sent, wire: &[u8], piece: usize) -> Result<Vec<u8>, BlobError> {
         let mut file = Vec::new();
         let mut sink = Sink::new(
             &mut file,
@@ -296,7 +233,7 @@ mod tests {
     /// Why a blob is not taken that was announced as `sent`.
     fn refusal(sent: &Sent, wire: &[u8]) -> String {
         match take(sent, wire, 4096) {
-            Err(InputError::NotAsAnnounced(why)) => why,
+            Err(BlobError::NotAsAnnounced(why)) => why,
             other => panic!("{other:?}"),
         }
     }

@@ -13,11 +13,12 @@ use hg_proto::v1::{
     Chunk, Done, Failed, Failure, FromWorker, Need, Shipment, Task, TaskResult, failure::Code,
     from_worker::Kind,
 };
+use hg_proto::wire::blob::BlobError;
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::frame;
 
 use crate::files::shipments::Shipments;
-use crate::inputs::blobs::{InputError, Sink};
+use crate::inputs::blobs::Sink;
 use crate::inputs::validate::{self, Input, failure};
 use crate::log::{self, Level};
 use crate::sandbox::facade::Sandbox;
@@ -191,9 +192,9 @@ fn receive(setting: &Setting, mut lacking: BTreeSet<Digest>, part: &Path) -> Res
         let chunk = setting.chunks.recv_blocking();
         let chunk = chunk.map_err(|_| failure(Code::Cancelled, "cancelled"))?;
         let at = chunk.blob as usize;
-        let wrong = |error: InputError| match error {
-            InputError::NotAsAnnounced(why) => failure(Code::Input, why),
-            InputError::Io(error) => trouble(&error),
+        let wrong = |error: BlobError| match error {
+            BlobError::NotAsAnnounced(why) => failure(Code::Input, why),
+            BlobError::Io(error) => trouble(&error),
         };
         let awaited = inputs.get(at).filter(|i| lacking.contains(&i.digest));
         let (mut sink, input) = match (open.take(), awaited) {

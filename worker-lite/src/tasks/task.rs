@@ -16,11 +16,12 @@ use hg_proto::v1::{
     self, Begun, Chunk, Done, Encoding, Failed, Failure, FromWorker, Need, Output, TaskResult,
     failure::Code, from_worker::Kind,
 };
+use hg_proto::wire::blob::BlobError;
 use hg_proto::wire::frame;
 use nix::libc;
 
 use crate::files::shipments::InUse;
-use crate::inputs::blobs::{self, InputError, OutputError, Sink};
+use crate::inputs::blobs::{self, OutputError, Sink};
 use crate::inputs::layout::Layout;
 use crate::inputs::tree::{Tree, TreeError, Trees};
 use crate::inputs::validate::{Input, Order, failure};
@@ -348,9 +349,9 @@ fn receive_missing(
             }
             file_failure("an input's file", &error)
         };
-        let wrong = |error: InputError| match error {
-            InputError::NotAsAnnounced(why) => not_as_announced(context, at, &why),
-            InputError::Io(error) => io(error),
+        let wrong = |error: BlobError| match error {
+            BlobError::NotAsAnnounced(why) => not_as_announced(context, at, &why),
+            BlobError::Io(error) => io(error),
         };
         let mut sink = match open.take() {
             Some((opened, sink)) if opened == at => sink,
@@ -417,9 +418,9 @@ fn receive_all(context: &TaskContext, files: &mut [Option<Sink<File>>]) -> Resul
     while left > 0 {
         let chunk = next_chunk(context)?;
         let at = chunk.blob as usize;
-        let wrong = |error: InputError| match error {
-            InputError::NotAsAnnounced(why) => not_as_announced(context, at, &why),
-            InputError::Io(error) => file_failure("an input's file", &error),
+        let wrong = |error: BlobError| match error {
+            BlobError::NotAsAnnounced(why) => not_as_announced(context, at, &why),
+            BlobError::Io(error) => file_failure("an input's file", &error),
         };
         let Some(sink) = files.get_mut(at).and_then(Option::as_mut) else {
             return Err(failure(Code::Input, format!("no input {at} is expected")));
