@@ -19,7 +19,11 @@ pub const PROGRAM: Program = Program {
     environment: &[
         (
             "HG_LOG",
-            "how much is said on stderr: error, warn, info or debug (info)",
+            "how much is said on stderr: off, error, warn, info or debug (info)",
+        ),
+        (
+            "HG_TOKEN",
+            "an admin's token for 'drain' and 'readmit', before one of the state folder",
         ),
         (
             "HOME",

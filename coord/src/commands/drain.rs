@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hg_proto::secure::token::Token;
 use hg_proto::v1;
+use tonic::Status;
 
-use crate::commands::dial;
+use crate::commands::dial::Bearing;
 use crate::commands::running::Running;
 use crate::config::{CommandError, Drain};
 
@@ -19,29 +19,16 @@ const LOOK: Duration = Duration::from_millis(200);
 /// # Errors
 /// What did not work, for the operator.
 pub fn run(args: &Drain, home: Option<PathBuf>) -> Result<(), CommandError> {
-    let running = Running::find(
-        args.coordinator.as_deref(),
-        args.state.as_deref(),
-        args.insecure,
-        home,
-    );
-    let Running { address, token } = running.map_err(CommandError::Usage)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("runtime: {error}"))?;
-    Ok(runtime.block_on(drain(args, &address, token.as_ref()))?)
+    let (address, state) = (args.coordinator.as_deref(), args.state.as_deref());
+    let running = Running::find(address, state, args.insecure, home)?;
+    Ok(running.ask(async |client| drain(args, client).await)?)
 }
 
-async fn drain(args: &Drain, address: &str, token: Option<&Token>) -> Result<(), String> {
-    let failed = |why: String| format!("{address}: {why}");
-    let mut client = dial::client(address, token).await?;
+async fn drain(args: &Drain, mut client: Bearing) -> Result<(), Status> {
     let request = v1::DrainWorkerRequest {
         worker: args.worker.clone(),
     };
-    let said = |status: tonic::Status| failed(status.message().to_owned());
-    let answer = client.drain_worker(request).await.map_err(said)?;
-    let answer = answer.into_inner();
+    let answer = client.drain_worker(request).await?.into_inner();
     let (id, mut running) = (answer.worker, answer.running);
     println!("{id}: draining, {running} running");
     if args.no_wait {
@@ -49,8 +36,8 @@ async fn drain(args: &Drain, address: &str, token: Option<&Token>) -> Result<(),
     }
     loop {
         tokio::time::sleep(LOOK).await;
-        let listed = client.list_workers(v1::ListWorkersRequest {}).await;
-        let listed = listed.map_err(said)?.into_inner().workers;
+        let listed = client.list_workers(v1::ListWorkersRequest {}).await?;
+        let listed = listed.into_inner().workers;
         match listed
             .iter()
             .find(|worker| worker.id == id && worker.draining)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hg_proto::v1;
 
-use crate::commands::dial;
+use crate::commands::dial::Bearing;
 use crate::commands::running::Running;
 use crate::config::{CommandError, Readmit};
 
@@ -15,20 +15,13 @@ use crate::config::{CommandError, Readmit};
 /// What did not work, for the operator.
 pub fn run(args: &Readmit, home: Option<PathBuf>) -> Result<(), CommandError> {
     let (address, state) = (args.coordinator.as_deref(), args.state.as_deref());
-    let running = Running::find(address, state, args.insecure, home);
-    let Running { address, token } = running.map_err(CommandError::Usage)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("runtime: {error}"))?;
-    let readmitted = runtime.block_on(async {
-        let mut client = dial::client(&address, token.as_ref()).await?;
+    let running = Running::find(address, state, args.insecure, home)?;
+    let readmitted = running.ask(async |mut client: Bearing| {
         let request = v1::ReadmitWorkerRequest {
             worker: args.worker.clone(),
         };
-        let answer = client.readmit_worker(request).await;
-        let answer = answer.map_err(|status| format!("{address}: {}", status.message()))?;
-        Ok::<u32, String>(answer.into_inner().readmitted)
+        let answer = client.readmit_worker(request).await?;
+        Ok(answer.into_inner().readmitted)
     });
     match readmitted? {
         0 => Err(format!("{}: no worker of that name was put out", args.worker).into()),

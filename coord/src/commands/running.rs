@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use hg_proto::secure::credentials;
 use hg_proto::secure::token::{Role, Token};
+use tonic::Status;
 
-use crate::config;
+use crate::commands::dial::{self, Bearing};
+use crate::config::{self, CommandError};
 use crate::trust::secrets;
 
 /// Seconds for which a token holds that is made for one command.
@@ -25,8 +27,18 @@ impl Running {
     /// The coordinator at `address`, or else the one that last ran with this state folder.
     ///
     /// # Errors
-    /// In words, for the operator: none is known, or no token for it.
+    /// None is known, or no token for it.
     pub fn find(
+        address: Option<&str>,
+        state: Option<&Path>,
+        is_insecure: bool,
+        home: Option<PathBuf>,
+    ) -> Result<Self, CommandError> {
+        let found = Running::look(address, state, is_insecure, home);
+        found.map_err(CommandError::Usage)
+    }
+
+    fn look(
         address: Option<&str>,
         state: Option<&Path>,
         is_insecure: bool,
@@ -46,6 +58,25 @@ impl Running {
             false => Some(token(&address, state.ok().as_deref())?),
         };
         Ok(Running { address, token })
+    }
+
+    /// What `work` makes of a client of that coordinator.
+    ///
+    /// # Errors
+    /// In words: it can't be reached, or what went wrong with the work.
+    pub fn ask<T>(
+        &self,
+        work: impl AsyncFnOnce(Bearing) -> Result<T, Status>,
+    ) -> Result<T, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("runtime: {error}"))?;
+        runtime.block_on(async {
+            let client = dial::client(&self.address, self.token.as_ref()).await?;
+            let done = work(client).await;
+            done.map_err(|status| format!("{}: {}", self.address, status.message()))
+        })
     }
 }
 
