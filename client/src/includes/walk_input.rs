@@ -4,6 +4,7 @@
 use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::options::args::{Argument, Compile, Dialect};
 use hg_proto::options::row::{File, Role};
+use memchr::memmem;
 
 use crate::includes::closure::WalkInput;
 use crate::includes::dependency_list::Listed;
@@ -35,7 +36,7 @@ pub fn of_compile<'a>(
         shortened: gcc && names_system_folders(compile),
         settled: None,
         for_worker: false,
-        asm_blocks: has_asm_blocks(compile),
+        asm_blocks: has_asm_blocks(compile, dialect),
         c90: is_c90(compile),
         began_ns: i64::MAX,
         watch,
@@ -43,42 +44,52 @@ pub fn of_compile<'a>(
     }
 }
 
-/// Whether the dialect is C90, in which `//` is no comment.
+/// Whether the dialect is C90, in which `//` is no comment: the last standard that is named
+/// is the one.
 pub fn is_c90(compile: &Compile) -> bool {
-    let c90 = [
-        &b"-ansi"[..],
-        b"c90",
-        b"c89",
-        b"iso9899:1990",
-        b"iso9899:199409",
-    ];
-    let is_c90 = |word: &Vec<u8>| {
-        let standard = word.strip_prefix(b"-std=").or(word.strip_prefix(b"--std="));
-        c90.contains(&standard.unwrap_or(word))
+    let standard = |argument: &&Argument| {
+        let word = &argument.words[0][..];
+        word == b"-ansi" || word.starts_with(b"-std=") || word.starts_with(b"--std=")
     };
-    let mut words = compile.arguments.iter().flat_map(|a| &a.words);
-    compile.language == Language::C && words.any(is_c90)
+    let mut arguments = compile.arguments.iter().rev();
+    let is_c90 = |argument: &Argument| {
+        let names = [
+            &b"-ansi"[..],
+            b"c90",
+            b"c89",
+            b"iso9899:1990",
+            b"iso9899:199409",
+        ];
+        let word = &argument.words[0][..];
+        names.contains(&word) || names.contains(&argument.value())
+    };
+    compile.language == Language::C && arguments.find(standard).is_some_and(is_c90)
 }
 
-/// Whether an option may make Microsoft's `__asm` one of the language, with clang.
-fn has_asm_blocks(compile: &Compile) -> bool {
-    let options = [
-        &b"-fms"[..],
-        b"-fasm-blocks",
-        b"-target",
-        b"--target",
-        b"--driver",
-    ];
-    let mut words = compile.arguments.iter().flat_map(|a| &a.words);
-    words.any(|word| options.iter().any(|option| word.starts_with(option)))
+/// Whether Microsoft's `__asm` without brackets may be one of the language: clang has it with
+/// an option, or for a target of Microsoft's.
+fn has_asm_blocks(compile: &Compile, dialect: Dialect) -> bool {
+    let allows = |argument: &Argument| {
+        let word = &argument.words[0][..];
+        let is_target = word == b"-target" || word.starts_with(b"--target=");
+        word.starts_with(b"-fms") || is_target && memmem::find(argument.value(), b"linux").is_none()
+    };
+    dialect.family == Family::Clang && compile.arguments.iter().any(allows)
 }
 
+/// Options of folders whose headers gcc takes for the user's, by what they begin with.
+const USER_FOLDERS: [&[u8]; 4] = [b"-I", b"-iquote", b"-iprefix", b"-iwithprefixbefore"];
+
+/// Whether options or variables name folders whose headers gcc takes for the system's.
 fn names_system_folders(compile: &Compile) -> bool {
-    let options = [&b"-isystem"[..], b"-idirafter", b"--sysroot", b"-isysroot"];
-    let mut words = compile.arguments.iter().map(|a| &a.words[0]);
-    let named = words.any(|word| options.iter().any(|option| word.starts_with(option)));
+    let is_users = |argument: &Argument| {
+        let word = &argument.words[0][..];
+        USER_FOLDERS.iter().any(|option| word.starts_with(option))
+    };
+    let folders = compile.arguments.iter();
+    let mut folders = folders.filter(|argument| search_path::names_folder(argument));
     let variables = ["C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"];
-    named
+    folders.any(|argument| !is_users(argument))
         || variables
             .iter()
             .any(|name| std::env::var_os(name).is_some())

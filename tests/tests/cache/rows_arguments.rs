@@ -270,6 +270,22 @@ pub const CASES: &[Case] = &[
         ],
     ),
     case(
+        "-iwithprefix, and a header by a link whose target gcc looks beside",
+        C,
+        "$cc -O2 -iprefix $PWD/ -iwithprefix linked_from_here -c q.c",
+        &[
+            ("q.c", "#include <q.h>\nint q = Q;\n"),
+            ("r/q.h", "#include \"n.h\"\n"),
+            ("linked_from_here/n.h", "#define Q 1\n"),
+        ],
+        &[
+            Link("../r/q.h", "linked_from_here/q.h"),
+            Any,
+            Write("r/n.h", "#define Q 2\n"),
+            Any,
+        ],
+    ),
+    case(
         "-idirafter",
         C,
         "$cc -O2 -idirafter late -c q.c",

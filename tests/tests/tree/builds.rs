@@ -972,6 +972,7 @@ fn what_may_be_read_otherwise_is_read_here() {
         ("bare.c", asks(&format!("{glue}#define CAT2(a,b) CAT(a,b)\n#include \"bare.h\"\n#if CAT2(U, has_include)"))),
         ("given_bare.c", asks(&format!("{glue}#define CAT2(a,b) CAT(a,b)\n#if CAT2(U, has_include)"))),
         ("slashes.c", asks("#define SECOND(a,b) b\n#if SECOND(//, __has_include(\"x.h\"))\nint s;\n#endif\n#if 0 && defined")),
+        ("harmless_slashes.c", "int x = 1; // it's\n".into()),
         ("number.cc", "#define DROP(x)\nDROP(1.'0) int q = '/*'; const char *s = __DATE__; int w = '*/';\n".into()),
         ("glued_builtin.c", format!("{glue}unsigned long strlen(const char *);\n#if CAT(__has,_builtin)(strlen)\nint x;\n\
             #else\nconst char *s = __DATE__;\n#endif\n")),
@@ -1027,7 +1028,8 @@ fn what_may_be_read_otherwise_is_read_here() {
         ("computed-question", "clang", "called.c"),
         ("computed-question", "gcc", "bare.c"),
         ("computed-question", "gcc", "given_bare.c -DU=__"),
-        ("odd-spelling", "gcc", "slashes.c -std=c89"),
+        ("odd-spelling", "gcc", "slashes.c -std=gnu11 -std=c89"),
+        ("odd-spelling", "gcc", "slashes.c -std=gnu11 -ansi"),
         ("time-macro", "g++", "number.cc"),
         ("time-macro", "clang++", "number.cc"),
         ("computed-question", "gcc", "glued_builtin.c"),
@@ -1058,6 +1060,18 @@ fn what_may_be_read_otherwise_is_read_here() {
         ("remote tree", "gcc", "intrinsics.c"),
         ("remote tree", "gcc", "blocks.c"),
         ("remote tree", "clang", "blocks.c"),
+        (
+            "remote tree",
+            "clang",
+            "blocks.c --target=x86_64-pc-linux-gnu",
+        ),
+        ("remote tree", "gcc", "blocks.c -fms-extensions"),
+        (
+            "remote tree",
+            "gcc",
+            "harmless_slashes.c -std=c89 -std=gnu11",
+        ),
+        ("remote tree", "clang", "harmless_slashes.c -ansi -std=c99"),
         ("remote tree", "gcc", "harmless.c"),
         ("remote tree", "clang", "harmless.c"),
     ] {
