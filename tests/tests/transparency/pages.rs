@@ -67,10 +67,89 @@ fn check_cargo(line: &str) {
         let named = format!("name = \"{binary}\"");
         assert!(manifest("tests/Cargo.toml").contains(&named), "{line}");
     }
+    let benchmark = line.split_once("--bin bench -- ").map(|(_, rest)| rest);
+    if let Some(name) = benchmark.and_then(|rest| rest.split_whitespace().next()) {
+        let bench = checkout().join("tests/bench");
+        let is_there = bench.join(name).is_dir() || bench.join(format!("{name}.rs")).is_file();
+        assert!(is_there, "{line}");
+    }
     if let Some(profile) = value("--profile") {
         let named = format!("[profile.{profile}]");
         assert!(manifest("Cargo.toml").contains(&named), "{line}");
     }
+}
+
+/// Spans of code in the sentences and tables of a page, each in one line.
+fn spans(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).expect("a page");
+    let prose = text.split("```").step_by(2);
+    let spans = prose.flat_map(|prose| prose.split('`').skip(1).step_by(2).map(str::to_owned));
+    let in_one_line = |span: String| span.split_whitespace().collect::<Vec<_>>().join(" ");
+    spans.map(in_one_line).collect()
+}
+
+/// What a program, or one of its subcommands, says to `--help`.
+fn help(program: &Path, command: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut asked = scrubbed(program, folder.path(), folder.path());
+    let outcome = run_within(asked.args(command).arg("--help"), PAGE_TIME_MAX);
+    assert!(outcome.ok(), "{command:?}: {}", outcome.words());
+    String::from_utf8_lossy(&outcome.stdout).into_owned()
+}
+
+/// Subcommands and options in `span`, a command of `program`, are in its `--help`.
+fn check_words(program: &Path, span: &str) {
+    let words: Vec<&str> = span.split_whitespace().skip(1).collect();
+    let mut command: Vec<&str> = Vec::new();
+    let mut said = help(program, &command);
+    for word in words {
+        let is_listed = |mark: &str| {
+            let mut lines = said.lines().map(str::trim_start);
+            lines.any(|line| line.starts_with(&format!("{mark} ")) || line == mark)
+        };
+        let (name, _) = word.split_once('=').unwrap_or((word, ""));
+        let commands = said.split_once("\nCommands:").map(|(_, rest)| rest);
+        let is_command = commands.is_some_and(|rest| rest.contains(&format!("\n  {word} ")));
+        match word {
+            _ if is_command => {
+                command.push(word);
+                said = help(program, &command);
+            }
+            "--" => return,
+            _ if name.starts_with("--") => assert!(is_listed(name), "{span}: no {name}"),
+            _ if name.starts_with('-') => assert!(is_listed(&format!("{name},")), "{span}"),
+            // A compiler or a build, whose words are its own; or a value.
+            _ if command.is_empty() => return,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn commands_in_sentences_are_as_the_programs_have_them() {
+    let programs = programs();
+    let mut checked = 0;
+    let security = checkout().join("SECURITY.md");
+    for span in pages()
+        .iter()
+        .chain([&security])
+        .flat_map(|page| spans(page))
+    {
+        let program = match span.split_whitespace().next() {
+            Some("hgbuild") => &programs.client,
+            Some("hg-coord") => &programs.coordinator,
+            Some("hg-worker-lite") => &programs.worker,
+            Some("cargo") if span.contains(' ') => {
+                check_cargo(&span);
+                checked += 1;
+                continue;
+            }
+            _ => continue,
+        };
+        check_words(program, &span);
+        checked += 1;
+    }
+    assert!(checked > 40, "{checked} commands");
 }
 
 /// The three machines of the pages, and functions for what a reader does beside typing.

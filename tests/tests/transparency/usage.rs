@@ -1,6 +1,7 @@
 //! What is typed wrong: exit code 2, words on stderr, and nothing done.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use hg_tests::command::{run, scrubbed};
 use hg_tests::programs::{Programs, programs};
@@ -55,42 +56,68 @@ fn a_size_without_a_unit_empties_no_cache() {
     assert_eq!(entries(), before);
 }
 
+/// Names under `Commands:` in what a program says to `--help`.
+fn commands(help: &str) -> Vec<String> {
+    let (_, list) = help.split_once("\nCommands:\n").unwrap_or_default();
+    let lines = list.lines().take_while(|line| line.starts_with("  "));
+    let names = lines.filter(|line| !line.starts_with("   "));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    names.map(str::to_owned).collect()
+}
+
+/// All subcommands of a program, as it lists them itself; first itself, without any.
+fn all_commands(program: &Path, folder: &Path) -> Vec<Vec<String>> {
+    let mut all = vec![Vec::new()];
+    let mut at = 0;
+    while let Some(command) = all.get(at).cloned() {
+        let help = run(scrubbed(program, folder, folder).args(&command).arg("-h")).words();
+        let below = commands(&help).into_iter();
+        all.extend(below.map(|name| [&command[..], &[name]].concat()));
+        at += 1;
+    }
+    all
+}
+
 #[test]
 fn help_and_version_are_where_they_are_looked_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
     let Programs {
         client,
         coordinator,
         worker,
         ..
     } = programs();
-    for (program, commands) in [
-        (
-            client,
-            "status workers join cache cache_stats cache_prune explain",
-        ),
-        (coordinator, "serve drain token tokens revoke rotate"),
-        (worker, "serve join"),
-    ] {
-        let commands = commands.split(' ').map(|words| words.replace('_', " "));
-        for command in std::iter::once(String::new()).chain(commands) {
-            for (flag, said) in [("-h", "Usage: "), ("--help", "Usage: "), ("-V", "hg")] {
-                let mut asked = scrubbed(program, folder.path(), folder.path());
-                let outcome = run(asked.args(command.split_whitespace()).arg(flag));
+    for (program, count_min) in [(client, 11), (coordinator, 8), (worker, 3)] {
+        let commands = all_commands(program, folder);
+        assert!(commands.len() >= count_min, "{commands:?}");
+        for command in commands {
+            for (flag, said) in [
+                ("-h", "Usage: "),
+                ("--help", "Usage: "),
+                ("-V", "hg"),
+                ("--version", "hg"),
+            ] {
+                let outcome = run(scrubbed(program, folder, folder).args(&command).arg(flag));
                 let words = outcome.words();
                 assert!(
                     outcome.ok() && outcome.stderr.is_empty(),
-                    "{command}: {words}"
+                    "{command:?}: {words}"
                 );
                 assert!(outcome.stdout.starts_with(said.as_bytes()), "{words}");
             }
+            let outcome = run(scrubbed(program, folder, folder)
+                .args(&command)
+                .arg("--hepl"));
+            assert_eq!(outcome.code, Some(2));
+            let words = outcome.words();
+            assert!(words.contains("did you mean '--help'?"), "{words}");
+            assert!(words.contains(" --help' for more."), "{words}");
         }
-        let mut wrong = scrubbed(program, folder.path(), folder.path());
-        let outcome = run(wrong.arg("--versio"));
-        assert_eq!(outcome.code, Some(2));
-        let words = outcome.words();
-        assert!(words.contains("did you mean '--version'?"), "{words}");
-        assert!(words.contains(" --help' for more."), "{words}");
+        let help = run(scrubbed(program, folder, folder).arg("--help")).words();
+        for part in ["\nExit codes:\n", "\nEnvironment:\n", "\n  HG_LOG"] {
+            assert!(help.contains(part), "{help}");
+        }
     }
 }
 
