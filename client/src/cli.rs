@@ -133,7 +133,7 @@ pub struct Doctor {
     pub json: bool,
 }
 
-/// give this machine's compilers to the workers that have none like them
+/// give this machine's compilers to workers that have none like them, and try what others have
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,

@@ -236,9 +236,13 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Milliseconds that one HTTP connection may last.
 pub const HTTP_MS_MAX: u64 = 30_000;
 
-/// Toolchains that some workers have and others were given, for which both are looked
-/// for together.
-pub const PAIRS_MAX: usize = 1024;
+/// Sets of toolchains of which any will do for some tasks, whose workers are one pool.
+pub const UNIONS_MAX: usize = 1024;
+/// Milliseconds after which no task that asked for such a set can still be there: another
+/// one may have its room. Longer than a task's whole time.
+pub const UNION_UNUSED_MS: u64 = 2 * 3_600_000;
+/// Other toolchains that a task may name as good enough.
+pub const EQUALS_MAX: usize = 8;
 
 /// Pairs of worker and toolchain whose results are counted for audits.
 pub const AUDITED_PAIRS_MAX: usize = 16_384;

@@ -35,6 +35,7 @@ fn demand(client: &str, tool: &str) -> Demand {
         toolchain: Digest::of(tool.as_bytes()),
         wanted: Default::default(),
         shipment: None,
+        equals: Vec::new(),
         delivers: false,
         bytes: 100,
         queue_ms_max: 5_000,

@@ -157,6 +157,7 @@ fn order() -> Order {
     let source = input("/home/user/project/in".into(), content(0));
     Order {
         toolchain: Digest::of(b"this one"),
+        is_equal: false,
         arguments: Vec::new(),
         tree: true,
         working_directory: "/home/user/project".into(),

@@ -439,6 +439,7 @@ impl World<'_> {
             toolchain: self.toolchain,
             wanted: Default::default(),
             shipment: None,
+            equals: Vec::new(),
             delivers: false,
             bytes: 500,
             queue_ms_max: QUEUE_MS_DEFAULT,

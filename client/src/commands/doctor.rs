@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::cli::Doctor;
 use crate::compile::events::printable;
 use crate::config::Config;
+use crate::grid::equivalence::Trials;
 use crate::grid::grade::{Grade, Known, grade};
 use crate::grid::grpc::{Connection, Tasks};
 use crate::grid::shipment;
@@ -59,10 +60,16 @@ pub fn doctor(config: &Config, args: &Doctor) -> i32 {
         }
     }
     for known in compilers.iter().filter(|_| !workers.is_empty()) {
-        let serves = |grade: &Grade| matches!(grade, Grade::Same { .. } | Grade::Shipped);
+        let serves = |grade: &Grade| {
+            matches!(
+                grade,
+                Grade::Same { .. } | Grade::Shipped | Grade::Equivalent { .. }
+            )
+        };
         let mut its = rows.iter().filter(|(of, ..)| std::ptr::eq(*of, known));
         if !its.clone().any(|(.., grade)| serves(grade)) {
-            let can_be_given = its.any(|(.., grade)| *grade == Grade::Shippable);
+            let can_be_given =
+                its.any(|(.., grade)| [Grade::Shippable, Grade::Untried].contains(grade));
             findings.push(Finding {
                 subject: "compiler",
                 good: false,
@@ -164,7 +171,11 @@ fn compilers(config: &Config, named: &[String], findings: &mut Vec<Finding>) -> 
             name,
             language,
             known: Known {
-                shipment: run.and_then(|run| shipment::known(&run, &tree)),
+                shipment: run.as_deref().and_then(|run| shipment::known(run, &tree)),
+                trials: [&plain, &tree].map(|its| {
+                    let known = run.as_deref().map(|run| Trials::of(run, &its.digest));
+                    known.unwrap_or_default()
+                }),
                 plain,
                 tree,
             },

@@ -7,5 +7,6 @@ pub mod status;
 pub mod explain;
 pub mod join;
 pub mod ship;
+pub mod trials;
 pub mod doctor;
 pub mod cache;

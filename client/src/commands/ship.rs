@@ -18,9 +18,11 @@ use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::ZSTD_WINDOW_LOG_MAX;
 
 use crate::cli::Ship;
+use crate::commands::trials::Subject;
 use crate::compile::events::printable;
 use crate::config::Config;
 use crate::grid::attempt;
+use crate::grid::equivalence::Trials;
 use crate::grid::grade::{Grade, Known, grade};
 use crate::grid::grpc::{Connection, Tasks};
 use crate::grid::memo::Memos;
@@ -116,10 +118,23 @@ impl Goods {
         Ok(self.packed.get_or_init(|| packed))
     }
 
+    fn tell(&self, worker: &str, words: &str) {
+        say::answer(format_args!(
+            "{} {} {}: {}: {}\n",
+            self.probe.driver.display(),
+            self.probe.version,
+            self.language.name(),
+            printable(worker),
+            printable(words),
+        ));
+    }
+
     fn grade(&self, worker: &Worker, run: &Path) -> Grade {
         let packed = self.packed.get().map(Packed::digest);
+        let plain = self.probe.toolchain(self.language).unwrap_or_default();
         let known = Known {
-            plain: self.probe.toolchain(self.language).unwrap_or_default(),
+            trials: [&plain, &self.toolchain].map(|its| Trials::of(run, &its.digest)),
+            plain,
             tree: self.toolchain.clone(),
             shipment: packed.or_else(|| shipment::known(run, &self.toolchain)),
         };
@@ -168,23 +183,17 @@ impl<'a> Delivery<'a> {
         }
         let mut failed = self.missing;
         for goods in std::mem::take(&mut self.goods) {
-            let mut given = 0;
+            let mut given = self.try_others(&goods);
             for worker in self.workers.clone() {
                 let told = self.deliver(&goods, &worker);
                 failed += usize::from(told.is_err());
                 given += usize::from(matches!(told, Ok(Some(_))));
                 let words = match told {
-                    Ok(None) => "has it".to_owned(),
+                    Ok(None) => "has it, or one as good".to_owned(),
                     Ok(Some(bytes)) => format!("was given it, {} sent", size::show(bytes)),
                     Err(why) => why,
                 };
-                say::answer(format_args!(
-                    "{} {} {}: {}: {words}\n",
-                    goods.probe.driver.display(),
-                    goods.probe.version,
-                    goods.language.name(),
-                    printable(&worker.id),
-                ));
+                goods.tell(&worker.id, &words);
             }
             if given > 0 {
                 self.forget(&goods);
@@ -194,6 +203,23 @@ impl<'a> Delivery<'a> {
             0 => Ok(()),
             _ => Err(format!("not given: {failed}")),
         }
+    }
+
+    /// Tries toolchains of workers that can't be given this one. Gives how many are as good.
+    fn try_others(&self, goods: &Goods) -> usize {
+        let is_left = |worker: &&Worker| match goods.grade(worker, &self.run) {
+            Grade::Untried | Grade::None(_) | Grade::Equivalent { .. } => true,
+            Grade::Same { tree } => !tree,
+            Grade::Shippable => shipment::was_refused(&self.run, &goods.toolchain, worker),
+            Grade::Shipped => false,
+        };
+        let workers: Vec<&Worker> = self.workers.iter().filter(is_left).collect();
+        let subject = Subject::new(self.config, &self.run, &goods.probe, goods.language);
+        let told = subject.try_all(&workers);
+        for one in &told {
+            goods.tell(&one.worker, &one.words);
+        }
+        told.iter().filter(|one| one.is_equal).count()
     }
 
     /// That no worker had it is no longer true.
@@ -212,7 +238,12 @@ impl<'a> Delivery<'a> {
 
     /// Gives it to one worker. `None`: it has it; else the bytes that were sent.
     fn deliver(&mut self, goods: &Goods, worker: &Worker) -> Result<Option<u64>, String> {
-        let has_it = |grade: &Grade| matches!(grade, Grade::Same { tree: true } | Grade::Shipped);
+        let has_it = |grade: &Grade| {
+            matches!(
+                grade,
+                Grade::Same { tree: true } | Grade::Shipped | Grade::Equivalent { .. }
+            )
+        };
         match goods.grade(worker, &self.run) {
             grade if has_it(&grade) => return Ok(None),
             Grade::Shippable => {}

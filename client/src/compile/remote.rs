@@ -25,7 +25,9 @@ use crate::grid::arriving::Arriving;
 use crate::grid::attempt::{
     self, ACCEPT_MS_MAX, AllowedDiagnostics, Backoff, CONNECT_MS_MAX, Lost,
 };
+use crate::grid::equivalence::{self, Trials};
 use crate::grid::grpc::{Connection, GrpcError, Tasks};
+use crate::grid::ident;
 use crate::grid::memo::Known;
 use crate::grid::object;
 use crate::grid::own_speed;
@@ -102,6 +104,7 @@ pub fn try_grid(
         was_bad: known != Known::Nothing,
         tasks: Tasks::new(),
         connection: None,
+        trials: Trials::default(),
     };
     if known == Known::Retry {
         remote.check_that_workers_are_back()?;
@@ -116,6 +119,63 @@ pub fn try_grid(
             let sent = remote.try_text();
             sent.map_err(|text| in_neither_form(text, why))
         }
+    }
+}
+
+/// Compiles with a toolchain of another machine in place of this one's: `other` is its
+/// digest for the tree form, or else for the text form. What it made is put in its place, or
+/// is in `context.audit` if the coordinator wants it checked.
+///
+/// # Errors
+/// Why there is no such result.
+pub fn try_other(
+    context: &mut Context,
+    found: &Found,
+    plan: &Plan,
+    other: &[u8],
+    is_tree: bool,
+) -> Result<(), WhyLocal> {
+    plan.compile.travel.clone()?;
+    plan.check_files()?;
+    let probe = plan.probe(found, context.config)?;
+    let own = probe.toolchain(plan.compile.language);
+    let own = own.ok_or_else(|| Reason::with("unknown-compiler", "not for this language"))?;
+    let toolchain = Toolchain {
+        digest: other.to_vec(),
+        equals: vec![other.to_vec()],
+        tree: is_tree,
+        ..own
+    };
+    let mut remote = Remote {
+        context,
+        found,
+        plan,
+        kept: false,
+        key: Vec::new(),
+        slow_key: Vec::new(),
+        was_slow: false,
+        was_bad: false,
+        tasks: Tasks::new(),
+        connection: None,
+        trials: Trials::default(),
+    };
+    let load = match is_tree {
+        true => remote
+            .gather_tree()
+            .and_then(|tree| remote.load_of_tree(toolchain, tree))
+            .map(|(load, _)| load)
+            .map_err(NoTree::into_why)?,
+        false => {
+            let gathered = remote.gather_text()?;
+            remote.load_of_text(toolchain, gathered)?
+        }
+    };
+    match remote.submit(load) {
+        Ok(_) => Ok(()),
+        Err(NoResult::Lost(lost) | NoResult::TakenBack(_, lost)) => {
+            Err(WhyLocal::GridFailed(attempt::after_loss(&lost).0))
+        }
+        Err(NoResult::Unlike(reason) | NoResult::Local(reason)) => Err(reason.into()),
     }
 }
 
@@ -154,6 +214,8 @@ struct Remote<'c, 'a> {
     was_bad: bool,
     tasks: Tasks,
     connection: Option<Result<Connection, GrpcError>>,
+    /// What is known of toolchains that the task names beside this machine's own.
+    trials: Trials,
 }
 
 /// What a worker is to be given.
@@ -198,6 +260,15 @@ enum NoTree {
 impl NoTree {
     fn unfit(reason: Reason) -> NoTree {
         NoTree::TryText(Some(reason))
+    }
+
+    fn into_why(self) -> WhyLocal {
+        match self {
+            NoTree::TryText(reason) => {
+                WhyLocal::Chosen(reason.unwrap_or_else(|| Reason::with("tree", "")))
+            }
+            NoTree::Local(why) => why,
+        }
     }
 }
 
@@ -258,6 +329,7 @@ impl Remote<'_, '_> {
         {
             toolchain.shipment = shipped.as_bytes().to_vec();
         }
+        self.name_equals(&mut toolchain);
         let tree = self.gather_tree()?;
         let (load, closure) = self.load_of_tree(toolchain.clone(), tree)?;
         let received = self.submit(load);
@@ -336,9 +408,16 @@ impl Remote<'_, '_> {
     fn load_of_tree(&self, toolchain: Toolchain, tree: Tree) -> Result<(Load, Closure), NoTree> {
         let (plan, context) = (self.plan, &self.context);
         let diagnostics = plan.diagnostics(self.found, &context.memos);
+        let probe = plan.probe(self.found, context.config);
+        let probe = probe.map_err(WhyLocal::Chosen)?;
+        let names_equals = !toolchain.equals.is_empty();
         let task = plan.tree_task(toolchain, &tree, &diagnostics, context.config);
+        let mut task = task.map_err(NoTree::unfit)?;
+        if names_equals {
+            plan.name_target(probe, &mut task.arguments);
+        }
         let load = Load {
-            task: task.map_err(NoTree::unfit)?,
+            task,
             contents: tree.contents,
             dependencies: None,
             allowed: diagnostics.allowed,
@@ -350,7 +429,7 @@ impl Remote<'_, '_> {
     fn try_text(&mut self) -> Result<Compiled, WhyLocal> {
         let (plan, found) = (self.plan, self.found);
         let probe = plan.probe(found, self.context.config)?;
-        let toolchain = probe
+        let mut toolchain = probe
             .toolchain(plan.compile.language)
             .ok_or_else(|| Reason::with("unknown-compiler", "not for this language"))?;
         let toolchain_key = [&self.key[..], &toolchain.digest].concat();
@@ -361,11 +440,24 @@ impl Remote<'_, '_> {
             }
             known => self.was_bad |= known != Known::Nothing,
         }
-        let gathered = self.gather_text()?;
+        self.name_equals(&mut toolchain);
+        let mut gathered = self.gather_text()?;
         if signals::received().is_some() {
             // Came while the preprocessor ran, and would be lost from here on.
             return Err(Reason::with("interrupted", "").into());
         }
+        let listed = std::mem::take(&mut gathered.listed);
+        let load = self.load_of_text(toolchain, gathered)?;
+        let received = self.submit(load);
+        let received = self.note_outcome(&toolchain_key, received)?;
+        self.context.record.form = Some("preprocessed");
+        Ok(received.compiled(listed, None, self.context.began))
+    }
+
+    /// What a worker gets of `gathered`.
+    fn load_of_text(&self, toolchain: Toolchain, gathered: Gathered) -> Result<Load, WhyLocal> {
+        let (plan, found) = (self.plan, self.found);
+        let probe = plan.probe(found, self.context.config)?;
         let (allowed, options) = match plan.dialect.family {
             // It quotes source lines from files, which the worker has not got.
             Family::Gcc => (AllowedDiagnostics::Nothing, Vec::new()),
@@ -378,16 +470,24 @@ impl Remote<'_, '_> {
                 diagnostics => (AllowedDiagnostics::OfText, diagnostics.presentation.options),
             },
         };
-        let load = Load {
+        Ok(Load {
             task: plan.task(probe, toolchain, &gathered, &options, self.context.config)?,
             contents: vec![Payload::Held(gathered.encoded)],
             dependencies: gathered.dependencies,
             allowed,
-        };
-        let received = self.submit(load);
-        let received = self.note_outcome(&toolchain_key, received)?;
-        self.context.record.form = Some("preprocessed");
-        Ok(received.compiled(gathered.listed, None, self.context.began))
+        })
+    }
+
+    /// Names the toolchains of other machines that have shown to make the same objects.
+    fn name_equals(&mut self, toolchain: &mut Toolchain) {
+        let (plan, run) = (self.plan, self.context.config.run_folder());
+        let words = plan.compile.arguments.iter().flat_map(|a| &a.words);
+        // gcc's text would say who made it, and has not been compared.
+        let is_text = plan.compile.assembly && plan.dialect.family == Family::Gcc;
+        if let Some(run) = run.filter(|_| !is_text && equivalence::covers(words)) {
+            self.trials = Trials::of(&run, &toolchain.digest);
+            toolchain.equals = self.trials.equals();
+        }
     }
 
     /// Preprocesses and dials at the same time.
@@ -573,9 +673,13 @@ impl Remote<'_, '_> {
         if let Some(listing) = listing.filter(|_| wanted.len() > 1) {
             check_looks(object::Kind::Text, listing.begins())?;
         }
+        let frame = arriving.frame();
+        let is_renamed = self.put_own_ident(&mut object)?;
+        let frame = frame.filter(|_| !is_renamed);
+        let record = &mut self.context.record;
         if let Some(task_id) = audit {
             let remote = content(&mut object).map_err(NoResult::cannot_write)?;
-            self.context.record.form = Some(form);
+            record.form = Some(form);
             self.context.audit = Some(Audit {
                 task_id,
                 worker,
@@ -592,7 +696,7 @@ impl Remote<'_, '_> {
             ..Received::default()
         };
         if self.kept {
-            let contents = kept(arriving.frame(), &result, &mut object, rule.as_mut());
+            let contents = kept(frame, &result, &mut object, rule.as_mut());
             let contents = contents.map_err(NoResult::cannot_write)?;
             (received.object, received.dependencies) = contents;
         }
@@ -600,6 +704,25 @@ impl Remote<'_, '_> {
         let outputs = rule.into_iter().chain([object]).collect();
         output::put_all(outputs).map_err(NoResult::cannot_write)?;
         Ok(received)
+    }
+
+    /// Where another machine's compiler has made the object and left its own name in it, puts
+    /// this machine's in its place. Gives whether it has.
+    fn put_own_ident(&self, object: &mut Pending) -> Result<bool, NoResult> {
+        if self.trials == Trials::default() || self.plan.dialect.family != Family::Gcc {
+            return Ok(false);
+        }
+        let made = content(object).map_err(NoResult::cannot_write)?;
+        let ident = ident::last(&made).unwrap_or_default();
+        let Some(own) = self.trials.own_ident(ident) else {
+            return Ok(false);
+        };
+        let renamed = ident::replace_last(&made, own).ok_or_else(|| {
+            let words = "an object of another build of this compiler is laid out in an unknown way";
+            NoResult::Local(Reason::with("equivalent", words))
+        })?;
+        object.rewrite(&renamed).map_err(NoResult::cannot_write)?;
+        Ok(true)
     }
 
     /// Submits the task and follows it to its end, on a second connection where the first

@@ -3,6 +3,8 @@
 use hg_proto::v1::{Toolchain, Worker};
 use hg_proto::wire::digest::Digest;
 
+use crate::grid::equivalence::{self, Trials};
+
 /// What a worker makes of this machine's compiles, the best first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grade {
@@ -15,6 +17,13 @@ pub enum Grade {
     Shipped,
     /// It would take this machine's own.
     Shippable,
+    /// It has another one, of which trials have shown that it makes the same objects.
+    Equivalent {
+        /// It takes source and headers as they are, and with them debug information.
+        tree: bool,
+    },
+    /// It has another one of the same release, which nobody has tried.
+    Untried,
     /// It compiles nothing of this machine's.
     None(Unfit),
 }
@@ -37,6 +46,8 @@ impl Grade {
             Grade::Same { .. } => "same",
             Grade::Shipped => "shipped",
             Grade::Shippable => "shippable",
+            Grade::Equivalent { .. } => "equivalent",
+            Grade::Untried => "untried",
             Grade::None(_) => "none",
         }
     }
@@ -53,6 +64,18 @@ impl Grade {
             Grade::Shipped => "compiles with what it was given".to_owned(),
             Grade::Shippable => {
                 "has another one, or at another place, and takes this one: 'hgbuild ship'"
+                    .to_owned()
+            }
+            Grade::Equivalent { tree: true } => {
+                "compiles with its own, of another build, which makes the same objects".to_owned()
+            }
+            Grade::Equivalent { tree: false } => {
+                "compiles with its own, of another build, which makes the same objects; nothing \
+                 with -g: from preprocessed text alone"
+                    .to_owned()
+            }
+            Grade::Untried => {
+                "has one of another build: 'hgbuild ship' tries whether it makes the same objects"
                     .to_owned()
             }
             Grade::None(Unfit::Machine(machine)) => {
@@ -78,6 +101,8 @@ pub struct Known {
     pub tree: Toolchain,
     /// What stands for all its files, if it was packed.
     pub shipment: Option<Digest>,
+    /// What trials have shown of others in the text form, and in the tree form.
+    pub trials: [Trials; 2],
 }
 
 /// What `worker` makes of compiles with `toolchain` for a client on `machine`: its system
@@ -94,19 +119,53 @@ pub fn grade(worker: &Worker, toolchain: &Known, machine: (&str, &str)) -> Grade
         let mut given = worker.toolchains.iter();
         given.any(|known| known.shipment == digest.as_bytes())
     });
+    let other = another(worker, toolchain);
     match own {
         Some(true) => Grade::Same { tree: true },
         _ if is_shipped => Grade::Shipped,
-        Some(false) if worker.shipping.is_empty() => Grade::Same { tree: false },
+        Some(false) if worker.shipping.is_empty() => match other {
+            Some(Grade::Equivalent { tree: true }) => Grade::Same { tree: true },
+            _ => Grade::Same { tree: false },
+        },
         Some(false) => Grade::Shippable,
+        None if let Some(Grade::Equivalent { tree: true }) = other => {
+            Grade::Equivalent { tree: true }
+        }
+        None if !worker.shipping.is_empty() && (&*worker.os, &*worker.architecture) == machine => {
+            Grade::Shippable
+        }
+        None if let Some(grade) = other => grade,
         None if (&*worker.os, &*worker.architecture) != machine => {
             let machine = format!("{} {}", worker.os, worker.architecture);
             Grade::None(Unfit::Machine(machine))
         }
-        None if !worker.shipping.is_empty() => Grade::Shippable,
         None if worker.sandbox != "full" => Grade::None(Unfit::Sandbox(worker.sandbox.clone())),
         None => Grade::None(Unfit::Unwanted),
     }
+}
+
+/// What `worker` makes of compiles by another toolchain that is as good, or may be.
+fn another(worker: &Worker, toolchain: &Known) -> Option<Grade> {
+    let own = worker.toolchains.iter();
+    let others = own.filter(|other| {
+        other.shipment.is_empty() && equivalence::may_be_equal(&toolchain.plain, other)
+    });
+    let [text, tree] = &toolchain.trials;
+    let mut best = None;
+    for other in others {
+        let in_tree = other.tree_digests.iter().map(|digest| tree.verdict(digest));
+        let in_tree: Vec<Option<bool>> = in_tree.collect();
+        let in_text = text.verdict(&other.digest);
+        if in_tree.contains(&Some(true)) {
+            return Some(Grade::Equivalent { tree: true });
+        }
+        if in_text == Some(true) {
+            best = Some(Grade::Equivalent { tree: false });
+        } else if in_text.is_none() || in_tree.contains(&None) {
+            best = best.or(Some(Grade::Untried));
+        }
+    }
+    best
 }
 
 #[cfg(test)]
@@ -128,6 +187,7 @@ mod tests {
             plain: toolchain(1, false, &[]),
             tree: toolchain(101, true, &[]),
             shipment: Some(shipment),
+            trials: Default::default(),
         };
         let with = |toolchains: &[Toolchain]| Worker {
             os: "linux".into(),

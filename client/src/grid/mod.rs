@@ -3,11 +3,13 @@
 pub(crate) mod arriving;
 pub mod submit;
 pub mod grpc;
+pub mod ident;
 pub mod access;
 pub mod attempt;
 pub mod memo;
 pub(crate) mod object;
 pub mod payload;
 pub mod shipment;
+pub mod equivalence;
 pub mod grade;
 pub mod own_speed;

@@ -47,10 +47,7 @@ impl Plan {
             (true, _) => b"out.s",
         };
         let mut arguments = self.compile.travel_args(self.dialect, &input, output);
-        let targeted = |arg: &Vec<u8>| arg.starts_with(b"--target=") || arg == b"-target";
-        if self.dialect.family == Family::Clang && !arguments.iter().any(targeted) {
-            arguments.insert(0, format!("--target={}", probe.target).into_bytes());
-        }
+        self.name_target(probe, &mut arguments);
         arguments.splice(0..0, options.iter().cloned());
         Ok(Task {
             toolchain: Some(toolchain),
@@ -100,6 +97,14 @@ impl Plan {
         match prost::Message::encoded_len(&task) > TASK_BYTES_MAX {
             true => Err(reason("too-many-inputs", "for one message")),
             false => Ok(task),
+        }
+    }
+
+    /// Says in `arguments` what clang compiles for here when nobody says it.
+    pub fn name_target(&self, probe: &Probe, arguments: &mut Vec<Vec<u8>>) {
+        let targeted = |arg: &Vec<u8>| arg.starts_with(b"--target=") || arg == b"-target";
+        if self.dialect.family == Family::Clang && !arguments.iter().any(targeted) {
+            arguments.insert(0, format!("--target={}", probe.target).into_bytes());
         }
     }
 

@@ -109,6 +109,16 @@ impl Pending {
         Ok(pending)
     }
 
+    /// Gives the file another `content`.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn rewrite(&mut self, content: &[u8]) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(content)
+    }
+
     /// The file to write to.
     pub fn file(&mut self) -> &mut File {
         &mut self.file

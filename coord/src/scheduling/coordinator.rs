@@ -614,7 +614,8 @@ impl Step<'_> {
     fn task_submitted(&mut self, task: TaskId, mut demand: Demand) {
         let prediction = self.core.predictor.predict(&demand.profile);
         let (own, shipment) = (demand.toolchain, demand.shipment);
-        demand.toolchain = self.core.registry.asked_for(own, shipment);
+        let registry = &mut self.core.registry;
+        demand.toolchain = registry.asked_for(own, shipment, &demand.equals, self.now_ms);
         let toolchain = demand.toolchain;
         if !self.core.jobs.insert(task, demand, prediction, self.now_ms) {
             return;

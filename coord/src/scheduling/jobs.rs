@@ -34,6 +34,8 @@ pub struct Demand {
     /// Or the shipment that a worker must have been given: the same toolchain, as the client
     /// would ship it.
     pub shipment: Option<Digest>,
+    /// Or one of these, which the client takes for the same.
+    pub equals: Vec<Digest>,
     /// It is no compile: a worker is given a toolchain.
     pub delivers: bool,
     /// Bytes of the coordinator's memory that the task takes while it waits.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hg_proto::v1;
 use hg_proto::wire::digest::{Digest, Hasher};
 
-use crate::bounds::{BREAKERS_KEPT_MAX, PAIRS_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN};
+use crate::bounds::{BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN, UNION_UNUSED_MS, UNIONS_MAX};
 use crate::scheduling::audits::Who;
 use crate::scheduling::breaker::{Breaker, Circuit};
 use crate::scheduling::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
@@ -32,9 +32,8 @@ pub struct Registry {
     /// By holder, and by the random bytes of each start of a worker's program.
     instances: HashMap<(String, [u8; 16]), WorkerId>,
     pools: ByDigest<Pool>,
-    /// Pools of all that have a toolchain or were given it, by what stands for both: the
-    /// digests of the toolchain and of its shipment.
-    pairs: HashMap<Digest, [Digest; 2]>,
+    /// Pools of all workers that have one of several toolchains, by what stands for them.
+    unions: HashMap<Digest, Union>,
     /// Workers that were given each shipment.
     shipments: HashMap<Digest, u64>,
     /// Where workers take shipments.
@@ -49,6 +48,14 @@ pub struct Registry {
     kept_order: std::collections::VecDeque<u64>,
     slots: u64,
     busy: u64,
+}
+
+/// Toolchains of which any will do for some tasks.
+#[derive(Debug)]
+struct Union {
+    parts: Vec<Digest>,
+    /// When a task last asked for it.
+    used_ms: u64,
 }
 
 impl Registry {
@@ -134,7 +141,7 @@ impl Registry {
         self.slots += u64::from(spec.slots);
         self.shipping.extend(spec.shipping);
         self.count_shipments(&[], &spec.toolchains);
-        spec.digests = self.with_pairs(std::mem::take(&mut spec.digests));
+        spec.digests = self.with_unions(std::mem::take(&mut spec.digests));
         let digests = self.shared(&spec.digests);
         for digest in &spec.digests {
             let pool = self.pools.entry(*digest).or_default();
@@ -241,7 +248,7 @@ impl Registry {
         pool.workers -= 1;
         if pool.workers == 0 {
             self.pools.remove(digest);
-            self.pairs.remove(digest);
+            self.unions.remove(digest);
         }
     }
 
@@ -267,7 +274,7 @@ impl Registry {
         let mut worker = self.workers.remove(&id)?;
         digests.extend(worker.spec.shipping);
         self.count_shipments(&worker.spec.toolchains, &toolchains);
-        let digests = self.with_pairs(digests);
+        let digests = self.with_unions(digests);
         let before = worker.digests.clone();
         for digest in before.iter().filter(|digest| !digests.contains(digest)) {
             self.take_out(id, &worker, digest);
@@ -299,57 +306,112 @@ impl Registry {
         }
     }
 
-    /// `digests`, sorted and each once, and those of the pairs that they are part of.
-    fn with_pairs(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
-        let has_one = |pair: &&Digest| self.pairs[*pair].iter().any(|one| digests.contains(one));
-        let pairs: Vec<Digest> = self.pairs.keys().filter(has_one).copied().collect();
-        digests.extend(pairs);
+    /// `digests`, sorted and each once, and those of the unions that they are part of.
+    fn with_unions(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
+        let has_one = |union: &&Digest| {
+            let mut parts = self.unions[*union].parts.iter();
+            parts.any(|part| digests.contains(part))
+        };
+        let unions: Vec<Digest> = self.unions.keys().filter(has_one).copied().collect();
+        digests.extend(unions);
         digests.sort_unstable();
         digests.dedup();
         digests
     }
 
-    /// Under what to look for workers that have `toolchain`, or were given it as
-    /// `shipment`.
-    pub fn asked_for(&mut self, toolchain: Digest, shipment: Option<Digest>) -> Digest {
+    /// Under what to look for workers that have `toolchain`, were given it as `shipment`,
+    /// or have one of `equals`, which the task's client takes for the same.
+    pub fn asked_for(
+        &mut self,
+        toolchain: Digest,
+        shipment: Option<Digest>,
+        equals: &[Digest],
+        now_ms: u64,
+    ) -> Digest {
         // Only what a worker was given stands for a shipment, and a client that names
-        // such a one, or a place for them, as its toolchain is not to make pools of it.
-        let is_other =
-            self.shipments.contains_key(&toolchain) || self.shipping.contains(&toolchain);
-        let Some(shipment) = shipment.filter(|digest| self.shipments.contains_key(digest)) else {
-            return toolchain;
+        // such a one, a place for them, or a union as a toolchain is not to make pools of
+        // it.
+        let is_plain = |digest: &Digest| {
+            let is_other = self.shipments.contains_key(digest)
+                || self.shipping.contains(digest)
+                || self.unions.contains_key(digest);
+            self.pools.contains_key(digest) && !is_other
         };
-        if is_other {
+        let has_own = self.pools.contains_key(&toolchain);
+        if has_own && !is_plain(&toolchain) {
             return toolchain;
         }
-        if !self.pools.contains_key(&toolchain) {
-            return shipment;
+        let shipment = shipment.filter(|digest| self.shipments.contains_key(digest));
+        let others = equals.iter().copied().filter(is_plain).chain(shipment);
+        let mut parts: Vec<Digest> = others.chain(has_own.then_some(toolchain)).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        match parts[..] {
+            [] => toolchain,
+            [only] => only,
+            [first, ..] => {
+                let alone = if has_own { toolchain } else { first };
+                self.union(parts, now_ms).unwrap_or(alone)
+            }
         }
-        let parts = [toolchain, shipment];
+    }
+
+    /// The pool of all workers that have one of `parts`. `None`: there are too many such.
+    fn union(&mut self, parts: Vec<Digest>, now_ms: u64) -> Option<Digest> {
         let mut hasher = Hasher::new();
-        for part in parts {
+        for part in &parts {
             hasher.field(part.as_bytes());
         }
-        let pair = hasher.finish();
-        if self.pairs.contains_key(&pair) {
-            return pair;
+        let digest = hasher.finish();
+        if let Some(known) = self.unions.get_mut(&digest) {
+            known.used_ms = now_ms;
+            return Some(digest);
         }
         // One that a worker made up is no pool of ours.
-        if self.pairs.len() >= PAIRS_MAX || self.pools.contains_key(&pair) {
-            return toolchain;
+        if self.pools.contains_key(&digest) || !self.has_room_for_union(now_ms) {
+            return None;
         }
-        self.pairs.insert(pair, parts);
         let having = parts.iter().filter_map(|part| self.pools.get(part));
         let having: BTreeSet<WorkerId> = having
             .flat_map(|pool| pool.memories.iter().map(|(_, id)| *id))
             .collect();
+        let used_ms = now_ms;
+        self.unions.insert(digest, Union { parts, used_ms });
         for id in having {
             if let Some(worker) = self.workers.get(&id) {
                 let (toolchains, digests) = (&worker.spec.toolchains, &worker.spec.digests);
                 self.offer(id, toolchains.clone(), digests.clone());
             }
         }
-        pair
+        Some(digest)
+    }
+
+    /// Whether there may be one more union; one that no task can still ask for makes room.
+    fn has_room_for_union(&mut self, now_ms: u64) -> bool {
+        if self.unions.len() < UNIONS_MAX {
+            return true;
+        }
+        let oldest = self.unions.iter().min_by_key(|(_, union)| union.used_ms);
+        let Some((&digest, union)) = oldest else {
+            return false;
+        };
+        if now_ms.saturating_sub(union.used_ms) < UNION_UNUSED_MS {
+            return false;
+        }
+        self.unions.remove(&digest);
+        let having = self.pools.get(&digest);
+        let having: Vec<WorkerId> = having
+            .into_iter()
+            .flat_map(|pool| pool.memories.iter().map(|(_, id)| *id))
+            .collect();
+        for id in having {
+            if let Some(worker) = self.workers.get(&id) {
+                let mut digests = worker.spec.digests.clone();
+                digests.retain(|other| *other != digest);
+                self.offer(id, worker.spec.toolchains.clone(), digests);
+            }
+        }
+        true
     }
 
     /// Remembers the breaker of a worker that has left, for when it comes back:
@@ -815,7 +877,7 @@ mod tests {
         };
         registry.join(WorkerId(1), bare("bare"), None, 0);
         // Nobody has either.
-        assert_eq!(registry.asked_for(gcc, Some(shipped)), gcc);
+        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], 0), gcc);
         let given = || {
             let toolchain = v1::Toolchain {
                 digest: shipped.as_bytes().to_vec(),
@@ -827,25 +889,28 @@ mod tests {
         registry.offer(WorkerId(1), given(), vec![shipped]).unwrap();
         // It takes more of them.
         assert_eq!(found(&registry, &shipping), BTreeSet::from([1]));
-        assert_eq!(registry.asked_for(gcc, Some(shipped)), shipped);
+        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], 0), shipped);
         registry.join(WorkerId(2), spec("own", 1), None, 0);
-        let both = registry.asked_for(gcc, Some(shipped));
+        let both = registry.asked_for(gcc, Some(shipped), &[], 0);
         assert_eq!(found(&registry, &both), BTreeSet::from([1, 2]));
         assert_eq!(registry.capacity(&both), 2.0);
         // A task that knows of no shipment goes to its own alone, and one that names
         // another toolchain for this shipment finds no more than those with the shipment.
-        assert_eq!(registry.asked_for(gcc, None), gcc);
+        assert_eq!(registry.asked_for(gcc, None, &[], 0), gcc);
         // Neither of these is a toolchain that a worker has.
-        assert_eq!(registry.asked_for(shipping, Some(shipped)), shipping);
-        assert_eq!(registry.asked_for(shipped, Some(shipped)), shipped);
-        assert_eq!(registry.asked_for(gcc, Some(shipping)), gcc);
-        let other = registry.asked_for(Digest::of(b"other"), Some(shipped));
+        assert_eq!(
+            registry.asked_for(shipping, Some(shipped), &[], 0),
+            shipping
+        );
+        assert_eq!(registry.asked_for(shipped, Some(shipped), &[], 0), shipped);
+        assert_eq!(registry.asked_for(gcc, Some(shipping), &[], 0), gcc);
+        let other = registry.asked_for(Digest::of(b"other"), Some(shipped), &[], 0);
         assert_eq!(found(&registry, &other), BTreeSet::from([1]));
         // Whoever comes later is found, too, and whoever goes is not.
         registry.join(WorkerId(3), spec("late", 1), None, 0);
         registry.join(WorkerId(4), bare("late too"), None, 0);
         registry.offer(WorkerId(4), given(), vec![shipped]).unwrap();
-        assert_eq!(registry.asked_for(gcc, Some(shipped)), both);
+        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], 0), both);
         assert_eq!(found(&registry, &both), BTreeSet::from([1, 2, 3, 4]));
         registry.offer(WorkerId(4), Vec::new(), Vec::new()).unwrap();
         registry.leave(WorkerId(2));
@@ -855,9 +920,9 @@ mod tests {
         assert!(registry.serves(&both, &[]) && !registry.serves(&both, &[WorkerId(1)]));
         registry.leave(WorkerId(1));
         registry.leave(WorkerId(3));
-        assert!(registry.pairs.is_empty() && !registry.pools.contains_key(&both));
+        assert!(registry.unions.is_empty() && !registry.pools.contains_key(&both));
         // Once nobody has it as a shipment it is none.
-        assert_eq!(registry.asked_for(gcc, Some(shipped)), gcc);
+        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], 0), gcc);
     }
 
     #[test]

@@ -13,7 +13,9 @@ use hg_proto::wire::plain_path::{Collision, collision, is_plain};
 use hg_proto::wire::taken_path::taken_by_others;
 use prost::Message;
 
-use crate::bounds::{QUEUE_MS_DEFAULT, QUEUE_MS_MAX, REPORTED_HITS_MAX, TASK_MS_DEFAULT};
+use crate::bounds::{
+    EQUALS_MAX, QUEUE_MS_DEFAULT, QUEUE_MS_MAX, REPORTED_HITS_MAX, TASK_MS_DEFAULT,
+};
 use crate::scheduling::jobs::Demand;
 use crate::scheduling::predictor::{Profile, source_key};
 use crate::scheduling::registry::WorkerSpec;
@@ -28,6 +30,8 @@ const BLOCK_OVERHEAD_BYTES: usize = 16;
 const TASK_OVERHEAD_BYTES: usize = 2 << 10;
 /// Bytes of a name that is listed.
 const LABEL_BYTES_MAX: usize = 64;
+/// Bytes of the line in which a compiler says its version.
+const RELEASE_BYTES_MAX: usize = 160;
 
 /// `text` for people: no control characters, none that turn the direction of what
 /// stands around them (Unicode Standard Annex 9), at most `bytes_max` bytes.
@@ -112,6 +116,14 @@ fn check_toolchain(toolchain: &v1::Toolchain) -> Result<Digest, String> {
         "toolchain: target too long",
     )?;
     Digest::try_from(&toolchain.digest[..]).map_err(|error| format!("toolchain: {error}"))
+}
+
+fn check_equals(toolchain: &v1::Toolchain) -> Result<Vec<Digest>, String> {
+    let equals = &toolchain.equals;
+    ensure(equals.len() <= EQUALS_MAX, "toolchain: too many equals")?;
+    let digest = |bytes: &Vec<u8>| Digest::try_from(&bytes[..]);
+    let digests: Result<Vec<Digest>, _> = equals.iter().map(digest).collect();
+    digests.map_err(|error| format!("toolchain: equals: {error}"))
 }
 
 fn check_blob(digest: &[u8], size: u64, encoding: i32, encoded_size: u64) -> Result<(), String> {
@@ -243,9 +255,12 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
             Some(digest.map_err(|error| format!("toolchain: shipment: {error}"))?)
         }
     };
+    let equals = check_equals(toolchain)?;
     let wanted = v1::Toolchain {
         version: label(&toolchain.version, LABEL_BYTES_MAX),
         target: label(&toolchain.target, LABEL_BYTES_MAX),
+        release: String::new(),
+        equals: Vec::new(),
         ..toolchain.clone()
     };
     let toolchain = check_toolchain(toolchain)?;
@@ -289,6 +304,7 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
         toolchain,
         wanted: Arc::new(wanted),
         shipment,
+        equals,
         delivers: task.shipment.is_some(),
         bytes: held_bytes(task),
         queue_ms_max: match task.queue_ms_max {
@@ -445,8 +461,10 @@ pub fn offers(
         )?;
         toolchain.version = label(&toolchain.version, LABEL_BYTES_MAX);
         toolchain.target = label(&toolchain.target, LABEL_BYTES_MAX);
-        // For lists alone.
+        toolchain.release = label(&toolchain.release, RELEASE_BYTES_MAX);
+        // For lists alone, and for tasks alone.
         toolchain.tree_digests.clear();
+        toolchain.equals.clear();
     }
     digests.sort_unstable();
     digests.dedup();

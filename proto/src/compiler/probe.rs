@@ -52,6 +52,8 @@ pub struct Probe {
     pub family: Family,
     /// As it prints it: `12.2.0`.
     pub version: String,
+    /// The line in which it says its version, with its vendor's revision.
+    pub release: String,
     /// Target triple.
     pub target: String,
     /// Identity for C, if it compiles C.
@@ -111,6 +113,8 @@ impl Probe {
             tree: false,
             shipment: Vec::new(),
             tree_digests: Vec::new(),
+            release: self.release.clone(),
+            equals: Vec::new(),
         })
     }
 
@@ -196,6 +200,7 @@ impl Look {
         let Banner {
             family,
             version,
+            release,
             target,
             configured,
             configuration_folders,
@@ -241,6 +246,7 @@ impl Look {
             driver: driver.to_path_buf(),
             family,
             version,
+            release,
             target,
             c: id(Language::C, c),
             cxx: id(Language::Cxx, cxx),
@@ -428,6 +434,8 @@ impl Look {
 struct Banner {
     family: Family,
     version: String,
+    /// The whole line that has the version.
+    release: String,
     target: String,
     configured: bool,
     /// Where it looks for configuration files beside its own folder.
@@ -438,18 +446,20 @@ impl Banner {
     fn parse(text: &str) -> Option<Self> {
         let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
         let word = |rest: &str| rest.split_whitespace().next().map(str::to_owned);
-        let (family, version) = match line("gcc version ") {
-            Some(rest) => (Family::Gcc, word(rest)?),
+        let (family, said) = match line("gcc version ") {
+            Some(rest) => (Family::Gcc, rest),
             None => {
-                let rest = text
+                let (_, rest) = text
                     .lines()
-                    .find_map(|line| line.split_once("clang version ").map(|(_, rest)| rest))?;
-                (Family::Clang, word(rest)?)
+                    .find_map(|line| line.split_once("clang version "))?;
+                (Family::Clang, rest)
             }
         };
+        let release = text.lines().find(|line| line.ends_with(said))?;
         Some(Banner {
             family,
-            version,
+            version: word(said)?,
+            release: release.trim_end().to_owned(),
             target: word(line("Target: ")?)?,
             configured: line("Configuration file: ").is_some(),
             configuration_folders: ["System", "User"]
@@ -640,11 +650,13 @@ struct Memo {
     watched: Vec<MemoFile>,
     #[prost(message, repeated, tag = "10")]
     unconfigured: Vec<MemoFile>,
+    #[prost(string, tag = "11")]
+    release: String,
 }
 
 fn memo_name(driver: &Path) -> String {
     let mut hasher = Hasher::new();
-    hasher.field(b"hybridgrid probe 5");
+    hasher.field(b"hybridgrid probe 6");
     hasher.field(driver.as_os_str().as_bytes());
     for name in STEERING {
         let value = env::var_os(name);
@@ -685,6 +697,7 @@ fn recall(file: &Path, driver: &Path) -> Option<Probe> {
             _ => return None,
         },
         version: memo.version,
+        release: memo.release,
         target: memo.target,
         c: digest(memo.c)?,
         cxx: digest(memo.cxx)?,
@@ -729,6 +742,7 @@ fn remember(file: &Path, probe: &Probe, look: &Look, now_ns: i128) -> io::Result
     let memo = Memo {
         family: probe.family.name().to_owned(),
         version: probe.version.clone(),
+        release: probe.release.clone(),
         target: probe.target.clone(),
         c: probe.c.map(|digest| digest.as_bytes().to_vec()),
         cxx: probe.cxx.map(|digest| digest.as_bytes().to_vec()),
@@ -791,6 +805,7 @@ mod tests {
             driver: driver.clone(),
             family: Family::Clang,
             version: "14.0.6".into(),
+            release: "Debian clang version 14.0.6".into(),
             target: target.into(),
             c: None,
             cxx: None,
@@ -822,8 +837,10 @@ mod tests {
     fn banners() {
         let gcc = Banner::parse("Using built-in specs.\nTarget: x86_64-linux-gnu\ngcc version 12.2.0 (Debian 12.2.0-14) \n").unwrap();
         assert_eq!((gcc.family, &*gcc.version), (Family::Gcc, "12.2.0"));
+        assert_eq!(gcc.release, "gcc version 12.2.0 (Debian 12.2.0-14)");
         let clang = Banner::parse("Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu\nThread model: posix\nConfiguration file: /etc/clang/clang.cfg\n").unwrap();
         assert_eq!((clang.family, &*clang.version), (Family::Clang, "14.0.6"));
+        assert_eq!(clang.release, "Debian clang version 14.0.6");
         assert_eq!(clang.target, "x86_64-pc-linux-gnu");
         assert!(clang.configured);
         assert!(clang.configuration_folders.is_empty());

@@ -25,13 +25,13 @@ const CXX: &str = "#include <string>\n#include <vector>\n\
 /// gcc puts what it quotes between the quotes of the locale.
 const WARNS: &str = "int f(void) { int unused; return 0; }\n";
 
-struct Space {
-    place: TempDir,
-    folder: PathBuf,
+pub(crate) struct Space {
+    pub(crate) place: TempDir,
+    pub(crate) folder: PathBuf,
 }
 
 impl Space {
-    fn new() -> Space {
+    pub(crate) fn new() -> Space {
         let place = tempfile::Builder::new().prefix("hg-ship-").tempdir();
         let place = place.expect("a temporary folder");
         let folder = place.path().canonicalize().expect("a path").join("project");
@@ -42,11 +42,11 @@ impl Space {
         Space { place, folder }
     }
 
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.place.path().join("events.jsonl")
     }
 
-    fn hgbuild(&self, grid: &Grid, words: &[&str]) -> Command {
+    pub(crate) fn hgbuild(&self, grid: &Grid, words: &[&str]) -> Command {
         let mut command = scrubbed(&programs().client, &self.folder, self.place.path());
         grid.lead(&mut command)
             .args(words)
@@ -57,12 +57,12 @@ impl Space {
     }
 
     /// Gives the compilers to the workers.
-    fn ship(&self, grid: &Grid, compilers: &[&str]) -> Outcome {
+    pub(crate) fn ship(&self, grid: &Grid, compilers: &[&str]) -> Outcome {
         run(&mut self.hgbuild(grid, &[&["ship"], compilers].concat()))
     }
 
     /// Compiles with and without us. Gives where ours went.
-    fn compare(&self, grid: &Grid, compiler: &str, words: &str) -> Event {
+    pub(crate) fn compare(&self, grid: &Grid, compiler: &str, words: &str) -> Event {
         let words: Vec<&str> = words.split(' ').collect();
         let object = self.folder.join("out.o");
         let mut plain = scrubbed(compiler, &self.folder, self.place.path());
@@ -82,8 +82,18 @@ impl Space {
 
 /// Where a worker without any compiler has its state, and the worker.
 fn bare_worker(grid: &Grid, name: &str, words: &[&str]) -> (PathBuf, Daemon) {
+    worker_with("/nowhere", grid, name, words)
+}
+
+/// Where a worker that looks for compilers in `path` has its state, and the worker.
+pub(crate) fn worker_with(
+    path: &str,
+    grid: &Grid,
+    name: &str,
+    words: &[&str],
+) -> (PathBuf, Daemon) {
     let mut command = worker(programs(), grid.folder(), name, &grid.address(), 1);
-    command.env("PATH", "/nowhere").args(words);
+    command.env("PATH", path).args(words);
     let log = grid.folder().join(format!("{name}.log"));
     let state = grid.folder().join(name);
     (state, Daemon::start(name, &mut command, log))

@@ -42,6 +42,9 @@ pub enum Tools {
     /// This machine's own, at the same paths in the root: files and folders, with every
     /// link on the way.
     Own(Vec<PathBuf>),
+    /// This machine's own programs for a client that takes them for its own: what a
+    /// compiler finds around itself there is not here, and comes with the task.
+    OwnPrograms(Vec<PathBuf>),
     /// A client's, at the client's paths.
     Shipped {
         /// What stands for them.
@@ -56,7 +59,8 @@ pub enum Tools {
 impl PartialEq for Tools {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Tools::Own(files), Tools::Own(others)) => files == others,
+            (Tools::Own(files), Tools::Own(others))
+            | (Tools::OwnPrograms(files), Tools::OwnPrograms(others)) => files == others,
             (Tools::Shipped { digest, .. }, Tools::Shipped { digest: other, .. }) => {
                 digest == other
             }
@@ -69,9 +73,20 @@ impl Eq for Tools {}
 
 impl Hash for Tools {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
         match self {
-            Tools::Own(files) => files.hash(state),
+            Tools::Own(files) | Tools::OwnPrograms(files) => files.hash(state),
             Tools::Shipped { digest, .. } => digest.as_bytes().hash(state),
+        }
+    }
+}
+
+impl Tools {
+    /// The same without what a compiler finds around itself.
+    pub fn programs_alone(self) -> Self {
+        match self {
+            Tools::Own(files) => Tools::OwnPrograms(files),
+            other => other,
         }
     }
 }
@@ -117,7 +132,13 @@ impl Layout {
     /// # Errors
     /// One of the files does not exist.
     pub fn without_headers(tools: &Tools) -> io::Result<Self> {
-        Layout::with(tools, Entry::OptionalSubtree)
+        Layout::with(
+            tools,
+            match tools {
+                Tools::OwnPrograms(_) => |_| Entry::Folder,
+                _ => Entry::OptionalSubtree,
+            },
+        )
     }
 
     fn with(tools: &Tools, folder: fn(PathBuf) -> Entry) -> io::Result<Self> {
@@ -131,7 +152,7 @@ impl Layout {
             }
         }
         let files = match tools {
-            Tools::Own(files) => files,
+            Tools::Own(files) | Tools::OwnPrograms(files) => files,
             Tools::Shipped { list, contents, .. } => {
                 layout.add_shipped(list, contents);
                 return Ok(layout);
@@ -207,6 +228,8 @@ impl Layout {
                 Step::Up => {}
                 Step::End(meta) if meta.is_dir() => match folder(at.to_path_buf()) {
                     Entry::OptionalSubtree(_) => self.insert_markers(at, 0)?,
+                    // The task's, if it has it.
+                    Entry::Folder => {}
                     subtree => self.insert(at, subtree),
                 },
                 Step::End(meta) if meta.is_file() => {

@@ -41,6 +41,9 @@ pub struct Input {
 pub struct Order {
     /// Identity of the compiler.
     pub toolchain: Digest,
+    /// The client takes that compiler for its own, which it is not: in the tree form,
+    /// what its own would find around itself comes with the task.
+    pub is_equal: bool,
     /// argv of the compiler, without the program's name.
     pub arguments: Vec<OsString>,
     /// The task is of the tree form: every path is absolute.
@@ -116,8 +119,14 @@ pub fn validate(
     check_arguments(&task.arguments)?;
     let shipment = task.toolchain.as_ref().map_or(&[][..], |t| &t.shipment);
     let shipment = Digest::try_from(shipment).ok();
-    // Its own, before one that a client brought.
+    let equals = task.toolchain.as_ref().map_or(&[][..], |t| &t.equals);
+    let equals = equals
+        .iter()
+        .filter_map(|digest| Digest::try_from(&digest[..]).ok());
+    let equals: Vec<Digest> = equals.collect();
+    // Its own, before one that a client brought, before one that is as good.
     let known = [Some(toolchain), shipment].into_iter().flatten();
+    let known = known.chain(equals.iter().copied());
     let mut known = known.filter_map(|digest| Some((digest, accepts(&digest)?)));
     let (toolchain, accepts) = known.next().ok_or_else(|| {
         let hex = toolchain.to_hex();
@@ -136,6 +145,7 @@ pub fn validate(
     let limits = task.limits.unwrap_or_default();
     Ok(Order {
         toolchain,
+        is_equal: equals.contains(&toolchain),
         arguments: task.arguments.into_iter().map(OsString::from_vec).collect(),
         tree,
         working_directory,

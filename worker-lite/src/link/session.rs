@@ -648,7 +648,11 @@ impl Session {
         )
         .map_err(|busy| failure(Code::Busy, busy.to_string()))?;
         let compiler = self.catalogue.get(&order.toolchain).cloned();
-        let compiler = compiler.ok_or_else(|| failure(Code::NoToolchain, "no such toolchain"))?;
+        let mut compiler =
+            compiler.ok_or_else(|| failure(Code::NoToolchain, "no such toolchain"))?;
+        if order.is_equal && order.tree {
+            compiler.tools = compiler.tools.programs_alone();
+        }
         Ok((order, compiler))
     }
 

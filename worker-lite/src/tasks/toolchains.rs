@@ -100,7 +100,7 @@ impl Compiler {
                 digest: bytes.clone(),
                 tree: true,
                 shipment: bytes,
-                tree_digests: Vec::new(),
+                ..v1::Toolchain::default()
             },
         })
     }

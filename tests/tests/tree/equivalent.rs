@@ -1,0 +1,129 @@
+//! Compilers of another build of the same release: a worker that has one is tried with
+//! small sources, and gets compiles if its objects are those of the client's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hg_tests::command::{run, scrubbed};
+use hg_tests::event::Event;
+use hg_tests::grid::Grid;
+use hg_tests::programs::programs;
+use hg_tests::{in_path, skip};
+
+use crate::shipped::{Space, worker_with};
+
+/// A copy of this machine's gcc for C, as another build of it: its driver has one byte more.
+/// `None`: there is none that can be copied.
+fn another_build(folder: &Path) -> Option<PathBuf> {
+    let asked = |words: &[&str]| {
+        let told = run(scrubbed("gcc", folder, folder).args(words));
+        PathBuf::from(String::from_utf8_lossy(&told.stdout).trim_end())
+    };
+    let driver = fs::canonicalize(in_path("gcc")?).ok()?;
+    let proper = asked(&["-print-prog-name=cc1"]);
+    let library = proper.parent()?;
+    // Where a driver in `bin` looks for it.
+    let below = library.strip_prefix("/usr").ok()?;
+    let [programs, copied] = [folder.join("usr/bin"), folder.join("usr").join(below)];
+    for made in [&programs, &copied] {
+        fs::create_dir_all(made).expect("a folder");
+    }
+    // By another program: what this one has open for writing, no thread may run.
+    let gcc = programs.join("gcc");
+    let made = run(scrubbed("sh", folder, folder)
+        .args([
+            "-c",
+            "cp \"$1\" \"$2\" && cp \"$3\" \"$4\" && printf x >>\"$4\"",
+            "sh",
+        ])
+        .args([&proper, &copied.join("cc1"), &driver, &gcc]));
+    assert!(made.ok(), "{}", made.words());
+    let assembler = in_path("as").expect("an assembler");
+    std::os::unix::fs::symlink(assembler, programs.join("as")).expect("a link");
+    let told = run(scrubbed(&gcc, folder, folder).args(["-print-prog-name=cc1"]));
+    let its = PathBuf::from(String::from_utf8_lossy(&told.stdout).trim_end());
+    (fs::canonicalize(its).ok()? == copied.join("cc1")).then_some(gcc)
+}
+
+/// A grid whose only worker has the compilers of `programs`, and no others.
+fn grid_with(compilers: &Path) -> (Grid, hg_tests::daemon::Daemon) {
+    let grid = Grid::insecure(programs(), 0, 1);
+    let words = ["--insecure", "--toolchains", "own"];
+    let path = compilers.to_str().expect("a path");
+    let (_, daemon) = worker_with(path, &grid, "another", &words);
+    grid.wait_for_workers(1);
+    (grid, daemon)
+}
+
+fn is_lacking(event: &Event) -> bool {
+    event.place == "local" && event.reason.starts_with("no-worker")
+}
+
+#[test]
+fn another_build_that_makes_the_same_objects_compiles_for_this_one() {
+    let space = Space::new();
+    let folder = space.place.path().canonicalize().expect("a path");
+    let Some(gcc) = another_build(&folder) else {
+        return skip("another build of gcc", "gcc is laid out in an unknown way");
+    };
+    let (grid, _daemon) = grid_with(gcc.parent().expect("a folder"));
+    let before = space.compare(&grid, "gcc", "-O2 -c a.c");
+    assert!(is_lacking(&before), "{before:?}");
+    let doctor = |space: &Space| {
+        let told = run(&mut space.hgbuild(&grid, &["doctor", "gcc"]));
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    };
+    assert!(doctor(&space).contains("untried"), "{}", doctor(&space));
+    let tried = space.ship(&grid, &["gcc"]);
+    let told = String::from_utf8_lossy(&tried.stdout).into_owned();
+    assert!(told.contains("text form: objects are the same"), "{told}");
+    assert!(doctor(&space).contains("equivalent"), "{}", doctor(&space));
+    for words in [
+        "-O2 -c a.c",
+        "-O0 -fPIC -c a.c",
+        "-O3 -funroll-loops -DX -c w.c",
+    ] {
+        let event = space.compare(&grid, "gcc", words);
+        assert_eq!(
+            (&*event.place, event.form.as_str()),
+            ("remote", "preprocessed"),
+            "{event:?}"
+        );
+    }
+    // Nobody has compared these.
+    for words in [
+        "-O2 -fsanitize=undefined -c a.c",
+        "-O2 -S a.c",
+        "-O2 -g -c a.c",
+    ] {
+        let event = space.compare(&grid, "gcc", words);
+        assert_eq!(event.place, "local", "{event:?}");
+    }
+}
+
+#[test]
+fn another_build_that_makes_other_objects_is_found_out() {
+    let space = Space::new();
+    let folder = space.place.path().canonicalize().expect("a path");
+    let Some(gcc) = another_build(&folder) else {
+        return skip("another build of gcc", "gcc is laid out in an unknown way");
+    };
+    // A default of its own, which its version does not tell.
+    let told = run(scrubbed(&gcc, &folder, &folder).args(["-print-prog-name=cc1"]));
+    let proper = PathBuf::from(String::from_utf8_lossy(&told.stdout).trim_end());
+    let specs = proper.parent().expect("a folder").join("specs");
+    fs::write(specs, "*cc1:\n+ -fno-omit-frame-pointer\n\n").expect("specs");
+    let (grid, _daemon) = grid_with(gcc.parent().expect("a folder"));
+    let tried = space.ship(&grid, &["gcc"]);
+    let told = String::from_utf8_lossy(&tried.stdout).into_owned();
+    assert!(
+        told.contains("text form: never: another object of"),
+        "{told}"
+    );
+    let event = space.compare(&grid, "gcc", "-O2 -c a.c");
+    assert!(is_lacking(&event), "{event:?}");
+    // Once found out, it is not tried again.
+    let again = space.ship(&grid, &["gcc"]);
+    let told = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(!told.contains("text form"), "{told}");
+}
