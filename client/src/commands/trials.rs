@@ -102,8 +102,14 @@ impl<'a> Subject<'a> {
         for (is_tree, own) in forms {
             let Some(own) = own else { continue };
             let mut trials = Trials::of(self.run, &own.digest);
+            // One is enough of each worker, whose gcc may be there under several names.
+            let mut served = BTreeSet::new();
             for (worker, digest) in self.candidates(&own, is_tree, workers) {
-                if trials.verdict(&digest).is_some() {
+                let known = trials.verdict(&digest);
+                if known == Some(true) {
+                    served.insert(worker.clone());
+                }
+                if known.is_some() || served.contains(&worker) {
                     continue;
                 }
                 let form = if is_tree { "tree form" } else { "text form" };
@@ -118,6 +124,9 @@ impl<'a> Subject<'a> {
                     Ok(Err(other)) => (format!("never: {other}"), false),
                     Err(why) => (format!("not tried to the end: {why}"), false),
                 };
+                if is_equal {
+                    served.insert(worker.clone());
+                }
                 if let Ok(verdict) = verdict {
                     trials.note(&digest, verdict.ok());
                     trials.keep(self.run, &own.digest);

@@ -156,6 +156,7 @@ fn brought(ground: &Ground, contents: &Path) -> Tools {
             driver,
             family: Family::Gcc,
             version: "1".to_owned(),
+            release: String::new(),
             target: "none".to_owned(),
             c: None,
             cxx: None,
@@ -428,6 +429,7 @@ fn tree_order<'a>(inputs: impl Iterator<Item = (&'a str, &'a [u8])>, outputs: &[
     let folder = Path::new(outputs[0]).parent().expect("a folder");
     Order {
         toolchain: Digest::of(b"a compiler that is not one"),
+        is_equal: false,
         arguments: Vec::new(),
         tree: true,
         working_directory: folder.to_path_buf(),
