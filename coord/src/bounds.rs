@@ -236,8 +236,9 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Milliseconds that one HTTP connection may last.
 pub const HTTP_MS_MAX: u64 = 30_000;
 
-/// Sets of toolchains of which any will do for some tasks, whose workers are one pool.
-pub const UNIONS_MAX: usize = 1024;
+/// Sets of toolchains of which any will do for some tasks, whose workers are one pool: a
+/// worker is in each that has one of its own, and moves in all with each task.
+pub const UNIONS_MAX: usize = 256;
 /// Milliseconds after which no task that asked for such a set can still be there: another
 /// one may have its room. Longer than a task's whole time.
 pub const UNION_UNUSED_MS: u64 = 2 * 3_600_000;

@@ -14,6 +14,7 @@ const PURE: &[&str] = &[
     "client/src/cache/disk/index.rs",
     "client/src/grid/attempt.rs",
     "client/src/grid/grade.rs",
+    "client/src/grid/ident.rs",
     "client/src/grid/object.rs",
     "client/src/includes/dependency_list.rs",
     "client/src/includes/paths.rs",

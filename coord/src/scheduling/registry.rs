@@ -926,6 +926,52 @@ mod tests {
     }
 
     #[test]
+    fn toolchains_that_a_client_takes_for_the_same_are_one_pool() {
+        let [gcc, cross, other] = ["gcc", "cross", "other"].map(|name| Digest::of(name.as_bytes()));
+        let with = |name: &str, digest: Digest| WorkerSpec {
+            digests: vec![digest],
+            ..spec(name, 1)
+        };
+        let mut registry = Registry::new(0);
+        // Nobody has any.
+        assert_eq!(registry.asked_for(gcc, None, &[cross], 0), gcc);
+        registry.join(WorkerId(1), with("pi", cross), None, 0);
+        assert_eq!(registry.asked_for(gcc, None, &[cross, other], 0), cross);
+        registry.join(WorkerId(2), with("same", gcc), None, 0);
+        let both = registry.asked_for(gcc, None, &[cross, other], 0);
+        assert_eq!(registry.capacity(&both), 2.0);
+        registry.join(WorkerId(3), with("late", cross), None, 0);
+        assert_eq!(registry.capacity(&both), 3.0);
+        // A union is no toolchain that a client could make another union of.
+        assert_eq!(registry.asked_for(both, None, &[cross], 0), both);
+        assert_eq!(registry.asked_for(gcc, None, &[both], 0), gcc);
+        // Who makes unions without end makes none, and takes none away that is in use.
+        let named = |n: usize| Digest::of(&n.to_be_bytes());
+        for n in 0..UNIONS_MAX + 10 {
+            let digest = named(n);
+            registry.join(WorkerId(100 + n as u64), with("many", digest), None, 0);
+            registry.asked_for(gcc, None, &[digest], 1);
+        }
+        assert_eq!(registry.unions.len(), UNIONS_MAX);
+        assert_eq!(
+            registry.asked_for(gcc, None, &[named(UNIONS_MAX + 5)], 2),
+            gcc
+        );
+        assert_eq!(
+            registry.asked_for(gcc, None, &[cross], UNION_UNUSED_MS),
+            both
+        );
+        // One that no task can ask for any more makes room.
+        let late = registry.asked_for(gcc, None, &[named(UNIONS_MAX + 5)], UNION_UNUSED_MS + 1);
+        assert_eq!(registry.capacity(&late), 2.0);
+        assert_eq!(registry.unions.len(), UNIONS_MAX);
+        assert_eq!(registry.capacity(&both), 3.0);
+        let pools = registry.pools.keys();
+        let made_up = pools.filter(|digest| registry.unions.contains_key(*digest));
+        assert_eq!(made_up.count(), UNIONS_MAX);
+    }
+
+    #[test]
     fn claims_are_believed_up_to_a_bound_until_compiles_back_them() {
         let gcc = Digest::of(b"gcc");
         let mut registry = Registry::new(0);
