@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::command::{run, scrubbed};
 use crate::daemon::Daemon;
 use crate::leftover;
+use crate::memos;
 use crate::programs::Programs;
 
 /// What all workers together may take to be listed by the coordinator.
@@ -71,6 +72,7 @@ impl Grid {
             grid.add_worker();
         }
         grid.wait_for_workers(workers);
+        memos::take(&grid.folder().join("worker-1"));
         grid
     }
 
@@ -139,6 +141,9 @@ impl Grid {
     pub fn add_worker(&mut self) {
         let name = format!("worker-{}", self.workers.len() + 1);
         let folder = self.folder.path();
+        if let Err(error) = memos::plant(&folder.join(&name)) {
+            panic!("{name}: {error}");
+        }
         let mut command = worker(&self.programs, folder, &name, &self.address(), self.slots);
         if self.insecure {
             command.arg("--insecure");

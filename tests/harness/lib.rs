@@ -15,6 +15,7 @@ pub mod h2;
 pub mod hostile;
 pub mod impostor;
 pub mod leftover;
+pub mod memos;
 pub mod programs;
 
 pub mod project;
