@@ -1,6 +1,6 @@
 //! A worker played by the test, in plaintext, with the toolchains of a real one.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
@@ -119,7 +119,11 @@ impl Impostor {
             if let Some(message) = self.decoder.next_message::<ToWorker>().expect("frames") {
                 return message.kind.expect("a message of a known kind");
             }
-            let len = self.stream.read(&mut buffer).expect("a message in time");
+            let len = match self.stream.read(&mut buffer) {
+                // This process was stopped meanwhile, or the machine.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.expect("a message in time"),
+            };
             assert!(len > 0, "dropped");
             self.decoder.push(&buffer[..len]);
         }
