@@ -1,4 +1,5 @@
-//! Generates the messages from `proto/`, without a system `protoc`.
+//! Generates the messages from `proto/`, without a system `protoc`, and says for which
+//! target that is.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ const FILES: [&str; 3] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    let target = std::env::var("TARGET")?;
+    println!("cargo:rustc-env=HG_TARGET={target}");
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     prost_build::Config::new()

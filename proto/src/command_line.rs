@@ -90,6 +90,15 @@ impl Program {
         flag.is_some_and(|flag| matches!(flag.kind, FlagInfoKind::Option { .. }))
     }
 
+    /// Version, commit and target: `1.2.3 (0a1b2c3 aarch64-unknown-linux-gnu)`. Which commit
+    /// is known where the build was told, as releases are.
+    fn build(&self) -> String {
+        let commit = option_env!("HG_COMMIT").unwrap_or_default();
+        let known = [commit, env!("HG_TARGET")];
+        let known: Vec<&str> = known.into_iter().filter(|word| !word.is_empty()).collect();
+        format!("{} ({})", self.version, known.join(" "))
+    }
+
     fn usage(&self, early: &EarlyExit, command: &[&str]) -> Usage {
         match early.status {
             Ok(()) => {
@@ -164,7 +173,7 @@ impl<'a> Reading<'a> {
                 "-h" | "--help" => self.words.push("--help".to_owned()),
                 "-V" | "--version" => {
                     return Err(Usage {
-                        text: format!("{} {}\n", self.program.name, self.program.version),
+                        text: format!("{} {}\n", self.program.name, self.program.build()),
                         asked_for: true,
                     });
                 }
@@ -346,7 +355,12 @@ mod tests {
         for words in [&["-V"][..], &["--version"], &["serve", "-V"]] {
             let version = usage(words);
             assert!(version.asked_for, "{words:?}");
-            assert_eq!(version.text, "tend 1.2.3\n");
+            let target = env!("HG_TARGET");
+            assert!(version.text.starts_with("tend 1.2.3 ("), "{version:?}");
+            assert!(
+                version.text.ends_with(&format!("{target})\n")),
+                "{version:?}"
+            );
         }
     }
 
