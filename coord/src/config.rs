@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use argh::{ArgsInfo, FromArgs};
 use hg_proto::command_line::Program;
+use hg_proto::secure::service;
 use hg_proto::secure::tls::Pki;
 use hg_proto::secure::token::{Role, holder_is_well_formed};
 
@@ -103,7 +104,8 @@ pub struct TokenArgs {
     #[argh(option, arg_name = "NAME", from_str_fn(holder))]
     pub name: Option<String>,
 
-    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
     #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 }
@@ -114,7 +116,8 @@ pub struct TokenArgs {
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "tokens")]
 pub struct Tokens {
-    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
     #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 }
@@ -136,7 +139,8 @@ pub struct Revoke {
     #[argh(positional, arg_name = "NAME", from_str_fn(holder))]
     pub name: String,
 
-    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
     #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 }
@@ -164,7 +168,8 @@ pub struct Rotate {
     )]
     pub overlap: u64,
 
-    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
     #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 }
@@ -225,7 +230,8 @@ pub struct Drain {
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 
-    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
     #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 
@@ -252,7 +258,8 @@ pub struct Readmit {
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 
-    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
     #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
 
@@ -417,12 +424,25 @@ impl Config {
     }
 }
 
-/// [`state`], for a command.
+/// [`commands_state`], for commands that are no good without it.
 ///
 /// # Errors
-/// As [`state`].
+/// As [`commands_state`].
 pub fn state_of(flag: Option<&Path>, home: Option<PathBuf>) -> Result<PathBuf, CommandError> {
-    state(flag, home).map_err(CommandError::Usage)
+    commands_state(flag, home).map_err(CommandError::Usage)
+}
+
+/// [`state`], for a command: that of the installed service for root, as whose user the
+/// command goes on.
+///
+/// # Errors
+/// As [`state`], or the system does not let us be that user.
+pub fn commands_state(flag: Option<&Path>, home: Option<PathBuf>) -> Result<PathBuf, String> {
+    let of_service = || service::state_folder("coord");
+    let named = flag.map(Path::to_owned).or_else(of_service);
+    let state = state(named.as_deref(), home)?;
+    service::act_for_owner(&state)?;
+    Ok(state)
 }
 
 /// The folder for state.

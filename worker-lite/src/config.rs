@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use argh::{ArgsInfo, FromArgs};
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 use hg_proto::PROTOCOL_VERSION;
 use hg_proto::command_line::{self, Program};
 use hg_proto::secure::credentials;
+use hg_proto::secure::service;
 use hg_proto::secure::tls::Pki;
 use hg_proto::v1::Hello;
 use hg_proto::wire::digest::Digest;
@@ -46,7 +47,7 @@ const EXIT_CANNOT_START: u8 = command_line::USAGE;
 const EXIT_FAILED: u8 = 1;
 
 /// What `hg-worker-lite --help` prints beside the options.
-const PROGRAM: Program = Program {
+pub const PROGRAM: Program = Program {
     name: "hg-worker-lite",
     version: env!("CARGO_PKG_VERSION"),
     environment: &[
@@ -107,7 +108,8 @@ struct Join {
     #[argh(option, arg_name = "HOST:PORT")]
     coordinator: Option<String>,
 
-    /// the folder that 'serve' will have as --state (default: ~/.hybridgrid/worker)
+    /// the folder that 'serve' will have as --state (default: ~/.hybridgrid/worker;
+    /// for root where the service is installed /var/lib/hybridgrid/worker)
     #[argh(option, arg_name = "DIR")]
     state: Option<PathBuf>,
 
@@ -209,6 +211,11 @@ struct Serve {
     toolchains: String,
 }
 
+/// What may be typed.
+pub fn command_line() -> CommandInfoWithArgs {
+    Typed::get_args_info()
+}
+
 /// Runs the program as its command line says.
 pub fn run() -> ExitCode {
     vitals::tune_allocator();
@@ -251,7 +258,9 @@ fn join(typed: Join) -> ExitCode {
             ca: typed.tls_ca,
             ..Pki::default()
         };
-        Invitation::new(token, coordinator, &pki, state_folder(typed.state)?)
+        let of_service = || service::state_folder("worker");
+        let state = state_folder(typed.state.or_else(of_service))?;
+        Invitation::new(token, coordinator, &pki, state)
     })();
     let (code, why) = match invitation.map(Invitation::accept) {
         Ok(Ok(said)) => {

@@ -44,7 +44,7 @@ impl Running {
         is_insecure: bool,
         home: Option<PathBuf>,
     ) -> Result<Self, String> {
-        let state = config::state(state, home);
+        let state = config::commands_state(state, home);
         let (address, insecure) = match address {
             Some(address) => (address.to_owned(), is_insecure),
             None => last_address(state.as_ref().map_err(Clone::clone)?)?,

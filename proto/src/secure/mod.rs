@@ -5,3 +5,4 @@ pub mod tls;
 pub mod token;
 pub mod atomic_file;
 pub mod private;
+pub mod service;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hg_proto::secure::credentials::{self, Stored};
 use hg_proto::secure::private;
+use hg_proto::secure::service;
 use hg_proto::secure::tls::Pki;
 use hg_proto::secure::token::{Role, Token};
 use hg_proto::v1::{Check, FromWorker, Welcome, from_worker, to_worker};
@@ -45,6 +46,7 @@ impl Invitation {
             ));
         }
         let credentials = access::dial_credentials(&coordinator, Some(&token), pki)?;
+        service::act_for_owner(&state)?;
         private::open_folder(&state).map_err(|why| format!("--state {why}"))?;
         Ok(Invitation {
             token,
