@@ -76,6 +76,8 @@ pub enum Subcommand {
     Cache(Cache),
     /// See [`Explain`].
     Explain(Explain),
+    /// See [`Completions`].
+    Completions(Completions),
 }
 
 /// show what the coordinator says of the grid
@@ -226,6 +228,19 @@ pub struct Explain {
     pub last: bool,
 }
 
+/// print a script that completes hgbuild's own words in a shell
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "completions",
+    example = "hgbuild completions bash > ~/.local/share/bash-completion/completions/hgbuild"
+)]
+pub struct Completions {
+    /// which one
+    #[argh(positional, arg_name = "bash|zsh|fish")]
+    pub shell: String,
+}
+
 /// What is asked for.
 #[derive(Debug)]
 pub enum Request {
@@ -243,61 +258,7 @@ pub enum Request {
 pub const PROGRAM: Program = Program {
     name: "hgbuild",
     version: env!("CARGO_PKG_VERSION"),
-    environment: &[
-        (
-            "HG_COORDINATOR",
-            "HOST:PORT of the grid (default: where it was joined)",
-        ),
-        ("HG_TOKEN", "a join token, before the one that 'join' keeps"),
-        (
-            "HG_TLS_CA",
-            "as --tls-ca; HG_TLS_CERT and HG_TLS_KEY likewise",
-        ),
-        ("HG_INSECURE", "1: as --insecure"),
-        (
-            "HG_LOCAL_SLOTS",
-            "compiles that could travel but may run here at once",
-        ),
-        ("HG_FALLBACK", "0: as --no-fallback"),
-        (
-            "HG_QUEUE_MS_MAX",
-            "longest wait for a worker, in milliseconds",
-        ),
-        (
-            "HG_SHIP",
-            "0: workers that lack a compiler are not given it by themselves",
-        ),
-        (
-            "HG_EVENT_LOG",
-            "a file that gets one JSON line for each compile",
-        ),
-        (
-            "HG_LOG",
-            "how much is said on stderr: off, error, warn, info or debug",
-        ),
-        (
-            "HG_CC",
-            "what 'hgbuild cc' stands for; HG_CXX: 'hgbuild c++'",
-        ),
-        (
-            "HG_CACHE_DIR",
-            "where the cache lies (default: ~/.hybridgrid/cache)",
-        ),
-        (
-            "HG_CACHE_MAX_SIZE",
-            "how large it may grow, as in 5GiB; 0: no cache",
-        ),
-        (
-            "HG_BASE_DIR",
-            "paths below it need only be the same relative to it",
-        ),
-        (
-            "HG_RECACHE",
-            "1: compile, and keep that in place of what was kept",
-        ),
-        ("HG_READONLY_CACHE", "1: take answers, keep nothing"),
-        ("HG_DISABLE", "1: just run the compiler"),
-    ],
+    environment: &crate::settings::ENVIRONMENT,
 };
 
 const BUILD_COMMANDS: [&str; 9] = [

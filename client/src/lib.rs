@@ -16,6 +16,7 @@ pub mod source;
 pub mod shield;
 pub mod config;
 pub mod cli;
+pub mod settings;
 pub mod key;
 pub mod say;
 pub mod size;
@@ -69,6 +70,7 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         Request::Own(Subcommand::Doctor(args)) => commands::doctor::doctor(&config, &args),
         Request::Own(Subcommand::Ship(args)) => commands::ship::ship(&config, &args),
         Request::Own(Subcommand::Cache(cache)) => commands::cache::run(&config, cache.command),
+        Request::Own(Subcommand::Completions(args)) => commands::completions::completions(&args),
         // The words of the compile come with it.
         Request::Own(Subcommand::Explain(_)) => 2,
         Request::Explain(words, last) => commands::explain::explain(&config, &words, last),

@@ -16,6 +16,7 @@ pub mod hostile;
 pub mod impostor;
 pub mod leftover;
 pub mod memos;
+pub mod manuals;
 pub mod programs;
 
 pub mod project;

@@ -10,3 +10,4 @@ pub mod ship;
 pub mod trials;
 pub mod doctor;
 pub mod cache;
+pub mod completions;

@@ -1,0 +1,96 @@
+# Completion of hg-coord for bash. Made by 'cargo run -p hg-tests --bin manuals':
+# change the program's table instead.
+
+_hg_coord() {
+    local cur=${COMP_WORDS[COMP_CWORD]} words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+    # An address is one word, although readline ends words at colons.
+    if declare -F _get_comp_words_by_ref >/dev/null; then
+        _get_comp_words_by_ref -n =: cur words cword
+    fi
+    local at='hg-coord' option='' i
+    COMPREPLY=()
+    for ((i = 1; i < cword; i++)); do
+        if [[ -n $option ]]; then
+            option=''
+            continue
+        fi
+        case "$at ${words[i]}" in
+            'hg-coord rotate --overlap' | 'hg-coord rotate --state') option=${words[i]} ;;
+            'hg-coord rotate -'*) ;;
+            'hg-coord revoke --state') option=${words[i]} ;;
+            'hg-coord revoke -'*) ;;
+            'hg-coord tokens --state') option=${words[i]} ;;
+            'hg-coord tokens -'*) ;;
+            'hg-coord token --role' | 'hg-coord token --expires' | 'hg-coord token --name' | 'hg-coord token --state') option=${words[i]} ;;
+            'hg-coord token -'*) ;;
+            'hg-coord readmit --coordinator' | 'hg-coord readmit --state') option=${words[i]} ;;
+            'hg-coord readmit -'*) ;;
+            'hg-coord drain --coordinator' | 'hg-coord drain --state') option=${words[i]} ;;
+            'hg-coord drain -'*) ;;
+            'hg-coord serve --listen' | 'hg-coord serve --http' | 'hg-coord serve --state' | 'hg-coord serve --client-weight' | 'hg-coord serve --audit' | 'hg-coord serve --tls-cert' | 'hg-coord serve --tls-key' | 'hg-coord serve --tls-ca') option=${words[i]} ;;
+            'hg-coord serve -'*) ;;
+            'hg-coord serve') at='hg-coord serve' ;;
+            'hg-coord drain') at='hg-coord drain' ;;
+            'hg-coord readmit') at='hg-coord readmit' ;;
+            'hg-coord token') at='hg-coord token' ;;
+            'hg-coord tokens') at='hg-coord tokens' ;;
+            'hg-coord revoke') at='hg-coord revoke' ;;
+            'hg-coord rotate') at='hg-coord rotate' ;;
+            'hg-coord -'*) ;;
+        esac
+    done
+    case "$at $option" in
+        'hg-coord serve --http') local IFS=$'\n'; COMPREPLY=($(compgen -W $'off' -- "$cur")) && return ;;
+        'hg-coord serve --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord serve --tls-cert') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
+        'hg-coord serve --tls-key') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
+        'hg-coord serve --tls-ca') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
+        'hg-coord drain --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord readmit --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord token --role') local IFS=$'\n'; COMPREPLY=($(compgen -W $'worker\nclient\nadmin' -- "$cur")) && return ;;
+        'hg-coord token --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord tokens --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord revoke --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord rotate --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        *' ') ;;
+        *) return ;;
+    esac
+    case "$at" in
+        'hg-coord')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'-V\n--version\n-h\n--help' -- "$cur"))
+            else
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'serve\ndrain\nreadmit\ntoken\ntokens\nrevoke\nrotate' -- "$cur"))
+            fi ;;
+        'hg-coord serve')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--listen\n--http\n--state\n--client-weight\n--audit\n--tls-cert\n--tls-key\n--tls-ca\n--require-client-cert\n--insecure\n--insecure-any-address\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord drain')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--state\n--insecure\n--no-wait\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord readmit')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--state\n--insecure\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord token')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--role\n--expires\n--name\n--state\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord tokens')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--state\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord revoke')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--state\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord rotate')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--secret\n--certificate\n--overlap\n--state\n-h\n--help' -- "$cur"))
+            fi ;;
+    esac
+}
+
+complete -F _hg_coord hg-coord
