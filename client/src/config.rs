@@ -444,6 +444,15 @@ mod tests {
     }
 
     #[test]
+    fn the_file_knows_each_line_of_the_table() {
+        for setting in crate::settings::SETTINGS {
+            if let Err(error) = toml::from_str::<File>(setting.line) {
+                panic!("{}: {error}", setting.line);
+            }
+        }
+    }
+
+    #[test]
     fn unknown_settings_are_named() {
         let error = toml::from_str::<File>("coordinatr = \"x:1\"").unwrap_err();
         assert!(error.to_string().contains("coordinatr"));

@@ -54,7 +54,7 @@ pub const SETTINGS: [Setting; 20] = [
     ),
     setting(
         "HG_LOCAL_SLOTS",
-        "local_slots = N",
+        "local_slots = 4",
         "compiles that could travel but may run here at once",
         "default: three quarters of the cores, and all of them for some seconds after the grid \
          was no faster than an idle core here; 0: all travel",
