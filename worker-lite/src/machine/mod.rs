@@ -2,5 +2,7 @@
 
 pub mod usage;
 pub mod vitals;
+#[cfg(target_os = "macos")]
+mod apple;
 pub mod cgroup;
 pub mod admission;

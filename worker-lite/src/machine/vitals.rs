@@ -66,6 +66,13 @@ pub fn memory_available_bytes() -> Option<u64> {
     group.into_iter().chain(machine_available_bytes()).min()
 }
 
+#[cfg(target_os = "macos")]
+fn machine_available_bytes() -> Option<u64> {
+    let percent = crate::machine::apple::available_percent()?;
+    Some(machine_memory_bytes() / 100 * percent)
+}
+
+#[cfg(not(target_os = "macos"))]
 fn machine_available_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
@@ -85,11 +92,19 @@ fn memory_pressure_centi() -> Option<u32> {
     Some(centi.min(10_000))
 }
 
+#[cfg(target_os = "macos")]
+fn is_throttled() -> bool {
+    crate::machine::apple::is_throttled()
+}
+
 /// State of a Raspberry Pi by its firmware, in hexadecimal; the lowest four bits are about
 /// now: too little power, a capped clock, throttled, too hot.
+#[cfg(not(target_os = "macos"))]
 const THROTTLED: &str = "/sys/devices/platform/soc/soc:firmware/get_throttled";
+#[cfg(not(target_os = "macos"))]
 const THROTTLED_NOW: u32 = 0xf;
 
+#[cfg(not(target_os = "macos"))]
 fn is_throttled() -> bool {
     let text = fs::read_to_string(THROTTLED).unwrap_or_default();
     let text = text.trim();
