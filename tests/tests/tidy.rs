@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use hg_tests::floors::{CRATES, Crate, Floors};
 use hg_tests::programs::{cargo, checkout};
 
+#[path = "tidy/packaging.rs"]
+mod packaging;
+
 /// Modules and whole folders without I/O, clocks and hidden randomness. A module whose
 /// header says that it is pure must be here, and so must a folder whose `mod.rs` does.
 const PURE: &[&str] = &[
