@@ -56,7 +56,20 @@ fn table(manual: &Manual) -> String {
     table
 }
 
-/// Commands between quotes are code here.
+/// Words between quotes are code here; an apostrophe is one.
 fn cell(meaning: &str) -> String {
-    meaning.replace('\'', "`").replace('|', "\\|")
+    let mut cell = String::new();
+    let mut is_open = false;
+    for (at, c) in meaning.char_indices() {
+        let is_in_word = meaning[..at].ends_with(char::is_alphanumeric);
+        match c {
+            '\'' if is_open || !is_in_word => {
+                is_open = !is_open;
+                cell.push('`');
+            }
+            '|' => cell.push_str("\\|"),
+            c => cell.push(c),
+        }
+    }
+    cell
 }
