@@ -84,7 +84,7 @@ complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a status -d 'show what the coor
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a workers -d 'list the workers'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a join -d 'keep a token that lets this user use a grid'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a doctor -d 'say whether this machine can use its grid, what each worker makes of its compilers, and what to do where something is wrong'
-complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a ship -d 'give this machine\'s compilers to the workers that have none like them'
+complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a ship -d 'give this machine\'s compilers to workers that have none like them, and try what others have'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a cache -d 'look at the local cache, or tend it'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a explain -d 'say what the cache would answer to a compile, and why'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a completions -d 'print a script that completes hgbuild\'s own words in a shell'
