@@ -1,8 +1,8 @@
 class Hgbuild < Formula
   desc "C and C++ compiles on every idle machine nearby"
   homepage "https://github.com/hybrid-grid/hybrid-grid"
-  url "https://github.com/hybrid-grid/hybrid-grid/archive/refs/tags/v0.1.0.tar.gz"
-  # packaging/release writes the archive's own.
+  url "https://github.com/hybrid-grid/hybrid-grid/releases/download/v0.1.0/hybrid-grid-0.1.0.tar.gz"
+  # packaging/release writes that of the archive which it makes.
   sha256 "0000000000000000000000000000000000000000000000000000000000000000"
   license any_of: ["MIT", "Apache-2.0"]
   head "https://github.com/hybrid-grid/hybrid-grid.git", branch: "main"
