@@ -143,6 +143,8 @@ pub const BACKLOG_MAX: u32 = 4_096;
 pub const SILENT_MAX: usize = 4_096;
 /// Hits in one report: more than fit into the MiB of its log that a client reads for one.
 pub const REPORTED_HITS_MAX: u64 = 1 << 20;
+/// Reasons in the report of one build.
+pub const REPORTED_REASONS_MAX: usize = 64;
 /// SubmitTask streams, all connections together.
 pub const SUBMITS_MAX: usize = 32_768;
 /// SubmitTask streams of one client.
@@ -235,6 +237,33 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Milliseconds that one HTTP connection may last.
 pub const HTTP_MS_MAX: u64 = 30_000;
+
+/// Items of a list of the REST API when nothing is said.
+pub const API_LIST_DEFAULT: usize = 100;
+/// Items of a list of the REST API at most.
+pub const API_LIST_MAX: usize = 1_000;
+/// Bytes of a worker's own metrics.
+pub const OWN_METRICS_BYTES_MAX: usize = 64 << 10;
+/// Who may wait for one worker's own metrics at once.
+pub const METRICS_ASKED_MAX: usize = 8;
+/// Milliseconds that a worker's own metrics may take: some heartbeats.
+pub const OWN_METRICS_MS_MAX: u64 = 4_000;
+/// Live sockets of dashboards at once.
+pub const LIVE_SOCKETS_MAX: usize = 128;
+/// Milliseconds between two live messages.
+pub const LIVE_TICK_MS: u64 = 500;
+/// Live messages that a socket may be behind.
+pub const LIVE_BEHIND_MAX: usize = 16;
+/// Tasks that have ended in one live message.
+pub const LIVE_ENDED_MAX: usize = 1_024;
+/// Events in the first live message.
+pub const LIVE_EVENTS_MAX: u64 = 100;
+/// Bytes of what a dashboard may say over its live socket.
+pub const LIVE_MESSAGE_BYTES_MAX: usize = 1 << 10;
+/// Milliseconds that a live message may take to be read.
+pub const LIVE_SEND_MS_MAX: u64 = 5_000;
+/// Milliseconds in which a live socket must have answered a ping.
+pub const LIVE_SILENCE_MS_MAX: u64 = 45_000;
 
 /// Sets of toolchains of which any will do for some tasks, whose workers are one pool: a
 /// worker is in each that has one of its own, and moves in all with each task.

@@ -90,9 +90,9 @@ pub enum Command {
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "token")]
 pub struct TokenArgs {
-    /// what the holder may be: worker, client (submits and looks) or admin (a
-    /// client that also changes the grid)
-    #[argh(option, arg_name = "worker|client|admin", from_str_fn(role))]
+    /// what the holder may be: worker, client (submits and looks), viewer (looks, for
+    /// dashboards and Prometheus) or admin (a client that also changes the grid)
+    #[argh(option, arg_name = "worker|client|viewer|admin", from_str_fn(role))]
     pub role: Role,
 
     /// how long it holds, as in 30d or 12h, or never (default: never)
@@ -187,7 +187,7 @@ impl Rotate {
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    Role::from_name(text).ok_or_else(|| format!("{text}: worker, client or admin"))
+    Role::from_name(text).ok_or_else(|| format!("{text}: worker, client, viewer or admin"))
 }
 
 fn holder(text: &str) -> Result<String, String> {

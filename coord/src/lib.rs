@@ -9,6 +9,7 @@ pub mod trust;
 pub mod dispatch;
 pub mod scheduling;
 pub mod door;
+pub mod monitor;
 pub mod state_folder;
 pub mod metrics;
 pub mod log;

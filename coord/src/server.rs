@@ -23,6 +23,7 @@ use crate::dispatch::hub::Hub;
 use crate::dispatch::{audit_file, predictor_file};
 use crate::scheduling::coordinator::Settings;
 use crate::serve::accept::Door;
+use crate::serve::pages::Guard;
 use crate::serve::{grpc, pages};
 use crate::trust::command_socket;
 use crate::trust::doorkeeper::{Doorkeeper, LocalTokens};
@@ -185,9 +186,12 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
             let (listener, address) = bind("--http", address).map_err(CommandError::Usage)?;
             endpoints["http"] = json!(address.to_string());
             // What can be read is open to this machine; others must say who they are.
-            let guard = match address.ip().is_loopback() {
-                true => None,
-                false => tls(&[b"http/1.1"])?.map(|tls| (tls, keeper.clone())),
+            let guard = Guard {
+                tls: match address.ip().is_loopback() {
+                    true => None,
+                    false => tls(&[b"http/1.1"])?,
+                },
+                keeper: (!config.insecure).then(|| keeper.clone()),
             };
             Some(tokio::spawn(pages::accept(listener, hub.clone(), guard)))
         }

@@ -173,6 +173,7 @@ fn toolchain() -> v1::Toolchain {
 
 fn hello(name: &str, slots: u32) -> from_worker::Kind {
     from_worker::Kind::Hello(v1::Hello {
+        own_metrics: false,
         protocol_version: hg_proto::PROTOCOL_VERSION,
         program_version: "0".into(),
         name: name.into(),
@@ -1027,9 +1028,10 @@ async fn status_lists_events_and_draining() {
         client: "c".into(),
         hits: 7,
         saved_ms: 1,
+        misses: 0,
     };
     client.report_cache_hit(hits).await.unwrap();
-    assert_eq!(coord.metric("hybridgrid_cache_hits_reported_total"), 7.0);
+    assert_eq!(coord.metric("hybridgrid_cache_hits_total"), 7.0);
     let drain = v1::DrainWorkerRequest {
         worker: "o[31mne".into(),
     };

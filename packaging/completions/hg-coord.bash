@@ -47,7 +47,7 @@ _hg_coord() {
         'hg-coord serve --tls-ca') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
         'hg-coord drain --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord readmit --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
-        'hg-coord token --role') local IFS=$'\n'; COMPREPLY=($(compgen -W $'worker\nclient\nadmin' -- "$cur")) && return ;;
+        'hg-coord token --role') local IFS=$'\n'; COMPREPLY=($(compgen -W $'worker\nclient\nviewer\nadmin' -- "$cur")) && return ;;
         'hg-coord token --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord tokens --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord revoke --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;

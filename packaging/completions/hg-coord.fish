@@ -80,7 +80,7 @@ complete -c hg-coord -n '__hg_coord_at "hg-coord drain"' -l no-wait -d 'do not w
 complete -c hg-coord -n '__hg_coord_at "hg-coord readmit"' -l coordinator -x -d 'where the coordinator listens'
 complete -c hg-coord -n '__hg_coord_at "hg-coord readmit"' -l state -r -a '(__fish_complete_directories)' -d 'the coordinator\'s folder for state'
 complete -c hg-coord -n '__hg_coord_at "hg-coord readmit"' -l insecure -d 'that coordinator runs with --insecure'
-complete -c hg-coord -n '__hg_coord_at "hg-coord token"' -l role -r -a 'worker client admin' -d 'what the holder may be'
+complete -c hg-coord -n '__hg_coord_at "hg-coord token"' -l role -r -a 'worker client viewer admin' -d 'what the holder may be'
 complete -c hg-coord -n '__hg_coord_at "hg-coord token"' -l expires -x -d 'how long it holds, as in 30d or 12h, or never'
 complete -c hg-coord -n '__hg_coord_at "hg-coord token"' -l name -x -d 'who will have it, for \'hg-coord revoke\' and the audit lines'
 complete -c hg-coord -n '__hg_coord_at "hg-coord token"' -l state -r -a '(__fish_complete_directories)' -d 'the coordinator\'s folder for state'

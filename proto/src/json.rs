@@ -6,6 +6,34 @@ use serde_json::{Value, json};
 use crate::secure::tls::hex;
 use crate::v1;
 
+/// The grid in numbers.
+pub fn status(status: &v1::GetStatusResponse) -> Value {
+    json!({
+        "version": status.version,
+        "workers": status.workers,
+        "slots": status.slots,
+        "slots_now": status.slots_now.unwrap_or(status.slots),
+        "slots_busy": status.slots_busy,
+        "queued": status.queued,
+        "tasks_finished": status.tasks_finished,
+        "tasks_failed": status.tasks_failed,
+        "tasks_cancelled": status.tasks_cancelled,
+        "cache_hits_reported": status.cache_hits_reported,
+        "cache_misses_reported": status.cache_misses_reported,
+        "cache_saved_ms": status.cache_saved_ms,
+        "compiles_per_second_milli": status.compiles_per_second_milli,
+        "saved_today_ms": status.saved_today_ms,
+        "compiled_today_ms": status.compiled_today_ms,
+        "hedges": status.hedges,
+        "hedges_won": status.hedges_won,
+        "input_bytes": status.input_bytes,
+        "input_bytes_sent": status.input_bytes_sent,
+        "uptime_ms": status.uptime_ms,
+        "now_unix_ms": status.now_unix_ms,
+        "insecure": status.insecure,
+    })
+}
+
 /// A worker, its toolchains in it.
 pub fn worker(worker: &v1::Worker) -> Value {
     let toolchains: Vec<Value> = worker.toolchains.iter().map(toolchain).collect();
@@ -36,6 +64,10 @@ pub fn worker(worker: &v1::Worker) -> Value {
         "slots_why": worker.slots_why,
         "sandbox": worker.sandbox,
         "out": worker.out,
+        "last_error": worker.last_error,
+        "joined_unix_ms": worker.joined_unix_ms,
+        "audits_same": worker.audits_same,
+        "audits_different": worker.audits_different,
     })
 }
 

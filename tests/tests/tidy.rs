@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "coord/src/door/nuisances.rs",
     "coord/src/door/shares.rs",
     "coord/src/door/submit_rate.rs",
+    "coord/src/monitor/",
     "coord/src/scheduling/",
     "coord/src/trust/auth.rs",
     "coord/src/trust/token_list.rs",

@@ -463,6 +463,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
     let mut instance = vec![0; 16];
     fastrand::Rng::new().fill(&mut instance);
     Ok(Hello {
+        own_metrics: true,
         protocol_version: PROTOCOL_VERSION,
         program_version: env!("CARGO_PKG_VERSION").into(),
         name,

@@ -18,6 +18,9 @@ const COMPILE_SECONDS: [f64; 12] = [
 pub struct Metrics {
     registry: Registry,
     tasks: IntCounterVec,
+    /// Inputs of tasks that were here, and that had to come.
+    cache_hits: IntCounter,
+    cache_misses: IntCounter,
     /// Compiles that have a slot.
     pub running: IntGauge,
     /// Slots that the worker offers.
@@ -46,41 +49,58 @@ impl Metrics {
     /// # Errors
     /// A metric's name or help is malformed.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new_custom(Some("hybridgrid_worker".into()), None)?;
+        let registry = Registry::new();
         let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let gauge = IntGauge::new(name, help)?;
+            let gauge = IntGauge::new(format!("hybridgrid_worker_{name}"), help)?;
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
         let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(name, help)?;
+            let counter = IntCounter::new(format!("hybridgrid_{name}"), help)?;
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
         let tasks = IntCounterVec::new(
-            Opts::new("tasks_total", "Tasks by how they ended."),
+            Opts::new("hybridgrid_tasks_total", "Tasks by how they ended."),
             &["outcome"],
         )?;
         registry.register(Box::new(tasks.clone()))?;
         let compile_seconds = Histogram::with_opts(
-            HistogramOpts::new("compile_seconds", "Wall time of compilers that ended.")
-                .buckets(COMPILE_SECONDS.to_vec()),
+            HistogramOpts::new(
+                "hybridgrid_task_duration_seconds",
+                "Wall time of compilers that ended.",
+            )
+            .buckets(COMPILE_SECONDS.to_vec()),
         )?;
         registry.register(Box::new(compile_seconds.clone()))?;
+        let build = Opts::new("hybridgrid_build_info", "Always 1; labels say which build.")
+            .const_label("program", "hg-worker-lite")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let build = IntGauge::with_opts(build)?;
+        build.set(1);
+        registry.register(Box::new(build))?;
         Ok(Metrics {
             tasks,
+            cache_hits: counter("cache_hits_total", "Inputs of tasks that were here.")?,
+            cache_misses: counter("cache_misses_total", "Inputs of tasks that had to come.")?,
             running: gauge("running", "Compiles that have a slot.")?,
             slots: gauge("slots", "Slots there are.")?,
             slots_now: gauge("slots_now", "Slots that the machine bears now.")?,
             toolchains: gauge("toolchains", "Toolchains offered.")?,
-            bytes_in: counter("received_bytes_total", "Bytes from the coordinator.")?,
-            bytes_out: counter("sent_bytes_total", "Bytes to the coordinator.")?,
+            bytes_in: counter("worker_received_bytes_total", "Bytes from the coordinator.")?,
+            bytes_out: counter("worker_sent_bytes_total", "Bytes to the coordinator.")?,
             connected: gauge("connected", "1 while linked to the coordinator.")?,
-            reconnects: counter("reconnects_total", "Links lost or not made.")?,
+            reconnects: counter("worker_reconnects_total", "Links lost or not made.")?,
             compile_seconds,
             draining: AtomicBool::new(false),
             registry,
         })
+    }
+
+    /// Counts the inputs of a task, of which `missing` had to come.
+    pub fn count_inputs(&self, all: usize, missing: usize) {
+        self.cache_hits.inc_by(all.saturating_sub(missing) as u64);
+        self.cache_misses.inc_by(missing as u64);
     }
 
     /// Counts a task that ended well.

@@ -959,12 +959,12 @@ fn what_it_did_is_counted() {
     let answer = grid.get("GET /metrics");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     for line in [
-        r#"hybridgrid_worker_tasks_total{outcome="done"} 1"#,
+        r#"hybridgrid_tasks_total{outcome="done"} 1"#,
         "hybridgrid_worker_running 0",
         "hybridgrid_worker_slots 3",
         "hybridgrid_worker_connected 1",
         "hybridgrid_worker_reconnects_total 0",
-        "hybridgrid_worker_compile_seconds_count 1",
+        "hybridgrid_task_duration_seconds_count 1",
     ] {
         assert!(
             answer.contains(&format!("\n{line}\n")),

@@ -8,16 +8,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Instant;
 
 use hg_proto::log::Level;
-use hg_proto::v1::{GetStatusRequest, GetStatusResponse};
+use hg_proto::v1::{GetStatusRequest, GetStatusResponse, ReportBuildRequest};
 
 use crate::cache::keeper;
 use crate::commands::masquerade::Masquerade;
-use crate::commands::summary;
+use crate::commands::summary::Counts;
+use crate::compile::context::millis_since;
 use crate::compile::report;
 use crate::config::{Config, right_to_warn};
 use crate::grid::grpc::{Connection, Tasks};
+use crate::inputs::task;
 use crate::local::compiler::Search;
 use crate::local::process::ExitStatus;
 use crate::local::signals::{self, Forwarding};
@@ -44,6 +47,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     command.args(&words[1..]);
     set_environment(&mut command, config, &log);
     let forwarding = Forwarding::start();
+    let began = Instant::now();
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -66,10 +70,27 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         }
     };
     drop(forwarding);
-    report::report_hits(config);
-    if let Ok(Some(log)) = log {
-        summary::print(&log.path);
+    let counts = match &log {
+        Ok(Some(log)) => Counts::read(&log.path),
+        _ => Counts::default(),
+    };
+    // One build in another is a part of it, and it is the outer one that tells.
+    match counts
+        .report()
+        .filter(|_| env::var_os("HG_BUILD").is_none())
+    {
+        None => report::report_hits(config),
+        Some(build) => {
+            let build = ReportBuildRequest {
+                client: task::client_of(Some(std::process::id())),
+                wall_ms: millis_since(began),
+                exit_code: ended.code(),
+                ..build
+            };
+            report::report_build(config, &build);
+        }
     }
+    say::aside(counts.text());
     match (signals::received(), ended) {
         // make turns a signal into an exit code; a shell must still see it.
         (Some(signal), _) => ExitStatus::Signal(signal as i32).end_this_process(),

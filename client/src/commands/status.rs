@@ -66,21 +66,11 @@ fn ask<Q: Message, A: Message + Default>(
 fn status_json(config: &Config, answer: &Result<GetStatusResponse, String>) -> Value {
     match answer {
         Err(why) => json!({ "coordinator": config.coordinator, "error": why }),
-        Ok(status) => json!({
-            "coordinator": config.coordinator,
-            "version": status.version,
-            "workers": status.workers,
-            "slots": status.slots,
-            "slots_now": status.slots_now.unwrap_or(status.slots),
-            "slots_busy": status.slots_busy,
-            "queued": status.queued,
-            "tasks_finished": status.tasks_finished,
-            "tasks_failed": status.tasks_failed,
-            "tasks_cancelled": status.tasks_cancelled,
-            "cache_hits_reported": status.cache_hits_reported,
-            "uptime_ms": status.uptime_ms,
-            "insecure": status.insecure,
-        }),
+        Ok(status) => {
+            let mut listed = hg_proto::json::status(status);
+            listed["coordinator"] = json!(config.coordinator);
+            listed
+        }
     }
 }
 

@@ -1,15 +1,19 @@
-//! What a build's compiles did, in a few lines.
+//! What a build's compiles did, in a few lines, and for the coordinator.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use hg_proto::v1::{LocalReason, ReportBuildRequest};
+
 use crate::compile::events::{Event, Origin};
-use crate::say;
 
 /// Reasons that are named.
 const REASONS_MAX: usize = 5;
+/// Reasons that the coordinator is told of.
+const REPORTED_REASONS_MAX: usize = 32;
 /// Bytes of one line of the log.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
@@ -21,6 +25,8 @@ pub struct Counts {
     cached: u64,
     /// Compiles only: links and questions are not counted.
     reasons: BTreeMap<String, u64>,
+    /// Milliseconds of these.
+    lost_ms: BTreeMap<String, u64>,
     /// Why the cache keeps nothing of good ones.
     not_kept: BTreeMap<String, u64>,
 }
@@ -40,9 +46,54 @@ impl Counts {
             Origin::Cache => self.cached += 1,
             Origin::Local => {
                 self.local += 1;
-                *self.reasons.entry(code(&event.reason)).or_default() += 1;
+                let code = code(&event.reason);
+                *self.lost_ms.entry(code.clone()).or_default() += event.wall_ms;
+                *self.reasons.entry(code).or_default() += 1;
             }
         }
+    }
+
+    /// Counts what is in `log`.
+    pub fn read(log: &Path) -> Counts {
+        let mut counts = Counts::default();
+        let Ok(file) = File::open(log) else {
+            return counts;
+        };
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut bounded = std::io::Read::take(&mut reader, LINE_BYTES_MAX);
+            match bounded.read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            if let Ok(event) = serde_json::from_slice::<Event<'_>>(&line) {
+                counts.add(&event);
+            }
+        }
+        counts
+    }
+
+    /// For the coordinator, without who asks, how long it took and how it ended; `None`:
+    /// nothing was compiled.
+    pub fn report(&self) -> Option<ReportBuildRequest> {
+        let all = self.remote + self.local + self.cached;
+        let reasons = self.reasons.iter().map(|(reason, compiles)| LocalReason {
+            reason: reason.clone(),
+            compiles: *compiles,
+            lost_ms: self.lost_ms.get(reason).copied().unwrap_or_default(),
+        });
+        let mut reasons: Vec<LocalReason> = reasons.collect();
+        reasons.sort_by_key(|one| Reverse(one.lost_ms));
+        reasons.truncate(REPORTED_REASONS_MAX);
+        (all > 0).then(|| ReportBuildRequest {
+            remote: self.remote,
+            local: self.local,
+            cached: self.cached,
+            reasons,
+            ..ReportBuildRequest::default()
+        })
     }
 
     /// For people; empty when nothing was compiled.
@@ -70,28 +121,6 @@ impl Counts {
 fn code(reason: &str) -> String {
     let code = reason.split(':').next();
     code.unwrap_or_default().to_owned()
-}
-
-/// Prints the summary of `log` to stderr.
-pub fn print(log: &Path) {
-    let Ok(file) = File::open(log) else {
-        return;
-    };
-    let mut counts = Counts::default();
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let mut bounded = std::io::Read::take(&mut reader, LINE_BYTES_MAX);
-        match bounded.read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-        if let Ok(event) = serde_json::from_slice::<Event<'_>>(&line) {
-            counts.add(&event);
-        }
-    }
-    say::aside(counts.text());
 }
 
 #[cfg(test)]
@@ -124,9 +153,16 @@ mod tests {
     fn counted_by_code_and_most_first() {
         let mut counts = Counts::default();
         counts.add(&event("a.c", Origin::Remote, "remote"));
-        counts.add(&event("b.c", Origin::Local, "debug-info: -g"));
-        counts.add(&event("c.c", Origin::Local, "queue: full"));
-        counts.add(&event("d.c", Origin::Local, "queue: late"));
+        for (source, reason, wall_ms) in [
+            ("b.c", "debug-info: -g", 300),
+            ("c.c", "queue: full", 50),
+            ("d.c", "queue: late", 100),
+        ] {
+            counts.add(&Event {
+                wall_ms,
+                ..event(source, Origin::Local, reason)
+            });
+        }
         counts.add(&event("", Origin::Local, "not-a-compile"));
         for (exit, why) in [
             (0, "time-macro: __DATE__"),
@@ -147,5 +183,14 @@ mod tests {
              hgbuild:   2 not kept: time-macro\n"
         );
         assert_eq!(Counts::default().text(), "");
+        assert_eq!(Counts::default().report(), None);
+        let report = counts.report().expect("compiles");
+        assert_eq!((report.remote, report.local, report.cached), (4, 3, 0));
+        let reasons: Vec<(&str, u64, u64)> = report
+            .reasons
+            .iter()
+            .map(|one| (one.reason.as_str(), one.compiles, one.lost_ms))
+            .collect();
+        assert_eq!(reasons, [("debug-info", 1, 300), ("queue", 2, 150)]);
     }
 }

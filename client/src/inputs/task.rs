@@ -124,12 +124,15 @@ impl Plan {
 /// The client in whose name a task waits in the queue: tasks of one build share a turn, and
 /// all that one user compiles on one machine without a build share another.
 pub fn client_name() -> String {
+    let build = env::var("HG_BUILD").ok();
+    client_of(build.and_then(|build| build.parse().ok()))
+}
+
+/// The same for the build command whose process is `build`.
+pub fn client_of(build: Option<u32>) -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     let user = format!("{}@{}", nix::unistd::getuid(), host.to_string_lossy());
-    match env::var("HG_BUILD")
-        .ok()
-        .and_then(|build| build.parse::<u32>().ok())
-    {
+    match build {
         Some(build) => format!("{user}/{build}"),
         None => user,
     }

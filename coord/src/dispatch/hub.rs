@@ -4,27 +4,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hg_proto::PROTOCOL_VERSION;
+use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, event, to_worker};
 use hg_proto::wire::limits;
 use hg_proto::wire::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
 use hg_proto::wire::outcome::outcome;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::bounds::{EVENTS_BEHIND_MAX, TICK_MS};
+use crate::bounds::{EVENTS_BEHIND_MAX, METRICS_ASKED_MAX, OWN_METRICS_BYTES_MAX, TICK_MS};
 use crate::dispatch::channel::{Channel, Closed, Fault};
 use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::door::arrivals::Arrivals;
 use crate::door::nuisances::Nuisances;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::monitor::aggregator::{Aggregator, Ending};
+use crate::monitor::builds::BuildReport;
+use crate::monitor::fallbacks::Lost;
+use crate::monitor::series::Level;
+use crate::monitor::tasks::{OpenAttempt, TaskName};
 use crate::scheduling::audits::{Verdict, Who};
-use crate::scheduling::breaker;
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
 use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
 use crate::scheduling::jobs::{AttemptStart, Demand};
@@ -34,6 +38,10 @@ use crate::scheduling::validate::label;
 
 /// Bytes of a worker's words on its slots.
 const SLOTS_WHY_BYTES_MAX: usize = 64;
+/// Bytes of a toolchain's name, for people.
+const TOOLCHAIN_NAME_BYTES_MAX: usize = 128;
+/// Milliseconds between two looks at the workers' breakers.
+const CIRCUITS_MS: u64 = 500;
 /// Bytes of a source's name in an event.
 const EVENT_SOURCE_BYTES_MAX: usize = 256;
 
@@ -51,6 +59,8 @@ struct HubState {
     tasks: ById<TaskId, OpenTask>,
     /// Why workers have fewer slots than they said at first.
     slots_why: ById<WorkerId, String>,
+    /// Who waits for workers' own metrics.
+    metrics_wanted: ById<WorkerId, Vec<oneshot::Sender<Vec<u8>>>>,
     workers_seen: u64,
     tasks_seen: u64,
 }
@@ -68,9 +78,10 @@ pub struct Hub {
     pub closing: watch::Sender<bool>,
     /// Held by whatever must come to its end before the process does.
     alive: Mutex<Option<mpsc::Sender<()>>>,
-    saved_ms: AtomicU64,
     nuisances: Mutex<Nuisances>,
     arrivals: Mutex<Arrivals>,
+    /// What is shown of the grid's work. Locked for itself, or after the state.
+    seen: Mutex<Aggregator>,
     started: Instant,
 }
 
@@ -79,12 +90,14 @@ impl Hub {
     /// to an end before the process has.
     pub fn new(settings: Settings) -> (Arc<Self>, mpsc::Receiver<()>) {
         let (alive, ended) = mpsc::channel(1);
+        let seen = Aggregator::new(unix_ms(), settings.weights.clone());
         let hub = Hub {
             state: Mutex::new(HubState {
                 core: Coordinator::new(settings),
                 channels: ById::default(),
                 tasks: ById::default(),
                 slots_why: ById::default(),
+                metrics_wanted: ById::default(),
                 workers_seen: 0,
                 tasks_seen: 0,
             }),
@@ -93,9 +106,9 @@ impl Hub {
             audits_changed: watch::channel(()).0,
             closing: watch::channel(false).0,
             alive: Mutex::new(Some(alive)),
-            saved_ms: AtomicU64::new(0),
             nuisances: Mutex::default(),
             arrivals: Mutex::default(),
+            seen: Mutex::new(seen),
             started: Instant::now(),
         };
         (Arc::new(hub), ended)
@@ -103,6 +116,11 @@ impl Hub {
 
     fn state(&self) -> MutexGuard<'_, HubState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is shown of the grid's work.
+    pub fn seen(&self) -> MutexGuard<'_, Aggregator> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Milliseconds since the start.
@@ -154,10 +172,51 @@ impl Hub {
     pub async fn tick(self: Arc<Self>) {
         let mut interval = tokio::time::interval(Duration::from_millis(TICK_MS));
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut circuits_ms = 0;
         loop {
             interval.tick().await;
             self.handle(Event::Tick);
+            let now_ms = self.now_ms();
+            if now_ms >= circuits_ms {
+                circuits_ms = now_ms + CIRCUITS_MS;
+                self.look_at_circuits(now_ms);
+            }
+            if self.seen().is_point_due(now_ms) {
+                self.close_point(now_ms);
+            }
         }
+    }
+
+    /// Notes whose breaker is another than before.
+    fn look_at_circuits(&self, now_ms: u64) {
+        let state = self.state();
+        let mut seen = self.seen();
+        for (_, worker) in state.core.registry().iter() {
+            seen.circuit(&worker.label, worker.breaker.name(), now_ms);
+        }
+    }
+
+    /// Ends a point of the last hour.
+    fn close_point(&self, now_ms: u64) {
+        let bytes = |direction| self.metrics.bytes.with_label_values(&[direction]).get();
+        let bytes_total = bytes("to_worker") + bytes("to_client");
+        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let state = self.state();
+        let registry = state.core.registry();
+        let level = Level {
+            queued: narrow(state.core.queued() as u64),
+            slots: narrow(registry.slots_now()),
+            slots_busy: narrow(registry.slots().1),
+            workers: narrow(registry.len() as u64),
+            bytes_total,
+        };
+        let loads = registry.iter().map(|(_, worker)| {
+            let vitals = worker.vitals.unwrap_or_default();
+            let cores = u64::from(worker.spec.cores.max(1));
+            let percent = u64::from(vitals.load_milli) / 10 / cores;
+            (worker.label.as_str(), percent)
+        });
+        self.seen().close_point(level, loads, now_ms);
     }
 
     /// Fails what is open, says goodbye to the workers, and lets go.
@@ -176,6 +235,20 @@ impl Hub {
     /// Tells the coordinator what happened and performs what follows.
     pub fn handle(&self, event: Event) {
         let mut state = self.state();
+        match &event {
+            Event::CompileRuns { dispatch, .. } => {
+                self.seen().compiling(dispatch.0, self.now_ms());
+            }
+            Event::TaskFailed {
+                dispatch, failure, ..
+            } => {
+                self.metrics.attempts_failed(failure.code(), 1);
+                let why = words(failure);
+                self.seen()
+                    .attempt_over(dispatch.0, Some(&why), self.now_ms());
+            }
+            _ => {}
+        }
         self.step(&mut state, event, None);
     }
 
@@ -199,6 +272,7 @@ impl Hub {
                 }
             }
             Action::CancelDispatch { worker, dispatch } => {
+                self.seen().attempt_over(dispatch.0, None, self.now_ms());
                 if let Some(channel) = state.channels.get(&worker) {
                     channel.cancel(dispatch);
                 }
@@ -232,7 +306,7 @@ impl Hub {
                     self.fail(task, entry, failure);
                 }
             }
-            Action::NoteAudit { verdict } => self.note_audit(&verdict),
+            Action::NoteAudit { verdict } => self.note_audit(state, &verdict),
             Action::SendDrain { worker } => {
                 if let Some(channel) = state.channels.get(&worker) {
                     channel.send(to_worker::Kind::Drain(v1::Drain {}));
@@ -244,6 +318,7 @@ impl Hub {
                 reason,
             } => {
                 state.slots_why.remove(&worker);
+                state.metrics_wanted.remove(&worker);
                 if let Some(channel) = state.channels.remove(&worker) {
                     let expired = reason == NO_HEARTBEAT;
                     let how = if expired {
@@ -254,6 +329,8 @@ impl Hub {
                     channel.close(how, &reason);
                 }
                 log::info(format_args!("worker {label} left: {reason}"));
+                let lost = self.seen().worker_left(&label, &reason, self.now_ms());
+                self.metrics.attempts_failed(Code::Link, lost);
                 let left = v1::WorkerLeft {
                     worker: label,
                     reason,
@@ -289,6 +366,16 @@ impl Hub {
         if let Some(channel) = state.channels.get(&start.worker) {
             channel.dispatch(&start, entry.task.clone(), entry.mailbox.clone());
         }
+        let attempt = OpenAttempt {
+            dispatch: start.dispatch.0,
+            number: start.number,
+            worker: entry.worker.as_str().into(),
+            is_hedge: start.hedge,
+        };
+        let inputs = entry.task.inputs.iter().map(|input| input.encoded_size);
+        self.metrics.input_bytes.inc_by(inputs.sum());
+        let now_ms = self.now_ms();
+        self.seen().started(task.0, attempt, now_ms);
         log::debug(format_args!(
             "task {} attempt {} on {}",
             task.0, start.number, entry.worker
@@ -312,6 +399,14 @@ impl Hub {
             (false, 0) => format!("exit code {}", result.exit_code),
             (false, signal) => format!("signal {signal}"),
         };
+        let ending = Ending {
+            outcome,
+            detail: &detail,
+            attempt: Some(finished.attempt),
+        };
+        if self.seen().task_ended(task.0, &ending, self.now_ms()) {
+            self.metrics.hedges_won.inc();
+        }
         self.end(task, &entry, good, detail);
         entry.mailbox.push(Mail::Finished(Box::new(finished)));
     }
@@ -319,16 +414,17 @@ impl Hub {
     fn fail(&self, task: TaskId, entry: OpenTask, failure: v1::Failure) {
         let outcome = outcome(failure.code());
         self.metrics.tasks.with_label_values(&[outcome]).inc();
+        let ending = Ending {
+            outcome,
+            detail: &failure.detail,
+            attempt: None,
+        };
+        self.seen().task_ended(task.0, &ending, self.now_ms());
         log::debug(format_args!(
             "task {} failed, {outcome}: {}",
             task.0, failure.detail
         ));
-        self.end(
-            task,
-            &entry,
-            false,
-            format!("{outcome}: {}", failure.detail),
-        );
+        self.end(task, &entry, false, words(&failure));
         entry.mailbox.push(Mail::Failed(failure));
     }
 
@@ -345,11 +441,8 @@ impl Hub {
     }
 
     fn announce(&self, kind: event::Kind) {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let event = v1::Event {
-            time_ms: since.as_millis() as u64,
+            time_ms: unix_ms(),
             kind: Some(kind),
         };
         // No watcher: nobody to tell.
@@ -391,6 +484,9 @@ impl Hub {
         }));
         state.channels.insert(worker, channel.clone());
         log::info(format_args!("worker {listed} joined with {slots} slots"));
+        self.metrics.workers_joined.inc();
+        let detail = format!("{slots} slots");
+        self.seen().worker_joined(&listed, &detail, self.now_ms());
         self.announce(event::Kind::WorkerJoined(v1::WorkerJoined {
             worker: listed,
             slots,
@@ -424,6 +520,56 @@ impl Hub {
                 .slots_why
                 .insert(worker, label(why, SLOTS_WHY_BYTES_MAX));
         }
+    }
+
+    /// Gives what the worker of this id or name says of itself in Prometheus's format, at
+    /// its next heartbeat. `None`: there is none, it can't, or too many ask.
+    pub fn ask_metrics(&self, name: &str) -> Option<oneshot::Receiver<Vec<u8>>> {
+        let mut state = self.state();
+        let worker = state.core.registry().find(name)?;
+        if !state.core.registry().get(worker)?.spec.own_metrics {
+            return None;
+        }
+        let waiting = state.metrics_wanted.entry(worker).or_default();
+        waiting.retain(|one| !one.is_closed());
+        if waiting.len() >= METRICS_ASKED_MAX {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        waiting.push(sender);
+        Some(receiver)
+    }
+
+    /// Whether anybody waits for the worker's own metrics.
+    pub fn wants_metrics(&self, worker: WorkerId) -> bool {
+        self.state().metrics_wanted.contains_key(&worker)
+    }
+
+    /// The worker's own metrics.
+    ///
+    /// # Errors
+    /// They are longer than they may be, or no text.
+    pub fn own_metrics(&self, worker: WorkerId, text: Vec<u8>) -> Result<(), Fault> {
+        if text.len() > OWN_METRICS_BYTES_MAX || str::from_utf8(&text).is_err() {
+            return Err(Fault::new(
+                "bad_metrics",
+                "metrics that are too long or no text",
+            ));
+        }
+        let waiting = self.state().metrics_wanted.remove(&worker);
+        for one in waiting.into_iter().flatten() {
+            // Who asked may have gone.
+            let _ = one.send(text.clone());
+        }
+        Ok(())
+    }
+
+    /// Workers that send their own metrics, as they are listed.
+    pub fn measured_workers(&self) -> Vec<String> {
+        let state = self.state();
+        let workers = state.core.registry().iter();
+        let measured = workers.filter(|(_, worker)| worker.spec.own_metrics);
+        measured.map(|(_, worker)| worker.label.clone()).collect()
     }
 
     /// How many compiles the predictor has learned from.
@@ -552,6 +698,13 @@ impl Hub {
             submitted: Instant::now(),
         };
         state.tasks.insert(id, entry);
+        let name = TaskName {
+            source: label(&task.source, EVENT_SOURCE_BYTES_MAX).into(),
+            client: label(&demand.client, EVENT_SOURCE_BYTES_MAX).into(),
+            holder: demand.holder.clone(),
+            toolchain: toolchain_name(&demand.wanted).into(),
+        };
+        self.seen().submitted(id.0, name, self.now_ms());
         self.step(&mut state, Event::TaskSubmitted { task: id, demand }, None);
         (id, task, mailbox)
     }
@@ -574,6 +727,8 @@ impl Hub {
             worker,
             by_itself: false,
         });
+        self.seen()
+            .note("worker-drains", name, "an operator asked", self.now_ms());
         let state = self.state();
         state
             .core
@@ -582,14 +737,45 @@ impl Hub {
             .map(|worker| (worker.label.clone(), worker.running.len() as u32))
     }
 
-    /// Counts compiles that a client's cache answered.
+    /// Counts compiles that a client's cache answered, and those that it did not.
     ///
     /// # Errors
     /// In words: no client could have had so many since its last report.
-    pub fn cache_hits(&self, hits: u64, saved_ms: u64) -> Result<(), String> {
-        let saved_ms = crate::scheduling::validate::cache_hits(hits, saved_ms)?;
-        self.metrics.cache_hits.inc_by(hits);
-        self.saved_ms.fetch_add(saved_ms, Ordering::Relaxed);
+    pub fn cache_hits(&self, report: &v1::ReportCacheHitRequest) -> Result<(), String> {
+        let saved_ms = crate::scheduling::validate::cache_report(report)?;
+        let (hits, misses) = (report.hits, report.misses);
+        self.metrics.cache_reported(hits, misses, saved_ms);
+        self.seen().cached(hits, misses, saved_ms, self.now_ms());
+        Ok(())
+    }
+
+    /// A build of `holder`'s has ended.
+    ///
+    /// # Errors
+    /// In words: no build could have done that.
+    pub fn build_ended(&self, holder: &str, report: &v1::ReportBuildRequest) -> Result<(), String> {
+        crate::scheduling::validate::build_report(report)?;
+        let lost = |one: &v1::LocalReason| Lost {
+            compiles: one.compiles,
+            ms: one.lost_ms,
+        };
+        let reasons = report.reasons.iter();
+        let reasons = reasons.map(|one| (one.reason.clone(), lost(one))).collect();
+        let build = BuildReport {
+            wall_ms: report.wall_ms,
+            exit_code: report.exit_code,
+            remote: report.remote,
+            local: report.local,
+            cached: report.cached,
+        };
+        let client = label(&report.client, EVENT_SOURCE_BYTES_MAX);
+        let now_ms = self.now_ms();
+        let counted = self
+            .seen()
+            .build_reported(holder, &client, build, reasons, now_ms);
+        for (reason, lost) in counted {
+            self.metrics.fell_back(&reason, lost.compiles, lost.ms);
+        }
         Ok(())
     }
 
@@ -621,10 +807,20 @@ impl Hub {
         self.state().core.audits().differing().clone()
     }
 
-    fn note_audit(&self, verdict: &Verdict) {
-        let result = match verdict {
+    fn note_audit(&self, state: &HubState, verdict: &Verdict) {
+        let (who, is_same) = match verdict {
             Verdict::Unasked => return,
-            Verdict::Same => "same",
+            Verdict::Same { worker } => (worker, true),
+            Verdict::Differs { worker, .. } => (worker, false),
+        };
+        let registry = state.core.registry();
+        let called = registry.called(who).into_iter();
+        for worker in called.filter_map(|id| registry.get(id)) {
+            let now_ms = self.now_ms();
+            self.seen().audited(&worker.label, is_same, now_ms);
+        }
+        let result = match verdict {
+            Verdict::Unasked | Verdict::Same { .. } => "same",
             Verdict::Differs { worker, for_all } => {
                 let whose = if *for_all { "all" } else { "this holder" };
                 log::warn(format_args!(
@@ -646,6 +842,11 @@ impl Hub {
         let (slots, busy) = state.core.registry().slots();
         let slots_now = state.core.registry().slots_now();
         let ended = self.metrics.ended();
+        let now_ms = self.now_ms();
+        let (sums, now_unix_ms) = {
+            let seen = self.seen();
+            (seen.sums(now_ms), seen.unix_ms(now_ms))
+        };
         let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -658,68 +859,63 @@ impl Hub {
             tasks_failed: ended.failed,
             tasks_cancelled: ended.cancelled,
             cache_hits_reported: self.metrics.cache_hits.get(),
-            uptime_ms: self.now_ms(),
+            cache_misses_reported: self.metrics.cache_misses.get(),
+            cache_saved_ms: (self.metrics.cache_saved_seconds.get() * 1e3).round() as u64,
+            compiles_per_second_milli: sums.rate_milli,
+            saved_today_ms: sums.saved_today_ms,
+            compiled_today_ms: sums.compiled_today_ms,
+            hedges: self.metrics.hedges.get(),
+            hedges_won: self.metrics.hedges_won.get(),
+            input_bytes: self.metrics.input_bytes.get(),
+            input_bytes_sent: self.metrics.bytes.with_label_values(&["to_worker"]).get(),
+            uptime_ms: now_ms,
+            now_unix_ms,
             insecure: false,
         }
     }
 
     /// The metrics as Prometheus reads them, the gauges as of now.
     pub fn metrics_text(&self) -> Vec<u8> {
-        let status = self.status();
-        let free = status.slots_now().saturating_sub(status.slots_busy);
-        self.metrics.workers.set(i64::from(status.workers));
-        self.metrics
-            .slots
-            .with_label_values(&["busy"])
-            .set(i64::from(status.slots_busy));
-        self.metrics
-            .slots
-            .with_label_values(&["free"])
-            .set(i64::from(free));
-        self.metrics.queue_length.set(i64::from(status.queued));
-        // The text is made without the lock: that takes a while.
-        let circuits: Vec<(String, breaker::Circuit)> = {
-            let state = self.state();
-            let workers = state.core.registry().iter();
-            workers
-                .map(|(_, worker)| (worker.label.clone(), worker.breaker.state()))
-                .collect()
-        };
-        self.metrics.circuit_state.reset();
-        for (label, state) in circuits {
-            let state = match state {
-                breaker::Circuit::Closed => 0,
-                breaker::Circuit::HalfOpen { .. } => 1,
-                breaker::Circuit::Open { .. } => 2,
-            };
-            let gauge = self.metrics.circuit_state.with_label_values(&[&label]);
-            gauge.set(state);
-        }
+        let wanted = self.seen().wanted().clone();
+        let brief = self.workers_in_brief().into_iter();
+        let workers: Vec<v1::Worker> = brief.map(|(_, worker)| worker).collect();
+        self.metrics.set(&self.status(), &workers, &wanted);
         self.metrics.text()
     }
 
     /// All workers in the order in which they came.
     pub fn workers(&self) -> Vec<v1::Worker> {
-        let listed = self.listed();
-        // What they said of themselves is copied without the lock: with thousands of
-        // workers and their toolchains that takes a while.
-        let list = listed.into_iter().map(|(spec, worker)| v1::Worker {
-            name: spec.name.clone(),
-            address: spec.address.clone(),
-            version: spec.version.clone(),
-            architecture: spec.architecture.clone(),
-            os: spec.os.clone(),
-            cores: spec.cores,
-            memory_bytes: spec.memory_bytes,
-            slots: spec.slots,
+        let brief = self.workers_in_brief().into_iter();
+        let whole = brief.map(|(spec, worker)| v1::Worker {
             toolchains: spec.toolchains.clone(),
-            shipping: spec
-                .shipping
-                .map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
-            sandbox: spec.sandbox.clone(),
             ..worker
         });
-        list.collect()
+        whole.collect()
+    }
+
+    /// The same without their toolchains, which are in what they said of themselves.
+    pub fn workers_in_brief(&self) -> Vec<(Arc<WorkerSpec>, v1::Worker)> {
+        // What they said of themselves is copied without the lock: with thousands of
+        // workers that takes a while.
+        let listed = self.listed().into_iter().map(|(spec, worker)| {
+            let brief = v1::Worker {
+                name: spec.name.clone(),
+                address: spec.address.clone(),
+                version: spec.version.clone(),
+                architecture: spec.architecture.clone(),
+                os: spec.os.clone(),
+                cores: spec.cores,
+                memory_bytes: spec.memory_bytes,
+                slots: spec.slots,
+                shipping: spec
+                    .shipping
+                    .map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
+                sandbox: spec.sandbox.clone(),
+                ..worker
+            };
+            (spec, brief)
+        });
+        listed.collect()
     }
 
     /// All workers as they are now, without what they said of themselves, and that.
@@ -727,9 +923,15 @@ impl Hub {
         let now_ms = self.now_ms();
         let state = self.state();
         let shut_for = state.core.holders().shut(now_ms);
+        let seen = self.seen();
         let list = state.core.registry().iter().map(|(id, worker)| {
             let vitals = worker.vitals.unwrap_or_default();
+            let lane = seen.lane(&worker.label);
             let now = v1::Worker {
+                last_error: lane.last_error.to_string(),
+                joined_unix_ms: seen.unix_ms(worker.joined_ms),
+                audits_same: lane.audits_same,
+                audits_different: lane.audits_different,
                 id: worker.label.clone(),
                 memory_available_bytes: vitals.memory_available_bytes,
                 running: worker.running.len() as u32,
@@ -752,4 +954,24 @@ impl Hub {
         });
         list.collect()
     }
+}
+
+/// A failure as people read it.
+fn words(failure: &v1::Failure) -> String {
+    format!("{}: {}", outcome(failure.code()), failure.detail)
+}
+
+/// Now, in milliseconds since the Unix epoch.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as u64
+}
+
+/// A toolchain as people read it: `gcc 12.2.0 x86_64-linux-gnu c`.
+pub fn toolchain_name(toolchain: &v1::Toolchain) -> String {
+    let family = Family::from_wire(toolchain.family()).map_or("?", Family::name);
+    let language = Language::from_wire(toolchain.language()).map_or("?", Language::name);
+    let (version, target) = (&toolchain.version, &toolchain.target);
+    let name = format!("{family} {version} {target} {language}");
+    label(&name, TOOLCHAIN_NAME_BYTES_MAX)
 }

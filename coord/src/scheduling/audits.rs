@@ -57,7 +57,10 @@ pub enum Verdict {
     /// Nobody had asked for it.
     Unasked,
     /// The objects are the same.
-    Same,
+    Same {
+        /// Which worker.
+        worker: Who,
+    },
     /// They differ: the worker gets no more tasks of this holder, or of anybody.
     Differs {
         /// Which worker.
@@ -124,7 +127,9 @@ impl Audits {
             return Verdict::Unasked;
         };
         if same {
-            return Verdict::Same;
+            return Verdict::Same {
+                worker: open.worker,
+            };
         }
         if self.differing.len() >= OUT_MAX && !self.differing.contains_key(&open.worker) {
             // Those that one holder alone accuses make room first.
@@ -223,7 +228,8 @@ mod tests {
         // Of another's task, or a second time, nobody has a say.
         assert_eq!(audits.answer(TaskId(1), "bob", false), Verdict::Unasked);
         assert_eq!(audits.answer(TaskId(9), "alice", false), Verdict::Unasked);
-        assert_eq!(audits.answer(TaskId(1), "alice", true), Verdict::Same);
+        let same = audits.answer(TaskId(1), "alice", true);
+        assert!(matches!(same, Verdict::Same { .. }));
         assert_eq!(audits.answer(TaskId(1), "alice", false), Verdict::Unasked);
         let differs = |for_all| Verdict::Differs {
             worker: who("pi3"),

@@ -14,7 +14,8 @@ use hg_proto::wire::taken_path::taken_by_others;
 use prost::Message;
 
 use crate::bounds::{
-    EQUALS_MAX, QUEUE_MS_DEFAULT, QUEUE_MS_MAX, REPORTED_HITS_MAX, TASK_MS_DEFAULT,
+    EQUALS_MAX, QUEUE_MS_DEFAULT, QUEUE_MS_MAX, REPORTED_HITS_MAX, REPORTED_REASONS_MAX,
+    TASK_MS_DEFAULT,
 };
 use crate::scheduling::jobs::Demand;
 use crate::scheduling::predictor::{Profile, source_key};
@@ -65,10 +66,36 @@ fn ensure_of(good: bool, what: &str, why: impl std::fmt::Display) -> Result<(), 
 ///
 /// # Errors
 /// No client has had so many hits since its last report.
-pub fn cache_hits(hits: u64, saved_ms: u64) -> Result<u64, String> {
-    let what = "more hits than a report can have";
-    ensure(hits <= REPORTED_HITS_MAX, what)?;
-    Ok(saved_ms.min(hits.saturating_mul(COMPILE_MS_MAX.into())))
+pub fn cache_report(report: &v1::ReportCacheHitRequest) -> Result<u64, String> {
+    let is_bounded = report.hits.max(report.misses) <= REPORTED_HITS_MAX;
+    ensure(is_bounded, "more hits or misses than a report can have")?;
+    let most_ms = report.hits.saturating_mul(COMPILE_MS_MAX.into());
+    Ok(report.saved_ms.min(most_ms))
+}
+
+/// What a build says of itself.
+///
+/// # Errors
+/// No build can have done that.
+pub fn build_report(report: &v1::ReportBuildRequest) -> Result<(), String> {
+    let compiles = [report.remote, report.local, report.cached];
+    let is_bounded = compiles.iter().all(|count| *count <= REPORTED_HITS_MAX);
+    ensure(is_bounded, "more compiles than a build can have")?;
+    let few = report.reasons.len() <= REPORTED_REASONS_MAX;
+    ensure(few, "more reasons than a build can have")?;
+    for reason in &report.reasons {
+        let is_bounded = reason.compiles <= REPORTED_HITS_MAX;
+        ensure(
+            is_bounded,
+            "more compiles of a reason than a build can have",
+        )?;
+        let most_ms = reason.compiles.saturating_mul(COMPILE_MS_MAX.into());
+        ensure(
+            reason.lost_ms <= most_ms,
+            "more time than compiles can take",
+        )?;
+    }
+    Ok(())
 }
 
 /// A path inside a task's folder: relative, no "..", no NUL, no empty part. In the
@@ -438,6 +465,7 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
         speed_milli: hello.speed_milli,
         toolchains,
         shipping,
+        own_metrics: hello.own_metrics,
         digests,
     })
 }
@@ -516,12 +544,45 @@ mod tests {
 
     #[test]
     fn reports_of_hits_are_bounded() {
-        assert_eq!(cache_hits(2, 100), Ok(100));
-        assert_eq!(cache_hits(0, u64::MAX), Ok(0));
+        let saved_ms = |hits, misses, saved_ms| {
+            let client = String::new();
+            cache_report(&v1::ReportCacheHitRequest {
+                client,
+                hits,
+                saved_ms,
+                misses,
+            })
+        };
+        assert_eq!(saved_ms(2, 0, 100), Ok(100));
+        assert_eq!(saved_ms(0, 5, u64::MAX), Ok(0));
         let most = REPORTED_HITS_MAX * u64::from(COMPILE_MS_MAX);
-        assert_eq!(cache_hits(REPORTED_HITS_MAX, u64::MAX), Ok(most));
-        assert!(cache_hits(REPORTED_HITS_MAX + 1, 0).is_err());
-        assert!(cache_hits(1 << 63, 0).is_err());
+        assert_eq!(saved_ms(REPORTED_HITS_MAX, 0, u64::MAX), Ok(most));
+        assert!(saved_ms(REPORTED_HITS_MAX + 1, 0, 0).is_err());
+        assert!(saved_ms(0, REPORTED_HITS_MAX + 1, 0).is_err());
+        assert!(saved_ms(1 << 63, 0, 0).is_err());
+    }
+
+    #[test]
+    fn reports_of_builds_are_bounded() {
+        let reason = |compiles, lost_ms| v1::LocalReason {
+            reason: "queue".into(),
+            compiles,
+            lost_ms,
+        };
+        let with = |reasons| v1::ReportBuildRequest {
+            local: 2,
+            reasons,
+            ..v1::ReportBuildRequest::default()
+        };
+        assert_eq!(build_report(&with(vec![reason(2, 900)])), Ok(()));
+        assert!(build_report(&with(vec![reason(0, 1)])).is_err());
+        assert!(build_report(&with(vec![reason(1 << 40, 1)])).is_err());
+        assert!(build_report(&with(vec![reason(1, 1); REPORTED_REASONS_MAX + 1])).is_err());
+        let many = v1::ReportBuildRequest {
+            cached: 1 << 40,
+            ..with(Vec::new())
+        };
+        assert!(build_report(&many).is_err());
     }
 
     fn digest() -> Vec<u8> {

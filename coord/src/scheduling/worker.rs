@@ -54,6 +54,8 @@ pub struct WorkerSpec {
     pub shipping: Option<Digest>,
     /// Digests of all toolchains for which the worker gets tasks, each once.
     pub digests: Vec<Digest>,
+    /// The worker sends its own metrics when it is asked to.
+    pub own_metrics: bool,
 }
 
 /// What a heartbeat says of a worker's machine.

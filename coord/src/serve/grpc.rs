@@ -46,8 +46,10 @@ const REPLIES_MAX: usize = 2;
 /// Metadata of an answer that has a token to be kept instead of the one that was
 /// shown.
 const RENEWAL: &str = "hg-renewal";
-/// Roles that may submit and look.
+/// Roles that may submit.
 const CLIENTS: [Role; 2] = [Role::Client, Role::Admin];
+/// Roles that may look.
+const VIEWERS: [Role; 3] = [Role::Viewer, Role::Client, Role::Admin];
 
 struct Build {
     hub: Arc<Hub>,
@@ -105,10 +107,21 @@ impl BuildService for Build {
         request: Request<v1::ReportCacheHitRequest>,
     ) -> Reply<v1::ReportCacheHitResponse> {
         let caller = self.allow(&request, &CLIENTS)?;
-        let report = request.into_inner();
-        let counted = self.hub.cache_hits(report.hits, report.saved_ms);
+        let counted = self.hub.cache_hits(&request.into_inner());
         counted.map_err(Status::invalid_argument)?;
         caller.answer(v1::ReportCacheHitResponse {})
+    }
+
+    async fn report_build(
+        &self,
+        request: Request<v1::ReportBuildRequest>,
+    ) -> Reply<v1::ReportBuildResponse> {
+        let caller = self.allow(&request, &CLIENTS)?;
+        let counted = self
+            .hub
+            .build_ended(&caller.holder(), &request.into_inner());
+        counted.map_err(Status::invalid_argument)?;
+        caller.answer(v1::ReportBuildResponse {})
     }
 
     async fn report_audit(
@@ -134,7 +147,7 @@ impl BuildService for Build {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Reply<v1::GetStatusResponse> {
-        let caller = self.allow(&request, &CLIENTS)?;
+        let caller = self.allow(&request, &VIEWERS)?;
         let mut status = self.hub.status();
         status.insecure = caller.admitted.holder.is_none();
         caller.answer(status)
@@ -144,7 +157,7 @@ impl BuildService for Build {
         &self,
         request: Request<v1::ListWorkersRequest>,
     ) -> Reply<v1::ListWorkersResponse> {
-        let caller = self.allow(&request, &CLIENTS)?;
+        let caller = self.allow(&request, &VIEWERS)?;
         caller.answer(v1::ListWorkersResponse {
             workers: self.hub.workers(),
         })
@@ -154,7 +167,7 @@ impl BuildService for Build {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Reply<Self::WatchEventsStream> {
-        let caller = self.allow(&request, &CLIENTS)?;
+        let caller = self.allow(&request, &VIEWERS)?;
         let room = self.watchers.clone().try_acquire_owned();
         let room = room.map_err(|_| Status::resource_exhausted("too many watchers"))?;
         let mut share = self.holders_watchers.of(&caller.holder());

@@ -6,3 +6,6 @@ pub mod request_body;
 pub mod submit;
 pub mod worker_link;
 pub mod pages;
+pub mod dashboard;
+pub mod live;
+pub mod api;

@@ -324,6 +324,7 @@ async fn read_all(
             from_worker::Kind::Heartbeat(_)
                 | from_worker::Kind::Draining(_)
                 | from_worker::Kind::Offers(_)
+                | from_worker::Kind::OwnMetrics(_)
         );
         if is_idle && !idle.take(1, hub.now_ms()) {
             return LinkEnd::Fault(Fault::new("link_flood", "too many heartbeats"));
@@ -358,6 +359,7 @@ fn take(
             let seen = v1::HeartbeatSeen {
                 sequence: beat.sequence,
                 token: std::mem::take(renewal),
+                wants_metrics: hub.wants_metrics(worker),
             };
             channel.send(v1::to_worker::Kind::HeartbeatSeen(seen));
         }
@@ -385,6 +387,7 @@ fn take(
         from_worker::Kind::Failed(failed) => hub.attempt_failed(worker, channel, failed)?,
         from_worker::Kind::Draining(_) => hub.worker_drains(worker),
         from_worker::Kind::Offers(offers) => hub.worker_offers(worker, offers)?,
+        from_worker::Kind::OwnMetrics(own) => hub.own_metrics(worker, own.text)?,
         from_worker::Kind::Begun(begun) => {
             let dispatch = DispatchId(begun.dispatch_id);
             hub.handle(Event::CompileRuns {

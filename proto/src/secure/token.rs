@@ -39,7 +39,12 @@ pub enum Role {
     Client,
     /// All that a client may, and changes the grid.
     Admin,
+    /// Looks, and nothing else.
+    Viewer,
 }
+
+/// All roles.
+const ROLES: [Role; 4] = [Role::Worker, Role::Client, Role::Admin, Role::Viewer];
 
 impl Role {
     /// The role's name, as typed and shown.
@@ -48,20 +53,17 @@ impl Role {
             Role::Worker => "worker",
             Role::Client => "client",
             Role::Admin => "admin",
+            Role::Viewer => "viewer",
         }
     }
 
     /// The inverse of [`Role::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        [Role::Worker, Role::Client, Role::Admin]
-            .into_iter()
-            .find(|role| role.name() == name)
+        ROLES.into_iter().find(|role| role.name() == name)
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
-        [Role::Worker, Role::Client, Role::Admin]
-            .into_iter()
-            .find(|role| *role as u8 == byte)
+        ROLES.into_iter().find(|role| *role as u8 == byte)
     }
 }
 

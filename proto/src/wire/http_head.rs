@@ -73,13 +73,15 @@ impl<'a> Head<'a> {
         name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
     }
 
-    /// The token that is shown; empty: none.
+    /// The token that is shown in a field of its own; empty: none.
+    pub fn bearer(&self) -> &'a str {
+        let scheme = self.authorization.and_then(|value| value.split_once(' '));
+        let bearer = scheme.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        bearer.map_or("", |(_, token)| token.trim())
+    }
+
+    /// The token that is shown, there or in a cookie; empty: none.
     pub fn token(&self) -> &'a str {
-        let bearer = self
-            .authorization
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
         let cookie = || {
             let mut pairs = self
                 .cookie?
@@ -87,7 +89,10 @@ impl<'a> Head<'a> {
                 .filter_map(|pair| pair.split_once('='));
             pairs.find_map(|(name, value)| (name.trim() == COOKIE).then_some(value.trim()))
         };
-        bearer.or_else(cookie).unwrap_or_default()
+        match self.bearer() {
+            "" => cookie().unwrap_or_default(),
+            bearer => bearer,
+        }
     }
 }
 

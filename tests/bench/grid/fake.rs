@@ -1,7 +1,7 @@
 //! Workers without compilers, many in one thread: what a task gets is decided
 //! by the benchmark.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hg_coord::commands::dial;
 use hg_proto::secure::tls::{ALPN_WORKER, Dial, Trust};
@@ -17,6 +17,8 @@ use tokio::time::MissedTickBehavior;
 
 /// Bytes of every object.
 const OBJECT_BYTES: usize = 1024;
+/// Compiles take some of these.
+const COMPILE_STEP: Duration = Duration::from_millis(100);
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
 
@@ -27,6 +29,8 @@ pub enum Mode {
     Hold,
     /// Has the result of each at once.
     Answer,
+    /// Has the result of each after some tenths of a second.
+    Compile,
 }
 
 /// Serves one link for as long as the coordinator keeps it and `mode` has an
@@ -45,6 +49,7 @@ pub async fn serve(
     let name = format!("fake-{number}");
     let hello = v1::Hello {
         shipping: Vec::new(),
+        own_metrics: false,
         protocol_version: hg_proto::PROTOCOL_VERSION,
         program_version: "0".into(),
         instance: Digest::of(name.as_bytes()).as_bytes()[..16].to_vec(),
@@ -83,6 +88,8 @@ async fn work<S: AsyncRead + AsyncWrite + Unpin>(
         .await?;
     let mut beat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS.into()));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut step = tokio::time::interval(COMPILE_STEP);
+    step.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut worker = Worker::default();
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -92,6 +99,7 @@ async fn work<S: AsyncRead + AsyncWrite + Unpin>(
                 len => worker.decoder.push(&buffer[..len]),
             },
             _ = beat.tick() => worker.beat(),
+            _ = step.tick(), if !worker.held.is_empty() => {}
             changed = mode.changed() => if changed.is_err() {
                 return Ok(());
             },
@@ -110,7 +118,8 @@ async fn work<S: AsyncRead + AsyncWrite + Unpin>(
 struct Worker {
     decoder: Decoder,
     beats: u64,
-    held: Vec<(u64, Vec<u8>)>,
+    /// Tasks, what they want back, and when they came.
+    held: Vec<(u64, Vec<u8>, Instant)>,
     outgoing: Vec<u8>,
 }
 
@@ -124,14 +133,21 @@ impl Worker {
             match message.kind {
                 Some(to_worker::Kind::Dispatch(dispatch)) => self.take(dispatch),
                 Some(to_worker::Kind::Cancel(cancel)) => {
-                    self.held.retain(|(held, _)| *held != cancel.dispatch_id);
+                    self.held.retain(|(held, ..)| *held != cancel.dispatch_id);
                 }
                 _ => {}
             }
         }
-        if mode == Mode::Answer {
-            for (dispatch_id, path) in std::mem::take(&mut self.held) {
-                self.answer(dispatch_id, path);
+        for (dispatch_id, path, since) in std::mem::take(&mut self.held) {
+            let is_over = match mode {
+                Mode::Hold => false,
+                Mode::Answer => true,
+                // Some longer, some shorter.
+                Mode::Compile => since.elapsed() >= COMPILE_STEP * (2 + dispatch_id as u32 % 7),
+            };
+            match is_over {
+                true => self.answer(dispatch_id, path),
+                false => self.held.push((dispatch_id, path, since)),
             }
         }
         Ok(())
@@ -151,7 +167,8 @@ impl Worker {
             dispatch_id,
             ..v1::Begun::default()
         }));
-        self.held.push((dispatch_id, wanted.unwrap_or_default()));
+        self.held
+            .push((dispatch_id, wanted.unwrap_or_default(), Instant::now()));
     }
 
     fn answer(&mut self, dispatch_id: u64, path: Vec<u8>) {

@@ -247,7 +247,7 @@ fn no_compile_takes_all_of_a_small_disk() {
 /// How many tasks of the first worker ended in `outcome`.
 fn tasks_ended(grid: &Grid, outcome: &str) -> u64 {
     let text = http_get(&grid.workers[0].address("http"), "/metrics").expect("metrics");
-    let counter = format!("hybridgrid_worker_tasks_total{{outcome=\"{outcome}\"}} ");
+    let counter = format!("hybridgrid_tasks_total{{outcome=\"{outcome}\"}} ");
     let value = text.lines().find_map(|line| line.strip_prefix(&counter));
     value.map_or(0, |value| value.parse().expect("a number"))
 }

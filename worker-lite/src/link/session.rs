@@ -139,6 +139,8 @@ pub enum Action {
     Cancel(JobId, Failure),
     /// Keep this token in place of the one that was shown.
     KeepToken(String),
+    /// Send the worker's metrics.
+    SendMetrics,
     /// Close the link at once.
     Drop,
     /// Close the link once all frames have been sent.
@@ -535,6 +537,9 @@ impl Session {
                 }
                 if !seen.token.is_empty() {
                     actions.push(Action::KeepToken(seen.token));
+                }
+                if seen.wants_metrics {
+                    actions.push(Action::SendMetrics);
                 }
             }
             to_worker::Kind::Dispatch(dispatch) => self.dispatch(now, vitals, dispatch, actions),
@@ -1110,6 +1115,19 @@ mod tests {
         }
         let actions = bench.take(Event::Toolchains(catalogue()));
         assert!(actions.contains(&Action::HangUp));
+    }
+
+    #[test]
+    fn metrics_are_sent_to_who_asks_for_them() {
+        let mut bench = Bench::linked();
+        for wants_metrics in [false, true, false] {
+            let seen = v1::HeartbeatSeen {
+                wants_metrics,
+                ..v1::HeartbeatSeen::default()
+            };
+            let actions = bench.hear(to_worker::Kind::HeartbeatSeen(seen));
+            assert_eq!(actions.contains(&Action::SendMetrics), wants_metrics);
+        }
     }
 
     #[test]

@@ -381,6 +381,11 @@ impl Shell {
                     }
                 }
                 Action::Cancel(id, why) => self.cancel(id, why),
+                Action::SendMetrics => {
+                    let text = self.serving.metrics.text().unwrap_or_default();
+                    let own = Kind::OwnMetrics(v1::OwnMetrics { text });
+                    self.send(&FromWorker { kind: Some(own) });
+                }
                 Action::Drop => {
                     self.serving.metrics.reconnects.inc();
                     self.link = None;
@@ -466,6 +471,7 @@ impl Shell {
             Err(error) => return self.not_begun(id, &error),
         };
         let (chunks, chunks_out) = async_channel::bounded(CHUNKS_MAX);
+        let all_inputs = order.inputs.len();
         let hello = &self.serving.hello;
         let in_use = match (&compiler.tools, &self.serving.shipments) {
             (Tools::Shipped { digest, .. }, Some(shipments)) => match shipments.hold(*digest) {
@@ -501,8 +507,9 @@ impl Shell {
             sandbox: self.serving.sandbox.clone(),
             trees: self.serving.trees.clone(),
             on_inputs_missing: {
-                let notices = self.notices.clone();
+                let (notices, metrics) = (self.notices.clone(), self.serving.metrics.clone());
                 Box::new(move |inputs| {
+                    metrics.count_inputs(all_inputs, inputs);
                     drop(notices.send_blocking(Notice::InputsMissing { id, inputs }))
                 })
             },

@@ -1,4 +1,4 @@
-//! Statistics of the cache, and the hits that the coordinator was not told of.
+//! Statistics of the cache, and the hits and misses that the coordinator was not told of.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -18,14 +18,16 @@ pub fn tally(folder: &Path) -> Tally {
     DayLogs::new(folder).tally()
 }
 
-/// Hits that no coordinator was told of; no other process reports them until this is
-/// dropped.
+/// Hits and misses that no coordinator was told of; no other process reports them until
+/// this is dropped.
 #[derive(Debug)]
 pub struct Unreported {
     /// Their number.
     pub hits: u64,
     /// Compiler time that they saved.
     pub saved_ms: u64,
+    /// Compiles that the cache had no answer for.
+    pub misses: u64,
     until: Position,
     reported: PathBuf,
     _lock: File,
@@ -38,7 +40,7 @@ impl Unreported {
     }
 }
 
-/// The hits to report; `None`: there are none, or another process reports them.
+/// What to report; `None`: there is nothing, or another process reports it.
 pub fn unreported(cache: &Cache) -> Option<Unreported> {
     if cache.is_read_only() {
         return None;
@@ -53,7 +55,7 @@ pub fn unreported(cache: &Cache) -> Option<Unreported> {
     let mut found = Tally::default();
     let until = logs.since(&from, None, REPORT_BYTES_MAX, |event| found.add(event));
     let hits = found.direct_hit + found.preprocessed_hit;
-    if hits == 0 {
+    if hits + found.miss == 0 {
         if until.day != from.day || until.offset > from.offset + SKIP_BYTES {
             keep_position(&reported, &until);
         }
@@ -62,13 +64,14 @@ pub fn unreported(cache: &Cache) -> Option<Unreported> {
     Some(Unreported {
         hits,
         saved_ms: found.saved_ms,
+        misses: found.miss,
         until,
         reported,
         _lock: lock,
     })
 }
 
-/// Keeps the position; if that fails, the hits are reported once more.
+/// Keeps the position; if that fails, all is reported once more.
 fn keep_position(reported: &Path, until: &Position) {
     if let Ok(text) = serde_json::to_vec(until) {
         let _ = private::replace_within(reported, &text);
@@ -92,7 +95,7 @@ mod tests {
         cache.record(Event::Miss { bytes: 1 });
         cache.record(hit);
         let first = unreported(&cache).unwrap();
-        assert_eq!((first.hits, first.saved_ms), (2, 10));
+        assert_eq!((first.hits, first.saved_ms, first.misses), (2, 10, 1));
         assert!(unreported(&cache).is_none(), "one at a time");
         drop(first);
         let again = unreported(&cache).unwrap();

@@ -128,6 +128,7 @@ fn hits_that_no_cache_could_have_had_are_not_counted() {
                 client: "me".into(),
                 hits,
                 saved_ms,
+                misses: 0,
             };
             let answer = client.report_cache_hit(request).await;
             answer.map_or_else(|status| status.code(), |_| Code::Ok)
