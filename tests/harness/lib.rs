@@ -1,6 +1,7 @@
 //! What the end-to-end tests, the demo and the benchmarks stand on: real
 //! programs, real processes, real compilers, on loopback ports that are free.
 
+pub mod browser;
 pub mod command;
 pub mod daemon;
 pub mod event;
@@ -17,6 +18,7 @@ pub mod impostor;
 pub mod leftover;
 pub mod memos;
 pub mod manuals;
+pub mod live;
 pub mod programs;
 
 pub mod project;

@@ -255,7 +255,7 @@ async fn timed(clients: &[Bearing]) -> Vec<f64> {
 }
 
 /// One task to its end; milliseconds.
-async fn submit(mut client: Bearing, number: usize) -> f64 {
+pub async fn submit(mut client: Bearing, number: usize) -> f64 {
     let began = Instant::now();
     let (requests, stream) = tokio::sync::mpsc::channel(1);
     let kind = Some(submit_request::Kind::Task(task(number)));

@@ -1,13 +1,15 @@
 //! `bench grid [--only NAME] [--rounds N] [--jobs N] [--trouble NAME] [--attack NAME]`:
 //! what the grid bears (`links`), how near a build comes to what its workers could do at
 //! best (`speedup`), what a grid that is no good costs a build (`never-slower`), what TLS
-//! and tokens cost a compile (`trust`), and what others' attacks cost a build (`attack`).
+//! and tokens cost a compile (`trust`), what others' attacks cost a build (`attack`), and
+//! what being looked at costs the coordinator (`pages`).
 
 mod attack;
 mod attackers;
 mod fake;
 mod links;
 mod never_slower;
+mod pages;
 mod process;
 mod speedup;
 mod trust;
@@ -32,7 +34,14 @@ struct Options {
 }
 
 /// What there is to ask for.
-const NAMES: [&str; 5] = ["links", "speedup", "never-slower", "trust", "attack"];
+const NAMES: [&str; 6] = [
+    "links",
+    "speedup",
+    "never-slower",
+    "trust",
+    "attack",
+    "pages",
+];
 
 /// Measures what `words` ask for.
 pub fn run(words: Vec<String>) -> ExitCode {
@@ -69,6 +78,9 @@ pub fn run(words: Vec<String>) -> ExitCode {
     }
     if wanted("attack") {
         attack::run_attacks(&programs, options.rounds, options.attack.as_deref());
+    }
+    if wanted("pages") {
+        pages::run(&programs, options.rounds);
     }
     ExitCode::SUCCESS
 }

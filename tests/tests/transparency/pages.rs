@@ -187,9 +187,10 @@ exec 3>&1
 /// As it is typed, for the script: on which machine, and what comes by stdin or stays.
 fn scripted(line: &str) -> String {
     let line = line.replace("WORKER", "pi3");
-    let role = |line: &str| match line.contains("worker") {
-        true => "worker",
-        false => "client",
+    let role = |line: &str| {
+        let others = ["worker", "viewer"].into_iter();
+        let mut named = others.filter(|role| line.contains(role));
+        named.next().unwrap_or("client")
     };
     match line.split_whitespace().collect::<Vec<_>>()[..] {
         ["hg-coord", "serve", ..] => format!("daemon coord build {line}\nback"),
