@@ -135,7 +135,10 @@ pub fn try_other(
     other: &[u8],
     is_tree: bool,
 ) -> Result<(), WhyLocal> {
-    plan.compile.travel.clone()?;
+    match is_tree {
+        true => tree::may_be(&plan.compile, plan.dialect)?,
+        false => plan.compile.travel.clone()?,
+    }
     plan.check_files()?;
     let probe = plan.probe(found, context.config)?;
     let own = probe.toolchain(plan.compile.language);

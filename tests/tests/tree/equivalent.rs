@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use hg_tests::command::{run, scrubbed};
+use hg_tests::daemon::Daemon;
 use hg_tests::event::Event;
-use hg_tests::grid::Grid;
+use hg_tests::grid::{Grid, worker};
 use hg_tests::programs::programs;
 use hg_tests::{in_path, skip};
 
@@ -46,7 +48,7 @@ fn another_build(folder: &Path) -> Option<PathBuf> {
 }
 
 /// A grid whose only worker has the compilers of `programs`, and no others.
-fn grid_with(compilers: &Path) -> (Grid, hg_tests::daemon::Daemon) {
+fn grid_with(compilers: &Path) -> (Grid, Daemon) {
     let grid = Grid::insecure(programs(), 0, 1);
     let words = ["--insecure", "--toolchains", "own"];
     let path = compilers.to_str().expect("a path");
@@ -126,4 +128,74 @@ fn another_build_that_makes_other_objects_is_found_out() {
     let again = space.ship(&grid, &["gcc"]);
     let told = String::from_utf8_lossy(&again.stdout).into_owned();
     assert!(!told.contains("text form"), "{told}");
+}
+
+/// The worker that `command` starts, with `other` in place of `real` for it alone.
+fn with_another(command: &Command, other: &Path, real: &Path) -> Command {
+    let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+    let mut within = Command::new("unshare");
+    within
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .args([other, real])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    for (name, value) in command.get_envs() {
+        within.env(name, value.unwrap_or_default());
+    }
+    if let Some(folder) = command.get_current_dir() {
+        within.current_dir(folder);
+    }
+    within
+}
+
+#[test]
+fn a_clang_of_another_build_takes_headers_and_debug_information() {
+    let what = "a clang of another build";
+    let Some(clang) = in_path("clang").and_then(|path| fs::canonicalize(path).ok()) else {
+        return skip(what, "no clang");
+    };
+    if !nix::unistd::geteuid().is_root() || in_path("unshare").is_none() {
+        return skip(what, "only root can put it in the other one's place");
+    }
+    let space = Space::new();
+    let other = space.place.path().join("clang");
+    let made = run(scrubbed("sh", space.place.path(), space.place.path())
+        .args(["-c", "cp \"$1\" \"$2\" && printf x >>\"$2\"", "sh"])
+        .args([&clang, &other]));
+    assert!(made.ok(), "{}", made.words());
+    let grid = Grid::insecure(programs(), 0, 1);
+    let mut plain = worker(programs(), grid.folder(), "another", &grid.address(), 1);
+    plain.args(["--insecure", "--toolchains", "own"]);
+    let mut command = with_another(&plain, &other, &clang);
+    let _daemon = Daemon::start("another", &mut command, grid.folder().join("another.log"));
+    grid.wait_for_workers(1);
+    let before = space.compare(&grid, "clang", "-O2 -g -c a.c");
+    assert!(is_lacking(&before), "{before:?}");
+    let tried = space.ship(&grid, &["clang"]);
+    let told = String::from_utf8_lossy(&tried.stdout).into_owned();
+    if told.contains("sandbox") {
+        return skip(what, "no full sandbox here");
+    }
+    assert!(told.contains("tree form: objects are the same"), "{told}");
+    for words in [
+        "-O2 -g -c a.c",
+        "-O0 -Wall -c w.c",
+        "-O3 -g -MD -MF d -c a.c",
+    ] {
+        let event = space.compare(&grid, "clang", words);
+        assert_eq!(
+            (&*event.place, event.form.as_str()),
+            ("remote", "tree"),
+            "{event:?}"
+        );
+    }
 }
