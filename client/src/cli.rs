@@ -152,6 +152,10 @@ pub struct Ship {
     #[argh(option, arg_name = "LANGUAGE")]
     pub language: Option<String>,
 
+    /// try compilers of others that differ by a stable update of their vendor's (+deb12u1), too
+    #[argh(switch)]
+    pub updates: bool,
+
     /// leave the terminal, and end where another one is at it
     #[argh(switch)]
     pub background: bool,

@@ -1,7 +1,8 @@
 /* Integers: promotions, shifts, division by constants, bit fields, switch tables. */
-#include <limits.h>
-#include <stddef.h>
-#include <stdint.h>
+typedef __UINT64_TYPE__ uint64_t;
+typedef __UINT32_TYPE__ uint32_t;
+#define INT_MAX __INT_MAX__
+#define INT_MIN (-INT_MAX - 1)
 
 struct bits { unsigned a : 3; int b : 7; unsigned long long c : 41; signed char d; } __attribute__((packed));
 struct pair { long first; short second; };
@@ -39,6 +40,6 @@ twice: value <<= 1; goto *table[*++code & 3];
 end: return value;
 }
 int overflow(int a, int b) { int r; return __builtin_add_overflow(a, b, &r) ? INT_MAX : __builtin_mul_overflow(r, 3, &r) ? 0 : r; }
-int compare(const char *a, const char *b) { return __builtin_strcmp(a, b) + (int)__builtin_strlen(words[2]) + (int)offsetof(struct pair, second); }
+int compare(const char *a, const char *b) { return __builtin_strcmp(a, b) + (int)__builtin_strlen(words[2]) + (int)__builtin_offsetof(struct pair, second); }
 void loop(unsigned *a, int n, enum kind k) { for (int i = n; i-- > 0;) { a[i] = a[i] * 5 + (unsigned)k; if (a[i] % 3 == 1) sink = (int)a[i]; } }
 int recurse(int n) { return n < 2 ? n : recurse(n - 1) + recurse(n - 2); }

@@ -1,6 +1,10 @@
 /* Loops that are vectorised, unrolled, interchanged or recognised. */
-#include <stddef.h>
-#include <stdint.h>
+typedef __SIZE_TYPE__ size_t;
+typedef __INT32_TYPE__ int32_t;
+typedef __INT8_TYPE__ int8_t;
+typedef __UINT8_TYPE__ uint8_t;
+typedef __UINT16_TYPE__ uint16_t;
+typedef __UINT32_TYPE__ uint32_t;
 
 void saxpy(float *restrict y, const float *restrict x, float a, int n) { for (int i = 0; i < n; i++) y[i] += a * x[i]; }
 int sum(const int *p, size_t n) { int s = 0; for (size_t i = 0; i < n; i++) s += p[i]; return s; }

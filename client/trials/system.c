@@ -1,5 +1,6 @@
 /* What a compiler asks of its system: thread-local storage, sections, weak names, variable
    arguments, arrays on the stack, attributes, assembly. */
+/* Headers of the compiler's own, which a tree must bring to where it looks for them. */
 #include <stdarg.h>
 #include <stddef.h>
 
@@ -32,3 +33,8 @@ static inline int inlined(int n) { static int calls_so_far; return calls_so_far 
 int twice(int n) { return inlined(n) + inlined(-n); }
 __attribute__((aligned(64))) char line[3] = "ab";
 int returned(void) { return (int)(size_t)__builtin_return_address(0) & 1; }
+extern int elsewhere, many_elsewhere[];
+int get(int n) { return elsewhere + many_elsewhere[n]; }
+int *address(int n) { return n ? &elsewhere : many_elsewhere; }
+int instruction(int n) { __asm__ volatile("nop" : "+r"(n)); return n; }
+int overflows(char *to, const char *from, int n) { char text[16], more[8]; int p[4]; for (int i = 0; i < n; i++) text[i] = from[i], more[i & 7] = to[i], p[i & 3] = n; return far_away(text, more, p); }

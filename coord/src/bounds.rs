@@ -268,6 +268,8 @@ pub const LIVE_SILENCE_MS_MAX: u64 = 45_000;
 /// Sets of toolchains of which any will do for some tasks, whose workers are one pool: a
 /// worker is in each that has one of its own, and moves in all with each task.
 pub const UNIONS_MAX: usize = 256;
+/// Those of one holder of a token.
+pub const UNIONS_OF_HOLDER_MAX: usize = 16;
 /// Milliseconds after which no task that asked for such a set can still be there: another
 /// one may have its room. Longer than a task's whole time.
 pub const UNION_UNUSED_MS: u64 = 2 * 3_600_000;

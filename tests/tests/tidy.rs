@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "client/src/grid/attempt.rs",
     "client/src/grid/grade.rs",
     "client/src/grid/ident.rs",
+    "client/src/grid/trial_cases.rs",
     "client/src/grid/object.rs",
     "client/src/includes/dependency_list.rs",
     "client/src/includes/paths.rs",

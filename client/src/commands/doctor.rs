@@ -69,7 +69,7 @@ pub fn doctor(config: &Config, args: &Doctor) -> i32 {
         let mut its = rows.iter().filter(|(of, ..)| std::ptr::eq(*of, known));
         if !its.clone().any(|(.., grade)| serves(grade)) {
             let can_be_given =
-                its.any(|(.., grade)| [Grade::Shippable, Grade::Untried].contains(grade));
+                its.any(|(.., grade)| matches!(grade, Grade::Shippable | Grade::Untried { .. }));
             findings.push(Finding {
                 subject: "compiler",
                 good: false,

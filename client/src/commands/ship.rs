@@ -150,6 +150,8 @@ struct Delivery<'a> {
     missing: usize,
     /// What was refused once is not tried again for hours.
     is_background: bool,
+    /// Stable updates of a vendor's are tried in place of what they update.
+    updates: bool,
     tasks: Tasks,
     workers: Vec<Worker>,
     /// By digest, as they travel.
@@ -171,6 +173,7 @@ impl<'a> Delivery<'a> {
             goods,
             missing,
             is_background: args.background,
+            updates: args.updates,
             tasks,
             workers: listed.workers,
             encoded: BTreeMap::new(),
@@ -208,14 +211,15 @@ impl<'a> Delivery<'a> {
     /// Tries toolchains of workers that can't be given this one. Gives how many are as good.
     fn try_others(&self, goods: &Goods) -> usize {
         let is_left = |worker: &&Worker| match goods.grade(worker, &self.run) {
-            Grade::Untried | Grade::None(_) | Grade::Equivalent { .. } => true,
+            Grade::Untried { .. } | Grade::None(_) | Grade::Equivalent { .. } => true,
             Grade::Same { tree } => !tree,
             Grade::Shippable => shipment::was_refused(&self.run, &goods.toolchain, worker),
             Grade::Shipped => false,
         };
         let workers: Vec<&Worker> = self.workers.iter().filter(is_left).collect();
-        let subject = Subject::new(self.config, &self.run, &goods.probe, goods.language);
-        let told = subject.try_all(&workers);
+        let (probe, language) = (&goods.probe, goods.language);
+        let subject = Subject::new(self.config, &self.run, probe, language, self.updates);
+        let told = subject.try_all(&workers, &self.workers);
         for one in &told {
             goods.tell(&one.worker, &one.words);
         }

@@ -20,38 +20,10 @@ use crate::config::Config;
 use crate::grid::attempt;
 use crate::grid::equivalence::{Equal, Trials, may_be_equal};
 use crate::grid::ident;
+use crate::grid::trial_cases::{C, CXX, LIBRARY, OPTIONS, WITH_DEBUG_INFO};
 use crate::invocation::plan::Plan;
 use crate::local::compiler::{self, Found};
 use crate::private;
-
-/// What C compilers are tried with: its name, and its text.
-const C: [(&str, &str); 4] = [
-    ("integers.c", include_str!("../../trials/integers.c")),
-    ("floats.c", include_str!("../../trials/floats.c")),
-    ("loops.c", include_str!("../../trials/loops.c")),
-    ("system.c", include_str!("../../trials/system.c")),
-];
-/// What C++ compilers are tried with.
-const CXX: [(&str, &str); 2] = [
-    ("objects.cc", include_str!("../../trials/objects.cc")),
-    ("library.cc", include_str!("../../trials/library.cc")),
-];
-/// The options that each source is compiled with.
-const OPTIONS: [&[&str]; 8] = [
-    &["-O2"],
-    &["-O0"],
-    &["-O1"],
-    &["-O3"],
-    &["-Os"],
-    &["-O2", "-fPIC"],
-    &["-O3", "-ffast-math", "-funroll-loops"],
-    &["-O2", "-fno-pie", "-fomit-frame-pointer"],
-];
-/// And this, which the tree form alone can carry.
-const WITH_DEBUG_INFO: &[&str] = &["-O2", "-g"];
-/// Sources that must compile here for a trial to say anything: a cross compiler may have no
-/// library.
-const COMPILED_MIN: usize = 8;
 
 /// A toolchain of this machine that others are compared with.
 pub struct Subject<'a> {
@@ -59,6 +31,8 @@ pub struct Subject<'a> {
     run: &'a Path,
     probe: &'a Probe,
     language: Language,
+    /// A vendor's stable updates are taken for the release that they update.
+    updates: bool,
     /// Sources and options, and what they give here; made when the first trial needs it.
     cases: OnceCell<Result<Vec<Case>, String>>,
 }
@@ -68,6 +42,27 @@ struct Case {
     args: Vec<OsString>,
     has_debug_info: bool,
     object: Vec<u8>,
+}
+
+/// A toolchain of another machine.
+struct Candidate {
+    worker: String,
+    /// In the form that is tried.
+    digest: Vec<u8>,
+    /// In the text form.
+    text: Vec<u8>,
+}
+
+/// What a trial shows.
+enum Outcome {
+    /// It makes the same objects.
+    Equal(Equal),
+    /// It makes another one: of what.
+    Other(String),
+    /// It does not compile that, or not today.
+    Failed(String),
+    /// It could not be tried.
+    Unknown(String),
 }
 
 /// What became of one trial.
@@ -81,30 +76,45 @@ pub struct Told {
 }
 
 impl<'a> Subject<'a> {
-    /// The toolchain of `probe` for `language`.
-    pub fn new(config: &'a Config, run: &'a Path, probe: &'a Probe, language: Language) -> Self {
+    /// The toolchain of `probe` for `language`; `updates`: a vendor's stable updates are tried
+    /// in place of the release that they update.
+    pub fn new(
+        config: &'a Config,
+        run: &'a Path,
+        probe: &'a Probe,
+        language: Language,
+        updates: bool,
+    ) -> Self {
         Subject {
             config,
             run,
             probe,
             language,
+            updates,
             cases: OnceCell::new(),
         }
     }
 
-    /// Tries what `workers` have and nobody has tried.
-    pub fn try_all(&self, workers: &[&Worker]) -> Vec<Told> {
+    /// Tries what `workers` have, of all that the grid has, and nobody has tried.
+    pub fn try_all(&self, workers: &[&Worker], all: &[Worker]) -> Vec<Told> {
         let forms = [
             (true, self.probe.tree_toolchain(self.language)),
             (false, self.probe.toolchain(self.language)),
         ];
         let mut told = Vec::new();
+        // Those that have made another object, in whichever form: by their text form's digest.
+        let mut others = BTreeSet::new();
         for (is_tree, own) in forms {
             let Some(own) = own else { continue };
             let mut trials = Trials::of(self.run, &own.digest);
             // One is enough of each worker, whose gcc may be there under several names.
             let mut served = BTreeSet::new();
-            for (worker, digest) in self.candidates(&own, is_tree, workers) {
+            for candidate in self.candidates(&own, is_tree, workers, all) {
+                let Candidate {
+                    worker,
+                    digest,
+                    text,
+                } = candidate;
                 let known = trials.verdict(&digest);
                 if known == Some(true) {
                     served.insert(worker.clone());
@@ -113,24 +123,36 @@ impl<'a> Subject<'a> {
                     continue;
                 }
                 let form = if is_tree { "tree form" } else { "text form" };
-                let verdict = self.try_one(&digest, is_tree);
-                let (words, is_equal) = match &verdict {
-                    Ok(Ok(Equal::Whole)) => ("objects are the same".to_owned(), true),
-                    Ok(Ok(Equal::ButIdent { theirs, .. })) => {
-                        let theirs = String::from_utf8_lossy(theirs);
-                        let words = format!("objects are the same but for \"{theirs}\" in them");
-                        (words, true)
-                    }
-                    Ok(Err(other)) => (format!("never: {other}"), false),
-                    Err(why) => (format!("not tried to the end: {why}"), false),
+                let outcome = match others.contains(&text) {
+                    true => Outcome::Other("in the tree form".to_owned()),
+                    false => self.try_one(&digest, is_tree),
                 };
-                if is_equal {
-                    served.insert(worker.clone());
-                }
-                if let Ok(verdict) = verdict {
-                    trials.note(&digest, verdict.ok());
-                    trials.keep(self.run, &own.digest);
-                }
+                let is_equal = matches!(outcome, Outcome::Equal(_));
+                let words = match outcome {
+                    Outcome::Equal(equal) => {
+                        let words = match &equal {
+                            Equal::Whole => "objects are the same".to_owned(),
+                            Equal::ButIdent { theirs, .. } => {
+                                let theirs = String::from_utf8_lossy(theirs);
+                                format!("objects are the same but for \"{theirs}\" in them")
+                            }
+                        };
+                        trials.note(&digest, Some(equal));
+                        served.insert(worker.clone());
+                        words
+                    }
+                    Outcome::Other(what) => {
+                        others.insert(text);
+                        trials.note(&digest, None);
+                        format!("never: another object {what}")
+                    }
+                    Outcome::Failed(why) => {
+                        trials.note_failure(&digest);
+                        format!("not now: {why}")
+                    }
+                    Outcome::Unknown(why) => format!("not tried to the end: {why}"),
+                };
+                trials.keep(self.run, &own.digest);
                 told.push(Told {
                     worker,
                     words: format!("{form}: {words}"),
@@ -141,18 +163,25 @@ impl<'a> Subject<'a> {
         told
     }
 
-    /// Toolchains of `workers` that may be tried in place of `own`, each once.
+    /// Toolchains of `workers` that may be tried in place of `own`, each once. Those of which
+    /// another worker says something else are nobody's word to take.
     fn candidates(
         &self,
         own: &Toolchain,
         is_tree: bool,
         workers: &[&Worker],
-    ) -> Vec<(String, Vec<u8>)> {
+        all: &[Worker],
+    ) -> Vec<Candidate> {
         let mut seen = BTreeSet::from([own.digest.clone()]);
         let mut found = Vec::new();
+        let is_told_alike = |toolchain: &Toolchain| {
+            let of_all = all.iter().flat_map(|worker| &worker.toolchains);
+            let mut same = of_all.filter(|other| other.digest == toolchain.digest);
+            same.all(|other| may_be_equal(own, other, self.updates))
+        };
         for worker in workers {
             for other in &worker.toolchains {
-                if !other.shipment.is_empty() || !may_be_equal(own, other) {
+                if !other.shipment.is_empty() || !is_told_alike(other) {
                     continue;
                 }
                 let digests = match is_tree {
@@ -161,7 +190,11 @@ impl<'a> Subject<'a> {
                 };
                 for digest in digests {
                     if seen.insert(digest.clone()) {
-                        found.push((worker.id.clone(), digest));
+                        found.push(Candidate {
+                            worker: worker.id.clone(),
+                            digest,
+                            text: other.digest.clone(),
+                        });
                     }
                 }
             }
@@ -169,32 +202,31 @@ impl<'a> Subject<'a> {
         found
     }
 
-    /// Whether the toolchain of `digest` makes the objects of this machine's: how, or where it
-    /// does not.
-    ///
-    /// # Errors
-    /// Words: it can't be said.
-    fn try_one(&self, digest: &[u8], is_tree: bool) -> Result<Result<Equal, String>, String> {
-        let cases = self.cases.get_or_init(|| self.cases());
-        let cases = cases.as_ref().map_err(String::clone)?;
+    /// What the toolchain of `digest` makes of everything.
+    fn try_one(&self, digest: &[u8], is_tree: bool) -> Outcome {
+        let cases = match self.cases.get_or_init(|| self.cases()) {
+            Ok(cases) => cases,
+            Err(why) => return Outcome::Unknown(why.clone()),
+        };
         let mut equal = None;
         for case in cases.iter().filter(|case| is_tree || !case.has_debug_info) {
             let other = match self.compile_there(case, digest, is_tree) {
                 Ok(object) => object,
-                Err(NotThere::Never(why)) => return Ok(Err(why)),
-                Err(NotThere::Now(why)) => return Err(why),
+                Err(NotThere::Failed(why)) => return Outcome::Failed(why),
+                Err(NotThere::Unknown(why)) => return Outcome::Unknown(why),
             };
             let how = compare(&case.object, &other, self.probe.family);
             match (how, &equal) {
-                (None, _) => return Ok(Err(format!("another object of {}", case.name()))),
+                (None, _) => return Outcome::Other(format!("of {}", case.name())),
                 (Some(how), None) => equal = Some(how),
                 (Some(how), Some(before)) if how == *before => {}
-                (Some(_), Some(_)) => return Ok(Err("objects by several compilers".to_owned())),
+                (Some(_), Some(_)) => return Outcome::Other("by several compilers".to_owned()),
             }
         }
-        equal
-            .map(Ok)
-            .ok_or_else(|| "nothing compiles here".to_owned())
+        match equal {
+            Some(equal) => Outcome::Equal(equal),
+            None => Outcome::Unknown("nothing compiles here".to_owned()),
+        }
     }
 
     /// Compiles everything here.
@@ -215,17 +247,18 @@ impl<'a> Subject<'a> {
                     has_debug_info: options == WITH_DEBUG_INFO,
                     object: Vec::new(),
                 };
-                // A cross compiler may lack headers, and a newer one dislike something.
-                if self.compile_here(&case, &folder)? {
-                    case.object = folder.take("out.o")?;
-                    cases.push(case);
+                match self.compile_here(&case, &folder)? {
+                    true => {
+                        case.object = folder.take("out.o")?;
+                        cases.push(case);
+                    }
+                    // A cross compiler may have no library.
+                    false if *name == LIBRARY => {}
+                    false => return Err(format!("{} does not compile here", case.name())),
                 }
             }
         }
-        match cases.len() >= COMPILED_MIN {
-            true => Ok(cases),
-            false => Err("too little of it compiles here".to_owned()),
-        }
+        Ok(cases)
     }
 
     /// Whether the compiler here does, and has nothing to say.
@@ -246,15 +279,15 @@ impl<'a> Subject<'a> {
         digest: &[u8],
         is_tree: bool,
     ) -> Result<Vec<u8>, NotThere> {
-        let folder = Folder::make(self.run).map_err(NotThere::Now)?;
+        let folder = Folder::make(self.run).map_err(NotThere::Unknown)?;
         let sources = C.iter().chain(&CXX);
         for (name, text) in sources.filter(|(name, _)| case.args.iter().any(|arg| arg == *name)) {
-            folder.write(name, text).map_err(NotThere::Now)?;
+            folder.write(name, text).map_err(NotThere::Unknown)?;
         }
         let found = compiler::find(self.probe.driver.as_os_str(), &case.args, self.config);
-        let found = found.ok_or_else(|| NotThere::Now("the compiler is gone".to_owned()))?;
+        let found = found.ok_or_else(|| NotThere::Unknown("the compiler is gone".to_owned()))?;
         let is_here = std::env::set_current_dir(&folder.path);
-        is_here.map_err(|error| NotThere::Now(error.to_string()))?;
+        is_here.map_err(|error| NotThere::Unknown(error.to_string()))?;
         self.send(&found, &folder, digest, is_tree)
     }
 
@@ -266,12 +299,13 @@ impl<'a> Subject<'a> {
         is_tree: bool,
     ) -> Result<Vec<u8>, NotThere> {
         let name = found.name;
-        let name = name.ok_or_else(|| NotThere::Now("not a compiler's name".to_owned()))?;
-        let plan = Plan::read(found, name).map_err(|why| NotThere::Now(why.to_string()))?;
+        let name = name.ok_or_else(|| NotThere::Unknown("not a compiler's name".to_owned()))?;
+        let plan = Plan::read(found, name, Some(self.run))
+            .map_err(|why| NotThere::Unknown(why.to_string()))?;
         let mut context = Context::new(Instant::now(), found, self.config);
         let sent = remote::try_other(&mut context, found, &plan, digest, is_tree);
         match (sent, context.audit.take()) {
-            (Ok(()), _) => folder.take("out.o").map_err(NotThere::Now),
+            (Ok(()), _) => folder.take("out.o").map_err(NotThere::Unknown),
             // To compare it is what is being done.
             (Err(_), Some(audit)) => Ok(audit.remote),
             (Err(why), None) => Err(NotThere::from(why)),
@@ -289,10 +323,10 @@ impl Case {
 
 /// Why another machine gave no object.
 enum NotThere {
-    /// It can't compile that.
-    Never(String),
-    /// It could not be asked, or not now.
-    Now(String),
+    /// It does not compile that.
+    Failed(String),
+    /// It could not be asked.
+    Unknown(String),
 }
 
 impl From<WhyLocal> for NotThere {
@@ -304,8 +338,8 @@ impl From<WhyLocal> for NotThere {
         };
         let words = reason.to_string();
         match [attempt::REMOTE_FAILED, "refused"].contains(&reason.code) {
-            true => NotThere::Never(words),
-            false => NotThere::Now(words),
+            true => NotThere::Failed(words),
+            false => NotThere::Unknown(words),
         }
     }
 }

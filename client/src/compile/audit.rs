@@ -11,6 +11,7 @@ use hg_proto::wire::digest::Digest;
 
 use crate::compile::events::printable;
 use crate::config::Config;
+use crate::grid::equivalence::Trials;
 use crate::grid::grpc::{Connection, Tasks};
 use crate::local::compiler::Found;
 use crate::local::output::{self, Pending, Style};
@@ -44,6 +45,9 @@ pub struct Audit {
     pub inputs: Vec<(PathBuf, Digest)>,
     /// When they were about to be read.
     pub began: SystemTime,
+    /// Where a toolchain of another machine was taken for this machine's: its digest, and
+    /// those of this machine's.
+    pub equal: Option<(Vec<u8>, Vec<Vec<u8>>)>,
 }
 
 /// What came out.
@@ -77,11 +81,35 @@ impl Audit {
                 self.object.display(),
                 place.unwrap_or_default()
             ));
+            say::warn("what it made before may lie in the cache: 'hgbuild cache clear' ends that");
+            self.part_from_equal(config);
         }
-        if finding != Finding::Unclear {
+        // That two compilers are not the same, as this user's trial said, is not the worker's
+        // fault.
+        let is_told =
+            finding == Finding::Same || finding == Finding::Differs && self.equal.is_none();
+        if is_told {
             self.report(config, finding == Finding::Same);
         }
         finding
+    }
+
+    /// Compiles of this machine's go to that toolchain no more.
+    fn part_from_equal(&self, config: &Config) {
+        let (Some((_, own)), Some(run)) = (&self.equal, config.run_folder()) else {
+            return;
+        };
+        // In both forms, and whichever it was: trials have shown too little.
+        for own in own {
+            let mut trials = Trials::of(&run, own);
+            for equal in trials.equals() {
+                trials.note(&equal, None);
+            }
+            trials.keep(&run, own);
+        }
+        say::warn(
+            "it has another build of this compiler: nothing is sent to other builds any more",
+        );
     }
 
     /// Whether nobody has written to what was read for the worker.

@@ -20,12 +20,13 @@ use crate::cache::store::Compiled;
 use crate::compile::audit::{AUDIT, Audit};
 use crate::compile::context::{Context, SuspectTree, WhyLocal, millis_since};
 use crate::compile::report;
+use crate::config::Config;
 use crate::grid::access::Access;
 use crate::grid::arriving::Arriving;
 use crate::grid::attempt::{
     self, ACCEPT_MS_MAX, AllowedDiagnostics, Backoff, CONNECT_MS_MAX, Lost,
 };
-use crate::grid::equivalence::{self, Trials};
+use crate::grid::equivalence::Trials;
 use crate::grid::grpc::{Connection, GrpcError, Tasks};
 use crate::grid::ident;
 use crate::grid::memo::Known;
@@ -34,6 +35,7 @@ use crate::grid::own_speed;
 use crate::grid::payload::Payload;
 use crate::grid::shipment;
 use crate::grid::submit::{self, Cost, Ending, Returned, Sink};
+use crate::grid::trial_cases;
 use crate::includes::closure::{self, Closure};
 use crate::includes::dependency_list::Listed;
 use crate::includes::headers;
@@ -484,10 +486,12 @@ impl Remote<'_, '_> {
     /// Names the toolchains of other machines that have shown to make the same objects.
     fn name_equals(&mut self, toolchain: &mut Toolchain) {
         let (plan, run) = (self.plan, self.context.config.run_folder());
-        let words = plan.compile.arguments.iter().flat_map(|a| &a.words);
+        let options = plan.compile.arguments.iter();
+        let mut options = options.filter_map(|argument| argument.words.first());
+        let is_covered = options.all(|word| !word.starts_with(b"-") || trial_cases::covers(word));
         // gcc's text would say who made it, and has not been compared.
         let is_text = plan.compile.assembly && plan.dialect.family == Family::Gcc;
-        if let Some(run) = run.filter(|_| !is_text && equivalence::covers(words)) {
+        if let Some(run) = run.filter(|_| is_covered && !is_text) {
             self.trials = Trials::of(&run, &toolchain.digest);
             toolchain.equals = self.trials.equals();
         }
@@ -662,7 +666,7 @@ impl Remote<'_, '_> {
         record.worker = cost.worker;
         record.remote_ms = millis_since(began);
         let Returned {
-            result,
+            mut result,
             queue_ms,
             audit,
             worker,
@@ -680,6 +684,7 @@ impl Remote<'_, '_> {
         let is_renamed = self.put_own_ident(&mut object)?;
         let frame = frame.filter(|_| !is_renamed);
         let record = &mut self.context.record;
+        let equal = std::mem::take(&mut result.equal);
         if let Some(task_id) = audit {
             let remote = content(&mut object).map_err(NoResult::cannot_write)?;
             record.form = Some(form);
@@ -691,6 +696,10 @@ impl Remote<'_, '_> {
                 style: plan.object_style(),
                 inputs: sent,
                 began: self.context.began_at,
+                equal: (!equal.is_empty()).then(|| {
+                    let own = toolchain_digests(plan, self.found, self.context.config);
+                    (equal, own)
+                }),
             });
             return Err(NoResult::Local(Reason::with(AUDIT, "")));
         }
@@ -717,10 +726,13 @@ impl Remote<'_, '_> {
         }
         let made = content(object).map_err(NoResult::cannot_write)?;
         let ident = ident::last(&made).unwrap_or_default();
-        let Some(own) = self.trials.own_ident(ident) else {
+        let own = self.trials.own_ident(ident);
+        if own.is_none() && !self.trials.names_another(&made) {
             return Ok(false);
-        };
-        let renamed = ident::replace_last(&made, own).ok_or_else(|| {
+        }
+        let renamed = own.and_then(|own| ident::replace_last(&made, own));
+        let renamed = renamed.filter(|renamed| !self.trials.names_another(renamed));
+        let renamed = renamed.ok_or_else(|| {
             let words = "an object of another build of this compiler is laid out in an unknown way";
             NoResult::Local(Reason::with("equivalent", words))
         })?;
@@ -782,6 +794,17 @@ impl Remote<'_, '_> {
             }
         }
     }
+}
+
+/// What this machine's own toolchain is called in either form.
+fn toolchain_digests(plan: &Plan, found: &Found, config: &Config) -> Vec<Vec<u8>> {
+    let Ok(probe) = plan.probe(found, config) else {
+        return Vec::new();
+    };
+    let language = plan.compile.language;
+    let forms = [probe.toolchain(language), probe.tree_toolchain(language)];
+    let known = forms.into_iter().flatten();
+    known.map(|toolchain| toolchain.digest).collect()
 }
 
 /// Whether an output begins and ends as what it should be.

@@ -3,28 +3,27 @@
 //! writes that file. Unaware of the grid.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use hg_proto::boot;
 use hg_proto::compiler::memo;
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::v1::Toolchain;
-use hg_proto::wire::digest::Digest;
+use hg_proto::wire::digest::Hasher;
+use memchr::memmem;
 use prost::Message;
+
+use crate::grid::trial_cases;
 
 /// Toolchains that are remembered before the folder is emptied.
 const FILES_MAX: usize = 64;
 /// Toolchains of others that a task may name, as the coordinator takes them.
 const EQUALS_MAX: usize = 8;
 
-/// Options, by how they begin, with which machines are known to differ or whose files
-/// nobody has compared.
-const UNTRIED: [&[u8]; 6] = [
-    b"-flto",
-    b"-fsanitize",
-    b"-fprofile",
-    b"-fplugin",
-    b"-fthinlto",
-    b"-fcs-profile",
-];
+/// Other toolchains that are remembered of one of this machine.
+const TRIED_MAX: usize = 32;
+/// Seconds after which what failed without another object is tried again.
+const FAILED_S: u64 = 3_600;
 
 /// What trials have shown of one toolchain of this machine, in one form of tasks.
 #[derive(Clone, PartialEq, Message)]
@@ -48,6 +47,9 @@ struct Tried {
     ident: Vec<u8>,
     #[prost(bytes = "vec", tag = "4")]
     own_ident: Vec<u8>,
+    /// It compiled nothing, at this time in seconds since 1970; 0: it did.
+    #[prost(uint64, tag = "5")]
+    failed_s: u64,
 }
 
 /// How two objects of one source are equal.
@@ -76,7 +78,17 @@ impl Trials {
     /// `None`: it was not tried.
     pub fn verdict(&self, digest: &[u8]) -> Option<bool> {
         let mut tried = self.tried.iter();
-        Some(tried.find(|tried| tried.digest == digest)?.equal)
+        let its = tried.find(|tried| tried.digest == digest)?;
+        let is_over = its.failed_s > 0 && now_s().saturating_sub(its.failed_s) > FAILED_S;
+        (!is_over).then_some(its.equal)
+    }
+
+    /// Notes that the toolchain of `digest` did not compile, for a while.
+    pub fn note_failure(&mut self, digest: &[u8]) {
+        self.note(digest, None);
+        if let Some(its) = self.tried.last_mut() {
+            its.failed_s = now_s().max(1);
+        }
     }
 
     /// Notes what a trial of the toolchain of `digest` showed; `None`: its objects are
@@ -92,7 +104,11 @@ impl Trials {
             equal: equal.is_some(),
             ident,
             own_ident,
+            failed_s: 0,
         });
+        // The newest are those that are there.
+        let over = self.tried.len().saturating_sub(TRIED_MAX);
+        self.tried.drain(..over);
     }
 
     /// Keeps it for the compiles to come.
@@ -103,10 +119,10 @@ impl Trials {
 
     /// The toolchains that stand for this machine's, sorted, as many as a task may name.
     pub fn equals(&self) -> Vec<Vec<u8>> {
-        let equal = self.tried.iter().filter(|tried| tried.equal);
-        let mut digests: Vec<Vec<u8>> = equal.map(|tried| tried.digest.clone()).collect();
+        let equal = self.tried.iter().rev().filter(|tried| tried.equal);
+        let newest = equal.take(EQUALS_MAX);
+        let mut digests: Vec<Vec<u8>> = newest.map(|tried| tried.digest.clone()).collect();
         digests.sort_unstable();
-        digests.truncate(EQUALS_MAX);
         digests
     }
 
@@ -117,35 +133,70 @@ impl Trials {
         let its = tried.find(|tried| !ident.is_empty() && tried.ident == ident)?;
         Some(&its.own_ident)
     }
+
+    /// Whether `object` has in it what one of the others would have left there.
+    pub fn names_another(&self, object: &[u8]) -> bool {
+        let equal = self.tried.iter().filter(|tried| tried.equal);
+        let mut idents = equal.filter(|tried| !tried.ident.is_empty());
+        idents.any(|tried| memmem::find(object, &tried.ident).is_some())
+    }
 }
 
+fn now_s() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
+}
+
+/// Where it is kept: until this machine starts anew, or other things are tried.
 fn file(run: &Path, toolchain: &[u8]) -> PathBuf {
-    let name = &Digest::of(toolchain).to_hex()[..24];
-    run.join("equals").join(name)
+    let mut hasher = Hasher::new();
+    hasher.field(b"hybridgrid trials 1");
+    hasher.field(toolchain);
+    hasher.field(&boot::id().unwrap_or_default());
+    for (name, text) in trial_cases::C.iter().chain(&trial_cases::CXX) {
+        hasher.field(name.as_bytes());
+        hasher.field(text.as_bytes());
+    }
+    for word in trial_cases::OPTIONS.iter().flat_map(|words| words.iter()) {
+        hasher.field(word.as_bytes());
+    }
+    run.join("equals").join(&hasher.finish().to_hex()[..24])
 }
 
-/// Whether `other` may be tried in place of `own`: the same release of the same vendor,
-/// and made for the same target if that can't be told by an option.
-pub fn may_be_equal(own: &Toolchain, other: &Toolchain) -> bool {
+/// Whether `other` may be tried in place of `own`: the same release of the same vendor, and
+/// made for the same target if that can't be told by an option. A stable update of a
+/// vendor's is another release, unless `updates` are to be taken for the same.
+pub fn may_be_equal(own: &Toolchain, other: &Toolchain, updates: bool) -> bool {
     let family = Family::from_wire(own.family());
+    let revision = |toolchain: &Toolchain| revision(&toolchain.release, updates);
     let same = own.family == other.family
         && own.language == other.language
         && own.version == other.version
         && !own.release.is_empty()
-        && revision(&own.release) == revision(&other.release);
-    same && (family == Some(Family::Clang) || own.target == other.target)
+        && revision(own) == revision(other);
+    match family {
+        Some(Family::Clang) => same,
+        // Whoever built it without a name may have built it anyhow.
+        Some(Family::Gcc) => {
+            same && own.target == other.target
+                && own.release.ends_with(')')
+                && !own.release.ends_with("(GCC)")
+        }
+        None => false,
+    }
 }
 
-/// A vendor's revision without what its stable updates and cross compilers add to it:
-/// `(Debian 12.2.0-14+deb12u1)` and `(Debian 12.2.0-14cross1)` are both `(Debian
-/// 12.2.0-14)`.
-fn revision(release: &str) -> String {
+/// A vendor's revision without what a cross compiler's package adds to it: `(Debian
+/// 12.2.0-14cross1)` is `(Debian 12.2.0-14)`, and with `updates` so is `(Debian
+/// 12.2.0-14+deb12u1)`.
+fn revision(release: &str, updates: bool) -> String {
     let (words, last) = match release.strip_suffix(')') {
         Some(words) => (words, ")"),
         None => (release, ""),
     };
     let mut words = words.trim_end();
     if let Some((before, update)) = words.rsplit_once("+deb")
+        && updates
         && update.chars().all(|c| c.is_ascii_digit() || c == 'u')
     {
         words = before;
@@ -156,12 +207,6 @@ fn revision(release: &str) -> String {
         words = before;
     }
     format!("{words}{last}")
-}
-
-/// Whether compiles with these words may go where equality was tried.
-pub fn covers<'a>(words: impl IntoIterator<Item = &'a Vec<u8>>) -> bool {
-    let mut words = words.into_iter();
-    !words.any(|word| UNTRIED.iter().any(|start| word.starts_with(start)))
 }
 
 #[cfg(test)]
@@ -182,6 +227,8 @@ mod tests {
         let trials = Trials::of(&run, b"own");
         assert_eq!(trials.equals(), [vec![1; 32], vec![2; 32]]);
         assert_eq!(trials.verdict(&[3; 32]), Some(false));
+        assert!(trials.names_another(b"..GCC: theirs.."));
+        assert!(!trials.names_another(b"..GCC: ours.."));
         assert_eq!(trials.own_ident(b"GCC: theirs"), Some(&b"GCC: ours"[..]));
         assert_eq!(trials.own_ident(b""), None);
         assert_eq!(Trials::of(&run, b"other"), Trials::default());
@@ -203,6 +250,10 @@ mod tests {
         let debian = "gcc version 12.2.0 (Debian 12.2.0-14)";
         let updated = "gcc version 12.2.0 (Debian 12.2.0-14+deb12u1)";
         let own = toolchain(gcc, updated, x86);
+        assert!(!may_be_equal(&own, &toolchain(gcc, debian, x86), false));
+        let nameless = "gcc version 12.2.0 (GCC)";
+        let nameless = toolchain(gcc, nameless, x86);
+        assert!(!may_be_equal(&nameless, &nameless, true));
         for (other, may_be) in [
             (toolchain(gcc, debian, x86), true),
             (
@@ -221,32 +272,20 @@ mod tests {
             (toolchain(gcc, "", x86), false),
             (toolchain(clang, debian, x86), false),
         ] {
-            assert_eq!(may_be_equal(&own, &other), may_be, "{other:?}");
+            assert_eq!(may_be_equal(&own, &other, true), may_be, "{other:?}");
         }
         let own = toolchain(clang, "Debian clang version 14.0.6", x86);
         assert!(may_be_equal(
             &own,
-            &toolchain(clang, "Debian clang version 14.0.6", arm)
+            &toolchain(clang, "Debian clang version 14.0.6", arm),
+            false
         ));
         assert!(!may_be_equal(
             &own,
-            &toolchain(clang, "clang version 14.0.6", arm)
+            &toolchain(clang, "clang version 14.0.6", arm),
+            false
         ));
         let nameless = toolchain(clang, "", x86);
-        assert!(!may_be_equal(&nameless, &nameless));
-    }
-
-    #[test]
-    fn options_that_nobody_tried() {
-        let words = |words: &[&str]| {
-            words
-                .iter()
-                .map(|w| w.as_bytes().to_vec())
-                .collect::<Vec<_>>()
-        };
-        assert!(covers(&words(&["-O2", "-g", "-fPIC"])));
-        for word in ["-flto=thin", "-fsanitize=address", "-fprofile-use=x"] {
-            assert!(!covers(&words(&["-O2", word])), "{word}");
-        }
+        assert!(!may_be_equal(&nameless, &nameless, false));
     }
 }

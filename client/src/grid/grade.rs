@@ -23,7 +23,10 @@ pub enum Grade {
         tree: bool,
     },
     /// It has another one of the same release, which nobody has tried.
-    Untried,
+    Untried {
+        /// The two differ by a stable update of their vendor's.
+        updated: bool,
+    },
     /// It compiles nothing of this machine's.
     None(Unfit),
 }
@@ -47,7 +50,7 @@ impl Grade {
             Grade::Shipped => "shipped",
             Grade::Shippable => "shippable",
             Grade::Equivalent { .. } => "equivalent",
-            Grade::Untried => "untried",
+            Grade::Untried { .. } => "untried",
             Grade::None(_) => "none",
         }
     }
@@ -74,8 +77,13 @@ impl Grade {
                  with -g: from preprocessed text alone"
                     .to_owned()
             }
-            Grade::Untried => {
+            Grade::Untried { updated: false } => {
                 "has one of another build: 'hgbuild ship' tries whether it makes the same objects"
+                    .to_owned()
+            }
+            Grade::Untried { updated: true } => {
+                "has one that differs by a stable update: 'hgbuild ship --updates' tries it all \
+                 the same"
                     .to_owned()
             }
             Grade::None(Unfit::Machine(machine)) => {
@@ -148,7 +156,7 @@ pub fn grade(worker: &Worker, toolchain: &Known, machine: (&str, &str)) -> Grade
 fn another(worker: &Worker, toolchain: &Known) -> Option<Grade> {
     let own = worker.toolchains.iter();
     let others = own.filter(|other| {
-        other.shipment.is_empty() && equivalence::may_be_equal(&toolchain.plain, other)
+        other.shipment.is_empty() && equivalence::may_be_equal(&toolchain.plain, other, true)
     });
     let [text, tree] = &toolchain.trials;
     let mut best = None;
@@ -162,7 +170,8 @@ fn another(worker: &Worker, toolchain: &Known) -> Option<Grade> {
         if in_text == Some(true) {
             best = Some(Grade::Equivalent { tree: false });
         } else if in_text.is_none() || in_tree.contains(&None) {
-            best = best.or(Some(Grade::Untried));
+            let updated = !equivalence::may_be_equal(&toolchain.plain, other, false);
+            best = best.or(Some(Grade::Untried { updated }));
         }
     }
     best

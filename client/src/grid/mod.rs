@@ -10,6 +10,7 @@ pub mod memo;
 pub(crate) mod object;
 pub mod payload;
 pub mod shipment;
+pub mod trial_cases;
 pub mod equivalence;
 pub mod grade;
 pub mod own_speed;

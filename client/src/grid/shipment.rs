@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use hg_proto::compiler::mathematics;
 use hg_proto::compiler::probe::{self, Probe};
 use hg_proto::compiler::shipment;
-use hg_proto::compiler::toolchain::Language;
+use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::compiler::way::{self, Step};
 use hg_proto::secure::atomic_file;
 use hg_proto::v1::{Shipment, ShippedFile, Toolchain, Worker, shipped_file::Kind};
@@ -100,6 +101,11 @@ impl Packed {
             os: std::env::consts::OS.to_owned(),
             driver: os::bytes(probe.driver.as_os_str()).to_vec(),
             files: files.entries.into_values().collect(),
+            mathematics: match probe.family {
+                // It computes what it folds by itself.
+                Family::Gcc => String::new(),
+                Family::Clang => mathematics::variant(),
+            },
         };
         shipment::check(&shipment)?;
         Ok(Packed {

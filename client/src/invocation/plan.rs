@@ -22,6 +22,7 @@ use crate::grid::object;
 use crate::includes::closure::Settled;
 use crate::includes::search_path::{self, SearchPath};
 use crate::invocation::identity::{self, Identity};
+use crate::invocation::native;
 use crate::invocation::presentation::{Presentation, PresentationProbe};
 use crate::local::compiler::{self, Found};
 use crate::local::output::{self, Style};
@@ -56,11 +57,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads what was typed, response files and all.
+    /// Reads what was typed, response files and all; `run` is the folder where answers of
+    /// compilers are kept.
     ///
     /// # Errors
     /// Why the compiler had better run plainly.
-    pub fn read(found: &Found, name: compiler::Name) -> Result<Self, Reason> {
+    pub fn read(found: &Found, name: compiler::Name, run: Option<&Path>) -> Result<Self, Reason> {
         let environment = environment()?;
         let family = match name.family {
             Some(family) => family,
@@ -76,6 +78,11 @@ impl Plan {
         };
         let (mut words, mut responses) = (Vec::new(), Vec::new());
         expand(&found.args, 0, &mut words, &mut responses)?;
+        if native::is_asked(&words)
+            && let Some(named) = native::named(found, family, &words, run)
+        {
+            words = named;
+        }
         let compile = args::parse(dialect, &words)?;
         refuse_probe(&compile.source)?;
         let path = |bytes: Vec<u8>| PathBuf::from(os::from_bytes(bytes));

@@ -615,7 +615,8 @@ impl Step<'_> {
         let prediction = self.core.predictor.predict(&demand.profile);
         let (own, shipment) = (demand.toolchain, demand.shipment);
         let registry = &mut self.core.registry;
-        demand.toolchain = registry.asked_for(own, shipment, &demand.equals, self.now_ms);
+        let (equals, holder) = (&demand.equals, &demand.holder);
+        demand.toolchain = registry.asked_for(own, shipment, equals, holder, self.now_ms);
         let toolchain = demand.toolchain;
         if !self.core.jobs.insert(task, demand, prediction, self.now_ms) {
             return;

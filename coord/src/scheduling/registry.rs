@@ -11,7 +11,10 @@ use std::sync::Arc;
 use hg_proto::v1;
 use hg_proto::wire::digest::{Digest, Hasher};
 
-use crate::bounds::{BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN, UNION_UNUSED_MS, UNIONS_MAX};
+use crate::bounds::{
+    BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN, UNION_UNUSED_MS, UNIONS_MAX,
+    UNIONS_OF_HOLDER_MAX,
+};
 use crate::scheduling::audits::Who;
 use crate::scheduling::breaker::{Breaker, Circuit};
 use crate::scheduling::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
@@ -56,6 +59,8 @@ struct Union {
     parts: Vec<Digest>,
     /// When a task last asked for it.
     used_ms: u64,
+    /// Holder of the token that the first such task came with.
+    holder: Arc<str>,
 }
 
 impl Registry {
@@ -326,6 +331,7 @@ impl Registry {
         toolchain: Digest,
         shipment: Option<Digest>,
         equals: &[Digest],
+        holder: &Arc<str>,
         now_ms: u64,
     ) -> Digest {
         // Only what a worker was given stands for a shipment, and a client that names
@@ -351,13 +357,14 @@ impl Registry {
             [only] => only,
             [first, ..] => {
                 let alone = if has_own { toolchain } else { first };
-                self.union(parts, now_ms).unwrap_or(alone)
+                self.union(parts, holder, now_ms).unwrap_or(alone)
             }
         }
     }
 
-    /// The pool of all workers that have one of `parts`. `None`: there are too many such.
-    fn union(&mut self, parts: Vec<Digest>, now_ms: u64) -> Option<Digest> {
+    /// The pool of all workers that have one of `parts`. `None`: there are too many such, or
+    /// too many of `holder`'s.
+    fn union(&mut self, parts: Vec<Digest>, holder: &Arc<str>, now_ms: u64) -> Option<Digest> {
         let mut hasher = Hasher::new();
         for part in &parts {
             hasher.field(part.as_bytes());
@@ -367,16 +374,22 @@ impl Registry {
             known.used_ms = now_ms;
             return Some(digest);
         }
+        let of_holder = self.unions.values().filter(|union| union.holder == *holder);
+        let is_over = of_holder.count() >= UNIONS_OF_HOLDER_MAX;
         // One that a worker made up is no pool of ours.
-        if self.pools.contains_key(&digest) || !self.has_room_for_union(now_ms) {
+        if is_over || self.pools.contains_key(&digest) || !self.has_room_for_union(now_ms) {
             return None;
         }
         let having = parts.iter().filter_map(|part| self.pools.get(part));
         let having: BTreeSet<WorkerId> = having
             .flat_map(|pool| pool.memories.iter().map(|(_, id)| *id))
             .collect();
-        let used_ms = now_ms;
-        self.unions.insert(digest, Union { parts, used_ms });
+        let union = Union {
+            parts,
+            used_ms: now_ms,
+            holder: holder.clone(),
+        };
+        self.unions.insert(digest, union);
         for id in having {
             if let Some(worker) = self.workers.get(&id) {
                 let (toolchains, digests) = (&worker.spec.toolchains, &worker.spec.digests);
@@ -860,6 +873,7 @@ mod tests {
 
     #[test]
     fn those_that_have_a_toolchain_and_those_that_were_given_it_are_found_together() {
+        let me: Arc<str> = Arc::from("me");
         let (gcc, shipped) = (Digest::of(b"gcc"), Digest::of(b"gcc, shipped"));
         let mut registry = Registry::new(0);
         let found = |registry: &Registry, digest: &Digest| {
@@ -877,7 +891,7 @@ mod tests {
         };
         registry.join(WorkerId(1), bare("bare"), None, 0);
         // Nobody has either.
-        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], 0), gcc);
+        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], &me, 0), gcc);
         let given = || {
             let toolchain = v1::Toolchain {
                 digest: shipped.as_bytes().to_vec(),
@@ -889,28 +903,31 @@ mod tests {
         registry.offer(WorkerId(1), given(), vec![shipped]).unwrap();
         // It takes more of them.
         assert_eq!(found(&registry, &shipping), BTreeSet::from([1]));
-        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], 0), shipped);
+        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], &me, 0), shipped);
         registry.join(WorkerId(2), spec("own", 1), None, 0);
-        let both = registry.asked_for(gcc, Some(shipped), &[], 0);
+        let both = registry.asked_for(gcc, Some(shipped), &[], &me, 0);
         assert_eq!(found(&registry, &both), BTreeSet::from([1, 2]));
         assert_eq!(registry.capacity(&both), 2.0);
         // A task that knows of no shipment goes to its own alone, and one that names
         // another toolchain for this shipment finds no more than those with the shipment.
-        assert_eq!(registry.asked_for(gcc, None, &[], 0), gcc);
+        assert_eq!(registry.asked_for(gcc, None, &[], &me, 0), gcc);
         // Neither of these is a toolchain that a worker has.
         assert_eq!(
-            registry.asked_for(shipping, Some(shipped), &[], 0),
+            registry.asked_for(shipping, Some(shipped), &[], &me, 0),
             shipping
         );
-        assert_eq!(registry.asked_for(shipped, Some(shipped), &[], 0), shipped);
-        assert_eq!(registry.asked_for(gcc, Some(shipping), &[], 0), gcc);
-        let other = registry.asked_for(Digest::of(b"other"), Some(shipped), &[], 0);
+        assert_eq!(
+            registry.asked_for(shipped, Some(shipped), &[], &me, 0),
+            shipped
+        );
+        assert_eq!(registry.asked_for(gcc, Some(shipping), &[], &me, 0), gcc);
+        let other = registry.asked_for(Digest::of(b"other"), Some(shipped), &[], &me, 0);
         assert_eq!(found(&registry, &other), BTreeSet::from([1]));
         // Whoever comes later is found, too, and whoever goes is not.
         registry.join(WorkerId(3), spec("late", 1), None, 0);
         registry.join(WorkerId(4), bare("late too"), None, 0);
         registry.offer(WorkerId(4), given(), vec![shipped]).unwrap();
-        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], 0), both);
+        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], &me, 0), both);
         assert_eq!(found(&registry, &both), BTreeSet::from([1, 2, 3, 4]));
         registry.offer(WorkerId(4), Vec::new(), Vec::new()).unwrap();
         registry.leave(WorkerId(2));
@@ -922,11 +939,12 @@ mod tests {
         registry.leave(WorkerId(3));
         assert!(registry.unions.is_empty() && !registry.pools.contains_key(&both));
         // Once nobody has it as a shipment it is none.
-        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], 0), gcc);
+        assert_eq!(registry.asked_for(gcc, Some(shipped), &[], &me, 0), gcc);
     }
 
     #[test]
     fn toolchains_that_a_client_takes_for_the_same_are_one_pool() {
+        let me: Arc<str> = Arc::from("me");
         let [gcc, cross, other] = ["gcc", "cross", "other"].map(|name| Digest::of(name.as_bytes()));
         let with = |name: &str, digest: Digest| WorkerSpec {
             digests: vec![digest],
@@ -934,35 +952,45 @@ mod tests {
         };
         let mut registry = Registry::new(0);
         // Nobody has any.
-        assert_eq!(registry.asked_for(gcc, None, &[cross], 0), gcc);
+        assert_eq!(registry.asked_for(gcc, None, &[cross], &me, 0), gcc);
         registry.join(WorkerId(1), with("pi", cross), None, 0);
-        assert_eq!(registry.asked_for(gcc, None, &[cross, other], 0), cross);
+        assert_eq!(
+            registry.asked_for(gcc, None, &[cross, other], &me, 0),
+            cross
+        );
         registry.join(WorkerId(2), with("same", gcc), None, 0);
-        let both = registry.asked_for(gcc, None, &[cross, other], 0);
+        let both = registry.asked_for(gcc, None, &[cross, other], &me, 0);
         assert_eq!(registry.capacity(&both), 2.0);
         registry.join(WorkerId(3), with("late", cross), None, 0);
         assert_eq!(registry.capacity(&both), 3.0);
         // A union is no toolchain that a client could make another union of.
-        assert_eq!(registry.asked_for(both, None, &[cross], 0), both);
-        assert_eq!(registry.asked_for(gcc, None, &[both], 0), gcc);
+        assert_eq!(registry.asked_for(both, None, &[cross], &me, 0), both);
+        assert_eq!(registry.asked_for(gcc, None, &[both], &me, 0), gcc);
         // Who makes unions without end makes none, and takes none away that is in use.
         let named = |n: usize| Digest::of(&n.to_be_bytes());
         for n in 0..UNIONS_MAX + 10 {
             let digest = named(n);
+            let holder: Arc<str> = Arc::from(format!("holder {}", n % 20));
             registry.join(WorkerId(100 + n as u64), with("many", digest), None, 0);
-            registry.asked_for(gcc, None, &[digest], 1);
+            registry.asked_for(gcc, None, &[digest], &holder, 1);
         }
         assert_eq!(registry.unions.len(), UNIONS_MAX);
         assert_eq!(
-            registry.asked_for(gcc, None, &[named(UNIONS_MAX + 5)], 2),
+            registry.asked_for(gcc, None, &[named(UNIONS_MAX + 5)], &me, 2),
             gcc
         );
         assert_eq!(
-            registry.asked_for(gcc, None, &[cross], UNION_UNUSED_MS),
+            registry.asked_for(gcc, None, &[cross], &me, UNION_UNUSED_MS),
             both
         );
         // One that no task can ask for any more makes room.
-        let late = registry.asked_for(gcc, None, &[named(UNIONS_MAX + 5)], UNION_UNUSED_MS + 1);
+        let late = registry.asked_for(
+            gcc,
+            None,
+            &[named(UNIONS_MAX + 5)],
+            &me,
+            UNION_UNUSED_MS + 1,
+        );
         assert_eq!(registry.capacity(&late), 2.0);
         assert_eq!(registry.unions.len(), UNIONS_MAX);
         assert_eq!(registry.capacity(&both), 3.0);

@@ -1,5 +1,6 @@
 //! Compilers of this machine: what makes two the same, and how fast its cores are.
 
+pub mod mathematics;
 pub mod probe;
 pub mod shipment;
 pub mod memo;

@@ -15,6 +15,7 @@ use std::{env, fmt};
 
 use prost::Message;
 
+use crate::compiler::mathematics;
 use crate::compiler::memo;
 use crate::compiler::toolchain::{self, Component, Family, Language};
 use crate::compiler::turn::wait;
@@ -227,6 +228,12 @@ impl Look {
             return Err(ProbeError::NotACompiler(driver.into()));
         }
         let mut common = self.program("driver", driver).map_err(failed)?;
+        if family == Family::Clang {
+            common.push(Component {
+                role: "mathematics".to_owned(),
+                digest: Digest::of(mathematics::variant().as_bytes()),
+            });
+        }
         let (c, cxx) = match family {
             Family::Clang => (Some(common.clone()), Some(common)),
             Family::Gcc => {
@@ -657,6 +664,8 @@ struct Memo {
 fn memo_name(driver: &Path) -> String {
     let mut hasher = Hasher::new();
     hasher.field(b"hybridgrid probe 6");
+    // A home may be that of several machines.
+    hasher.field(mathematics::variant().as_bytes());
     hasher.field(driver.as_os_str().as_bytes());
     for name in STEERING {
         let value = env::var_os(name);

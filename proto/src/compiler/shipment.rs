@@ -60,6 +60,7 @@ pub fn check(shipment: &Shipment) -> Result<(), String> {
         &shipment.version,
         &shipment.target,
         &shipment.architecture,
+        &shipment.mathematics,
         &shipment.os,
     ];
     ensure(

@@ -208,6 +208,14 @@ fn read<'a>(family: Family, rest: &mut &'a [Vec<u8>]) -> Result<Option<Item<'a>>
     Ok(Some(item))
 }
 
+/// Whether an option asks for this machine's processor, perhaps with more or less than it has:
+/// `native+crc`, in any case.
+fn is_own_processor(row: &Row, value: &[u8]) -> bool {
+    let names = ["-march=", "-mcpu=", "-mtune="].contains(&row.spelling);
+    let (start, _) = value.split_at(value.len().min(b"native".len()));
+    names && start.eq_ignore_ascii_case(b"native")
+}
+
 #[derive(Default)]
 struct Parser {
     arguments: Vec<Argument>,
@@ -233,6 +241,9 @@ impl Parser {
         let Some(row) = item.row else {
             return self.source(item);
         };
+        if is_own_processor(&row, item.value()) {
+            return Err(item.reason("native-arch"));
+        }
         if let Permit::No(code) = row.cache {
             // A command that neither travels nor is cached needs no second look.
             if let Permit::No(code) = row.travel {
@@ -997,6 +1008,8 @@ mod tests {
             ("-c -save-temps a.c", "save-temps"),
             ("-c -fdump-tree-all a.c", "dump"),
             ("-c -march=native a.c", "native-arch"),
+            ("-c -mcpu=native+crc a.c", "native-arch"),
+            ("-c -mtune=Native a.c", "native-arch"),
             ("-c -Wa,-a=x a.c", "assembler-option"),
             ("-c -Wa,--noexecstack,-a=x a.c", "assembler-option"),
             ("-c -Wa,--noexecstack a.c", "travels"),

@@ -4,7 +4,8 @@
 use crate::options::row::{Row, flag, joined, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
-    // The processor of this machine is not the worker's.
+    // The processor of this machine is not the worker's: what could not be named in other
+    // words before (`invocation/native.rs` of the client) stays.
     flag("-march=native").never("native-arch"),
     flag("-mcpu=native").never("native-arch"),
     flag("-mtune=native").never("native-arch"),
@@ -86,6 +87,8 @@ pub(crate) const ROWS: &[Row] = &[
     toggle("-mhard-float"),
     toggle("-mhle"),
     toggle("-mhreset"),
+    toggle("-minvpcid").clang(),
+    toggle("-mkl"),
     toggle("-miamcu"),
     toggle("-mieee-fp"),
     toggle("-mindirect-branch-cs-prefix"),

@@ -233,7 +233,7 @@ pub const CASES: &[Case] = &[
         C,
         "$cc -O2 -march=native -c a.c",
         &[],
-        &[Bypass, Run("$cc -O2 -mtune=native -c a.c"), Bypass],
+        &[Hit, Run("$cc -O2 -mtune=native -c a.c"), New],
     ),
     case(
         "-iquote",

@@ -86,8 +86,10 @@ pub const CASES: &[Case] = &[
     case("-fdump-record-layouts", LLVM, "clang-cc1-option", "$cc -Xclang -fdump-record-layouts -c $src >/dev/null"),
     case("-dP", GCC, "dump", "$cc -dP -S a.c").unequal(&["a.s"]),
     // This machine's processor.
-    case("-march=native", BOTH, "native-arch", "$cc -march=native -O2 -c $src"),
-    case("-mtune=native", BOTH, "native-arch", "$cc -mtune=native -O2 -c $src"),
+    case("-march=native", BOTH, "*", "$cc -march=native -O2 -c $src"),
+    case("-mtune=native", BOTH, "*", "$cc -mtune=native -O2 -c $src"),
+    case("-march=native with debug information", LLVM, "*", "$cc -march=native -O2 -g -c $src"),
+    case("-march=native written down", GNU, "native-arch", "$cc -march=native -O2 -g -c $src"),
     case("-mcpu=native", GNU, "*", "$cc -mcpu=native -c $src"),
     case("-march=x86-64-v3", BOTH, "remote", "$cc -march=x86-64-v3 -O2 -c $src"),
     // Assembler.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_channel::Receiver;
+use hg_proto::compiler::mathematics;
 use hg_proto::compiler::shipment;
 use hg_proto::v1::{
     Chunk, Done, Failed, Failure, FromWorker, Need, Shipment, Task, TaskResult, failure::Code,
@@ -49,6 +50,10 @@ impl Delivery {
         if (&*list.architecture, &*list.os) != machine {
             let (architecture, os) = machine;
             return Err(refused(&format!("a toolchain not for {os} {architecture}")));
+        }
+        if !list.mathematics.is_empty() && list.mathematics != mathematics::variant() {
+            let why = "its mathematical library computes otherwise on this processor";
+            return Err(refused(&format!("a toolchain not for this machine: {why}")));
         }
         let announced = inputs.iter().map(|input| (input.digest, input.size));
         if !announced.eq(shipment::contents(&list)) {

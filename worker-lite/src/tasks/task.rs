@@ -206,6 +206,10 @@ fn carry_out(context: &TaskContext, compiler_gone: &mut bool) -> Result<TaskResu
         unexpected,
         truncated: output.truncated,
         on_terminal: output.on_terminal,
+        equal: match order.is_equal {
+            true => order.toolchain.as_bytes().to_vec(),
+            false => Vec::new(),
+        },
     })
 }
 
