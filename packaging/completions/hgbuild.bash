@@ -90,7 +90,7 @@ _hgbuild() {
             fi ;;
         'hgbuild ship')
             if [[ $cur == -* ]]; then
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--language\n--background\n-h\n--help' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--language\n--updates\n--background\n-h\n--help' -- "$cur"))
             else
                 local IFS=$'\n'; COMPREPLY=($(compgen -c -- "$cur"))
             fi ;;

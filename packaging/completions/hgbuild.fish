@@ -96,6 +96,7 @@ complete -c hgbuild -n '__hgbuild_at "hgbuild join"' -F
 complete -c hgbuild -n '__hgbuild_at "hgbuild doctor"' -l json -d 'print JSON'
 complete -c hgbuild -n '__hgbuild_at "hgbuild doctor"' -a '(__fish_complete_command)'
 complete -c hgbuild -n '__hgbuild_at "hgbuild ship"' -l language -x -d 'what it compiles'
+complete -c hgbuild -n '__hgbuild_at "hgbuild ship"' -l updates -d 'try compilers of others that differ by a stable update of their vendor\'s'
 complete -c hgbuild -n '__hgbuild_at "hgbuild ship"' -l background -d 'leave the terminal, and end where another one is at it'
 complete -c hgbuild -n '__hgbuild_at "hgbuild ship"' -a '(__fish_complete_command)'
 complete -c hgbuild -n '__hgbuild_at "hgbuild cache"' -a stats -d 'show size, hits and misses'
