@@ -165,10 +165,10 @@ class Loads {
 
   draw() {
     const rows = [...this.loads.values()];
-    const tall = Math.max(2, Math.min(10, Math.floor(160 / Math.max(1, rows.length))));
+    this.node.hidden = !rows.some((row) => row.length);
     this.canvas.width = MINUTES;
     this.canvas.height = Math.max(1, rows.length);
-    this.canvas.style.height = `${Math.max(1, rows.length) * tall}px`;
+    this.canvas.style.height = `${Math.min(160, Math.max(1, rows.length) * 10)}px`;
     const context = this.canvas.getContext("2d");
     context.fillStyle = getComputedStyle(this.canvas).color;
     rows.forEach((row, at) => row.forEach((load, minute) => {
