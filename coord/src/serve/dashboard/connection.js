@@ -115,7 +115,7 @@ export class Connection {
     this.socket = null;
     socket?.close();
     this.failures += 1;
-    this.listener.link("lost", "Connection lost");
+    if (!this.polling) this.listener.link("lost", "Connection lost");
     this.poll();
     const wait = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** (this.failures - 1));
     this.timer = setTimeout(() => this.open(), wait * (0.5 + Math.random() / 2));
