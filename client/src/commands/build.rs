@@ -74,6 +74,8 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         Ok(Some(log)) => Counts::read(&log.path),
         _ => Counts::default(),
     };
+    // This process ends below without coming back here, and its log with it.
+    drop(log);
     // One build in another is a part of it, and it is the outer one that tells.
     match counts
         .report()
