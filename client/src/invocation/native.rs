@@ -227,7 +227,6 @@ fn split(line: &[u8]) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::compiler::Command;
 
     #[test]
     fn lines_are_split_as_they_are_quoted() {
@@ -249,40 +248,6 @@ mod tests {
             "",
         ];
         assert_eq!(words, wanted);
-    }
-
-    #[test]
-    fn this_processor_is_named() {
-        let driver = std::path::PathBuf::from("/usr/bin/gcc");
-        if !driver.exists() {
-            return;
-        }
-        let found = Found {
-            command: Command {
-                program: driver.clone(),
-                arg0: "gcc".into(),
-                args: Vec::new(),
-                path: None,
-                marks: Vec::new(),
-            },
-            driver,
-            wrapped: false,
-            args: Vec::new(),
-            name: None,
-        };
-        let words = ["-O2", "-march=native", "-c", "a.c"].map(|word| word.as_bytes().to_vec());
-        let named = named(&found, Family::Gcc, &words, None);
-        if std::env::consts::ARCH == "x86_64" {
-            let named = named.expect("gcc's own words come out the same");
-            assert!(!is_asked(&named));
-            assert!(named[0].starts_with(b"-march="), "{named:?}");
-            assert_eq!(
-                named[named.len() - 3..],
-                [&words[0], &words[2], &words[3]].map(Clone::clone)
-            );
-        }
-        let debug = [&words[..], &[b"-g".to_vec()]].concat();
-        assert_eq!(super::named(&found, Family::Gcc, &debug, None), None);
     }
 
     #[test]

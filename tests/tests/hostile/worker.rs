@@ -305,7 +305,7 @@ fn names_are_data_for_whoever_reads_them() {
     for header in [
         "content-type: application/json",
         "x-content-type-options: nosniff",
-        "content-security-policy: default-src 'self'",
+        "content-security-policy: default-src 'none'",
     ] {
         assert!(head.contains(header), "no {header} in {head}");
     }
