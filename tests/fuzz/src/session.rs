@@ -124,7 +124,11 @@ impl Worker {
             }
             Action::SetCapacity(bears) => assert!(bears.slots <= SLOTS),
             Action::Log(_, text) => assert!(text.len() < 8 << 10),
-            Action::KeepToken(_) | Action::Drop | Action::HangUp | Action::Finish => {}
+            Action::SendMetrics
+            | Action::KeepToken(_)
+            | Action::Drop
+            | Action::HangUp
+            | Action::Finish => {}
         }
         None
     }
