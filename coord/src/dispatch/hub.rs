@@ -819,20 +819,17 @@ impl Hub {
             let now_ms = self.now_ms();
             self.seen().audited(&worker.label, is_same, now_ms);
         }
-        let result = match verdict {
-            Verdict::Unasked | Verdict::Same { .. } => "same",
-            Verdict::Differs { worker, for_all } => {
-                let whose = if *for_all { "all" } else { "this holder" };
-                log::warn(format_args!(
-                    "worker {} returned another object than its client's own compiler makes, \
-                     and gets no more tasks of {whose}; 'hg-coord readmit {}' lets it back",
-                    worker.name, worker.name
-                ));
-                self.metrics.audit_mismatches.inc();
-                self.audits_changed.send_replace(());
-                "different"
-            }
-        };
+        if let Verdict::Differs { worker, for_all } = verdict {
+            let whose = if *for_all { "all" } else { "this holder" };
+            log::warn(format_args!(
+                "worker {} returned another object than its client's own compiler makes, \
+                 and gets no more tasks of {whose}; 'hg-coord readmit {}' lets it back",
+                worker.name, worker.name
+            ));
+            self.metrics.audit_mismatches.inc();
+            self.audits_changed.send_replace(());
+        }
+        let result = if is_same { "same" } else { "different" };
         self.metrics.audits.with_label_values(&[result]).inc();
     }
 

@@ -5,7 +5,7 @@
 //! For each toolchain it keeps a pool of the workers that could take a task right
 //! now.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use hg_proto::v1;
@@ -276,10 +276,19 @@ impl Registry {
         toolchains: Vec<v1::Toolchain>,
         mut digests: Vec<Digest>,
     ) -> Option<Arc<[Digest]>> {
-        let mut worker = self.workers.remove(&id)?;
+        let worker = self.workers.get_mut(&id)?;
         digests.extend(worker.spec.shipping);
-        self.count_shipments(&worker.spec.toolchains, &toolchains);
+        let spec = Arc::make_mut(&mut worker.spec);
+        let before = std::mem::replace(&mut spec.toolchains, toolchains.clone());
+        self.count_shipments(&before, &toolchains);
+        self.set_digests(id, digests)
+    }
+
+    /// The worker is in the pools of these digests, and of the unions that they are part of.
+    /// Gives the digests of before.
+    fn set_digests(&mut self, id: WorkerId, digests: Vec<Digest>) -> Option<Arc<[Digest]>> {
         let digests = self.with_unions(digests);
+        let mut worker = self.workers.remove(&id)?;
         let before = worker.digests.clone();
         for digest in before.iter().filter(|digest| !digests.contains(digest)) {
             self.take_out(id, &worker, digest);
@@ -287,10 +296,8 @@ impl Registry {
         for digest in digests.iter().filter(|digest| !before.contains(digest)) {
             self.put_in(id, &worker, *digest);
         }
-        let spec = Arc::make_mut(&mut worker.spec);
-        spec.toolchains = toolchains;
         worker.digests = self.shared(&digests);
-        spec.digests = digests;
+        Arc::make_mut(&mut worker.spec).digests = digests;
         self.workers.insert(id, worker);
         Some(before)
     }
@@ -380,21 +387,15 @@ impl Registry {
         if is_over || self.pools.contains_key(&digest) || !self.has_room_for_union(now_ms) {
             return None;
         }
-        let having = parts.iter().filter_map(|part| self.pools.get(part));
-        let having: BTreeSet<WorkerId> = having
-            .flat_map(|pool| pool.memories.iter().map(|(_, id)| *id))
-            .collect();
+        let having = self.having(&parts);
         let union = Union {
             parts,
             used_ms: now_ms,
             holder: holder.clone(),
         };
         self.unions.insert(digest, union);
-        for id in having {
-            if let Some(worker) = self.workers.get(&id) {
-                let (toolchains, digests) = (&worker.spec.toolchains, &worker.spec.digests);
-                self.offer(id, toolchains.clone(), digests.clone());
-            }
+        for (id, digests) in having {
+            self.set_digests(id, digests);
         }
         Some(digest)
     }
@@ -412,19 +413,21 @@ impl Registry {
             return false;
         }
         self.unions.remove(&digest);
-        let having = self.pools.get(&digest);
-        let having: Vec<WorkerId> = having
-            .into_iter()
-            .flat_map(|pool| pool.memories.iter().map(|(_, id)| *id))
-            .collect();
-        for id in having {
-            if let Some(worker) = self.workers.get(&id) {
-                let mut digests = worker.spec.digests.clone();
-                digests.retain(|other| *other != digest);
-                self.offer(id, worker.spec.toolchains.clone(), digests);
-            }
+        for (id, mut digests) in self.having(&[digest]) {
+            digests.retain(|other| *other != digest);
+            self.set_digests(id, digests);
         }
         true
+    }
+
+    /// Workers that are in one of these pools, and the digests of all pools of each.
+    fn having(&self, digests: &[Digest]) -> BTreeMap<WorkerId, Vec<Digest>> {
+        let pools = digests.iter().filter_map(|digest| self.pools.get(digest));
+        let ids = pools.flat_map(|pool| pool.memories.iter().map(|(_, id)| *id));
+        let known = ids.filter_map(|id| Some((id, self.workers.get(&id)?)));
+        known
+            .map(|(id, worker)| (id, worker.spec.digests.clone()))
+            .collect()
     }
 
     /// Remembers the breaker of a worker that has left, for when it comes back:

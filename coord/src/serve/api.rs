@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::bounds::{API_LIST_DEFAULT, API_LIST_MAX, QUEUE_TASKS_MAX};
 use crate::dispatch::hub::{Hub, toolchain_name};
 use crate::monitor::aggregator::Aggregator;
-use crate::monitor::tasks::Stage;
+use crate::monitor::tasks::{OpenTask, Stage};
 
 /// The description of all this.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -94,13 +94,20 @@ fn list<T: Serialize>(name: &str, items: Vec<T>, next_after: Option<u64>, missed
     json!({ name: items, "next_after": next_after, "missed": missed })
 }
 
-fn open_tasks(seen: &Aggregator, query: &Query) -> Value {
-    let mut tasks = seen.open_tasks();
+/// Leaves of all `tasks`, in the order of their numbers, what is asked for. Gives where the
+/// next page begins; `None`: there is none.
+fn cut(tasks: &mut Vec<OpenTask>, query: &Query) -> Option<u64> {
     tasks.retain(|task| task.task_id > query.after);
     let is_more = tasks.len() > query.limit;
     tasks.truncate(query.limit);
     let last = tasks.last().map(|task| task.task_id);
-    list("tasks", tasks, last.filter(|_| is_more), 0)
+    last.filter(|_| is_more)
+}
+
+fn open_tasks(seen: &Aggregator, query: &Query) -> Value {
+    let mut tasks = seen.open_tasks();
+    let next = cut(&mut tasks, query);
+    list("tasks", tasks, next, 0)
 }
 
 fn ended_tasks(seen: &Aggregator, query: &Query) -> Value {
@@ -147,17 +154,14 @@ fn queue(seen: &Aggregator, query: &Query) -> Value {
         })
     });
     let toolchains: Vec<Value> = toolchains.collect();
-    tasks.retain(|task| task.task_id > query.after);
-    let is_more = tasks.len() > query.limit;
-    tasks.truncate(query.limit);
-    let last = tasks.last().map(|task| task.task_id);
+    let next_after = cut(&mut tasks, query);
     json!({
         "queued": queued,
         "queued_max": QUEUE_TASKS_MAX,
         "oldest_submitted_unix_ms": oldest_unix_ms,
         "toolchains": toolchains,
         "tasks": tasks,
-        "next_after": last.filter(|_| is_more),
+        "next_after": next_after,
     })
 }
 

@@ -26,7 +26,7 @@ use crate::door::submit_rate::{SubmitRates, TooMany};
 use crate::serve::accept::Peer;
 use crate::serve::request_body::{self, Bounded};
 use crate::serve::submit;
-use crate::trust::auth::Refusal;
+use crate::trust::auth::{Refusal, VIEWERS};
 use crate::trust::doorkeeper::{self, Admitted, Doorkeeper};
 
 /// The generated service.
@@ -48,8 +48,6 @@ const REPLIES_MAX: usize = 2;
 const RENEWAL: &str = "hg-renewal";
 /// Roles that may submit.
 const CLIENTS: [Role; 2] = [Role::Client, Role::Admin];
-/// Roles that may look.
-const VIEWERS: [Role; 3] = [Role::Viewer, Role::Client, Role::Admin];
 
 struct Build {
     hub: Arc<Hub>,

@@ -41,7 +41,7 @@ use crate::log;
 use crate::serve::api::{self, Query};
 use crate::serve::dashboard;
 use crate::serve::live::Live;
-use crate::trust::auth::Refusal;
+use crate::trust::auth::{Refusal, VIEWERS};
 use crate::trust::doorkeeper::{self, Admitted, Doorkeeper};
 
 /// Milliseconds to wait when there are no file descriptors left.
@@ -75,8 +75,6 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
 const LIVE_PROTOCOL: &str = "hybridgrid.live.v1";
 /// Before a token among the protocols that a browser offers: it can't set other headers.
 const LIVE_TOKEN: &str = "hybridgrid.token.";
-/// Roles that may look.
-const VIEWERS: [Role; 3] = [Role::Viewer, Role::Client, Role::Admin];
 
 type Answer = Response<Full<Bytes>>;
 

@@ -6,6 +6,9 @@ use std::fmt;
 
 use hg_proto::secure::token::{Claims, Fingerprint, NotAToken, Role, SECRET_BYTES, Token};
 
+/// Roles that may look.
+pub const VIEWERS: [Role; 3] = [Role::Viewer, Role::Client, Role::Admin];
+
 /// A root secret, from which tokens are derived.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RootKey {
