@@ -11,10 +11,8 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 /// What stands for it: where it is the same, and the library is, results are.
 pub fn variant() -> String {
     let tuned = env::var(TUNABLES).unwrap_or_default();
-    match tuned.is_empty() {
-        true => format!("{} {}", env::consts::ARCH, instructions()),
-        false => format!("{} {} {tuned}", env::consts::ARCH, instructions()),
-    }
+    let variant = format!("{} {} {tuned}", env::consts::ARCH, instructions());
+    variant.trim_end().to_owned()
 }
 
 /// Which of the library's functions this processor gets, as glibc chooses them.

@@ -209,7 +209,8 @@ fn read<'a>(family: Family, rest: &mut &'a [Vec<u8>]) -> Result<Option<Item<'a>>
 }
 
 /// Whether an option asks for this machine's processor, perhaps with more or less than it has:
-/// `native+crc`, in any case.
+/// `native+crc`, in any case. A worker's is another one; what could be said in other words
+/// was before (`invocation/native.rs` of the client).
 fn is_own_processor(row: &Row, value: &[u8]) -> bool {
     let names = ["-march=", "-mcpu=", "-mtune="].contains(&row.spelling);
     let (start, _) = value.split_at(value.len().min(b"native".len()));

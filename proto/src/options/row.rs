@@ -80,7 +80,6 @@ const CODES: &[&str] = &[
     "language",
     "lto",
     "modules",
-    "native-arch",
     "not-a-compile",
     "offload",
     "pch",

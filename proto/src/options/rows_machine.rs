@@ -4,11 +4,6 @@
 use crate::options::row::{Row, flag, joined, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
-    // The processor of this machine is not the worker's: what could not be named in other
-    // words before (`invocation/native.rs` of the client) stays.
-    flag("-march=native").never("native-arch"),
-    flag("-mcpu=native").never("native-arch"),
-    flag("-mtune=native").never("native-arch"),
     joined("-march=", "x86-64"),
     joined("-mcpu=", "generic"),
     joined("-mtune=", "generic"),
