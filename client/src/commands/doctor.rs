@@ -172,10 +172,7 @@ fn compilers(config: &Config, named: &[String], findings: &mut Vec<Finding>) -> 
             language,
             known: Known {
                 shipment: run.as_deref().and_then(|run| shipment::known(run, &tree)),
-                trials: [&plain, &tree].map(|its| {
-                    let known = run.as_deref().map(|run| Trials::of(run, &its.digest));
-                    known.unwrap_or_default()
-                }),
+                trials: Trials::of_forms(run.as_deref(), [&plain, &tree]),
                 plain,
                 tree,
             },

@@ -43,7 +43,7 @@ fn text(config: &Config, words: &[OsString], last: bool) -> Result<String, Strin
     let Some(kind) = found.name else {
         return Ok(bypass(&"not-a-compiler"));
     };
-    let plan = match Plan::read(&found, kind, config.run_folder().as_deref()) {
+    let plan = match Plan::read(&found, kind, config) {
         Ok(plan) => plan,
         Err(reason) => return Ok(bypass(&reason)),
     };

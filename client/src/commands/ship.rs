@@ -133,7 +133,7 @@ impl Goods {
         let packed = self.packed.get().map(Packed::digest);
         let plain = self.probe.toolchain(self.language).unwrap_or_default();
         let known = Known {
-            trials: [&plain, &self.toolchain].map(|its| Trials::of(run, &its.digest)),
+            trials: Trials::of_forms(Some(run), [&plain, &self.toolchain]),
             plain,
             tree: self.toolchain.clone(),
             shipment: packed.or_else(|| shipment::known(run, &self.toolchain)),

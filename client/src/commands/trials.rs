@@ -5,6 +5,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -39,6 +40,8 @@ pub struct Subject<'a> {
 
 /// One source, compiled in one way.
 struct Case {
+    /// Its name, and its text.
+    source: (&'static str, &'static str),
     args: Vec<OsString>,
     has_debug_info: bool,
     object: Vec<u8>,
@@ -63,6 +66,33 @@ enum Outcome {
     Failed(String),
     /// It could not be tried.
     Unknown(String),
+}
+
+impl Outcome {
+    /// Notes what it says of the toolchain of `digest`.
+    fn note(self, trials: &mut Trials, digest: &[u8]) {
+        match self {
+            Outcome::Equal(equal) => trials.note(digest, Some(equal)),
+            Outcome::Other(_) => trials.note(digest, None),
+            Outcome::Failed(_) => trials.note_failure(digest),
+            Outcome::Unknown(_) => {}
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Equal(Equal::Whole) => f.write_str("objects are the same"),
+            Outcome::Equal(Equal::ButIdent { theirs, .. }) => {
+                let theirs = String::from_utf8_lossy(theirs);
+                write!(f, "objects are the same but for \"{theirs}\" in them")
+            }
+            Outcome::Other(what) => write!(f, "never: another object {what}"),
+            Outcome::Failed(why) => write!(f, "not now: {why}"),
+            Outcome::Unknown(why) => write!(f, "not tried to the end: {why}"),
+        }
+    }
 }
 
 /// What became of one trial.
@@ -110,52 +140,31 @@ impl<'a> Subject<'a> {
             // One is enough of each worker, whose gcc may be there under several names.
             let mut served = BTreeSet::new();
             for candidate in self.candidates(&own, is_tree, workers, all) {
-                let Candidate {
-                    worker,
-                    digest,
-                    text,
-                } = candidate;
-                let known = trials.verdict(&digest);
+                let known = trials.verdict(&candidate.digest);
                 if known == Some(true) {
-                    served.insert(worker.clone());
+                    served.insert(candidate.worker.clone());
                 }
-                if known.is_some() || served.contains(&worker) {
+                if known.is_some() || served.contains(&candidate.worker) {
                     continue;
                 }
                 let form = if is_tree { "tree form" } else { "text form" };
-                let outcome = match others.contains(&text) {
+                let outcome = match others.contains(&candidate.text) {
                     true => Outcome::Other("in the tree form".to_owned()),
-                    false => self.try_one(&digest, is_tree),
+                    false => self.try_one(&candidate.digest, is_tree),
                 };
+                let words = format!("{form}: {outcome}");
                 let is_equal = matches!(outcome, Outcome::Equal(_));
-                let words = match outcome {
-                    Outcome::Equal(equal) => {
-                        let words = match &equal {
-                            Equal::Whole => "objects are the same".to_owned(),
-                            Equal::ButIdent { theirs, .. } => {
-                                let theirs = String::from_utf8_lossy(theirs);
-                                format!("objects are the same but for \"{theirs}\" in them")
-                            }
-                        };
-                        trials.note(&digest, Some(equal));
-                        served.insert(worker.clone());
-                        words
-                    }
-                    Outcome::Other(what) => {
-                        others.insert(text);
-                        trials.note(&digest, None);
-                        format!("never: another object {what}")
-                    }
-                    Outcome::Failed(why) => {
-                        trials.note_failure(&digest);
-                        format!("not now: {why}")
-                    }
-                    Outcome::Unknown(why) => format!("not tried to the end: {why}"),
-                };
+                if is_equal {
+                    served.insert(candidate.worker.clone());
+                }
+                if let Outcome::Other(_) = outcome {
+                    others.insert(candidate.text);
+                }
+                outcome.note(&mut trials, &candidate.digest);
                 trials.keep(self.run, &own.digest);
                 told.push(Told {
-                    worker,
-                    words: format!("{form}: {words}"),
+                    worker: candidate.worker,
+                    words,
                     is_equal,
                 });
             }
@@ -232,17 +241,18 @@ impl<'a> Subject<'a> {
     /// Compiles everything here.
     fn cases(&self) -> Result<Vec<Case>, String> {
         let folder = Folder::make(self.run)?;
-        let sources: &[(&str, &str)] = match self.language {
+        let sources: &[(&'static str, &'static str)] = match self.language {
             Language::C => &C,
             Language::Cxx => &CXX,
         };
         let mut cases = Vec::new();
-        for (name, text) in sources {
+        for source @ (name, text) in sources {
             folder.write(name, text)?;
             for options in OPTIONS.into_iter().chain([WITH_DEBUG_INFO]) {
                 let words = ["-c", name, "-o", "out.o"];
                 let args = options.iter().chain(&words).map(OsString::from).collect();
                 let mut case = Case {
+                    source: *source,
                     args,
                     has_debug_info: options == WITH_DEBUG_INFO,
                     object: Vec::new(),
@@ -280,10 +290,8 @@ impl<'a> Subject<'a> {
         is_tree: bool,
     ) -> Result<Vec<u8>, NotThere> {
         let folder = Folder::make(self.run).map_err(NotThere::Unknown)?;
-        let sources = C.iter().chain(&CXX);
-        for (name, text) in sources.filter(|(name, _)| case.args.iter().any(|arg| arg == *name)) {
-            folder.write(name, text).map_err(NotThere::Unknown)?;
-        }
+        let (name, text) = case.source;
+        folder.write(name, text).map_err(NotThere::Unknown)?;
         let found = compiler::find(self.probe.driver.as_os_str(), &case.args, self.config);
         let found = found.ok_or_else(|| NotThere::Unknown("the compiler is gone".to_owned()))?;
         let is_here = std::env::set_current_dir(&folder.path);
@@ -300,7 +308,7 @@ impl<'a> Subject<'a> {
     ) -> Result<Vec<u8>, NotThere> {
         let name = found.name;
         let name = name.ok_or_else(|| NotThere::Unknown("not a compiler's name".to_owned()))?;
-        let plan = Plan::read(found, name, Some(self.run))
+        let plan = Plan::read(found, name, self.config)
             .map_err(|why| NotThere::Unknown(why.to_string()))?;
         let mut context = Context::new(Instant::now(), found, self.config);
         let sent = remote::try_other(&mut context, found, &plan, digest, is_tree);

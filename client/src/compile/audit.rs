@@ -45,9 +45,9 @@ pub struct Audit {
     pub inputs: Vec<(PathBuf, Digest)>,
     /// When they were about to be read.
     pub began: SystemTime,
-    /// Where a toolchain of another machine was taken for this machine's: its digest, and
-    /// those of this machine's.
-    pub equal: Option<(Vec<u8>, Vec<Vec<u8>>)>,
+    /// Where a toolchain of another machine was taken for this machine's: the digests of this
+    /// machine's in either form.
+    pub equal: Option<Vec<Vec<u8>>>,
 }
 
 /// What came out.
@@ -96,7 +96,7 @@ impl Audit {
 
     /// Compiles of this machine's go to that toolchain no more.
     fn part_from_equal(&self, config: &Config) {
-        let (Some((_, own)), Some(run)) = (&self.equal, config.run_folder()) else {
+        let (Some(own), Some(run)) = (&self.equal, config.run_folder()) else {
             return;
         };
         // In both forms, and whichever it was: trials have shown too little.

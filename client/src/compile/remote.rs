@@ -96,17 +96,12 @@ pub fn try_grid(
     }
     os::keep_memory();
     let mut remote = Remote {
-        context,
-        found,
-        plan,
         kept,
         key,
         slow_key,
         was_slow: was_slow != Known::Nothing,
         was_bad: known != Known::Nothing,
-        tasks: Tasks::new(),
-        connection: None,
-        trials: Trials::default(),
+        ..Remote::new(context, found, plan)
     };
     if known == Known::Retry {
         remote.check_that_workers_are_back()?;
@@ -151,19 +146,7 @@ pub fn try_other(
         tree: is_tree,
         ..own
     };
-    let mut remote = Remote {
-        context,
-        found,
-        plan,
-        kept: false,
-        key: Vec::new(),
-        slow_key: Vec::new(),
-        was_slow: false,
-        was_bad: false,
-        tasks: Tasks::new(),
-        connection: None,
-        trials: Trials::default(),
-    };
+    let mut remote = Remote::new(context, found, plan);
     let load = match is_tree {
         true => remote
             .gather_tree()
@@ -300,7 +283,24 @@ impl NoResult {
     }
 }
 
-impl Remote<'_, '_> {
+impl<'c, 'a> Remote<'c, 'a> {
+    /// One that nothing is known of before, and of which nothing is kept.
+    fn new(context: &'c mut Context<'a>, found: &'c Found, plan: &'c Plan) -> Self {
+        Remote {
+            context,
+            found,
+            plan,
+            kept: false,
+            key: Vec::new(),
+            slow_key: Vec::new(),
+            was_slow: false,
+            was_bad: false,
+            tasks: Tasks::new(),
+            connection: None,
+            trials: Trials::default(),
+        }
+    }
+
     /// The tree form: source and headers, each at its own path.
     fn try_tree(&mut self) -> Result<Compiled, NoTree> {
         let (plan, found) = (self.plan, self.found);
@@ -413,13 +413,12 @@ impl Remote<'_, '_> {
     fn load_of_tree(&self, toolchain: Toolchain, tree: Tree) -> Result<(Load, Closure), NoTree> {
         let (plan, context) = (self.plan, &self.context);
         let diagnostics = plan.diagnostics(self.found, &context.memos);
-        let probe = plan.probe(self.found, context.config);
-        let probe = probe.map_err(WhyLocal::Chosen)?;
         let names_equals = !toolchain.equals.is_empty();
         let task = plan.tree_task(toolchain, &tree, &diagnostics, context.config);
         let mut task = task.map_err(NoTree::unfit)?;
         if names_equals {
-            plan.name_target(probe, &mut task.arguments);
+            let probe = plan.probe(self.found, context.config);
+            plan.name_target(probe.map_err(WhyLocal::Chosen)?, &mut task.arguments);
         }
         let load = Load {
             task,
@@ -483,17 +482,17 @@ impl Remote<'_, '_> {
         })
     }
 
-    /// Names the toolchains of other machines that have shown to make the same objects.
+    /// Names the toolchains of other machines that have shown to make the same objects, where
+    /// this compile is like what was tried.
     fn name_equals(&mut self, toolchain: &mut Toolchain) {
-        let (plan, run) = (self.plan, self.context.config.run_folder());
-        let options = plan.compile.arguments.iter();
-        let mut options = options.filter_map(|argument| argument.words.first());
-        let is_covered = options.all(|word| !word.starts_with(b"-") || trial_cases::covers(word));
-        // gcc's text would say who made it, and has not been compared.
-        let is_text = plan.compile.assembly && plan.dialect.family == Family::Gcc;
-        if let Some(run) = run.filter(|_| is_covered && !is_text) {
-            self.trials = Trials::of(&run, &toolchain.digest);
-            toolchain.equals = self.trials.equals();
+        let run = self.context.config.run_folder();
+        let known = run.map(|run| Trials::of(&run, &toolchain.digest));
+        let known = known.unwrap_or_default();
+        let equals = known.equals();
+        // Most have none.
+        if !equals.is_empty() && is_tried(self.plan) {
+            self.trials = known;
+            toolchain.equals = equals;
         }
     }
 
@@ -666,7 +665,7 @@ impl Remote<'_, '_> {
         record.worker = cost.worker;
         record.remote_ms = millis_since(began);
         let Returned {
-            mut result,
+            result,
             queue_ms,
             audit,
             worker,
@@ -683,11 +682,9 @@ impl Remote<'_, '_> {
         let frame = arriving.frame();
         let is_renamed = self.put_own_ident(&mut object)?;
         let frame = frame.filter(|_| !is_renamed);
-        let record = &mut self.context.record;
-        let equal = std::mem::take(&mut result.equal);
         if let Some(task_id) = audit {
             let remote = content(&mut object).map_err(NoResult::cannot_write)?;
-            record.form = Some(form);
+            self.context.record.form = Some(form);
             self.context.audit = Some(Audit {
                 task_id,
                 worker,
@@ -696,10 +693,8 @@ impl Remote<'_, '_> {
                 style: plan.object_style(),
                 inputs: sent,
                 began: self.context.began_at,
-                equal: (!equal.is_empty()).then(|| {
-                    let own = toolchain_digests(plan, self.found, self.context.config);
-                    (equal, own)
-                }),
+                equal: (!result.equal.is_empty())
+                    .then(|| toolchain_digests(plan, self.found, self.context.config)),
             });
             return Err(NoResult::Local(Reason::with(AUDIT, "")));
         }
@@ -794,6 +789,15 @@ impl Remote<'_, '_> {
             }
         }
     }
+}
+
+/// Whether trials cover a compile.
+fn is_tried(plan: &Plan) -> bool {
+    let options = plan.compile.arguments.iter();
+    let mut options = options.filter_map(|argument| argument.words.first());
+    // gcc's text would say who made it, and has not been compared.
+    let is_text = plan.compile.assembly && plan.dialect.family == Family::Gcc;
+    !is_text && options.all(|word| !word.starts_with(b"-") || trial_cases::covers(word))
 }
 
 /// What this machine's own toolchain is called in either form.

@@ -102,7 +102,7 @@ fn read_command_line(context: &mut Context, found: &Found) -> Result<Plan, WhyLo
         return Err(Reason::with("disabled", "HG_DISABLE").into());
     }
     let name = found.name.ok_or_else(|| Reason::with("not-a-compiler", ""));
-    let plan = name.and_then(|name| Plan::read(found, name, config.run_folder().as_deref()));
+    let plan = name.and_then(|name| Plan::read(found, name, config));
     let plan = plan.inspect_err(|reason| {
         keeper::count_bypass(config, reason);
         if found.name.is_some() && reason.code != CONFIGURE_PROBE {

@@ -9,7 +9,7 @@ use hg_proto::boot;
 use hg_proto::compiler::memo;
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::v1::Toolchain;
-use hg_proto::wire::digest::Hasher;
+use hg_proto::wire::digest::{Digest, Hasher};
 use memchr::memmem;
 use prost::Message;
 
@@ -28,6 +28,10 @@ const FAILED_S: u64 = 3_600;
 /// What trials have shown of one toolchain of this machine, in one form of tasks.
 #[derive(Clone, PartialEq, Message)]
 pub struct Trials {
+    /// What was tried, and since which start of this machine: other trials say nothing of
+    /// now.
+    #[prost(bytes = "vec", tag = "2")]
+    basis: Vec<u8>,
     /// Other toolchains, each once.
     #[prost(message, repeated, tag = "1")]
     tried: Vec<Tried>,
@@ -71,7 +75,14 @@ impl Trials {
     pub fn of(run: &Path, toolchain: &[u8]) -> Self {
         let known = memo::recall(&file(run, toolchain));
         let known = known.and_then(|bytes| Trials::decode(&bytes[..]).ok());
-        known.unwrap_or_default()
+        known
+            .filter(|known| known.basis == basis())
+            .unwrap_or_default()
+    }
+
+    /// What is known of this machine's toolchain in each of `forms`.
+    pub fn of_forms(run: Option<&Path>, forms: [&Toolchain; 2]) -> [Self; 2] {
+        forms.map(|its| run.map_or_else(Trials::default, |run| Trials::of(run, &its.digest)))
     }
 
     /// Whether the objects of the toolchain of `digest` are those of this machine's.
@@ -112,7 +123,8 @@ impl Trials {
     }
 
     /// Keeps it for the compiles to come.
-    pub fn keep(&self, run: &Path, toolchain: &[u8]) {
+    pub fn keep(&mut self, run: &Path, toolchain: &[u8]) {
+        self.basis = basis();
         // What is not kept is tried again.
         let _ = memo::remember(&file(run, toolchain), &self.encode_to_vec(), FILES_MAX);
     }
@@ -147,11 +159,14 @@ fn now_s() -> u64 {
     now.map_or(0, |since| since.as_secs())
 }
 
-/// Where it is kept: until this machine starts anew, or other things are tried.
 fn file(run: &Path, toolchain: &[u8]) -> PathBuf {
+    run.join("equals")
+        .join(&Digest::of(toolchain).to_hex()[..24])
+}
+
+/// What stands for all that is tried, and for this start of this machine.
+fn basis() -> Vec<u8> {
     let mut hasher = Hasher::new();
-    hasher.field(b"hybridgrid trials 1");
-    hasher.field(toolchain);
     hasher.field(&boot::id().unwrap_or_default());
     for (name, text) in trial_cases::C.iter().chain(&trial_cases::CXX) {
         hasher.field(name.as_bytes());
@@ -160,7 +175,7 @@ fn file(run: &Path, toolchain: &[u8]) -> PathBuf {
     for word in trial_cases::OPTIONS.iter().flat_map(|words| words.iter()) {
         hasher.field(word.as_bytes());
     }
-    run.join("equals").join(&hasher.finish().to_hex()[..24])
+    hasher.finish().as_bytes().to_vec()
 }
 
 /// Whether `other` may be tried in place of `own`: the same release of the same vendor, and
@@ -232,6 +247,12 @@ mod tests {
         assert_eq!(trials.own_ident(b"GCC: theirs"), Some(&b"GCC: ours"[..]));
         assert_eq!(trials.own_ident(b""), None);
         assert_eq!(Trials::of(&run, b"other"), Trials::default());
+        // What was tried otherwise is not known.
+        let mut stale = trials.clone();
+        stale.basis = b"before".to_vec();
+        let kept = memo::remember(&file(&run, b"own"), &stale.encode_to_vec(), FILES_MAX);
+        kept.unwrap();
+        assert_eq!(Trials::of(&run, b"own"), Trials::default());
         std::fs::remove_dir_all(run).unwrap();
     }
 

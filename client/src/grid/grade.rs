@@ -128,6 +128,7 @@ pub fn grade(worker: &Worker, toolchain: &Known, machine: (&str, &str)) -> Grade
         given.any(|known| known.shipment == digest.as_bytes())
     });
     let other = another(worker, toolchain);
+    let is_like_here = (&*worker.os, &*worker.architecture) == machine;
     match own {
         Some(true) => Grade::Same { tree: true },
         _ if is_shipped => Grade::Shipped,
@@ -139,11 +140,9 @@ pub fn grade(worker: &Worker, toolchain: &Known, machine: (&str, &str)) -> Grade
         None if let Some(Grade::Equivalent { tree: true }) = other => {
             Grade::Equivalent { tree: true }
         }
-        None if !worker.shipping.is_empty() && (&*worker.os, &*worker.architecture) == machine => {
-            Grade::Shippable
-        }
+        None if is_like_here && !worker.shipping.is_empty() => Grade::Shippable,
         None if let Some(grade) = other => grade,
-        None if (&*worker.os, &*worker.architecture) != machine => {
+        None if !is_like_here => {
             let machine = format!("{} {}", worker.os, worker.architecture);
             Grade::None(Unfit::Machine(machine))
         }

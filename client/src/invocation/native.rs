@@ -33,13 +33,13 @@ pub fn is_asked(words: &[Vec<u8>]) -> bool {
     words.iter().any(|word| NATIVE.contains(&&word[..]))
 }
 
-/// `words` with this machine's processor named; `run` is where answers are kept. `None`: it
+/// `words` with this machine's processor named; `memos` is where answers are kept. `None`: it
 /// can't be named so that the same comes out.
 pub fn named(
     found: &Found,
     family: Family,
     words: &[Vec<u8>],
-    run: Option<&Path>,
+    memos: Option<&Path>,
 ) -> Option<Vec<Vec<u8>>> {
     // gcc writes its options into debug information in an order that no words give.
     if family == Family::Gcc && words.iter().any(|word| records_options(word)) {
@@ -50,7 +50,7 @@ pub fn named(
         .filter(|w| w.starts_with(b"-m"))
         .cloned()
         .collect();
-    let file = run.and_then(|run| Some(run.join("native").join(key(found, &asked)?)));
+    let file = memos.and_then(|memos| Some(memos.join("native").join(key(found, &asked)?)));
     let known = file.as_deref().and_then(memo::recall);
     let expansion = match known {
         Some(known) => known,

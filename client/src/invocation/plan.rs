@@ -57,12 +57,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads what was typed, response files and all; `run` is the folder where answers of
-    /// compilers are kept.
+    /// Reads what was typed, response files and all.
     ///
     /// # Errors
     /// Why the compiler had better run plainly.
-    pub fn read(found: &Found, name: compiler::Name, run: Option<&Path>) -> Result<Self, Reason> {
+    pub fn read(found: &Found, name: compiler::Name, config: &Config) -> Result<Self, Reason> {
         let environment = environment()?;
         let family = match name.family {
             Some(family) => family,
@@ -78,10 +77,10 @@ impl Plan {
         };
         let (mut words, mut responses) = (Vec::new(), Vec::new());
         expand(&found.args, 0, &mut words, &mut responses)?;
-        if native::is_asked(&words)
-            && let Some(named) = native::named(found, family, &words, run)
-        {
-            words = named;
+        if native::is_asked(&words) {
+            let memos = config.compiler_memos();
+            let named = native::named(found, family, &words, memos.as_deref());
+            words = named.unwrap_or(words);
         }
         let compile = args::parse(dialect, &words)?;
         refuse_probe(&compile.source)?;

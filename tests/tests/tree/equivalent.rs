@@ -14,9 +14,23 @@ use hg_tests::{in_path, skip};
 
 use crate::shipped::{Space, worker_with};
 
-/// A copy of this machine's gcc for C, as another build of it: its driver has one byte more.
-/// `None`: there is none that can be copied.
-fn another_build(folder: &Path) -> Option<PathBuf> {
+/// A copy of this machine's gcc for C, as another build of it, with `specs` of its own (empty:
+/// none). `None`: there is none that can be copied, and that was said.
+fn another_build(space: &Space, specs: &str) -> Option<PathBuf> {
+    let folder = space.place.path().canonicalize().expect("a path");
+    let Some((gcc, library)) = copy_of_gcc(&folder) else {
+        skip("another build of gcc", "gcc is laid out in an unknown way");
+        return None;
+    };
+    if !specs.is_empty() {
+        fs::write(library.join("specs"), specs).expect("specs");
+    }
+    Some(gcc)
+}
+
+/// A driver that has one byte more than this machine's, and the folder of its compiler
+/// proper.
+fn copy_of_gcc(folder: &Path) -> Option<(PathBuf, PathBuf)> {
     let asked = |words: &[&str]| {
         let told = run(scrubbed("gcc", folder, folder).args(words));
         PathBuf::from(String::from_utf8_lossy(&told.stdout).trim_end())
@@ -44,7 +58,7 @@ fn another_build(folder: &Path) -> Option<PathBuf> {
     std::os::unix::fs::symlink(assembler, programs.join("as")).expect("a link");
     let told = run(scrubbed(&gcc, folder, folder).args(["-print-prog-name=cc1"]));
     let its = PathBuf::from(String::from_utf8_lossy(&told.stdout).trim_end());
-    (fs::canonicalize(its).ok()? == copied.join("cc1")).then_some(gcc)
+    (fs::canonicalize(its).ok()? == copied.join("cc1")).then_some((gcc, copied))
 }
 
 /// A grid whose only worker has the compilers of `programs`, and no others.
@@ -64,9 +78,8 @@ fn is_lacking(event: &Event) -> bool {
 #[test]
 fn another_build_that_makes_the_same_objects_compiles_for_this_one() {
     let space = Space::new();
-    let folder = space.place.path().canonicalize().expect("a path");
-    let Some(gcc) = another_build(&folder) else {
-        return skip("another build of gcc", "gcc is laid out in an unknown way");
+    let Some(gcc) = another_build(&space, "") else {
+        return;
     };
     let (grid, _daemon) = grid_with(gcc.parent().expect("a folder"));
     let before = space.compare(&grid, "gcc", "-O2 -c a.c");
@@ -106,15 +119,11 @@ fn another_build_that_makes_the_same_objects_compiles_for_this_one() {
 #[test]
 fn another_build_that_makes_other_objects_is_found_out() {
     let space = Space::new();
-    let folder = space.place.path().canonicalize().expect("a path");
-    let Some(gcc) = another_build(&folder) else {
-        return skip("another build of gcc", "gcc is laid out in an unknown way");
-    };
     // A default of its own, which its version does not tell.
-    let told = run(scrubbed(&gcc, &folder, &folder).args(["-print-prog-name=cc1"]));
-    let proper = PathBuf::from(String::from_utf8_lossy(&told.stdout).trim_end());
-    let specs = proper.parent().expect("a folder").join("specs");
-    fs::write(specs, "*cc1:\n+ -fno-omit-frame-pointer\n\n").expect("specs");
+    let specs = "*cc1:\n+ -fno-omit-frame-pointer\n\n";
+    let Some(gcc) = another_build(&space, specs) else {
+        return;
+    };
     let (grid, _daemon) = grid_with(gcc.parent().expect("a folder"));
     let tried = space.ship(&grid, &["gcc"]);
     let told = String::from_utf8_lossy(&tried.stdout).into_owned();
@@ -130,15 +139,11 @@ fn another_build_that_makes_other_objects_is_found_out() {
 #[test]
 fn an_audit_that_finds_another_object_ends_it_and_blames_nobody() {
     let space = Space::new();
-    let folder = space.place.path().canonicalize().expect("a path");
-    let Some(gcc) = another_build(&folder) else {
-        return skip("another build of gcc", "gcc is laid out in an unknown way");
-    };
     // A difference that no trial shows.
-    let told = run(scrubbed(&gcc, &folder, &folder).args(["-print-prog-name=cc1"]));
-    let proper = PathBuf::from(String::from_utf8_lossy(&told.stdout).trim_end());
-    let specs = proper.parent().expect("a folder").join("specs");
-    fs::write(specs, "*cc1:\n+ %{w:-fno-omit-frame-pointer}\n\n").expect("specs");
+    let specs = "*cc1:\n+ %{w:-fno-omit-frame-pointer}\n\n";
+    let Some(gcc) = another_build(&space, specs) else {
+        return;
+    };
     let place = tempfile::Builder::new().prefix("hg-equal-").tempdir();
     let place = place.expect("a temporary folder");
     let words = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
