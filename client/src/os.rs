@@ -2,12 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use crate::private;
 
 /// On Unix an argument is bytes.
 pub fn from_bytes(bytes: Vec<u8>) -> OsString {
@@ -63,8 +60,12 @@ pub const TURNS: &str = "turns";
 #[cfg(target_os = "linux")]
 pub fn claim(locks: &Path, paths: &[PathBuf]) -> Option<File> {
     use nix::fcntl::{FcntlArg, fcntl};
+    use std::io;
+
     use nix::libc;
     use xxhash_rust::xxh3::xxh3_64;
+
+    use crate::private;
     let mut options = private::options();
     options.write(true).create(true).truncate(false);
     let file = match options.open(locks) {

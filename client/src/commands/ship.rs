@@ -87,8 +87,9 @@ fn detach() {
                 nix::libc::close(descriptor);
             }
         }
-        nix::libc::nice(NICE);
     }
+    // SAFETY: one system call, about this process alone.
+    unsafe { nix::libc::nice(NICE) };
 }
 
 /// A compiler, and what of it can be sent.

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use foldhash::{HashMap, HashSet};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, SFlag, fstatat};
 
 use crate::includes::paths::{as_path, join, split};
 use crate::includes::stat::{self, Content, Seen, Stat, classify, nanoseconds, read};
@@ -324,6 +324,8 @@ fn look(path: &[u8]) -> Itself {
 /// A folder to look into; `None`: the whole path will do.
 #[cfg(target_os = "linux")]
 fn open_folder(path: &[u8]) -> Option<OwnedFd> {
+    use nix::fcntl::{OFlag, open};
+    use nix::sys::stat::Mode;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     open(path, flags, Mode::empty()).ok()
 }

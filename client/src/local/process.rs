@@ -93,8 +93,8 @@ pub fn run(command: &Command) -> io::Result<ExitStatus> {
 
 /// A compiler whose hgbuild was killed would finish an output that the build
 /// has given up. SIGTERM, so that it takes its temporary files along.
+#[cfg(target_os = "linux")]
 pub fn die_with_parent(mut process: Process) -> Process {
-    #[cfg(target_os = "linux")]
     // SAFETY: one system call, which may be made between fork and exec.
     unsafe {
         process.pre_exec(|| {
@@ -103,6 +103,12 @@ pub fn die_with_parent(mut process: Process) -> Process {
             Ok(())
         });
     }
+    process
+}
+
+/// Here the system has no such wish.
+#[cfg(not(target_os = "linux"))]
+pub fn die_with_parent(process: Process) -> Process {
     process
 }
 

@@ -15,13 +15,16 @@ use nix::unistd::geteuid;
 
 use crate::files::removal::remove_tree;
 use crate::log::{self, Level};
+#[cfg(target_os = "linux")]
 use crate::machine::vitals;
 
 /// File system in memory that all users of a Linux machine may write to.
 const SHARED_MEMORY: &str = "/dev/shm";
 /// Bytes that must be free in it.
+#[cfg(target_os = "linux")]
 const FREE_BYTES_MIN: u64 = 256 << 20;
 /// Bytes of memory that a machine must have for task folders in it.
+#[cfg(target_os = "linux")]
 const MEMORY_BYTES_MIN: u64 = 1 << 30;
 
 /// Where the operator wants the task folders.

@@ -11,6 +11,7 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use crate::sandbox::launch::{Launch, Started};
+#[cfg(target_os = "linux")]
 use crate::sandbox::privileges;
 use crate::sandbox::stderr::Stderr;
 

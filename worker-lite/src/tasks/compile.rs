@@ -2,7 +2,7 @@
 //! cancellation, usage. Unaware of the link, of blobs and of what the outputs are.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -317,6 +317,7 @@ impl Watcher {
 fn pidfd(pid: Pid) -> Option<OwnedFd> {
     #[cfg(target_os = "linux")]
     {
+        use std::os::fd::FromRawFd;
         // SAFETY: the call takes two numbers and gives a new descriptor or -1.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
         // SAFETY: a descriptor that the kernel just made and nobody else has.
