@@ -68,6 +68,8 @@ pub enum Subcommand {
     Workers(Workers),
     /// See [`Join`].
     Join(Join),
+    /// See [`Leave`].
+    Leave(Leave),
     /// See [`Doctor`].
     Doctor(Doctor),
     /// See [`Ship`].
@@ -104,17 +106,22 @@ pub struct Workers {
     subcommand,
     name = "join",
     note = "On a machine that others use too, give the token by stdin or a file: command lines are seen by all.",
-    example = "hgbuild join --coordinator build.example:9000 < token"
+    example = "hgbuild join < token\nhgbuild join --coordinator build.example:9000 < token"
 )]
 pub struct Join {
     /// the token, or a file it is in (default: HG_TOKEN, else stdin)
     #[argh(positional, arg_name = "TOKEN")]
     pub token: Option<String>,
 
-    /// where the coordinator's grid port is
+    /// where the coordinator's grid port is (default: where mDNS finds it on this network)
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 }
+
+/// forget the grid that was joined: remove its token
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "leave", error_code(1, "no grid was joined."))]
+pub struct Leave {}
 
 /// say whether this machine can use its grid, what each worker makes of its compilers,
 /// and what to do where something is wrong

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use hg_proto::log::Level;
 use hg_proto::secure::credentials::{self, TOKEN_VARIABLE};
-use hg_proto::secure::tls::Pki;
+use hg_proto::secure::tls::{self, Pki};
+use hg_proto::secure::token::{Fingerprint, Token};
 use serde::Deserialize;
 
 use crate::cli::Flags;
@@ -86,8 +87,15 @@ const CACHE_BYTES_DEFAULT: u64 = 10 << 30;
 /// All settings, resolved.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `HOST:PORT` of the grid port; `None`: no grid.
+    /// `HOST:PORT` of the grid port; `None`: no grid is known.
     pub coordinator: Option<String>,
+    /// That was named by flag, environment or file.
+    pub is_named: bool,
+    /// The certificate by which a coordinator that was not named is known, wherever it is; it
+    /// may be looked for.
+    pub sought: Option<Fingerprint>,
+    /// A coordinator may be looked for by mDNS.
+    pub mdns: bool,
     /// The coordinator is spoken to in plaintext, without a token.
     pub insecure: bool,
     /// Certificates of the operator's own.
@@ -126,6 +134,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 struct File {
     coordinator: Option<String>,
+    mdns: Option<bool>,
     insecure: Option<bool>,
     tls_ca: Option<PathBuf>,
     tls_cert: Option<PathBuf>,
@@ -177,12 +186,14 @@ impl Config {
         let mut level = Level::Off;
         let named = env::var("HG_LOG").ok().or(file.log);
         note(named.map_or(Ok(()), |name| level_named(&name).map(|found| level = found)));
+        let mut mdns = file.mdns.unwrap_or(true);
+        note(switch("HG_MDNS").map(|value| mdns = value.unwrap_or(mdns)));
         let mut coordinator = flags
             .coordinator
             .clone()
             .or_else(|| text("HG_COORDINATOR"))
-            .or(file.coordinator)
-            .or_else(|| joined(home.as_deref()));
+            .or(file.coordinator);
+        let is_named = coordinator.is_some();
         let mut insecure = file.insecure.unwrap_or(false);
         note(switch("HG_INSECURE").map(|value| insecure = value.unwrap_or(insecure)));
         let file_of =
@@ -192,6 +203,15 @@ impl Config {
             certificate: file_of(&flags.tls_cert, "HG_TLS_CERT", file.tls_cert),
             key: file_of(&flags.tls_key, "HG_TLS_KEY", file.tls_key),
         };
+        let insecure = insecure || flags.insecure;
+        let mut sought = None;
+        if !is_named {
+            let known = joined(home.as_deref());
+            coordinator = known.address;
+            // In plaintext anybody could be it, and an authority of the operator's own knows
+            // it by its name.
+            sought = known.pin.filter(|_| mdns && !insecure && pki.is_empty());
+        }
         if let Some(address) = &coordinator {
             note(check_address(address));
         }
@@ -208,10 +228,14 @@ impl Config {
         });
         if trouble.is_some() {
             coordinator = None;
+            sought = None;
         }
         Config {
             coordinator,
-            insecure: insecure || flags.insecure,
+            is_named,
+            sought,
+            mdns,
+            insecure,
             pki,
             local_slots,
             fallback: fallback && !flags.no_fallback,
@@ -235,6 +259,13 @@ impl Config {
         self.home.as_deref().map(token_file)
     }
 
+    /// Where is kept at which address the coordinator with `fingerprint` was found.
+    pub fn found_file(&self, fingerprint: &Fingerprint) -> Option<PathBuf> {
+        self.home
+            .as_deref()
+            .map(|home| found_file(home, fingerprint))
+    }
+
     /// What memos of the grid at `address` are about: whoever asks otherwise, or as
     /// somebody else, may be answered otherwise.
     pub fn grid_key(&self, address: &str) -> Vec<u8> {
@@ -256,7 +287,7 @@ impl Config {
 
     /// Where locks and short-lived memos lie.
     pub fn run_folder(&self) -> Option<PathBuf> {
-        self.home.as_ref().map(|home| home.join("run"))
+        self.home.as_deref().map(run_folder)
     }
 
     /// Where is kept what compilers have said of themselves: beside the locks or, where no
@@ -308,10 +339,44 @@ fn token_file(home: &Path) -> PathBuf {
     home.join("token")
 }
 
-/// The coordinator that was joined. A token file that is wrong is told when the
-/// token is wanted.
-fn joined(home: Option<&Path>) -> Option<String> {
-    credentials::stored(&token_file(home?)).ok()??.coordinator
+fn run_folder(home: &Path) -> PathBuf {
+    home.join("run")
+}
+
+fn found_file(home: &Path, fingerprint: &Fingerprint) -> PathBuf {
+    run_folder(home).join(format!("coordinator-{}", &tls::hex(fingerprint)[..16]))
+}
+
+/// What a token says of its coordinator.
+#[derive(Default)]
+struct Joined {
+    /// Where it was last.
+    address: Option<String>,
+    /// Which it is.
+    pin: Option<Fingerprint>,
+}
+
+/// The coordinator that the token is of: where it was found, or else where it was joined. A
+/// token that is wrong is told when it is wanted.
+fn joined(home: Option<&Path>) -> Joined {
+    let stored = home.and_then(|home| credentials::stored(&token_file(home)).ok()?);
+    let (stored, joined_at) = match stored {
+        Some(stored) => (Some(stored.token), stored.coordinator),
+        None => (None, None),
+    };
+    let token = match text(TOKEN_VARIABLE) {
+        Some(text) => Token::parse(&text).ok(),
+        None => stored,
+    };
+    let pin = token.map(|token| token.fingerprint);
+    let found = home.zip(pin).and_then(|(home, pin)| {
+        let found = fs::read_to_string(found_file(home, &pin)).ok()?;
+        check_address(&found).ok().map(|()| found)
+    });
+    Joined {
+        address: found.or(joined_at),
+        pin,
+    }
 }
 
 /// Set, to anything but a word for no.

@@ -67,6 +67,7 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
             commands::status::workers(&config, workers.json)
         }
         Request::Own(Subcommand::Join(args)) => commands::join::join(&config, &args),
+        Request::Own(Subcommand::Leave(_)) => commands::leave::leave(&config),
         Request::Own(Subcommand::Doctor(args)) => commands::doctor::doctor(&config, &args),
         Request::Own(Subcommand::Ship(args)) => commands::ship::ship(&config, &args),
         Request::Own(Subcommand::Cache(cache)) => commands::cache::run(&config, cache.command),

@@ -30,12 +30,18 @@ const fn setting(
 
 /// All that people may set. What `hgbuild` tells the compilers of its own builds by the
 /// environment is not here.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 21] = [
     setting(
         "HG_COORDINATOR",
         "coordinator = \"HOST:PORT\"",
-        "HOST:PORT of the grid (default: where it was joined)",
+        "HOST:PORT of the grid (default: where it was joined, or mDNS finds it)",
         "none: every compile is local",
+    ),
+    setting(
+        "HG_MDNS",
+        "mdns = true",
+        "0: a coordinator that is not where it was is not looked for",
+        "see topologies.md",
     ),
     setting(
         "HG_TOKEN",

@@ -1,7 +1,7 @@
 //! What the operator typed, and what it means. Unaware of sockets.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use argh::{ArgsInfo, FromArgs};
@@ -75,6 +75,8 @@ pub enum Command {
     /// Take a worker out.
     Drain(Drain),
     Readmit(Readmit),
+    /// Let a machine in by one line.
+    Invite(Invite),
     /// Let somebody in.
     Token(TokenArgs),
     /// Who was let in.
@@ -83,6 +85,40 @@ pub enum Command {
     Revoke(Revoke),
     /// New secrets.
     Rotate(Rotate),
+}
+
+/// Print the line to type on a machine that shall compile for others, and the one for a
+/// developer's machine: each has a new join token in it, and says where the coordinator is
+/// unless it announces itself by mDNS.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    subcommand,
+    name = "invite",
+    note = "A line is a secret: whoever has it gets in. 'hg-coord revoke NAME' makes it void.",
+    example = "{command_name} --role worker --name pi3"
+)]
+pub struct Invite {
+    /// print only the line for a worker, a client or an admin
+    #[argh(option, arg_name = "worker|client|admin", from_str_fn(role))]
+    pub role: Option<Role>,
+
+    /// who will have it, for 'hg-coord revoke' and the audit lines (default: the
+    /// role and a random number)
+    #[argh(option, arg_name = "NAME", from_str_fn(holder))]
+    pub name: Option<String>,
+
+    /// how long it holds, as in 30d or 12h, or never (default: never)
+    #[argh(option, arg_name = "TIME", default = "0", from_str_fn(lasting))]
+    pub expires: u64,
+
+    /// where the invited reach the coordinator (default: by mDNS if it announces itself,
+    /// else where it listens)
+    #[argh(option, arg_name = "HOST:PORT")]
+    pub coordinator: Option<String>,
+
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord)
+    #[argh(option, arg_name = "DIR")]
+    pub state: Option<PathBuf>,
 }
 
 /// Print a join token, one line that lets its holder in: give it to 'hgbuild join'
@@ -282,9 +318,13 @@ pub struct Readmit {
 )]
 pub struct Serve {
     /// address for clients and workers, port 0 for any free one (default:
-    /// 0.0.0.0:9000; with --insecure 127.0.0.1:9000)
+    /// [::]:9000, which is all of IPv6 and IPv4; with --insecure 127.0.0.1:9000)
     #[argh(option, arg_name = "ADDR:PORT")]
     pub listen: Option<String>,
+
+    /// do not announce the coordinator by mDNS on the networks that it listens on
+    #[argh(switch)]
+    pub no_mdns: bool,
 
     /// address for health, metrics and the REST API, or 'off' (default: 127.0.0.1:8080)
     #[argh(
@@ -340,7 +380,9 @@ pub struct Serve {
 
 /// How many results of a worker there are to one that is audited, when nothing is said.
 const AUDIT_EVERY: u64 = 500;
-const LISTEN: &str = "0.0.0.0:9000";
+const LISTEN: &str = "[::]:9000";
+/// Where the system has no IPv6.
+const LISTEN_IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
 const LISTEN_INSECURE: &str = "127.0.0.1:9000";
 
 /// What is needed to run.
@@ -348,6 +390,10 @@ const LISTEN_INSECURE: &str = "127.0.0.1:9000";
 pub struct Config {
     /// The grid port.
     pub listen: SocketAddr,
+    /// Where else, if there is no such address.
+    pub listen_else: Option<SocketAddr>,
+    /// Others may hear by mDNS where it is.
+    pub mdns: bool,
     /// The HTTP port, if there is to be one.
     pub http: Option<SocketAddr>,
     /// Where state is kept.
@@ -370,10 +416,11 @@ impl Config {
     /// # Errors
     /// Which flag is wrong, and why.
     pub fn new(args: &Serve, home: Option<PathBuf>) -> Result<Self, String> {
-        let listen = args.listen.as_deref().unwrap_or(match args.insecure {
-            true => LISTEN_INSECURE,
-            false => LISTEN,
-        });
+        let (listen, listen_else) = match (args.listen.as_deref(), args.insecure) {
+            (Some(typed), _) => (typed, None),
+            (None, true) => (LISTEN_INSECURE, None),
+            (None, false) => (LISTEN, Some(LISTEN_IPV4)),
+        };
         let listen = resolve("--listen", listen)?;
         let http = match args.http.as_str() {
             "off" => None,
@@ -409,6 +456,9 @@ impl Config {
         }
         Ok(Config {
             listen,
+            listen_else,
+            // Who asks nobody could be anybody.
+            mdns: !args.no_mdns && !args.insecure,
             http,
             state: state(args.state.as_deref(), home)?,
             audit_every: args.audit,
@@ -489,7 +539,8 @@ mod tests {
     #[test]
     fn without_protection_loopback_is_the_default() {
         let protected = config(&[]).unwrap();
-        assert_eq!(protected.listen.to_string(), "0.0.0.0:9000");
+        assert_eq!(protected.listen.to_string(), "[::]:9000");
+        assert!(protected.mdns && !config(&["--no-mdns"]).unwrap().mdns);
         assert!(!protected.insecure && !protected.exposed);
         let config = config(&["--insecure"]).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:9000");

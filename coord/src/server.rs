@@ -1,7 +1,7 @@
 //! The process: from flags to a running coordinator, and its end.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,18 +11,20 @@ use hg_proto::secure::tls::{ALPN_GRPC, ALPN_WORKER};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use serde_json::json;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
-use crate::commands::{drain, readmit, tokens};
+use crate::commands::{drain, invite, readmit, tokens};
 use crate::config::{Args, Command, CommandError, Config, PROGRAM, Serve};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::{audit_file, predictor_file};
 use crate::scheduling::coordinator::Settings;
 use crate::serve::accept::Door;
+use crate::serve::announce::{self, Announcer};
 use crate::serve::pages::Guard;
 use crate::serve::{grpc, pages};
 use crate::trust::command_socket;
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(args)) => return start(&args, home),
         Some(Command::Drain(args)) => drain::run(&args, home),
         Some(Command::Readmit(args)) => readmit::run(&args, home),
+        Some(Command::Invite(args)) => invite::run(&args, home),
         Some(Command::Token(args)) => tokens::token(&args, home),
         Some(Command::Tokens(args)) => tokens::list(&args, home),
         Some(Command::Revoke(args)) => tokens::revoke(&args, home),
@@ -143,6 +146,10 @@ fn bind(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), St
         };
         // A restart finds its port free.
         socket.set_reuseaddr(true)?;
+        if address.ip() == Ipv6Addr::UNSPECIFIED {
+            // For IPv4 too, whatever the system's default is.
+            SockRef::from(&socket).set_only_v6(false)?;
+        }
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG_MAX)?;
         let address = listener.local_addr()?;
@@ -176,7 +183,12 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
         Ok::<_, CommandError>(tls.map(TlsAcceptor::from))
     };
     let grid_tls = tls(&[ALPN_GRPC, ALPN_WORKER])?;
-    let (grid, grid_address) = bind("--listen", config.listen).map_err(CommandError::Usage)?;
+    let bound = bind("--listen", config.listen);
+    let bound = bound.or_else(|why| match config.listen_else {
+        Some(address) => bind("--listen", address).map_err(|_| why),
+        None => Err(why),
+    });
+    let (grid, grid_address) = bound.map_err(CommandError::Usage)?;
     let mut endpoints = json!({ "grid": grid_address.to_string() });
     if config.insecure {
         endpoints["insecure"] = json!(true);
@@ -231,8 +243,23 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
             Some(tokio::spawn(keeping))
         }
     };
-    announce(&config.state, &endpoints.to_string())?;
+    let announcer = match config.mdns && announce::is_for_others(grid_address) {
+        true => announcer(&config.state, grid_address)?,
+        false => None,
+    };
+    if announcer.is_some() {
+        endpoints["mdns"] = json!(true);
+    }
+    let announcer = announcer.map(|announcer| {
+        let keeper = keeper.clone();
+        tokio::spawn(async move { announcer.announce(keeper).await })
+    });
+    tell(&config.state, &endpoints.to_string())?;
     log::info(format_args!("serving on {endpoints}"));
+    for line in invite::next_steps(config, grid_address) {
+        // For whoever started it, whatever the log's level is.
+        eprintln!("hg-coord: {line}");
+    }
 
     tokio::select! {
         _ = term.recv() => {}
@@ -246,7 +273,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
     ticker.abort();
     learner.abort();
     auditor.abort();
-    for other in [http, watch].into_iter().flatten() {
+    for other in [http, watch, announcer].into_iter().flatten() {
         other.abort();
     }
     hub.shut_down();
@@ -277,8 +304,20 @@ fn seed() -> u64 {
     now.as_nanos() as u64 ^ (u64::from(std::process::id()) << 32)
 }
 
+/// Announces the coordinator, as far as the system lets it.
+fn announcer(state: &Path, address: SocketAddr) -> Result<Option<Announcer>, CommandError> {
+    let grid = announce::grid_id(state).map_err(CommandError::Usage)?;
+    match Announcer::start(grid, address) {
+        Ok(announcer) => Ok(Some(announcer)),
+        Err(why) => {
+            log::warn(format_args!("not announced: {why}"));
+            Ok(None)
+        }
+    }
+}
+
 /// Tells who started us, and who looks later, where we listen.
-fn announce(state: &Path, endpoints: &str) -> Result<(), String> {
+fn tell(state: &Path, endpoints: &str) -> Result<(), String> {
     let line = format!("{endpoints}\n");
     state_folder::write(state, "endpoints.json", line.as_bytes())
         .map_err(|error| format!("--state {}: {error}", state.display()))?;

@@ -47,7 +47,7 @@ _hg_worker_lite() {
             fi ;;
         'hg-worker-lite serve')
             if [[ $cur == -* ]]; then
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n--slots\n--nice\n--dedicated\n--name\n--http\n--state\n--scratch\n--blobs\n--sandbox\n--toolchains\n-h\n--help' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--no-mdns\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n--slots\n--nice\n--dedicated\n--name\n--http\n--state\n--scratch\n--blobs\n--sandbox\n--toolchains\n-h\n--help' -- "$cur"))
             fi ;;
         'hg-worker-lite join')
             if [[ $cur == -* ]]; then

@@ -33,6 +33,7 @@ complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite"' -s V -l ver
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite"' -a serve -d 'Dials a coordinator and takes compiles from it until SIGTERM or SIGINT, which finish what runs and take no more'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite"' -a join -d 'Keeps a token that lets this worker serve a grid'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l coordinator -x -d 'where the coordinator listens'
+complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l no-mdns -d 'a coordinator that is not where it was is not looked for by mDNS'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l tls-ca -r -F -d 'authorities, in PEM, by which the coordinator is known instead of by a token'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l tls-cert -r -F -d 'a certificate of your own, in PEM, that says that this is a worker'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l tls-key -r -F -d 'its private key'

@@ -35,6 +35,7 @@ _hgbuild() {
             'hgbuild ship --language') option=${words[i]} ;;
             'hgbuild ship -'*) ;;
             'hgbuild doctor -'*) ;;
+            'hgbuild leave -'*) ;;
             'hgbuild join --coordinator') option=${words[i]} ;;
             'hgbuild join -'*) ;;
             'hgbuild workers -'*) ;;
@@ -42,6 +43,7 @@ _hgbuild() {
             'hgbuild status') at='hgbuild status' ;;
             'hgbuild workers') at='hgbuild workers' ;;
             'hgbuild join') at='hgbuild join' ;;
+            'hgbuild leave') at='hgbuild leave' ;;
             'hgbuild doctor') at='hgbuild doctor' ;;
             'hgbuild ship') at='hgbuild ship' ;;
             'hgbuild cache') at='hgbuild cache' ;;
@@ -66,7 +68,7 @@ _hgbuild() {
             if [[ $cur == -* ]]; then
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'-v\n--verbose\n--no-fallback\n--coordinator\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n-V\n--version\n-h\n--help' -- "$cur"))
             else
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'status\nworkers\njoin\ndoctor\nship\ncache\nexplain\ncompletions' -- "$cur"; compgen -c -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'status\nworkers\njoin\nleave\ndoctor\nship\ncache\nexplain\ncompletions' -- "$cur"; compgen -c -- "$cur"))
             fi ;;
         'hgbuild status')
             if [[ $cur == -* ]]; then
@@ -81,6 +83,10 @@ _hgbuild() {
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n-h\n--help' -- "$cur"))
             else
                 local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur"))
+            fi ;;
+        'hgbuild leave')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'-h\n--help' -- "$cur"))
             fi ;;
         'hgbuild doctor')
             if [[ $cur == -* ]]; then

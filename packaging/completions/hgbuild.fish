@@ -38,6 +38,7 @@ function __hgbuild_at
                 set skip yes
             case 'hgbuild ship -*'
             case 'hgbuild doctor -*'
+            case 'hgbuild leave -*'
             case 'hgbuild join --coordinator'
                 set skip yes
             case 'hgbuild join -*'
@@ -49,6 +50,8 @@ function __hgbuild_at
                 set at 'hgbuild workers'
             case 'hgbuild join'
                 set at 'hgbuild join'
+            case 'hgbuild leave'
+                set at 'hgbuild leave'
             case 'hgbuild doctor'
                 set at 'hgbuild doctor'
             case 'hgbuild ship'
@@ -83,6 +86,7 @@ complete -c hgbuild -n '__hgbuild_at "hgbuild"' -s V -l version -d 'print the ve
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a status -d 'show what the coordinator says of the grid'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a workers -d 'list the workers'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a join -d 'keep a token that lets this user use a grid'
+complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a leave -d 'forget the grid that was joined'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a doctor -d 'say whether this machine can use its grid, what each worker makes of its compilers, and what to do where something is wrong'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a ship -d 'give this machine\'s compilers to workers that have none like them, and try what others have'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -a cache -d 'look at the local cache, or tend it'

@@ -2,11 +2,13 @@
 //! what stands below it (`tests/floors.txt`).
 //!
 //! Without I/O, clock and randomness are [`options`], [`wire`], [`table`], [`json`], and of the others
+//! [`lan::announcement`],
 //! [`secure::token`], [`secure::tls`] and [`compiler::toolchain`].
 
 pub mod options;
 pub mod compiler;
 pub mod json;
+pub mod lan;
 pub mod secure;
 pub mod wire;
 pub mod boot;

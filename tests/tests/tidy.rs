@@ -39,6 +39,8 @@ const PURE: &[&str] = &[
     "proto/src/compiler/shipment.rs",
     "proto/src/compiler/toolchain.rs",
     "proto/src/json.rs",
+    "proto/src/lan/announcement.rs",
+    "proto/src/lan/message.rs",
     "proto/src/options/",
     "proto/src/secure/token.rs",
     "proto/src/table.rs",

@@ -25,6 +25,7 @@ use crate::files::store;
 use crate::http;
 use crate::inputs::tree::Trees;
 use crate::link::access::{self, Access};
+use crate::link::finder::Place;
 use crate::link::join::Invitation;
 use crate::link::shell::{self, Serving};
 use crate::log::{self, Level};
@@ -53,7 +54,7 @@ pub const PROGRAM: Program = Program {
     environment: &[
         (
             "HG_COORDINATOR",
-            "where the coordinator listens, unless --coordinator says so",
+            "where the coordinator listens, unless --coordinator says so ",
         ),
         ("HG_TOKEN", "a join token, before the one that 'join' keeps"),
         (
@@ -97,14 +98,15 @@ enum Subcommand {
     subcommand,
     name = "join",
     note = "On a machine that others use too, give the token by stdin or a file: command lines are seen by all.",
-    example = "{command_name} --coordinator build.example:9000 < token"
+    example = "{command_name} < token\n{command_name} --coordinator build.example:9000 < token"
 )]
 struct Join {
     /// the token, or a file it is in (default: HG_TOKEN, else stdin)
     #[argh(positional, arg_name = "TOKEN")]
     token: Option<String>,
 
-    /// where the coordinator listens (default: HG_COORDINATOR)
+    /// where the coordinator listens (default: HG_COORDINATOR, or where mDNS finds
+    /// it on this network)
     #[argh(option, arg_name = "HOST:PORT")]
     coordinator: Option<String>,
 
@@ -131,10 +133,14 @@ struct Join {
     )
 )]
 struct Serve {
-    /// where the coordinator listens (default: HG_COORDINATOR, or where
-    /// it was joined)
+    /// where the coordinator listens (default: HG_COORDINATOR, or where it was joined
+    /// and, when nobody is there, where mDNS finds it on this network)
     #[argh(option, arg_name = "HOST:PORT")]
     coordinator: Option<String>,
+
+    /// a coordinator that is not where it was is not looked for by mDNS
+    #[argh(switch)]
+    no_mdns: bool,
 
     /// authorities, in PEM, by which the coordinator is known instead of by a token
     #[argh(option, arg_name = "FILE")]
@@ -253,7 +259,7 @@ pub fn run() -> ExitCode {
 fn join(typed: Join) -> ExitCode {
     let invitation = (|| {
         let token = credentials::given(typed.token.as_deref())?;
-        let coordinator = coordinator(typed.coordinator, None)?;
+        let coordinator = named(typed.coordinator)?;
         let pki = Pki {
             ca: typed.tls_ca,
             ..Pki::default()
@@ -331,12 +337,12 @@ fn prepare(typed: Serve) -> Result<(Watchdog, StateFolder, Serving), String> {
         },
         token_path: access::token_path(&folder),
     };
-    let coordinator = coordinator(typed.coordinator, Some(&access.token_path))?;
+    let coordinator = place(typed.coordinator, &access, !typed.no_mdns)?;
     if access.insecure {
         let text = "INSECURE: the link is not encrypted, and nobody is asked who they are";
         log::line(Level::Warn, format_args!("{text}"));
     }
-    access.check(&coordinator)?;
+    access.check(coordinator.address())?;
     let mut hello = hello(typed.slots, typed.name)?;
     if !(0..=NICE_MAX).contains(&typed.nice) {
         return Err(format!("--nice {}: not 0 to {NICE_MAX}", typed.nice));
@@ -431,17 +437,40 @@ fn shipments(state: &Path, whose: &str, has_trees: bool) -> Result<Option<Arc<Sh
     Ok(Some(Arc::new(shipments)))
 }
 
-/// HOST:PORT as it was typed, or from the environment, or of the coordinator that was joined
-/// with the token at `token_path`.
-fn coordinator(typed: Option<String>, token_path: Option<&Path>) -> Result<String, String> {
+/// Where the coordinator is: as it was typed, or from the environment, or where it was
+/// joined, or where mDNS finds it.
+fn place(typed: Option<String>, access: &Access, mdns: bool) -> Result<Place, String> {
+    if let Some(named) = named(typed)? {
+        return Ok(Place::Named(named));
+    }
+    let stored = credentials::stored(&access.token_path).ok().flatten();
+    let joined = stored.and_then(|stored| stored.coordinator);
+    let joined = joined.map(|joined| checked("the joined", joined));
+    let joined = joined.transpose()?;
+    match (joined, mdns && access.may_look()) {
+        (joined, true) if joined.is_some() || access.own_token().is_some() => {
+            Ok(Place::Looked(joined))
+        }
+        (Some(joined), _) => Ok(Place::Joined(joined)),
+        (None, _) => {
+            Err("no coordinator: 'hg-worker-lite join', or --coordinator or HG_COORDINATOR".into())
+        }
+    }
+}
+
+/// HOST:PORT as it was typed, or from the environment.
+fn named(typed: Option<String>) -> Result<Option<String>, String> {
     let from_environment = env::var("HG_COORDINATOR").ok();
     let from_environment = from_environment.filter(|coordinator| !coordinator.is_empty());
-    let joined = || credentials::stored(token_path?).ok()??.coordinator;
-    let (from, coordinator) = typed
-        .map(|coordinator| ("--coordinator", coordinator))
-        .or_else(|| Some(("HG_COORDINATOR", from_environment?)))
-        .or_else(|| Some(("the joined", joined()?)))
-        .ok_or("no coordinator: give --coordinator or set HG_COORDINATOR")?;
+    match (typed, from_environment) {
+        (Some(typed), _) => checked("--coordinator", typed).map(Some),
+        (None, Some(set)) => checked("HG_COORDINATOR", set).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// `coordinator`, if it can be HOST:PORT.
+fn checked(from: &str, coordinator: String) -> Result<String, String> {
     match coordinator.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(coordinator),
         _ => Err(format!("{from} {coordinator}: not HOST:PORT")),

@@ -1170,7 +1170,7 @@ fn what_is_wrong_here_ends_with_exit_code_2_and_words() {
         ),
         (Some("garbage"), to(&[]), "HG_TOKEN"),
         (None, vec!["join", "--frob"], "--frob"),
-        (Some(&of_client), vec!["join"], "no coordinator"),
+        (Some(&of_client), vec!["join"], "hgbuild join"),
         (None, join.to_vec(), "stdin"),
         (Some("garbage"), join.to_vec(), "HG_TOKEN"),
         (Some(&of_client), join.to_vec(), "hgbuild join"),

@@ -19,7 +19,8 @@ use crate::commands::summary::Counts;
 use crate::compile::context::millis_since;
 use crate::compile::report;
 use crate::config::{Config, right_to_warn};
-use crate::grid::grpc::{Connection, Tasks};
+use crate::grid::find;
+use crate::grid::grpc::Tasks;
 use crate::inputs::task;
 use crate::local::compiler::Search;
 use crate::local::process::ExitStatus;
@@ -138,7 +139,8 @@ fn set_environment(command: &mut Command, config: &Config, log: &io::Result<Opti
     if let Ok(Some(log)) = log {
         command.env("HG_SUMMARY_LOG", &log.path);
     }
-    if let Some(address) = &config.coordinator {
+    // One that was not named may move while this build runs.
+    if let Some(address) = config.coordinator.as_ref().filter(|_| config.is_named) {
         command.env("HG_COORDINATOR", address);
     }
     if let Some(settings) = config.cache.as_ref().filter(|settings| !settings.warned)
@@ -274,9 +276,11 @@ fn jobs(slots: usize, local: usize, cores: usize) -> usize {
 }
 
 fn grid_status(config: &Config) -> Option<GetStatusResponse> {
-    config.coordinator.as_ref()?;
+    if config.coordinator.is_none() && config.sought.is_none() {
+        return None;
+    }
     let tasks = Tasks::new();
-    let mut connection = Connection::to_grid(config, &tasks).ok()?;
+    let mut connection = find::to_grid_soon(config, &tasks).ok()?;
     let question = GetStatusRequest {};
     tasks
         .run(connection.call("GetStatus", &question, STATUS_MS_MAX))

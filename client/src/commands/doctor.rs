@@ -4,9 +4,11 @@
 use std::env::consts;
 use std::ffi::OsString;
 use std::fmt;
+use std::time::Duration;
 
 use hg_proto::compiler::probe;
 use hg_proto::compiler::toolchain::Language;
+use hg_proto::lan::browse;
 use hg_proto::table::table;
 use hg_proto::v1::{ListWorkersRequest, ListWorkersResponse, Worker};
 use serde_json::{Value, json};
@@ -15,8 +17,9 @@ use crate::cli::Doctor;
 use crate::compile::events::printable;
 use crate::config::Config;
 use crate::grid::equivalence::Trials;
+use crate::grid::find;
 use crate::grid::grade::{Grade, Known, grade};
-use crate::grid::grpc::{Connection, Tasks};
+use crate::grid::grpc::Tasks;
 use crate::grid::shipment;
 use crate::local::compiler;
 use crate::say;
@@ -26,9 +29,12 @@ const USUAL: [&str; 4] = ["gcc", "g++", "clang", "clang++"];
 /// Milliseconds that the coordinator may take to list its workers.
 const ANSWER_MS_MAX: u64 = 3_000;
 
+/// How long is waited for those who announce coordinators.
+const LISTEN_FOR: Duration = Duration::from_millis(700);
+
 /// Something that was looked at.
 struct Finding {
-    /// What: `settings`, `coordinator`, `compiler`, `worker`.
+    /// What: `settings`, `coordinator`, `mdns`, `compiler`, `worker`.
     subject: &'static str,
     /// Nothing is wrong with it.
     good: bool,
@@ -51,6 +57,7 @@ pub fn doctor(config: &Config, args: &Doctor) -> i32 {
     settings(config, &mut findings);
     let compilers = compilers(config, &args.compilers, &mut findings);
     let workers = workers(config, &mut findings);
+    networks(config, &mut findings);
     let mut rows = Vec::new();
     for known in &compilers {
         for worker in &workers {
@@ -190,7 +197,7 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
             remedy: remedy.to_owned(),
         });
     };
-    let Some(address) = config.coordinator.as_deref() else {
+    if config.coordinator.is_none() && config.sought.is_none() {
         if config.trouble.is_none() {
             found(
                 false,
@@ -199,9 +206,11 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
             );
         }
         return Vec::new();
-    };
+    }
     let tasks = Tasks::new();
-    let listed = Connection::to_grid(config, &tasks).and_then(|mut connection| {
+    let mut address = String::new();
+    let listed = find::to_grid(config, &tasks).and_then(|mut connection| {
+        connection.address().clone_into(&mut address);
         let question = ListWorkersRequest {};
         let call = connection.call("ListWorkers", &question, ANSWER_MS_MAX);
         let listed: Result<ListWorkersResponse, _> = tasks.run(call);
@@ -229,6 +238,38 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
             let count = listed.workers.len();
             found(true, format!("{address}: {count} workers"), "");
             listed.workers
+        }
+    }
+}
+
+/// The grids that are announced here. It is no fault that there are none.
+fn networks(config: &Config, findings: &mut Vec<Finding>) {
+    let mut found = |words: String| {
+        findings.push(Finding {
+            subject: "mdns",
+            good: true,
+            words,
+            remedy: String::new(),
+        });
+    };
+    if !config.mdns {
+        return found("HG_MDNS says not to look for coordinators".to_owned());
+    }
+    match browse::all(LISTEN_FOR) {
+        Err(why) => found(why),
+        Ok(grids) if grids.is_empty() => found("no coordinator is announced here".to_owned()),
+        Ok(grids) => {
+            for grid in grids {
+                let is_ours = config
+                    .sought
+                    .is_some_and(|pin| grid.announcement.names(&pin));
+                let ours = if is_ours {
+                    ", the one that was joined"
+                } else {
+                    ""
+                };
+                found(format!("{grid}{ours}"));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod summary;
 pub mod status;
 pub mod explain;
 pub mod join;
+pub mod leave;
 pub mod ship;
 pub mod trials;
 pub mod doctor;

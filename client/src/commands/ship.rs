@@ -23,8 +23,9 @@ use crate::compile::events::printable;
 use crate::config::Config;
 use crate::grid::attempt;
 use crate::grid::equivalence::Trials;
+use crate::grid::find;
 use crate::grid::grade::{Grade, Known, grade};
-use crate::grid::grpc::{Connection, Tasks};
+use crate::grid::grpc::Tasks;
 use crate::grid::memo::Memos;
 use crate::grid::payload::Payload;
 use crate::grid::shipment::{self, Packed};
@@ -163,7 +164,7 @@ impl<'a> Delivery<'a> {
     fn of(config: &'a Config, run: PathBuf, args: &Ship) -> Result<Self, String> {
         let (goods, missing) = goods(config, &run, args)?;
         let tasks = Tasks::new();
-        let mut connection = Connection::to_grid(config, &tasks)?;
+        let mut connection = find::to_grid(config, &tasks)?;
         let question = ListWorkersRequest {};
         let listed: ListWorkersResponse = tasks
             .run(connection.call("ListWorkers", &question, ANSWER_MS_MAX))
@@ -282,7 +283,7 @@ impl<'a> Delivery<'a> {
         };
         let mut cost = Cost::default();
         // One that was open while all of it was compressed has been given up by now.
-        let mut connection = Connection::to_grid(self.config, &self.tasks)?;
+        let mut connection = find::to_grid(self.config, &self.tasks)?;
         let submitted = submit::submit(
             &mut connection,
             &request,

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::compile::events::printable;
 use crate::compile::report;
 use crate::config::Config;
-use crate::grid::grpc::{Connection, Tasks};
+use crate::grid::find;
+use crate::grid::grpc::Tasks;
 use crate::say;
 
 /// Milliseconds that an answer may take.
@@ -20,13 +21,14 @@ const ANSWER_MS_MAX: u64 = 3_000;
 pub fn status(config: &Config, as_json: bool) -> i32 {
     // So that its count is of now.
     report::report_hits(config);
-    let answer: Result<GetStatusResponse, String> = ask(config, "GetStatus", &GetStatusRequest {});
+    let answer: Result<(String, GetStatusResponse), String> =
+        ask(config, "GetStatus", &GetStatusRequest {});
     if as_json {
         let written = say::answer(format_args!("{}\n", status_json(config, &answer)));
         return i32::from(answer.is_err()).max(written);
     }
     match answer {
-        Ok(status) => say::answer(status_text(config, &status)),
+        Ok((address, status)) => say::answer(status_text(&address, &status)),
         Err(why) => {
             say::warn(why);
             1
@@ -36,9 +38,9 @@ pub fn status(config: &Config, as_json: bool) -> i32 {
 
 /// Prints the workers. Gives an exit code.
 pub fn workers(config: &Config, as_json: bool) -> i32 {
-    let answer: Result<ListWorkersResponse, String> =
+    let answer: Result<(String, ListWorkersResponse), String> =
         ask(config, "ListWorkers", &ListWorkersRequest {});
-    match answer {
+    match answer.map(|(_, list)| list) {
         Ok(list) if as_json => {
             let all: Vec<Value> = list.workers.iter().map(hg_proto::json::worker).collect();
             say::answer(format_args!("{}\n", Value::Array(all)))
@@ -51,31 +53,31 @@ pub fn workers(config: &Config, as_json: bool) -> i32 {
     }
 }
 
+/// The coordinator's answer, and where it is.
 fn ask<Q: Message, A: Message + Default>(
     config: &Config,
     method: &str,
     question: &Q,
-) -> Result<A, String> {
+) -> Result<(String, A), String> {
     let tasks = Tasks::new();
-    let mut connection = Connection::to_grid(config, &tasks)?;
-    tasks
-        .run(connection.call(method, question, ANSWER_MS_MAX))
-        .map_err(|error| error.to_string())
+    let mut connection = find::to_grid(config, &tasks)?;
+    let answer = tasks.run(connection.call(method, question, ANSWER_MS_MAX));
+    let answer = answer.map_err(|error| error.to_string())?;
+    Ok((connection.address().to_owned(), answer))
 }
 
-fn status_json(config: &Config, answer: &Result<GetStatusResponse, String>) -> Value {
+fn status_json(config: &Config, answer: &Result<(String, GetStatusResponse), String>) -> Value {
     match answer {
         Err(why) => json!({ "coordinator": config.coordinator, "error": why }),
-        Ok(status) => {
+        Ok((address, status)) => {
             let mut listed = hg_proto::json::status(status);
-            listed["coordinator"] = json!(config.coordinator);
+            listed["coordinator"] = json!(address);
             listed
         }
     }
 }
 
-fn status_text(config: &Config, status: &GetStatusResponse) -> String {
-    let address = config.coordinator.as_deref().unwrap_or_default();
+fn status_text(address: &str, status: &GetStatusResponse) -> String {
     let rows = [
         ("coordinator", address.to_owned()),
         ("version", printable(&status.version)),

@@ -27,6 +27,7 @@ use crate::grid::attempt::{
     self, ACCEPT_MS_MAX, AllowedDiagnostics, Backoff, CONNECT_MS_MAX, Lost,
 };
 use crate::grid::equivalence::Trials;
+use crate::grid::find;
 use crate::grid::grpc::{Connection, GrpcError, Tasks};
 use crate::grid::ident;
 use crate::grid::memo::Known;
@@ -65,10 +66,9 @@ pub fn try_grid(
     if let Some(trouble) = &config.trouble {
         return Err(Reason::with("config", trouble).into());
     }
-    let address = config
-        .coordinator
-        .as_deref()
-        .ok_or_else(|| Reason::with("no-coordinator", ""))?;
+    if config.coordinator.is_none() && config.sought.is_none() {
+        return Err(Reason::with("no-coordinator", "").into());
+    }
     if plan.compile.tree.is_err() {
         plan.compile.travel.clone()?;
     }
@@ -80,6 +80,9 @@ pub fn try_grid(
     {
         return Err(reason.into());
     }
+    let address = config.coordinator.clone();
+    let address = address.or_else(|| find::for_compile(config, &context.memos, None));
+    let address = address.ok_or_else(|| Reason::with("no-coordinator", "none is found"))?;
     let slow_key = [address.as_bytes(), b"slow"].concat();
     let was_slow = context.memos.recall(&slow_key, attempt::slow_grid_backoff);
     let idle = match was_slow {
@@ -89,7 +92,7 @@ pub fn try_grid(
     if let Some(slot) = context.slots().and_then(idle) {
         return Err(WhyLocal::InSlot(Reason::with("local-slot", "idle"), slot));
     }
-    let key = config.grid_key(address);
+    let key = config.grid_key(&address);
     let known = context.memos.recall(&key, attempt::grid_backoff);
     if let Known::Bad(words) = known {
         return Err(WhyLocal::GridFailed(Reason::with("grid-down", words)));
@@ -97,11 +100,12 @@ pub fn try_grid(
     os::keep_memory();
     let mut remote = Remote {
         kept,
+        has_looked: false,
         key,
         slow_key,
         was_slow: was_slow != Known::Nothing,
         was_bad: known != Known::Nothing,
-        ..Remote::new(context, found, plan)
+        ..Remote::new(context, found, plan, address)
     };
     if known == Known::Retry {
         remote.check_that_workers_are_back()?;
@@ -140,13 +144,15 @@ pub fn try_other(
     let probe = plan.probe(found, context.config)?;
     let own = probe.toolchain(plan.compile.language);
     let own = own.ok_or_else(|| Reason::with("unknown-compiler", "not for this language"))?;
+    let address = context.config.coordinator.clone();
+    let address = address.ok_or_else(|| Reason::with("no-coordinator", ""))?;
     let toolchain = Toolchain {
         digest: other.to_vec(),
         equals: vec![other.to_vec()],
         tree: is_tree,
         ..own
     };
-    let mut remote = Remote::new(context, found, plan);
+    let mut remote = Remote::new(context, found, plan, address);
     let load = match is_tree {
         true => remote
             .gather_tree()
@@ -193,6 +199,10 @@ struct Remote<'c, 'a> {
     plan: &'c Plan,
     /// The cache wants the contents of outputs.
     kept: bool,
+    /// Where the coordinator is.
+    address: String,
+    /// It was looked for elsewhere.
+    has_looked: bool,
     /// Of memos about the grid: where it is, and as whom it is asked.
     key: Vec<u8>,
     /// Of the memo that says it is no faster than this machine.
@@ -284,13 +294,21 @@ impl NoResult {
 }
 
 impl<'c, 'a> Remote<'c, 'a> {
-    /// One that nothing is known of before, and of which nothing is kept.
-    fn new(context: &'c mut Context<'a>, found: &'c Found, plan: &'c Plan) -> Self {
+    /// One that nothing is known of before, and of which nothing is kept. The coordinator is
+    /// at `address` or nowhere.
+    fn new(
+        context: &'c mut Context<'a>,
+        found: &'c Found,
+        plan: &'c Plan,
+        address: String,
+    ) -> Self {
         Remote {
             context,
             found,
             plan,
             kept: false,
+            address,
+            has_looked: true,
             key: Vec::new(),
             slow_key: Vec::new(),
             was_slow: false,
@@ -514,7 +532,7 @@ impl<'c, 'a> Remote<'c, 'a> {
     }
 
     fn access(&self) -> Result<Access, WhyLocal> {
-        let access = Access::find(self.context.config);
+        let access = Access::at(self.context.config, &self.address);
         access.map_err(|why| WhyLocal::GridFailed(Reason::with("no-token", why)))
     }
 
@@ -528,6 +546,10 @@ impl<'c, 'a> Remote<'c, 'a> {
     fn check_dialled(&mut self) -> Result<(), WhyLocal> {
         match self.connection.take() {
             Some(Err(error)) => {
+                if find::may_have_moved(&error) && self.has_moved() {
+                    self.dial(self.access()?);
+                    return self.check_dialled();
+                }
                 let detail = error.to_string();
                 let (_, backoff) = attempt::after_loss(&Lost::from(error));
                 let reason = Reason::with("grid-unreachable", detail);
@@ -539,6 +561,21 @@ impl<'c, 'a> Remote<'c, 'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the coordinator, which is not where it was, was found elsewhere: then it is
+    /// dialled there from now on.
+    fn has_moved(&mut self) -> bool {
+        if std::mem::replace(&mut self.has_looked, true) {
+            return false;
+        }
+        let (config, memos) = (self.context.config, &self.context.memos);
+        let Some(address) = find::for_compile(config, memos, Some(&self.address)) else {
+            return false;
+        };
+        self.key = config.grid_key(&address);
+        self.address = address;
+        true
     }
 
     /// Asks a grid that was away whether it is back, with workers: until then the others

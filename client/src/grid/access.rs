@@ -30,10 +30,26 @@ impl Access {
     /// # Errors
     /// In words: there is no coordinator, no token for it, or a file is wrong.
     pub fn find(config: &Config) -> Result<Self, String> {
-        let address = config.coordinator.as_deref().ok_or(
-            "no coordinator is set: hgbuild join, HG_COORDINATOR=HOST:PORT, --coordinator, or \
-             coordinator = \"HOST:PORT\" in ~/.hybridgrid/config.toml",
-        )?;
+        match (&config.coordinator, config.sought) {
+            (Some(address), _) => Access::at(config, address),
+            (None, Some(_)) => Err(
+                "no coordinator is known, and on this network none is found that the token is \
+                 of: HG_COORDINATOR=HOST:PORT, or --coordinator"
+                    .into(),
+            ),
+            (None, None) => Err(
+                "no coordinator is set: hgbuild join, HG_COORDINATOR=HOST:PORT, --coordinator, \
+                 or coordinator = \"HOST:PORT\" in ~/.hybridgrid/config.toml"
+                    .into(),
+            ),
+        }
+    }
+
+    /// By the settings, to the coordinator at `address`, HOST:PORT.
+    ///
+    /// # Errors
+    /// In words: there is no token for it, or a file is wrong.
+    pub fn at(config: &Config, address: &str) -> Result<Self, String> {
         if config.insecure {
             return Ok(Access {
                 address: address.to_owned(),

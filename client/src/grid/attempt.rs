@@ -31,6 +31,12 @@ pub fn grid_backoff(times: u32) -> Duration {
     Duration::from_secs(10 << times.clamp(1, 3) >> 1)
 }
 
+/// How long the coordinator is not looked for by mDNS where that was in vain so many times
+/// in a row.
+pub fn look_backoff(times: u32) -> Duration {
+    Duration::from_secs(2 << times.clamp(1, 5))
+}
+
 /// So many times in a row a connection that broke off is dialled again at once, as after
 /// a restart. Then it is no restart.
 pub const CUTS_MAX: u32 = 3;

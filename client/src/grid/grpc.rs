@@ -209,6 +209,11 @@ impl Connection {
         })
     }
 
+    /// Where the coordinator is: HOST:PORT.
+    pub fn address(&self) -> &str {
+        &self.access.address
+    }
+
     /// One message each way.
     ///
     /// # Errors

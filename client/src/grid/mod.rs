@@ -2,6 +2,7 @@
 
 pub(crate) mod arriving;
 pub mod submit;
+pub mod find;
 pub mod grpc;
 pub mod ident;
 pub mod access;

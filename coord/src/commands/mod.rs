@@ -1,7 +1,8 @@
-//! Commands beside the coordinator itself: drain a worker, give and revoke tokens.
+//! Commands beside the coordinator itself: drain a worker, invite, give and revoke tokens.
 
 pub mod drain;
 pub mod readmit;
 pub mod running;
 pub mod dial;
+pub mod invite;
 pub mod tokens;

@@ -1,5 +1,6 @@
 //! The coordinator that a command is for: where it listens, and which token is shown.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use hg_proto::secure::credentials;
@@ -82,16 +83,44 @@ impl Running {
 
 /// Where the coordinator of this state folder listens, and whether it is insecure.
 fn last_address(state: &Path) -> Result<(String, bool), String> {
-    let path = state.join("endpoints.json");
-    let hint = "use --coordinator HOST:PORT";
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("{}: {error}; {hint}", path.display()))?;
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| format!("{}: {error}; {hint}", path.display()))?;
-    let address = value["grid"].as_str();
-    let address = address.ok_or_else(|| format!("{}: no address; {hint}", path.display()))?;
-    let insecure = value["insecure"].as_bool() == Some(true);
-    Ok((address.replace("0.0.0.0:", "127.0.0.1:"), insecure))
+    let last = Endpoints::of(state)?;
+    let mut address = last.grid;
+    if address.ip().is_unspecified() {
+        // Where it listens for IPv6 it does so for IPv4 too.
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Ok((address.to_string(), last.insecure))
+}
+
+/// What the coordinator that runs with a state folder, or last did, said of itself.
+pub struct Endpoints {
+    /// Where it listens.
+    pub grid: SocketAddr,
+    /// It asks nobody for a token.
+    pub insecure: bool,
+    /// It announces itself by mDNS.
+    pub mdns: bool,
+}
+
+impl Endpoints {
+    /// Those of the coordinator of `state`.
+    ///
+    /// # Errors
+    /// In words: none has run with it, or the file is damaged.
+    pub fn of(state: &Path) -> Result<Self, String> {
+        let path = state.join("endpoints.json");
+        let hint = "use --coordinator HOST:PORT";
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{}: {error}; {hint}", path.display()))?;
+        let value: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|error| format!("{}: {error}; {hint}", path.display()))?;
+        let grid = value["grid"].as_str().and_then(|grid| grid.parse().ok());
+        Ok(Endpoints {
+            grid: grid.ok_or_else(|| format!("{}: no address; {hint}", path.display()))?,
+            insecure: value["insecure"].as_bool() == Some(true),
+            mdns: value["mdns"].as_bool() == Some(true),
+        })
+    }
 }
 
 /// The environment's token, or one of the coordinator of `state`, or one that a

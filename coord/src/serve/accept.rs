@@ -177,6 +177,8 @@ impl Door {
     /// Turns those away who are not to be looked at, before the runtime hears of them;
     /// false: this one is.
     async fn admit(self: &Arc<Self>, stream: std::net::TcpStream, peer: SocketAddr) -> bool {
+        // Who comes by IPv4 to a listener for both is known by that.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let wait_ms = match self.hub.greet_after(peer.ip()) {
             Ok(wait_ms) => wait_ms,
             Err(reason) => {

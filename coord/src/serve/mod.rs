@@ -9,3 +9,4 @@ pub mod pages;
 pub mod dashboard;
 pub mod live;
 pub mod api;
+pub mod announce;

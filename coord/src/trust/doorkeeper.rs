@@ -197,6 +197,15 @@ impl Doorkeeper {
         changes
     }
 
+    /// The certificates of our own that are shown now, the newest last.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        let known = self.known.as_ref().map(|known| {
+            let known = known.read().unwrap_or_else(PoisonError::into_inner);
+            known.keyring.pins.clone()
+        });
+        known.unwrap_or_default()
+    }
+
     /// Whether one who was let in would be again; and a new token for it to keep if
     /// there are newer secrets, by which it is known from then on.
     ///

@@ -85,7 +85,11 @@ impl Drop for Link {
     }
 }
 
-fn ip(words: &str) -> Result<(), String> {
+/// Runs `ip` with `words`.
+///
+/// # Errors
+/// Words: what it says.
+pub fn ip(words: &str) -> Result<(), String> {
     let mut command = Command::new("ip");
     command.args(words.split(' '));
     match command.output() {

@@ -1,11 +1,12 @@
 //! Builds while workers are killed, stopped, drained and cut off, and while the
 //! coordinator dies and comes back: each ends well, with the plain compiler's
-//! objects and nothing beside them.
+//! objects and nothing beside them. And coordinators that are found, and found again.
 //!
 //! `HG_CHAOS_SECONDS`: how long; 20 unless told, 600 in the full form.
 //! `HG_CHAOS_SEED`: what happens, as a run before said; else always another.
 
 mod fleet;
+mod lan;
 mod link;
 
 use std::path::Path;

@@ -17,7 +17,6 @@ fn wrong_usage_is_exit_code_2() {
         "--coordinator nonsense status",
         "--coordinator nonsense workers",
         "status more",
-        "join",
         "join --coordinator nonsense",
         "explain",
         "explain --",

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hg_proto::secure::credentials;
+use hg_proto::secure::credentials::{self, Stored};
 use hg_proto::secure::private;
 use hg_proto::secure::tls::{ALPN_WORKER, Dial, Pki, Trust};
 use hg_proto::secure::token::{Role, Token};
@@ -49,7 +49,7 @@ impl Access {
     ///
     /// # Errors
     /// In words: a file or a variable is wrong, or other users may write to a file.
-    pub fn check(&self, coordinator: &str) -> Result<(), String> {
+    pub fn check(&self, coordinator: Option<&str>) -> Result<(), String> {
         match (self.insecure, self.pki.is_empty()) {
             (true, true) => return Ok(()),
             (true, false) => return Err("--insecure and certificates exclude each other".into()),
@@ -59,11 +59,43 @@ impl Access {
             private::check_owner(&self.token_path, &found)?;
         }
         credentials::stored(&self.token_path)?;
+        let coordinator = coordinator.unwrap_or("");
         let token = credentials::find(coordinator, Role::Worker, Some(&self.token_path))?;
         match Trust::of(token.as_ref(), &self.pki) {
             Some(trust) => Dial::new(&trust, coordinator, ALPN_WORKER).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Whether the coordinator may be looked for: it will prove who it is by its certificate,
+    /// whatever its address.
+    pub fn may_look(&self) -> bool {
+        !self.insecure && self.pki.is_empty()
+    }
+
+    /// The token of this worker, whatever is on this machine. `None`: there is none, or it
+    /// is wrong, which a dial tells.
+    pub fn own_token(&self) -> Option<Token> {
+        // No coordinator of this user's own is at no address.
+        let token = credentials::find("", Role::Worker, Some(&self.token_path));
+        token.ok().flatten()
+    }
+
+    /// Keeps that the coordinator is at `address` now.
+    ///
+    /// # Errors
+    /// In words: the file can't be written.
+    pub fn moved(&self, address: &str) -> Result<(), String> {
+        let Some(stored) = credentials::stored(&self.token_path)? else {
+            return Ok(());
+        };
+        let coordinator = Some(address.to_owned());
+        let stored = Stored {
+            coordinator,
+            ..stored
+        };
+        credentials::store(&self.token_path, &stored)
+            .map_err(|error| format!("{}: {error}", self.token_path.display()))
     }
 
     /// Stores the token `text` in place of the one that is stored, if both are of one holder.

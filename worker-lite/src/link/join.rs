@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hg_proto::lan::browse;
 use hg_proto::secure::credentials::{self, Stored};
 use hg_proto::secure::private;
 use hg_proto::secure::service;
@@ -14,7 +15,8 @@ use hg_proto::wire::frame;
 use smol::{LocalExecutor, future};
 
 use crate::link::access::{self, DialCredentials};
-use crate::link::connection::{self, Inbound};
+use crate::link::connection::{self, Inbound, Wire};
+use crate::link::finder;
 use crate::metrics::Metrics;
 
 /// How long the coordinator may take to answer.
@@ -23,19 +25,20 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A token, the coordinator that it is for, and the state folder that is to keep it.
 pub struct Invitation {
     token: Token,
-    coordinator: String,
-    credentials: DialCredentials,
+    /// HOST:PORT, and what a dial of it shows; `None`: it is looked for.
+    coordinator: Option<(String, DialCredentials)>,
     state: PathBuf,
 }
 
 impl Invitation {
-    /// `token` for `coordinator`, HOST:PORT, to be kept in `state`.
+    /// `token` for `coordinator`, HOST:PORT, to be kept in `state`. Without `coordinator` it
+    /// is looked for.
     ///
     /// # Errors
     /// In words: it is no worker's token, a file is wrong, or other users may write to `state`.
     pub fn new(
         token: Token,
-        coordinator: String,
+        coordinator: Option<String>,
         pki: &Pki,
         state: PathBuf,
     ) -> Result<Self, String> {
@@ -45,13 +48,21 @@ impl Invitation {
                 "this is a token for a {role}: it is for 'hgbuild join'"
             ));
         }
-        let credentials = access::dial_credentials(&coordinator, Some(&token), pki)?;
+        if coordinator.is_none() && !pki.is_empty() {
+            return Err(
+                "--tls-ca needs --coordinator: its host is what a certificate names".into(),
+            );
+        }
+        let coordinator = coordinator.map(|address| {
+            let credentials = access::dial_credentials(&address, Some(&token), pki)?;
+            Ok::<_, String>((address, credentials))
+        });
+        let coordinator = coordinator.transpose()?;
         service::act_for_owner(&state)?;
         private::open_folder(&state).map_err(|why| format!("--state {why}"))?;
         Ok(Invitation {
             token,
             coordinator,
-            credentials,
             state,
         })
     }
@@ -61,8 +72,22 @@ impl Invitation {
     /// # Errors
     /// In words: the coordinator does not accept it, or it can't be kept.
     pub fn accept(self) -> Result<String, String> {
-        let coordinator = &self.coordinator;
-        let welcome = check_token(&self.token, coordinator, &self.credentials)?;
+        let executor = LocalExecutor::new();
+        let joined = async {
+            let (coordinator, wire) = match self.coordinator {
+                Some((address, credentials)) => {
+                    let wire = connection::dial(&address, credentials.tls.as_ref()).await?;
+                    (address, wire)
+                }
+                None => {
+                    let found = finder::find(&self.token, None).await;
+                    found.ok_or_else(|| browse::not_found(&self.token.fingerprint))?
+                }
+            };
+            let welcome = check_token(&executor, &self.token, &coordinator, wire).await?;
+            Ok::<_, String>((coordinator, welcome))
+        };
+        let (coordinator, welcome) = smol::block_on(executor.run(joined))?;
         let token = match Token::parse(&welcome.token) {
             Ok(renewed) if renewed.is_of_holder_of(&self.token) => renewed,
             _ => self.token,
@@ -82,10 +107,13 @@ impl Invitation {
     }
 }
 
-fn check_token(
+/// Shows `token` to who has proved to be the coordinator it is of, or the one that the
+/// operator's certificates name.
+async fn check_token(
+    executor: &LocalExecutor<'_>,
     token: &Token,
     coordinator: &str,
-    credentials: &DialCredentials,
+    wire: Wire,
 ) -> Result<Welcome, String> {
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     let check = FromWorker {
@@ -94,9 +122,7 @@ fn check_token(
         })),
     };
     let check = frame::encode(&check).map_err(|error| error.to_string())?;
-    let executor = LocalExecutor::new();
     let asked = async {
-        let wire = connection::dial(coordinator, credentials.tls.as_ref()).await?;
         let (mut link, writer) = connection::open(wire, metrics);
         let _writer = executor.spawn(async move {
             // The reader sees the link's end.
@@ -118,5 +144,5 @@ fn check_token(
         smol::Timer::after(ANSWER_WAIT_MAX).await;
         Err(format!("{coordinator}: no answer in {ANSWER_WAIT_MAX:?}"))
     };
-    smol::block_on(executor.run(future::or(asked, late)))
+    future::or(asked, late).await
 }

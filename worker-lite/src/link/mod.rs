@@ -3,5 +3,6 @@
 pub mod join;
 pub mod shell;
 pub mod session;
+pub mod finder;
 pub mod connection;
 pub mod access;

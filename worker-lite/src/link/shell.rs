@@ -25,6 +25,7 @@ use crate::inputs::tree::Trees;
 use crate::inputs::validate::{Order, failure};
 use crate::link::access::Access;
 use crate::link::connection::{self, Inbound, Link, Wire};
+use crate::link::finder::{Dialled, Finder, Place};
 use crate::link::session::{Action, Event, JobId, Session};
 use crate::log::{self, Level};
 use crate::machine::admission::{Capacity, DISK_FLOOR_BYTES, Vitals};
@@ -56,8 +57,8 @@ const DROP_SKELETONS_AFTER: Duration = Duration::from_secs(300);
 
 /// Everything that a worker serves with.
 pub struct Serving {
-    /// HOST:PORT of the coordinator.
-    pub coordinator: String,
+    /// Where the coordinator is.
+    pub coordinator: Place,
     /// How the coordinator is dialled: in plaintext, by a token or by certificates.
     pub access: Access,
     /// The worker's description of itself, without toolchains, which are found later.
@@ -92,6 +93,7 @@ pub fn serve(serving: Serving) -> io::Result<()> {
     let (notices, noticed) = async_channel::unbounded();
     let shell = Shell {
         session: Session::new(serving.hello.clone(), fastrand::u64(..)),
+        finder: Rc::new(Finder::new(serving.coordinator.clone())),
         executor: executor.clone(),
         notices,
         link: None,
@@ -116,8 +118,8 @@ pub fn serve(serving: Serving) -> io::Result<()> {
 
 /// Messages of other threads and tasks to the event loop.
 enum Notice {
-    /// A connection and the token for its Hello, or why there is none.
-    Dialled(Result<(Wire, String), String>),
+    /// A connection, or why there is none.
+    Dialled(Result<Dialled, String>),
     WriterEnded {
         link: u64,
         why: String,
@@ -154,6 +156,7 @@ struct Job {
 
 struct Shell {
     session: Session,
+    finder: Rc<Finder>,
     executor: Rc<LocalExecutor<'static>>,
     notices: Sender<Notice>,
     link: Option<Live>,
@@ -248,9 +251,12 @@ impl Shell {
 
     fn noticed(&mut self, notice: Notice) -> Option<Event> {
         match notice {
-            Notice::Dialled(Ok((wire, token))) => {
-                self.connected(wire);
-                Some(Event::Dialled(token))
+            Notice::Dialled(Ok(dialled)) => {
+                if let Some(address) = &dialled.found {
+                    self.found(address);
+                }
+                self.connected(dialled.wire);
+                Some(Event::Dialled(dialled.token))
             }
             Notice::Dialled(Err(why)) => {
                 self.serving.metrics.reconnects.inc();
@@ -418,19 +424,26 @@ impl Shell {
     }
 
     fn dial(&self) {
-        let coordinator = self.serving.coordinator.clone();
+        let (finder, access) = (self.finder.clone(), self.serving.access.clone());
         let notices = self.notices.clone();
-        let credentials = self.serving.access.dial_credentials(&coordinator);
         let dial = async move {
-            let dialled = async {
-                let credentials = credentials?;
-                let wire = connection::dial(&coordinator, credentials.tls.as_ref()).await?;
-                Ok((wire, credentials.token))
-            };
-            let dialled = dialled.await;
+            let dialled = finder.dial(&access).await;
             let _ = notices.send(Notice::Dialled(dialled)).await;
         };
         self.executor.spawn(dial).detach();
+    }
+
+    /// The coordinator was looked for, and is at `address`.
+    fn found(&mut self, address: &str) {
+        // What it took is not needed again as long as there is a link.
+        self.untrimmed_since = Some(Instant::now());
+        log::line(
+            Level::Info,
+            format_args!("found the coordinator at {address}"),
+        );
+        if let Err(why) = self.serving.access.moved(address) {
+            log::line(Level::Warn, format_args!("that is not kept: {why}"));
+        }
     }
 
     fn send(&mut self, message: &FromWorker) {
