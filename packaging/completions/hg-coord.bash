@@ -23,6 +23,8 @@ _hg_coord() {
             'hg-coord tokens -'*) ;;
             'hg-coord token --role' | 'hg-coord token --expires' | 'hg-coord token --name' | 'hg-coord token --state') option=${words[i]} ;;
             'hg-coord token -'*) ;;
+            'hg-coord invite --role' | 'hg-coord invite --name' | 'hg-coord invite --expires' | 'hg-coord invite --coordinator' | 'hg-coord invite --state') option=${words[i]} ;;
+            'hg-coord invite -'*) ;;
             'hg-coord readmit --coordinator' | 'hg-coord readmit --state') option=${words[i]} ;;
             'hg-coord readmit -'*) ;;
             'hg-coord drain --coordinator' | 'hg-coord drain --state') option=${words[i]} ;;
@@ -32,6 +34,7 @@ _hg_coord() {
             'hg-coord serve') at='hg-coord serve' ;;
             'hg-coord drain') at='hg-coord drain' ;;
             'hg-coord readmit') at='hg-coord readmit' ;;
+            'hg-coord invite') at='hg-coord invite' ;;
             'hg-coord token') at='hg-coord token' ;;
             'hg-coord tokens') at='hg-coord tokens' ;;
             'hg-coord revoke') at='hg-coord revoke' ;;
@@ -47,6 +50,8 @@ _hg_coord() {
         'hg-coord serve --tls-ca') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
         'hg-coord drain --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord readmit --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord invite --role') local IFS=$'\n'; COMPREPLY=($(compgen -W $'worker\nclient\nadmin' -- "$cur")) && return ;;
+        'hg-coord invite --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord token --role') local IFS=$'\n'; COMPREPLY=($(compgen -W $'worker\nclient\nviewer\nadmin' -- "$cur")) && return ;;
         'hg-coord token --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord tokens --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
@@ -60,11 +65,11 @@ _hg_coord() {
             if [[ $cur == -* ]]; then
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'-V\n--version\n-h\n--help' -- "$cur"))
             else
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'serve\ndrain\nreadmit\ntoken\ntokens\nrevoke\nrotate' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'serve\ndrain\nreadmit\ninvite\ntoken\ntokens\nrevoke\nrotate' -- "$cur"))
             fi ;;
         'hg-coord serve')
             if [[ $cur == -* ]]; then
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--listen\n--http\n--state\n--client-weight\n--audit\n--tls-cert\n--tls-key\n--tls-ca\n--require-client-cert\n--insecure\n--insecure-any-address\n-h\n--help' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--listen\n--no-mdns\n--http\n--state\n--client-weight\n--audit\n--tls-cert\n--tls-key\n--tls-ca\n--require-client-cert\n--insecure\n--insecure-any-address\n-h\n--help' -- "$cur"))
             fi ;;
         'hg-coord drain')
             if [[ $cur == -* ]]; then
@@ -73,6 +78,10 @@ _hg_coord() {
         'hg-coord readmit')
             if [[ $cur == -* ]]; then
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--state\n--insecure\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord invite')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--role\n--name\n--expires\n--coordinator\n--state\n-h\n--help' -- "$cur"))
             fi ;;
         'hg-coord token')
             if [[ $cur == -* ]]; then

@@ -98,7 +98,7 @@ fn ask(
             return Err("--coordinator HOST:PORT: its host is what a certificate names".into());
         }
         None => {
-            let found = find::by_mdns(&tasks, token, find::PERSON_WAIT_MAX, None);
+            let found = find::by_dns(&tasks, token, find::PERSON_WAIT_MAX, None);
             found
                 .ok_or_else(|| browse::not_found(&token.fingerprint))?
                 .1

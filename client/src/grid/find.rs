@@ -1,15 +1,14 @@
-//! Finds the coordinator by multicast DNS, where it was not named, and finds it again where
+//! Finds the coordinator by multicast DNS or in the search domains, where it was not named, and finds it again where
 //! it has moved. Whoever says to be it shows the certificate that the token names before it is
 //! told anything. Where it was found is kept for the processes to come, so that a compile looks
 //! for it only when nobody is there.
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
-use hg_proto::lan::browse::{self, Heard};
+use hg_proto::lan::search;
 use hg_proto::secure::credentials;
 use hg_proto::secure::tls::Pki;
 use hg_proto::secure::token::{Fingerprint, Role, Token};
@@ -90,7 +89,7 @@ fn look(
     let token = credentials::find("", Role::Client, config.token_file().as_deref());
     let token = token.ok().flatten();
     let token = token.filter(|token| token.fingerprint == fingerprint)?;
-    let (address, connection) = by_mdns(tasks, &token, wait, last)?;
+    let (address, connection) = by_dns(tasks, &token, wait, last)?;
     if let Some(path) = config.found_file(&fingerprint) {
         let put = || private::replace(&path, address.as_bytes());
         if put().is_err() && path.parent().is_some_and(|run| private::make(run).is_ok()) {
@@ -103,7 +102,7 @@ fn look(
 
 /// Looks for the coordinator that `token` is of, not at `last`: where it is, and a connection
 /// over which it has shown its certificate.
-pub fn by_mdns(
+pub fn by_dns(
     tasks: &Tasks,
     token: &Token,
     wait: Duration,
@@ -116,14 +115,12 @@ pub fn by_mdns(
     let search = async {
         let answers: Sender<(String, Connection)> = answers;
         let mut tried: Vec<SocketAddr> = Vec::new();
-        while let Ok(Heard { addresses, .. }) = heard.recv().await {
-            for address in addresses {
-                let is_new = !tried.contains(&address) && Some(&*address.to_string()) != last;
-                if is_new && tried.len() < TRIED_MAX {
-                    tried.push(address);
-                    let attempt = attempt(tasks, token, address.to_string(), answers.clone());
-                    executor.spawn(attempt).detach();
-                }
+        while let Ok(address) = heard.recv().await {
+            let is_new = !tried.contains(&address) && Some(&*address.to_string()) != last;
+            if is_new && tried.len() < TRIED_MAX {
+                tried.push(address);
+                let attempt = attempt(tasks, token, address.to_string(), answers.clone());
+                executor.spawn(attempt).detach();
             }
         }
         // Dropped with the last attempt, so that the answers end.
@@ -153,23 +150,16 @@ async fn attempt(
     }
 }
 
-/// Listens, in a thread, for who says to be the one with `fingerprint`; ends when nobody
-/// wants to know any more.
-fn listen(fingerprint: Fingerprint, wait: Duration) -> Receiver<Heard> {
+/// Listens for where the coordinator with `fingerprint` could be; ends when nobody wants to
+/// know any more.
+fn listen(fingerprint: Fingerprint, wait: Duration) -> Receiver<SocketAddr> {
     let (heard, hears) = async_channel::unbounded();
-    let listen = move || {
-        let _ = browse::browse(wait, |one| {
-            if one.announcement.names(&fingerprint) {
-                let _ = heard.try_send(one);
-            }
-            match heard.is_closed() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-    };
-    // Without a thread nothing is heard.
-    let _ = thread::Builder::new().spawn(listen);
+    search::begin(fingerprint, wait, move |address| {
+        match heard.try_send(address) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
     hears
 }
 

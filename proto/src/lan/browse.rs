@@ -83,7 +83,7 @@ impl fmt::Display for Heard {
 
 /// What can be dialled. Never this machine's loopback: tokens that its user's own coordinators
 /// left are for what listens there.
-fn address(ip: IpAddr, port: u16, scope: Option<u32>) -> Option<SocketAddr> {
+pub fn address(ip: IpAddr, port: u16, scope: Option<u32>) -> Option<SocketAddr> {
     let ip = ip.to_canonical();
     let odd = ip.is_loopback() || ip.is_unspecified() || ip.is_multicast();
     if odd || port == 0 || ip == Ipv4Addr::BROADCAST {

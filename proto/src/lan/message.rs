@@ -20,6 +20,8 @@ const TYPE_SRV: u16 = 33;
 const CLASS_IN: u16 = 1;
 /// The bit beside the class that says that older records are void (RFC 6762, section 10.2).
 const CACHE_FLUSH: u16 = 1 << 15;
+/// In the flags of a question: the server is to find the answer, wherever it is.
+const FLAG_RECURSION: u16 = 1 << 8;
 /// In the flags: it is an answer, and what must be zero in one that is good.
 const FLAG_ANSWER: u16 = 1 << 15;
 const FLAGS_BAD: u16 = 0x780f;
@@ -41,6 +43,25 @@ impl Name {
         }
         bytes.push(0);
         (bytes.len() <= NAME_BYTES_MAX).then_some(Name(bytes))
+    }
+
+    /// As the name of a host (RFC 1123, section 2.1); `None`: it can't be one.
+    fn host(&self) -> Option<String> {
+        let mut labels = Vec::new();
+        let mut rest = self.0.as_slice();
+        while let [length, tail @ ..] = rest
+            && *length > 0
+        {
+            let (label, behind) = tail.split_at_checked(usize::from(*length))?;
+            let is_of_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+            labels.push(
+                str::from_utf8(label)
+                    .ok()
+                    .filter(|_| label.iter().all(is_of_host))?,
+            );
+            rest = behind;
+        }
+        (!labels.is_empty()).then(|| labels.join("."))
     }
 }
 
@@ -69,21 +90,48 @@ impl Instance {
 
 /// The question who offers `service`, under a number that answers repeat.
 pub fn question(service: &Name, number: u16) -> Vec<u8> {
+    asked(service, TYPE_PTR, number, 0)
+}
+
+/// The question which servers `service` has, for a name server that asks others in its turn.
+pub fn servers_question(service: &Name, number: u16) -> Vec<u8> {
+    asked(service, TYPE_SRV, number, FLAG_RECURSION)
+}
+
+fn asked(name: &Name, kind: u16, number: u16, flags: u16) -> Vec<u8> {
     let mut message = Vec::new();
-    for word in [number, 0, 1, 0, 0, 0] {
+    for word in [number, flags, 1, 0, 0, 0] {
         message.extend_from_slice(&word.to_be_bytes());
     }
-    message.extend_from_slice(&service.0);
-    for word in [TYPE_PTR, CLASS_IN] {
+    message.extend_from_slice(&name.0);
+    for word in [kind, CLASS_IN] {
         message.extend_from_slice(&word.to_be_bytes());
     }
     message
 }
 
+/// The servers of `service`, host and port, the most wanted first, that `message`, the answer
+/// to question `number`, names (RFC 2782). `None`: it is no good answer.
+pub fn servers(message: &[u8], service: &Name, number: u16) -> Option<Vec<(String, u16)>> {
+    let records = records(message, number)?;
+    let of_service = records.iter().filter(|record| record.owner == *service);
+    let mut servers: Vec<(u16, String, u16)> = of_service
+        .filter_map(|record| match &record.data {
+            Data::Server(priority, port, target) => Some((*priority, target.host()?, *port)),
+            _ => None,
+        })
+        .collect();
+    servers.sort_by_key(|(priority, ..)| *priority);
+    let servers = servers.into_iter().map(|(_, host, port)| (host, port));
+    Some(servers.collect())
+}
+
 /// The instances of `service` that `message`, the answer to question `number`, describes.
 /// What is damaged in it is left out.
 pub fn instances(message: &[u8], service: &Name, number: u16) -> Vec<Instance> {
-    let records = records(message, number).unwrap_or_default();
+    let mut records = records(message, number).unwrap_or_default();
+    // With no time to live it says goodbye (RFC 6762, section 10.1).
+    records.retain(|record| record.ttl_s > 0);
     let named = records.iter().filter_map(|record| match &record.data {
         Data::Pointer(name) if record.owner == *service => Some(name),
         _ => None,
@@ -94,7 +142,7 @@ pub fn instances(message: &[u8], service: &Name, number: u16) -> Vec<Instance> {
 fn instance(records: &[Record], name: &Name) -> Option<Instance> {
     let of_name = || records.iter().filter(|record| record.owner == *name);
     let (port, target) = of_name().find_map(|record| match &record.data {
-        Data::Server(port, target) => Some((*port, target)),
+        Data::Server(_, port, target) => Some((*port, target)),
         _ => None,
     })?;
     let text = of_name().find_map(|record| match &record.data {
@@ -114,12 +162,14 @@ fn instance(records: &[Record], name: &Name) -> Option<Instance> {
 
 struct Record {
     owner: Name,
+    ttl_s: u32,
     data: Data,
 }
 
 enum Data {
     Pointer(Name),
-    Server(u16, Name),
+    /// Priority, port and host.
+    Server(u16, u16, Name),
     Text(Vec<Vec<u8>>),
     Address(IpAddr),
 }
@@ -214,8 +264,7 @@ impl<'a> Reader<'a> {
         let length = usize::from(self.u16()?);
         let end = self.at.checked_add(length)?;
         self.message.get(self.at..end)?;
-        // With no time to live it says goodbye (RFC 6762, section 10.1).
-        let is_of_use = class & !CACHE_FLUSH == CLASS_IN && ttl_s > 0;
+        let is_of_use = class & !CACHE_FLUSH == CLASS_IN;
         let data = match kind {
             _ if !is_of_use => None,
             TYPE_PTR => self.name().map(Data::Pointer),
@@ -231,14 +280,15 @@ impl<'a> Reader<'a> {
         };
         let data = data.filter(|_| self.at == end);
         self.at = end;
-        Some(data.map(|data| Record { owner, data }))
+        Some(data.map(|data| Record { owner, ttl_s, data }))
     }
 
     fn server(&mut self) -> Option<Data> {
-        // Priority and weight: there is one coordinator.
-        self.take(4)?;
+        let priority = self.u16()?;
+        // The weight: there is one coordinator.
+        self.take(2)?;
         let port = self.u16()?;
-        Some(Data::Server(port, self.name()?))
+        Some(Data::Server(priority, port, self.name()?))
     }
 
     fn text(&mut self, end: usize) -> Option<Data> {
@@ -343,6 +393,34 @@ mod tests {
             message.extend(record(owner, TYPE_PTR, 120, owner));
             assert!(instances(&message, &service(), NUMBER).is_empty());
         }
+    }
+
+    #[test]
+    fn servers_are_the_most_wanted_first() {
+        let mut message = servers_question(&service(), NUMBER);
+        // An answer, by a server that would ask others.
+        message[2..4].copy_from_slice(&[0x81, 0x80]);
+        message[7] = 4;
+        let to_service = [0xc0, HEAD_BYTES as u8];
+        for (priority, target) in [
+            (20, &b"\x04late\0"[..]),
+            (10, b"\x05First\x03lan\0"),
+            (5, b"\x03a/b\0"),
+            // "No such service here."
+            (0, b"\0"),
+        ] {
+            let data = [&[0, priority, 0, 0, 0x23, 0x28], target].concat();
+            // Not to be kept, as name servers say of what they themselves know.
+            message.extend(record(&to_service, TYPE_SRV, 0, &data));
+        }
+        let found = servers(&message, &service(), NUMBER);
+        let expected = [("first.lan", 9000), ("late", 9000)];
+        let expected = expected.map(|(host, port)| (host.to_owned(), port));
+        assert_eq!(found.as_deref(), Some(&expected[..]));
+        assert_eq!(servers(&message, &service(), 8), None);
+        // No such name.
+        message[3] |= 3;
+        assert_eq!(servers(&message, &service(), NUMBER), None);
     }
 
     #[test]

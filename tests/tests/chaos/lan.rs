@@ -467,3 +467,103 @@ fn avahi_may_be_on_the_same_host_or_announce_it() {
         joined.words()
     );
 }
+
+/// dnsmasq on a host: a name server that knows where the coordinator of `lan.example` is.
+struct NameServer(Child);
+
+impl NameServer {
+    fn start(lan: &Lan, number: usize, host: &str, port: u16) -> Option<NameServer> {
+        let daemon = in_path("dnsmasq").or_else(|| {
+            let path = PathBuf::from("/usr/sbin/dnsmasq");
+            path.exists().then_some(path)
+        })?;
+        let log = lan.home(number).join("dnsmasq.log");
+        let mut command = lan.command(number, &daemon);
+        command
+            .args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--no-hosts",
+            ])
+            .args([
+                "--no-resolv",
+                "--user=root",
+                "--pid-file",
+                "--log-facility=-",
+            ])
+            .arg(format!(
+                "--srv-host=_hybridgrid-coord._tcp.lan.example,build.lan.example,{port}"
+            ))
+            .arg(format!("--host-record=build.lan.example,{host}"));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+        let server = NameServer(child);
+        let began = Instant::now();
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        while !said().contains("started") {
+            assert!(began.elapsed() < PATIENCE, "{}", said());
+            thread::sleep(LOOK_AGAIN);
+        }
+        Some(server)
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn name_servers_know_coordinators_that_announce_nothing() {
+    let Some(lan) = lan("d", 3) else {
+        return;
+    };
+    let ours = lan.coordinator(0, "ours", &["--listen", "0.0.0.0:0", "--no-mdns"]);
+    let Some(_server) = NameServer::start(&lan, 2, &lan.address(0), ours.port()) else {
+        return skip("the coordinator of a domain", "dnsmasq is not installed");
+    };
+    // The host's own resolver.
+    let settings = lan.home(1).join("resolv.conf");
+    let search = format!("nameserver {}\nsearch lan.example\n", lan.address(2));
+    fs::write(&settings, search).unwrap();
+    let script = |then: &str| {
+        let mut command = lan.command(1, Path::new("unshare"));
+        let bound = format!(
+            "mount --bind '{}' /etc/resolv.conf && {then}",
+            settings.display()
+        );
+        command.args(["-m", "sh", "-c", &bound]);
+        command
+    };
+    let client = programs().client.display();
+    let at = format!("{}:{}", lan.address(0), ours.port());
+    let mut join = script(&format!("exec '{client}' join"));
+    let joined = run(join.env("HG_TOKEN", ours.token("client")));
+    assert!(
+        joined.ok() && text(&joined).contains(&at),
+        "{}",
+        joined.words()
+    );
+    // Another coordinator's token finds none there, whoever the name server names.
+    let stranger = lan.coordinator(2, "other", &["--listen", "0.0.0.0:0", "--no-mdns"]);
+    let mut join = script(&format!("exec '{client}' join"));
+    let refused = run(join.env("HG_TOKEN", stranger.token("client")));
+    assert!(!refused.ok(), "{}", refused.words());
+    assert!(
+        !ours.daemon.stderr().contains("refused"),
+        "{}",
+        ours.daemon.stderr()
+    );
+
+    let worker = programs().worker.display();
+    let state = lan.home(1).join("worker");
+    let mut command = script(&format!(
+        "exec '{worker}' serve --dedicated --slots 1 --http off --state '{}'",
+        state.display()
+    ));
+    command.env("HG_TOKEN", ours.token("worker"));
+    let worker = Daemon::start("worker", &mut command, lan.home(1).join("worker.log"));
+    until_said(&worker, &format!("found the coordinator at {at}"));
+}

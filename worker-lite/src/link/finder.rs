@@ -1,15 +1,15 @@
 //! Finds the coordinator, and finds it again where it has moved: at the address that is
-//! known, else by multicast DNS. Whoever answers there shows the certificate that the token
+//! known, else by multicast DNS
+//! or in the search domains. Whoever answers there shows the certificate that the token
 //! names before it is told anything.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
-use hg_proto::lan::browse::{self, Heard};
+use hg_proto::lan::search;
 use hg_proto::secure::token::{Fingerprint, Token};
 use smol::{LocalExecutor, future};
 
@@ -27,8 +27,6 @@ const TRIED_MAX: usize = 32;
 /// Between two looks, after a first one that found nothing; it doubles up to the last.
 const LOOK_AGAIN: Duration = Duration::from_secs(4);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(64);
-/// Bytes of the stack of the thread that listens.
-const STACK_BYTES: usize = 256 << 10;
 
 /// Where the coordinator is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,14 +163,12 @@ pub async fn find(token: &Token, last: Option<&str>) -> Option<(String, Wire)> {
         // Dropped with the last attempt, so that the answers end.
         let answers = answers;
         let mut tried: Vec<SocketAddr> = Vec::new();
-        while let Ok(Heard { addresses, .. }) = heard.recv().await {
-            for address in addresses {
-                let is_new = !tried.contains(&address) && Some(&*address.to_string()) != last;
-                if is_new && tried.len() < TRIED_MAX {
-                    tried.push(address);
-                    let attempt = attempt(token.clone(), address.to_string(), answers.clone());
-                    executor.spawn(attempt).detach();
-                }
+        while let Ok(address) = heard.recv().await {
+            let is_new = !tried.contains(&address) && Some(&*address.to_string()) != last;
+            if is_new && tried.len() < TRIED_MAX {
+                tried.push(address);
+                let attempt = attempt(token.clone(), address.to_string(), answers.clone());
+                executor.spawn(attempt).detach();
             }
         }
         drop(answers);
@@ -199,25 +195,15 @@ async fn attempt(token: Token, address: String, answers: Sender<(String, Wire)>)
     }
 }
 
-/// Listens, in a thread, for who says to be the one with `fingerprint`; ends when nobody
-/// wants to know any more.
-fn listen(fingerprint: Fingerprint) -> Receiver<Heard> {
+/// Listens for where the coordinator with `fingerprint` could be; ends when nobody wants to
+/// know any more.
+fn listen(fingerprint: Fingerprint) -> Receiver<SocketAddr> {
     let (heard, hears) = async_channel::unbounded();
-    let listen = move || {
-        let _ = browse::browse(LISTEN_FOR, |one| {
-            if one.announcement.names(&fingerprint) {
-                let _ = heard.try_send(one);
-            }
-            match heard.is_closed() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-    };
-    // Without a thread nothing is heard.
-    let _ = thread::Builder::new()
-        .name("mdns".into())
-        .stack_size(STACK_BYTES)
-        .spawn(listen);
+    search::begin(fingerprint, LISTEN_FOR, move |address| {
+        match heard.try_send(address) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
     hears
 }
