@@ -226,15 +226,22 @@ pub struct Prune {
 #[argh(subcommand, name = "verify")]
 pub struct Verify {}
 
-/// say what the cache would answer to a compile, and why
+/// say of a source where its last compile went, why, and what helps; or of a compile what
+/// the cache would answer
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "explain",
-    example = "hgbuild explain -- clang -O2 -c foo.c"
+    note = "One word without a '--' before it is a source. Its compiles are known from 'hgbuild make' (or ninja, --) and from HG_EVENT_LOG.",
+    example = "hgbuild explain src/foo.c\nhgbuild explain -- clang -O2 -c foo.c",
+    error_code(1, "nothing is known of that source.")
 )]
 pub struct Explain {
-    /// say only what changed since the last entry of the source
+    /// of a source: print JSON
+    #[argh(switch)]
+    pub json: bool,
+
+    /// of a compile: say only what changed since the last entry of the source
     #[argh(switch)]
     pub last: bool,
 }
@@ -257,6 +264,8 @@ pub struct Completions {
 pub enum Request {
     /// Explain this compile; only what changed, if so.
     Explain(Vec<OsString>, bool),
+    /// Explain the last compile of this source; as JSON, if so.
+    LastCompile(OsString, bool),
     /// Run this compiler with these arguments.
     Compile(OsString, Vec<OsString>),
     /// Run this build command.
@@ -312,6 +321,7 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
     let table = Flags::get_args_info();
     let is_own = !dashes && table.commands.iter().any(|own| Some(own.name) == first);
     let mut explained = Vec::new();
+    let mut is_source = false;
     if is_own {
         let (ours, theirs) = match first {
             Some("explain") => rest.split_at(explained_at(&rest)),
@@ -320,6 +330,12 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
         own.extend(ours.iter().map(|word| word.to_string_lossy().into_owned()));
         let dashes = theirs.first().is_some_and(|word| word == "--");
         explained.extend(theirs.iter().skip(usize::from(dashes)).cloned());
+        if !dashes && explained.len() == 2 && explained[1] == "--json" {
+            // After the source it is not the compiler's.
+            explained.pop();
+            own.push("--json".to_owned());
+        }
+        is_source = !dashes && explained.len() == 1;
     }
     let words: Vec<&str> = own.iter().map(String::as_str).collect();
     let mut flags = match words.is_empty() {
@@ -327,12 +343,19 @@ pub fn parse(args: Vec<OsString>) -> Result<(Flags, Request), Usage> {
         false => PROGRAM.parse(&words)?,
     };
     if let Some(Subcommand::Explain(explain)) = &flags.command {
-        let last = explain.last;
-        if explained.is_empty() {
-            let why = "which compile, as in 'hgbuild explain -- clang -c foo.c'?";
-            return Err(PROGRAM.wrong(&["explain"], why));
-        }
-        return Ok((flags, Request::Explain(explained, last)));
+        let (last, json) = (explain.last, explain.json);
+        let wrong = |why: &str| Err(PROGRAM.wrong(&["explain"], why));
+        return match explained.pop_if(|_| is_source) {
+            Some(_) if last => {
+                wrong("--last goes with a compile: hgbuild explain --last -- clang -c foo.c")
+            }
+            Some(source) => Ok((flags, Request::LastCompile(source, json))),
+            None if explained.is_empty() => {
+                wrong("which source, or which compile, as in 'hgbuild explain -- clang -c foo.c'?")
+            }
+            None if json => wrong("--json goes with a source: hgbuild explain --json foo.c"),
+            None => Ok((flags, Request::Explain(explained, last))),
+        };
     }
     if let Some(command) = flags.command.take() {
         return Ok((flags, Request::Own(command)));
@@ -432,6 +455,30 @@ mod tests {
                 .unwrap_err()
                 .asked_for
         );
+    }
+
+    #[test]
+    fn one_word_to_explain_is_a_source() {
+        for (words, is_json) in [
+            (&["explain", "a.c"][..], false),
+            (&["explain", "--json", "a.c"], true),
+            (&["explain", "a.c", "--json"], true),
+        ] {
+            let Request::LastCompile(source, json) = parsed(words).1 else {
+                panic!("{words:?}");
+            };
+            assert_eq!((source, json), ("a.c".into(), is_json));
+        }
+        assert!(matches!(
+            parsed(&["explain", "--", "gcc"]).1,
+            Request::Explain(..)
+        ));
+        for wrong in [
+            &["explain", "--last", "a.c"][..],
+            &["explain", "--json", "--", "gcc"],
+        ] {
+            assert!(parse(wrong.iter().map(OsString::from).collect()).is_err());
+        }
     }
 
     #[test]

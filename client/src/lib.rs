@@ -75,6 +75,9 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         // The words of the compile come with it.
         Request::Own(Subcommand::Explain(_)) => 2,
         Request::Explain(words, last) => commands::explain::explain(&config, &words, last),
+        Request::LastCompile(source, json) => {
+            commands::last_compile::explain(&config, source.as_ref(), json)
+        }
     };
     std::process::exit(code)
 }

@@ -128,7 +128,7 @@ _hgbuild() {
             fi ;;
         'hgbuild explain')
             if [[ $cur == -* ]]; then
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--last\n-h\n--help' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--json\n--last\n-h\n--help' -- "$cur"))
             else
                 local IFS=$'\n'; COMPREPLY=($(compgen -c -- "$cur"))
             fi ;;

@@ -1,9 +1,9 @@
 //! What the three programs share. Rooms and files from the top floor down: each uses only
 //! what stands below it (`tests/floors.txt`).
 //!
-//! Without I/O, clock and randomness are [`options`], [`wire`], [`table`], [`json`], and of the others
-//! [`lan::announcement`],
-//! [`secure::token`], [`secure::tls`] and [`compiler::toolchain`].
+//! Without I/O, clock and randomness are [`options`], [`wire`], [`table`], [`json`],
+//! [`reasons`], and of the others [`lan::announcement`], [`secure::token`], [`secure::tls`]
+//! and [`compiler::toolchain`].
 
 pub mod options;
 pub mod compiler;
@@ -13,6 +13,7 @@ pub mod secure;
 pub mod wire;
 pub mod boot;
 pub mod command_line;
+pub mod reasons;
 pub mod table;
 pub mod log;
 

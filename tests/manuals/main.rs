@@ -1,5 +1,5 @@
-//! `manuals`: writes the manual pages, the completions and the tables of docs/settings.md
-//! anew, from the tables that the programs' `--help` is printed from.
+//! `manuals`: writes the manual pages, the completions, docs/reasons.md and the tables of
+//! docs/settings.md anew, from the tables that the programs' `--help` is printed from.
 
 use std::fs;
 use std::process::ExitCode;

@@ -9,6 +9,8 @@ use hg_tests::programs::{cargo, checkout};
 
 #[path = "tidy/packaging.rs"]
 mod packaging;
+#[path = "tidy/reasons.rs"]
+mod reasons;
 
 /// Modules and whole folders without I/O, clocks and hidden randomness. A module whose
 /// header says that it is pure must be here, and so must a folder whose `mod.rs` does.
@@ -42,6 +44,7 @@ const PURE: &[&str] = &[
     "proto/src/lan/announcement.rs",
     "proto/src/lan/message.rs",
     "proto/src/options/",
+    "proto/src/reasons.rs",
     "proto/src/secure/token.rs",
     "proto/src/table.rs",
     "proto/src/wire/",

@@ -14,6 +14,7 @@ use hg_proto::log::Level;
 use hg_proto::v1::{GetStatusRequest, GetStatusResponse, ReportBuildRequest};
 
 use crate::cache::keeper;
+use crate::commands::history;
 use crate::commands::masquerade::Masquerade;
 use crate::commands::summary::Counts;
 use crate::compile::context::millis_since;
@@ -72,7 +73,10 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     };
     drop(forwarding);
     let counts = match &log {
-        Ok(Some(log)) => Counts::read(&log.path),
+        Ok(Some(log)) => {
+            keep_log(&log.path);
+            Counts::read(&log.path)
+        }
         _ => Counts::default(),
     };
     // This process ends below without coming back here, and its log with it.
@@ -285,6 +289,15 @@ fn grid_status(config: &Config) -> Option<GetStatusResponse> {
     tasks
         .run(connection.call("GetStatus", &question, STATUS_MS_MAX))
         .ok()
+}
+
+/// For `hgbuild explain FILE`.
+fn keep_log(log: &Path) {
+    if let Some(run) = log.parent()
+        && let Err(error) = history::keep(run, log)
+    {
+        say::warn(format_args!("{}: {error}", run.display()));
+    }
 }
 
 /// Where the compiles of this build leave word; removed at the end.

@@ -5,6 +5,8 @@ pub mod masquerade;
 pub mod summary;
 pub mod status;
 pub mod explain;
+pub mod last_compile;
+pub mod history;
 pub mod join;
 pub mod leave;
 pub mod ship;

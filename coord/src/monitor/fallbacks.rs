@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hg_proto::reasons;
 use serde::Serialize;
 
 /// Reasons that are counted one by one; all others are `other`.
@@ -12,60 +13,6 @@ const REASONS_MAX: usize = 128;
 const REASON_BYTES_MAX: usize = 48;
 /// The code of all reasons beyond [`REASONS_MAX`].
 const OTHER: &str = "other";
-
-/// What can be done about reasons; of the others there is nothing to say but their names.
-const ADVICE: [(&str, &str); 17] = [
-    (
-        "grid-unreachable",
-        "start the coordinator, or correct HG_COORDINATOR",
-    ),
-    (
-        "grid-down",
-        "the coordinator did not answer: look at its log",
-    ),
-    (
-        "no-worker",
-        "no worker has this compiler: see 'hgbuild doctor' on that machine",
-    ),
-    ("no-token", "join that machine with a token: 'hgbuild join'"),
-    (
-        "grid-refused",
-        "its token is not good any more: give it a new one",
-    ),
-    ("queue", "all slots are taken: add workers"),
-    (
-        "slow-worker",
-        "workers are slower than that machine: add faster ones",
-    ),
-    ("local-slot", "nothing: a core of that machine was idle"),
-    (
-        "debug-info",
-        "-g travels only to workers with the full sandbox",
-    ),
-    (
-        "time-macro",
-        "leave __DATE__ and __TIME__ out of these sources",
-    ),
-    (
-        "unknown-option",
-        "an option that is not in the table: report it",
-    ),
-    (
-        "remote-failed",
-        "they fail on workers too, or on workers alone: 'hgbuild -v' says which",
-    ),
-    (
-        "remote-diagnostics",
-        "correct the warnings: compiles that warn run twice",
-    ),
-    (
-        "linked-header",
-        "include headers by their own paths, not by links",
-    ),
-    ("configure-probe", "nothing: what configure tries out stays"),
-    ("disabled", "HG_DISABLE is set there"),
-    ("input-changed", "headers are written while the build runs"),
-];
 
 /// What one reason cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,12 +65,11 @@ impl Fallbacks {
 }
 
 fn listed((reason, lost): (&Arc<str>, &Lost)) -> Fallback {
-    let advice = ADVICE.iter().find(|(code, _)| **code == **reason);
     Fallback {
         reason: reason.clone(),
         compiles: lost.compiles,
         lost_ms: lost.ms,
-        advice: advice.map_or("", |(_, advice)| advice),
+        advice: reasons::find(reason).map_or("", |its| its.advice),
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 pub use crate::compiler::toolchain::{Family, Language};
 use crate::options::row::{File, Permit, Role, Row, Shape};
 use crate::options::table::{find, find_pair};
+use crate::reasons;
 use crate::wire::plain_path::plain;
 
 /// What [`Compile::expand_args`] has in place of the time.
@@ -41,12 +42,16 @@ impl Reason {
             detail.truncate(cut.unwrap_or(0));
             detail.push_str("...");
         }
-        Reason { code, detail }
+        Reason::of(code, detail)
     }
 
     /// A reason whose detail is `words` of our own, as they are.
     pub fn with(code: &'static str, words: impl fmt::Display) -> Reason {
-        let detail = words.to_string();
+        Reason::of(code, words.to_string())
+    }
+
+    fn of(code: &'static str, detail: String) -> Reason {
+        debug_assert!(reasons::find(code).is_some(), "{code} has no meaning");
         Reason { code, detail }
     }
 

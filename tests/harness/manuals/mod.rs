@@ -1,10 +1,11 @@
-//! Manual pages, completions and the reference of settings, made from the programs' own
-//! tables: those that `--help` is printed from. They lie in the checkout, so that a package
-//! needs no generator; `cargo run -p hg-tests --bin manuals` writes them anew.
+//! Manual pages, completions, the reference of settings and that of reasons, made from the
+//! programs' own tables: those that `--help` is printed from. They lie in the checkout, so
+//! that a package needs no generator; `cargo run -p hg-tests --bin manuals` writes them anew.
 
 mod bash;
 mod fish;
 mod page;
+mod reasons;
 mod settings;
 mod value;
 mod zsh;
@@ -101,10 +102,16 @@ pub fn manuals() -> [Manual; 3] {
 /// That page has no place for the tables.
 pub fn written(settings: &str) -> Result<Vec<Written>, String> {
     let manuals = manuals();
-    let mut all = vec![Written {
-        path: settings::PAGE.into(),
-        text: settings::with_tables(settings, &manuals)?,
-    }];
+    let mut all = vec![
+        Written {
+            path: settings::PAGE.into(),
+            text: settings::with_tables(settings, &manuals)?,
+        },
+        Written {
+            path: reasons::PAGE.into(),
+            text: reasons::page(),
+        },
+    ];
     for manual in &manuals {
         let name = manual.program.name;
         let file = |folder: &str, name: String, text| Written {

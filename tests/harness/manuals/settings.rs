@@ -57,7 +57,7 @@ fn table(manual: &Manual) -> String {
 }
 
 /// Words between quotes are code here; an apostrophe is one.
-fn cell(meaning: &str) -> String {
+pub fn cell(meaning: &str) -> String {
     let mut cell = String::new();
     let mut is_open = false;
     for (at, c) in meaning.char_indices() {

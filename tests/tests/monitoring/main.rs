@@ -6,3 +6,4 @@ mod browser;
 mod live;
 mod prometheus;
 mod shared;
+mod terminal;
