@@ -248,6 +248,12 @@ pub const OWN_METRICS_BYTES_MAX: usize = 64 << 10;
 pub const METRICS_ASKED_MAX: usize = 8;
 /// Milliseconds that a worker's own metrics may take: some heartbeats.
 pub const OWN_METRICS_MS_MAX: u64 = 4_000;
+/// Tasks in one answer to who asks what runs now.
+pub const ACTIVITY_TASKS_MAX: usize = 1_024;
+/// Builds in it.
+pub const ACTIVITY_BUILDS_MAX: usize = 64;
+/// Bytes of each name in it.
+pub const ACTIVITY_NAME_BYTES_MAX: usize = 256;
 /// Live sockets of dashboards at once.
 pub const LIVE_SOCKETS_MAX: usize = 128;
 /// Milliseconds between two live messages.

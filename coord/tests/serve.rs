@@ -1005,7 +1005,7 @@ async fn status_lists_events_and_draining() {
         .into_inner();
     assert_eq!((status.workers, status.slots, status.slots_busy), (1, 3, 0));
     let list = client
-        .list_workers(v1::ListWorkersRequest {})
+        .list_workers(v1::ListWorkersRequest::default())
         .await
         .unwrap()
         .into_inner()

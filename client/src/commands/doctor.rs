@@ -211,7 +211,7 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
     let mut address = String::new();
     let listed = find::to_grid(config, &tasks).and_then(|mut connection| {
         connection.address().clone_into(&mut address);
-        let question = ListWorkersRequest {};
+        let question = ListWorkersRequest::default();
         let call = connection.call("ListWorkers", &question, ANSWER_MS_MAX);
         let listed: Result<ListWorkersResponse, _> = tasks.run(call);
         listed.map_err(|error| error.to_string())

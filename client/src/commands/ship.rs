@@ -165,7 +165,7 @@ impl<'a> Delivery<'a> {
         let (goods, missing) = goods(config, &run, args)?;
         let tasks = Tasks::new();
         let mut connection = find::to_grid(config, &tasks)?;
-        let question = ListWorkersRequest {};
+        let question = ListWorkersRequest::default();
         let listed: ListWorkersResponse = tasks
             .run(connection.call("ListWorkers", &question, ANSWER_MS_MAX))
             .map_err(|error| error.to_string())?;

@@ -39,7 +39,7 @@ pub fn status(config: &Config, as_json: bool) -> i32 {
 /// Prints the workers. Gives an exit code.
 pub fn workers(config: &Config, as_json: bool) -> i32 {
     let answer: Result<(String, ListWorkersResponse), String> =
-        ask(config, "ListWorkers", &ListWorkersRequest {});
+        ask(config, "ListWorkers", &ListWorkersRequest::default());
     match answer.map(|(_, list)| list) {
         Ok(list) if as_json => {
             let all: Vec<Value> = list.workers.iter().map(hg_proto::json::worker).collect();

@@ -36,7 +36,9 @@ async fn drain(args: &Drain, mut client: Bearing) -> Result<(), Status> {
     }
     loop {
         tokio::time::sleep(LOOK).await;
-        let listed = client.list_workers(v1::ListWorkersRequest {}).await?;
+        let listed = client
+            .list_workers(v1::ListWorkersRequest::default())
+            .await?;
         let listed = listed.into_inner().workers;
         match listed
             .iter()

@@ -24,6 +24,7 @@ use crate::dispatch::hub::Hub;
 use crate::door::shares::{Share, Shares};
 use crate::door::submit_rate::{SubmitRates, TooMany};
 use crate::serve::accept::Peer;
+use crate::serve::activity;
 use crate::serve::request_body::{self, Bounded};
 use crate::serve::submit;
 use crate::trust::auth::{Refusal, VIEWERS};
@@ -156,9 +157,19 @@ impl BuildService for Build {
         request: Request<v1::ListWorkersRequest>,
     ) -> Reply<v1::ListWorkersResponse> {
         let caller = self.allow(&request, &VIEWERS)?;
-        caller.answer(v1::ListWorkersResponse {
-            workers: self.hub.workers(),
-        })
+        let workers = match request.into_inner().brief {
+            true => activity::workers(&self.hub),
+            false => self.hub.workers(),
+        };
+        caller.answer(v1::ListWorkersResponse { workers })
+    }
+
+    async fn get_activity(
+        &self,
+        request: Request<v1::GetActivityRequest>,
+    ) -> Reply<v1::GetActivityResponse> {
+        let caller = self.allow(&request, &VIEWERS)?;
+        caller.answer(activity::activity(&self.hub))
     }
 
     async fn watch_events(

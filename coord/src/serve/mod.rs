@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod grpc;
+pub mod activity;
 pub mod request_body;
 pub mod submit;
 pub mod worker_link;

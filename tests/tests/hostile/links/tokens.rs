@@ -91,7 +91,7 @@ async fn try_all(grid: &Grid, bad: &Bad) {
     };
     let answers = [
         status(&mut client).await,
-        code(client.list_workers(ListWorkersRequest {}).await),
+        code(client.list_workers(ListWorkersRequest::default()).await),
         code(client.watch_events(WatchEventsRequest {}).await),
         code(client.submit_task(submit).await),
         code(client.drain_worker(drain).await),
