@@ -114,6 +114,8 @@ pub struct Config {
     pub event_log: Option<PathBuf>,
     /// One JSON line per invocation goes here too, for the build command above us.
     pub summary_log: Option<PathBuf>,
+    /// Where the build command above us holds a connection to the grid.
+    pub relay: Option<PathBuf>,
     /// What `cc` stands for.
     pub cc: Option<OsString>,
     /// What `c++` stands for.
@@ -244,6 +246,7 @@ impl Config {
             level,
             event_log: path("HG_EVENT_LOG").or(file.event_log),
             summary_log: path("HG_SUMMARY_LOG"),
+            relay: path("HG_RELAY"),
             cc: env::var_os("HG_CC").or(file.cc.map(OsString::from)),
             cxx: env::var_os("HG_CXX").or(file.cxx.map(OsString::from)),
             queue_ms_max,

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use hg_worker_lite::files::state::{TASK_VARIABLE, task_mark};
+use nix::unistd::Pid;
 
 /// `pid command` of each process of this machine that lives in or below
 /// `folder`, has it in its arguments or is of a task's in it, zombies and ourselves
@@ -39,6 +40,22 @@ pub fn processes(folder: &Path) -> Vec<String> {
         }
     }
     found
+}
+
+/// The compilers proper that run in or below `folder`, as [`processes`] has it.
+pub fn compilers(folder: &Path) -> Vec<Pid> {
+    let processes = processes(folder);
+    let cc1 = processes.iter().filter(|line| {
+        let program = line.split(' ').nth(1).unwrap_or_default();
+        // `cc1 --version` tells which compiler it is, and takes no slot.
+        program.ends_with("/cc1") && !line.ends_with("--version")
+    });
+    cc1.filter_map(|line| pid_of(line)).collect()
+}
+
+/// The process id at the beginning of a line of [`processes`].
+pub fn pid_of(line: &str) -> Option<Pid> {
+    Some(Pid::from_raw(line.split(' ').next()?.parse().ok()?))
 }
 
 /// How far below a folder the task folders of workers are looked for.

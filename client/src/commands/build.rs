@@ -21,7 +21,8 @@ use crate::compile::context::millis_since;
 use crate::compile::report;
 use crate::config::{Config, right_to_warn};
 use crate::grid::find;
-use crate::grid::grpc::Tasks;
+use crate::grid::grpc::{Connection, Tasks};
+use crate::grid::relay::{self, Relay};
 use crate::inputs::task;
 use crate::local::compiler::Search;
 use crate::local::process::ExitStatus;
@@ -41,13 +42,22 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     if let Some(trouble) = &config.trouble {
         say::warn(format_args!("{trouble}: building without the grid"));
     }
+    let tasks = Tasks::new();
+    let mut connection = None;
     if let Some(jobs) = Jobs::wanted(&words) {
-        jobs.put(&mut words, jobs_for(config));
+        connection = find::to_grid_soon(config, &tasks).ok();
+        let status = connection.clone();
+        let status = status.and_then(|connection| grid_status(connection, &tasks));
+        jobs.put(&mut words, jobs_for(config, status));
     }
     let log = SummaryLog::new(config);
+    let relay = start_relay(config, tasks, connection);
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
     set_environment(&mut command, config, &log);
+    if let Some(relay) = &relay {
+        command.env(relay::VARIABLE, relay.path());
+    }
     let forwarding = Forwarding::start();
     let began = Instant::now();
     let mut child = match command.spawn() {
@@ -59,7 +69,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
                 126
             };
             say::warn(format_args!("{}: {error}", words[0].to_string_lossy()));
-            drop(log);
+            drop((log, relay));
             std::process::exit(code);
         }
     };
@@ -79,8 +89,8 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         }
         _ => Counts::default(),
     };
-    // This process ends below without coming back here, and its log with it.
-    drop(log);
+    // This process ends below without coming back here, and these with it.
+    drop((log, relay));
     // One build in another is a part of it, and it is the outer one that tells.
     match counts
         .report()
@@ -261,9 +271,9 @@ impl Jobs {
 
 /// As many jobs as the grid and this machine compile at once, and a few more
 /// so that none waits for its input.
-fn jobs_for(config: &Config) -> usize {
+fn jobs_for(config: &Config, status: Option<GetStatusResponse>) -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let Some(status) = grid_status(config) else {
+    let Some(status) = status else {
         return cores;
     };
     let slots = status.slots as usize;
@@ -279,12 +289,7 @@ fn jobs(slots: usize, local: usize, cores: usize) -> usize {
     wanted.min(JOBS_MAX).max(cores)
 }
 
-fn grid_status(config: &Config) -> Option<GetStatusResponse> {
-    if config.coordinator.is_none() && config.sought.is_none() {
-        return None;
-    }
-    let tasks = Tasks::new();
-    let mut connection = find::to_grid_soon(config, &tasks).ok()?;
+fn grid_status(mut connection: Connection, tasks: &Tasks) -> Option<GetStatusResponse> {
     let question = GetStatusRequest {};
     tasks
         .run(connection.call("GetStatus", &question, STATUS_MS_MAX))
@@ -300,6 +305,24 @@ fn keep_log(log: &Path) {
     }
 }
 
+/// Holds `connection` for the compiles of this build, or dials for them; within another
+/// build, that one does.
+fn start_relay(config: &Config, tasks: Tasks, connection: Option<Connection>) -> Option<Relay> {
+    if config.relay.as_ref().is_some_and(|outer| outer.exists()) {
+        return None;
+    }
+    let opened = connection.as_ref().map(|one| one.address().to_owned());
+    let address = opened.or_else(|| config.coordinator.clone())?;
+    let path = build_file(&config.run_folder()?, std::process::id(), "sock");
+    let _ = fs::remove_file(&path);
+    Relay::start(path, config, address, tasks, connection).ok()
+}
+
+/// A file that belongs to the build of the process `pid`.
+fn build_file(run: &Path, pid: u32, kind: &str) -> PathBuf {
+    run.join(format!("build-{pid}.{kind}"))
+}
+
 /// Where the compiles of this build leave word; removed at the end.
 struct SummaryLog {
     path: PathBuf,
@@ -311,7 +334,7 @@ impl SummaryLog {
             return Ok(None);
         };
         private::make(&folder)?;
-        let path = folder.join(format!("build-{}.jsonl", std::process::id()));
+        let path = build_file(&folder, std::process::id(), "jsonl");
         private::write(&path, b"")?;
         private::write(&right_to_warn(&path), b"")?;
         Ok(Some(SummaryLog { path }))

@@ -3,7 +3,7 @@
 //! not for it; what an attempt shows is noted for the compiles that come after it.
 
 use std::io::{self, Read, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hg_proto::compiler::toolchain::Family;
@@ -34,6 +34,7 @@ use crate::grid::memo::Known;
 use crate::grid::object;
 use crate::grid::own_speed;
 use crate::grid::payload::Payload;
+use crate::grid::relay;
 use crate::grid::shipment;
 use crate::grid::submit::{self, Cost, Ending, Returned, Sink};
 use crate::grid::trial_cases;
@@ -212,8 +213,18 @@ struct Remote<'c, 'a> {
     was_bad: bool,
     tasks: Tasks,
     connection: Option<Result<Connection, GrpcError>>,
+    /// Where the build above us holds one, as long as it is of use.
+    relay: Option<PathBuf>,
     /// What is known of toolchains that the task names beside this machine's own.
     trials: Trials,
+}
+
+/// How a coordinator is reached.
+enum Way {
+    /// Through the socket of the build above us.
+    Relay(PathBuf),
+    /// By a connection of our own.
+    Dial(Box<Access>),
 }
 
 /// What a worker is to be given.
@@ -303,6 +314,7 @@ impl<'c, 'a> Remote<'c, 'a> {
         address: String,
     ) -> Self {
         Remote {
+            relay: context.config.relay.clone(),
             context,
             found,
             plan,
@@ -401,7 +413,7 @@ impl<'c, 'a> Remote<'c, 'a> {
         let wait = || self.context.wait_for_slot();
         let folders = plan.folders(found, self.context.config, wait);
         let folders = &folders.map_err(NoTree::unfit)?;
-        let access = self.access()?;
+        let way = self.way()?;
         let headers = headers::file(self.context.config);
         let (compile, dialect, responses) = (&plan.compile, plan.dialect, &plan.responses);
         let headers = headers.as_deref();
@@ -410,7 +422,7 @@ impl<'c, 'a> Remote<'c, 'a> {
             let walk = std::thread::Builder::new().spawn_scoped(scope, move || gather(None));
             let walk =
                 walk.map_err(|error| WhyLocal::GridFailed(Reason::with("no-thread", error)))?;
-            self.dial(access);
+            self.dial(way)?;
             Ok::<_, WhyLocal>(walk.join())
         })?;
         self.check_dialled()?;
@@ -517,11 +529,11 @@ impl<'c, 'a> Remote<'c, 'a> {
     /// Preprocesses and dials at the same time.
     fn gather_text(&mut self) -> Result<Gathered, WhyLocal> {
         let plan = self.plan;
-        let access = self.access()?;
+        let way = self.way()?;
         let slot = self.context.wait_for_slot();
         let mut preprocessing =
             Preprocessing::start(self.found, &plan.compile, plan.dialect, Macros::Kept)?;
-        self.dial(access);
+        self.dial(way)?;
         let text = preprocessing.text()?;
         self.check_dialled()?;
         let dependencies = preprocessing.dependencies()?;
@@ -531,23 +543,57 @@ impl<'c, 'a> Remote<'c, 'a> {
         Ok(preprocessed::pack(&text, dependencies, plan.dialect)?)
     }
 
+    /// How the coordinator is reached, as far as that can be said beforehand.
+    fn way(&self) -> Result<Way, WhyLocal> {
+        match &self.relay {
+            Some(path) => Ok(Way::Relay(path.clone())),
+            None => self.access().map(|access| Way::Dial(Box::new(access))),
+        }
+    }
+
     fn access(&self) -> Result<Access, WhyLocal> {
         let access = Access::at(self.context.config, &self.address);
         access.map_err(|why| WhyLocal::GridFailed(Reason::with("no-token", why)))
     }
 
-    fn dial(&mut self, access: Access) {
-        if self.connection.is_none() {
-            let open = Connection::open(&self.tasks, access, CONNECT_MS_MAX);
-            self.connection = Some(self.tasks.run(open));
+    /// Connects, if that was not done.
+    fn dial(&mut self, way: Way) -> Result<(), WhyLocal> {
+        if self.connection.is_some() {
+            return Ok(());
         }
+        let access = match way {
+            Way::Dial(access) => *access,
+            Way::Relay(path) => match self.enter(&path) {
+                Some(connection) => {
+                    self.connection = Some(Ok(connection));
+                    return Ok(());
+                }
+                None => {
+                    self.relay = None;
+                    self.access()?
+                }
+            },
+        };
+        let open = Connection::open(&self.tasks, access, CONNECT_MS_MAX);
+        self.connection = Some(self.tasks.run(open));
+        Ok(())
+    }
+
+    /// The connection that the build above us holds.
+    fn enter(&self, relay: &Path) -> Option<Connection> {
+        let key = self.context.config.grid_key(&self.address);
+        self.tasks.run(async {
+            let stream = relay::enter(relay, &key).await?;
+            let through = Connection::through(&self.tasks, stream, &self.address);
+            through.await.ok()
+        })
     }
 
     fn check_dialled(&mut self) -> Result<(), WhyLocal> {
         match self.connection.take() {
             Some(Err(error)) => {
                 if find::may_have_moved(&error) && self.has_moved() {
-                    self.dial(self.access()?);
+                    self.dial(Way::Dial(Box::new(self.access()?)))?;
                     return self.check_dialled();
                 }
                 let detail = error.to_string();
@@ -581,7 +627,7 @@ impl<'c, 'a> Remote<'c, 'a> {
     /// Asks a grid that was away whether it is back, with workers: until then the others
     /// keep away. The files may wait.
     fn check_that_workers_are_back(&mut self) -> Result<(), WhyLocal> {
-        self.dial(self.access()?);
+        self.dial(self.way()?)?;
         self.check_dialled()?;
         let Some(Ok(connection)) = &mut self.connection else {
             return Ok(());
@@ -773,7 +819,7 @@ impl<'c, 'a> Remote<'c, 'a> {
     }
 
     /// Submits the task and follows it to its end, on a second connection where the first
-    /// one was cut before anything came of it.
+    /// one was cut before anything came of it, or was the build's, whatever came of it.
     fn follow(
         &mut self,
         mut connection: Connection,
@@ -808,6 +854,7 @@ impl<'c, 'a> Remote<'c, 'a> {
             // One that said nothing for long, while the files were read, may have been cut
             // for others' sake; a coordinator that went away is not there to be dialled.
             match ending {
+                Err(lost) if self.relay.is_some() && lost.is_of_connection() => self.relay = None,
                 Err(Lost::Cut(_)) if again && cost.is_nothing() => again = false,
                 ending => return ending,
             }
@@ -815,15 +862,9 @@ impl<'c, 'a> Remote<'c, 'a> {
                 return Err(Lost::Broken("its token is gone".into()));
             };
             self.connection = None;
-            self.dial(access);
-            match self.connection.take() {
-                Some(Ok(anew)) => {
-                    connection = anew.clone();
-                    self.connection = Some(Ok(anew));
-                }
-                Some(Err(error)) => return Err(Lost::from(error)),
-                None => return Err(Lost::Broken(String::new())),
-            }
+            let anew = Connection::open(&self.tasks, access, CONNECT_MS_MAX);
+            connection = self.tasks.run(anew).map_err(Lost::from)?;
+            self.connection = Some(Ok(connection.clone()));
         }
     }
 }

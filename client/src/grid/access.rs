@@ -51,18 +51,24 @@ impl Access {
     /// In words: there is no token for it, or a file is wrong.
     pub fn at(config: &Config, address: &str) -> Result<Self, String> {
         if config.insecure {
-            return Ok(Access {
-                address: address.to_owned(),
-                dial: None,
-                bearer: None,
-                shown: None,
-            });
+            return Ok(Access::plain(address));
         }
         let at = config.token_file();
         let token = credentials::find(address, Role::Client, at.as_deref())?;
         let mut access = Access::with(address, token.as_ref(), &config.pki)?;
         access.shown = token.zip(at);
         Ok(access)
+    }
+
+    /// In plaintext and without a token: to a coordinator that wants neither, or through
+    /// somebody who shows a token there.
+    pub fn plain(address: &str) -> Self {
+        Access {
+            address: address.to_owned(),
+            dial: None,
+            bearer: None,
+            shown: None,
+        }
     }
 
     /// With a token that is known, or certificates, or both.
@@ -84,10 +90,10 @@ impl Access {
         })
     }
 
-    /// Keeps `text` in place of the token that is shown, if that is the stored one
-    /// and both are of one holder.
-    pub fn renew(&self, text: &str) {
-        if let Some((shown, path)) = &self.shown {
+    /// Keeps the token in `header` in place of the one that is shown, if that is the stored
+    /// one and both are of one holder.
+    pub fn take_renewal(&self, header: &HeaderValue) {
+        if let (Some((shown, path)), Ok(text)) = (&self.shown, header.to_str()) {
             // Otherwise the next answer brings it again.
             let _ = credentials::renew(path, text, |stored| stored == shown);
         }

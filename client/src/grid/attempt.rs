@@ -148,6 +148,17 @@ pub enum Lost {
     Outrun,
 }
 
+impl Lost {
+    /// Whether another connection to the same coordinator may do better.
+    pub fn is_of_connection(&self) -> bool {
+        use Lost::{Broken, Cut, Gone, Refused, Unreachable};
+        matches!(
+            self,
+            Unreachable(_) | Gone(_) | Cut(_) | Refused(_) | Broken(_)
+        )
+    }
+}
+
 /// What to leave alone for a while after an attempt was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backoff {

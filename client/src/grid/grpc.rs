@@ -1,11 +1,11 @@
 //! gRPC over hyper's HTTP/2 on smol: just the calls that a client makes.
 //! Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md of the gRPC project).
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -120,6 +120,11 @@ impl Tasks {
         Tasks(Arc::new(Executor::new()))
     }
 
+    /// Runs `work` beside what is waited for.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(work).detach();
+    }
+
     /// Runs until `work` is done.
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         // Some kilobytes, which each layer would move to a place of its own.
@@ -191,6 +196,60 @@ impl Connection {
         within(HANDSHAKE_MS_MAX.max(ms_max), "the handshake", work).await
     }
 
+    /// Speaks through `stream`, behind which a connection to the coordinator at `address` is
+    /// held by a process that shows its own token there.
+    ///
+    /// # Errors
+    /// It does not shake hands.
+    pub async fn through(
+        tasks: &Tasks,
+        stream: Async<UnixStream>,
+        address: &str,
+    ) -> Result<Self, GrpcError> {
+        let sender = speak(tasks, stream).await?;
+        let access = Arc::new(Access::plain(address));
+        Ok(Connection { sender, access })
+    }
+
+    /// Whether it broke off, or was closed.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Sends another's request as one of ours, and gives the head of the answer.
+    ///
+    /// # Errors
+    /// The connection broke off.
+    pub async fn pass_on(
+        &mut self,
+        request: Request<Incoming>,
+    ) -> Result<hyper::Response<Incoming>, GrpcError> {
+        let (mut head, body) = request.into_parts();
+        let path = head.uri.path_and_query();
+        head.uri = self.uri(path.map_or("/", |path| path.as_str()))?;
+        if let Some(bearer) = &self.access.bearer {
+            head.headers.insert(AUTHORIZATION, bearer.clone());
+        }
+        let request = Request::from_parts(head, Outgoing::Another(body));
+        let mut response = self.sender.send_request(request).await.map_err(cut)?;
+        if let Some(renewal) = response.headers_mut().remove(RENEWAL) {
+            self.access.take_renewal(&renewal);
+        }
+        Ok(response)
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, GrpcError> {
+        let scheme = match self.access.dial {
+            Some(_) => "https",
+            None => "http",
+        };
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(self.access.address.as_str())
+            .path_and_query(path);
+        uri.build().map_err(broken)
+    }
+
     /// Opens one to the coordinator of the settings.
     ///
     /// # Errors
@@ -238,21 +297,13 @@ impl Connection {
     pub fn start<A: Message + Default>(&mut self, method: &str) -> Stream<A> {
         let (sender, receiver) = async_channel::bounded(OUTGOING_MAX);
         let access = self.access.clone();
-        let uri = Uri::builder()
-            .scheme(if access.dial.is_some() {
-                "https"
-            } else {
-                "http"
-            })
-            .authority(access.address.as_str())
-            .path_and_query(format!("{SERVICE}{method}"))
-            .build();
-        let response = uri.map_err(broken).and_then(|uri| {
+        let uri = self.uri(&format!("{SERVICE}{method}"));
+        let response = uri.and_then(|uri| {
             let mut request = Request::post(uri)
                 .header("content-type", "application/grpc")
                 .header("te", "trailers")
                 .header("user-agent", concat!("hgbuild/", env!("CARGO_PKG_VERSION")))
-                .body(Outgoing(Box::pin(receiver)))
+                .body(Outgoing::Own(Box::pin(receiver)))
                 .map_err(broken)?;
             if let Some(bearer) = &access.bearer {
                 request.headers_mut().insert(AUTHORIZATION, bearer.clone());
@@ -302,22 +353,37 @@ async fn dial(address: &str) -> io::Result<Async<TcpStream>> {
     Err(last)
 }
 
-/// A request's body, message by message.
-pub struct Outgoing(Pin<Box<Receiver<Bytes>>>);
+/// A request's body.
+pub enum Outgoing {
+    /// Message by message.
+    Own(Pin<Box<Receiver<Bytes>>>),
+    /// That of a request that is passed on.
+    Another(Incoming),
+}
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = hyper::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         use smol::stream::Stream as _;
-        self.0
-            .as_mut()
-            .poll_next(context)
-            .map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+        match self.get_mut() {
+            Outgoing::Own(receiver) => receiver
+                .as_mut()
+                .poll_next(context)
+                .map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+            Outgoing::Another(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Outgoing::Own(_) => false,
+            Outgoing::Another(body) => body.is_end_stream(),
+        }
     }
 }
 
@@ -371,9 +437,8 @@ impl<A: Message + Default> Stream<A> {
                 State::Waiting(response) => {
                     let response = response.await?;
                     check_head(&response)?;
-                    let renewal = response.headers().get(RENEWAL);
-                    if let Some(Ok(token)) = renewal.map(|value| value.to_str()) {
-                        self.access.renew(token);
+                    if let Some(renewal) = response.headers().get(RENEWAL) {
+                        self.access.take_renewal(renewal);
                     }
                     self.state = State::Open(response.into_body());
                 }

@@ -89,6 +89,11 @@ impl Memos {
         Known::Retry
     }
 
+    /// Whether anything is noted about `key`, however old: somebody else tries it again.
+    pub fn has_note(&self, key: &[u8]) -> bool {
+        self.read(key).is_some()
+    }
+
     /// Notes `words` about `key`, from now on. Those of one burst, who all
     /// went to try before the first of them had failed, count once.
     pub fn note(&self, key: &[u8], words: &str) {

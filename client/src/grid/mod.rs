@@ -10,6 +10,7 @@ pub mod attempt;
 pub mod memo;
 pub(crate) mod object;
 pub mod payload;
+pub mod relay;
 pub mod shipment;
 pub mod trial_cases;
 pub mod equivalence;

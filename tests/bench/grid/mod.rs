@@ -1,12 +1,14 @@
 //! `bench grid [--only NAME] [--rounds N] [--jobs N] [--trouble NAME] [--attack NAME]`:
 //! what the grid bears (`links`), how near a build comes to what its workers could do at
 //! best (`speedup`), what a grid that is no good costs a build (`never-slower`), what TLS
-//! and tokens cost a compile (`trust`), what others' attacks cost a build (`attack`), and
-//! what being looked at costs the coordinator (`pages`).
+//! and tokens cost a compile (`trust`), what others' attacks cost a build (`attack`),
+//! what being looked at costs the coordinator (`pages`), and what the connection that a build
+//! holds saves over a slow link (`held`).
 
 mod attack;
 mod attackers;
 mod fake;
+mod held;
 mod links;
 mod never_slower;
 mod pages;
@@ -34,13 +36,14 @@ struct Options {
 }
 
 /// What there is to ask for.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "links",
     "speedup",
     "never-slower",
     "trust",
     "attack",
     "pages",
+    "held",
 ];
 
 /// Measures what `words` ask for.
@@ -81,6 +84,9 @@ pub fn run(words: Vec<String>) -> ExitCode {
     }
     if wanted("pages") {
         pages::run(&programs, options.rounds);
+    }
+    if wanted("held") {
+        held::run(&programs, options.rounds, options.jobs);
     }
     ExitCode::SUCCESS
 }

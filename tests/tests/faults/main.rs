@@ -3,6 +3,7 @@
 
 mod cache;
 mod coordinator;
+mod relay;
 mod signals;
 mod sizes;
 mod workers;

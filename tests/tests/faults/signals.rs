@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use hg_tests::command::{Outcome, run_within};
 use hg_tests::folder::Entry;
 use hg_tests::grid::Grid;
-use hg_tests::leftover;
+use hg_tests::leftover::{self, compilers, pid_of};
 use hg_tests::programs::programs;
 use hg_tests::project::{Project, endless};
 use hg_tests::running::{PATIENCE, Running, until};
@@ -111,21 +111,6 @@ fn end_compilers(folder: &Path) {
         // It may have ended by itself meanwhile.
         let _ = kill(pid, Signal::SIGKILL);
     }
-}
-
-/// Compilers proper that run in a folder: pids.
-fn compilers(folder: &Path) -> Vec<Pid> {
-    let processes = leftover::processes(folder);
-    let cc1 = processes.iter().filter(|line| {
-        let program = line.split(' ').nth(1).unwrap_or_default();
-        // `cc1 --version` tells which compiler it is, and takes no slot.
-        program.ends_with("/cc1") && !line.ends_with("--version")
-    });
-    cc1.filter_map(|line| pid_of(line)).collect()
-}
-
-fn pid_of(line: &str) -> Option<Pid> {
-    Some(Pid::from_raw(line.split(' ').next()?.parse().ok()?))
 }
 
 /// hgbuild's processes in a folder, the one of the build command left out.
