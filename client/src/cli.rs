@@ -30,6 +30,10 @@ pub struct Flags {
     #[argh(switch)]
     pub no_fallback: bool,
 
+    /// write what a build's time went to, for Perfetto
+    #[argh(option, arg_name = "FILE")]
+    pub trace: Option<PathBuf>,
+
     /// where the coordinator's grid port is
     #[argh(option, arg_name = "HOST:PORT")]
     pub coordinator: Option<String>,

@@ -114,6 +114,8 @@ pub struct Config {
     pub event_log: Option<PathBuf>,
     /// One JSON line per invocation goes here too, for the build command above us.
     pub summary_log: Option<PathBuf>,
+    /// Where the trace of a build goes.
+    pub trace: Option<PathBuf>,
     /// Where the build command above us holds a connection to the grid.
     pub relay: Option<PathBuf>,
     /// What `cc` stands for.
@@ -124,6 +126,8 @@ pub struct Config {
     pub queue_ms_max: u32,
     /// Workers are given compilers that they lack.
     pub ship: bool,
+    /// A build shows on a terminal how far it has come.
+    pub status_line: bool,
     /// `~/.hybridgrid`; `None`: no home folder, or one that is left alone.
     pub home: Option<PathBuf>,
     /// Why the home folder is left alone, if it is and nobody said so; a trouble too.
@@ -149,6 +153,7 @@ struct File {
     cxx: Option<String>,
     queue_ms_max: Option<u32>,
     ship: Option<bool>,
+    status_line: Option<bool>,
     cache_dir: Option<PathBuf>,
     cache_max_size: Option<String>,
     base_dir: Option<PathBuf>,
@@ -184,6 +189,8 @@ impl Config {
         let mut fallback = file.fallback.unwrap_or(true);
         note(switch("HG_FALLBACK").map(|value| fallback = value.unwrap_or(fallback)));
         let mut ship = file.ship.unwrap_or(true);
+        let mut status_line = file.status_line.unwrap_or(true);
+        note(switch("HG_STATUS_LINE").map(|value| status_line = value.unwrap_or(status_line)));
         note(switch("HG_SHIP").map(|value| ship = value.unwrap_or(ship)));
         let mut level = Level::Off;
         let named = env::var("HG_LOG").ok().or(file.log);
@@ -246,11 +253,13 @@ impl Config {
             level,
             event_log: path("HG_EVENT_LOG").or(file.event_log),
             summary_log: path("HG_SUMMARY_LOG"),
+            trace: flags.trace.clone(),
             relay: path("HG_RELAY"),
             cc: env::var_os("HG_CC").or(file.cc.map(OsString::from)),
             cxx: env::var_os("HG_CXX").or(file.cxx.map(OsString::from)),
             queue_ms_max,
             ship,
+            status_line,
             home,
             refused,
             trouble,

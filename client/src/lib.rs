@@ -53,6 +53,10 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         say::warn(why);
         std::process::exit(2);
     }
+    if flags.trace.is_some() && !matches!(request, Request::Build(_)) {
+        say::warn("--trace is of a build: hgbuild --trace FILE make ...");
+        std::process::exit(2);
+    }
     let config = Config::load(&flags);
     let code = match request {
         // A launcher in front of a CC that is led through us already.

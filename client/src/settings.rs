@@ -30,7 +30,7 @@ const fn setting(
 
 /// All that people may set. What `hgbuild` tells the compilers of its own builds by the
 /// environment is not here.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: [Setting; 22] = [
     setting(
         "HG_COORDINATOR",
         "coordinator = \"HOST:PORT\"",
@@ -82,6 +82,12 @@ pub const SETTINGS: [Setting; 21] = [
         "ship = true",
         "0: workers that lack a compiler are not given it by themselves",
         "`hgbuild ship` still gives it",
+    ),
+    setting(
+        "HG_STATUS_LINE",
+        "status_line = true",
+        "0: no line at the bottom of the terminal while a build runs",
+        "there is none without a terminal, with TERM=dumb, and while a program reads single keys",
     ),
     setting(
         "HG_EVENT_LOG",

@@ -49,7 +49,7 @@ _hgbuild() {
             'hgbuild cache') at='hgbuild cache' ;;
             'hgbuild explain') at='hgbuild explain' ;;
             'hgbuild completions') at='hgbuild completions' ;;
-            'hgbuild --coordinator' | 'hgbuild --tls-ca' | 'hgbuild --tls-cert' | 'hgbuild --tls-key') option=${words[i]} ;;
+            'hgbuild --trace' | 'hgbuild --coordinator' | 'hgbuild --tls-ca' | 'hgbuild --tls-cert' | 'hgbuild --tls-key') option=${words[i]} ;;
             'hgbuild -'*) ;;
             'hgbuild '*)
                 declare -F _command_offset >/dev/null && _command_offset "$i"
@@ -57,6 +57,7 @@ _hgbuild() {
         esac
     done
     case "$at $option" in
+        'hgbuild --trace') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
         'hgbuild --tls-ca') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
         'hgbuild --tls-cert') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
         'hgbuild --tls-key') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
@@ -66,7 +67,7 @@ _hgbuild() {
     case "$at" in
         'hgbuild')
             if [[ $cur == -* ]]; then
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'-v\n--verbose\n--no-fallback\n--coordinator\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n-V\n--version\n-h\n--help' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'-v\n--verbose\n--no-fallback\n--trace\n--coordinator\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n-V\n--version\n-h\n--help' -- "$cur"))
             else
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'status\nworkers\njoin\nleave\ndoctor\nship\ncache\nexplain\ncompletions' -- "$cur"; compgen -c -- "$cur"))
             fi ;;

@@ -62,7 +62,7 @@ function __hgbuild_at
                 set at 'hgbuild explain'
             case 'hgbuild completions'
                 set at 'hgbuild completions'
-            case 'hgbuild --coordinator' 'hgbuild --tls-ca' 'hgbuild --tls-cert' 'hgbuild --tls-key'
+            case 'hgbuild --trace' 'hgbuild --coordinator' 'hgbuild --tls-ca' 'hgbuild --tls-cert' 'hgbuild --tls-key'
                 set skip yes
             case 'hgbuild -*'
             case 'hgbuild *'
@@ -77,6 +77,7 @@ complete -c hgbuild -f
 complete -c hgbuild -s h -l help -d 'say how it is used'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -s v -l verbose -d 'say where each compile went, and why'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -l no-fallback -d 'a failure of the grid is an error, not a local compile'
+complete -c hgbuild -n '__hgbuild_at "hgbuild"' -l trace -r -F -d 'write what a build\'s time went to, for Perfetto'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -l coordinator -x -d 'where the coordinator\'s grid port is'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -l tls-ca -r -F -d 'authorities, in PEM, by which the coordinator is known instead of a token'
 complete -c hgbuild -n '__hgbuild_at "hgbuild"' -l tls-cert -r -F -d 'a certificate of your own, in PEM, that says who you are'

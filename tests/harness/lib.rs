@@ -25,6 +25,7 @@ pub mod project;
 pub mod raw_tree;
 pub mod running;
 pub mod slow_link;
+pub mod terminal;
 pub mod tls_peer;
 pub mod workload;
 

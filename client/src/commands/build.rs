@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hg_proto::log::Level;
 use hg_proto::v1::{GetStatusRequest, GetStatusResponse, ReportBuildRequest};
@@ -16,8 +16,11 @@ use hg_proto::v1::{GetStatusRequest, GetStatusResponse, ReportBuildRequest};
 use crate::cache::keeper;
 use crate::commands::history;
 use crate::commands::masquerade::Masquerade;
+use crate::commands::status_line::StatusLine;
 use crate::commands::summary::Counts;
+use crate::commands::trace;
 use crate::compile::context::millis_since;
+use crate::compile::events;
 use crate::compile::report;
 use crate::config::{Config, right_to_warn};
 use crate::grid::find;
@@ -59,7 +62,11 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         command.env(relay::VARIABLE, relay.path());
     }
     let forwarding = Forwarding::start();
-    let began = Instant::now();
+    let shown = log.as_ref().ok().and_then(Option::as_ref);
+    // One build in another is a part of it.
+    let shown = shown.filter(|_| config.status_line && env::var_os("HG_BUILD").is_none());
+    let status_line = shown.and_then(|log| StatusLine::start(&log.path));
+    let (began, began_at) = (Instant::now(), SystemTime::now());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -69,7 +76,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
                 126
             };
             say::warn(format_args!("{}: {error}", words[0].to_string_lossy()));
-            drop((log, relay));
+            drop((status_line, log, relay));
             std::process::exit(code);
         }
     };
@@ -82,9 +89,20 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         }
     };
     drop(forwarding);
+    drop(status_line);
     let counts = match &log {
         Ok(Some(log)) => {
             keep_log(&log.path);
+            if let Some(path) = &config.trace {
+                let command = words.join(OsStr::new(" "));
+                let build = trace::Build {
+                    command: &command.to_string_lossy(),
+                    start_us: micros(began_at.duration_since(UNIX_EPOCH).unwrap_or_default()),
+                    wall_us: micros(began.elapsed()),
+                    exit: ended.code(),
+                };
+                write_trace(path, &build, &log.path);
+            }
             Counts::read(&log.path)
         }
         _ => Counts::default(),
@@ -294,6 +312,18 @@ fn grid_status(mut connection: Connection, tasks: &Tasks) -> Option<GetStatusRes
     tasks
         .run(connection.call("GetStatus", &question, STATUS_MS_MAX))
         .ok()
+}
+
+fn write_trace(path: &Path, build: &trace::Build<'_>, log: &Path) {
+    let mut compiles = Vec::new();
+    events::read(log, |event| compiles.push(event));
+    if let Err(error) = trace::write(path, build, compiles) {
+        say::warn(format_args!("{}: {error}: no trace", path.display()));
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    time.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
 /// For `hgbuild explain FILE`.

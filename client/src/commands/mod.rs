@@ -14,3 +14,5 @@ pub mod trials;
 pub mod doctor;
 pub mod cache;
 pub mod completions;
+pub mod status_line;
+pub mod trace;

@@ -2,20 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use hg_proto::v1::{LocalReason, ReportBuildRequest};
 
-use crate::compile::events::{Event, Origin};
+use crate::compile::events::{self, Event, Origin};
 
 /// Reasons that are named.
 const REASONS_MAX: usize = 5;
 /// Reasons that the coordinator is told of.
 const REPORTED_REASONS_MAX: usize = 32;
-/// Bytes of one line of the log.
-const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Counts of a build.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,22 +52,7 @@ impl Counts {
     /// Counts what is in `log`.
     pub fn read(log: &Path) -> Counts {
         let mut counts = Counts::default();
-        let Ok(file) = File::open(log) else {
-            return counts;
-        };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let mut bounded = std::io::Read::take(&mut reader, LINE_BYTES_MAX);
-            match bounded.read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-            if let Ok(event) = serde_json::from_slice::<Event<'_>>(&line) {
-                counts.add(&event);
-            }
-        }
+        events::read(log, |event| counts.add(&event));
         counts
     }
 
@@ -141,6 +122,9 @@ mod tests {
             form: None,
             worker: None,
             exit: 0,
+            pid: 1,
+            start_us: 0,
+            phases: Vec::new(),
             wall_ms: 0,
             queue_ms: 0,
             remote_ms: 0,

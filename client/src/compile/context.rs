@@ -9,6 +9,7 @@ use hg_proto::options::args::Reason;
 
 use crate::compile::audit::Audit;
 use crate::compile::events::{self, Origin, Record};
+use crate::compile::timeline::{Phase, Timeline};
 use crate::config::Config;
 use crate::grid::memo::Memos;
 use crate::invocation::plan::Plan;
@@ -50,6 +51,8 @@ pub struct Context<'a> {
     pub began_at: SystemTime,
     /// For the event log.
     pub record: Record,
+    /// What the time went to.
+    pub timeline: Timeline,
     /// What is known of grids and toolchains.
     pub memos: Memos,
     /// What is known of sources.
@@ -76,6 +79,7 @@ impl<'a> Context<'a> {
                 compiler: os::bytes(&found.command.arg0).to_vec(),
                 ..Record::default()
             },
+            timeline: Timeline::new(began),
             memos: Memos::new(run.as_deref()),
             sources: Memos::new(run.map(|run| run.join("sources")).as_deref()),
             suspect: None,
@@ -104,15 +108,16 @@ impl<'a> Context<'a> {
         self.source_key.get_or_init(|| source_key(found, plan))
     }
 
-    /// Milliseconds since it began.
-    pub fn elapsed_ms(&self) -> u64 {
-        millis_since(self.began)
+    /// It goes to a worker, or to this machine's compiler.
+    pub fn begin(&mut self, phase: Phase, place: Origin) {
+        self.timeline.enter(phase);
+        events::begin(self.config, place);
     }
 
     /// Writes the line of the event log: the compile is over.
     pub fn log(&self, origin: Origin, reason: &Reason, exit: i32) {
-        let wall_ms = self.elapsed_ms();
-        events::record(self.config, &self.record, origin, reason, exit, wall_ms);
+        let (record, timeline) = (&self.record, &self.timeline);
+        events::record(self.config, record, timeline, origin, reason, exit);
     }
 }
 

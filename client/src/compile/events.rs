@@ -1,20 +1,24 @@
 //! One line for each invocation: where the object came from, and why.
 
 use std::borrow::Cow;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::path::Path;
-use std::time::SystemTime;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hg_proto::log::Level;
 use hg_proto::options::args::Reason;
 use serde::{Deserialize, Serialize};
 
+use crate::compile::timeline::{Phase, Timeline};
 use crate::config::Config;
 use crate::say;
 
 /// Version of the line.
 pub const VERSION: u32 = 1;
+
+/// Bytes of one line that is read.
+const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Where an object came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +73,15 @@ pub struct Event<'a> {
     pub form: Option<Cow<'a, str>>,
     /// Exit code as shells count it: 128 and more for a signal.
     pub exit: i32,
+    /// The process that was called as the compiler.
+    #[serde(default)]
+    pub pid: u32,
+    /// When it began, in microseconds since 1970.
+    #[serde(default)]
+    pub start_us: u64,
+    /// What the time went to: phases in their order, and the microseconds of each.
+    #[serde(default)]
+    pub phases: Vec<(Phase, u64)>,
     /// Milliseconds from start to end.
     pub wall_ms: u64,
     /// Milliseconds in the coordinator's queue.
@@ -116,14 +129,18 @@ pub fn wanted(config: &Config) -> bool {
 pub fn record(
     config: &Config,
     record: &Record,
+    timeline: &Timeline,
     origin: Origin,
     reason: &Reason,
     exit: i32,
-    wall_ms: u64,
 ) {
     if !wanted(config) {
         return;
     }
+    let phases = timeline.until(Instant::now());
+    let wall_us: u64 = phases.iter().map(|(_, us)| us).sum();
+    let now_us = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_us = now_us.map_or(0, |since| since.as_micros() as u64);
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let cwd = std::env::current_dir().unwrap_or_default();
     let event = Event {
@@ -139,7 +156,10 @@ pub fn record(
         worker: record.worker.clone(),
         form: record.form.map(Cow::Borrowed),
         exit,
-        wall_ms,
+        pid: std::process::id(),
+        start_us: now_us.saturating_sub(wall_us),
+        phases,
+        wall_ms: wall_us / 1_000,
         queue_ms: record.queue_ms,
         remote_ms: record.remote_ms,
         bytes_up: record.bytes_up,
@@ -161,6 +181,47 @@ pub fn record(
     if config.level >= Level::Info {
         show(&event);
     }
+}
+
+/// Calls `each` for each line of `log`, which others may be writing; what is no event is
+/// passed over.
+pub fn read(log: &Path, mut each: impl FnMut(Event<'static>)) {
+    let Ok(file) = File::open(log) else {
+        return;
+    };
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut bounded = Read::take(&mut reader, LINE_BYTES_MAX);
+        match bounded.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        if let Ok(event) = serde_json::from_slice(&line) {
+            each(event);
+        }
+    }
+}
+
+/// Tells the build above us, if it shows what runs, that this compile goes to a worker or
+/// to this machine's compiler.
+pub fn begin(config: &Config, place: Origin) {
+    let Some(log) = &config.summary_log else {
+        return;
+    };
+    // It is there where somebody looks.
+    if let Ok(mut file) = OpenOptions::new().append(true).open(running_file(log)) {
+        let line = format!("{} {}\n", std::process::id(), place.name());
+        // What is shown is not so important.
+        let _ = file.write_all(line.as_bytes());
+    }
+}
+
+/// The file beside a build's log that has a line `PID PLACE` for each compile that began and
+/// was not answered by the cache.
+pub fn running_file(summary_log: &Path) -> PathBuf {
+    summary_log.with_extension("running")
 }
 
 fn show(event: &Event<'_>) {

@@ -6,3 +6,4 @@ pub mod context;
 pub mod audit;
 pub mod report;
 pub mod events;
+pub mod timeline;

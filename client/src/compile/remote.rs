@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::options::args::Reason;
@@ -19,7 +19,9 @@ use crate::cache::answer::Output;
 use crate::cache::store::Compiled;
 use crate::compile::audit::{AUDIT, Audit};
 use crate::compile::context::{Context, SuspectTree, WhyLocal, millis_since};
+use crate::compile::events::Origin;
 use crate::compile::report;
+use crate::compile::timeline::{Phase, Timeline};
 use crate::config::Config;
 use crate::grid::access::Access;
 use crate::grid::arriving::Arriving;
@@ -99,6 +101,7 @@ pub fn try_grid(
         return Err(WhyLocal::GridFailed(Reason::with("grid-down", words)));
     }
     os::keep_memory();
+    context.begin(Phase::Gather, Origin::Remote);
     let mut remote = Remote {
         kept,
         has_looked: false,
@@ -715,6 +718,7 @@ impl<'c, 'a> Remote<'c, 'a> {
     fn submit(&mut self, load: Load) -> Result<Received, NoResult> {
         let plan = self.plan;
         let began = Instant::now();
+        self.context.timeline.enter_at(Phase::Queue, began);
         let connection = self.connection.take().and_then(Result::ok);
         let connection = connection.ok_or(NoResult::Lost(Lost::Broken(String::new())))?;
         // For the other form, should this one not be taken.
@@ -742,11 +746,13 @@ impl<'c, 'a> Remote<'c, 'a> {
         sinks.extend(listing.as_mut().map(|listing| listing as &mut dyn Sink));
         sinks.truncate(wanted.len());
         let ending = self.follow(connection, load, &mut sinks, &mut cost);
+        let ended = Instant::now();
+        enter_phases(&mut self.context.timeline, &cost, &ending, ended);
         let record = &mut self.context.record;
         record.bytes_up = cost.bytes_up;
         record.bytes_down = cost.bytes_down;
         record.worker = cost.worker;
-        record.remote_ms = millis_since(began);
+        record.remote_ms = ended.duration_since(began).as_millis() as u64;
         let Returned {
             result,
             queue_ms,
@@ -867,6 +873,27 @@ impl<'c, 'a> Remote<'c, 'a> {
             self.connection = Some(Ok(connection.clone()));
         }
     }
+}
+
+/// What the time of an attempt that ended at `ended` went to.
+fn enter_phases(
+    timeline: &mut Timeline,
+    cost: &Cost,
+    ending: &Result<Ending, Lost>,
+    ended: Instant,
+) {
+    if let Some(started) = cost.started {
+        timeline.enter_at(Phase::Send, started);
+    }
+    if let Ok(Ending::Returned(Returned { result, .. })) = ending {
+        let compile_us = result.usage.as_ref().map_or(0, |usage| usage.wall_us);
+        // Output comes when the compiler has ended.
+        let compiled = cost.output_began.unwrap_or(ended);
+        let began = compiled.checked_sub(Duration::from_micros(compile_us));
+        timeline.enter_at(Phase::Compile, began.unwrap_or(compiled));
+        timeline.enter_at(Phase::Receive, compiled);
+    }
+    timeline.enter_at(Phase::Finish, ended);
 }
 
 /// Whether trials cover a compile.

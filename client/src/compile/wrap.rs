@@ -14,6 +14,7 @@ use crate::compile::audit::{AUDIT, Finding};
 use crate::compile::context::{Context, SuspectTree, WhyLocal};
 use crate::compile::events::{self, Origin};
 use crate::compile::remote;
+use crate::compile::timeline::Phase;
 use crate::config::Config;
 use crate::grid::attempt;
 use crate::grid::memo::Known;
@@ -159,6 +160,7 @@ fn run_locally(
     keep: Option<(Box<Keeper>, Plan)>,
 ) -> ! {
     let config = context.config;
+    context.timeline.enter(Phase::Wait);
     let (reason, slot) = match why {
         WhyLocal::GridFailed(reason) if !config.fallback => {
             let why = events::printable(&reason.to_string());
@@ -177,6 +179,7 @@ fn run_locally(
             (reason, slot)
         }
     };
+    context.begin(Phase::Local, Origin::Local);
     // With these files alone a worker failed: there is one that nobody knows of.
     let keep = keep.filter(|_| reason.code != attempt::REMOTE_FAILED);
     if let Some((keeper, plan)) = keep {

@@ -47,6 +47,10 @@ pub struct Cost {
     pub bytes_down: u64,
     /// The worker that had it last.
     pub worker: Option<String>,
+    /// When that worker was given it.
+    pub started: Option<Instant>,
+    /// When the first output came of it.
+    pub output_began: Option<Instant>,
 }
 
 impl Cost {
@@ -266,6 +270,10 @@ impl Progress<'_> {
             Kind::StillThere(_) => {}
             Kind::Started(started) => {
                 cost.worker = Some(started.worker);
+                if !started.beside || cost.started.is_none() {
+                    cost.started = Some(Instant::now());
+                    cost.output_began = None;
+                }
                 if started.beside {
                     self.beside.push(started.attempt);
                 } else {
@@ -294,6 +302,7 @@ impl Progress<'_> {
             }
             Kind::Chunk(chunk) => {
                 cost.bytes_down += chunk.data.len() as u64;
+                cost.output_began.get_or_insert_with(Instant::now);
                 if self.beside.contains(&chunk.attempt) {
                     self.beside.clear();
                     self.turn_to(chunk.attempt)?;

@@ -50,6 +50,15 @@ pub fn columns(terminal: &impl AsRawFd) -> u16 {
     window(terminal).map_or(0, |size| size.ws_col)
 }
 
+/// Columns and rows of a terminal, or those of the usual one where it does not say.
+pub fn size(terminal: &impl AsRawFd) -> (usize, usize) {
+    let size = window(terminal).map_or((0, 0), |size| (size.ws_col, size.ws_row));
+    match size {
+        (0, _) | (_, 0) => (80, 24),
+        (columns, rows) => (columns.into(), rows.into()),
+    }
+}
+
 fn window(terminal: &impl AsRawFd) -> Option<Winsize> {
     let mut size = Winsize {
         ws_row: 0,

@@ -8,6 +8,8 @@ mod compare;
 mod no_fallback;
 mod pages;
 mod shared;
+mod status_line;
+mod trace;
 mod usage;
 
 mod rows_builds;

@@ -1,0 +1,116 @@
+//! The line at the bottom of a terminal while a build runs: it is there, it disturbs
+//! nothing, and it is gone afterwards.
+
+use std::process::Command;
+
+use hg_tests::grid::Grid;
+use hg_tests::programs::programs;
+use hg_tests::project::{Project, slow};
+use hg_tests::terminal::Terminal;
+
+const ROWS: u16 = 12;
+const COLUMNS: u16 = 100;
+/// How it begins.
+const LINE: &str = "hgbuild: ";
+
+fn is_line(row: Option<&String>) -> bool {
+    row.is_some_and(|row| row.starts_with(LINE) && row.contains("; running: "))
+}
+
+/// Files that keep a compiler busy for longer than the line takes to come, and one that it
+/// warns of.
+fn project() -> Project {
+    let project = Project::of(8);
+    for number in 0..3 {
+        project.add(&format!("s{number}.c"), &slow(number));
+    }
+    project.add("w.c", "int f(void) { int unused; return 0; }\n");
+    project
+}
+
+/// What stands on the screen but for our own words, and for the order in which compilers end.
+fn others(rows: &[String]) -> Vec<String> {
+    let mut rows: Vec<String> = rows
+        .iter()
+        .filter(|row| !row.is_empty() && !row.starts_with(LINE))
+        .cloned()
+        .collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn it_is_there_while_a_build_runs_and_disturbs_nothing() {
+    let grid = Grid::start(programs(), 1, 2);
+    let project = project();
+    let mut make = project.hgbuild_make(&grid.address(), &["-j2"]);
+    let mut terminal = Terminal::run(&mut make, ROWS, COLUMNS);
+    terminal.until("the line, with something on a worker", |rows| {
+        let line = rows.last()?;
+        (is_line(Some(line)) && !line.contains("running: 0 on workers")).then_some(())
+    });
+    let (status, rows) = terminal.finish();
+    assert!(status.success(), "{rows:#?}");
+    assert!(!rows.iter().any(|row| is_line(Some(row))), "{rows:#?}");
+    let summary = |row: &String| row.starts_with("hgbuild: 12 compiled: ");
+    assert!(rows.iter().any(summary), "{rows:#?}");
+    let mut plain = project.plain_make(&["-j2"]);
+    let (status, plain) = Terminal::run(&mut plain, ROWS, COLUMNS).finish();
+    assert!(status.success(), "{plain:#?}");
+    assert_eq!(others(&rows), others(&plain), "{rows:#?} {plain:#?}");
+}
+
+#[test]
+fn a_screen_that_is_full_scrolls_above_it() {
+    let grid = Grid::start(programs(), 1, 2);
+    let project = project();
+    let script = "for n in $(seq 30); do echo line $n; done; gcc -c s0.c; printf half; \
+                  gcc -c s1.c; echo ' and half'";
+    let mut command = project.hgbuild(&grid.address(), &["--", "sh", "-c", script]);
+    let mut terminal = Terminal::run(&mut command, ROWS, COLUMNS);
+    terminal.until("the line below half a line", |rows| {
+        let above = rows.get(rows.len().checked_sub(2)?)?;
+        (is_line(rows.last()) && above == "half").then_some(())
+    });
+    let (status, rows) = terminal.finish();
+    assert!(status.success(), "{rows:#?}");
+    let end = rows.iter().position(|row| row == "half and half");
+    let end = end.unwrap_or_else(|| panic!("{rows:#?}"));
+    assert_eq!(rows[end - 1], "line 30", "{rows:#?}");
+    assert_eq!(rows[end - 2], "line 29", "{rows:#?}");
+    assert!(!rows.iter().any(|row| is_line(Some(row))), "{rows:#?}");
+}
+
+#[test]
+fn where_nobody_could_see_it_or_wants_it_there_is_none() {
+    let grid = Grid::start(programs(), 1, 2);
+    let project = project();
+    // What reads single keys has the screen to itself.
+    let alone = "stty -icanon; gcc -c s0.c; gcc -c s1.c; stty icanon; echo over";
+    let plain = "gcc -c s0.c; gcc -c s1.c; echo over";
+    let cases: [(&str, &str, &str); 3] = [
+        ("TERM", "dumb", plain),
+        ("HG_STATUS_LINE", "0", plain),
+        ("HG_STATUS_LINE", "1", alone),
+    ];
+    for (name, value, script) in cases {
+        let mut command = Command::new("env");
+        command.arg(format!("{name}={value}"));
+        let hgbuild = project.hgbuild(&grid.address(), &["--", "sh", "-c", script]);
+        command.arg(hgbuild.get_program()).args(hgbuild.get_args());
+        command.envs(
+            hgbuild
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        command.current_dir(project.there());
+        let mut terminal = Terminal::run(&mut command, ROWS, COLUMNS);
+        let mut seen = false;
+        terminal.until("its end", |rows| {
+            seen |= rows.iter().any(|row| is_line(Some(row)));
+            rows.iter().any(|row| row == "over").then_some(())
+        });
+        let (status, rows) = terminal.finish();
+        assert!(status.success() && !seen, "{name}={value}: {rows:#?}");
+    }
+}
