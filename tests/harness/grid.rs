@@ -263,12 +263,26 @@ fn start_coordinator(programs: &Programs, folder: &Path, listen: &str, insecure:
 /// # Panics
 /// It does not come up.
 pub fn coordinator(programs: &Programs, folder: &Path, words: &[&str]) -> Daemon {
+    coordinator_with(programs, folder, words, |_| {})
+}
+
+/// [`coordinator`], with something about its command `change`d.
+///
+/// # Panics
+/// It does not come up.
+pub fn coordinator_with(
+    programs: &Programs,
+    folder: &Path,
+    words: &[&str],
+    change: impl FnOnce(&mut Command),
+) -> Daemon {
     let mut command = daemon_command(&programs.coordinator, folder);
     command
         .arg("serve")
         .args(words)
         .arg("--state")
         .arg(state(folder));
+    change(&mut command);
     Daemon::start("coordinator", &mut command, folder.join("coordinator.log"))
 }
 

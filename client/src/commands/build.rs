@@ -13,14 +13,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hg_proto::log::Level;
 use hg_proto::v1::{GetStatusRequest, GetStatusResponse, ReportBuildRequest};
 
+use nix::sys::resource::{UsageWho, getrusage};
+
 use crate::cache::keeper;
+use crate::commands::checks::{self, CmakeTree};
 use crate::commands::history;
 use crate::commands::masquerade::Masquerade;
 use crate::commands::status_line::StatusLine;
 use crate::commands::summary::Counts;
 use crate::commands::trace;
 use crate::compile::context::millis_since;
-use crate::compile::events;
+use crate::compile::events::{self, printable};
 use crate::compile::report;
 use crate::config::{Config, right_to_warn};
 use crate::grid::find;
@@ -39,18 +42,32 @@ use crate::say;
 const STATUS_MS_MAX: u64 = 500;
 /// Jobs that we choose at most.
 const JOBS_MAX: usize = 512;
+/// Seconds of processor time that a build takes which has compiled something.
+const COMPILED_S: i64 = 2;
 
 /// Runs `words`; ends this process as the command ends.
 pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     if let Some(trouble) = &config.trouble {
         say::warn(format_args!("{trouble}: building without the grid"));
     }
+    let tree = cmake_folder(&words);
     let tasks = Tasks::new();
     let mut connection = None;
     if let Some(jobs) = Jobs::wanted(&words) {
-        connection = find::to_grid_soon(config, &tasks).ok();
-        let status = connection.clone();
-        let status = status.and_then(|connection| grid_status(connection, &tasks));
+        let asked = ask_grid(config, &tasks);
+        let status = match asked {
+            None => None,
+            Some(Ok((opened, status))) => {
+                connection = Some(opened);
+                Some(status)
+            }
+            // Within another build that one has said it.
+            Some(Err(_)) if env::var_os("HG_BUILD").is_some() => None,
+            Some(Err(why)) => {
+                say::warn(format_args!("without the grid: {}", printable(&why)));
+                None
+            }
+        };
         jobs.put(&mut words, jobs_for(config, status));
     }
     let log = SummaryLog::new(config);
@@ -107,6 +124,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         }
         _ => Counts::default(),
     };
+    let has_log = matches!(log, Ok(Some(_)));
     // This process ends below without coming back here, and these with it.
     drop((log, relay));
     // One build in another is a part of it, and it is the outer one that tells.
@@ -126,11 +144,40 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         }
     }
     say::aside(counts.text());
+    // Where there is no room for the log they may have.
+    let none_came = counts.is_empty() && has_log && checks::home_trouble(config).is_none();
+    if none_came && env::var_os("HG_BUILD").is_none() {
+        tell_that_none_came(&tree);
+    }
     match (signals::received(), ended) {
         // make turns a signal into an exit code; a shell must still see it.
         (Some(signal), _) => ExitStatus::Signal(signal as i32).end_this_process(),
         (None, ended) => ended.end_this_process(),
     }
+}
+
+/// Says that no compile came through us, and why, where the build did compile.
+fn tell_that_none_came(tree: &Path) {
+    if let Some(tree) = CmakeTree::of(tree) {
+        say::warn(format_args!("no compile came through: {}", tree.words()));
+        say::aside(format_args!("hgbuild:   {}\n", tree.remedy()));
+        return;
+    }
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN);
+    if used.is_ok_and(|used| used.user_time().tv_sec() >= COMPILED_S) {
+        say::warn(
+            "no compile came through: if there were any, the build calls its compiler by its path",
+        );
+    }
+}
+
+/// Where the CMake tree would be that `words`, a build command, build.
+fn cmake_folder(words: &[OsString]) -> PathBuf {
+    let mut folders = words.windows(2).filter_map(|pair| {
+        let names_next = pair[0] == "--build" || pair[0] == "-C";
+        names_next.then(|| PathBuf::from(&pair[1]))
+    });
+    folders.next().unwrap_or_else(|| PathBuf::from("."))
 }
 
 /// Sets the environment in which a build's compilers are led through us.
@@ -145,8 +192,10 @@ fn set_environment(command: &mut Command, config: &Config, log: &io::Result<Opti
     let masquerade = match config.home.as_deref().map(Masquerade::prepare) {
         Some(Ok(masquerade)) => masquerade,
         Some(Err(error)) => {
+            let home = config.home.as_deref().unwrap_or(Path::new(""));
             say::warn(format_args!(
-                "no masquerade folder ({error}): building plainly"
+                "{}: {error}: building plainly; HOME has to be a folder that can be written to",
+                home.display()
             ));
             return;
         }
@@ -307,11 +356,26 @@ fn jobs(slots: usize, local: usize, cores: usize) -> usize {
     wanted.min(JOBS_MAX).max(cores)
 }
 
-fn grid_status(mut connection: Connection, tasks: &Tasks) -> Option<GetStatusResponse> {
-    let question = GetStatusRequest {};
-    tasks
-        .run(connection.call("GetStatus", &question, STATUS_MS_MAX))
-        .ok()
+/// A connection to the grid and what it says of itself, or why it is of no use now; `None`:
+/// there is none.
+fn ask_grid(
+    config: &Config,
+    tasks: &Tasks,
+) -> Option<Result<(Connection, GetStatusResponse), String>> {
+    if config.coordinator.is_none() && config.sought.is_none() {
+        return None;
+    }
+    let asked = find::to_grid_soon(config, tasks).and_then(|mut connection| {
+        let question = GetStatusRequest {};
+        let call = connection.call("GetStatus", &question, STATUS_MS_MAX);
+        let status: Result<GetStatusResponse, _> = tasks.run(call);
+        let status = status.map_err(|error| error.to_string())?;
+        Ok((connection, status))
+    });
+    Some(match asked {
+        Ok((_, status)) if status.workers == 0 => Err("no worker is there".to_owned()),
+        asked => asked,
+    })
 }
 
 fn write_trace(path: &Path, build: &trace::Build<'_>, log: &Path) {

@@ -4,16 +4,21 @@
 use std::env::consts;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use hg_proto::compiler::probe;
 use hg_proto::compiler::toolchain::Language;
 use hg_proto::lan::browse;
+use hg_proto::reasons;
 use hg_proto::table::table;
-use hg_proto::v1::{ListWorkersRequest, ListWorkersResponse, Worker};
+use hg_proto::v1::{
+    GetStatusRequest, GetStatusResponse, ListWorkersRequest, ListWorkersResponse, Worker,
+};
 use serde_json::{Value, json};
 
 use crate::cli::Doctor;
+use crate::commands::checks::{self, CmakeTree};
 use crate::compile::events::printable;
 use crate::config::Config;
 use crate::grid::equivalence::Trials;
@@ -34,7 +39,7 @@ const LISTEN_FOR: Duration = Duration::from_millis(700);
 
 /// Something that was looked at.
 struct Finding {
-    /// What: `settings`, `coordinator`, `mdns`, `compiler`, `worker`.
+    /// What: `settings`, `home`, `cache`, `coordinator`, `clock`, `mdns`, `compiler`, `cmake`.
     subject: &'static str,
     /// Nothing is wrong with it.
     good: bool,
@@ -55,9 +60,11 @@ struct Compiler {
 pub fn doctor(config: &Config, args: &Doctor) -> i32 {
     let mut findings = Vec::new();
     settings(config, &mut findings);
+    folders(config, &mut findings);
     let compilers = compilers(config, &args.compilers, &mut findings);
     let workers = workers(config, &mut findings);
     networks(config, &mut findings);
+    cmake_trees(&mut findings);
     let mut rows = Vec::new();
     for known in &compilers {
         for worker in &workers {
@@ -118,6 +125,44 @@ fn settings(config: &Config, findings: &mut Vec<Finding>) {
             remedy: String::new(),
         },
     });
+}
+
+/// The folders that builds write to, as far as they can't.
+fn folders(config: &Config, findings: &mut Vec<Finding>) {
+    let home = checks::home_trouble(config);
+    let cache = match (&home, &config.cache, &config.home) {
+        // It is the same trouble.
+        (Some(_), Some(cache), Some(home)) if cache.folder.starts_with(home) => None,
+        _ => checks::cache_trouble(config),
+    };
+    let mut found = |subject, why: Option<String>, remedy: &str| {
+        findings.extend(why.map(|why| Finding {
+            subject,
+            good: false,
+            words: printable(&why),
+            remedy: remedy.to_owned(),
+        }));
+    };
+    let remedy = "HOME has to be a folder that can be written to and has room; without, nothing is \
+                  kept";
+    found("home", home, remedy);
+    found(
+        "cache",
+        cache,
+        "make room there, or name another folder in HG_CACHE_DIR",
+    );
+}
+
+/// CMake trees here that call compilers past us.
+fn cmake_trees(findings: &mut Vec<Finding>) {
+    for tree in CmakeTree::near(Path::new(".")) {
+        findings.push(Finding {
+            subject: "cmake",
+            good: false,
+            words: printable(&tree.words()),
+            remedy: printable(&tree.remedy()),
+        });
+    }
 }
 
 fn compilers(config: &Config, named: &[String], findings: &mut Vec<Finding>) -> Vec<Compiler> {
@@ -202,27 +247,39 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
             found(
                 false,
                 "none is known".to_owned(),
-                "hgbuild join TOKEN, or HG_COORDINATOR=HOST:PORT",
+                "'hgbuild join' with a token of 'hg-coord invite', or HG_COORDINATOR=HOST:PORT",
             );
         }
         return Vec::new();
     }
     let tasks = Tasks::new();
     let mut address = String::new();
+    let mut clock = None;
     let listed = find::to_grid(config, &tasks).and_then(|mut connection| {
         connection.address().clone_into(&mut address);
         let question = ListWorkersRequest::default();
         let call = connection.call("ListWorkers", &question, ANSWER_MS_MAX);
         let listed: Result<ListWorkersResponse, _> = tasks.run(call);
-        listed.map_err(|error| error.to_string())
+        let listed = listed.map_err(|error| error.to_string())?;
+        let call = connection.call("GetStatus", &GetStatusRequest {}, ANSWER_MS_MAX);
+        let status: Result<GetStatusResponse, _> = tasks.run(call);
+        clock = status.map_or(None, |status| checks::clock_trouble(status.now_unix_ms));
+        Ok(listed)
     });
-    match listed {
+    let workers = match listed {
         Err(why) => {
-            let remedy = match why.contains("token") {
-                true => "hgbuild join TOKEN, with one from 'hg-coord token --role client'",
-                false => "is it running there, and does a firewall let this port through?",
+            let code = match why.contains("token") {
+                true => "grid-refused",
+                false => "grid-unreachable",
             };
-            found(false, printable(&why), remedy);
+            let advice = reasons::find(code).map_or("", |meaning| meaning.advice);
+            // It may say itself what to do.
+            let advice = if why.contains("'hgbuild ") {
+                ""
+            } else {
+                advice
+            };
+            found(false, printable(&why), advice);
             Vec::new()
         }
         Ok(listed) if listed.workers.is_empty() => {
@@ -230,16 +287,30 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
             found(
                 false,
                 words,
-                "hg-worker-lite join TOKEN on each machine that helps",
+                "'hg-worker-lite join' and 'hg-worker-lite serve' on each machine that helps",
             );
             Vec::new()
         }
         Ok(listed) => {
-            let count = listed.workers.len();
-            found(true, format!("{address}: {count} workers"), "");
+            let words = match listed.workers.len() {
+                1 => format!("{address}: 1 worker"),
+                count => format!("{address}: {count} workers"),
+            };
+            found(true, words, "");
             listed.workers
         }
+    };
+    if let Some(words) = clock {
+        findings.push(Finding {
+            subject: "clock",
+            good: false,
+            words,
+            remedy: "let both follow the network's time: tokens end by the coordinator's clock, \
+                     certificates of your own by both"
+                .to_owned(),
+        });
     }
+    workers
 }
 
 /// The grids that are announced here. It is no fault that there are none.

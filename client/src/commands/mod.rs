@@ -12,6 +12,7 @@ pub mod leave;
 pub mod ship;
 pub mod trials;
 pub mod doctor;
+pub mod checks;
 pub mod cache;
 pub mod completions;
 pub mod status_line;

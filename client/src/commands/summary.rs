@@ -4,14 +4,17 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use hg_proto::reasons;
 use hg_proto::v1::{LocalReason, ReportBuildRequest};
 
-use crate::compile::events::{self, Event, Origin};
+use crate::compile::events::{self, Event, Origin, printable};
 
 /// Reasons that are named.
 const REASONS_MAX: usize = 5;
 /// Reasons that the coordinator is told of.
 const REPORTED_REASONS_MAX: usize = 32;
+/// Characters of a reason's cause.
+const CAUSE_CHARS_MAX: usize = 200;
 
 /// Counts of a build.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct Counts {
     lost_ms: BTreeMap<String, u64>,
     /// Why the cache keeps nothing of good ones.
     not_kept: BTreeMap<String, u64>,
+    /// The first cause of each reason of either kind.
+    causes: BTreeMap<String, String>,
 }
 
 impl Counts {
@@ -36,17 +41,30 @@ impl Counts {
         }
         if let (Some(why), 0) = (&event.not_kept, event.exit) {
             *self.not_kept.entry(code(why)).or_default() += 1;
+            self.note_cause(why, &event.source);
         }
         match event.origin {
             Origin::Remote => self.remote += 1,
             Origin::Cache => self.cached += 1,
             Origin::Local => {
                 self.local += 1;
+                self.note_cause(&event.reason, &event.source);
                 let code = code(&event.reason);
                 *self.lost_ms.entry(code.clone()).or_default() += event.wall_ms;
                 *self.reasons.entry(code).or_default() += 1;
             }
         }
+    }
+
+    fn note_cause(&mut self, reason: &str, source: &str) {
+        let (code, detail) = reason.split_once(':').unwrap_or((reason, ""));
+        let cause = || printable(&cause(code, detail.trim(), source));
+        self.causes.entry(code.to_owned()).or_insert_with(cause);
+    }
+
+    /// Whether nothing was compiled.
+    pub fn is_empty(&self) -> bool {
+        self.remote + self.local + self.cached == 0
     }
 
     /// Counts what is in `log`.
@@ -91,11 +109,44 @@ impl Counts {
             let mut reasons: Vec<(&String, &u64)> = reasons.iter().collect();
             reasons.sort_by(|a, b| b.1.cmp(a.1));
             for (code, count) in reasons.iter().take(REASONS_MAX) {
-                text.push_str(&format!("hgbuild:   {count} {what}: {code}\n"));
+                let cause = self.causes.get(code.as_str()).map_or("", String::as_str);
+                text.push_str(&format!("hgbuild:   {count} {what}: {code}{cause}\n"));
+                if let Some(advice) = advice(code, cause).filter(|_| what == "local") {
+                    text.push_str(&format!("hgbuild:     {advice}\n"));
+                }
             }
         }
         text
     }
+}
+
+/// The first cause of a reason: the file and what is in it, or what is wrong with the grid.
+fn cause(code: &str, detail: &str, source: &str) -> String {
+    let is_of_grid = code.starts_with("grid-")
+        || matches!(
+            code,
+            "no-coordinator" | "no-token" | "no-worker" | "config" | "disabled"
+        );
+    let words = match (is_of_grid, detail.is_empty()) {
+        // Why one core was idle is no news.
+        _ if code == "local-slot" => return String::new(),
+        (true, _) => detail.to_owned(),
+        (false, true) => source.to_owned(),
+        (false, false) => format!("{source}: {detail}"),
+    };
+    let shown: String = words.chars().take(CAUSE_CHARS_MAX).collect();
+    match (shown.is_empty(), shown.len() < words.len()) {
+        (true, _) => String::new(),
+        (false, true) => format!(" ({shown}...)"),
+        (false, false) => format!(" ({shown})"),
+    }
+}
+
+/// What to do about `code`; `None`: nothing, or `cause` says it.
+fn advice(code: &str, cause: &str) -> Option<&'static str> {
+    let meaning = reasons::find(code).filter(|meaning| meaning.is_helped())?;
+    // Who has no grid has chosen that.
+    (code != "no-coordinator" && !cause.contains("'hgbuild ")).then_some(meaning.advice)
 }
 
 /// The stable part of a reason.
@@ -134,13 +185,34 @@ mod tests {
     }
 
     #[test]
+    fn a_cause_is_of_the_file_or_of_the_grid() {
+        for (code, detail, expected) in [
+            ("time-macro", "__DATE__", " (a.c: __DATE__)"),
+            ("coverage", "", " (a.c)"),
+            ("grid-refused", "it was revoked", " (it was revoked)"),
+            ("no-coordinator", "", ""),
+            ("local-slot", "idle", ""),
+        ] {
+            assert_eq!(cause(code, detail, "a.c"), expected, "{code}");
+        }
+        let long = cause("queue", &"é".repeat(500), "a.c");
+        assert!(
+            long.ends_with("...)") && long.chars().count() < 210,
+            "{long}"
+        );
+        assert_eq!(advice("no-token", " (run 'hgbuild join')"), None);
+        assert_eq!(advice("no-coordinator", ""), None);
+        assert!(advice("grid-refused", "").is_some());
+    }
+
+    #[test]
     fn counted_by_code_and_most_first() {
         let mut counts = Counts::default();
         counts.add(&event("a.c", Origin::Remote, "remote"));
         for (source, reason, wall_ms) in [
             ("b.c", "debug-info: -g", 300),
-            ("c.c", "queue: full", 50),
-            ("d.c", "queue: late", 100),
+            ("c.c", "grid-refused: the token was revoked", 50),
+            ("d.c", "grid-refused: late", 100),
         ] {
             counts.add(&Event {
                 wall_ms,
@@ -162,9 +234,11 @@ mod tests {
         assert_eq!(
             counts.text(),
             "hgbuild: 7 compiled: 4 remote, 3 local, 0 cached\n\
-             hgbuild:   2 local: queue\n\
-             hgbuild:   1 local: debug-info\n\
-             hgbuild:   2 not kept: time-macro\n"
+             hgbuild:   2 local: grid-refused (the token was revoked)\n\
+             hgbuild:     join with a new token: 'hg-coord token --role client' there, 'hgbuild join' here\n\
+             hgbuild:   1 local: debug-info (b.c: -g)\n\
+             hgbuild:     have workers with the full sandbox ('hgbuild workers' shows each one's)\n\
+             hgbuild:   2 not kept: time-macro (e.c: __DATE__)\n"
         );
         assert_eq!(Counts::default().text(), "");
         assert_eq!(Counts::default().report(), None);
@@ -175,6 +249,6 @@ mod tests {
             .iter()
             .map(|one| (one.reason.as_str(), one.compiles, one.lost_ms))
             .collect();
-        assert_eq!(reasons, [("debug-info", 1, 300), ("queue", 2, 150)]);
+        assert_eq!(reasons, [("debug-info", 1, 300), ("grid-refused", 2, 150)]);
     }
 }

@@ -263,7 +263,7 @@ impl Connection {
         let opened = tasks.run(Connection::open(tasks, access, CONNECT_MS_MAX));
         opened.map_err(|error| match error {
             // It has the address in it.
-            GrpcError::Connect(why) => why,
+            GrpcError::Connect(why) | GrpcError::Gone(why) => why,
             other => format!("{address}: {other}"),
         })
     }

@@ -10,6 +10,7 @@ mod pages;
 mod shared;
 mod status_line;
 mod trace;
+mod trouble;
 mod usage;
 
 mod rows_builds;

@@ -166,7 +166,8 @@ struct Shell {
     gate: Arc<Gate>,
     vitals: Option<(Instant, Vitals)>,
     meter: LoadMeter,
-    /// When the last task ended, until memory is given back.
+    /// When the last task ended, or the link came up, or compilers were looked at, until
+    /// memory is given back.
     untrimmed_since: Option<Instant>,
     /// When the last task ended, until idle skeletons are removed.
     skeletons_since: Option<Instant>,
@@ -269,7 +270,10 @@ impl Shell {
                 self.link = None;
                 Some(Event::LinkLost(why))
             }
-            Notice::Toolchains(catalogue) => Some(Event::Toolchains(catalogue)),
+            Notice::Toolchains(catalogue) => {
+                self.untrimmed_since = Some(Instant::now());
+                Some(Event::Toolchains(catalogue))
+            }
             Notice::JobEnded { id, compiler_gone } => {
                 self.jobs.remove(&id);
                 self.untrimmed_since = Some(Instant::now());
@@ -288,6 +292,8 @@ impl Shell {
     }
 
     fn connected(&mut self, wire: Wire) {
+        // What it took to come here is not needed again as long as there is a link.
+        self.untrimmed_since = Some(Instant::now());
         self.links += 1;
         let number = self.links;
         let (link, writer) = connection::open(wire, self.serving.metrics.clone());
@@ -434,9 +440,7 @@ impl Shell {
     }
 
     /// The coordinator was looked for, and is at `address`.
-    fn found(&mut self, address: &str) {
-        // What it took is not needed again as long as there is a link.
-        self.untrimmed_since = Some(Instant::now());
+    fn found(&self, address: &str) {
         log::line(
             Level::Info,
             format_args!("found the coordinator at {address}"),
