@@ -70,6 +70,8 @@ pub enum Subcommand {
     Status(Status),
     /// See [`Workers`].
     Workers(Workers),
+    /// See [`Top`].
+    Top(Top),
     /// See [`Join`].
     Join(Join),
     /// See [`Leave`].
@@ -100,6 +102,25 @@ pub struct Status {
 #[argh(subcommand, name = "workers")]
 pub struct Workers {
     /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// watch the grid work: workers, what they compile, rates and builds
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "top",
+    note = "On a terminal it is a screen that changes with the grid: ? lists its keys, q ends it. Elsewhere, and where TERM is dumb, it is text: once, or again and again with --interval.",
+    example = "hgbuild top\nhgbuild top --interval 5 >> grid.log",
+    error_code(1, "the coordinator can't be reached, or does not let us look.")
+)]
+pub struct Top {
+    /// time between two looks (default: 0.5 on a terminal, elsewhere once)
+    #[argh(option, arg_name = "SECONDS")]
+    pub interval: Option<f64>,
+
+    /// print JSON, one line for each look
     #[argh(switch)]
     pub json: bool,
 }

@@ -70,6 +70,7 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         Request::Own(Subcommand::Workers(workers)) => {
             commands::status::workers(&config, workers.json)
         }
+        Request::Own(Subcommand::Top(args)) => commands::top::top(&config, &args),
         Request::Own(Subcommand::Join(args)) => commands::join::join(&config, &args),
         Request::Own(Subcommand::Leave(_)) => commands::leave::leave(&config),
         Request::Own(Subcommand::Doctor(args)) => commands::doctor::doctor(&config, &args),

@@ -38,10 +38,13 @@ _hgbuild() {
             'hgbuild leave -'*) ;;
             'hgbuild join --coordinator') option=${words[i]} ;;
             'hgbuild join -'*) ;;
+            'hgbuild top --interval') option=${words[i]} ;;
+            'hgbuild top -'*) ;;
             'hgbuild workers -'*) ;;
             'hgbuild status -'*) ;;
             'hgbuild status') at='hgbuild status' ;;
             'hgbuild workers') at='hgbuild workers' ;;
+            'hgbuild top') at='hgbuild top' ;;
             'hgbuild join') at='hgbuild join' ;;
             'hgbuild leave') at='hgbuild leave' ;;
             'hgbuild doctor') at='hgbuild doctor' ;;
@@ -69,7 +72,7 @@ _hgbuild() {
             if [[ $cur == -* ]]; then
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'-v\n--verbose\n--no-fallback\n--trace\n--coordinator\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n-V\n--version\n-h\n--help' -- "$cur"))
             else
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'status\nworkers\njoin\nleave\ndoctor\nship\ncache\nexplain\ncompletions' -- "$cur"; compgen -c -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'status\nworkers\ntop\njoin\nleave\ndoctor\nship\ncache\nexplain\ncompletions' -- "$cur"; compgen -c -- "$cur"))
             fi ;;
         'hgbuild status')
             if [[ $cur == -* ]]; then
@@ -78,6 +81,10 @@ _hgbuild() {
         'hgbuild workers')
             if [[ $cur == -* ]]; then
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'--json\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hgbuild top')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--interval\n--json\n-h\n--help' -- "$cur"))
             fi ;;
         'hgbuild join')
             if [[ $cur == -* ]]; then

@@ -71,6 +71,42 @@ pub fn worker(worker: &v1::Worker) -> Value {
     })
 }
 
+/// A task that a worker has.
+pub fn running_task(task: &v1::RunningTask) -> Value {
+    json!({
+        "task_id": task.task_id,
+        "source": task.source,
+        "worker": task.worker,
+        "client": task.client,
+        "compiling": task.compiling,
+        "since_ms": task.since_ms,
+    })
+}
+
+/// A build.
+pub fn build(build: &v1::Build) -> Value {
+    let end = build.end.map(|end| {
+        json!({
+            "wall_ms": end.wall_ms,
+            "exit_code": end.exit_code,
+            "remote": end.remote,
+            "local": end.local,
+            "cached": end.cached,
+        })
+    });
+    json!({
+        "build_id": build.build_id,
+        "client": build.client,
+        "holder": build.holder,
+        "open": build.open,
+        "finished": build.finished,
+        "failed": build.failed,
+        "began_ms": build.began_ms,
+        "quiet_ms": build.quiet_ms,
+        "end": end,
+    })
+}
+
 fn toolchain(toolchain: &v1::Toolchain) -> Value {
     let family = match toolchain.family() {
         v1::Family::Gcc => "gcc",

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,7 @@ pub struct Terminal {
     child: Child,
     keyboard: File,
     screen: Arc<Mutex<avt::Terminal>>,
+    said: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -65,12 +67,17 @@ impl Terminal {
         let screen = avt::Terminal::new(columns.into(), rows.into()).expect("rows and columns");
         let screen = Arc::new(Mutex::new(screen));
         let shown = screen.clone();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = said.clone();
         let reader = thread::spawn(move || {
             let mut bytes = [0; 4096];
             let mut rest = Vec::new();
             // That nobody can write any more is an error.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 rest.extend_from_slice(&bytes[..count]);
+                let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.extend_from_slice(&bytes[..count]);
+                drop(heard);
                 // A character may come in two pieces.
                 let whole = match std::str::from_utf8(&rest) {
                     Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -86,6 +93,7 @@ impl Terminal {
             child,
             keyboard,
             screen,
+            said,
             reader: Some(reader),
         }
     }
@@ -96,6 +104,31 @@ impl Terminal {
         let screen = screen.screen();
         let rows = (0..).map_while(|row| screen.line(row));
         rows.map(|row| row.text().trim_end().to_owned()).collect()
+    }
+
+    /// The bytes that came since this was asked before.
+    pub fn said(&self) -> Vec<u8> {
+        std::mem::take(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes it so large.
+    ///
+    /// # Panics
+    /// The terminal is gone.
+    pub fn resize(&mut self, rows: u16, columns: u16) {
+        let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        screen.resize(columns.into(), rows.into());
+        drop(screen);
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // SAFETY: reads the struct that it is given.
+        let told =
+            unsafe { libc::ioctl(self.keyboard.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(told, 0, "TIOCSWINSZ");
     }
 
     /// Types `keys`.

@@ -17,6 +17,8 @@ mod reasons;
 const PURE: &[&str] = &[
     "client/src/cache/answer.rs",
     "client/src/cache/disk/index.rs",
+    "client/src/commands/top/keys.rs",
+    "client/src/commands/top/view.rs",
     "client/src/grid/attempt.rs",
     "client/src/grid/grade.rs",
     "client/src/grid/ident.rs",

@@ -4,6 +4,7 @@ pub mod build;
 pub mod masquerade;
 pub mod summary;
 pub mod status;
+pub mod top;
 pub mod explain;
 pub mod last_compile;
 pub mod history;

@@ -7,3 +7,4 @@ mod live;
 mod prometheus;
 mod shared;
 mod terminal;
+mod top;
