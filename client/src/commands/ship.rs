@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use hg_proto::compiler::packing::Packed;
 use hg_proto::compiler::probe::{self, Probe};
 use hg_proto::compiler::toolchain::Language;
 use hg_proto::v1::{
@@ -28,7 +29,7 @@ use crate::grid::grade::{Grade, Known, grade};
 use crate::grid::grpc::Tasks;
 use crate::grid::memo::Memos;
 use crate::grid::payload::Payload;
-use crate::grid::shipment::{self, Packed};
+use crate::grid::shipment;
 use crate::grid::submit::{self, Cost, Ending};
 use crate::inputs::task::client_name;
 use crate::local::compiler;

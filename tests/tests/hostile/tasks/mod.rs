@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hg_coord::commands::dial;
+use hg_proto::compiler::packing::Packed;
 use hg_proto::compiler::probe::{self, Probe};
 use hg_proto::compiler::shipment;
 use hg_proto::compiler::toolchain::{Family, Language};
@@ -35,7 +36,7 @@ use hg_worker_lite::inputs::tree::{Tree, Trees};
 use hg_worker_lite::inputs::validate::{Input, Order};
 use hg_worker_lite::sandbox::facade::{Isolation, Launch, ResourceLimits, Sandbox, TaskFolder};
 use hg_worker_lite::sandbox::totals::Totals;
-use hgbuild::grid::shipment::Packed;
+
 use nix::libc;
 use nix::unistd::geteuid;
 use tokio_stream::StreamExt;
