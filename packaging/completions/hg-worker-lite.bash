@@ -17,7 +17,7 @@ _hg_worker_lite() {
         case "$at ${words[i]}" in
             'hg-worker-lite join --coordinator' | 'hg-worker-lite join --state' | 'hg-worker-lite join --tls-ca') option=${words[i]} ;;
             'hg-worker-lite join -'*) ;;
-            'hg-worker-lite serve --coordinator' | 'hg-worker-lite serve --tls-ca' | 'hg-worker-lite serve --tls-cert' | 'hg-worker-lite serve --tls-key' | 'hg-worker-lite serve --slots' | 'hg-worker-lite serve --nice' | 'hg-worker-lite serve --name' | 'hg-worker-lite serve --http' | 'hg-worker-lite serve --state' | 'hg-worker-lite serve --scratch' | 'hg-worker-lite serve --blobs' | 'hg-worker-lite serve --sandbox' | 'hg-worker-lite serve --toolchains') option=${words[i]} ;;
+            'hg-worker-lite serve --coordinator' | 'hg-worker-lite serve --tls-ca' | 'hg-worker-lite serve --tls-cert' | 'hg-worker-lite serve --tls-key' | 'hg-worker-lite serve --slots' | 'hg-worker-lite serve --nice' | 'hg-worker-lite serve --name' | 'hg-worker-lite serve --http' | 'hg-worker-lite serve --state' | 'hg-worker-lite serve --scratch' | 'hg-worker-lite serve --blobs' | 'hg-worker-lite serve --sandbox' | 'hg-worker-lite serve --toolchains' | 'hg-worker-lite serve --compilers' | 'hg-worker-lite serve --container') option=${words[i]} ;;
             'hg-worker-lite serve -'*) ;;
             'hg-worker-lite serve') at='hg-worker-lite serve' ;;
             'hg-worker-lite join') at='hg-worker-lite join' ;;
@@ -33,6 +33,7 @@ _hg_worker_lite() {
         'hg-worker-lite serve --scratch') local IFS=$'\n'; COMPREPLY=($(compgen -W $'auto' -- "$cur"; compgen -d -- "$cur")) && return ;;
         'hg-worker-lite serve --sandbox') local IFS=$'\n'; COMPREPLY=($(compgen -W $'auto\nrequire\noff' -- "$cur")) && return ;;
         'hg-worker-lite serve --toolchains') local IFS=$'\n'; COMPREPLY=($(compgen -W $'clients\nown' -- "$cur")) && return ;;
+        'hg-worker-lite serve --compilers') local IFS=$'\n'; COMPREPLY=($(compgen -W $'auto\nnone' -- "$cur")) && return ;;
         'hg-worker-lite join --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-worker-lite join --tls-ca') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
         *' ') ;;
@@ -47,7 +48,7 @@ _hg_worker_lite() {
             fi ;;
         'hg-worker-lite serve')
             if [[ $cur == -* ]]; then
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--no-mdns\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n--slots\n--nice\n--dedicated\n--name\n--http\n--state\n--scratch\n--blobs\n--sandbox\n--toolchains\n-h\n--help' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--no-mdns\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n--slots\n--nice\n--dedicated\n--name\n--http\n--state\n--scratch\n--blobs\n--sandbox\n--toolchains\n--compilers\n--container\n-h\n--help' -- "$cur"))
             fi ;;
         'hg-worker-lite join')
             if [[ $cur == -* ]]; then

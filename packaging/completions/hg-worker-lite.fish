@@ -14,7 +14,7 @@ function __hg_worker_lite_at
             case 'hg-worker-lite join --coordinator' 'hg-worker-lite join --state' 'hg-worker-lite join --tls-ca'
                 set skip yes
             case 'hg-worker-lite join -*'
-            case 'hg-worker-lite serve --coordinator' 'hg-worker-lite serve --tls-ca' 'hg-worker-lite serve --tls-cert' 'hg-worker-lite serve --tls-key' 'hg-worker-lite serve --slots' 'hg-worker-lite serve --nice' 'hg-worker-lite serve --name' 'hg-worker-lite serve --http' 'hg-worker-lite serve --state' 'hg-worker-lite serve --scratch' 'hg-worker-lite serve --blobs' 'hg-worker-lite serve --sandbox' 'hg-worker-lite serve --toolchains'
+            case 'hg-worker-lite serve --coordinator' 'hg-worker-lite serve --tls-ca' 'hg-worker-lite serve --tls-cert' 'hg-worker-lite serve --tls-key' 'hg-worker-lite serve --slots' 'hg-worker-lite serve --nice' 'hg-worker-lite serve --name' 'hg-worker-lite serve --http' 'hg-worker-lite serve --state' 'hg-worker-lite serve --scratch' 'hg-worker-lite serve --blobs' 'hg-worker-lite serve --sandbox' 'hg-worker-lite serve --toolchains' 'hg-worker-lite serve --compilers' 'hg-worker-lite serve --container'
                 set skip yes
             case 'hg-worker-lite serve -*'
             case 'hg-worker-lite serve'
@@ -48,6 +48,8 @@ complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l sc
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l blobs -x -d 'how much of the disk of --state is for headers and sources that came, so that they need not come again, in MiB'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l sandbox -r -a 'auto require off' -d 'what holds compilers'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l toolchains -r -a 'clients own' -d 'whose compilers are run'
+complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l compilers -r -a 'auto none' -d 'where this machine\'s compilers are looked for'
+complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite serve"' -l container -x -d 'container images whose compilers are offered beside this machine\'s'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite join"' -l coordinator -x -d 'where the coordinator listens'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite join"' -l state -r -a '(__fish_complete_directories)' -d 'the folder that \'serve\' will have as --state'
 complete -c hg-worker-lite -n '__hg_worker_lite_at "hg-worker-lite join"' -l tls-ca -r -F -d 'authorities, in PEM, by which the coordinator is known instead of by the token'

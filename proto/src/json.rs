@@ -126,5 +126,6 @@ fn toolchain(toolchain: &v1::Toolchain) -> Value {
         "digest": hex(&toolchain.digest),
         "tree": toolchain.tree,
         "shipped": !toolchain.shipment.is_empty(),
+        "image": toolchain.image,
     })
 }

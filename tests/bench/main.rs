@@ -2,6 +2,7 @@
 //! cost, and what they bear. Each subcommand builds them in its own profile first.
 
 mod cache;
+mod container;
 mod cpu;
 mod footprint;
 mod grid;
@@ -18,11 +19,16 @@ struct Subcommand {
     run: fn(Vec<String>) -> ExitCode,
 }
 
-const SUBCOMMANDS: [Subcommand; 6] = [
+const SUBCOMMANDS: [Subcommand; 7] = [
     Subcommand {
         name: "cache",
         summary: "hits and misses, against the plain compiler and ccache",
         run: cache::run,
+    },
+    Subcommand {
+        name: "container",
+        summary: "compilers out of container images, against the plain one and docker exec",
+        run: container::run,
     },
     Subcommand {
         name: "footprint",

@@ -30,7 +30,7 @@ const ADDED_MS_MAX: f64 = 5.0;
 /// Inputs of a task in the tree form beside its source, and the folders they are in.
 const HEADERS: usize = 150;
 const HEADER_FOLDERS: usize = 20;
-const SOURCE: &str = "int square(int x) { return x * x; }\n";
+pub const SOURCE: &str = "int square(int x) { return x * x; }\n";
 
 /// Measures in as many rounds as `words` say.
 pub fn run(words: Vec<String>) -> ExitCode {
@@ -63,14 +63,31 @@ pub fn run(words: Vec<String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-struct Place {
+/// Where compiles are measured.
+pub struct Place {
     level: Isolation,
-    sandbox: Sandbox,
-    tasks: PathBuf,
+    /// What holds them.
+    pub sandbox: Sandbox,
+    /// Folder of their folders.
+    pub tasks: PathBuf,
     /// For the tree form, in the full sandbox.
     trees: Option<Trees>,
     wall_ms: Vec<f64>,
     cpu_ms: Vec<f64>,
+}
+
+impl Place {
+    /// For tasks of preprocessed text.
+    pub fn of_text(level: Isolation, sandbox: Sandbox, tasks: PathBuf) -> Self {
+        Place {
+            level,
+            sandbox,
+            tasks,
+            trees: None,
+            wall_ms: Vec::new(),
+            cpu_ms: Vec::new(),
+        }
+    }
 }
 
 fn measure(
@@ -93,12 +110,8 @@ fn measure(
         fs::create_dir_all(&tasks).expect("a folder");
         match Sandbox::proven(level, &own, &tasks) {
             Ok(sandbox) => places.push(Place {
-                level,
-                sandbox,
-                tasks,
                 trees: tree_form.then(|| Trees::open(&own, 1 << 30, 2).expect("a store")),
-                wall_ms: Vec::new(),
-                cpu_ms: Vec::new(),
+                ..Place::of_text(level, sandbox, tasks)
             }),
             Err(why) => skip(level.name(), &why),
         }
@@ -140,7 +153,7 @@ fn measure(
 }
 
 /// The task of the tree form: the source, and headers as a program has them.
-fn order() -> Order {
+pub fn order() -> Order {
     let input = |path: String, content: String| Input {
         path: path.into(),
         digest: Digest::of(content.as_bytes()),
@@ -204,7 +217,7 @@ fn grow<'a>(
 }
 
 /// Wall time and processor time of one compile, its folder and its end included.
-fn compile_once(
+pub fn compile_once(
     place: &Place,
     driver: &Path,
     language: &str,
@@ -262,7 +275,8 @@ fn cpu_ms() -> f64 {
     (used(UsageWho::RUSAGE_SELF) + used(UsageWho::RUSAGE_CHILDREN)) as f64 / 1e3
 }
 
-fn median(of: &[f64]) -> f64 {
+/// The middle one of `of`.
+pub fn median(of: &[f64]) -> f64 {
     let mut sorted = of.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]

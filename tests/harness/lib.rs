@@ -14,6 +14,7 @@ pub mod folder;
 pub mod grid;
 pub mod h2;
 pub mod hostile;
+pub mod engine;
 pub mod impostor;
 pub mod leftover;
 pub mod memos;

@@ -2,6 +2,8 @@
 //! then the worker serves with it.
 
 use std::env;
+#[cfg(target_os = "linux")]
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,6 +25,10 @@ use crate::files::shipments::Shipments;
 use crate::files::state::StateFolder;
 use crate::files::store;
 use crate::http;
+use crate::images::catalogue::{self, IMAGES_MAX, Images};
+use crate::images::engine;
+#[cfg(target_os = "linux")]
+use crate::images::{finding, inside};
 use crate::inputs::tree::Trees;
 use crate::link::access::{self, Access};
 use crate::link::finder::Place;
@@ -34,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::sandbox::cgroups::CompileCgroups;
 use crate::sandbox::facade::{Isolation, Policy, Sandbox};
 use crate::signals;
+use crate::tasks::toolchains::Places;
 use crate::watchdog::Watchdog;
 use hg_proto::compiler::speed;
 
@@ -41,6 +48,8 @@ use hg_proto::compiler::speed;
 /// own programs that they stay brisk.
 const NICE_DEFAULT: i32 = 10;
 const NICE_MAX: i32 = 19;
+/// This program, also where its file was replaced meanwhile (Linux).
+const PROGRAM_FILE: &str = "/proc/self/exe";
 const HTTP_DEFAULT: &str = "127.0.0.1:9090";
 /// Exit code of a worker that can't start as it was told to.
 const EXIT_CANNOT_START: u8 = command_line::USAGE;
@@ -86,6 +95,10 @@ struct Typed {
 
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, for as long as a start takes"
+)]
 enum Subcommand {
     Serve(Serve),
     Join(Join),
@@ -215,6 +228,21 @@ struct Serve {
         default = "String::from(\"clients\")"
     )]
     toolchains: String,
+
+    /// where this machine's compilers are looked for: in these folders, or auto for PATH,
+    /// /usr/local/bin, /usr/lib/llvm-*/bin and /opt/*/bin, or none to offer none
+    /// (default: auto)
+    #[argh(
+        option,
+        arg_name = "auto|none|DIR[,DIR...]",
+        default = "String::from(\"auto\")"
+    )]
+    compilers: String,
+
+    /// container images whose compilers are offered beside this machine's: Docker or
+    /// Podman gives their files, and the worker's own full sandbox runs them
+    #[argh(option, arg_name = "IMAGE[,IMAGE...]")]
+    container: Option<String>,
 }
 
 /// What may be typed.
@@ -226,6 +254,10 @@ pub fn command_line() -> CommandInfoWithArgs {
 pub fn run() -> ExitCode {
     vitals::tune_allocator();
     clear_compiler_variables();
+    #[cfg(target_os = "linux")]
+    if let Some(root) = looked_into() {
+        return inside::run(&root);
+    }
     keep_owner_bits();
     let typed = match PROGRAM.typed::<Typed>() {
         Ok(typed) => typed,
@@ -247,13 +279,26 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_CANNOT_START);
         }
     };
-    match shell::serve(serving) {
+    let images = serving.images.clone();
+    let served = shell::serve(serving);
+    if let Some(images) = images {
+        images.close();
+    }
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::line(Level::Error, format_args!("{error}"));
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// The image's files that this process is to look into; `None`: it is a worker.
+#[cfg(target_os = "linux")]
+fn looked_into() -> Option<OsString> {
+    let mut words = env::args_os().skip(1);
+    let is_it = words.next()? == finding::WORD;
+    words.next().filter(|_| is_it)
 }
 
 fn join(typed: Join) -> ExitCode {
@@ -349,6 +394,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, StateFolder, Serving), String> {
     }
     let policy = Policy::from_name(&typed.sandbox)
         .ok_or_else(|| format!("--sandbox {}: not auto, require or off", typed.sandbox))?;
+    let places = places(&typed.compilers)?;
     // Before the first thread starts, and before a compile could need it.
     let signals = signals::listen().map_err(|error| format!("signals: {error}"))?;
     let scratch = match typed.scratch {
@@ -375,6 +421,7 @@ fn prepare(typed: Serve) -> Result<(Watchdog, StateFolder, Serving), String> {
         fastrand::Rng::new().fill(&mut shipping);
         hello.shipping = shipping;
     }
+    let images = images(&state.path, typed.container.as_deref(), &sandbox)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.slots.set(hello.slots.into());
     metrics.slots_now.set(hello.slots.into());
@@ -387,10 +434,12 @@ fn prepare(typed: Serve) -> Result<(Watchdog, StateFolder, Serving), String> {
         tasks: state.tasks(),
         nice: typed.nice,
         dedicated: typed.dedicated,
+        places,
         memo: state.toolchains(),
         sandbox: Arc::new(sandbox),
         trees,
         shipments,
+        images,
         metrics,
         signals,
     };
@@ -435,6 +484,49 @@ fn shipments(state: &Path, whose: &str, has_trees: bool) -> Result<Option<Arc<Sh
     let text = "clients' own compilers are run in the sandbox; --toolchains own for none";
     log::line(Level::Info, format_args!("{text}"));
     Ok(Some(Arc::new(shipments)))
+}
+
+/// Where compilers are looked for, as `--compilers` has it.
+fn places(typed: &str) -> Result<Places, String> {
+    let folders = match typed {
+        "auto" => return Ok(Places::Usual),
+        "none" => Vec::new(),
+        folders => folders.split(',').map(PathBuf::from).collect(),
+    };
+    match folders.iter().find(|folder| !folder.is_absolute()) {
+        None => Ok(Places::Folders(folders)),
+        Some(odd) => Err(format!(
+            "--compilers {}: not auto or none, and no absolute path of a folder",
+            odd.display()
+        )),
+    }
+}
+
+/// Images whose compilers are offered; `None`: the operator names none.
+fn images(
+    state: &Path,
+    names: Option<&str>,
+    sandbox: &Sandbox,
+) -> Result<Option<Arc<Images>>, String> {
+    let Some(names) = names else {
+        catalogue::clear(state, true);
+        return Ok(None);
+    };
+    let named = |why: String| format!("--container: {why}");
+    let all: Vec<String> = names.split(',').map(str::to_owned).collect();
+    if let Some(odd) = all.iter().find(|name| !engine::is_name(name)) {
+        return Err(named(format!("{odd:?}: not the name of an image")));
+    }
+    if all.len() > IMAGES_MAX {
+        return Err(named(format!("more than {IMAGES_MAX} images")));
+    }
+    if sandbox.isolation() != Isolation::Full {
+        let why = "only the full sandbox runs compilers of images; the lines above say what \
+                   this machine lacks for it";
+        return Err(named(why.to_owned()));
+    }
+    let images = Images::open(state, all, PROGRAM_FILE.into()).map_err(named)?;
+    Ok(Some(Arc::new(images)))
 }
 
 /// Where the coordinator is: as it was typed, or from the environment, or where it was

@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod link;
+pub mod images;
 pub mod tasks;
 pub mod sandbox;
 pub mod inputs;

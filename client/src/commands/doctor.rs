@@ -77,7 +77,10 @@ pub fn doctor(config: &Config, args: &Doctor) -> i32 {
         let serves = |grade: &Grade| {
             matches!(
                 grade,
-                Grade::Same { .. } | Grade::Shipped | Grade::Equivalent { .. }
+                Grade::Same { .. }
+                    | Grade::Container { .. }
+                    | Grade::Shipped
+                    | Grade::Equivalent { .. }
             )
         };
         let mut its = rows.iter().filter(|(of, ..)| std::ptr::eq(*of, known));
@@ -365,7 +368,7 @@ fn as_json(findings: &[Finding], rows: &[(&Compiler, &Worker, Grade)]) -> Value 
                 "language": known.language.name(),
                 "worker": worker.id,
                 "grade": grade.name(),
-                "why": grade.words(),
+                "why": printable(&grade.words()),
             })
         })
         .collect();

@@ -217,7 +217,7 @@ impl<'a> Delivery<'a> {
             Grade::Untried { .. } | Grade::None(_) | Grade::Equivalent { .. } => true,
             Grade::Same { tree } => !tree,
             Grade::Shippable => shipment::was_refused(&self.run, &goods.toolchain, worker),
-            Grade::Shipped => false,
+            Grade::Shipped | Grade::Container { .. } => false,
         };
         let workers: Vec<&Worker> = self.workers.iter().filter(is_left).collect();
         let (probe, language) = (&goods.probe, goods.language);
@@ -248,7 +248,10 @@ impl<'a> Delivery<'a> {
         let has_it = |grade: &Grade| {
             matches!(
                 grade,
-                Grade::Same { tree: true } | Grade::Shipped | Grade::Equivalent { .. }
+                Grade::Same { tree: true }
+                    | Grade::Container { .. }
+                    | Grade::Shipped
+                    | Grade::Equivalent { .. }
             )
         };
         match goods.grade(worker, &self.run) {

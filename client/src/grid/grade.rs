@@ -13,6 +13,11 @@ pub enum Grade {
         /// It takes source and headers as they are, and with them debug information.
         tree: bool,
     },
+    /// A container image of its operator's has a toolchain of the same content.
+    Container {
+        /// As its operator calls it.
+        image: String,
+    },
     /// It was given this machine's own.
     Shipped,
     /// It would take this machine's own.
@@ -43,10 +48,12 @@ pub enum Unfit {
 }
 
 impl Grade {
-    /// For people and in records: `same`, `shipped`, `shippable` or `none`.
+    /// For people and in records: `same`, `container`, `shipped`, `shippable`, `equivalent`,
+    /// `untried` or `none`.
     pub fn name(&self) -> &'static str {
         match self {
             Grade::Same { .. } => "same",
+            Grade::Container { .. } => "container",
             Grade::Shipped => "shipped",
             Grade::Shippable => "shippable",
             Grade::Equivalent { .. } => "equivalent",
@@ -64,6 +71,7 @@ impl Grade {
                  compiler at the same place"
                     .to_owned()
             }
+            Grade::Container { image } => format!("compiles with that of its image {image}"),
             Grade::Shipped => "compiles with what it was given".to_owned(),
             Grade::Shippable => {
                 "has another one, or at another place, and takes this one: 'hgbuild ship'"
@@ -121,8 +129,10 @@ pub fn grade(worker: &Worker, toolchain: &Known, machine: (&str, &str)) -> Grade
         .iter()
         .filter(|known| known.shipment.is_empty() && known.digest == toolchain.plain.digest);
     // At another place it finds other headers beside itself.
-    let own = own.map(|known| known.tree_digests.contains(&toolchain.tree.digest));
-    let own = own.max();
+    let own = own.map(|known| (known.tree_digests.contains(&toolchain.tree.digest), known));
+    let own = own.max_by_key(|(tree, known)| (*tree, known.image.is_empty()));
+    let image = own.map_or("", |(_, known)| &known.image);
+    let own = own.map(|(tree, _)| tree);
     let is_shipped = toolchain.shipment.is_some_and(|digest| {
         let mut given = worker.toolchains.iter();
         given.any(|known| known.shipment == digest.as_bytes())
@@ -130,6 +140,9 @@ pub fn grade(worker: &Worker, toolchain: &Known, machine: (&str, &str)) -> Grade
     let other = another(worker, toolchain);
     let is_like_here = (&*worker.os, &*worker.architecture) == machine;
     match own {
+        Some(true) if !image.is_empty() => Grade::Container {
+            image: image.to_owned(),
+        },
         Some(true) => Grade::Same { tree: true },
         _ if is_shipped => Grade::Shipped,
         Some(false) if worker.shipping.is_empty() => match other {
@@ -217,6 +230,12 @@ mod tests {
         let mut elsewhere = toolchain(1, true, &[]);
         elsewhere.tree_digests = vec![vec![7; 32]];
         assert_eq!(of(&with(&[elsewhere])), Grade::Shippable);
+        let mut contained = toolchain(1, true, &[]);
+        contained.image = "cross:1".to_owned();
+        let image = "cross:1".to_owned();
+        let both = with(&[contained.clone(), toolchain(1, true, &[])]);
+        assert_eq!(of(&with(&[contained])), Grade::Container { image });
+        assert_eq!(of(&both), Grade::Same { tree: true });
         let given = toolchain(3, true, shipment.as_bytes());
         assert_eq!(of(&with(&[given])), Grade::Shipped);
         let anothers = toolchain(1, true, Digest::of(b"another's").as_bytes());

@@ -490,6 +490,7 @@ pub fn offers(
         toolchain.version = label(&toolchain.version, LABEL_BYTES_MAX);
         toolchain.target = label(&toolchain.target, LABEL_BYTES_MAX);
         toolchain.release = label(&toolchain.release, RELEASE_BYTES_MAX);
+        toolchain.image = label(&toolchain.image, RELEASE_BYTES_MAX);
         // For lists alone, and for tasks alone.
         toolchain.tree_digests.clear();
         toolchain.equals.clear();

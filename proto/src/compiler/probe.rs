@@ -116,6 +116,7 @@ impl Probe {
             tree_digests: Vec::new(),
             release: self.release.clone(),
             equals: Vec::new(),
+            image: String::new(),
         })
     }
 

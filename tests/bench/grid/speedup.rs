@@ -92,6 +92,8 @@ fn measure(programs: &Programs) -> Result<(), String> {
                 "--state",
             ])
             .arg(grid.folder().join(&name))
+            .arg("--compilers")
+            .arg(&path)
             .env("PATH", &path);
         let log = grid.folder().join(format!("{name}.log"));
         grid.workers.push(Daemon::start(&name, &mut command, log));

@@ -322,6 +322,9 @@ fn add_worker(grid: &mut Grid, name: &str, state: &Path, path: Option<&OsStr>) {
     command.arg("--scratch").arg(state);
     if let Some(path) = path {
         command.env("PATH", path);
+        let folders: Vec<_> = std::env::split_paths(path).collect();
+        let folders: Vec<&str> = folders.iter().filter_map(|f| f.to_str()).collect();
+        command.args(["--compilers", &folders.join(",")]);
     }
     let log = grid.folder().join(format!("{name}.log"));
     let daemon = hg_tests::daemon::Daemon::start(name, &mut command, log);

@@ -83,18 +83,20 @@ impl Space {
 
 /// Where a worker without any compiler has its state, and the worker.
 fn bare_worker(grid: &Grid, name: &str, words: &[&str]) -> (PathBuf, Daemon) {
-    worker_with("/nowhere", grid, name, words)
+    worker_with("none", grid, name, words)
 }
 
-/// Where a worker that looks for compilers in `path` has its state, and the worker.
+/// Where a worker that looks for compilers in `folder` has its state, and the worker.
 pub(crate) fn worker_with(
-    path: &str,
+    folder: &str,
     grid: &Grid,
     name: &str,
     words: &[&str],
 ) -> (PathBuf, Daemon) {
     let mut command = worker(programs(), grid.folder(), name, &grid.address(), 1);
-    command.env("PATH", path).args(words);
+    // Where it finds their assembler.
+    command.env("PATH", folder);
+    command.args(["--compilers", folder]).args(words);
     let log = grid.folder().join(format!("{name}.log"));
     let state = grid.folder().join(name);
     (state, Daemon::start(name, &mut command, log))
@@ -115,7 +117,7 @@ fn bare_grid(words: &[&str]) -> Option<(Grid, PathBuf, Daemon)> {
 }
 
 /// What the coordinator says of the worker called `name`.
-fn listed(space: &Space, grid: &Grid, name: &str) -> Value {
+pub(crate) fn listed(space: &Space, grid: &Grid, name: &str) -> Value {
     let told = run(&mut space.hgbuild(grid, &["workers", "--json"]));
     let all: Value = serde_json::from_slice(&told.stdout).expect("JSON");
     let mut all = all.as_array().cloned().unwrap_or_default().into_iter();
@@ -129,7 +131,7 @@ fn toolchains(space: &Space, grid: &Grid, name: &str) -> usize {
     worker["toolchains"].as_array().map_or(0, Vec::len)
 }
 
-fn is_remote(event: &Event) -> bool {
+pub(crate) fn is_remote(event: &Event) -> bool {
     event.place == "remote" && event.form == "tree"
 }
 

@@ -97,6 +97,13 @@ pub struct InUse {
     digest: Digest,
 }
 
+impl InUse {
+    /// What stands for it.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
 impl Drop for InUse {
     fn drop(&mut self) {
         if let Some(kept) = self.shipments.books().kept.get_mut(&self.digest) {
@@ -262,6 +269,12 @@ impl Shipments {
             shipments: self.clone(),
             digest,
         })
+    }
+
+    /// The list that `digest` stands for, if it is kept.
+    pub fn list(&self, digest: &Digest) -> Option<Arc<Shipment>> {
+        let books = self.books();
+        books.kept.get(digest).map(|kept| kept.list.clone())
     }
 
     /// Whether it is kept.

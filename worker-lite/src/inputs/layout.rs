@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hg_proto::compiler::shipment;
 use hg_proto::compiler::way::{self, Step};
 use hg_proto::v1::{Shipment, shipped_file::Kind};
 use hg_proto::wire::digest::Digest;
@@ -45,7 +46,7 @@ pub enum Tools {
     /// This machine's own programs for a client that takes them for its own: what a
     /// compiler finds around itself there is not here, and comes with the task.
     OwnPrograms(Vec<PathBuf>),
-    /// A client's, at the client's paths.
+    /// A client's, at the client's paths, or an image's at those it has there.
     Shipped {
         /// What stands for them.
         digest: Digest,
@@ -86,7 +87,17 @@ impl Tools {
     pub fn programs_alone(self) -> Self {
         match self {
             Tools::Own(files) => Tools::OwnPrograms(files),
-            other => other,
+            Tools::OwnPrograms(files) => Tools::OwnPrograms(files),
+            Tools::Shipped { list, contents, .. } => {
+                let mut list = Shipment::clone(&list);
+                list.files
+                    .retain(|file| !matches!(file.kind, Some(Kind::Mark(_))));
+                Tools::Shipped {
+                    digest: shipment::digest(&list),
+                    list: Arc::new(list),
+                    contents,
+                }
+            }
         }
     }
 }

@@ -340,8 +340,7 @@ impl Session {
     fn toolchains_found(&mut self, now: Instant, found: Catalogue, actions: &mut Vec<Action>) {
         self.next_scan = None;
         if found.is_empty() {
-            let text =
-                "no compiler in PATH: only clients with one of their own are served".to_owned();
+            let text = "no compiler here: only clients with one of their own are served".to_owned();
             actions.push(Action::Log(Level::Warn, text));
             self.next_scan = Some(now + RESCAN);
         }

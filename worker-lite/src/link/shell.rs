@@ -20,6 +20,7 @@ use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
 use crate::files::shipments::Shipments;
+use crate::images::catalogue::Images;
 use crate::inputs::layout::Tools;
 use crate::inputs::tree::Trees;
 use crate::inputs::validate::{Order, failure};
@@ -37,7 +38,7 @@ use crate::tasks::control::Control;
 use crate::tasks::delivery::{self, Delivery};
 use crate::tasks::gate::Gate;
 use crate::tasks::task::{self, TaskContext};
-use crate::tasks::toolchains::{self, Catalogue, Compiler};
+use crate::tasks::toolchains::{self, Catalogue, Compiler, Places};
 use crate::tasks::trial;
 
 /// Chunks of inputs that may wait for one task.
@@ -69,6 +70,8 @@ pub struct Serving {
     pub nice: i32,
     /// The use of the machine by other programs costs no slots.
     pub dedicated: bool,
+    /// Where compilers are looked for.
+    pub places: Places,
     /// Folder of memos about compilers.
     pub memo: PathBuf,
     /// Sandbox of all compilers.
@@ -77,6 +80,8 @@ pub struct Serving {
     pub trees: Option<Arc<Trees>>,
     /// Toolchains that clients bring; `None`: none are taken.
     pub shipments: Option<Arc<Shipments>>,
+    /// Images whose compilers are offered.
+    pub images: Option<Arc<Images>>,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
     /// Gives one byte for each signal.
@@ -491,10 +496,12 @@ impl Shell {
         let all_inputs = order.inputs.len();
         let hello = &self.serving.hello;
         let in_use = match (&compiler.tools, &self.serving.shipments) {
-            (Tools::Shipped { digest, .. }, Some(shipments)) => match shipments.hold(*digest) {
-                Some(in_use) => Some(in_use),
-                None => return self.not_here(id, *digest),
-            },
+            (Tools::Shipped { digest, .. }, Some(shipments)) if compiler.is_clients() => {
+                match shipments.hold(*digest) {
+                    Some(in_use) => Some(in_use),
+                    None => return self.not_here(id, *digest),
+                }
+            }
             _ => None,
         };
         let context = TaskContext {
@@ -647,16 +654,25 @@ impl Shell {
     /// Looks for compilers in a thread: it takes a while.
     fn rescan(&self) -> io::Result<()> {
         let (memo, notices) = (self.serving.memo.clone(), self.notices.clone());
+        let places = self.serving.places.clone();
         let (sandbox, tasks) = (self.serving.sandbox.clone(), self.serving.tasks.clone());
         let trees = self.serving.trees.is_some();
         let shipments = self.serving.shipments.clone();
+        let images = self.serving.images.clone();
         thread::Builder::new()
             .name("toolchains".into())
             .spawn(move || {
-                let mut found = toolchains::find(&memo);
+                let mut found = toolchains::find(&places, &memo);
                 trial::retain_working(&mut found, &sandbox, &tasks);
                 if trees {
                     toolchains::offer_tree_form(&mut found, &memo);
+                }
+                if let Some(images) = images {
+                    if !found.is_empty() && !images.are_known() {
+                        // Nobody waits for an image to be looked into.
+                        let _ = notices.send_blocking(Notice::Toolchains(found.clone()));
+                    }
+                    images.offer(&mut found, &sandbox, &tasks, trees);
                 }
                 if let Some(shipments) = shipments {
                     shipments.load();

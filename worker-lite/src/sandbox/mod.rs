@@ -6,6 +6,8 @@ mod full;
 mod partial;
 #[cfg(target_os = "linux")]
 mod init;
+#[cfg(target_os = "linux")]
+pub mod enclosure;
 pub mod launch;
 pub mod folder;
 mod report;

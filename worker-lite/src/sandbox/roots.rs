@@ -160,7 +160,7 @@ impl Drop for Root {
 
 /// Whether this kernel counts processes of a user by user namespace, so that a limit on
 /// them bounds one compile alone.
-fn counts_by_namespace() -> bool {
+pub fn counts_by_namespace() -> bool {
     let release = nix::sys::utsname::uname();
     let release = release
         .as_ref()

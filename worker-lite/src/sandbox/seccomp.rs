@@ -235,8 +235,8 @@ const ARCHITECTURE_CALLS: &[c_long] = &[
 /// Calls that send signals. Harmless where no other process can be reached.
 const SIGNAL_CALLS: &[c_long] = &[libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill];
 
-/// Requests of ioctl(2): TCGETS, TIOCGWINSZ, FIONREAD, FIONCLEX, FIOCLEX.
-const IOCTL_REQUESTS: &[u32] = &[0x5401, 0x5413, 0x541b, 0x5450, 0x5451];
+/// Requests of ioctl(2): TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX.
+const IOCTL_REQUESTS: &[u32] = &[0x5401, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451];
 /// Operations of prctl(2): PR_SET_NAME, PR_GET_NAME, PR_SET_VMA, PR_GET_NO_NEW_PRIVS,
 /// PR_CAPBSET_READ, PR_GET_DUMPABLE.
 const PRCTL_OPERATIONS: &[u32] = &[15, 16, 0x5356_4d41, 39, 23, 3];

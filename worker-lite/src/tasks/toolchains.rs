@@ -1,9 +1,9 @@
-//! The compilers of this machine: those in PATH, and the identity of each. Not pure: reads
+//! The compilers of this machine: where they are looked for, and the identity of each. Not pure: reads
 //! folders and runs compilers. Unaware of tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ use crate::sandbox::facade;
 /// A compiler of this machine, for one language.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiler {
-    /// Absolute path, as found in PATH.
+    /// Absolute path, as it was found.
     pub driver: PathBuf,
     /// Family whose command line it takes.
     pub family: Family,
@@ -57,11 +57,16 @@ impl Compiler {
         }
     }
 
+    /// Whether a client has brought it.
+    pub fn is_clients(&self) -> bool {
+        !self.toolchain.shipment.is_empty()
+    }
+
     /// Whether the files that make its code are still those that were advertised; `memo` is
     /// the folder of memos about compilers.
     pub fn is_unchanged(&self, memo: &Path) -> bool {
         if let Tools::Shipped { .. } = self.tools {
-            // Ours alone, and read when the worker was started.
+            // Known by its content, and ours alone to write.
             return true;
         }
         let now = || {
@@ -142,10 +147,63 @@ pub fn offer_shipped(catalogue: &mut Catalogue, shipments: &Shipments) {
 /// Compilers by identity.
 pub type Catalogue = BTreeMap<Digest, Compiler>;
 
-/// Finds the compilers in PATH; `memo` is the folder of memos about compilers.
-pub fn find(memo: &Path) -> Catalogue {
+/// Folders with compilers that need not be in PATH, the first choice first: `*` is any name.
+const USUAL_FOLDERS: [(&str, &str); 3] = [
+    ("/usr/local/bin", ""),
+    ("/usr/lib", "llvm-*/bin"),
+    ("/opt", "*/bin"),
+];
+/// Names that are looked at in one such place.
+const USUAL_NAMES_MAX: usize = 1024;
+
+/// Where compilers are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Places {
+    /// In PATH, then where distributions and vendors have those that are not in it.
+    Usual,
+    /// In these folders alone.
+    Folders(Vec<PathBuf>),
+}
+
+impl Places {
+    /// The folders as they are now.
+    fn folders(&self) -> Vec<PathBuf> {
+        match self {
+            Places::Folders(folders) => folders.clone(),
+            Places::Usual => {
+                let path = env::var_os("PATH").unwrap_or_default();
+                let usual = USUAL_FOLDERS.iter();
+                let usual = usual.flat_map(|(above, below)| usual_folders(Path::new(above), below));
+                env::split_paths(&path).chain(usual).collect()
+            }
+        }
+    }
+}
+
+/// The folders `below` one, whose first name may have a `*` in it.
+fn usual_folders(above: &Path, below: &str) -> Vec<PathBuf> {
+    let Some((name, rest)) = below.split_once('/') else {
+        return vec![above.join(below)];
+    };
+    let (start, end) = name.split_once('*').unwrap_or((name, ""));
+    let entries = above.read_dir().into_iter().flatten().flatten();
+    let names = entries.take(USUAL_NAMES_MAX).map(|entry| entry.file_name());
+    let fits = |name: &OsString| {
+        let name = name.as_bytes();
+        name.len() >= start.len() + end.len()
+            && name.starts_with(start.as_bytes())
+            && name.ends_with(end.as_bytes())
+    };
+    let mut names: Vec<OsString> = names.filter(fits).collect();
+    names.sort();
+    let folder = |name| above.join(name).join(rest);
+    names.into_iter().map(folder).collect()
+}
+
+/// Finds the compilers in `places`; `memo` is the folder of memos about compilers.
+pub fn find(places: &Places, memo: &Path) -> Catalogue {
     let mut catalogue = Catalogue::new();
-    for driver in candidates(&env::var_os("PATH").unwrap_or_default()) {
+    for driver in candidates(places.folders()) {
         let probe = match probe::probe(&driver, Some(memo)) {
             Ok(probe) => probe,
             Err(error) => {
@@ -206,12 +264,12 @@ fn offer(catalogue: &mut Catalogue, digest: Digest, compiler: Compiler) {
     }
 }
 
-/// Programs in `path` whose names are a compiler's, and so are those of the files that they
+/// Programs in `folders` whose names are a compiler's, and so are those of the files that they
 /// link to (`ccache` under the name `gcc` is none); each once.
-fn candidates(path: &OsStr) -> Vec<PathBuf> {
+pub fn candidates(folders: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for folder in env::split_paths(path).filter(|folder| folder.is_absolute()) {
+    for folder in folders.into_iter().filter(|folder| folder.is_absolute()) {
         let Ok(entries) = folder.read_dir() else {
             continue;
         };
@@ -264,6 +322,8 @@ fn is_compiler_name(name: impl AsRef<OsStr>) -> bool {
         b"cc" | b"c++" | b"gcc" | b"g++" | b"clang" | b"clang++"
     ) || cross(b"-gcc")
         || cross(b"-g++")
+        || cross(b"-clang")
+        || cross(b"-clang++")
 }
 
 fn is_cxx_name(name: &OsStr) -> bool {
@@ -272,7 +332,7 @@ fn is_cxx_name(name: &OsStr) -> bool {
 
 /// Folder in which the driver finds its assembler, if it would find another one, or none,
 /// with [`facade::PATH`] alone.
-fn assembler_folder(driver: &Path) -> Option<PathBuf> {
+pub fn assembler_folder(driver: &Path) -> Option<PathBuf> {
     let output = Command::new(driver)
         .arg("-print-prog-name=as")
         .stdin(Stdio::null())
@@ -303,6 +363,7 @@ mod tests {
             "clang++-14",
             "aarch64-linux-gnu-gcc-12",
             "arm-linux-gnueabihf-g++",
+            "aarch64-unknown-linux-gnu-clang++-19",
         ] {
             assert!(is_compiler_name(name), "{name}");
         }
@@ -317,6 +378,22 @@ mod tests {
         ] {
             assert!(!is_compiler_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn usual_folders_are_those_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["llvm-14/bin", "llvm-9/bin", "llvm/bin", "gcc-12/bin"] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        let named = |below| usual_folders(folder.path(), below);
+        let at = |names: &[&str]| -> Vec<PathBuf> {
+            names.iter().map(|name| folder.path().join(name)).collect()
+        };
+        assert_eq!(named("llvm-*/bin"), at(&["llvm-14/bin", "llvm-9/bin"]));
+        assert_eq!(named("*/bin").len(), 4);
+        assert_eq!(named("bin"), at(&["bin"]));
+        assert_eq!(usual_folders(&folder.path().join("no"), "*/bin"), at(&[]));
     }
 
     #[test]
@@ -339,7 +416,7 @@ mod tests {
         ] {
             std::os::unix::fs::symlink(real, folder.join(name)).unwrap();
         }
-        let found = candidates(folder.as_os_str());
+        let found = candidates([folder.clone()]);
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(found, [folder.join("clang"), folder.join("clang++")]);
     }

@@ -36,7 +36,6 @@ use hg_worker_lite::inputs::tree::{Tree, Trees};
 use hg_worker_lite::inputs::validate::{Input, Order};
 use hg_worker_lite::sandbox::facade::{Isolation, Launch, ResourceLimits, Sandbox, TaskFolder};
 use hg_worker_lite::sandbox::totals::Totals;
-
 use nix::libc;
 use nix::unistd::geteuid;
 use tokio_stream::StreamExt;
@@ -220,6 +219,42 @@ fn a_compiler_that_a_client_brought_is_held() {
         let content = fs::read(contents.join(digest.to_hex())).expect("a content");
         assert_eq!((Digest::of(&content), content.len() as u64), (digest, size));
     }
+}
+
+#[test]
+fn an_image_that_is_looked_into_is_held() {
+    let what = "a look into an image";
+    let Some(ground) = ground(what) else {
+        return;
+    };
+    if sandbox(what, &ground, Isolation::Full).is_none() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a folder");
+    let root = place.path().canonicalize().expect("a path");
+    let program = ground.program();
+    let put = |from: &Path, to: &Path| {
+        let to = root.join(to.strip_prefix("/").expect("a path"));
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(from, to).expect("a file");
+    };
+    for library in probe::libraries(&program).expect("its libraries") {
+        put(&library, &library);
+    }
+    // It strikes as soon as it is loaded, and again as what it is asked for.
+    put(&program, Path::new("/usr/bin/gcc"));
+    // A way out, if it were taken.
+    std::os::unix::fs::symlink(ground.outside(), root.join("dev")).expect("a link");
+    let mut look = Command::new(&programs().worker);
+    look.arg("--look-into").arg(&root).env("PATH", "/usr/bin");
+    let said = look.output().expect("a look");
+    let shown = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success(), "{said:?}");
+    assert!(shown.contains("neither gcc nor clang"), "{shown}");
+    assert!(!shows_canary(&said.stdout) && !shows_canary(&said.stderr));
+    assert_eq!(ground.struck(), Vec::<String>::new());
+    assert!(!root.join("usr/bin/own").exists());
+    assert_no_process(&ground);
 }
 
 /// The hostile program itself as the compiler, told `what` to do.
