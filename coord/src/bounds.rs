@@ -182,6 +182,11 @@ pub const H2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// Bytes in flight to us on one HTTP/2 connection, those included that came and are not
 /// read. What was read of a message that is not whole is in [`HOLDER_PARTIAL_BYTES_MAX`].
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Tasks whose spans wait to be exported, and those of one batch.
+pub const SPANS_WAITING_MAX: usize = 8_192;
+/// See [`SPANS_WAITING_MAX`].
+pub const SPANS_AT_ONCE_MAX: usize = 512;
+
 /// Bytes of one HTTP/2 frame.
 pub const H2_FRAME_BYTES_MAX: u32 = 64 << 10;
 /// Bytes of the headers of one request.

@@ -26,6 +26,7 @@ pub const PROGRAM: Program = Program {
             "HG_TOKEN",
             "an admin's token for 'drain' and 'readmit', before one of the state folder",
         ),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "as --otlp"),
         (
             "HOME",
             "where ~/.hybridgrid/coord is, unless --state says another folder",
@@ -349,6 +350,10 @@ pub struct Serve {
     #[argh(option, arg_name = "N", default = "AUDIT_EVERY")]
     pub audit: u64,
 
+    /// where a collector takes what became of tasks, as OpenTelemetry's spans by gRPC
+    #[argh(option, arg_name = "http://HOST:PORT")]
+    pub otlp: Option<String>,
+
     /// a certificate of your own in PEM, shown to those who join without a token's
     /// fingerprint
     #[argh(option, arg_name = "FILE")]
@@ -402,6 +407,8 @@ pub struct Config {
     pub weights: HashMap<String, u32>,
     /// One of so many results of each worker and toolchain is audited; 0: none is.
     pub audit_every: u64,
+    /// Where a collector of spans is.
+    pub otlp: Option<String>,
     /// Certificates of the operator's own.
     pub pki: OwnPki,
     /// No encryption, no tokens.
@@ -462,6 +469,10 @@ impl Config {
             http,
             state: state(args.state.as_deref(), home)?,
             audit_every: args.audit,
+            otlp: args.otlp.clone().or_else(|| {
+                let named = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
+                named.filter(|url| !url.is_empty())
+            }),
             weights: args
                 .client_weight
                 .iter()

@@ -56,6 +56,8 @@ pub struct Metrics {
     pub cache_misses: IntCounter,
     /// Compiler time that clients' caches saved.
     pub cache_saved_seconds: Counter,
+    /// What became of tasks, and was not exported.
+    pub spans_dropped: IntCounter,
     /// Attempts begun beside a straggler that were first.
     pub hedges_won: IntCounter,
     /// Attempts that ended without a compiler's answer, by whose fault it was.
@@ -206,6 +208,10 @@ impl Metrics {
                     "hybridgrid_cache_saved_seconds_total",
                     "Compiler time that clients' own caches saved, as they report.",
                 ),
+            ),
+            spans_dropped: counter(
+                "hybridgrid_spans_dropped_total",
+                "Tasks whose spans a collector of traces did not take, or not in time.",
             ),
             hedges_won: counter(
                 "hybridgrid_hedges_won_total",

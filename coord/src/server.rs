@@ -26,7 +26,7 @@ use crate::scheduling::coordinator::Settings;
 use crate::serve::accept::Door;
 use crate::serve::announce::{self, Announcer};
 use crate::serve::pages::Guard;
-use crate::serve::{grpc, pages};
+use crate::serve::{grpc, pages, spans};
 use crate::trust::command_socket;
 use crate::trust::doorkeeper::{Doorkeeper, LocalTokens};
 use crate::{log, state_folder};
@@ -243,6 +243,11 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
             Some(tokio::spawn(keeping))
         }
     };
+    if let Some(url) = &config.otlp {
+        let collector = spans::collector(url);
+        let collector = collector.map_err(|why| CommandError::Usage(format!("--otlp {why}")))?;
+        tokio::spawn(spans::export(hub.clone(), collector));
+    }
     let announcer = match config.mdns && announce::is_for_others(grid_address) {
         true => announcer(&config.state, grid_address)?,
         false => None,

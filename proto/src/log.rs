@@ -1,8 +1,11 @@
-//! Lines for an operator, on stderr, as many as `HG_LOG` asks for.
+//! Lines for an operator, on stderr, as many as `HG_LOG` asks for: time, program, level and
+//! words. Where stderr leads to the system's journal, that notes the time.
 
 use std::fmt;
 use std::io::Write;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::SystemTime;
 
 /// How much is said. A line has one of the levels but the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +78,11 @@ impl Log {
     /// Writes a line of this `kind`, whatever the level: in one write, so that lines do
     /// not mix, and with a peer's control characters escaped.
     pub fn write(&self, kind: &str, words: fmt::Arguments<'_>) {
-        let mut line = format!("{}: {kind}: ", self.program);
+        let mut line = match is_journal() {
+            true => String::new(),
+            false => format!("{} ", humantime::format_rfc3339_millis(SystemTime::now())),
+        };
+        line += &format!("{}: {kind}: ", self.program);
         for c in words.to_string().chars() {
             if c.is_control() {
                 line.extend(c.escape_default());
@@ -87,4 +94,15 @@ impl Log {
         // Nobody is left to be told when stderr is gone.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
+}
+
+/// Whether stderr is the stream that the service manager has named (JOURNAL_STREAM, see
+/// systemd.exec(5)); what we start may have another.
+fn is_journal() -> bool {
+    static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
+    *IS_JOURNAL.get_or_init(|| {
+        let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let stderr = nix::sys::stat::fstat(std::io::stderr());
+        stderr.is_ok_and(|it| named == format!("{}:{}", it.st_dev, it.st_ino))
+    })
 }

@@ -182,6 +182,7 @@ pub fn order() -> Order {
         wall_ms_max: 60_000,
         memory_bytes_max: None,
         output_bytes_max: 1 << 30,
+        trace_id: Vec::new(),
     }
 }
 

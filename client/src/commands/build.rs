@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hg_proto::log::Level;
 use hg_proto::v1::{GetStatusRequest, GetStatusResponse, ReportBuildRequest};
+use hg_proto::wire::trace_id;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -34,6 +35,7 @@ use crate::local::compiler::Search;
 use crate::local::process::ExitStatus;
 use crate::local::signals::{self, Forwarding};
 use crate::local::slots::Slots;
+use crate::local::trace_context;
 use crate::os;
 use crate::private;
 use crate::say;
@@ -213,6 +215,8 @@ fn set_environment(command: &mut Command, config: &Config, log: &io::Result<Opti
     }
     command.envs(masquerade.variables());
     let folder = masquerade.folder;
+    let trace = trace_context::current();
+    command.env(trace_context::VARIABLE, trace_id::hex(&trace.trace_id));
     if env::var_os("HG_BUILD").is_none() {
         // So that a single compile beside this build has a turn of its own.
         command.env("HG_BUILD", std::process::id().to_string());

@@ -174,6 +174,7 @@ mod tests {
             worker: None,
             exit: 0,
             pid: 1,
+            trace: "".into(),
             start_us: 0,
             phases: Vec::new(),
             wall_ms: 0,

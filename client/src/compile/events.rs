@@ -8,10 +8,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hg_proto::log::Level;
 use hg_proto::options::args::Reason;
+use hg_proto::wire::trace_id;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::timeline::{Phase, Timeline};
 use crate::config::Config;
+use crate::local::trace_context;
 use crate::say;
 
 /// Version of the line.
@@ -76,6 +78,10 @@ pub struct Event<'a> {
     /// The process that was called as the compiler.
     #[serde(default)]
     pub pid: u32,
+    /// The trace of the build, by which the coordinator's and the worker's log lines about
+    /// it are found: 32 hexadecimal digits.
+    #[serde(default)]
+    pub trace: Cow<'a, str>,
     /// When it began, in microseconds since 1970.
     #[serde(default)]
     pub start_us: u64,
@@ -157,6 +163,7 @@ pub fn record(
         form: record.form.map(Cow::Borrowed),
         exit,
         pid: std::process::id(),
+        trace: trace_id::hex(&trace_context::current().trace_id).into(),
         start_us: now_us.saturating_sub(wall_us),
         phases,
         wall_ms: wall_us / 1_000,

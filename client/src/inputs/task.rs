@@ -15,6 +15,7 @@ use crate::grid::own_speed;
 use crate::inputs::preprocessed::Gathered;
 use crate::inputs::tree::Tree;
 use crate::invocation::plan::{Diagnostics, Plan};
+use crate::local::trace_context;
 use crate::os;
 
 /// Bytes of a task's message; the rest is for what is around it.
@@ -109,6 +110,7 @@ impl Plan {
     }
 
     fn any_task(&self, config: &Config) -> Task {
+        let trace = trace_context::current();
         Task {
             environment: self.environment.clone(),
             source: String::from_utf8_lossy(&self.compile.source).into_owned(),
@@ -116,6 +118,8 @@ impl Plan {
             queue_ms_max: config.queue_ms_max,
             task_ms_max: RUN_MS_MAX as u32,
             client_speed_milli: own_speed::own_milli(config.run_folder().as_deref()),
+            trace_id: trace.trace_id.to_vec(),
+            parent_span_id: trace.parent_span_id.map_or(Vec::new(), |id| id.to_vec()),
             ..Task::default()
         }
     }

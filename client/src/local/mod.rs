@@ -12,3 +12,4 @@ pub mod unnamed_file;
 pub mod memory_file;
 pub mod compiler;
 pub mod passed;
+pub mod trace_context;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hg_proto::PROTOCOL_VERSION;
@@ -14,6 +14,7 @@ use hg_proto::v1::{self, event, to_worker};
 use hg_proto::wire::limits;
 use hg_proto::wire::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
 use hg_proto::wire::outcome::outcome;
+use hg_proto::wire::trace_id;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::bounds::{EVENTS_BEHIND_MAX, METRICS_ASKED_MAX, OWN_METRICS_BYTES_MAX, TICK_MS};
@@ -27,6 +28,7 @@ use crate::monitor::aggregator::{Aggregator, Ending};
 use crate::monitor::builds::BuildReport;
 use crate::monitor::fallbacks::Lost;
 use crate::monitor::series::Level;
+use crate::monitor::task_span::{Ran, TaskSpan};
 use crate::monitor::tasks::{OpenAttempt, TaskName};
 use crate::scheduling::audits::{Verdict, Who};
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
@@ -50,7 +52,16 @@ struct OpenTask {
     mailbox: Arc<Mailbox>,
     /// The worker of the task's last attempt, as it is listed.
     worker: String,
+    /// The token that it came with.
+    holder: Arc<str>,
     submitted: Instant,
+}
+
+impl OpenTask {
+    /// By which its lines of logs are found.
+    fn mark(&self) -> String {
+        trace_id::mark(&self.task.trace_id)
+    }
 }
 
 struct HubState {
@@ -76,6 +87,8 @@ pub struct Hub {
     pub audits_changed: watch::Sender<()>,
     /// Turns true when the process ends.
     pub closing: watch::Sender<bool>,
+    /// Where what becomes of tasks goes, if it is exported.
+    pub spans: OnceLock<mpsc::Sender<TaskSpan>>,
     /// Held by whatever must come to its end before the process does.
     alive: Mutex<Option<mpsc::Sender<()>>>,
     nuisances: Mutex<Nuisances>,
@@ -105,6 +118,7 @@ impl Hub {
             events: broadcast::channel(EVENTS_BEHIND_MAX).0,
             audits_changed: watch::channel(()).0,
             closing: watch::channel(false).0,
+            spans: OnceLock::new(),
             alive: Mutex::new(Some(alive)),
             nuisances: Mutex::default(),
             arrivals: Mutex::default(),
@@ -377,8 +391,12 @@ impl Hub {
         let now_ms = self.now_ms();
         self.seen().started(task.0, attempt, now_ms);
         log::debug(format_args!(
-            "task {} attempt {} on {}",
-            task.0, start.number, entry.worker
+            "task {} of {} attempt {} on {}{}",
+            task.0,
+            entry.holder,
+            start.number,
+            entry.worker,
+            entry.mark()
         ));
         self.announce(event::Kind::TaskStarted(v1::TaskStarted {
             task_id: task.0,
@@ -407,6 +425,20 @@ impl Hub {
         if self.seen().task_ended(task.0, &ending, self.now_ms()) {
             self.metrics.hedges_won.inc();
         }
+        log::debug(format_args!(
+            "task {} of {} ended on {}, {outcome}, after {} ms{}",
+            task.0,
+            entry.holder,
+            entry.worker,
+            entry.submitted.elapsed().as_millis(),
+            entry.mark()
+        ));
+        let ran = Ran {
+            running_ms,
+            queue_ms: finished.queue_ms.into(),
+            compile_us: result.usage.map_or(0, |usage| usage.wall_us),
+        };
+        self.trace(&entry, outcome, &detail, Some(ran));
         self.end(task, &entry, good, detail);
         entry.mailbox.push(Mail::Finished(Box::new(finished)));
     }
@@ -421,9 +453,13 @@ impl Hub {
         };
         self.seen().task_ended(task.0, &ending, self.now_ms());
         log::debug(format_args!(
-            "task {} failed, {outcome}: {}",
-            task.0, failure.detail
+            "task {} of {} failed, {outcome}: {}{}",
+            task.0,
+            entry.holder,
+            failure.detail,
+            entry.mark()
         ));
+        self.trace(&entry, outcome, &failure.detail, None);
         self.end(task, &entry, false, words(&failure));
         entry.mailbox.push(Mail::Failed(failure));
     }
@@ -438,6 +474,30 @@ impl Hub {
             wall_ms: u32::try_from(wall_ms).unwrap_or(u32::MAX),
             detail,
         }));
+    }
+
+    /// Has what became of a task exported, if anybody wants such.
+    fn trace(&self, entry: &OpenTask, outcome: &'static str, detail: &str, ran: Option<Ran>) {
+        let Some(spans) = self.spans.get() else {
+            return;
+        };
+        let span = TaskSpan {
+            trace_id: entry.task.trace_id.clone(),
+            parent_span_id: entry.task.parent_span_id.clone(),
+            source: label(&entry.task.source, EVENT_SOURCE_BYTES_MAX),
+            client: label(&entry.task.client, EVENT_SOURCE_BYTES_MAX),
+            holder: entry.holder.clone(),
+            worker: entry.worker.clone(),
+            outcome,
+            detail: detail.to_owned(),
+            wall: entry.submitted.elapsed(),
+            ended: SystemTime::now(),
+            ran,
+        };
+        // Nobody waits for who collects them.
+        if spans.try_send(span).is_err() {
+            self.metrics.spans_dropped.inc();
+        }
     }
 
     fn announce(&self, kind: event::Kind) {
@@ -695,6 +755,7 @@ impl Hub {
             task: task.clone(),
             mailbox: mailbox.clone(),
             worker: String::new(),
+            holder: demand.holder.clone(),
             submitted: Instant::now(),
         };
         state.tasks.insert(id, entry);

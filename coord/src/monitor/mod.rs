@@ -7,4 +7,5 @@ pub mod fallbacks;
 pub mod holders;
 pub mod series;
 pub mod tasks;
+pub mod task_span;
 pub mod ring;

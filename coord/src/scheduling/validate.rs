@@ -11,6 +11,7 @@ use hg_proto::wire::limits;
 use hg_proto::wire::limits::*;
 use hg_proto::wire::plain_path::{Collision, collision, is_plain};
 use hg_proto::wire::taken_path::taken_by_others;
+use hg_proto::wire::trace_id;
 use prost::Message;
 
 use crate::bounds::{
@@ -270,6 +271,9 @@ fn check_arguments(task: &v1::Task) -> Result<(), String> {
 /// # Errors
 /// What is wrong, for the client's user.
 pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String> {
+    if !trace_id::are_well_formed(&task.trace_id, &task.parent_span_id) {
+        return Err("trace_id has 16 bytes and parent_span_id 8, or none".into());
+    }
     let toolchain = task.toolchain.as_ref().ok_or("toolchain: missing")?;
     ensure(
         toolchain.tree == task.tree,

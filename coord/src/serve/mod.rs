@@ -11,3 +11,4 @@ pub mod dashboard;
 pub mod live;
 pub mod api;
 pub mod announce;
+pub mod spans;

@@ -8,4 +8,5 @@ pub mod outcome;
 pub mod limits;
 pub mod digest;
 pub mod taken_path;
+pub mod trace_id;
 pub mod plain_path;

@@ -8,3 +8,4 @@ mod prometheus;
 mod shared;
 mod terminal;
 mod top;
+mod tracing;

@@ -26,7 +26,7 @@ fn pages_and_completions_are_as_the_tables_of_options() {
 }
 
 /// What `hgbuild` tells the compilers and builds that it starts, and nobody else sets.
-const BETWEEN_OURSELVES: [&str; 7] = [
+const BETWEEN_OURSELVES: [&str; 8] = [
     "HG_BUILD",
     "HG_BUILD_PROGRAM",
     "HG_CACHE_WARNED",
@@ -34,6 +34,7 @@ const BETWEEN_OURSELVES: [&str; 7] = [
     "HG_PASSED",
     "HG_RELAY",
     "HG_SUMMARY_LOG",
+    "HG_TRACE_ID",
 ];
 
 #[test]

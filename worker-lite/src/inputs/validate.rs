@@ -66,6 +66,8 @@ pub struct Order {
     pub memory_bytes_max: Option<u64>,
     /// Bytes of all outputs together.
     pub output_bytes_max: u64,
+    /// By which lines of logs about it are found, as [`hg_proto::wire::trace_id::mark`] has it.
+    pub trace_id: Vec<u8>,
 }
 
 /// A failure with `code`, as it is sent to the coordinator.
@@ -166,6 +168,7 @@ pub fn validate(
             0 => OUTPUT_BYTES_MAX,
             bytes => bytes.min(OUTPUT_BYTES_MAX),
         },
+        trace_id: task.trace_id,
     })
 }
 

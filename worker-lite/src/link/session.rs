@@ -22,6 +22,7 @@ use hg_proto::wire::limits::{
     CHUNK_BYTES_MAX, HEARTBEAT_EXPIRY_MS, HEARTBEAT_MS, HELLO_MS_MAX, NAME_BYTES_MAX,
     TOOLCHAINS_MAX,
 };
+use hg_proto::wire::trace_id;
 
 use crate::inputs::validate::{self, Order, failure};
 use crate::log::Level;
@@ -583,6 +584,8 @@ impl Session {
             return self.drop_link(now, "the coordinator used a dispatch id twice", actions);
         }
         let expected_bytes = dispatch.memory_bytes_expected;
+        let mark = dispatch.task.as_ref();
+        let mark = mark.map_or(String::new(), |task| trace_id::mark(&task.trace_id));
         let begun = match &dispatch.task {
             Some(task) if task.shipment.is_some() => self
                 .admit_delivery(vitals, dispatch)
@@ -615,13 +618,16 @@ impl Session {
                 };
                 self.jobs.insert(id, job);
                 actions.push(action);
+                let text = format!("task {} begins{mark}", id.dispatch_id);
+                actions.push(Action::Log(Level::Debug, text));
             }
             Err(failure) => {
                 let level = match failure.code() {
                     Code::Busy => Level::Debug,
                     _ => Level::Warn,
                 };
-                let text = format!("task {} not taken: {}", id.dispatch_id, failure.detail);
+                let why = &failure.detail;
+                let text = format!("task {} not taken: {why}{mark}", id.dispatch_id);
                 actions.push(Action::Log(level, text));
                 let failed = from_worker::Kind::Failed(Failed {
                     dispatch_id: id.dispatch_id,

@@ -16,6 +16,7 @@ use async_channel::{Receiver, Sender};
 use hg_proto::v1::{self, Chunk, FromWorker, failure::Code, from_worker::Kind};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::frame;
+use hg_proto::wire::trace_id;
 use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Task, future};
 
@@ -719,16 +720,21 @@ fn carry_out(id: JobId, context: TaskContext, notices: &Sender<Notice>, metrics:
     // panics abort, as in the small profile).
     let end = panic::catch_unwind(AssertUnwindSafe(|| task::run(&context)))
         .unwrap_or_else(|_| task::TaskEnd::panicked(id.dispatch_id));
+    let mark = trace_id::mark(&context.order.trace_id);
     match (end.failed, &end.last.kind) {
         (Some(code), Some(Kind::Failed(failed))) => {
             metrics.count_failure(code);
             let detail = failed.failure.as_ref().map_or("", |f| &f.detail);
             log::line(
                 Level::Info,
-                format_args!("task {}: {detail}", id.dispatch_id),
+                format_args!("task {}: {detail}{mark}", id.dispatch_id),
             );
         }
-        _ => metrics.count_done(),
+        _ => {
+            metrics.count_done();
+            let what = format_args!("task {} ended{mark}", id.dispatch_id);
+            log::line(Level::Debug, what);
+        }
     }
     if let Some(seconds) = end.compile_s {
         metrics.compile_seconds.observe(seconds);

@@ -478,6 +478,7 @@ fn tree_order<'a>(inputs: impl Iterator<Item = (&'a str, &'a [u8])>, outputs: &[
         wall_ms_max: WALL_MS_MAX,
         memory_bytes_max: None,
         output_bytes_max: 1 << 20,
+        trace_id: Vec::new(),
     }
 }
 
