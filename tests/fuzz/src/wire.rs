@@ -1,5 +1,5 @@
 //! What passes by or is taken apart on its way: HTTP/2 frames that are watched, gRPC
-//! messages, chunks of blobs, zstd. However it is cut, the verdict is the same, and
+//! messages, chunks of blobs, zstd, answers of DNS. However it is cut, the verdict is the same, and
 //! no more comes out than may.
 
 #![no_main]
@@ -9,6 +9,8 @@ use std::io::Write;
 use bytes::BytesMut;
 use hg_coord::dispatch::transfer::{Inputs, Outputs, Verdict};
 use hg_coord::door::http2_frames::{FrameWatch, PREFACE};
+use hg_proto::lan::announcement::{Announcement, SERVICE, is_plain};
+use hg_proto::lan::message::{self, Name};
 use hg_proto::v1::{self, Encoding, SubmitResponse};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::OUTPUT_WINDOW_BYTES;
@@ -213,12 +215,32 @@ fn there_and_back(cut: usize, bytes: &[u8]) {
     blob(cut.min(encoded.len()), &encoded);
 }
 
+/// An answer to the question of its own number: what is shown of it is plain.
+fn datagram(bytes: &[u8]) {
+    let Some(number) = bytes.first_chunk().copied().map(u16::from_be_bytes) else {
+        return;
+    };
+    let Some(service) = Name::of(SERVICE) else {
+        panic!("no service");
+    };
+    for instance in message::instances(bytes, &service, number) {
+        if let Some(said) = Announcement::of(|key| instance.value(key)) {
+            assert!(is_plain(&said.host) && is_plain(&said.version) && is_plain(&said.grid));
+        }
+    }
+    for (host, _) in message::servers(bytes, &service, number).unwrap_or_default() {
+        let is_of_host = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        assert!(host.chars().all(is_of_host), "{host}");
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let [kind, cut, bytes @ ..] = data else {
         return;
     };
     let cut = usize::from(*cut).min(bytes.len());
     match kind % 6 {
+        _ if *kind == u8::MAX => datagram(bytes),
         0 => watched(cut, bytes),
         1 => messages(cut, bytes),
         2 => inputs(bytes),
