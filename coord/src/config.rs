@@ -254,7 +254,7 @@ fn overlap(text: &str) -> Result<u64, String> {
 }
 
 /// Give a worker no more tasks, and wait until it has finished those it has and
-/// is gone.
+/// is gone, or idle.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "drain")]
 pub struct Drain {
@@ -276,13 +276,17 @@ pub struct Drain {
     #[argh(switch)]
     pub insecure: bool,
 
+    /// it keeps running, and gets tasks again by 'hg-coord readmit'
+    #[argh(switch)]
+    pub stay: bool,
+
     /// do not wait
     #[argh(switch)]
     pub no_wait: bool,
 }
 
-/// Give a worker tasks again that returned another object than its client's own
-/// compiler makes.
+/// Give a worker tasks again that an operator has taken out by 'drain --stay', or that
+/// returned another object than its client's own compiler makes.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "readmit")]
 pub struct Readmit {

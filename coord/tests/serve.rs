@@ -1034,11 +1034,13 @@ async fn status_lists_events_and_draining() {
     assert_eq!(coord.metric("hybridgrid_cache_hits_total"), 7.0);
     let drain = v1::DrainWorkerRequest {
         worker: "o[31mne".into(),
+        stay: false,
     };
     client.drain_worker(drain).await.unwrap();
     assert_eq!(worker.next(), Some(to_worker::Kind::Drain(v1::Drain {})));
     let nobody = v1::DrainWorkerRequest {
         worker: "nobody".into(),
+        stay: false,
     };
     assert_eq!(
         client.drain_worker(nobody).await.unwrap_err().code(),

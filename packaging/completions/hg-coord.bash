@@ -73,7 +73,7 @@ _hg_coord() {
             fi ;;
         'hg-coord drain')
             if [[ $cur == -* ]]; then
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--state\n--insecure\n--no-wait\n-h\n--help' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--state\n--insecure\n--stay\n--no-wait\n-h\n--help' -- "$cur"))
             fi ;;
         'hg-coord readmit')
             if [[ $cur == -* ]]; then

@@ -64,6 +64,7 @@ pub fn worker(worker: &v1::Worker) -> Value {
         "slots_why": worker.slots_why,
         "sandbox": worker.sandbox,
         "out": worker.out,
+        "paused": worker.paused,
         "last_error": worker.last_error,
         "joined_unix_ms": worker.joined_unix_ms,
         "audits_same": worker.audits_same,

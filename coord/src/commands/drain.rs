@@ -27,10 +27,15 @@ pub fn run(args: &Drain, home: Option<PathBuf>) -> Result<(), CommandError> {
 async fn drain(args: &Drain, mut client: Bearing) -> Result<(), Status> {
     let request = v1::DrainWorkerRequest {
         worker: args.worker.clone(),
+        stay: args.stay,
     };
     let answer = client.drain_worker(request).await?.into_inner();
     let (id, mut running) = (answer.worker, answer.running);
-    println!("{id}: draining, {running} running");
+    let what = match args.stay {
+        true => "paused",
+        false => "draining",
+    };
+    println!("{id}: {what}, {running} running");
     if args.no_wait {
         return Ok(());
     }
@@ -42,10 +47,17 @@ async fn drain(args: &Drain, mut client: Bearing) -> Result<(), Status> {
         let listed = listed.into_inner().workers;
         match listed
             .iter()
-            .find(|worker| worker.id == id && worker.draining)
+            .find(|worker| worker.id == id && (worker.draining || args.stay))
         {
             None => {
                 println!("{id}: gone");
+                return Ok(());
+            }
+            Some(worker) if args.stay && worker.running == 0 => {
+                println!(
+                    "{id}: idle; hg-coord readmit {} gives it tasks again",
+                    worker.name
+                );
                 return Ok(());
             }
             Some(worker) if worker.running != running => {

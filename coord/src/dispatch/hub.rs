@@ -780,16 +780,26 @@ impl Hub {
         self.state().channels.get(&worker).cloned()
     }
 
-    /// No more tasks for the worker with this id or name. Gives its id and the
-    /// number of those it still has.
-    pub fn drain(&self, name: &str) -> Option<(String, u32)> {
+    /// No more tasks for the worker with this id or name; it leaves when it has ended those it
+    /// has, or stays until it is let back. Gives its id and the number of those it still has.
+    pub fn drain(&self, name: &str, stay: bool) -> Option<(String, u32)> {
         let worker = self.state().core.registry().find(name)?;
-        self.handle(Event::DrainRequested {
-            worker,
-            by_itself: false,
-        });
+        let what = match stay {
+            true => {
+                self.handle(Event::PauseRequested { worker });
+                self.audits_changed.send_replace(());
+                "worker-paused"
+            }
+            false => {
+                self.handle(Event::DrainRequested {
+                    worker,
+                    by_itself: false,
+                });
+                "worker-drains"
+            }
+        };
         self.seen()
-            .note("worker-drains", name, "an operator asked", self.now_ms());
+            .note(what, name, "an operator asked", self.now_ms());
         let state = self.state();
         state
             .core
@@ -1004,7 +1014,8 @@ impl Hub {
                 speed_milli: (worker.pace.speed * 1e3) as u32,
                 slots_now: worker.slots_listed(),
                 slots_why: state.slots_why.get(&id).cloned().unwrap_or_default(),
-                out: worker.paused_until_ms == Some(u64::MAX),
+                out: worker.is_out(),
+                paused: state.core.audits().is_paused(&worker.spec.who()),
                 shut_for_holders: shut_for.get(&id).copied().unwrap_or_default(),
                 ..v1::Worker::default()
             };

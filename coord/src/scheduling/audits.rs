@@ -21,6 +21,10 @@ const EARLY_EVERY: u64 = 32;
 /// Holders whose word puts a worker out for all.
 const WITNESSES: usize = 2;
 
+/// Stands among the holders where an operator keeps all tasks from a worker; no token has
+/// such a holder.
+const OPERATOR: &str = "(operator)";
+
 /// A worker, wherever it connects from: the holder of its token, and its own name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Who {
@@ -141,7 +145,7 @@ impl Audits {
         let found = self.differing.entry(open.worker.clone()).or_default();
         found.insert(open.holder);
         Verdict::Differs {
-            for_all: found.len() >= WITNESSES,
+            for_all: is_for_all(found),
             worker: open.worker,
         }
     }
@@ -149,13 +153,25 @@ impl Audits {
     /// Whether `worker` gets no tasks of `holder`.
     pub fn is_out(&self, worker: &Who, holder: &str) -> bool {
         let found = self.differing.get(worker);
-        found.is_some_and(|found| found.len() >= WITNESSES || found.contains(holder))
+        found.is_some_and(|found| is_for_all(found) || found.contains(holder))
     }
 
     /// The holders of which `worker` gets no tasks, and whether it is out for all.
     pub fn out(&self, worker: &Who) -> Option<(&BTreeSet<Arc<str>>, bool)> {
         let found = self.differing.get(worker)?;
-        Some((found, found.len() >= WITNESSES))
+        Some((found, is_for_all(found)))
+    }
+
+    /// An operator keeps all tasks from `worker`, until [`Audits::readmit`].
+    pub fn pause(&mut self, worker: Who) {
+        let found = self.differing.entry(worker).or_default();
+        found.insert(OPERATOR.into());
+    }
+
+    /// Whether an operator keeps tasks from `worker`.
+    pub fn is_paused(&self, worker: &Who) -> bool {
+        let found = self.differing.get(worker);
+        found.is_some_and(|found| found.contains(OPERATOR))
     }
 
     /// All that was found, to be kept.
@@ -174,6 +190,11 @@ impl Audits {
         }
         back
     }
+}
+
+/// Whether a worker that these found is out for all.
+fn is_for_all(found: &BTreeSet<Arc<str>>) -> bool {
+    found.len() >= WITNESSES || found.contains(OPERATOR)
 }
 
 #[cfg(test)]
@@ -214,6 +235,23 @@ mod tests {
         let none = audited(&mut Audits::new(0, BTreeMap::new()), "0", 2000, &mut random);
         let all = audited(&mut Audits::new(1, BTreeMap::new()), "0", 20, &mut random);
         assert_eq!((none, all), (0, 20));
+    }
+
+    #[test]
+    fn an_operator_keeps_a_worker_from_all_and_lets_it_back() {
+        let mut audits = Audits::new(500, BTreeMap::new());
+        audits.pause(who("pi3"));
+        assert!(audits.is_out(&who("pi3"), "alice") && audits.is_paused(&who("pi3")));
+        assert!(!audits.is_out(&who("pi4"), "alice") && !audits.is_paused(&who("pi4")));
+        // Over a restart.
+        let mut audits = Audits::new(500, audits.differing().clone());
+        assert!(audits.is_paused(&who("pi3")));
+        assert_eq!(
+            audits.out(&who("pi3")).map(|(_, for_all)| for_all),
+            Some(true)
+        );
+        assert_eq!(audits.readmit("pi3"), [who("pi3")]);
+        assert!(!audits.is_out(&who("pi3"), "alice") && !audits.is_paused(&who("pi3")));
     }
 
     #[test]

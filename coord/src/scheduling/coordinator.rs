@@ -92,6 +92,8 @@ pub enum Event {
     WorkerGone { worker: WorkerId, reason: String },
     /// Somebody, the worker itself or an operator, wants a worker to take no more tasks.
     DrainRequested { worker: WorkerId, by_itself: bool },
+    /// A worker gets no more tasks until [`Event::Readmitted`], and stays.
+    PauseRequested { worker: WorkerId },
     /// A worker has other toolchains than before: for listings, and their digests.
     ToolchainsChanged {
         /// Which.
@@ -303,6 +305,7 @@ impl Coordinator {
             }
             Event::WorkerGone { worker, reason } => step.worker_gone(worker, &reason),
             Event::DrainRequested { worker, by_itself } => step.drain(worker, by_itself),
+            Event::PauseRequested { worker } => step.pause(worker),
             Event::ToolchainsChanged {
                 worker,
                 toolchains,
@@ -445,11 +448,28 @@ impl Step<'_> {
         if !by_itself {
             self.actions.push(Action::SendDrain { worker });
         }
-        let Some(draining) = self.core.registry.get(worker) else {
+        self.take_from(worker);
+    }
+
+    fn pause(&mut self, worker: WorkerId) {
+        let Some(paused) = self.core.registry.get(worker) else {
             return;
         };
-        let digests = draining.digests.clone();
-        if let Some(dispatch) = draining.ahead
+        let who = paused.spec.who();
+        self.core.audits.pause(who.clone());
+        for id in self.core.registry.called(&who) {
+            self.keep_out(id, &who);
+            self.take_from(id);
+        }
+    }
+
+    /// What waits for this worker alone, which gets no more tasks, goes elsewhere.
+    fn take_from(&mut self, worker: WorkerId) {
+        let Some(left) = self.core.registry.get(worker) else {
+            return;
+        };
+        let digests = left.digests.clone();
+        if let Some(dispatch) = left.ahead
             && let Some(task) = self.take_back(worker, dispatch)
         {
             self.place(task);

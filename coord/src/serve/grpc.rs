@@ -205,7 +205,8 @@ impl BuildService for Build {
         request: Request<v1::DrainWorkerRequest>,
     ) -> Reply<v1::DrainWorkerResponse> {
         let caller = self.allow(&request, &[Role::Admin])?;
-        match self.hub.drain(&request.into_inner().worker) {
+        let request = request.into_inner();
+        match self.hub.drain(&request.worker, request.stay) {
             Some((worker, running)) => caller.answer(v1::DrainWorkerResponse { running, worker }),
             None => Err(Status::not_found(
                 "no such worker, or several of that name: give the one that is listed",

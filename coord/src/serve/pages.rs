@@ -347,9 +347,9 @@ impl Pages {
             who.name()
         ));
         let done = match change {
-            Change::Drain => self
+            Change::Drain | Change::Pause => self
                 .hub
-                .drain(worker)
+                .drain(worker, change == Change::Pause)
                 .map(|(worker, running)| json!({ "worker": worker, "running": running })),
             Change::Readmit => match self.hub.readmit(worker) {
                 0 => None,
@@ -474,9 +474,11 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What can be changed of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// No more tasks for it.
+    /// No more tasks for it; then it leaves.
     Drain,
-    /// Audits have put it out: it gets tasks again.
+    /// No more tasks for it; it stays.
+    Pause,
+    /// It was paused, or audits have put it out: it gets tasks again.
     Readmit,
 }
 
@@ -484,6 +486,7 @@ impl Change {
     fn name(self) -> &'static str {
         match self {
             Change::Drain => "drain",
+            Change::Pause => "pause",
             Change::Readmit => "readmit",
         }
     }
@@ -491,7 +494,7 @@ impl Change {
 
 /// The worker and the change of `/api/v1/workers/WORKER/CHANGE`.
 fn change_of(path: &str) -> Option<(String, Change)> {
-    let changes = [Change::Drain, Change::Readmit];
+    let changes = [Change::Drain, Change::Pause, Change::Readmit];
     let mut named = changes
         .into_iter()
         .map(|change| (worker_of(path, change.name()), change));

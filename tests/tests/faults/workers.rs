@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hg_tests::command::run;
+use hg_tests::command::{run, scrubbed};
 use hg_tests::grid::{Grid, http_get};
 use hg_tests::leftover;
 use hg_tests::programs::programs;
@@ -514,6 +514,45 @@ fn its_compiler_is_replaced_in_the_middle_of_a_compile() {
     project.assert_same_as("replaced", &plain, wrapped);
     let told = project.told();
     assert!(told.contains("worker-failed"), "{told}");
+}
+
+#[test]
+fn paused_by_an_operator_and_let_back() {
+    let mut grid = Grid::start(programs(), 1, 1);
+    let project = Project::of(1);
+    let place = |grid: &Grid| {
+        let outcome = run(&mut project.hgbuild(&grid.address(), &["gcc", "-c", "f00.c"]));
+        assert!(outcome.ok(), "{}", outcome.words());
+        project.events().pop().expect("an event").place
+    };
+    let ask = |grid: &Grid, words: &[&str]| {
+        let mut command = scrubbed(&programs().coordinator, grid.folder(), grid.folder());
+        command.args(words).arg("--state").arg(grid.state());
+        let outcome = run(&mut command);
+        assert!(outcome.ok(), "{}", outcome.words());
+        outcome.words()
+    };
+    let is_paused = |grid: &Grid| {
+        let body = grid.get("/api/v1/workers").unwrap_or_default();
+        let workers: Vec<Value> = serde_json::from_str(&body).unwrap_or_default();
+        Some(workers.first()?["paused"] == true)
+    };
+    assert_eq!(place(&grid), "remote");
+    let said = ask(&grid, &["drain", "--stay", "worker-1"]);
+    assert!(said.contains("worker-1") && said.contains("idle"), "{said}");
+    assert_eq!(is_paused(&grid), Some(true));
+    assert_eq!(place(&grid), "local");
+    // Over a restart, too.
+    grid.restart_coordinator(Signal::SIGTERM);
+    grid.wait_for_workers(1);
+    assert_eq!(is_paused(&grid), Some(true));
+    let said = ask(&grid, &["readmit", "worker-1"]);
+    assert!(said.contains("gets tasks again"), "{said}");
+    assert_eq!(is_paused(&grid), Some(false));
+    // What was noted of a grid without workers holds for half a second.
+    until(&grid.coordinator, "a compile on the worker", || {
+        (place(&grid) == "remote").then_some(())
+    });
 }
 
 #[test]

@@ -198,6 +198,9 @@ fn scripted(line: &str) -> String {
         ["hg-coord", "token", ..] => {
             format!("at build {line} > \"$PLACE/{}.token\"", role(&line))
         }
+        ["hg-coord", "drain", "--stay", ..] => {
+            format!("at build {line}\nat build hg-coord readmit pi3")
+        }
         ["hg-coord", "drain", ..] => {
             // Whoever comes after it wants the worker again.
             format!("at build {line}\ndaemon worker pi3 hg-worker-lite serve --name pi3\nlinked")

@@ -128,6 +128,7 @@ impl Column {
 fn state(worker: &Worker) -> &'static str {
     match (worker.draining, worker.out, worker.circuit.as_str()) {
         (true, ..) => "draining",
+        (_, true, _) if worker.paused => "paused",
         (_, true, _) => "out",
         (_, _, "open") => "open",
         (_, _, "half-open") => "half-open",

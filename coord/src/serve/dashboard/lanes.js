@@ -8,6 +8,7 @@ const FRAME_MS = 100;
 
 // What is wrong with a worker, the worst first; null: nothing.
 function trouble(worker) {
+  if (worker.paused) return ["warn", "paused by an operator"];
   if (worker.out) return ["bad", "out: another object than its client’s compiler makes"];
   if (worker.circuit === "open") return ["bad", "breaker open"];
   if (worker.draining) return ["warn", "draining"];
@@ -110,9 +111,10 @@ class Lane {
       return made;
     };
     this.details.drain = button("Drain", "drain");
-    this.details.readmit = button("Let it back", "readmit");
+    this.details.pause = button("Pause", "pause");
+    this.details.readmit = button("Give it tasks again", "readmit");
     this.details.said = element("span", { role: "status" });
-    actions.append(this.details.drain, this.details.readmit, this.details.said);
+    actions.append(this.details.drain, this.details.pause, this.details.readmit, this.details.said);
     this.fill();
   }
 
@@ -137,6 +139,7 @@ class Lane {
     details.running.show(running.map(([id, [source, stage, since, client]]) => ({ id, source, stage, since, client })), (it) => it.id);
     details.last.show([...this.last].reverse(), (it) => it.task_id);
     details.drain.hidden = !this.grid.mayChange() || worker.draining;
+    details.pause.hidden = !this.grid.mayChange() || worker.draining || worker.out;
     details.readmit.hidden = !this.grid.mayChange() || !worker.out;
   }
 
@@ -282,7 +285,7 @@ export class Lanes {
   }
 
   async change(worker, what, button) {
-    const sure = { drain: "No more tasks for this worker; it finishes those it has, and leaves. Drain it?", readmit: "Give it tasks again?" }[what];
+    const sure = { drain: "No more tasks for this worker; it finishes those it has, and leaves. Drain it?", pause: "No more tasks for this worker until it is let back. Pause it?", readmit: "Give it tasks again?" }[what];
     if (!confirm(`${worker.id}: ${sure}`)) return;
     button.disabled = true;
     const said = this.lanes.get(worker.id)?.details?.said;

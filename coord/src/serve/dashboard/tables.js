@@ -8,12 +8,13 @@ const EVENT_WORDS = {
   "worker-joined": "joined",
   "worker-left": "left",
   "worker-drains": "drains",
+  "worker-paused": "is paused",
   "circuit-open": "breaker opened",
   "circuit-half-open": "breaker tries one task",
   "circuit-closed": "breaker closed",
   "audit-differs": "audit found another object",
 };
-const EVENT_STATES = { "worker-left": "warn", "circuit-open": "bad", "audit-differs": "bad", "worker-drains": "warn" };
+const EVENT_STATES = { "worker-left": "warn", "circuit-open": "bad", "audit-differs": "bad", "worker-drains": "warn", "worker-paused": "warn" };
 
 function reasonsOf(build) {
   if (!build.reasons.length) return "";

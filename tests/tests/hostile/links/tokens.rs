@@ -88,6 +88,7 @@ async fn try_all(grid: &Grid, bad: &Bad) {
     let submit = tokio_stream::iter([SubmitRequest::default()]);
     let drain = DrainWorkerRequest {
         worker: "worker-1".into(),
+        stay: false,
     };
     let answers = [
         status(&mut client).await,
@@ -159,6 +160,7 @@ fn a_role_is_good_for_its_own_alone() {
     try_worker(&grid, &admin, "wrong_role");
     let drain = || DrainWorkerRequest {
         worker: "nobody".into(),
+        stay: false,
     };
     runtime().block_on(async {
         let bad = Bad {
