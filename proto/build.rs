@@ -18,6 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     prost_build::Config::new()
         .out_dir(&out)
+        // Said once; what carries a hello carries all other messages too.
+        .boxed(".hybridgrid.v1.Hello.machine")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -187,6 +187,7 @@ fn hello(name: &str, slots: u32) -> from_worker::Kind {
         toolchains: vec![toolchain()],
         token: String::new(),
         sandbox: "full".into(),
+        machine: None,
         shipping: Vec::new(),
     })
 }

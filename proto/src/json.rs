@@ -63,6 +63,7 @@ pub fn worker(worker: &v1::Worker) -> Value {
         "slots_now": worker.slots_now,
         "slots_why": worker.slots_why,
         "sandbox": worker.sandbox,
+        "machine": machine(worker.machine.as_ref()),
         "out": worker.out,
         "paused": worker.paused,
         "last_error": worker.last_error,
@@ -105,6 +106,18 @@ pub fn build(build: &v1::Build) -> Value {
         "began_ms": build.began_ms,
         "quiet_ms": build.quiet_ms,
         "end": end,
+    })
+}
+
+/// What is beneath a worker's programs; an older one does not say, and has nothing odd.
+fn machine(machine: Option<&v1::Machine>) -> Value {
+    let said = machine.cloned().unwrap_or_default();
+    let kind =
+        |kind: &v1::CoreKind| json!({"cores": kind.cores, "capacity_milli": kind.capacity_milli});
+    json!({
+        "kernel_architecture": said.kernel_architecture,
+        "emulator": said.emulator,
+        "core_kinds": said.core_kinds.iter().map(kind).collect::<Vec<_>>(),
     })
 }
 

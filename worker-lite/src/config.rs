@@ -35,7 +35,7 @@ use crate::link::finder::Place;
 use crate::link::join::Invitation;
 use crate::link::shell::{self, Serving};
 use crate::log::{self, Level};
-use crate::machine::vitals;
+use crate::machine::{beneath, vitals};
 use crate::metrics::Metrics;
 use crate::sandbox::cgroups::CompileCgroups;
 use crate::sandbox::facade::{Isolation, Policy, Sandbox};
@@ -585,6 +585,7 @@ fn hello(slots: Option<u32>, name: Option<String>) -> Result<Hello, String> {
     fastrand::Rng::new().fill(&mut instance);
     Ok(Hello {
         own_metrics: true,
+        machine: Some(Box::new(beneath::machine())),
         protocol_version: PROTOCOL_VERSION,
         program_version: env!("CARGO_PKG_VERSION").into(),
         name,

@@ -2,7 +2,8 @@
 //! or JSON.
 
 use hg_proto::v1::{
-    GetStatusRequest, GetStatusResponse, ListWorkersRequest, ListWorkersResponse, Toolchain, Worker,
+    GetStatusRequest, GetStatusResponse, ListWorkersRequest, ListWorkersResponse, Machine,
+    Toolchain, Worker,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -143,7 +144,7 @@ fn workers_text(workers: &[Worker]) -> String {
     for worker in workers {
         table.push([
             printable(&worker.id),
-            printable(&worker.architecture),
+            printable(&architecture(worker)),
             worker.cores.to_string(),
             format!("{}/{}", worker.running, worker.slots_now),
             format!("{:.2}", f64::from(worker.speed_milli) / 1000.0),
@@ -157,6 +158,18 @@ fn workers_text(workers: &[Worker]) -> String {
         ]);
     }
     hg_proto::table::table(&table)
+}
+
+/// What its programs run on, and what that runs on where it is something else.
+fn architecture(worker: &Worker) -> String {
+    let machine = worker.machine.as_ref();
+    let said = |text: fn(&Machine) -> &String| machine.map_or("", |machine| text(machine));
+    let own = &worker.architecture;
+    match (said(|m| &m.kernel_architecture), said(|m| &m.emulator)) {
+        ("", "") => own.clone(),
+        (kernel, "") => format!("{own} on {kernel}"),
+        (_, emulator) => format!("{own} by {emulator}"),
+    }
 }
 
 /// How many it has of its own, and how many clients gave it.
@@ -215,12 +228,18 @@ mod tests {
             slots_why: "heat".into(),
             circuit: "open".into(),
             sandbox: "full\n".into(),
+            architecture: "arm".into(),
+            machine: Some(Machine {
+                kernel_architecture: "aarch64\u{1b}".into(),
+                ..Machine::default()
+            }),
             ..Worker::default()
         };
         let text = workers_text(&[worker]);
         assert_eq!(text.lines().count(), 2);
         assert!(!text.contains('\u{1b}'));
         assert!(text.contains("0/3") && text.contains("full\u{fffd}"));
+        assert!(text.contains("arm on aarch64\u{fffd}"), "{text}");
         assert!(text.contains("failing, 1 slots fewer: heat"));
     }
 }

@@ -979,6 +979,7 @@ impl Hub {
                     .shipping
                     .map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
                 sandbox: spec.sandbox.clone(),
+                machine: Some(spec.machine.clone()),
                 ..worker
             };
             (spec, brief)

@@ -462,6 +462,7 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
         architecture: label(&hello.architecture, LABEL_BYTES_MAX),
         os: label(&hello.os, LABEL_BYTES_MAX),
         sandbox: label(&hello.sandbox, LABEL_BYTES_MAX),
+        machine: machine(*hello.machine.unwrap_or_default()),
         address,
         cores: hello.cores,
         memory_bytes: hello.memory_bytes,
@@ -472,6 +473,14 @@ pub fn hello(hello: v1::Hello, address: String) -> Result<WorkerSpec, String> {
         own_metrics: hello.own_metrics,
         digests,
     })
+}
+
+/// What a worker says of its machine, for people.
+fn machine(mut said: v1::Machine) -> v1::Machine {
+    said.kernel_architecture = label(&said.kernel_architecture, LABEL_BYTES_MAX);
+    said.emulator = label(&said.emulator, LABEL_BYTES_MAX);
+    said.core_kinds.truncate(CORE_KINDS_MAX);
+    said
 }
 
 /// Checks what a worker says that it compiles with: for listings, and the digests under

@@ -38,6 +38,8 @@ pub struct WorkerSpec {
     pub os: String,
     /// What confines compiles on the worker, as it measured.
     pub sandbox: String,
+    /// What its machine is beneath its programs.
+    pub machine: v1::Machine,
     /// The address that the worker dials from.
     pub address: String,
     /// The machine's processor cores.

@@ -45,6 +45,8 @@ pub const NAME_BYTES_MAX: usize = 256;
 pub const SOURCE_BYTES_MAX: usize = 4096;
 /// Toolchains that one worker may offer.
 pub const TOOLCHAINS_MAX: usize = 64;
+/// Kinds of cores that a worker can have.
+pub const CORE_KINDS_MAX: usize = 8;
 /// Files, links and folders of one shipped toolchain.
 pub const SHIPMENT_FILES_MAX: usize = 4096;
 /// Bytes of plain content of all files of one shipped toolchain.

@@ -63,6 +63,7 @@ pub async fn serve(
         token: token.map(Token::to_text).unwrap_or_default(),
         toolchains,
         sandbox: String::new(),
+        machine: None,
     };
     match token {
         None => {

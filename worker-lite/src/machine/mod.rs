@@ -2,6 +2,7 @@
 
 pub mod usage;
 pub mod vitals;
+pub mod beneath;
 #[cfg(target_os = "macos")]
 mod apple;
 pub mod cgroup;

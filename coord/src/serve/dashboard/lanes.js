@@ -6,6 +6,16 @@ import { Track } from "./track.js";
 const LAST_MAX = 8;
 const FRAME_MS = 100;
 
+// What a worker's machine is beneath its programs, where that is not what it seems.
+function beneath(machine) {
+    const kinds = machine.core_kinds.map((kind) => `${count(kind.cores)} at ${(kind.capacity_milli / 10).toFixed(0)}%`);
+    return [
+        machine.emulator && `emulated by ${machine.emulator}`,
+        machine.kernel_architecture && `kernel for ${machine.kernel_architecture}`,
+        kinds.length > 0 && `cores: ${kinds.join(", ")}`,
+    ].filter(Boolean).join("; ");
+}
+
 // What is wrong with a worker, the worst first; null: nothing.
 function trouble(worker) {
   if (worker.paused) return ["warn", "paused by an operator"];
@@ -122,6 +132,7 @@ class Lane {
     const { worker, details } = this;
     const { facts } = details;
     facts.set("System", `${worker.architecture} ${worker.os}, ${count(worker.cores)} cores, version ${worker.version}`);
+    facts.set("Machine", beneath(worker.machine) || "as it seems");
     facts.set("Memory free", `${bytes(worker.memory_available_bytes)} of ${bytes(worker.memory_bytes)}`);
     facts.set("Load", (worker.load_milli / 1_000).toFixed(2));
     facts.set("Temperature", worker.temperature_milli_c ? `${(worker.temperature_milli_c / 1_000).toFixed(1)} °C` : "not measured");
