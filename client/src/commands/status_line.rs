@@ -133,7 +133,11 @@ impl Line {
             columns,
             text,
         };
-        if self.screen.as_ref() == Some(&shown) && IS_SHOWN.load(Ordering::SeqCst) {
+        if !IS_SHOWN.load(Ordering::SeqCst) {
+            // Whoever stopped us had the whole screen.
+            self.screen = None;
+        }
+        if self.screen.as_ref() == Some(&shown) {
             return;
         }
         let mut bytes = Vec::new();

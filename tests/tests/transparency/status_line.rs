@@ -3,13 +3,17 @@
 
 use std::process::Command;
 
+use hg_tests::command::scrubbed;
 use hg_tests::grid::Grid;
 use hg_tests::programs::programs;
 use hg_tests::project::{Project, slow};
 use hg_tests::terminal::Terminal;
+use hg_tests::{in_path, skip};
 
 const ROWS: u16 = 12;
 const COLUMNS: u16 = 100;
+/// Ctrl-Z.
+const STOP: &str = "\x1a";
 /// How it begins.
 const LINE: &str = "hgbuild: ";
 
@@ -78,6 +82,49 @@ fn a_screen_that_is_full_scrolls_above_it() {
     let end = end.unwrap_or_else(|| panic!("{rows:#?}"));
     assert_eq!(rows[end - 1], "line 30", "{rows:#?}");
     assert_eq!(rows[end - 2], "line 29", "{rows:#?}");
+    assert!(!rows.iter().any(|row| is_line(Some(row))), "{rows:#?}");
+}
+
+#[test]
+fn who_stops_the_build_gets_the_whole_screen() {
+    if in_path("bash").is_none() {
+        return skip("the status line and job control", "there is no bash");
+    }
+    let grid = Grid::start(programs(), 1, 2);
+    let project = project();
+    let script = "gcc -c s0.c; gcc -c s1.c; gcc -c s2.c; echo over";
+    let hgbuild = project.hgbuild(&grid.address(), &["--", "sh", "-c", script]);
+    let mut shell = scrubbed("bash", &project.there(), project.home());
+    shell
+        .args(["--norc", "--noprofile", "-i"])
+        .env("PS1", "> ")
+        .env("SCRIPT", script)
+        .env("HGBUILD", &programs().client)
+        .envs(
+            hgbuild
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    let mut terminal = Terminal::run(&mut shell, ROWS, COLUMNS);
+    let has_line = |rows: &[String]| is_line(rows.last()).then_some(());
+    terminal.press("\"$HGBUILD\" -- sh -c \"$SCRIPT\"\n");
+    terminal.until("the line", has_line);
+    terminal.press(STOP);
+    terminal.until("a prompt", |rows| {
+        rows.iter().any(|row| row.contains("Stopped")).then_some(())
+    });
+    terminal.press("seq 1 40; echo end\n");
+    terminal.until("a screen that scrolls as a whole", |rows| {
+        let is_whole = rows[rows.len() - 2] == "end" && rows[rows.len() - 1] == ">";
+        (is_whole && rows[0] == "31").then_some(())
+    });
+    terminal.press("fg\n");
+    terminal.until("the line again", has_line);
+    terminal.until("its end", |rows| {
+        rows.iter().any(|row| row == "over").then_some(())
+    });
+    terminal.press("exit\n");
+    let (_, rows) = terminal.finish();
     assert!(!rows.iter().any(|row| is_line(Some(row))), "{rows:#?}");
 }
 
