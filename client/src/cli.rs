@@ -78,6 +78,8 @@ pub enum Subcommand {
     Leave(Leave),
     /// See [`Doctor`].
     Doctor(Doctor),
+    /// See [`Settings`].
+    Settings(Settings),
     /// See [`Ship`].
     Ship(Ship),
     /// See [`Cache`].
@@ -162,6 +164,20 @@ pub struct Doctor {
     #[argh(positional, arg_name = "COMPILER")]
     pub compilers: Vec<String>,
 
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// list each setting, its value and where that comes from, and what is wrong with settings
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "config",
+    example = "hgbuild config",
+    error_code(1, "a setting is wrong.")
+)]
+pub struct Settings {
     /// print JSON
     #[argh(switch)]
     pub json: bool,

@@ -17,6 +17,8 @@ use crate::cli::Flags;
 use crate::private;
 use crate::size;
 
+/// Where settings are kept, in the home folder.
+pub const FILE_NAME: &str = "config.toml";
 /// Bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -134,6 +136,8 @@ pub struct Config {
     pub refused: Option<String>,
     /// What is wrong with the settings: the grid is not used then.
     pub trouble: Option<String>,
+    /// All that is wrong with them, of the file the first thing alone.
+    pub troubles: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -163,22 +167,24 @@ impl Config {
     /// Reads environment and file. Never fails: what is wrong is in
     /// [`Config::trouble`], since a build must not end over it.
     pub fn load(flags: &Flags) -> Self {
-        let (home, mut trouble) = match home().map_or(Ok(None), trusted) {
-            Ok(home) => (home, None),
-            Err(why) => (None, Some(why)),
-        };
-        let refused = trouble.clone().filter(|_| !is_on("HG_CACHE_WARNED"));
+        let mut troubles = Vec::new();
+        let home = home().map_or(Ok(None), trusted).unwrap_or_else(|why| {
+            troubles.push(why);
+            None
+        });
+        let refused = troubles.first().cloned();
+        let refused = refused.filter(|_| !is_on("HG_CACHE_WARNED"));
         let file = match home.as_deref().map(read_file) {
             Some(Ok(file)) => file,
             Some(Err(why)) => {
-                trouble = Some(why);
+                troubles.push(why);
                 File::default()
             }
             None => File::default(),
         };
         let mut note = |result: Result<(), String>| {
             if let Err(why) = result {
-                trouble.get_or_insert(why);
+                troubles.push(why);
             }
         };
 
@@ -235,7 +241,7 @@ impl Config {
             note(Err(why));
             None
         });
-        if trouble.is_some() {
+        if !troubles.is_empty() {
             coordinator = None;
             sought = None;
         }
@@ -262,7 +268,8 @@ impl Config {
             status_line,
             home,
             refused,
-            trouble,
+            trouble: troubles.first().cloned(),
+            troubles,
         }
     }
 
@@ -419,8 +426,18 @@ fn home() -> Option<PathBuf> {
     home.is_absolute().then(|| home.join(".hybridgrid"))
 }
 
+/// What is wrong with `text`, lines of the file.
+///
+/// # Errors
+/// In words.
+pub fn check_line(text: &str) -> Result<(), String> {
+    let read = toml::from_str::<File>(text);
+    read.map(drop)
+        .map_err(|error| error.message().replace('\n', " "))
+}
+
 fn read_file(home: &Path) -> Result<File, String> {
-    let path = home.join("config.toml");
+    let path = home.join(FILE_NAME);
     let told = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(File::default()),

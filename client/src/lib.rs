@@ -74,6 +74,9 @@ pub fn main(mut argv: impl Iterator<Item = OsString>) -> ! {
         Request::Own(Subcommand::Join(args)) => commands::join::join(&config, &args),
         Request::Own(Subcommand::Leave(_)) => commands::leave::leave(&config),
         Request::Own(Subcommand::Doctor(args)) => commands::doctor::doctor(&config, &args),
+        Request::Own(Subcommand::Settings(args)) => {
+            commands::config::config(&config, &flags, args.json)
+        }
         Request::Own(Subcommand::Ship(args)) => commands::ship::ship(&config, &args),
         Request::Own(Subcommand::Cache(cache)) => commands::cache::run(&config, cache.command),
         Request::Own(Subcommand::Completions(args)) => commands::completions::completions(&args),

@@ -141,6 +141,18 @@ pub const SETTINGS: [Setting; 22] = [
     setting("HG_DISABLE", "", "1: just run the compiler", ""),
 ];
 
+/// What `hgbuild` tells the compilers and builds that it starts, and nobody else sets.
+pub const BETWEEN_OURSELVES: [&str; 8] = [
+    "HG_BUILD",
+    "HG_BUILD_PROGRAM",
+    "HG_CACHE_WARNED",
+    "HG_MASQUERADE",
+    "HG_PASSED",
+    "HG_RELAY",
+    "HG_SUMMARY_LOG",
+    "HG_TRACE_ID",
+];
+
 /// The variables and what they mean, as `--help` lists them.
 pub const ENVIRONMENT: [(&str, &str); SETTINGS.len()] = {
     let mut list = [("", ""); SETTINGS.len()];

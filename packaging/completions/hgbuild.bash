@@ -34,6 +34,7 @@ _hgbuild() {
             'hgbuild cache -'*) ;;
             'hgbuild ship --language') option=${words[i]} ;;
             'hgbuild ship -'*) ;;
+            'hgbuild config -'*) ;;
             'hgbuild doctor -'*) ;;
             'hgbuild leave -'*) ;;
             'hgbuild join --coordinator') option=${words[i]} ;;
@@ -48,6 +49,7 @@ _hgbuild() {
             'hgbuild join') at='hgbuild join' ;;
             'hgbuild leave') at='hgbuild leave' ;;
             'hgbuild doctor') at='hgbuild doctor' ;;
+            'hgbuild config') at='hgbuild config' ;;
             'hgbuild ship') at='hgbuild ship' ;;
             'hgbuild cache') at='hgbuild cache' ;;
             'hgbuild explain') at='hgbuild explain' ;;
@@ -72,7 +74,7 @@ _hgbuild() {
             if [[ $cur == -* ]]; then
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'-v\n--verbose\n--no-fallback\n--trace\n--coordinator\n--tls-ca\n--tls-cert\n--tls-key\n--insecure\n-V\n--version\n-h\n--help' -- "$cur"))
             else
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'status\nworkers\ntop\njoin\nleave\ndoctor\nship\ncache\nexplain\ncompletions' -- "$cur"; compgen -c -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'status\nworkers\ntop\njoin\nleave\ndoctor\nconfig\nship\ncache\nexplain\ncompletions' -- "$cur"; compgen -c -- "$cur"))
             fi ;;
         'hgbuild status')
             if [[ $cur == -* ]]; then
@@ -101,6 +103,10 @@ _hgbuild() {
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'--json\n-h\n--help' -- "$cur"))
             else
                 local IFS=$'\n'; COMPREPLY=($(compgen -c -- "$cur"))
+            fi ;;
+        'hgbuild config')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--json\n-h\n--help' -- "$cur"))
             fi ;;
         'hgbuild ship')
             if [[ $cur == -* ]]; then

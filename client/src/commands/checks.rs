@@ -1,10 +1,13 @@
 //! What on this machine keeps a build from the grid or the cache: folders that can't be
 //! written to, a clock that is off, CMake trees that call compilers by their paths.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::sys::statvfs::statvfs;
 
 use crate::cache::keeper;
 use crate::config::Config;
@@ -41,6 +44,63 @@ pub fn cache_trouble(config: &Config) -> Option<String> {
     };
     let told = |error| format!("{}: {error}", settings.folder.display());
     probed.err().map(told)
+}
+
+/// Bytes that a user may still write to the file system of `folder`, or of the next folder
+/// above that is there.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|folder| folder.exists())?;
+    let room = statvfs(there).ok()?;
+    // How wide these are differs from one system to the other.
+    #[allow(clippy::useless_conversion)]
+    let (blocks, size) = (
+        u64::from(room.blocks_available()),
+        u64::from(room.fragment_size()),
+    );
+    Some(blocks.saturating_mul(size))
+}
+
+/// Where the plain name of a compiler leads by PATH.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ByPath {
+    /// To us, by this folder.
+    Led(PathBuf),
+    /// To a compiler in the second folder, before the first one, which leads to us.
+    Behind(PathBuf, PathBuf),
+    /// To compilers.
+    Plain,
+}
+
+/// Where the names of usual compilers lead by PATH.
+pub fn led_by_path() -> ByPath {
+    let Some(own) = env::current_exe()
+        .ok()
+        .and_then(|own| own.canonicalize().ok())
+    else {
+        return ByPath::Plain;
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    led_by(&folders, &own)
+}
+
+fn led_by(folders: &[PathBuf], own: &Path) -> ByPath {
+    for name in ["gcc", "cc", "clang", "g++"] {
+        let mut others = None;
+        for folder in folders {
+            let Ok(program) = folder.join(name).canonicalize() else {
+                continue;
+            };
+            // Another hgbuild than this one does it too.
+            let is_ours = program == own || program.file_name() == Some("hgbuild".as_ref());
+            match (is_ours, others) {
+                (true, None) => return ByPath::Led(folder.clone()),
+                (true, Some(other)) => return ByPath::Behind(folder.clone(), other),
+                (false, known) => others = Some(known.unwrap_or_else(|| folder.clone())),
+            }
+        }
+    }
+    ByPath::Plain
 }
 
 /// Whether something can be written into `folder`.
@@ -169,6 +229,9 @@ fn past_us(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process;
+
     use super::*;
 
     #[test]
@@ -190,6 +253,33 @@ mod tests {
         let ours = "CMAKE_C_COMPILER:FILEPATH=/home/a/.hybridgrid/masquerade/cc\n";
         assert_eq!(past_us(ours), None);
         assert_eq!(past_us(""), None);
+    }
+
+    #[test]
+    fn the_first_folder_with_a_compiler_decides() {
+        let place = env::temp_dir().join(format!("hg-by-path-{}", process::id()));
+        let _ = fs::remove_dir_all(&place);
+        let place_of = |name: &str| place.join(name);
+        for folder in ["real", "ours", "empty"] {
+            fs::create_dir_all(place_of(folder)).expect("a folder");
+        }
+        fs::write(place_of("real/gcc"), "").expect("a file");
+        fs::write(place_of("hgbuild"), "").expect("a file");
+        symlink("../hgbuild", place_of("ours/gcc")).expect("a link");
+        let place = place.canonicalize().expect("a path");
+        let led = |names: &[&str]| {
+            let folders: Vec<PathBuf> = names.iter().map(|name| place.join(name)).collect();
+            led_by(&folders, Path::new("/nowhere"))
+        };
+        assert_eq!(
+            led(&["empty", "ours", "real"]),
+            ByPath::Led(place.join("ours"))
+        );
+        let behind = ByPath::Behind(place.join("ours"), place.join("real"));
+        assert_eq!(led(&["real", "ours"]), behind);
+        assert_eq!(led(&["empty", "real"]), ByPath::Plain);
+        assert!(free_bytes(&place.join("not/there")).is_some_and(|bytes| bytes > 0));
+        let _ = fs::remove_dir_all(&place);
     }
 
     #[test]

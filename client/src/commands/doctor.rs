@@ -18,7 +18,7 @@ use hg_proto::v1::{
 use serde_json::{Value, json};
 
 use crate::cli::Doctor;
-use crate::commands::checks::{self, CmakeTree};
+use crate::commands::checks::{self, ByPath, CmakeTree};
 use crate::compile::events::printable;
 use crate::config::Config;
 use crate::grid::equivalence::Trials;
@@ -28,18 +28,23 @@ use crate::grid::grpc::Tasks;
 use crate::grid::shipment;
 use crate::local::compiler;
 use crate::say;
+use crate::size;
 
 /// Compilers that are looked at when none is named, as far as they are there.
 const USUAL: [&str; 4] = ["gcc", "g++", "clang", "clang++"];
 /// Milliseconds that the coordinator may take to list its workers.
 const ANSWER_MS_MAX: u64 = 3_000;
 
+/// Bytes without which a cache's disk is as good as full.
+const ROOM_BYTES_MIN: u64 = 256 << 20;
+
 /// How long is waited for those who announce coordinators.
 const LISTEN_FOR: Duration = Duration::from_millis(700);
 
 /// Something that was looked at.
 struct Finding {
-    /// What: `settings`, `home`, `cache`, `coordinator`, `clock`, `mdns`, `compiler`, `cmake`.
+    /// What: `settings`, `home`, `cache`, `coordinator`, `version`, `clock`, `mdns`,
+    /// `compiler`, `cmake`, `masquerade`.
     subject: &'static str,
     /// Nothing is wrong with it.
     good: bool,
@@ -65,6 +70,7 @@ pub fn doctor(config: &Config, args: &Doctor) -> i32 {
     let workers = workers(config, &mut findings);
     networks(config, &mut findings);
     cmake_trees(&mut findings);
+    masquerade(&mut findings);
     let mut rows = Vec::new();
     for known in &compilers {
         for worker in &workers {
@@ -138,6 +144,9 @@ fn folders(config: &Config, findings: &mut Vec<Finding>) {
         (Some(_), Some(cache), Some(home)) if cache.folder.starts_with(home) => None,
         _ => checks::cache_trouble(config),
     };
+    if home.is_none() && cache.is_none() {
+        findings.extend(room(config));
+    }
     let mut found = |subject, why: Option<String>, remedy: &str| {
         findings.extend(why.map(|why| Finding {
             subject,
@@ -154,6 +163,67 @@ fn folders(config: &Config, findings: &mut Vec<Finding>) {
         cache,
         "make room there, or name another folder in HG_CACHE_DIR",
     );
+}
+
+/// How much room the cache has, where it is of use.
+fn room(config: &Config) -> Option<Finding> {
+    let Some(cache) = &config.cache else {
+        let is_off = config.trouble.is_none();
+        return is_off.then(|| Finding {
+            subject: "cache",
+            good: true,
+            words: "off: there is no folder for it, or its size is 0".to_owned(),
+            remedy: String::new(),
+        });
+    };
+    let free = checks::free_bytes(&cache.folder)?;
+    let (size, wanted) = (size::show(free), size::show(cache.size_bytes_max));
+    let good = cache.read_only || free >= ROOM_BYTES_MIN;
+    Some(Finding {
+        subject: "cache",
+        good,
+        words: format!("{}: {size} free, {wanted} at most", cache.folder.display()),
+        remedy: match good {
+            true => String::new(),
+            false => "make room there, or name another folder in HG_CACHE_DIR".to_owned(),
+        },
+    })
+}
+
+/// Whether plain names of compilers lead to us.
+fn masquerade(findings: &mut Vec<Finding>) {
+    let (good, words, remedy) = match checks::led_by_path() {
+        ByPath::Led(folder) => (
+            true,
+            format!(
+                "compilers by their names are led through hgbuild by {}",
+                folder.display()
+            ),
+            "",
+        ),
+        ByPath::Behind(folder, other) => (
+            false,
+            format!(
+                "{} is in PATH behind {}, whose compilers are found first",
+                folder.display(),
+                other.display()
+            ),
+            "put it first in PATH",
+        ),
+        ByPath::Plain => (
+            true,
+            "no folder of PATH leads compilers to hgbuild: 'hgbuild make' does, or a launcher \
+             (-DCMAKE_C_COMPILER_LAUNCHER=hgbuild, and CXX)"
+                .to_owned(),
+            "",
+        ),
+    };
+    findings.push(Finding {
+        subject: "masquerade",
+        good,
+        words: printable(&words),
+        remedy: remedy.to_owned(),
+    });
 }
 
 /// CMake trees here that call compilers past us.
@@ -257,7 +327,7 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
     }
     let tasks = Tasks::new();
     let mut address = String::new();
-    let mut clock = None;
+    let mut status = None;
     let listed = find::to_grid(config, &tasks).and_then(|mut connection| {
         connection.address().clone_into(&mut address);
         let question = ListWorkersRequest::default();
@@ -265,8 +335,8 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
         let listed: Result<ListWorkersResponse, _> = tasks.run(call);
         let listed = listed.map_err(|error| error.to_string())?;
         let call = connection.call("GetStatus", &GetStatusRequest {}, ANSWER_MS_MAX);
-        let status: Result<GetStatusResponse, _> = tasks.run(call);
-        clock = status.map_or(None, |status| checks::clock_trouble(status.now_unix_ms));
+        let answer: Result<GetStatusResponse, _> = tasks.run(call);
+        status = answer.ok();
         Ok(listed)
     });
     let workers = match listed {
@@ -303,17 +373,52 @@ fn workers(config: &Config, findings: &mut Vec<Finding>) -> Vec<Worker> {
             listed.workers
         }
     };
-    if let Some(words) = clock {
-        findings.push(Finding {
-            subject: "clock",
-            good: false,
-            words,
-            remedy: "let both follow the network's time: tokens end by the coordinator's clock, \
-                     certificates of your own by both"
-                .to_owned(),
-        });
+    if let Some(status) = &status {
+        findings.push(version(status, &workers));
+        findings.push(clock(status));
     }
     workers
+}
+
+/// Whose versions are others than ours. Neighbours work together.
+fn version(status: &GetStatusResponse, workers: &[Worker]) -> Finding {
+    const OWN: &str = env!("CARGO_PKG_VERSION");
+    let others: Vec<String> = workers
+        .iter()
+        .filter(|worker| worker.version != OWN)
+        .map(|worker| format!("{} {}", worker.id, worker.version))
+        .collect();
+    let is_same = others.is_empty() && status.version == OWN;
+    let mut words = format!("hgbuild {OWN}, coordinator {}", status.version);
+    match others.len() {
+        0 => {}
+        1..=4 => words.push_str(&format!(", {}", others.join(", "))),
+        count => words.push_str(&format!(", {count} workers of other versions")),
+    }
+    Finding {
+        subject: "version",
+        good: true,
+        words: printable(&words),
+        remedy: match is_same {
+            true => String::new(),
+            false => "bring all to one version, where something does not work".to_owned(),
+        },
+    }
+}
+
+fn clock(status: &GetStatusResponse) -> Finding {
+    let trouble = checks::clock_trouble(status.now_unix_ms);
+    Finding {
+        subject: "clock",
+        good: trouble.is_none(),
+        remedy: match trouble {
+            None => String::new(),
+            Some(_) => "let both follow the network's time: tokens end by the coordinator's \
+                        clock, certificates of your own by both"
+                .to_owned(),
+        },
+        words: trouble.unwrap_or_else(|| "with the coordinator's, within a minute".to_owned()),
+    }
 }
 
 /// The grids that are announced here. It is no fault that there are none.

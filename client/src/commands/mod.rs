@@ -13,6 +13,7 @@ pub mod leave;
 pub mod ship;
 pub mod trials;
 pub mod doctor;
+pub mod config;
 pub mod checks;
 pub mod cache;
 pub mod completions;

@@ -9,6 +9,7 @@ use std::process::Command;
 use hg_tests::manuals;
 use hg_tests::programs::checkout;
 use hg_tests::{in_path, skip};
+use hgbuild::settings::BETWEEN_OURSELVES;
 
 use super::{read, sources};
 
@@ -24,18 +25,6 @@ fn pages_and_completions_are_as_the_tables_of_options() {
         );
     }
 }
-
-/// What `hgbuild` tells the compilers and builds that it starts, and nobody else sets.
-const BETWEEN_OURSELVES: [&str; 8] = [
-    "HG_BUILD",
-    "HG_BUILD_PROGRAM",
-    "HG_CACHE_WARNED",
-    "HG_MASQUERADE",
-    "HG_PASSED",
-    "HG_RELAY",
-    "HG_SUMMARY_LOG",
-    "HG_TRACE_ID",
-];
 
 #[test]
 fn each_variable_that_the_client_reads_is_a_setting() {
