@@ -119,7 +119,7 @@ pub fn by_dns(
             let is_new = !tried.contains(&address) && Some(&*address.to_string()) != last;
             if is_new && tried.len() < TRIED_MAX {
                 tried.push(address);
-                let attempt = attempt(tasks, token, address.to_string(), answers.clone());
+                let attempt = attempt(tasks, token, address, answers.clone());
                 executor.spawn(attempt).detach();
             }
         }
@@ -138,15 +138,16 @@ pub fn by_dns(
 async fn attempt(
     tasks: &Tasks,
     token: &Token,
-    address: String,
+    address: SocketAddr,
     answers: Sender<(String, Connection)>,
 ) {
-    let Ok(access) = Access::with(&address, Some(token), &Pki::default()) else {
+    let Ok(access) = Access::with(&address.to_string(), Some(token), &Pki::default()) else {
         return;
     };
+    Timer::after(search::stands_back(&address)).await;
     // What is wrong with a stranger is nobody's business.
     if let Ok(connection) = Connection::open(tasks, access, CONNECT_MS_MAX).await {
-        let _ = answers.send((address, connection)).await;
+        let _ = answers.send((address.to_string(), connection)).await;
     }
 }
 

@@ -12,6 +12,9 @@ use crate::secure::token::Fingerprint;
 /// Bytes of the stack of a thread that listens. It calls the system's resolver.
 const STACK_BYTES: usize = 256 << 10;
 
+/// By how much an address stands back behind a better one.
+const STANDS_BACK: Duration = Duration::from_millis(50);
+
 /// Gives `found`, in threads that end after `wait` or when it has heard enough, each address
 /// where the coordinator with `fingerprint` could be. Nothing of it is proved.
 pub fn begin<F>(fingerprint: Fingerprint, wait: Duration, found: F)
@@ -36,4 +39,14 @@ where
 fn start(name: &str, listen: impl FnOnce() + Send + 'static) {
     let thread = thread::Builder::new().name(name.to_owned());
     let _ = thread.stack_size(STACK_BYTES).spawn(listen);
+}
+
+/// How long others are tried before `address`, in the order in which they are listed: last
+/// what holds on one wire alone, and names an interface by a number.
+pub fn stands_back(address: &SocketAddr) -> Duration {
+    match address {
+        SocketAddr::V4(_) => Duration::ZERO,
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => 3 * STANDS_BACK,
+        SocketAddr::V6(_) => STANDS_BACK,
+    }
 }

@@ -167,7 +167,7 @@ pub async fn find(token: &Token, last: Option<&str>) -> Option<(String, Wire)> {
             let is_new = !tried.contains(&address) && Some(&*address.to_string()) != last;
             if is_new && tried.len() < TRIED_MAX {
                 tried.push(address);
-                let attempt = attempt(token.clone(), address.to_string(), answers.clone());
+                let attempt = attempt(token.clone(), address, answers.clone());
                 executor.spawn(attempt).detach();
             }
         }
@@ -184,7 +184,9 @@ pub async fn find(token: &Token, last: Option<&str>) -> Option<(String, Wire)> {
         .await
 }
 
-async fn attempt(token: Token, address: String, answers: Sender<(String, Wire)>) {
+async fn attempt(token: Token, address: SocketAddr, answers: Sender<(String, Wire)>) {
+    smol::Timer::after(search::stands_back(&address)).await;
+    let address = address.to_string();
     let pki = Default::default();
     let Ok(credentials) = access::dial_credentials(&address, Some(&token), &pki) else {
         return;
