@@ -913,7 +913,8 @@ fn a_compiler_that_needs_a_shell_is_not_offered_in_a_sandbox() {
     fs::set_permissions(bin_path.join("as"), PermissionsExt::from_mode(0o755)).unwrap();
     for (sandbox, offered) in [("auto", false), ("off", true)] {
         let grid = Grid::start(1, tempfile::tempdir().unwrap(), |command| {
-            command.env("PATH", &bin_path).args(["--sandbox", sandbox]);
+            command.args(["--sandbox", sandbox, "--compilers"]);
+            command.env("PATH", &bin_path).arg(&bin_path);
         });
         let (_, hello) = grid.welcome(WINDOW);
         let expected = offered || hello.sandbox == "folder";
@@ -928,6 +929,7 @@ fn a_compiler_that_is_gone_is_offered_no_more() {
     std::os::unix::fs::symlink("/usr/bin/as", bin_path.join("as")).unwrap();
     let grid = Grid::start(1, tempfile::tempdir().unwrap(), |command| {
         command.env("PATH", &bin_path);
+        command.arg("--compilers").arg(&bin_path);
     });
     let (mut peer, hello) = grid.welcome(WINDOW);
     let source = b"int x;\n";

@@ -618,8 +618,6 @@ impl Session {
                 };
                 self.jobs.insert(id, job);
                 actions.push(action);
-                let text = format!("task {} begins{mark}", id.dispatch_id);
-                actions.push(Action::Log(Level::Debug, text));
             }
             Err(failure) => {
                 let level = match failure.code() {

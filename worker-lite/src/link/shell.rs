@@ -489,6 +489,9 @@ impl Shell {
         let Some(live) = &self.link else {
             return;
         };
+        let mark = trace_id::mark(&order.trace_id);
+        let what = format_args!("task {} begins{mark}", id.dispatch_id);
+        log::line(Level::Debug, what);
         let control = match Control::new(window_bytes.into()) {
             Ok(control) => Arc::new(control),
             Err(error) => return self.not_begun(id, &error),
