@@ -37,7 +37,6 @@ enum Outcome {
     Local(WhyLocal, Option<(Box<Keeper>, Plan)>),
 }
 
-/// What the cache has to say to a compile that it did not answer.
 /// Runs `name` with `args` as a compile; ends this process as the compiler would.
 pub fn compile(name: OsString, args: Vec<OsString>, config: &Config) -> ! {
     let began = Instant::now();
