@@ -763,6 +763,8 @@ impl<'c, 'a> Remote<'c, 'a> {
             Ending::TakenBack(slot, why) => return Err(NoResult::TakenBack(slot, why)),
         };
         record.queue_ms = queue_ms;
+        // Not always who was given it last: a second attempt may have lost.
+        record.worker = Some(worker.clone());
         attempt::accept(&result, allowed, on_terminal, &wanted).map_err(NoResult::Unlike)?;
         check_looks(plan.object_kind(), arriving.begins())?;
         if let Some(listing) = listing.filter(|_| wanted.len() > 1) {
