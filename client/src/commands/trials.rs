@@ -310,7 +310,7 @@ impl<'a> Subject<'a> {
         let name = name.ok_or_else(|| NotThere::Unknown("not a compiler's name".to_owned()))?;
         let plan = Plan::read(found, name, self.config)
             .map_err(|why| NotThere::Unknown(why.to_string()))?;
-        let mut context = Context::new(Instant::now(), found, self.config);
+        let mut context = Context::new(Instant::now(), found, self.config).without_slots();
         let sent = remote::try_other(&mut context, found, &plan, digest, is_tree);
         match (sent, context.audit.take()) {
             (Ok(()), _) => folder.take("out.o").map_err(NotThere::Unknown),

@@ -89,7 +89,17 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The slots of this machine; `None`: there is no folder for their locks.
+    /// The same for a compile whose result is wanted from a worker, however slow that is: no slot
+    /// of this machine takes it back.
+    pub fn without_slots(self) -> Context<'a> {
+        Context {
+            slots: OnceCell::from(None),
+            ..self
+        }
+    }
+
+    /// The slots of this machine; `None`: there is no folder for their locks, or none is to be
+    /// taken.
     pub fn slots(&self) -> Option<&Slots> {
         let slots = self.slots.get_or_init(|| {
             let folder = self.config.run_folder()?;
