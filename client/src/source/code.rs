@@ -133,7 +133,7 @@ fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
     let word = &before[before.len() - word_len_before(before)..];
     let prefix = matches!(word, b"" | b"L" | b"u" | b"U" | b"u8");
     let separator = rest[0] == b'\'' && !prefix;
-    let raw = rest[0] == b'"' && word.ends_with(b"R");
+    let raw = rest[0] == b'"' && is_raw_prefix(word);
     if separator || raw || rest[0] == b'\'' && ends_open_number(before) {
         return None;
     }
@@ -146,6 +146,14 @@ fn quoted(before: &[u8], rest: &[u8]) -> Option<usize> {
         .iter()
         .any(|mark| memmem::find(line, mark).is_some());
     (!doubtful).then_some(line.len())
+}
+
+/// Whether a quote behind `word` may begin a raw string: `R"`, but not `DIR"`. What no dialect
+/// has to take for a part of a name begins a word of its own.
+fn is_raw_prefix(word: &[u8]) -> bool {
+    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let name = word.rsplit(|byte| !in_name(byte)).next();
+    matches!(name, Some(b"R" | b"LR" | b"uR" | b"UR" | b"u8R"))
 }
 
 /// Whether a number that a digit may follow behind a quote ends `text`: `1.'0`, `0xe-'1`.
@@ -242,6 +250,7 @@ mod tests {
             ("a / b", "a / b"),
             ("L'x' /* */", "L'x'  "),
             ("a-'b' /* */ +'c' e-'d'", "a-'b'   +'c' e-'d'"),
+            ("DIR\"/*\" /* */ xR\"//\"", "DIR\"/*\"   xR\"//\""),
             ("a /* \"??/\" ??' */ b // ??/ ??'\n", "a   b  \n"),
         ] {
             assert_eq!(code(text).as_deref(), Some(left), "{text}");
@@ -251,6 +260,7 @@ mod tests {
             "// a ??/\n__DATE__",
             "R\"(/*)\" x",
             "u8R\"(/*)\" x",
+            "a$R\"(/*)\" x",
             "1'000 /* ' */",
             "DROP(1.'0) '/*'",
             "1e+'0 '/*'",
