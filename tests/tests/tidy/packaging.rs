@@ -110,6 +110,31 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
+#[test]
+fn packages_name_the_repository_of_the_workspace() {
+    let manifest = read(&checkout().join("Cargo.toml"));
+    let repository = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("repository = \"")?.strip_suffix('"'))
+        .expect("a repository in Cargo.toml");
+    let host = repository.rsplitn(3, '/').last().expect("a host");
+    let mut count = 0;
+    for path in files("packaging") {
+        for address in read(&path).split(host).skip(1) {
+            let named = address.strip_prefix(&repository[host.len()..]);
+            let is_whole =
+                |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
+            assert!(
+                named.is_some_and(is_whole),
+                "{}: an address at {host} that is not in {repository}",
+                path.display()
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 8, "{count} addresses");
+}
+
 fn is_well_formed(command: &mut Command, path: &Path) {
     let output = command.arg(path).output().expect("a tool of PATH");
     let said = String::from_utf8_lossy(&output.stderr);
