@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::cli::Flags;
 use crate::private;
-use crate::size;
+use hg_proto::size;
 
 /// Where settings are kept, in the home folder.
 pub const FILE_NAME: &str = "config.toml";

@@ -19,7 +19,6 @@ pub mod cli;
 pub mod settings;
 pub mod key;
 pub mod say;
-pub mod size;
 pub mod os;
 pub mod private;
 

@@ -2,16 +2,15 @@
 //! is there already is: who can write there decides what we obey, and which objects
 //! the cache answers with.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+pub use hg_proto::disk::team_folder::{file_mode, make_within, replace_within, write_within};
 use hg_proto::secure::atomic_file;
 use nix::unistd::{getegid, geteuid};
 
-/// Of a folder.
-const FOLDER_MODE: u32 = 0o700;
 /// Of a file.
 pub const FILE_MODE: u32 = 0o600;
 /// What others than the owner may do.
@@ -30,22 +29,6 @@ pub fn make(folder: &Path) -> io::Result<()> {
     hg_proto::secure::private::make_folder(folder)
 }
 
-/// Makes `folder` in one that may be a team's: it is for whom that is.
-///
-/// # Errors
-/// As the file system says.
-pub fn make_within(folder: &Path) -> io::Result<()> {
-    let above = folder.parent().unwrap_or(Path::new("/"));
-    make(above)?;
-    let mut builder = DirBuilder::new();
-    let mode = FOLDER_MODE | others(above);
-    builder.recursive(true).mode(mode).create(folder)
-}
-
-fn others(folder: &Path) -> u32 {
-    fs::metadata(folder).map_or(0, |meta| meta.mode() & OTHERS)
-}
-
 /// To make files for us alone.
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -53,26 +36,14 @@ pub fn options() -> OpenOptions {
     options
 }
 
-/// The mode of a file in `folder`: it is for whom that is.
-pub fn file_mode(folder: &Path) -> u32 {
-    FILE_MODE | others(folder) & 0o066
-}
-
 /// Writes a file for us alone.
 ///
 /// # Errors
 /// As the file system says.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_as(FILE_MODE, path, bytes)
-}
-
-/// Writes a file for whom its folder is.
-///
-/// # Errors
-/// As the file system says.
-pub fn write_within(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    write_as(file_mode(folder), path, bytes)
+    let mut options = options();
+    options.write(true).create(true).truncate(true);
+    options.open(path)?.write_all(bytes)
 }
 
 /// Replaces a file as a whole by one for us alone.
@@ -81,21 +52,6 @@ pub fn write_within(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// As the file system says; the old one is still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     atomic_file::replace(path, FILE_MODE, bytes)
-}
-
-/// Replaces a file as a whole by one for whom its folder is.
-///
-/// # Errors
-/// As the file system says; the old one is still there.
-pub fn replace_within(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    atomic_file::replace(path, file_mode(folder), bytes)
-}
-
-fn write_as(mode: u32, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(mode);
-    options.open(path)?.write_all(bytes)
 }
 
 /// Whether `folder`, which has `meta`, is ours and nobody else can write to it. One that

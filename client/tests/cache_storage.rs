@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hgbuild::cache::disk::entries::{Cache, Kind, Name};
-use hgbuild::cache::disk::index::on_disk;
-use hgbuild::cache::disk::shard;
+use hg_proto::disk::entries::{Kind, Name};
+use hg_proto::disk::index::on_disk;
+use hg_proto::disk::shard;
+use hgbuild::cache::disk::entries::Cache;
 use hgbuild::cache::disk::tally::{Event, tally};
 use hgbuild::commands::cache::{clear, prune, verify};
 

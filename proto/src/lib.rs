@@ -2,11 +2,13 @@
 //! what stands below it (`tests/floors.txt`).
 //!
 //! Without I/O, clock and randomness are [`options`], [`wire`], [`table`], [`json`],
-//! [`reasons`], and of the others [`lan::announcement`], [`secure::token`], [`secure::tls`]
+//! [`reasons`], [`size`], and of the others [`lan::announcement`], [`secure::token`], [`secure::tls`]
 //! and [`compiler::toolchain`].
 
 pub mod options;
 pub mod compiler;
+#[cfg(feature = "disk")]
+pub mod disk;
 pub mod json;
 pub mod lan;
 pub mod secure;
@@ -14,6 +16,7 @@ pub mod wire;
 pub mod boot;
 pub mod command_line;
 pub mod reasons;
+pub mod size;
 pub mod table;
 pub mod log;
 

@@ -16,7 +16,7 @@ mod reasons;
 /// header says that it is pure must be here, and so must a folder whose `mod.rs` does.
 const PURE: &[&str] = &[
     "client/src/cache/answer.rs",
-    "client/src/cache/disk/index.rs",
+    "proto/src/disk/index.rs",
     "client/src/commands/top/keys.rs",
     "client/src/commands/top/view.rs",
     "client/src/grid/attempt.rs",
@@ -28,7 +28,7 @@ const PURE: &[&str] = &[
     "client/src/includes/paths.rs",
     "client/src/key.rs",
     "client/src/local/escape_sequences.rs",
-    "client/src/size.rs",
+    "proto/src/size.rs",
     "client/src/source/",
     "coord/src/door/arrivals.rs",
     "coord/src/door/bucket.rs",

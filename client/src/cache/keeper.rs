@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::cache::answer::{Answer, Output};
 use crate::cache::disk::day_log::Event;
-use crate::cache::disk::entries::{Cache, Unusable};
+use crate::cache::disk::entries::Cache;
 use crate::cache::lookup::{self, Hit, Lookup};
 use crate::cache::preprocessor_mode::{self, Text};
 use crate::cache::store::{self, ByText, Compiled, NotStored, Storable, TextKey};
@@ -35,6 +35,7 @@ use crate::local::slots::Slot;
 use crate::os;
 use crate::private;
 use crate::say;
+use hg_proto::disk::entries::Unusable;
 
 /// A miss: all that it takes to store the result of the compile.
 pub struct Keeper {

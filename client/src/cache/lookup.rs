@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cache::answer::Answer;
-use crate::cache::disk::entries::{Cache, Kind, Name};
+use crate::cache::disk::entries::Cache;
 use crate::cache::manifest::{Facts, Manifest};
 use crate::includes::stat;
 use crate::includes::stat_cache::StatCache;
 use crate::key::Key;
 use crate::local::terminal;
 use crate::os;
+use hg_proto::disk::entries::{Kind, Name};
 
 /// Milliseconds waited at most for the clock to move on from a file's time.
 const TICK_MS_MAX: u64 = 20;

@@ -8,7 +8,7 @@ use memchr::memmem;
 use prost::Message;
 
 use crate::cache::answer::{Answer, Output};
-use crate::cache::disk::entries::{Cache, Name, Unusable};
+use crate::cache::disk::entries::Cache;
 use crate::cache::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::cache::manifest::{Facts, Manifest};
 use crate::includes::closure::{self, COMPUTED_QUESTION, Closure, Settled, is_doubt};
@@ -19,6 +19,7 @@ use crate::includes::walk_input;
 use crate::includes::watch::Watch;
 use crate::key::{Key, Part};
 use crate::os;
+use hg_proto::disk::entries::{Name, Unusable};
 
 /// Reasons of files that were written a moment ago: they are gone by the next compile.
 const PASSING: [&str; 2] = ["too-new", "input-changed"];

@@ -7,14 +7,15 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cache::disk::day_log::DayLogs;
-use crate::cache::disk::entries::{Cache, Name, ReadOutcome};
-use crate::cache::disk::evict;
-use crate::cache::disk::shard::{self, LOOKS_MAX, Shards, Shrunk};
+use crate::cache::disk::entries::Cache;
 use crate::cache::disk::tally::{Event, Tally, tally};
 use crate::cli::CacheCommand;
 use crate::config::Config;
 use crate::say;
-use crate::size;
+use hg_proto::disk::entries::{Name, ReadOutcome};
+use hg_proto::disk::evict;
+use hg_proto::disk::shard::{self, LOOKS_MAX, Shards, Shrunk};
+use hg_proto::size;
 
 /// Does what is asked. Gives an exit code.
 pub fn run(config: &Config, command: CacheCommand) -> i32 {
@@ -175,14 +176,14 @@ fn verify_shard(cache: &Cache, number: u8) -> io::Result<Verified> {
         };
         let path = item.path();
         let path = path.display();
-        match cache.read_checked(name, false) {
+        match cache.entries().read_checked(name, false) {
             ReadOutcome::Body(_) => verified.good += 1,
             // Evicted meanwhile.
             ReadOutcome::Absent => {}
             ReadOutcome::Damaged => {
                 verified
                     .wrong
-                    .push(match cache.remove_damaged(name, LOOKS_MAX) {
+                    .push(match cache.entries().remove_damaged(name, LOOKS_MAX) {
                         Ok(true) => format!("{path}: damaged, removed"),
                         Ok(false) => format!("{path}: damaged, in use"),
                         Err(error) => format!("{path}: damaged: {error}"),

@@ -15,7 +15,7 @@ use crate::compile::events::printable;
 use crate::config::{self, Config};
 use crate::say;
 use crate::settings::{BETWEEN_OURSELVES, SETTINGS, Setting};
-use crate::size;
+use hg_proto::size;
 
 /// Bytes of a key or a value that are quoted.
 const QUOTED_BYTES_MAX: usize = 60;

@@ -28,7 +28,7 @@ use crate::grid::grpc::Tasks;
 use crate::grid::shipment;
 use crate::local::compiler;
 use crate::say;
-use crate::size;
+use hg_proto::size;
 
 /// Compilers that are looked at when none is named, as far as they are there.
 const USUAL: [&str; 4] = ["gcc", "g++", "clang", "clang++"];

@@ -19,7 +19,7 @@ use crate::invocation::plan::Plan;
 use crate::key::differences;
 use crate::local::compiler;
 use crate::say;
-use crate::size;
+use hg_proto::size;
 
 /// Explains `words`, a compile. `last`: only what changed since the last entry.
 /// Returns the exit code.

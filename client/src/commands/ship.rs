@@ -34,7 +34,7 @@ use crate::grid::submit::{self, Cost, Ending};
 use crate::inputs::task::client_name;
 use crate::local::compiler;
 use crate::say;
-use crate::size;
+use hg_proto::size;
 
 /// Compilers that are given when none is named, as far as they are there.
 const USUAL: [&str; 4] = ["gcc", "g++", "clang", "clang++"];

@@ -1,7 +1,7 @@
 //! The owners of devices: another machine's clock differs, and its stats may be stale.
 
 #[cfg(target_os = "linux")]
-use crate::local::own_device::is_own;
+use hg_proto::disk::own_device::is_own;
 use std::path::Path;
 
 use foldhash::HashMap;

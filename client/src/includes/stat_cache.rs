@@ -15,7 +15,7 @@ use nix::sys::stat::{FileStat, SFlag, fstatat};
 use crate::includes::paths::{as_path, join, split};
 use crate::includes::stat::{self, Content, Seen, Stat, classify, nanoseconds, read};
 #[cfg(target_os = "linux")]
-use crate::local::own_device::is_own;
+use hg_proto::disk::own_device::is_own;
 
 /// Bytes of a folder's path from which on it pays to open the folder.
 const FOLDER_BYTES_MIN: usize = 12;

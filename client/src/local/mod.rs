@@ -7,8 +7,6 @@ pub mod process;
 pub mod slots;
 pub mod signals;
 pub mod output;
-pub mod own_device;
-pub mod unnamed_file;
 pub mod memory_file;
 pub mod compiler;
 pub mod passed;

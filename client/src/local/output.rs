@@ -7,12 +7,11 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use hg_proto::disk::{own_device, unnamed_file};
 use hg_proto::options::args::Reason;
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::local::own_device;
 use crate::local::signals::with_signals_held;
-use crate::local::unnamed_file;
 
 /// Of a file that a compiler makes, less the umask.
 const NEW_MODE: u32 = 0o666;
@@ -133,7 +132,7 @@ impl Pending {
             self.file
                 .set_permissions(fs::Permissions::from_mode(mode))?;
         }
-        arrived(&self.file)?;
+        own_device::arrived(&self.file)?;
         // Renaming over a file makes some file systems write it to the disk at
         // once: five times the cost of all the rest.
         let free = match fs::remove_file(&self.target) {
@@ -164,20 +163,8 @@ impl Pending {
         if let Some(mode) = self.mode {
             copy.set_permissions(fs::Permissions::from_mode(mode))?;
         }
-        arrived(&copy)
+        own_device::arrived(&copy)
     }
-}
-
-/// Waits until all that was written is where it belongs, on file systems that say
-/// only then, or when a file is closed, that a disk is full or a server gone.
-///
-/// # Errors
-/// It did not arrive.
-pub fn arrived(file: &File) -> io::Result<()> {
-    if !own_device::is_own_file(file) {
-        file.sync_all()?;
-    }
-    Ok(nix::unistd::close(file.try_clone()?)?)
 }
 
 /// Puts all files in place, in order, with nothing in between that would end us.

@@ -7,9 +7,9 @@
 use hg_coord::scheduling::predictor::Predictor;
 use hg_coord::trust::secrets;
 use hg_proto::compiler::toolchain::Family;
+use hg_proto::disk::index::{Entries, Slots};
 use hg_proto::secure::credentials::Stored;
 use hgbuild::cache::disk::day_log::Event;
-use hgbuild::cache::disk::index::{Entries, Slots};
 use hgbuild::cache::store::Trail;
 use hgbuild::source::{hazards, indentation, scan};
 use libfuzzer_sys::fuzz_target;

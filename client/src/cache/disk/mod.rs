@@ -1,9 +1,5 @@
-//! The cache on disk: entries, shards, eviction and statistics.
+//! The cache on disk: entries and statistics.
 
 pub mod tally;
 pub mod entries;
-pub mod evict;
 pub mod day_log;
-pub mod draft;
-pub mod shard;
-pub mod index;

@@ -42,7 +42,7 @@ impl Unreported {
 
 /// What to report; `None`: there is nothing, or another process reports it.
 pub fn unreported(cache: &Cache) -> Option<Unreported> {
-    if cache.is_read_only() {
+    if cache.entries().is_read_only() {
         return None;
     }
     let logs = DayLogs::new(cache.folder());

@@ -4,10 +4,10 @@
 use std::io;
 use std::thread;
 
-use hg_proto::compiler::turn::LOOK;
+use crate::compiler::turn::LOOK;
 
-use crate::cache::disk::index::{SHARDS, share};
-use crate::cache::disk::shard::{LOOKS_MAX, Shards, Shrunk};
+use crate::disk::index::{SHARDS, share};
+use crate::disk::shard::{LOOKS_MAX, Shards, Shrunk};
 
 /// Part of the bound that the leading process frees beyond what is needed, so
 /// that the next ones find room: 1/25, 4%.
@@ -78,8 +78,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::cache::disk::index::Id;
-    use crate::cache::disk::shard::{dir, file_name};
+    use crate::disk::index::Id;
+    use crate::disk::shard::{dir, file_name};
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("hg-evict-{name}-{}", std::process::id()));

@@ -2,6 +2,7 @@
 //! or on an image: then its times are of this machine's clock.
 
 use std::fs::File;
+use std::io;
 #[cfg(target_os = "linux")]
 use std::path::Path;
 
@@ -45,4 +46,16 @@ pub fn is_own(fs: &nix::sys::statfs::Statfs) -> bool {
 #[cfg(not(target_os = "linux"))]
 pub fn is_own_file(_file: &File) -> bool {
     true
+}
+
+/// Waits until all that was written is where it belongs, on file systems that say
+/// only then, or when a file is closed, that a disk is full or a server gone.
+///
+/// # Errors
+/// It did not arrive.
+pub fn arrived(file: &File) -> io::Result<()> {
+    if !is_own_file(file) {
+        file.sync_all()?;
+    }
+    Ok(nix::unistd::close(file.try_clone()?)?)
 }

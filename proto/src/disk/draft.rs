@@ -5,11 +5,10 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use hg_proto::secure::atomic_file::temporary_name;
+use crate::secure::atomic_file::temporary_name;
 
-use crate::local::output;
-use crate::local::unnamed_file;
-use crate::private;
+use crate::disk::team_folder;
+use crate::disk::{own_device, unnamed_file};
 
 /// An entry that no other process sees yet.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ impl Draft {
     pub fn new(dir: &Path) -> io::Result<Draft> {
         match Self::start(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                private::make_within(dir)?;
+                team_folder::make_within(dir)?;
                 Self::start(dir)
             }
             other => other,
@@ -36,7 +35,7 @@ impl Draft {
     fn start(dir: &Path) -> io::Result<Draft> {
         // To name it later takes /proc.
         if Path::new("/proc/self/fd").exists()
-            && let Ok(file) = unnamed_file::create(dir, private::file_mode(dir))
+            && let Ok(file) = unnamed_file::create(dir, team_folder::file_mode(dir))
         {
             return Ok(Draft {
                 file,
@@ -48,7 +47,7 @@ impl Draft {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(private::file_mode(dir))
+            .mode(team_folder::file_mode(dir))
             .open(&path)?;
         Ok(Draft {
             file,
@@ -64,7 +63,7 @@ impl Draft {
 
     /// Puts the file at `path`, in the place of an older one.
     pub fn place(&mut self, path: &Path) -> io::Result<()> {
-        output::arrived(&self.file)?;
+        own_device::arrived(&self.file)?;
         if self.temporary.is_none() {
             match unnamed_file::name(&self.file, path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -17,13 +17,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use hg_proto::compiler::turn;
-use hg_proto::secure::atomic_file::{TEMPORARY_SUFFIX, temporary_name};
+use crate::compiler::turn;
+use crate::secure::atomic_file::{TEMPORARY_SUFFIX, temporary_name};
 
-use crate::cache::disk::index::{
-    Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk,
-};
-use crate::private;
+use crate::disk::index::{Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk};
+use crate::disk::team_folder;
 
 /// Looks at a lock that another process holds, before its shard is given up.
 pub const LOOKS_MAX: u32 = 250;
@@ -104,10 +102,10 @@ impl Shards {
         let path = dir.join("journal");
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
-        options.mode(private::file_mode(&self.folder));
+        options.mode(team_folder::file_mode(&self.folder));
         let journal = match options.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                private::make_within(&dir)?;
+                team_folder::make_within(&dir)?;
                 options.open(&path)?
             }
             other => other?,
@@ -148,7 +146,7 @@ fn table_options(folder: &Path) -> OpenOptions {
     // NFS reads from a page that it has, and writes the whole of it: slots that
     // another machine has written since would be as they were.
     #[cfg(target_os = "linux")]
-    if crate::local::own_device::is_on_nfs(folder) {
+    if crate::disk::own_device::is_on_nfs(folder) {
         options.custom_flags(nix::libc::O_DIRECT);
     }
     #[cfg(not(target_os = "linux"))]
@@ -178,7 +176,7 @@ fn make_table(folder: &Path, path: &Path) -> io::Result<()> {
         [0; SLOT_BYTES]
     };
     let temporary = folder.join(temporary_name());
-    private::write_within(&temporary, &slot.repeat(SHARDS))?;
+    team_folder::write_within(&temporary, &slot.repeat(SHARDS))?;
     // A link never takes the place of a table that others count in already.
     let made = match fs::hard_link(&temporary, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&temporary, path),
@@ -423,7 +421,7 @@ impl Shard<'_> {
     /// Writes the index and empties the journal. A process that is killed in between leaves a
     /// journal that is applied again, without effect.
     fn pack(&mut self, entries: &Entries) -> io::Result<()> {
-        private::replace_within(&self.dir.join("index"), &entries.index())?;
+        team_folder::replace_within(&self.dir.join("index"), &entries.index())?;
         self.journal.set_len(0)
     }
 }
@@ -512,7 +510,7 @@ mod tests {
 
     /// Other tests fork, and children hold our locks until they exec.
     const LOOKS: u32 = 2_000;
-    use crate::cache::disk::index::RECORD_BYTES;
+    use crate::disk::index::RECORD_BYTES;
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("hg-shard-{name}-{}", std::process::id()));
