@@ -76,6 +76,17 @@ pub const TRIAL_MS_MAX: u64 = 8_000;
 /// Milliseconds that such a compile may take there if the worker is as slow as before;
 /// a longer one must be worth a second attempt elsewhere.
 pub const TRIAL_WALL_MS_MAX: f64 = 2_000.0;
+/// Bytes of a task's outputs, as they travel, beyond which they are not kept.
+pub const RESULT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of outputs on their way into the store of results, all tasks together; beyond, they
+/// are not kept.
+pub const RESULTS_BYTES_HELD_MAX: usize = 256 << 20;
+/// Bytes that the store of results has on disk at most where the operator says nothing.
+pub const RESULTS_BYTES_DEFAULT: u64 = 10 << 30;
+/// It takes one in so many free bytes of that disk at most where the operator says nothing.
+pub const RESULTS_DISK_SHARE: u64 = 4;
+/// Milliseconds between two warnings that results can't be kept.
+pub const RESULTS_WARN_MS: u64 = 60_000;
 /// Milliseconds between two writes of what was learned.
 pub const LEARNED_SAVE_MS: u64 = 60_000;
 /// Bytes of what was learned, on disk.

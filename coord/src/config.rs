@@ -9,6 +9,7 @@ use hg_proto::command_line::Program;
 use hg_proto::secure::service;
 use hg_proto::secure::tls::Pki;
 use hg_proto::secure::token::{Role, holder_is_well_formed};
+use hg_proto::size;
 
 use crate::trust::doorkeeper::OwnPki;
 use crate::trust::secrets::Rotation;
@@ -247,6 +248,17 @@ fn lasting(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Bytes; [`NO_RESULTS`]: none.
+fn cache_size(text: &str) -> Result<u64, String> {
+    if text == "off" {
+        return Ok(NO_RESULTS);
+    }
+    match size::parse(text)? {
+        bytes if bytes >= RESULTS_BYTES_MIN => Ok(bytes),
+        _ => Err(format!("{text}: at least 1MiB, or off")),
+    }
+}
+
 fn overlap(text: &str) -> Result<u64, String> {
     let duration = humantime::parse_duration(text);
     let duration = duration.map_err(|error| format!("{text}: {error}; 30d, 12h, 90m or 0s"))?;
@@ -354,6 +366,11 @@ pub struct Serve {
     #[argh(option, arg_name = "N", default = "AUDIT_EVERY")]
     pub audit: u64,
 
+    /// how much of the disk of --state is for results, which answer whoever asks for the
+    /// same compile again; or off (default: 10GiB, at most a quarter of what is free)
+    #[argh(option, arg_name = "SIZE|off", from_str_fn(cache_size))]
+    pub cache_size: Option<u64>,
+
     /// where a collector takes what became of tasks, as OpenTelemetry's spans by gRPC
     #[argh(option, arg_name = "http://HOST:PORT")]
     pub otlp: Option<String>,
@@ -389,6 +406,10 @@ pub struct Serve {
 
 /// How many results of a worker there are to one that is audited, when nothing is said.
 const AUDIT_EVERY: u64 = 500;
+/// What `--cache-size off` is.
+const NO_RESULTS: u64 = u64::MAX;
+/// Bytes of results below which it is not worth it.
+const RESULTS_BYTES_MIN: u64 = 1 << 20;
 const LISTEN: &str = "[::]:9000";
 /// Where the system has no IPv6.
 const LISTEN_IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
@@ -411,6 +432,8 @@ pub struct Config {
     pub weights: HashMap<String, u32>,
     /// One of so many results of each worker and toolchain is audited; 0: none is.
     pub audit_every: u64,
+    /// Bytes of results that are kept; 0: what suits the disk. `None`: none are.
+    pub results_bytes: Option<u64>,
     /// Where a collector of spans is.
     pub otlp: Option<String>,
     /// Certificates of the operator's own.
@@ -473,6 +496,10 @@ impl Config {
             http,
             state: state(args.state.as_deref(), home)?,
             audit_every: args.audit,
+            results_bytes: match args.cache_size {
+                Some(NO_RESULTS) => None,
+                typed => Some(typed.unwrap_or(0)),
+            },
             otlp: args.otlp.clone().or_else(|| {
                 let named = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
                 named.filter(|url| !url.is_empty())

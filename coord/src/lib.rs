@@ -7,6 +7,7 @@ pub mod serve;
 pub mod config;
 pub mod trust;
 pub mod dispatch;
+pub mod results;
 pub mod scheduling;
 pub mod door;
 pub mod monitor;

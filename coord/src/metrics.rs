@@ -56,6 +56,12 @@ pub struct Metrics {
     pub cache_misses: IntCounter,
     /// Compiler time that clients' caches saved.
     pub cache_saved_seconds: Counter,
+    /// Tasks that were looked up among the results that are kept, by outcome: hit, miss.
+    pub result_requests: IntCounterVec,
+    /// Results that were kept, that went for younger ones, and that could not be kept.
+    pub results_kept: IntCounter,
+    pub results_evicted: IntCounter,
+    pub results_failed: IntCounter,
     /// What became of tasks, and was not exported.
     pub spans_dropped: IntCounter,
     /// Attempts begun beside a straggler that were first.
@@ -189,6 +195,23 @@ impl Metrics {
             workers_joined: counter(
                 "hybridgrid_workers_total",
                 "Workers that have joined since the start, each time that they did.",
+            ),
+            result_requests: counters(
+                "hybridgrid_result_cache_requests_total",
+                "Tasks that were looked up among the results that the coordinator keeps.",
+                "outcome",
+            ),
+            results_kept: counter(
+                "hybridgrid_result_cache_kept_total",
+                "Results that the coordinator has kept.",
+            ),
+            results_evicted: counter(
+                "hybridgrid_result_cache_evicted_total",
+                "Kept results that went to make room for younger ones.",
+            ),
+            results_failed: counter(
+                "hybridgrid_result_cache_errors_total",
+                "Results that could not be kept, since the disk can't be written or is full.",
             ),
             cache_requests: counter(
                 "hybridgrid_cache_requests_total",

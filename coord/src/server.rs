@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hg_proto::command_line::USAGE;
@@ -22,6 +23,7 @@ use crate::commands::{drain, invite, readmit, tokens};
 use crate::config::{Args, Command, CommandError, Config, PROGRAM, Serve};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::{audit_file, predictor_file};
+use crate::results::store::Store;
 use crate::scheduling::coordinator::Settings;
 use crate::serve::accept::Door;
 use crate::serve::announce::{self, Announcer};
@@ -173,6 +175,11 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
         differing: audit_file::load(&config.state).map_err(CommandError::Usage)?,
         ..Settings::default()
     });
+    if let Some(bytes_max) = config.results_bytes {
+        let store = Store::open(&config.state, bytes_max).map_err(CommandError::Usage)?;
+        // Nobody else sets it.
+        let _ = hub.results.set(Arc::new(store));
+    }
     let keeper = match config.insecure {
         true => Doorkeeper::insecure(),
         false => Doorkeeper::new(&config.state, &config.pki).map_err(CommandError::Usage)?,

@@ -51,6 +51,8 @@ impl Coord {
         let mut child = command
             .args([
                 "serve",
+                "--cache-size",
+                "off",
                 "--insecure",
                 "--listen",
                 "127.0.0.1:0",

@@ -32,7 +32,7 @@ function __hg_coord_at
             case 'hg-coord drain --coordinator' 'hg-coord drain --state'
                 set skip yes
             case 'hg-coord drain -*'
-            case 'hg-coord serve --listen' 'hg-coord serve --http' 'hg-coord serve --state' 'hg-coord serve --client-weight' 'hg-coord serve --audit' 'hg-coord serve --otlp' 'hg-coord serve --tls-cert' 'hg-coord serve --tls-key' 'hg-coord serve --tls-ca'
+            case 'hg-coord serve --listen' 'hg-coord serve --http' 'hg-coord serve --state' 'hg-coord serve --client-weight' 'hg-coord serve --audit' 'hg-coord serve --cache-size' 'hg-coord serve --otlp' 'hg-coord serve --tls-cert' 'hg-coord serve --tls-key' 'hg-coord serve --tls-ca'
                 set skip yes
             case 'hg-coord serve -*'
             case 'hg-coord serve'
@@ -74,6 +74,7 @@ complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l http -r -a 'off' -d 
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l state -r -a '(__fish_complete_directories)' -d 'folder for state'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l client-weight -x -d 'the share of who holds a token of this name is WEIGHT times that of others while all want it'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l audit -x -d 'one of N results of each worker and toolchain is compiled by its client too, and compared'
+complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l cache-size -r -a 'off' -d 'how much of the disk of --state is for results, which answer whoever asks for the same compile again'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l otlp -x -d 'where a collector takes what became of tasks, as OpenTelemetry\'s spans by gRPC'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l tls-cert -r -F -d 'a certificate of your own in PEM, shown to those who join without a token\'s fingerprint'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l tls-key -r -F -d 'its private key'

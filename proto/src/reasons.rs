@@ -563,6 +563,11 @@ pub const MEANINGS: &[Meaning] = &[
         "nothing: this is how it is meant",
     ),
     row(
+        "remote-cache",
+        "a worker had compiled it before, and the coordinator had kept the result",
+        "nothing: this is how it is meant",
+    ),
+    row(
         "remote-diagnostics",
         "the worker's compiler had something to say, which would read otherwise here",
         "correct the warnings: compiles that warn run twice",

@@ -31,9 +31,20 @@ pub struct Grid {
     /// The coordinator.
     pub coordinator: Daemon,
     slots: u32,
-    insecure: bool,
+    kind: Kind,
     programs: Programs,
     folder: TempDir,
+}
+
+/// What its coordinator is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing of note.
+    Plain,
+    /// Plaintext links.
+    Insecure,
+    /// To keep results.
+    Keeping,
 }
 
 impl Grid {
@@ -43,7 +54,7 @@ impl Grid {
     /// # Panics
     /// One of them does not come up.
     pub fn start(programs: &Programs, workers: usize, slots: u32) -> Grid {
-        Grid::start_as(programs, workers, slots, false)
+        Grid::start_as(programs, workers, slots, Kind::Plain)
     }
 
     /// One with plaintext links, for peers that the test plays itself.
@@ -51,20 +62,28 @@ impl Grid {
     /// # Panics
     /// As [`Grid::start`].
     pub fn insecure(programs: &Programs, workers: usize, slots: u32) -> Grid {
-        Grid::start_as(programs, workers, slots, true)
+        Grid::start_as(programs, workers, slots, Kind::Insecure)
     }
 
-    fn start_as(programs: &Programs, workers: usize, slots: u32, insecure: bool) -> Grid {
+    /// One whose coordinator keeps what workers make, which others do not.
+    ///
+    /// # Panics
+    /// As [`Grid::start`].
+    pub fn keeping(programs: &Programs, workers: usize, slots: u32) -> Grid {
+        Grid::start_as(programs, workers, slots, Kind::Keeping)
+    }
+
+    fn start_as(programs: &Programs, workers: usize, slots: u32, kind: Kind) -> Grid {
         let folder = match tempfile::Builder::new().prefix("hg-grid-").tempdir() {
             Ok(folder) => folder,
             Err(error) => panic!("temporary folder: {error}"),
         };
-        let coordinator = start_coordinator(programs, folder.path(), "127.0.0.1:0", insecure);
+        let coordinator = start_coordinator(programs, folder.path(), "127.0.0.1:0", kind);
         let mut grid = Grid {
             workers: Vec::new(),
             coordinator,
             slots,
-            insecure,
+            kind,
             programs: programs.clone(),
             folder,
         };
@@ -83,7 +102,7 @@ impl Grid {
             workers: Vec::new(),
             coordinator,
             slots: 1,
-            insecure: false,
+            kind: Kind::Plain,
             programs: programs.clone(),
             folder,
         }
@@ -106,7 +125,7 @@ impl Grid {
 
     /// Links are in plaintext, and nobody is asked who they are.
     pub fn is_insecure(&self) -> bool {
-        self.insecure
+        self.kind == Kind::Insecure
     }
 
     /// [`Grid::address`] as who is not on this machine would have it: tokens that
@@ -126,7 +145,7 @@ impl Grid {
 
     /// Lets `command`, an hgbuild, find the grid.
     pub fn lead<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        if self.insecure {
+        if self.is_insecure() {
             command.env("HG_INSECURE", "1");
         }
         command.env("HG_COORDINATOR", self.address())
@@ -145,7 +164,7 @@ impl Grid {
             panic!("{name}: {error}");
         }
         let mut command = worker(&self.programs, folder, &name, &self.address(), self.slots);
-        if self.insecure {
+        if self.is_insecure() {
             command.arg("--insecure");
         }
         let log = self.folder.path().join(format!("{name}.log"));
@@ -155,7 +174,7 @@ impl Grid {
     /// Starts one more worker with a plaintext link, of a grid that is not the harness's
     /// own.
     pub fn add_insecure_worker(&mut self) {
-        self.insecure = true;
+        self.kind = Kind::Insecure;
         self.add_worker();
     }
 
@@ -204,7 +223,7 @@ impl Grid {
         let address = self.address();
         self.coordinator.end(signal);
         let folder = self.folder.path();
-        self.coordinator = start_coordinator(&self.programs, folder, &address, self.insecure);
+        self.coordinator = start_coordinator(&self.programs, folder, &address, self.kind);
     }
 }
 
@@ -246,13 +265,15 @@ pub fn token(programs: &Programs, folder: &Path, words: &[&str]) -> String {
     String::from_utf8_lossy(&outcome.stdout).trim().to_owned()
 }
 
-fn start_coordinator(programs: &Programs, folder: &Path, listen: &str, insecure: bool) -> Daemon {
+fn start_coordinator(programs: &Programs, folder: &Path, listen: &str, kind: Kind) -> Daemon {
     // Audits run a compiler here now and then, which is what tests count.
     let audits = ["--audit", "0"];
     let mut words = vec!["--listen", listen, "--http", "127.0.0.1:0"];
     words.extend(audits);
-    if insecure {
-        words.push("--insecure");
+    match kind {
+        Kind::Plain => {}
+        Kind::Insecure => words.push("--insecure"),
+        Kind::Keeping => words.extend(["--cache-size", "1GiB"]),
     }
     coordinator(programs, folder, &words)
 }
@@ -282,6 +303,10 @@ pub fn coordinator_with(
         .args(words)
         .arg("--state")
         .arg(state(folder));
+    if !words.contains(&"--cache-size") {
+        // What is tested and measured is mostly what compiles do.
+        command.args(["--cache-size", "off"]);
+    }
     change(&mut command);
     Daemon::start("coordinator", &mut command, folder.join("coordinator.log"))
 }

@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "coord/src/door/shares.rs",
     "coord/src/door/submit_rate.rs",
     "coord/src/monitor/",
+    "coord/src/results/kept.rs",
     "coord/src/scheduling/",
     "coord/src/trust/auth.rs",
     "coord/src/trust/token_list.rs",

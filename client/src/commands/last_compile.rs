@@ -8,7 +8,7 @@ use hg_proto::reasons::{self, Meaning};
 use serde_json::{Value, json};
 
 use crate::commands::history;
-use crate::compile::events::{Event, Origin, printable};
+use crate::compile::events::{Event, GRID_HAD_IT, Origin, printable};
 use crate::config::Config;
 use crate::say;
 
@@ -79,6 +79,9 @@ fn reason_rows(rows: &mut Vec<(&'static str, String)>, names: [&'static str; 3],
 
 fn whereabouts(event: &Event<'_>) -> String {
     match (event.origin, &event.worker) {
+        (Origin::Remote, Some(worker)) if event.reason == GRID_HAD_IT => {
+            format!("remote, kept by the coordinator since {worker} compiled it")
+        }
         (Origin::Remote, Some(worker)) => {
             let form = event.form.as_deref().unwrap_or("?");
             format!("remote, on {worker} (form: {form})")

@@ -111,6 +111,8 @@ pub struct Record {
     pub compiler: Vec<u8>,
     /// The worker that had the task last.
     pub worker: Option<String>,
+    /// The coordinator had the result already.
+    pub grid_had_it: bool,
     /// The form that it went out in, when a worker's result was taken.
     pub form: Option<&'static str>,
     /// Why the cache keeps nothing of it.
@@ -124,6 +126,9 @@ pub struct Record {
     /// Payload bytes received.
     pub bytes_down: u64,
 }
+
+/// The reason's code where the coordinator had the result.
+pub const GRID_HAD_IT: &str = "remote-cache";
 
 /// Whether anybody wants to know: if not, nothing needs to outlive the compiler.
 pub fn wanted(config: &Config) -> bool {
@@ -239,6 +244,10 @@ fn show(event: &Event<'_>) {
     };
     let origin = event.origin.name();
     let line = match &event.worker {
+        Some(worker) if event.reason == GRID_HAD_IT => format!(
+            "hgbuild: {what}: {origin}, kept since {worker} compiled it, {} ms",
+            event.wall_ms
+        ),
         Some(worker) if event.origin == Origin::Remote => format!(
             "hgbuild: {what}: {origin} on {worker}, {} ms ({} ms queued)",
             event.wall_ms, event.queue_ms

@@ -758,6 +758,7 @@ impl<'c, 'a> Remote<'c, 'a> {
             queue_ms,
             audit,
             worker,
+            kept: is_kept,
         } = match ending.map_err(NoResult::Lost)? {
             Ending::Returned(returned) => returned,
             Ending::TakenBack(slot, why) => return Err(NoResult::TakenBack(slot, why)),
@@ -765,6 +766,7 @@ impl<'c, 'a> Remote<'c, 'a> {
         record.queue_ms = queue_ms;
         // Not always who was given it last: a second attempt may have lost.
         record.worker = Some(worker.clone());
+        record.grid_had_it = is_kept;
         attempt::accept(&result, allowed, on_terminal, &wanted).map_err(NoResult::Unlike)?;
         check_looks(plan.object_kind(), arriving.begins())?;
         if let Some(listing) = listing.filter(|_| wanted.len() > 1) {

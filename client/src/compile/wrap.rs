@@ -147,7 +147,11 @@ fn end_remotely(
         let kept = shielded(|| keeper.keep(found, plan, result, wait));
         context.record.not_kept = kept.unwrap_or_else(Some);
     }
-    context.log(Origin::Remote, &Reason::with("remote", ""), 0);
+    let how = match context.record.grid_had_it {
+        true => events::GRID_HAD_IT,
+        false => "remote",
+    };
+    context.log(Origin::Remote, &Reason::with(how, ""), 0);
     std::process::exit(0)
 }
 

@@ -36,6 +36,8 @@ pub struct Returned {
     pub queue_ms: u64,
     /// The coordinator's number of the task, where it wants the result checked.
     pub audit: Option<u64>,
+    /// Nothing was compiled: the coordinator had kept it.
+    pub kept: bool,
 }
 
 /// What an attempt cost, however it ended.
@@ -322,6 +324,7 @@ impl Progress<'_> {
                     worker: finished.worker,
                     queue_ms: finished.queue_ms.into(),
                     audit: finished.audit.then_some(self.task_id),
+                    kept: finished.kept,
                 }));
             }
         }

@@ -11,6 +11,7 @@ use hg_proto::PROTOCOL_VERSION;
 use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, event, to_worker};
+use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits;
 use hg_proto::wire::limits::{HEARTBEAT_MS, OUTPUT_WINDOW_BYTES};
 use hg_proto::wire::outcome::outcome;
@@ -30,6 +31,8 @@ use crate::monitor::fallbacks::Lost;
 use crate::monitor::series::Level;
 use crate::monitor::task_span::{Ran, TaskSpan};
 use crate::monitor::tasks::{OpenAttempt, TaskName};
+use crate::results::kept::{self, Maker};
+use crate::results::store::Store;
 use crate::scheduling::audits::{Verdict, Who};
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
 use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
@@ -38,6 +41,8 @@ use crate::scheduling::predictor::Spent;
 use crate::scheduling::registry::{Vitals, WorkerSpec};
 use crate::scheduling::validate::label;
 
+/// The sandbox of which results may be kept for others.
+const FULL_SANDBOX: &str = "full";
 /// Bytes of a worker's words on its slots.
 const SLOTS_WHY_BYTES_MAX: usize = 64;
 /// Bytes of a toolchain's name, for people.
@@ -87,6 +92,8 @@ pub struct Hub {
     pub audits_changed: watch::Sender<()>,
     /// Turns true when the process ends.
     pub closing: watch::Sender<bool>,
+    /// What workers made of tasks, if that is kept.
+    pub results: OnceLock<Arc<Store>>,
     /// Where what becomes of tasks goes, if it is exported.
     pub spans: OnceLock<mpsc::Sender<TaskSpan>>,
     /// Held by whatever must come to its end before the process does.
@@ -118,6 +125,7 @@ impl Hub {
             events: broadcast::channel(EVENTS_BEHIND_MAX).0,
             audits_changed: watch::channel(()).0,
             closing: watch::channel(false).0,
+            results: OnceLock::new(),
             spans: OnceLock::new(),
             alive: Mutex::new(Some(alive)),
             nuisances: Mutex::default(),
@@ -303,6 +311,11 @@ impl Hub {
                 let by = by.map(|worker| worker.label.clone());
                 if let (Some(mut entry), Some(result)) = (state.tasks.remove(&task), result.take())
                 {
+                    let maker = match audit {
+                        // Whether it is right is not known yet.
+                        true => None,
+                        false => self.maker(state, worker, &entry.task, &result),
+                    };
                     // Of two attempts it may be the first that won.
                     entry.worker = by.unwrap_or(entry.worker);
                     let finished = v1::Finished {
@@ -311,8 +324,9 @@ impl Hub {
                         worker: entry.worker.clone(),
                         queue_ms: u32::try_from(queue_ms).unwrap_or(u32::MAX),
                         audit,
+                        kept: false,
                     };
-                    self.finish(task, entry, finished, running_ms);
+                    self.finish(task, entry, finished, maker, running_ms);
                 }
             }
             Action::FailTask { task, failure } => {
@@ -406,7 +420,46 @@ impl Hub {
         }));
     }
 
-    fn finish(&self, task: TaskId, entry: OpenTask, finished: v1::Finished, running_ms: u64) {
+    /// Whose `result` of `task` is, if it may be kept for others: what a client brought, or
+    /// could have, is for itself alone.
+    fn maker(
+        &self,
+        state: &HubState,
+        worker: WorkerId,
+        task: &v1::Task,
+        result: &v1::TaskResult,
+    ) -> Option<Maker> {
+        self.results.get()?;
+        let spec = &state.core.registry().get(worker)?.spec;
+        let asked = task.toolchain.as_ref()?;
+        let digest = Digest::try_from(&asked.digest[..]).ok()?;
+        let is_given =
+            |own: &v1::Toolchain| !own.shipment.is_empty() && own.shipment == asked.shipment;
+        let is_own = spec.digests.contains(&digest) && !spec.toolchains.iter().any(is_given);
+        let maker = Maker {
+            holder: spec.holder.clone(),
+            name: spec.name.clone(),
+            label: state.core.registry().get(worker)?.label.clone(),
+            sandbox: spec.sandbox.clone(),
+            toolchain: asked.digest.clone(),
+        };
+        let who = Who {
+            holder: spec.holder.clone(),
+            name: spec.name.clone(),
+        };
+        let is_trusted =
+            spec.sandbox == FULL_SANDBOX && !state.core.audits().differing().contains_key(&who);
+        (is_own && is_trusted && kept::is_good(result)).then_some(maker)
+    }
+
+    fn finish(
+        &self,
+        task: TaskId,
+        entry: OpenTask,
+        finished: v1::Finished,
+        maker: Option<Maker>,
+        running_ms: u64,
+    ) {
         let result = finished.result.clone().unwrap_or_default();
         let good = result.exit_code == 0 && result.signal == 0;
         let outcome = if good { "ok" } else { "compile_error" };
@@ -440,7 +493,9 @@ impl Hub {
         };
         self.trace(&entry, outcome, &detail, Some(ran));
         self.end(task, &entry, good, detail);
-        entry.mailbox.push(Mail::Finished(Box::new(finished)));
+        let maker = maker.map(Box::new);
+        let mail = Mail::Finished(Box::new(finished), maker);
+        entry.mailbox.push(mail);
     }
 
     fn fail(&self, task: TaskId, entry: OpenTask, failure: v1::Failure) {
@@ -898,10 +953,27 @@ impl Hub {
                 worker.name, worker.name
             ));
             self.metrics.audit_mismatches.inc();
+            self.make_void(worker);
             self.audits_changed.send_replace(());
         }
         let result = if is_same { "same" } else { "different" };
         self.metrics.audits.with_label_values(&[result]).inc();
+    }
+
+    /// Nobody gets anything any more that this worker made until now.
+    fn make_void(&self, who: &Who) {
+        let Some(results) = self.results.get() else {
+            return;
+        };
+        let maker = Maker {
+            holder: who.holder.clone(),
+            name: who.name.clone(),
+            ..Maker::default()
+        };
+        // Written here, since nothing is to be answered before it is known.
+        if let Err(error) = results.make_void(&maker, unix_ms()) {
+            log::warn(format_args!("results of worker {}: {error}", who.name));
+        }
     }
 
     /// The grid in numbers.

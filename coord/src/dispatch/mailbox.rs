@@ -8,6 +8,7 @@ use hg_proto::v1::{Failure, Finished};
 use hg_proto::wire::limits::CHUNK_BYTES_MAX;
 use tokio::sync::Notify;
 
+use crate::results::kept::Maker;
 use crate::scheduling::jobs::AttemptStart;
 
 /// One message to the client.
@@ -48,8 +49,8 @@ pub enum Mail {
         /// Bytes of credit that taking it is worth.
         credit: u32,
     },
-    /// The last message: the task's result.
-    Finished(Box<Finished>),
+    /// The last message: the task's result, and whose it is if it may be kept for others.
+    Finished(Box<Finished>, Option<Box<Maker>>),
     /// The last message: there will be no result.
     Failed(Failure),
 }
@@ -106,7 +107,7 @@ impl Mailbox {
                 state.push_output(mail);
             }
             Mail::Late { .. } | Mail::Need { .. } | Mail::Output { .. } => return,
-            Mail::Finished(_) => {
+            Mail::Finished(..) => {
                 state.ended = true;
                 state.mails.push_back(mail);
             }

@@ -5,6 +5,7 @@ pub mod grpc;
 pub mod activity;
 pub mod request_body;
 pub mod submit;
+pub mod kept;
 pub mod worker_link;
 pub mod pages;
 pub mod dashboard;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, SubmitRequest, SubmitResponse, submit_request, submit_response};
+use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{HELLO_MS_MAX, STILL_THERE_MS};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, timeout};
@@ -16,9 +17,12 @@ use crate::dispatch::channel::{Channel, ChunkPermit};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::dispatch::transfer::{Inputs, Verdict};
+use crate::results::draft::Draft;
+use crate::results::kept::{Kept, Maker};
 use crate::scheduling::coordinator::{Event, failure};
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
 use crate::scheduling::validate;
+use crate::serve::kept;
 
 /// Milliseconds between two notes that a client's inputs get on.
 const PROGRESS_MS: u64 = 500;
@@ -62,6 +66,10 @@ struct Stream {
     progressed: Instant,
     /// The client may still send.
     open: bool,
+    /// Under what the result is kept. `None`: it is not.
+    key: Option<Digest>,
+    /// What came of it.
+    draft: Draft,
 }
 
 /// Cancels the task however the stream ends; nothing happens if it has ended.
@@ -106,6 +114,12 @@ pub async fn serve(
             return refuse(&replies, &why).await;
         }
     };
+    let key = kept::key(&hub, &task);
+    if let Some(key) = key
+        && let Some(found) = kept::look_up(&hub, key).await
+    {
+        return tell_kept(&hub, &replies, &task, found).await;
+    }
     let (id, task, mailbox) = hub.submit(task, demand);
     let _guard = Guard {
         hub: hub.clone(),
@@ -123,10 +137,26 @@ pub async fn serve(
         pending: None,
         progressed: now,
         open: true,
+        key,
+        draft: Draft::default(),
     };
     let accepted = submit_response::Kind::Accepted(v1::Accepted { task_id: id.0 });
     if stream.reply(accepted).await.is_ok() {
         while stream.step(&mut requests).await.is_ok() {}
+    }
+}
+
+/// Answers from the store.
+async fn tell_kept(hub: &Hub, replies: &Sender<Reply>, task: &v1::Task, found: Kept) {
+    let bytes: usize = found.outputs.iter().map(Vec::len).sum();
+    let sent = hub.metrics.bytes.with_label_values(&["to_client"]);
+    sent.inc_by(bytes as u64);
+    for kind in kept::answer(task, found) {
+        let reply = replies.send(Ok(SubmitResponse { kind: Some(kind) }));
+        let sent = timeout(Duration::from_millis(CLIENT_STALL_MS_MAX), reply).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
     }
 }
 
@@ -271,6 +301,9 @@ impl Stream {
                 last,
                 credit,
             } => {
+                if self.key.is_some() {
+                    self.draft.add(attempt, output, &data);
+                }
                 let chunk = v1::OutputChunk {
                     attempt,
                     output,
@@ -283,7 +316,10 @@ impl Stream {
                 }
                 Ok(())
             }
-            Mail::Finished(finished) => {
+            Mail::Finished(finished, maker) => {
+                if let Some(maker) = maker {
+                    self.keep(&finished, *maker);
+                }
                 self.reply(submit_response::Kind::Finished(*finished))
                     .await?;
                 Err(Over)
@@ -292,6 +328,15 @@ impl Stream {
                 self.reply(submit_response::Kind::Failure(failure)).await?;
                 Err(Over)
             }
+        }
+    }
+
+    /// Keeps a result for whoever asks for the same.
+    fn keep(&mut self, finished: &v1::Finished, maker: Maker) {
+        let outputs = self.draft.take(finished.attempt);
+        let result = finished.result.clone();
+        if let (Some(key), Some(outputs), Some(result)) = (self.key, outputs, result) {
+            kept::keep(&self.hub, key, result, outputs, maker);
         }
     }
 

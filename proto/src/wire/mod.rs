@@ -8,5 +8,6 @@ pub mod outcome;
 pub mod limits;
 pub mod digest;
 pub mod taken_path;
+pub mod task_key;
 pub mod trace_id;
 pub mod plain_path;

@@ -303,7 +303,7 @@ fn start_coordinator(programs: &Programs, home: &Path, listen: &str, starts: usi
     let state: PathBuf = home.join("coordinator");
     let mut command: Command = scrubbed(&programs.coordinator, home, home);
     command
-        .args(["serve", "--listen", listen])
+        .args(["serve", "--cache-size", "off", "--listen", listen])
         .args(["--http", "127.0.0.1:0", "--state"])
         .arg(state);
     let log = home.join(format!("coordinator.{starts}.log"));

@@ -359,11 +359,10 @@ fn its_results_are_wrong() {
         say(
             stream,
             Kind::Finished(v1::Finished {
-                audit: false,
                 attempt: 1,
                 result: Some(result),
                 worker: "liar".into(),
-                queue_ms: 0,
+                ..v1::Finished::default()
             }),
         )
     });

@@ -34,10 +34,16 @@ impl Bench {
     /// A grid that has every result checked, and one real worker, which is there for its
     /// toolchains alone.
     fn new() -> Bench {
+        Bench::with(&["--audit", "1"])
+    }
+
+    /// The same with other `words` after `hg-coord serve`.
+    fn with(words: &[&str]) -> Bench {
+        let more = words;
         let folder = tempfile::Builder::new().prefix("hg-audit-").tempdir();
         let folder = folder.expect("a temporary folder");
         let words = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
-        let words = [&words[..], &["--insecure", "--audit", "1"]].concat();
+        let words = [&words[..], &["--insecure"], more].concat();
         let daemon = coordinator(programs(), folder.path(), &words);
         let mut grid = Grid::around(programs(), folder, daemon);
         grid.add_insecure_worker();
@@ -47,13 +53,17 @@ impl Bench {
             grid,
             place: place.expect("a temporary folder"),
         };
-        let source = bench.place.path().join("a.c");
-        fs::write(&source, SOURCE).expect("a source");
+        bench.write(SOURCE);
+        bench
+    }
+
+    fn write(&self, text: &str) {
+        let source = self.place.path().join("a.c");
+        fs::write(&source, text).expect("a source");
         // Nobody writes to it while it is compiled.
         let source = fs::File::options().write(true).open(source).expect("it");
         let long_ago = SystemTime::now() - Duration::from_secs(60);
         source.set_modified(long_ago).expect("a time");
-        bench
     }
 
     fn folder(&self) -> &Path {
@@ -81,6 +91,14 @@ impl Bench {
         let events = event::read(&log);
         fs::remove_file(log).expect("the events");
         (ran, events.into_iter().next_back().expect("an event"))
+    }
+
+    /// An operator lets the worker back.
+    fn readmit(&self) {
+        let mut readmit = scrubbed(&programs().coordinator, self.folder(), self.folder());
+        readmit.args(["readmit", "hostile", "--insecure", "--coordinator"]);
+        let readmitted = run(readmit.arg(self.grid.address()));
+        assert!(readmitted.ok(), "{}", readmitted.words());
     }
 
     fn object(&self) -> Vec<u8> {
@@ -210,10 +228,7 @@ fn a_worker_that_turns_a_bit_is_found_out_and_let_back_by_an_operator() {
     let (ran, event) = bench.compile();
     assert!(ran.ok() && bench.object() == wanted, "{}", ran.words());
     assert_eq!(event.place, "local", "{event:?}");
-    let mut readmit = scrubbed(&programs().coordinator, bench.folder(), bench.folder());
-    readmit.args(["readmit", "hostile", "--insecure", "--coordinator"]);
-    let readmitted = run(readmit.arg(bench.grid.address()));
-    assert!(readmitted.ok(), "{}", readmitted.words());
+    bench.readmit();
 
     flip.send(false).expect("a worker");
     let (ran, event) = bench.compile();
@@ -236,4 +251,48 @@ fn a_worker_that_turns_a_bit_is_found_out_and_let_back_by_an_operator() {
     serving.join().expect("the worker");
     // So that it hears that it is to end.
     bench.grid.workers[0].signal(Signal::SIGCONT);
+}
+
+#[test]
+fn what_a_worker_made_before_it_was_found_out_reaches_nobody() {
+    let Some(gcc) = in_path("gcc") else {
+        return skip("audits of kept results", "no gcc");
+    };
+    let bench = Bench::with(&["--audit", "2", "--cache-size", "1GiB"]);
+    let full = v1::Hello {
+        sandbox: "full".into(),
+        ..hello(1)
+    };
+    let worker = Impostor::join_as(&bench.grid, full);
+    bench.grid.wait_for_workers(2);
+    bench.grid.workers[0].signal(Signal::SIGSTOP);
+    let (flip, flips) = channel();
+    let serving = thread::spawn(move || serve(worker, &flips));
+    let text = |number: usize| format!("int f{number}(int x) {{ return {number} * x; }}\n");
+    // Each has another chance to be the one that is checked; the first ones are to be kept.
+    let mut made = Vec::new();
+    for number in 0..64 {
+        bench.write(&text(number));
+        flip.send(true).expect("a worker");
+        let (ran, event) = bench.compile();
+        assert!(ran.ok(), "{}", ran.words());
+        match (&*event.place, made.is_empty()) {
+            ("remote", _) => made.push(number),
+            (_, true) => bench.readmit(),
+            (_, false) => break,
+        }
+    }
+    let metrics = bench.grid.get("/metrics").expect("metrics");
+    let kept = format!("hybridgrid_result_cache_kept_total {}\n", made.len());
+    assert!(metrics.contains(&kept), "{metrics}");
+    bench.grid.workers[0].signal(Signal::SIGCONT);
+    for number in made {
+        bench.write(&text(number));
+        run(&mut bench.gcc(&gcc));
+        let wanted = bench.object();
+        let (ran, event) = bench.compile();
+        assert!(ran.ok() && bench.object() == wanted, "{number}: {event:?}");
+    }
+    drop(flip);
+    serving.join().expect("the worker");
 }

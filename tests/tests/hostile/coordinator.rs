@@ -40,6 +40,7 @@ fn finish(ear: &mut Ear, worker: &str, result: TaskResult, travels: &[u8]) -> io
         result: Some(result),
         worker: worker.into(),
         queue_ms: 0,
+        ..v1::Finished::default()
     };
     say(ear, Kind::Finished(finished))?;
     end(ear, "0")

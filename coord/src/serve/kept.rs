@@ -1,0 +1,188 @@
+//! Results that were kept: an answer in place of a compile, and what goes into the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hg_proto::v1::{self, submit_response};
+use hg_proto::wire::digest::Digest;
+use hg_proto::wire::limits::CHUNK_BYTES_MAX;
+
+use crate::bounds::RESULTS_WARN_MS;
+use crate::dispatch::hub::Hub;
+use crate::log;
+use crate::results::kept::{self, Kept, Maker};
+
+/// The number of the attempt that an answer from the store pretends to be: clients count
+/// from one.
+const ATTEMPT: u32 = 1;
+
+/// Milliseconds since the start of the coordinator at which it was last said that results
+/// can't be kept; 0: never.
+static WARNED_MS: AtomicU64 = AtomicU64::new(0);
+
+/// Under what the result of `task` is looked up and kept. `None`: it is not.
+pub fn key(hub: &Hub, task: &v1::Task) -> Option<Digest> {
+    hub.results.get().and_then(|_| kept::key(task))
+}
+
+/// What a worker made of the same task before.
+pub async fn look_up(hub: &Hub, key: Digest) -> Option<Kept> {
+    let store = hub.results.get()?.clone();
+    let found = tokio::task::spawn_blocking(move || store.get(&key)).await;
+    let found = found.ok().flatten();
+    let outcome = if found.is_some() { "hit" } else { "miss" };
+    let asked = hub.metrics.result_requests.with_label_values(&[outcome]);
+    asked.inc();
+    found
+}
+
+/// What a client is told of its `task`, as if a worker had compiled just now.
+pub fn answer(task: &v1::Task, kept: Kept) -> Vec<submit_response::Kind> {
+    let worker = kept.maker.unwrap_or_default().label;
+    let started = submit_response::Kind::Started(v1::Started {
+        attempt: ATTEMPT,
+        worker: worker.clone(),
+        ..v1::Started::default()
+    });
+    let mut told = vec![started];
+    let made = kept.result.iter().flat_map(|result| &result.outputs);
+    for (output, bytes) in made.zip(&kept.outputs) {
+        // All of them are wanted: the key has their names.
+        let wanted = task.outputs.iter().position(|path| *path == output.path);
+        told.extend(chunks(wanted.unwrap_or_default() as u32, bytes));
+    }
+    told.push(submit_response::Kind::Finished(v1::Finished {
+        attempt: ATTEMPT,
+        result: kept.result,
+        worker,
+        kept: true,
+        ..v1::Finished::default()
+    }));
+    told
+}
+
+/// An output in chunks; an empty one is an empty last chunk.
+fn chunks(output: u32, bytes: &[u8]) -> impl Iterator<Item = submit_response::Kind> {
+    let count = bytes.len().div_ceil(CHUNK_BYTES_MAX).max(1);
+    (0..count).map(move |number| {
+        let begin = number * CHUNK_BYTES_MAX;
+        let end = bytes.len().min(begin + CHUNK_BYTES_MAX);
+        submit_response::Kind::Chunk(v1::OutputChunk {
+            attempt: ATTEMPT,
+            output,
+            data: bytes[begin..end].to_vec(),
+            last: number + 1 == count,
+        })
+    })
+}
+
+/// A result to be kept under `key`, beside what is going on.
+pub fn keep(
+    hub: &Arc<Hub>,
+    key: Digest,
+    result: v1::TaskResult,
+    outputs: Vec<Vec<u8>>,
+    maker: Maker,
+) {
+    let Some(store) = hub.results.get().cloned() else {
+        return;
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let kept = Kept {
+        key: key.as_bytes().to_vec(),
+        result: Some(result),
+        outputs,
+        maker: Some(maker),
+        made_unix_ms: now.unwrap_or_default().as_millis() as u64,
+    };
+    if !kept.is_of(&key) {
+        return;
+    }
+    let hub = hub.clone();
+    tokio::task::spawn_blocking(move || {
+        if !kept.holds() {
+            return;
+        }
+        match store.put(&key, &kept) {
+            Ok(stored) => {
+                hub.metrics.results_kept.inc_by(u64::from(stored.is_kept));
+                hub.metrics.results_evicted.inc_by(stored.evicted);
+            }
+            Err(why) => {
+                hub.metrics.results_failed.inc();
+                warn(&hub, &why);
+            }
+        }
+    });
+}
+
+/// Not for each result: a full disk stays one for a while.
+fn warn(hub: &Hub, why: &str) {
+    let now_ms = hub.now_ms().max(1);
+    let last_ms = WARNED_MS.load(Ordering::Relaxed);
+    if last_ms == 0 || now_ms.saturating_sub(last_ms) >= RESULTS_WARN_MS {
+        WARNED_MS.store(now_ms, Ordering::Relaxed);
+        log::warn(format_args!("results are not kept: {why}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_come_whole_in_chunks_that_fit() {
+        let large: Vec<u8> = (0..CHUNK_BYTES_MAX * 2 + 5).map(|i| i as u8).collect();
+        let exact = vec![7; CHUNK_BYTES_MAX];
+        let outputs = vec![large, Vec::new(), exact];
+        let names: [&[u8]; 3] = [b"a.o", b"a.d", b"a.su"];
+        let made = names.map(|name| v1::Output {
+            path: name.to_vec(),
+            ..v1::Output::default()
+        });
+        // One that was wanted was not made.
+        let task = v1::Task {
+            outputs: [
+                b"a.o".to_vec(),
+                b"a.gcno".to_vec(),
+                b"a.d".to_vec(),
+                b"a.su".to_vec(),
+            ]
+            .to_vec(),
+            ..v1::Task::default()
+        };
+        let result = v1::TaskResult {
+            outputs: made.to_vec(),
+            ..v1::TaskResult::default()
+        };
+        let mut told = answer(
+            &task,
+            Kept {
+                outputs: outputs.clone(),
+                result: Some(result),
+                ..Kept::default()
+            },
+        );
+        assert!(matches!(
+            told.remove(0),
+            submit_response::Kind::Started(started) if started.attempt == ATTEMPT
+        ));
+        let mut came = vec![Vec::new(); task.outputs.len()];
+        let mut ended = Vec::new();
+        for kind in told {
+            match kind {
+                submit_response::Kind::Chunk(chunk) => {
+                    assert!(chunk.data.len() <= CHUNK_BYTES_MAX);
+                    came[chunk.output as usize].extend(chunk.data);
+                    ended.extend(chunk.last.then_some(chunk.output));
+                }
+                submit_response::Kind::Finished(finished) => assert!(finished.kept),
+                other => panic!("{other:?}"),
+            }
+        }
+        came.remove(1);
+        assert_eq!(came, outputs);
+        assert_eq!(ended, [0, 2, 3]);
+    }
+}

@@ -1,0 +1,107 @@
+//! What one developer has compiled on the grid the next one gets from the coordinator: the
+//! same objects and words, and nothing that anybody could have put there but a sandboxed
+//! worker.
+
+use std::fs;
+use std::path::PathBuf;
+
+use hg_tests::daemon::Daemon;
+use hg_tests::grid::{Grid, worker};
+use hg_tests::programs::programs;
+use hg_tests::project::Project;
+use nix::sys::signal::Signal;
+
+/// With one that warns, so that words are compared too.
+fn project() -> Project {
+    let project = Project::of(4);
+    project.add("warns.c", "int f(void) { int unused = 1; return 0; }\n");
+    project
+}
+
+/// A build by somebody who has nothing from before: as many answers of the coordinator, and
+/// compiles of workers.
+fn build(project: &Project, grid: &Grid) -> [usize; 2] {
+    project.clean();
+    let mut make = project.hgbuild_make(&grid.address(), &["-j4"]);
+    project.assert_same(
+        "a clean build",
+        &mut project.plain_make(&["-j4"]),
+        &mut make,
+    );
+    let events = project.events();
+    assert!(
+        events.iter().all(|e| e.place == "remote"),
+        "{}",
+        project.told()
+    );
+    let kept = events.iter().filter(|e| e.reason == "remote-cache").count();
+    [kept, events.len() - kept]
+}
+
+/// The files of all results.
+fn entries(grid: &Grid) -> Vec<PathBuf> {
+    let shards = fs::read_dir(grid.state().join("results")).expect("a store");
+    let shards = shards.flatten().filter(|shard| shard.path().is_dir());
+    let files = shards.flat_map(|shard| fs::read_dir(shard.path()).expect("a shard"));
+    let files = files.flatten().map(|file| file.path());
+    let is_entry = |path: &PathBuf| path.extension().is_some_and(|end| end == "k");
+    files.filter(is_entry).collect()
+}
+
+#[test]
+fn the_second_developer_compiles_nothing() {
+    let mut grid = Grid::keeping(programs(), 1, 2);
+    let project = project();
+    assert_eq!(build(&project, &grid), [0, 5]);
+    assert_eq!(build(&project, &grid), [5, 0]);
+    // What is on disk is what counts, however the one before ended.
+    grid.restart_coordinator(Signal::SIGKILL);
+    grid.wait_for_workers(1);
+    assert_eq!(build(&project, &grid), [5, 0]);
+    // A header, or a word of the command line, makes another compile.
+    project.add("f00.c", "int changed(void) { return 1; }\n");
+    assert_eq!(build(&project, &grid), [4, 1]);
+    // Without any worker there are answers all the same.
+    grid.workers[0].end(Signal::SIGTERM);
+    grid.wait_for_workers(0);
+    assert_eq!(build(&project, &grid), [5, 0]);
+}
+
+#[test]
+fn damage_is_a_miss() {
+    let grid = Grid::keeping(programs(), 1, 2);
+    let project = project();
+    assert_eq!(build(&project, &grid), [0, 5]);
+    let files = entries(&grid);
+    assert_eq!(files.len(), 5);
+    for (number, file) in files.iter().enumerate() {
+        let mut bytes = fs::read(file).expect("an entry");
+        let middle = bytes.len() / 2;
+        match number {
+            0 => bytes.truncate(middle),
+            1 => bytes.clear(),
+            _ => bytes[middle] ^= 1,
+        }
+        fs::write(file, bytes).expect("an entry");
+    }
+    // One in the place of another is damage as well.
+    assert_eq!(build(&project, &grid), [0, 5]);
+    let files = entries(&grid);
+    fs::copy(&files[0], &files[1]).expect("an entry");
+    assert_eq!(build(&project, &grid), [4, 1]);
+}
+
+#[test]
+fn nothing_is_kept_of_a_worker_without_the_full_sandbox() {
+    let mut grid = Grid::keeping(programs(), 0, 2);
+    let folder = grid.folder().to_path_buf();
+    let mut command = worker(programs(), &folder, "open", &grid.address(), 2);
+    command.args(["--sandbox", "off"]);
+    let daemon = Daemon::start("open", &mut command, folder.join("open.log"));
+    grid.workers.push(daemon);
+    grid.wait_for_workers(1);
+    let project = Project::of(3);
+    assert_eq!(build(&project, &grid), [0, 3]);
+    assert_eq!(build(&project, &grid), [0, 3]);
+    assert_eq!(entries(&grid).len(), 0);
+}
