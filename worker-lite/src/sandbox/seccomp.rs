@@ -27,6 +27,12 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 #[cfg(target_arch = "arm")]
 const ARCHITECTURE: u32 = 0x4000_0028;
 
+/// Number of rseq(2), for which libc has no name on arm with musl.
+#[cfg(target_arch = "arm")]
+const SYS_RSEQ: c_long = 398;
+#[cfg(not(target_arch = "arm"))]
+const SYS_RSEQ: c_long = libc::SYS_rseq;
+
 /// Flags of clone(2) that each make a new namespace; the last one is CLONE_NEWTIME
 /// (linux/sched.h).
 const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -91,7 +97,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_set_robust_list,
     libc::SYS_get_robust_list,
     libc::SYS_set_tid_address,
-    libc::SYS_rseq,
+    SYS_RSEQ,
     libc::SYS_membarrier,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
@@ -219,7 +225,7 @@ const ARCHITECTURE_CALLS: &[c_long] = &[
     libc::SYS_ugetrlimit,
     libc::SYS_sigreturn,
     libc::SYS_sendfile64,
-    libc::SYS_arm_fadvise64_64,
+    270, // arm_fadvise64_64
     403, // clock_gettime64
     406, // clock_getres_time64
     407, // clock_nanosleep_time64
