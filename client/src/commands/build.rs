@@ -63,20 +63,20 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
                 connection = Some(opened);
                 Some(status)
             }
-            // Within another build that one has said it.
-            Some(Err(_)) if env::var_os("HG_BUILD").is_some() => None,
             Some(Err(why)) => {
-                say::warn(format_args!("without the grid: {}", printable(&why)));
+                warn_without_grid(&why);
                 None
             }
         };
         jobs.put(&mut words, jobs_for(config, status));
+    } else {
+        look_at_grid_beside(config);
     }
     let log = SummaryLog::new(config);
     let relay = start_relay(config, tasks, connection);
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
-    set_environment(&mut command, config, &log);
+    let is_led = set_environment(&mut command, config, &log);
     if let Some(relay) = &relay {
         command.env(relay::VARIABLE, relay.path());
     }
@@ -126,7 +126,6 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         }
         _ => Counts::default(),
     };
-    let has_log = matches!(log, Ok(Some(_)));
     // This process ends below without coming back here, and these with it.
     drop((log, relay));
     // One build in another is a part of it, and it is the outer one that tells.
@@ -146,16 +145,49 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
         }
     }
     say::aside(counts.text());
-    // Where there is no room for the log they may have.
-    let none_came = counts.is_empty() && has_log && checks::home_trouble(config).is_none();
-    if none_came && env::var_os("HG_BUILD").is_none() {
-        tell_that_none_came(&tree);
+    if is_led && env::var_os("HG_BUILD").is_none() {
+        match checks::home_trouble(config) {
+            Some(trouble) => tell_what_is_missing(&counts, &trouble),
+            None if counts.is_empty() => tell_that_none_came(&tree),
+            None => {}
+        }
     }
     match (signals::received(), ended) {
         // make turns a signal into an exit code; a shell must still see it.
         (Some(signal), _) => ExitStatus::Signal(signal as i32).end_this_process(),
         (None, ended) => ended.end_this_process(),
     }
+}
+
+/// Says why there is no summary, or one that nobody should count on.
+fn tell_what_is_missing(counts: &Counts, trouble: &str) {
+    let what = match counts.is_empty() {
+        true => "no summary",
+        false => "the summary may lack compiles",
+    };
+    say::warn(format_args!(
+        "{what}: {trouble}: HOME has to be a folder that can be written to and has room"
+    ));
+}
+
+fn warn_without_grid(why: &str) {
+    // Within another build that one has said it.
+    if env::var_os("HG_BUILD").is_none() {
+        say::warn(format_args!("without the grid: {}", printable(why)));
+    }
+}
+
+/// Says what is wrong with the grid while the build is under way, which needs nothing of the
+/// answer and does not wait for it.
+fn look_at_grid_beside(config: &Config) {
+    let config = config.clone();
+    let look = move || {
+        if let Some(Err(why)) = ask_grid(&config, &Tasks::new()) {
+            warn_without_grid(&why);
+        }
+    };
+    // The summary says it in any case.
+    let _ = thread::Builder::new().name("look".into()).spawn(look);
 }
 
 /// Says that no compile came through us, and why, where the build did compile.
@@ -182,8 +214,12 @@ fn cmake_folder(words: &[OsString]) -> PathBuf {
     folders.next().unwrap_or_else(|| PathBuf::from("."))
 }
 
-/// Sets the environment in which a build's compilers are led through us.
-fn set_environment(command: &mut Command, config: &Config, log: &io::Result<Option<SummaryLog>>) {
+/// Sets the environment in which a build's compilers are led through us, if they can be.
+fn set_environment(
+    command: &mut Command,
+    config: &Config,
+    log: &io::Result<Option<SummaryLog>>,
+) -> bool {
     // As the first word of a shell's command, PATH applies to the build tool
     // itself too: it must not find us in place of a compiler named like it.
     let search = Search::new();
@@ -196,17 +232,18 @@ fn set_environment(command: &mut Command, config: &Config, log: &io::Result<Opti
         Some(Err(error)) => {
             let home = config.home.as_deref().unwrap_or(Path::new(""));
             say::warn(format_args!(
-                "{}: {error}: building plainly; HOME has to be a folder that can be written to",
+                "{}: {error}: building plainly; HOME has to be a folder that can be written to \
+                 and has room",
                 home.display()
             ));
-            return;
+            return false;
         }
         None => {
             // If it was refused, that was said.
             if config.trouble.is_none() {
                 say::warn("no home folder: building plainly");
             }
-            return;
+            return false;
         }
     };
     let folders = std::iter::once(masquerade.folder.clone()).chain(search.folders());
@@ -254,6 +291,7 @@ fn set_environment(command: &mut Command, config: &Config, log: &io::Result<Opti
             command.env(name, value);
         }
     }
+    true
 }
 
 /// What CC or CXX must be so that it leads to us; `None`: what it is. A bare name in it is found in the
@@ -398,6 +436,8 @@ fn micros(time: Duration) -> u64 {
 fn keep_log(log: &Path) {
     if let Some(run) = log.parent()
         && let Err(error) = history::keep(run, log)
+        // The end of the build says so.
+        && error.kind() != io::ErrorKind::StorageFull
     {
         say::warn(format_args!("{}: {error}", run.display()));
     }

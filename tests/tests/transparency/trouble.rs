@@ -331,3 +331,20 @@ fn with_a_fast_clock(pages: &mut Pages) {
     let setup = setup.with_worker();
     pages.compare("A clock is off", &without_table(&setup.seen("")));
 }
+
+#[test]
+fn a_build_with_its_own_number_of_jobs_is_warned_once_while_it_runs() {
+    let setup = Setup::new(|_| {});
+    // Its compiles begin when the words are there; then there is a build within this one.
+    let makefile = "all: a.o b.o\n\thgbuild make -j2 inner\n\
+        a.o b.o:\n\tuntil grep -q 'without the grid' said; do :; done; gcc -c -o $@ hello.c\n\
+        inner:\n\tgcc -c -o c.o hello.c; hgbuild status >/dev/null\n";
+    fs::write(setup.home.join("hello/Makefile"), makefile).expect("a Makefile");
+    let seen = setup.typed("", "hgbuild make -j2 >out 2>said; cat said");
+    let warned = seen.matches("hgbuild: without the grid: no worker is there\n");
+    assert_eq!(warned.count(), 1, "{seen}");
+    assert!(
+        seen.contains("hgbuild: 2 compiled: 0 remote, 2 local"),
+        "{seen}"
+    );
+}
