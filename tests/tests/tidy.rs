@@ -17,6 +17,11 @@ mod reasons;
 const PURE: &[&str] = &[
     "client/src/cache/answer.rs",
     "proto/src/disk/index.rs",
+    "client/src/commands/expected/compile.rs",
+    "client/src/commands/expected/database.rs",
+    "client/src/commands/expected/makefiles.rs",
+    "client/src/commands/expected/ninja.rs",
+    "client/src/commands/expected/progress.rs",
     "client/src/commands/top/keys.rs",
     "client/src/commands/top/view.rs",
     "client/src/grid/attempt.rs",

@@ -84,7 +84,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
     let shown = log.as_ref().ok().and_then(Option::as_ref);
     // One build in another is a part of it.
     let shown = shown.filter(|_| config.status_line && env::var_os("HG_BUILD").is_none());
-    let status_line = shown.and_then(|log| StatusLine::start(&log.path));
+    let status_line = shown.and_then(|log| StatusLine::start(&log.path, &words));
     let (began, began_at) = (Instant::now(), SystemTime::now());
     let mut child = match command.spawn() {
         Ok(child) => child,

@@ -18,4 +18,5 @@ pub mod checks;
 pub mod cache;
 pub mod completions;
 pub mod status_line;
+pub mod expected;
 pub mod trace;

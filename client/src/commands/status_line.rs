@@ -3,22 +3,24 @@
 //! compilers write stays as it is. There is none where nobody could see it, or something else
 //! has the terminal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, raise, sigaction};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 
+use crate::commands::expected::{self, progress::Progress};
 use crate::compile::events::{Event, Origin, printable, running_file};
 use crate::local::terminal;
 use crate::private;
@@ -27,8 +29,6 @@ use crate::private;
 const REDRAW: Duration = Duration::from_millis(200);
 /// After the last compile the line goes: what comes then may want the whole terminal.
 const LINGERS: Duration = Duration::from_secs(1);
-/// The rate is that of the compiles since so long.
-const RATE_OVER: Duration = Duration::from_secs(10);
 /// A terminal that is smaller has no room for it.
 const ROWS_MIN: usize = 5;
 const COLUMNS_MIN: usize = 20;
@@ -46,8 +46,9 @@ pub struct StatusLine {
 }
 
 impl StatusLine {
-    /// For the build whose compiles write to `summary_log`; `None`: nobody would see it.
-    pub fn start(summary_log: &Path) -> Option<StatusLine> {
+    /// For the build by the command `words`, which starts now, and whose compiles write to
+    /// `summary_log`; `None`: nobody would see it.
+    pub fn start(summary_log: &Path, words: &[OsString]) -> Option<StatusLine> {
         let term = env::var_os("TERM").filter(|term| !term.is_empty() && term != "dumb");
         if term.is_none() || !io::stderr().is_terminal() {
             return None;
@@ -59,7 +60,10 @@ impl StatusLine {
         let mut line = Line {
             log: Lines::of(summary_log)?,
             begun: Lines::of(&running)?,
-            counts: Counts::default(),
+            counts: Counts {
+                expected: look_ahead(words),
+                ..Counts::default()
+            },
             screen: None,
         };
         let told = over.clone();
@@ -87,6 +91,20 @@ impl Drop for StatusLine {
         }
         let _ = fs::remove_file(&self.running);
     }
+}
+
+/// The objects that a build makes; `None`: that can't be known.
+type Expected = Arc<OnceLock<Option<HashSet<PathBuf>>>>;
+
+/// What the build by `words` has to make, where that can be known, once it is: read beside
+/// the build, which does not wait for it.
+fn look_ahead(words: &[OsString]) -> Expected {
+    let expected = Expected::default();
+    let (told, words, start) = (expected.clone(), words.to_vec(), SystemTime::now());
+    let look = move || told.set(expected::objects(&words, start));
+    // Without it there is a line all the same.
+    let _ = thread::Builder::new().name("expected".into()).spawn(look);
+    expected
 }
 
 struct Line {
@@ -226,8 +244,9 @@ struct Counts {
     ended: [u64; 3],
     /// By process.
     running: HashMap<u32, Place>,
-    /// When each of the last compiles ended.
-    recent: std::collections::VecDeque<Instant>,
+    /// The objects that are to come.
+    expected: Expected,
+    progress: Progress,
     /// When something last ran.
     last: Option<Instant>,
 }
@@ -260,7 +279,8 @@ impl Counts {
             return;
         }
         self.ended[event.origin as usize] += 1;
-        self.recent.push_back(now);
+        let object = Path::new(&event.cwd).join(&event.output);
+        self.progress.end(expected::plain(&object), now);
     }
 
     /// Those that were killed have no end in the log.
@@ -279,22 +299,17 @@ impl Counts {
         if is_quiet {
             return None;
         }
-        while let Some(first) = self.recent.front()
-            && now.duration_since(*first) > RATE_OVER
-        {
-            self.recent.pop_front();
+        if let Some(objects) = self.expected.get() {
+            self.progress.expect(objects.as_ref());
         }
-        let over = self
-            .recent
-            .front()
-            .map_or(RATE_OVER, |first| now.duration_since(*first));
-        let rate = self.recent.len() as f64 / over.as_secs_f64().max(1.0);
+        let rate = self.progress.rate(now);
         let running = |place| self.running.values().filter(|one| **one == place).count();
         let [remote, local, cached] = self.ended;
         let text = format!(
-            "hgbuild: {} compiled: {remote} remote, {local} local, {cached} cached; {rate:.0}/s; \
+            "hgbuild: {} compiled{}: {remote} remote, {local} local, {cached} cached; {rate:.0}/s; \
              running: {} on workers, {} here",
-            remote + local + cached,
+            self.progress.of_total(),
+            self.progress.time_left(now),
             running(Place::There),
             running(Place::Here),
         );

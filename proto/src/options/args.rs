@@ -497,7 +497,6 @@ fn base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
-// After the last dot of the base name; empty if there is none.
 /// The one source that `words` seem to compile: for counting commands of which the table
 /// knows too little.
 pub fn likely_source(words: &[Vec<u8>]) -> Option<&[u8]> {
@@ -505,17 +504,21 @@ pub fn likely_source(words: &[Vec<u8>]) -> Option<&[u8]> {
     if !words.iter().any(compiles) {
         return None;
     }
-    let named = |word: &&Vec<u8>| {
-        let known: [&[u8]; 13] = [
-            b"c", b"i", b"C", b"cc", b"cp", b"cpp", b"cxx", b"c++", b"ii", b"s", b"S", b"m", b"mm",
-        ];
-        !word.starts_with(b"-") && known.contains(&suffix(word))
-    };
+    let named = |word: &&Vec<u8>| !word.starts_with(b"-") && is_source(word);
     let mut sources = words.iter().filter(named);
     let source = sources.next()?;
     sources.next().is_none().then_some(source)
 }
 
+/// Whether a path is, by the end of its name, what compilers make objects of.
+pub fn is_source(path: &[u8]) -> bool {
+    let known: [&[u8]; 13] = [
+        b"c", b"i", b"C", b"cc", b"cp", b"cpp", b"cxx", b"c++", b"ii", b"s", b"S", b"m", b"mm",
+    ];
+    known.contains(&suffix(path))
+}
+
+// After the last dot of the base name; empty if there is none.
 fn suffix(path: &[u8]) -> &[u8] {
     let base = base_name(path);
     match base.iter().rposition(|byte| *byte == b'.') {

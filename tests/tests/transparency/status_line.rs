@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use hg_tests::command::scrubbed;
+use hg_tests::command::{run, scrubbed};
 use hg_tests::grid::Grid;
 use hg_tests::programs::programs;
 use hg_tests::project::{Project, slow};
@@ -160,4 +160,97 @@ fn where_nobody_could_see_it_or_wants_it_there_is_none() {
         let (status, rows) = terminal.finish();
         assert!(status.success() && !seen, "{name}={value}: {rows:#?}");
     }
+}
+
+/// Quick compiles before slow ones: some have ended when others run.
+fn long_project() -> Project {
+    let project = Project::of(QUICK);
+    for number in 0..3 {
+        project.add(&format!("s{number}.c"), &slow(number));
+    }
+    project
+}
+const QUICK: usize = 20;
+
+/// Runs `build`, and sees how many compiles it has, and that an end is in sight.
+fn total_is_told(mut build: Command, total: usize) {
+    let mut terminal = Terminal::run(&mut build, ROWS, COLUMNS);
+    let mut totals = Vec::new();
+    terminal.until("the time left", |rows| {
+        let line = rows.last()?.strip_prefix(LINE)?;
+        let (_, total) = line.split_once(" compiled")?.0.split_once('/')?;
+        totals.push(total.to_owned());
+        line.contains(" compiled, ETA 0:").then_some(())
+    });
+    let (status, rows) = terminal.finish();
+    assert!(status.success(), "{rows:#?}");
+    totals.dedup();
+    assert_eq!(totals, [total.to_string()]);
+    let summary = format!("hgbuild: {total} compiled: ");
+    assert!(
+        rows.iter().any(|row| row.starts_with(&summary)),
+        "{rows:#?}"
+    );
+}
+
+#[test]
+fn of_a_cmake_tree_it_says_how_much_is_to_come() {
+    if in_path("cmake").is_none() {
+        return skip("the end of a build of CMake's", "there is no cmake");
+    }
+    let grid = Grid::start(programs(), 1, 2);
+    for (generator, tool) in [("Ninja", "ninja"), ("Unix Makefiles", "make")] {
+        if in_path(tool).is_none() {
+            skip(
+                "the end of a build of CMake's",
+                &format!("there is no {tool}"),
+            );
+            continue;
+        }
+        let project = long_project();
+        // One target is not built, and one object is there already.
+        let lists = "cmake_minimum_required(VERSION 3.10)\nproject(it C)\n\
+            file(GLOB all f*.c)\nlist(REMOVE_ITEM all ${CMAKE_SOURCE_DIR}/f00.c)\n\
+            add_library(first OBJECT f00.c)\n\
+            add_library(it STATIC ${all})\nadd_subdirectory(sub)\n\
+            add_library(not EXCLUDE_FROM_ALL ${all})\n";
+        project.add("CMakeLists.txt", lists);
+        let sub = project.there().join("sub");
+        std::fs::create_dir(&sub).expect("a folder");
+        let lists =
+            "file(GLOB all ../s*.c)\nadd_library(slow STATIC ${all})\nadd_dependencies(slow it)\n";
+        std::fs::write(sub.join("CMakeLists.txt"), lists).expect("room");
+        let mut configure = scrubbed("cmake", &project.there(), project.home());
+        let launcher = format!(
+            "-DCMAKE_C_COMPILER_LAUNCHER={}",
+            programs().client.display()
+        );
+        configure.args(["-S", ".", "-B", "out", "-G", generator, &launcher]);
+        let outcome = run(&mut configure);
+        assert!(outcome.ok(), "{}", outcome.words());
+        let mut first = scrubbed("cmake", &project.there(), project.home());
+        let outcome = run(first.args(["--build", "out", "--target", "first"]));
+        assert!(outcome.ok(), "{}", outcome.words());
+        let build = project.hgbuild(&grid.address(), &["cmake", "--build", "out", "-j2"]);
+        total_is_told(build, QUICK - 1 + 3);
+    }
+}
+
+#[test]
+fn of_a_build_that_was_watched_it_says_how_much_is_to_come() {
+    let grid = Grid::start(programs(), 1, 2);
+    let project = long_project();
+    let there = project.there().canonicalize().expect("a path");
+    let names = (0..QUICK).map(|number| format!("f{number:02}"));
+    let names = names.chain((0..3).map(|number| format!("s{number}")));
+    let entries = names.map(|name| {
+        format!(
+            r#"{{"directory":"{}","file":"{name}.c","output":"{name}.o","arguments":["gcc"]}}"#,
+            there.display()
+        )
+    });
+    let entries: Vec<String> = entries.collect();
+    let list = format!("[{}]", entries.join(",\n"));
+    std::fs::write(there.join("compile_commands.json"), list).expect("room");
+    total_is_told(project.hgbuild_make(&grid.address(), &["-j2"]), QUICK + 3);
 }
