@@ -32,7 +32,7 @@ const SUBCOMMANDS: [Subcommand; 7] = [
     },
     Subcommand {
         name: "footprint",
-        summary: "bytes of a worker's binary, and its memory at rest",
+        summary: "bytes of a worker's binary, its memory and wake-ups at rest",
         run: footprint::run,
     },
     Subcommand {

@@ -2,17 +2,19 @@
 //! what the grid bears (`links`), how near a build comes to what its workers could do at
 //! best (`speedup`), what a grid that is no good costs a build (`never-slower`), what TLS
 //! and tokens cost a compile (`trust`), what others' attacks cost a build (`attack`),
-//! what being looked at costs the coordinator (`pages`), and what the connection that a build
-//! holds saves over a slow link (`held`).
+//! what being looked at costs the coordinator, by live pages (`pages`) and by Prometheus
+//! (`scrape`), and what the connection that a build holds saves over a slow link (`held`).
 
 mod attack;
 mod attackers;
 mod fake;
 mod held;
 mod links;
+mod load;
 mod never_slower;
 mod pages;
 mod process;
+mod scrape;
 mod speedup;
 mod trust;
 
@@ -36,13 +38,14 @@ struct Options {
 }
 
 /// What there is to ask for.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "links",
     "speedup",
     "never-slower",
     "trust",
     "attack",
     "pages",
+    "scrape",
     "held",
 ];
 
@@ -84,6 +87,9 @@ pub fn run(words: Vec<String>) -> ExitCode {
     }
     if wanted("pages") {
         pages::run(&programs, options.rounds);
+    }
+    if wanted("scrape") {
+        scrape::run(&programs, options.rounds);
     }
     if wanted("held") {
         held::run(&programs, options.rounds, options.jobs);
@@ -136,6 +142,7 @@ fn spread(values: &mut [f64]) -> String {
     format!("{median:.3} [{first:.3} .. {last:.3}]")
 }
 
-fn verdict(met: bool) -> &'static str {
+/// Whether a bound was kept.
+pub fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "MISSED" }
 }
