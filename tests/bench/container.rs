@@ -1,6 +1,6 @@
-//! `bench container [ROUNDS]`: what compilers of container images cost. How long a worker
+//! `bench container [ROUNDS] [podman]`: what compilers of container images cost. How long a worker
 //! takes to look into an image, and what a compile takes: with this machine's gcc and no
-//! sandbox, with the same gcc out of an image as a worker runs it, and by `docker exec` in a
+//! sandbox, with the same gcc out of an image as a worker runs it, and by the engine's `exec` in a
 //! container that is kept running.
 
 use std::io::Write;
@@ -27,16 +27,19 @@ const LANGUAGE: &str = "cpp-output";
 /// Measures in as many rounds as `words` say.
 pub fn run(words: Vec<String>) -> ExitCode {
     let rounds = words.first().and_then(|word| word.parse().ok());
-    match measure(rounds.unwrap_or(ROUNDS_DEFAULT)) {
+    let engine = match words.iter().any(|word| word == "podman") {
+        true => Engine::of_podman(),
+        false => Engine::get(),
+    };
+    match engine.and_then(|engine| measure(engine, rounds.unwrap_or(ROUNDS_DEFAULT))) {
         Ok(()) => {}
         Err(why) => skip("compilers of images", &why),
     }
     ExitCode::SUCCESS
 }
 
-fn measure(rounds: usize) -> Result<(), String> {
+fn measure(mut engine: Engine, rounds: usize) -> Result<(), String> {
     let image = format!("hg-bench:{}", std::process::id());
-    let mut engine = Engine::get()?;
     let no_gcc = || "no gcc that could be in an image".to_owned();
     engine.image_of_gcc(&image).ok_or_else(no_gcc)?;
     let driver = in_path("gcc").ok_or_else(no_gcc)?;
@@ -73,7 +76,8 @@ fn measure(rounds: usize) -> Result<(), String> {
         driver.display()
     );
     println!("  without a sandbox  {native:7.2} ms");
-    for (name, ms) in [("out of an image", contained), ("docker exec", executed)] {
+    let exec = format!("{} exec", engine.program);
+    for (name, ms) in [("out of an image", contained), (&exec, executed)] {
         let (added, ratio) = (ms - native, ms / native);
         let verdict = match added <= ADDED_MS_MAX {
             true => "yes",
@@ -119,7 +123,7 @@ struct Kept<'a> {
 impl<'a> Kept<'a> {
     fn start(engine: &'a Engine, image: &str) -> Result<Self, String> {
         let name = format!("hg-bench-{}", std::process::id());
-        let mut run = engine.docker(&["run", "--detach", "--network", "none", "--read-only"]);
+        let mut run = engine.command(&["run", "--detach", "--network", "none", "--read-only"]);
         run.args([
             "--tmpfs",
             "/tmp",
@@ -146,7 +150,7 @@ impl<'a> Kept<'a> {
             LANGUAGE,
         ];
         let began = Instant::now();
-        let mut exec = self.engine.docker(&words);
+        let mut exec = self.engine.command(&words);
         exec.args(["-O2", "-c", "-", "-o", "/tmp/out"]);
         exec.stdin(Stdio::piped());
         let mut child = exec.spawn().map_err(|error| error.to_string())?;
@@ -164,6 +168,6 @@ impl<'a> Kept<'a> {
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        hg_tests::command::run(&mut self.engine.docker(&["rm", "--force", &self.name]));
+        hg_tests::command::run(&mut self.engine.command(&["rm", "--force", &self.name]));
     }
 }

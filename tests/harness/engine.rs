@@ -1,5 +1,5 @@
 //! A container engine, and images that are made here: Docker as it runs, or a daemon of the
-//! tests' own.
+//! tests' own, or Podman.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -30,8 +30,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// PATH in images, as Docker has it where nothing is said.
 const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Docker, and the images that were made in it, which go with this.
+/// An engine, and the images that were made in it, which go with this.
 pub struct Engine {
+    /// Its program's name.
+    pub program: &'static str,
+    /// PATH of workers, which find this one there and no other.
+    path: TempDir,
     /// DOCKER_HOST of all who use it; `None`: where Docker is by default.
     pub host: Option<String>,
     images: Vec<String>,
@@ -39,15 +43,22 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The engine that answers, or one that is started for this.
+    /// Docker or else Podman.
     ///
     /// # Errors
     /// Words: none is to be had.
     pub fn get() -> Result<Engine, String> {
-        if in_path("docker").is_none() {
-            return Err("no docker in PATH".to_owned());
-        }
+        Engine::of_docker().or_else(|why| Engine::of_podman().map_err(|no| format!("{why}; {no}")))
+    }
+
+    /// Docker as it answers, or a daemon that is started for this.
+    ///
+    /// # Errors
+    /// Words: none is to be had.
+    pub fn of_docker() -> Result<Engine, String> {
         let mut engine = Engine {
+            program: "docker",
+            path: path_to("docker")?,
             host: std::env::var("DOCKER_HOST").ok(),
             images: Vec::new(),
             daemon: None,
@@ -59,9 +70,27 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Podman, which has no daemon.
+    ///
+    /// # Errors
+    /// Words: it is not to be had.
+    pub fn of_podman() -> Result<Engine, String> {
+        let engine = Engine {
+            program: "podman",
+            path: path_to("podman")?,
+            host: None,
+            images: Vec::new(),
+            daemon: None,
+        };
+        match engine.answers() {
+            true => Ok(engine),
+            false => Err("podman does not answer".to_owned()),
+        }
+    }
+
     fn answers(&self) -> bool {
         let words = ["version", "--format", "{{.Server.Version}}"];
-        run(&mut self.docker(&words)).ok()
+        run(&mut self.command(&words)).ok()
     }
 
     fn start(&mut self) -> Result<(), String> {
@@ -104,16 +133,19 @@ impl Engine {
         Err(format!("dockerd does not come up: {last}"))
     }
 
-    /// `docker` with `words`.
-    pub fn docker(&self, words: &[&str]) -> Command {
-        let mut docker = Command::new("docker");
-        docker.args(words);
-        self.lead(&mut docker);
-        docker
+    /// Its program with `words`.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        command.args(words);
+        if let Some(host) = &self.host {
+            command.env("DOCKER_HOST", host);
+        }
+        command
     }
 
-    /// Leads `command` to this engine.
+    /// Leads the worker of `command` to this engine.
     pub fn lead(&self, command: &mut Command) {
+        command.env("PATH", self.path.path());
         if let Some(host) = &self.host {
             command.env("DOCKER_HOST", host);
         }
@@ -127,7 +159,7 @@ impl Engine {
         let mut tar = Command::new("tar");
         let packed = run(tar.arg("-cf").arg(&archive).arg("-C").arg(root).arg("."));
         assert!(packed.ok(), "{}", packed.words());
-        let mut import = self.docker(&["import"]);
+        let mut import = self.command(&["import"]);
         for change in changes {
             import.args(["--change", change]);
         }
@@ -174,7 +206,7 @@ impl Engine {
         let place = tempfile::tempdir().expect("a folder");
         let (archive, folder) = (place.path().join("image.tar"), place.path().join("image"));
         fs::create_dir(&folder).expect("a folder");
-        let saved = run(self.docker(&["save", image, "--output"]).arg(&archive));
+        let saved = run(self.command(&["save", image, "--output"]).arg(&archive));
         let unpacked = run(Command::new("tar")
             .arg("-xf")
             .arg(&archive)
@@ -199,13 +231,13 @@ impl Engine {
             .arg("-C")
             .arg(&folder)
             .arg("."));
-        let loaded = run(self.docker(&["load", "--input"]).arg(&archive));
+        let loaded = run(self.command(&["load", "--input"]).arg(&archive));
         if !packed.ok() || !loaded.ok() {
             return None;
         }
         self.images.push(name.to_owned());
         let format = ["image", "inspect", "--format", "{{.Architecture}}", name];
-        let said = run(&mut self.docker(&format));
+        let said = run(&mut self.command(&format));
         (said.stdout.trim_ascii() == architecture.as_bytes()).then_some(())
     }
 
@@ -216,7 +248,7 @@ impl Engine {
         let digest = Digest::of(folder.as_os_str().as_bytes()).to_hex();
         let name = format!("hg-worker-lite-{}", &digest[..16]);
         let filter = format!("name=^/?{name}$");
-        let mut list = self.docker(&["ps", "--all", "--filter", &filter]);
+        let mut list = self.command(&["ps", "--all", "--filter", &filter]);
         let list = run(list.args(["--format", "{{.Names}}"]));
         (list.stdout.trim_ascii() == name.as_bytes()).then_some(name)
     }
@@ -225,7 +257,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         for image in std::mem::take(&mut self.images) {
-            run(&mut self.docker(&["rmi", "--force", &image]));
+            run(&mut self.command(&["rmi", "--force", &image]));
         }
         if let Some((mut daemon, _place)) = self.daemon.take() {
             let _ = kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM);
@@ -238,6 +270,17 @@ impl Drop for Engine {
             }
         }
     }
+}
+
+/// A folder with no programs in it but `engine` and what unpacks an image.
+fn path_to(engine: &str) -> Result<TempDir, String> {
+    let place = tempfile::Builder::new().prefix("hg-engine-").tempdir();
+    let place = place.map_err(|error| error.to_string())?;
+    for name in [engine, "tar"] {
+        let program = in_path(name).ok_or_else(|| format!("no {name} in PATH"))?;
+        symlink(program, place.path().join(name)).map_err(|error| error.to_string())?;
+    }
+    Ok(place)
 }
 
 /// Writes the files of a toolchain below `root`, each at its own path.

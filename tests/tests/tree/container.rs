@@ -16,9 +16,10 @@ use serde_json::Value;
 
 use crate::shipped::{Space, is_remote, listed};
 
-/// An engine with an image of this machine's gcc; `None`: there is none here.
-fn engine_with(image: &str) -> Option<Engine> {
-    let mut engine = match Engine::get() {
+/// An engine of those that are tried, each with an image of this machine's gcc; `None`: it
+/// is not here.
+fn engine_with(image: &str, engine: fn() -> Result<Engine, String>) -> Option<Engine> {
+    let mut engine = match engine() {
         Ok(engine) => engine,
         Err(why) => {
             skip("compilers of images", &why);
@@ -56,9 +57,17 @@ fn start(engine: &Engine, grid: &Grid, image: Option<&str>) -> (PathBuf, Daemon)
 }
 
 #[test]
-fn a_worker_compiles_with_what_an_image_has() {
-    let image = image_name("own");
-    let Some(engine) = engine_with(&image) else {
+fn a_worker_compiles_with_what_an_image_of_docker_has() {
+    compile_with(image_name("own"), Engine::of_docker);
+}
+
+#[test]
+fn a_worker_compiles_with_what_an_image_of_podman_has() {
+    compile_with(image_name("pod"), Engine::of_podman);
+}
+
+fn compile_with(image: String, engine: fn() -> Result<Engine, String>) {
+    let Some(engine) = engine_with(&image, engine) else {
         return;
     };
     let grid = Grid::insecure(programs(), 0, 1);
@@ -97,8 +106,12 @@ fn a_worker_compiles_with_what_an_image_has() {
 
 #[test]
 fn nothing_of_an_image_is_left_by_a_worker_that_died() {
-    let image = image_name("left");
-    let Some(engine) = engine_with(&image) else {
+    leave_nothing(image_name("left"), Engine::of_docker);
+    leave_nothing(image_name("left-pod"), Engine::of_podman);
+}
+
+fn leave_nothing(image: String, engine: fn() -> Result<Engine, String>) {
+    let Some(engine) = engine_with(&image, engine) else {
         return;
     };
     let grid = Grid::insecure(programs(), 0, 1);
@@ -111,7 +124,7 @@ fn nothing_of_an_image_is_left_by_a_worker_that_died() {
     let noted = std::fs::read_to_string(&note).expect("the note");
     let container = noted.lines().last().expect("a container").to_owned();
     // It may have died before it had made that, or after.
-    run(&mut engine.docker(&["create", "--name", &container, &image, "true"]));
+    run(&mut engine.command(&["create", "--name", &container, &image, "true"]));
     assert_eq!(engine.container_of(&state), Some(container));
     let (_, daemon) = start(&engine, &grid, None);
     grid.wait_for_workers(1);
@@ -123,7 +136,7 @@ fn nothing_of_an_image_is_left_by_a_worker_that_died() {
 #[test]
 fn what_is_wrong_with_an_image_or_an_engine_is_said() {
     let image = image_name("odd");
-    let Some(mut engine) = engine_with(&image) else {
+    let Some(mut engine) = engine_with(&image, Engine::of_docker) else {
         return;
     };
     let other = match std::env::consts::ARCH {
