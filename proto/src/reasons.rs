@@ -398,7 +398,7 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "no-worker",
         "no worker has this compiler, or none is there",
-        "see 'hgbuild doctor', which says for each worker why",
+        "'hgbuild doctor COMPILER' says for each worker why, and which command changes it",
     ),
     row(
         "not-a-compile",

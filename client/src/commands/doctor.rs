@@ -23,7 +23,7 @@ use crate::compile::events::printable;
 use crate::config::Config;
 use crate::grid::equivalence::Trials;
 use crate::grid::find;
-use crate::grid::grade::{Grade, Known, grade};
+use crate::grid::grade::{Grade, Known, difference, grade};
 use crate::grid::grpc::Tasks;
 use crate::grid::shipment;
 use crate::local::compiler;
@@ -91,15 +91,22 @@ pub fn doctor(config: &Config, args: &Doctor) -> i32 {
         };
         let mut its = rows.iter().filter(|(of, ..)| std::ptr::eq(*of, known));
         if !its.clone().any(|(.., grade)| serves(grade)) {
-            let can_be_given =
-                its.any(|(.., grade)| matches!(grade, Grade::Shippable | Grade::Untried { .. }));
+            let name = &known.name;
+            let mut can_be_given = its.clone().map(|(.., grade)| grade);
+            let is_given = |grade: &Grade| {
+                matches!(grade, Grade::Shippable | Grade::Untried { updated: false })
+            };
+            let is_updated = |grade: &Grade| matches!(grade, Grade::Untried { updated: true });
             findings.push(Finding {
                 subject: "compiler",
                 good: false,
-                words: format!("no worker compiles with {}", known.name),
-                remedy: match can_be_given {
-                    true => format!("hgbuild ship {}", known.name),
-                    false => "the table says for each worker why".to_owned(),
+                words: format!("no worker compiles with {name}"),
+                remedy: if can_be_given.any(is_given) {
+                    format!("hgbuild ship {name}")
+                } else if its.any(|(.., grade)| is_updated(grade)) {
+                    format!("hgbuild ship --updates {name}")
+                } else {
+                    "the table says for each worker why".to_owned()
                 },
             });
         }
@@ -473,11 +480,22 @@ fn as_json(findings: &[Finding], rows: &[(&Compiler, &Worker, Grade)]) -> Value 
                 "language": known.language.name(),
                 "worker": worker.id,
                 "grade": grade.name(),
-                "why": printable(&grade.words()),
+                "why": why(known, worker, grade),
             })
         })
         .collect();
     json!({ "findings": findings, "grades": grades })
+}
+
+/// Why it is this grade, and in what the worker's own compiler differs where that matters.
+fn why(known: &Compiler, worker: &Worker, grade: &Grade) -> String {
+    let differs = matches!(
+        grade,
+        Grade::Shippable | Grade::Untried { .. } | Grade::None(_)
+    );
+    let difference = differs.then(|| difference(worker, &known.known)).flatten();
+    let difference = difference.map_or(String::new(), |words| format!("; {words}"));
+    printable(&format!("{}{difference}", grade.words()))
 }
 
 fn as_text(findings: &[Finding], rows: &[(&Compiler, &Worker, Grade)]) -> String {
@@ -491,7 +509,7 @@ fn as_text(findings: &[Finding], rows: &[(&Compiler, &Worker, Grade)]) -> String
             known.name.clone(),
             printable(&worker.id),
             grade.name().to_owned(),
-            printable(&grade.words()),
+            why(known, worker, grade),
         ]);
     }
     text.push('\n');

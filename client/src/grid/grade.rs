@@ -1,5 +1,6 @@
 //! How well a worker can stand for the compiler of this machine. Pure.
 
+use hg_proto::compiler::toolchain::revision;
 use hg_proto::v1::{Toolchain, Worker};
 use hg_proto::wire::digest::Digest;
 
@@ -164,6 +165,28 @@ pub fn grade(worker: &Worker, toolchain: &Known, machine: (&str, &str)) -> Grade
     }
 }
 
+/// In what the compiler of `worker` that is most like `toolchain` differs from it, as far as
+/// the two say so. `None`: it has none of that version.
+pub fn difference(worker: &Worker, toolchain: &Known) -> Option<String> {
+    let own = &toolchain.plain;
+    let is_alike = |other: &&Toolchain| {
+        other.shipment.is_empty()
+            && (other.family, other.language) == (own.family, own.language)
+            && other.version == own.version
+            && other.digest != own.digest
+    };
+    let alike = worker.toolchains.iter().filter(is_alike);
+    let other = alike.max_by_key(|other| other.target == own.target)?;
+    let (theirs, ours) = (revision(&other.release), revision(&own.release));
+    Some(match (other.target == own.target, theirs == ours) {
+        (false, _) => format!("its own is for {}", other.target),
+        (true, false) => format!("its own is {theirs}, this one {ours}"),
+        (true, true) => {
+            format!("its own is {theirs} too, with another assembler or another library")
+        }
+    })
+}
+
 /// What `worker` makes of compiles by another toolchain that is as good, or may be.
 fn another(worker: &Worker, toolchain: &Known) -> Option<Grade> {
     let own = worker.toolchains.iter();
@@ -192,6 +215,45 @@ fn another(worker: &Worker, toolchain: &Known) -> Option<Grade> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_differs_is_named_by_the_packages() {
+        let gcc = |digest: u8, target: &str, revision: &str| Toolchain {
+            version: "12.2.0".into(),
+            target: target.into(),
+            release: format!("gcc version 12.2.0 ({revision})"),
+            digest: vec![digest; 32],
+            ..Toolchain::default()
+        };
+        let own = gcc(1, "x86_64-linux-gnu", "Debian 12.2.0-14+deb12u1");
+        let known = Known {
+            tree: own.clone(),
+            plain: own,
+            shipment: None,
+            trials: Default::default(),
+        };
+        let of = |toolchains: &[Toolchain]| {
+            let worker = Worker {
+                toolchains: toolchains.to_vec(),
+                ..Worker::default()
+            };
+            difference(&worker, &known).unwrap_or_default()
+        };
+        let cross = gcc(2, "aarch64-linux-gnu", "Debian 12.2.0-14");
+        assert_eq!(
+            of(std::slice::from_ref(&cross)),
+            "its own is for aarch64-linux-gnu"
+        );
+        assert_eq!(
+            of(&[cross, gcc(3, "x86_64-linux-gnu", "Debian 12.2.0-14")]),
+            "its own is Debian 12.2.0-14, this one Debian 12.2.0-14+deb12u1"
+        );
+        let same = gcc(4, "x86_64-linux-gnu", "Debian 12.2.0-14+deb12u1");
+        assert!(of(&[same]).contains("another assembler"));
+        let mut newer = gcc(5, "x86_64-linux-gnu", "Debian 14.2.0-19");
+        newer.version = "14.2.0".into();
+        assert_eq!(of(&[newer, gcc(1, "x86_64-linux-gnu", "")]), "");
+    }
 
     #[test]
     fn grades() {

@@ -15,7 +15,7 @@ mod stragglers;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hg_proto::compiler::toolchain::{Family, Language};
+use hg_proto::compiler::toolchain::{Family, Language, revision};
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, Failure};
 use hg_proto::wire::digest::Digest;
@@ -616,18 +616,28 @@ impl Step<'_> {
             let (version, target) = (&toolchain.version, &toolchain.target);
             format!("{family} {version} for {target} ({language})")
         };
+        let driver = |toolchain: &v1::Toolchain| {
+            let language = Language::from_wire(toolchain.language()).unwrap_or(Language::C);
+            Family::from_wire(toolchain.family()).map_or("", |family| family.driver(language))
+        };
         let nearest = match self.core.registry.nearest(wanted) {
             None => "they have no compiler".to_owned(),
             Some((worker, nearest)) if named(nearest) == named(wanted) => {
-                format!(
-                    "{worker} has one with other contents, at another place, or without the full sandbox"
-                )
+                let (theirs, ours) = (revision(&nearest.release), revision(&wanted.release));
+                match !theirs.is_empty() && !ours.is_empty() && theirs != ours {
+                    true => format!("{worker} has another build, {theirs} and not {ours}"),
+                    false => format!(
+                        "{worker} has one with other contents (an assembler, a library), at \
+                         another place, or without the full sandbox"
+                    ),
+                }
             }
             Some((worker, nearest)) => format!("{worker} has {}", named(nearest)),
         };
         format!(
-            "no worker has {}: {nearest}; see 'hgbuild doctor'",
-            named(wanted)
+            "no worker has {}: {nearest}; see 'hgbuild doctor {}'",
+            named(wanted),
+            driver(wanted)
         )
     }
 

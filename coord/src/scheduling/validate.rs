@@ -290,7 +290,7 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
     let wanted = v1::Toolchain {
         version: label(&toolchain.version, LABEL_BYTES_MAX),
         target: label(&toolchain.target, LABEL_BYTES_MAX),
-        release: String::new(),
+        release: label(&toolchain.release, LABEL_BYTES_MAX),
         equals: Vec::new(),
         ..toolchain.clone()
     };

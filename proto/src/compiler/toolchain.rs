@@ -31,6 +31,16 @@ impl Family {
         }
     }
 
+    /// The usual name of its driver for `language`.
+    pub fn driver(self, language: Language) -> &'static str {
+        match (self, language) {
+            (Family::Gcc, Language::C) => "gcc",
+            (Family::Gcc, Language::Cxx) => "g++",
+            (Family::Clang, Language::C) => "clang",
+            (Family::Clang, Language::Cxx) => "clang++",
+        }
+    }
+
     /// From the wire.
     pub fn from_wire(family: v1::Family) -> Option<Self> {
         match family {
@@ -83,6 +93,14 @@ pub struct Component {
     pub role: String,
     /// Digest of its content.
     pub digest: Digest,
+}
+
+/// The vendor's revision in the line in which a compiler says its version: `Debian 12.2.0-14`
+/// of `gcc version 12.2.0 (Debian 12.2.0-14)`, all of it where there is none in parentheses.
+pub fn revision(release: &str) -> &str {
+    let last = release.strip_suffix(')');
+    let inside = last.and_then(|words| words.rsplit_once('('));
+    inside.map_or(release, |(_, revision)| revision).trim()
 }
 
 /// The digest that stands for a compiler and a language: over the family, the
