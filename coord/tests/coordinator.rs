@@ -584,6 +584,33 @@ fn of_two_attempts_the_first_may_win_and_either_may_fail() {
 }
 
 #[test]
+fn what_a_slow_worker_has_left_of_a_build_is_done_by_a_fast_one_that_idles() {
+    let mut grid = Grid::new(&[]);
+    let join = |grid: &mut Grid, worker: u64, speed_milli: u32| {
+        let mut spec = spec(worker, 1, &["gcc"]);
+        spec.speed_milli = speed_milli;
+        let worker = WorkerId(worker);
+        grid.handle(Event::WorkerJoined { worker, spec });
+    };
+    join(&mut grid, 1, 4_000);
+    grid.learn(80, 250.0);
+    join(&mut grid, 2, 100);
+    let fast = dispatched(&grid.submit(1, "a"));
+    let slow = dispatched(&grid.submit(2, "a"));
+    // With so much behind it the build is likely to go on for long.
+    assert_eq!((fast[0].0, slow[0].0), (1, 2));
+    grid.began(1, fast[0].3);
+    grid.began(2, slow[0].3);
+    grid.pass(200);
+    grid.running.remove(0);
+    assert!(dispatched(&grid.done_after(1, fast[0].3, 250.0)).is_empty());
+    // But nothing more comes.
+    let rescued = dispatched(&grid.pass(1_000));
+    assert_eq!(rescued.len(), 1, "of ten seconds there");
+    assert_eq!((rescued[0].0, rescued[0].1), (1, 2));
+}
+
+#[test]
 fn second_attempts_have_a_budget() {
     let mut grid = Grid::new(&[(1, 50), (2, 50)]);
     grid.learn(20, 1_000.0);

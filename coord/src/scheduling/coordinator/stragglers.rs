@@ -2,6 +2,7 @@
 //! worker tries too.
 
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::digest::Digest;
 
 use super::{Action, Step, TASK_OVER, failure};
 use crate::bounds::{HEDGE_FACTOR, HEDGE_LOOK_MS, HEDGE_MS_MIN, HEDGE_SAVED_MS_MAX};
@@ -11,6 +12,12 @@ use crate::scheduling::jobs::{Attempt, Phase};
 /// An attempt is repeated on a worker that has become idle if it is likely to be
 /// done there this many times sooner than where it runs.
 pub(super) const RESCUE_FACTOR: f64 = 1.5;
+/// Milliseconds without a new task of a toolchain after which none is expected soon: a build
+/// goes on as long as something is submitted whenever something ends.
+const QUIET_MS: u64 = 250;
+/// Milliseconds between two looks at most at an attempt that may be rescued: by then a build
+/// may have come to its end but for it.
+const RESCUE_LOOK_MS: u64 = 500;
 /// An attempt takes too long after so many times its expected length and
 /// [`LATE_MS_MIN`] or [`LATE_GUESS_MS_MIN`] milliseconds more.
 const LATE_FACTOR: u64 = 3;
@@ -88,7 +95,7 @@ impl Step<'_> {
         let Some(attempt) = self.core.jobs.running(dispatch) else {
             return;
         };
-        let task = attempt.task;
+        let (task, toolchain) = (attempt.task, attempt.toolchain);
         let Some(begun_ms) = attempt.begun_ms else {
             return;
         };
@@ -107,12 +114,14 @@ impl Step<'_> {
             true => (elapsed_ms as f64, HEDGE_LOOK_MS),
             false => (
                 left_ms as f64 / RESCUE_FACTOR,
-                (left_ms / 4).max(HEDGE_LOOK_MS).min(late_ms - elapsed_ms),
+                (left_ms / 4)
+                    .clamp(HEDGE_LOOK_MS, RESCUE_LOOK_MS)
+                    .min(late_ms - elapsed_ms),
             ),
         };
         if self.core.hedge
             && (late || self.may_rescue(attempt, left_ms))
-            && let Some(cost_ms) = self.may_hedge(task, late)
+            && let Some(cost_ms) = self.may_hedge(task, late || self.is_quiet(&toolchain))
             && let Some(choice) = self.choose(task, Some(gain_ms))
             && choice.completion_ms < gain_ms
         {
@@ -150,6 +159,12 @@ impl Step<'_> {
         (pays && job.running.len() == 1).then_some(cost_ms)
     }
 
+    /// Whether no task of a toolchain has come for a while.
+    fn is_quiet(&self, toolchain: &Digest) -> bool {
+        let lately = self.core.lately.get(toolchain);
+        lately.is_none_or(|(_, at_ms)| self.now_ms.saturating_sub(*at_ms) >= QUIET_MS)
+    }
+
     /// Whether an attempt is likely to end after all else, nothing waits for the
     /// idle workers, and one of these is of a faster class.
     pub(super) fn may_rescue(&self, slow: &Attempt, left_ms: u64) -> bool {
@@ -157,7 +172,7 @@ impl Step<'_> {
         let toolchain = &slow.toolchain;
         let speed = |worker| registry.get(worker).map_or(0.0, |w| w.pace.speed);
         self.core.queue.cost_ms(toolchain) == 0
-            && left_ms as f64 > self.patience(toolchain).horizon_ms
+            && (self.is_quiet(toolchain) || left_ms as f64 > self.patience(toolchain).horizon_ms)
             && registry
                 .free(toolchain)
                 .next()
