@@ -135,7 +135,7 @@ impl Heard {
             Mail::Output { output, data, .. } => {
                 assert!(output < 2 && data.len() <= CHUNK_BYTES_MAX);
             }
-            Mail::Finished(finished) => {
+            Mail::Finished(finished, _) => {
                 self.ended = true;
                 let result = finished.result.unwrap_or_default();
                 let known = |path: &[u8]| task().outputs.iter().any(|one| one == path);
