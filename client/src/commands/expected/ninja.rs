@@ -2,9 +2,38 @@
 //! reference"). Pure.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use super::compile::Compile;
+
+/// Bytes that variables may stand for, all together: a few lines of which each names the one
+/// before twice would be more than there is memory for.
+const EXPANDED_BYTES_MAX: usize = 16 << 20;
+
+/// What was set so far.
+#[derive(Default)]
+struct Variables<'a> {
+    values: HashMap<&'a str, String>,
+    expanded_bytes: Cell<usize>,
+}
+
+impl Variables<'_> {
+    /// Empty where there is none, and where it would be too much.
+    fn value(&self, name: &str) -> &str {
+        let value = self.values.get(name).map_or("", String::as_str);
+        self.expanded_bytes
+            .set(self.expanded_bytes.get().saturating_add(value.len()));
+        match self.is_too_much() {
+            true => "",
+            false => value,
+        }
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.expanded_bytes.get() > EXPANDED_BYTES_MAX
+    }
+}
 
 /// One `build` statement. Of a large file there are many: their paths are those in it.
 struct Edge<'a> {
@@ -27,7 +56,7 @@ impl Edge<'_> {
 /// The compiles that `targets` need, or where there are none the default targets; `None`:
 /// these are not all in `text`.
 pub fn compiles(text: &str, targets: &[String]) -> Option<Vec<Compile>> {
-    let mut variables: HashMap<&str, String> = HashMap::new();
+    let mut variables = Variables::default();
     let mut edges: Vec<Edge<'_>> = Vec::new();
     let mut defaults: Vec<Cow<'_, str>> = Vec::new();
     let joined = match text.contains("$\n") {
@@ -46,10 +75,13 @@ pub fn compiles(text: &str, targets: &[String]) -> Option<Vec<Compile>> {
                 if let Some(value) = rest.strip_prefix("= ").filter(|_| !word.is_empty()) {
                     let one_path = value.replace(' ', "$ ").replace(':', "$:");
                     let value = paths(&one_path, &variables).0.concat();
-                    variables.insert(word, value);
+                    variables.values.insert(word, value);
                 }
             }
         }
+    }
+    if variables.is_too_much() {
+        return None;
     }
     let roots: Vec<&str> = match targets.is_empty() {
         true => defaults.iter().map(|root| &**root).collect(),
@@ -83,7 +115,7 @@ fn needed(edges: &[Edge<'_>], roots: Vec<&str>) -> Option<Vec<Compile>> {
 }
 
 /// `OUTPUTS | IMPLICIT: RULE INPUTS | IMPLICIT || ORDER |@ VALIDATIONS`; `None`: it is not.
-fn edge<'a>(line: &'a str, variables: &HashMap<&str, String>) -> Option<Edge<'a>> {
+fn edge<'a>(line: &'a str, variables: &Variables<'_>) -> Option<Edge<'a>> {
     let (mut outputs, rest) = paths(line, variables);
     let rest = rest.strip_prefix(':')?.trim_start_matches(' ');
     let (_rule, rest) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -103,7 +135,7 @@ fn edge<'a>(line: &'a str, variables: &HashMap<&str, String>) -> Option<Edge<'a>
 }
 
 /// The paths up to a colon, escapes and variables replaced, and what comes from the colon on.
-fn paths<'a>(line: &'a str, variables: &HashMap<&str, String>) -> (Vec<Cow<'a, str>>, &'a str) {
+fn paths<'a>(line: &'a str, variables: &Variables<'_>) -> (Vec<Cow<'a, str>>, &'a str) {
     let mut paths = Vec::new();
     let mut path = Cow::Borrowed("");
     let mut rest = line;
@@ -131,11 +163,8 @@ fn paths<'a>(line: &'a str, variables: &HashMap<&str, String>) -> (Vec<Cow<'a, s
 }
 
 /// What is meant by what follows a dollar, and what comes after that.
-fn escaped<'a, 'v>(rest: &'a str, variables: &'v HashMap<&str, String>) -> (Cow<'v, str>, &'a str) {
-    let value = |name: &str| {
-        let value = variables.get(name).map_or("", String::as_str);
-        Cow::Borrowed(value)
-    };
+fn escaped<'a, 'v>(rest: &'a str, variables: &'v Variables<'_>) -> (Cow<'v, str>, &'a str) {
+    let value = |name: &str| Cow::Borrowed(variables.value(name));
     match rest.chars().next() {
         // A line that goes on; it is indented.
         Some('\u{0}') => (Cow::Borrowed(""), rest[1..].trim_start_matches(' ')),
@@ -218,6 +247,10 @@ mod tests {
         ] {
             assert_eq!(objects(broken, &[]), None, "{broken}");
         }
+        let twice = |n: usize| format!("v{} = $v{n}$v{n}\n", n + 1);
+        let lines: String = (0..64).map(twice).collect();
+        let bomb = format!("v0 = x\n{lines}build a.o: CC $v64.c\ndefault a.o\n");
+        assert_eq!(objects(&bomb, &[]), None);
         // Whatever is cut off is no more than wrong.
         for end in (0..TEXT.len()).filter(|end| TEXT.is_char_boundary(*end)) {
             let _ = objects(&TEXT[..end], &["app"]);
