@@ -69,7 +69,7 @@ pub fn run(mut words: Vec<OsString>, config: &Config) -> ! {
             }
         };
         jobs.put(&mut words, jobs_for(config, status));
-    } else {
+    } else if env::var_os("HG_BUILD").is_none() {
         look_at_grid_beside(config);
     }
     let log = SummaryLog::new(config);
