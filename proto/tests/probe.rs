@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use hg_proto::compiler::probe::{ProbeError, probe};
 use hg_proto::compiler::toolchain::Language;
@@ -48,7 +49,12 @@ fn a_configuration_beside_the_real_clang_is_seen() {
     let place = std::env::temp_dir().join(format!("hg-probe-cfg-{}", std::process::id()));
     let (bin, memo) = (place.join("bin"), place.join("memo"));
     fs::create_dir_all(&bin).unwrap();
-    fs::copy(&clang, bin.join("clang")).unwrap();
+    // Not by this process: what it writes, children that others of its threads start have
+    // open too, and no program can be run while somebody may write it.
+    let copied = Command::new("cp")
+        .args([&clang, &bin.join("clang")])
+        .status();
+    assert!(copied.unwrap().success());
     let library = clang.ancestors().nth(2).unwrap().join("lib");
     std::os::unix::fs::symlink(library, place.join("lib")).unwrap();
     let named = place.join("clang-x");
