@@ -480,6 +480,6 @@ fn fault(code: Code) -> &'static str {
         Code::Limit | Code::Memory | Code::Disk => "task",
         Code::Link => "link",
         Code::Worker | Code::Busy | Code::Unspecified => "worker",
-        Code::NoToolchain | Code::Queue | Code::Shutdown => "grid",
+        Code::NoToolchain | Code::Queue | Code::Shutdown | Code::NotKept => "grid",
     }
 }

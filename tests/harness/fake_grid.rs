@@ -85,7 +85,10 @@ pub fn say(stream: &mut impl Write, kind: Kind) -> io::Result<()> {
 
 /// The task has a number.
 pub fn accepted() -> Kind {
-    Kind::Accepted(v1::Accepted { task_id: 1 })
+    Kind::Accepted(v1::Accepted {
+        task_id: 1,
+        ..v1::Accepted::default()
+    })
 }
 
 /// An attempt has begun at `worker`.

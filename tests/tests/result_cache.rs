@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use hg_tests::daemon::Daemon;
 use hg_tests::grid::{Grid, worker};
 use hg_tests::programs::programs;
-use hg_tests::project::Project;
+use hg_tests::project::{Project, small};
 use nix::sys::signal::Signal;
 
 /// With one that warns, so that words are compared too.
@@ -65,6 +65,54 @@ fn the_second_developer_compiles_nothing() {
     grid.workers[0].end(Signal::SIGTERM);
     grid.wait_for_workers(0);
     assert_eq!(build(&project, &grid), [5, 0]);
+}
+
+/// With cores that are idle here: how many compiles the coordinator answered, and how many
+/// ran here.
+fn build_beside_idle_cores(project: &Project, grid: &Grid, words: &[&str]) -> [usize; 2] {
+    project.clean();
+    let mut make = project.hgbuild_make(&grid.address(), words);
+    make.env("HG_LOCAL_SLOTS", "64");
+    project.assert_same("idle cores", &mut project.plain_make(words), &mut make);
+    let events = project.events();
+    let of = |reason: &str| {
+        events
+            .iter()
+            .filter(|e| e.reason.starts_with(reason))
+            .count()
+    };
+    let counts = [of("remote-cache"), of("local-slot")];
+    assert_eq!(counts[0] + counts[1], events.len(), "{}", project.told());
+    counts
+}
+
+#[test]
+fn an_idle_core_compiles_only_what_is_not_there() {
+    let grid = Grid::keeping(programs(), 1, 2);
+    let project = project();
+    // Nothing is kept: nobody is asked.
+    assert_eq!(build_beside_idle_cores(&project, &grid, &[]), [0, 5]);
+    let asked = grid.get("/metrics").expect("metrics");
+    assert!(!asked.contains("result_cache_requests_total{"), "{asked}");
+    assert_eq!(build(&project, &grid), [0, 5]);
+    assert_eq!(build_beside_idle_cores(&project, &grid, &[]), [5, 0]);
+    let others = Project::new();
+    for number in 100..130 {
+        others.add(&format!("f{number}.c"), &small(number));
+    }
+    assert_eq!(build_beside_idle_cores(&others, &grid, &["-j1"]), [0, 30]);
+    // Once one has asked in vain, those of the next second do not.
+    let metrics = grid.get("/metrics").expect("metrics");
+    let misses = metric(
+        &metrics,
+        "hybridgrid_result_cache_requests_total{outcome=\"miss\"}",
+    );
+    assert!((5..5 + 20).contains(&misses), "{misses}: 5, and few of 30");
+}
+
+fn metric(metrics: &str, name: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+    value.expect(name).trim().parse().expect("a number")
 }
 
 #[test]

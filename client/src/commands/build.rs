@@ -25,10 +25,12 @@ use crate::commands::summary::Counts;
 use crate::commands::trace;
 use crate::compile::context::millis_since;
 use crate::compile::events::{self, printable};
+use crate::compile::remote;
 use crate::compile::report;
 use crate::config::{Config, right_to_warn};
 use crate::grid::find;
 use crate::grid::grpc::{Connection, Tasks};
+use crate::grid::memo::Memos;
 use crate::grid::relay::{self, Relay};
 use crate::inputs::task;
 use crate::local::compiler::Search;
@@ -412,6 +414,15 @@ fn ask_grid(
         let call = connection.call("GetStatus", &question, STATUS_MS_MAX);
         let status: Result<GetStatusResponse, _> = tasks.run(call);
         let status = status.map_err(|error| error.to_string())?;
+        if let Some(address) = config
+            .coordinator
+            .as_ref()
+            .filter(|_| status.results_kept > 0)
+        {
+            let memos = Memos::new(config.run_folder().as_deref());
+            let keeps = remote::keeps_key(&config.grid_key(address));
+            memos.note(&keeps, "results");
+        }
         Ok((connection, status))
     });
     Some(match asked {

@@ -13,7 +13,7 @@ use hg_proto::v1::{
     Toolchain, failure::Code, submit_request,
 };
 use hg_proto::wire::digest::Digest;
-use smol::future;
+use smol::{Timer, future};
 
 use crate::cache::answer::Output;
 use crate::cache::store::Compiled;
@@ -92,12 +92,20 @@ pub fn try_grid(
         Known::Bad(_) => Slots::try_any_for_travelling,
         _ => Slots::try_travelling,
     };
-    if let Some(slot) = context.slots().and_then(idle) {
-        return Err(WhyLocal::InSlot(Reason::with("local-slot", "idle"), slot));
-    }
+    let in_slot = |context: &Context| {
+        let slot = context.slots().and_then(idle);
+        slot.map(|slot| WhyLocal::InSlot(Reason::with("local-slot", "idle"), slot))
+    };
     let key = config.grid_key(&address);
+    let asks = asks_for_kept(context, &key);
+    if !asks && let Some(why) = in_slot(context) {
+        return Err(why);
+    }
     let known = context.memos.recall(&key, attempt::grid_backoff);
     if let Known::Bad(words) = known {
+        if asks && let Some(why) = in_slot(context) {
+            return Err(why);
+        }
         return Err(WhyLocal::GridFailed(Reason::with("grid-down", words)));
     }
     os::keep_memory();
@@ -114,6 +122,15 @@ pub fn try_grid(
     if known == Known::Retry {
         remote.check_that_workers_are_back()?;
     }
+    if asks {
+        // No slot is held meanwhile: to read the files may take one.
+        if let Some(result) = remote.try_kept() {
+            return Ok(result);
+        }
+        if let Some(why) = in_slot(remote.context) {
+            return Err(why);
+        }
+    }
     match remote.try_tree() {
         Ok(result) => Ok(result),
         Err(NoTree::Local(why)) => Err(why),
@@ -125,6 +142,26 @@ pub fn try_grid(
             sent.map_err(|text| in_neither_form(text, why))
         }
     }
+}
+
+/// The keys of the memos that say that a grid keeps results, and that it was asked for some in
+/// vain.
+pub fn keeps_key(grid: &[u8]) -> Vec<u8> {
+    [grid, b"keeps"].concat()
+}
+
+fn vain_key(grid: &[u8]) -> Vec<u8> {
+    [grid, b"vain"].concat()
+}
+
+/// Whether a grid that may have the result is asked for it before a core that is idle here
+/// compiles: over the connection that a build holds, which costs but one way there and back.
+fn asks_for_kept(context: &Context, grid: &[u8]) -> bool {
+    let memos = &context.memos;
+    let vain = || memos.recall(&vain_key(grid), attempt::vain_backoff);
+    context.config.relay.is_some()
+        && memos.has_note(&keeps_key(grid))
+        && !matches!(vain(), Known::Bad(_))
 }
 
 /// Compiles with a toolchain of another machine in place of this one's: `other` is its
@@ -408,6 +445,33 @@ impl<'c, 'a> Remote<'c, 'a> {
         let received = self.note_outcome(&toolchain_key, received)?;
         self.context.record.form = Some("tree");
         Ok(received.compiled(Listed::default(), Some(closure), self.context.began))
+    }
+
+    /// What a worker made of the same compile before, from the coordinator. `None`: it has
+    /// nothing, or it takes too long.
+    fn try_kept(&mut self) -> Option<Compiled> {
+        let (plan, found) = (self.plan, self.found);
+        tree::may_be(&plan.compile, plan.dialect).ok()?;
+        let probe = plan.probe(found, self.context.config).ok()?;
+        let mut toolchain = probe.tree_toolchain(plan.compile.language)?;
+        self.name_equals(&mut toolchain);
+        let tree = self.gather_tree().ok()?;
+        let (mut load, closure) = self.load_of_tree(toolchain, tree).ok()?;
+        load.task.only_kept = true;
+        let received = self.submit(load);
+        let vain = vain_key(&self.key);
+        match received {
+            Ok(received) => {
+                self.context.memos.forget(&vain);
+                self.context.record.form = Some("tree");
+                let began = self.context.began;
+                Some(received.compiled(Listed::default(), Some(closure), began))
+            }
+            Err(_) => {
+                self.context.memos.note(&vain, "it had none");
+                None
+            }
+        }
     }
 
     /// Reads source and headers, and dials at the same time.
@@ -752,6 +816,11 @@ impl<'c, 'a> Remote<'c, 'a> {
         record.bytes_up = cost.bytes_up;
         record.bytes_down = cost.bytes_down;
         record.worker = cost.worker;
+        if cost.grid_keeps {
+            let keeps = keeps_key(&self.key);
+            self.context.memos.note(&keeps, "results");
+        }
+        let record = &mut self.context.record;
         record.remote_ms = ended.duration_since(began).as_millis() as u64;
         let Returned {
             result,
@@ -792,7 +861,8 @@ impl<'c, 'a> Remote<'c, 'a> {
             return Err(NoResult::Local(Reason::with(AUDIT, "")));
         }
         let mut received = Received {
-            starved: result.usage.as_ref().is_some_and(attempt::was_starved),
+            // What the worker was like then is long ago.
+            starved: !is_kept && result.usage.as_ref().is_some_and(attempt::was_starved),
             ..Received::default()
         };
         if self.kept {
@@ -837,6 +907,7 @@ impl<'c, 'a> Remote<'c, 'a> {
         sinks: &mut [&mut dyn Sink],
         cost: &mut Cost,
     ) -> Result<Ending, Lost> {
+        let only_kept = load.task.only_kept;
         let request = SubmitRequest {
             kind: Some(submit_request::Kind::Task(load.task)),
         };
@@ -860,7 +931,14 @@ impl<'c, 'a> Remote<'c, 'a> {
                 report::report_hits_over(config, beside).await;
                 future::pending().await
             });
-            let ending = own_speed::measured_beside(run.as_deref(), || self.tasks.run(both));
+            let in_time = future::or(both, async {
+                match only_kept {
+                    true => Timer::after(Duration::from_millis(attempt::KEPT_MS_MAX)).await,
+                    false => future::pending().await,
+                };
+                Err(Lost::Broken("no result of before in time".into()))
+            });
+            let ending = own_speed::measured_beside(run.as_deref(), || self.tasks.run(in_time));
             // One that said nothing for long, while the files were read, may have been cut
             // for others' sake; a coordinator that went away is not there to be dialled.
             match ending {

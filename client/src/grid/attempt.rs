@@ -37,6 +37,15 @@ pub fn look_backoff(times: u32) -> Duration {
     Duration::from_secs(2 << times.clamp(1, 5))
 }
 
+/// How long a coordinator is not asked for results of before, where so many in a row were not
+/// there.
+pub fn vain_backoff(times: u32) -> Duration {
+    Duration::from_millis(500 << times.clamp(1, 7))
+}
+
+/// Milliseconds after which a result of before has come, or the compile runs here.
+pub const KEPT_MS_MAX: u64 = 100;
+
 /// So many times in a row a connection that broke off is dialled again at once, as after
 /// a restart. Then it is no restart.
 pub const CUTS_MAX: u32 = 3;

@@ -53,6 +53,8 @@ pub struct Cost {
     pub started: Option<Instant>,
     /// When the first output came of it.
     pub output_began: Option<Instant>,
+    /// The coordinator keeps results.
+    pub grid_keeps: bool,
 }
 
 impl Cost {
@@ -268,7 +270,10 @@ impl Progress<'_> {
 
     async fn take(&mut self, kind: Kind, cost: &mut Cost) -> Result<Option<Returned>, Lost> {
         match kind {
-            Kind::Accepted(accepted) => self.task_id = accepted.task_id,
+            Kind::Accepted(accepted) => {
+                self.task_id = accepted.task_id;
+                cost.grid_keeps = accepted.keeps;
+            }
             Kind::StillThere(_) => {}
             Kind::Started(started) => {
                 cost.worker = Some(started.worker);

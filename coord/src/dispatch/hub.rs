@@ -1010,6 +1010,7 @@ impl Hub {
             input_bytes_sent: self.metrics.bytes.with_label_values(&["to_worker"]).get(),
             uptime_ms: now_ms,
             now_unix_ms,
+            results_kept: self.results.get().map_or(0, |results| results.count()),
             insecure: false,
         }
     }

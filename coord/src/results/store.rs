@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hg_proto::disk::entries::{Entries, Kind, Name};
@@ -36,6 +37,8 @@ pub struct Store {
     state: PathBuf,
     /// By holder and name of worker.
     void: Mutex<BTreeMap<(String, String), u64>>,
+    /// Results that are there, about.
+    count: AtomicU64,
 }
 
 /// What became of a result that was to be kept.
@@ -60,10 +63,12 @@ impl Store {
         };
         let entries = Entries::open(&folder, bytes_max, false);
         let entries = entries.map_err(|why| format!("{why} (remove it, or --cache-size off)"))?;
+        let sizes = shard::sizes(&folder);
         Ok(Store {
             entries,
             state: state.to_path_buf(),
             void: Mutex::new(load(state)?),
+            count: sizes.map_or(0, |sizes| sizes.entries()).into(),
         })
     }
 
@@ -92,8 +97,14 @@ impl Store {
         let mut evicted = Shrunk::default();
         let body = kept.encode_to_vec();
         let stored = self.entries.write(name(key), &body, &mut evicted);
+        let is_kept = stored.map_err(|why| why.to_string())?;
+        let lost = |count: u64| Some(count.saturating_sub(evicted.entries) + u64::from(is_kept));
+        // It never fails.
+        let _ = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, lost);
         Ok(Stored {
-            is_kept: stored.map_err(|why| why.to_string())?,
+            is_kept,
             evicted: evicted.entries,
         })
     }
@@ -116,6 +127,11 @@ impl Store {
             void.iter().map(row).collect()
         };
         state_folder::write(&self.state, VOID, &serde_json::to_vec_pretty(&rows)?)
+    }
+
+    /// About how many results there are.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Results, and their bytes on disk. `None`: it can't be read.
@@ -208,6 +224,7 @@ mod tests {
             assert_eq!(store.get(&key), Some(kept(&key, "pi", 5)));
             assert_eq!(store.get(&other), None);
             assert_eq!(store.size().map(|(entries, _)| entries), Some(1));
+            assert_eq!(store.count(), 1);
         }
         fs::remove_dir_all(&state).unwrap();
     }

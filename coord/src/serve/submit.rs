@@ -120,6 +120,10 @@ pub async fn serve(
     {
         return tell_kept(&hub, &replies, &task, found).await;
     }
+    if task.only_kept {
+        let failure = failure(Code::NotKept, "it is to be compiled");
+        return end(&replies, failure).await;
+    }
     let (id, task, mailbox) = hub.submit(task, demand);
     let _guard = Guard {
         hub: hub.clone(),
@@ -140,7 +144,10 @@ pub async fn serve(
         key,
         draft: Draft::default(),
     };
-    let accepted = submit_response::Kind::Accepted(v1::Accepted { task_id: id.0 });
+    let accepted = submit_response::Kind::Accepted(v1::Accepted {
+        task_id: id.0,
+        keeps: stream.key.is_some(),
+    });
     if stream.reply(accepted).await.is_ok() {
         while stream.step(&mut requests).await.is_ok() {}
     }
@@ -161,7 +168,11 @@ async fn tell_kept(hub: &Hub, replies: &Sender<Reply>, task: &v1::Task, found: K
 }
 
 async fn refuse(replies: &Sender<Reply>, why: &str) {
-    let kind = submit_response::Kind::Failure(failure(Code::Refused, why));
+    end(replies, failure(Code::Refused, why)).await;
+}
+
+async fn end(replies: &Sender<Reply>, failure: v1::Failure) {
+    let kind = submit_response::Kind::Failure(failure);
     // A client that is gone needs no answer.
     let _ = replies.send(Ok(SubmitResponse { kind: Some(kind) })).await;
 }

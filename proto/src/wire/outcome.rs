@@ -3,7 +3,7 @@
 use crate::v1::failure::Code;
 
 /// All codes of failures.
-pub const CODES: [Code; 13] = [
+pub const CODES: [Code; 14] = [
     Code::Unspecified,
     Code::Refused,
     Code::NoToolchain,
@@ -17,6 +17,7 @@ pub const CODES: [Code; 13] = [
     Code::Shutdown,
     Code::Memory,
     Code::Disk,
+    Code::NotKept,
 ];
 
 /// The label `outcome` under which a failure is counted.
@@ -35,6 +36,7 @@ pub fn outcome(code: Code) -> &'static str {
         Code::Shutdown => "shutdown",
         Code::Memory => "memory",
         Code::Disk => "disk",
+        Code::NotKept => "not_kept",
     }
 }
 
