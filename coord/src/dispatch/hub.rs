@@ -838,7 +838,15 @@ impl Hub {
     /// No more tasks for the worker with this id or name; it leaves when it has ended those it
     /// has, or stays until it is let back. Gives its id and the number of those it still has.
     pub fn drain(&self, name: &str, stay: bool) -> Option<(String, u32)> {
-        let worker = self.state().core.registry().find(name)?;
+        let (worker, listed) = {
+            let state = self.state();
+            let registry = state.core.registry();
+            let worker = registry.find(name)?;
+            // Once it is asked, one that has nothing to do may be gone at once.
+            let found = registry.get(worker)?;
+            let running = found.running.len() as u32;
+            (worker, (found.label.clone(), running))
+        };
         let what = match stay {
             true => {
                 self.handle(Event::PauseRequested { worker });
@@ -855,12 +863,7 @@ impl Hub {
         };
         self.seen()
             .note(what, name, "an operator asked", self.now_ms());
-        let state = self.state();
-        state
-            .core
-            .registry()
-            .get(worker)
-            .map(|worker| (worker.label.clone(), worker.running.len() as u32))
+        Some(listed)
     }
 
     /// Counts compiles that a client's cache answered, and those that it did not.

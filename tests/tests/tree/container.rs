@@ -118,7 +118,9 @@ fn leave_nothing(image: String, engine: fn() -> Result<Engine, String>) {
     let (state, mut daemon) = start(&engine, &grid, Some(&image));
     let note = state.join("images/container");
     until(&daemon, "a look into the image", || {
-        note.exists().then_some(())
+        std::fs::read_to_string(&note)
+            .is_ok_and(|note| !note.is_empty())
+            .then_some(())
     });
     daemon.end(Signal::SIGKILL);
     let noted = std::fs::read_to_string(&note).expect("the note");
