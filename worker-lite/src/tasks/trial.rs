@@ -4,7 +4,9 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hg_proto::compiler::toolchain::Language;
@@ -18,6 +20,9 @@ use crate::tasks::toolchains::{Catalogue, Compiler};
 
 /// Time that one trial may take: a cold start from a slow disk.
 const TRIAL_MAX: Duration = Duration::from_secs(30);
+
+/// Trials so far, of which several may go on.
+static TRIALS: AtomicU64 = AtomicU64::new(0);
 
 /// Removes the compilers from `found` that make no object in the sandbox, and logs why.
 /// `tasks` is the folder of task folders.
@@ -44,7 +49,7 @@ pub fn retain_working(found: &mut Catalogue, sandbox: &Sandbox, tasks: &Path) {
 /// # Errors
 /// In words: what it says instead.
 pub fn try_compiler(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Result<(), String> {
-    let folder = TaskFolder::create(tasks, "trial").map_err(|error| error.to_string())?;
+    let folder = own_folder(tasks).map_err(|error| error.to_string())?;
     let language = match compiler.language {
         Language::C => "cpp-output",
         Language::Cxx => "c++-cpp-output",
@@ -91,5 +96,26 @@ pub fn try_compiler(compiler: &Compiler, sandbox: &Sandbox, tasks: &Path) -> Res
             let line = said.lines().next().unwrap_or_default();
             Err(format!("{}: {line}", ran.status))
         }
+    }
+}
+
+/// A folder for one trial: several clients may bring toolchains at once.
+fn own_folder(tasks: &Path) -> io::Result<TaskFolder> {
+    let name = format!("trial-{}", TRIALS.fetch_add(1, Ordering::Relaxed));
+    TaskFolder::create(tasks, &name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trials_at_once_have_nothing_of_each_other() {
+        let tasks = tempfile::tempdir().unwrap();
+        let [one, other] = [(); 2].map(|()| own_folder(tasks.path()).unwrap());
+        fs::write(one.root().join("out"), "").unwrap();
+        assert!(!other.root().join("out").exists());
+        drop(one);
+        assert!(other.root().is_dir());
     }
 }
