@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hg_proto::disk::entries::{Kind, Name};
+use hg_proto::disk::entries::Name;
+use hg_proto::disk::index::Kind;
 use hg_proto::disk::index::on_disk;
 use hg_proto::disk::shard;
 use hgbuild::cache::disk::entries::Cache;

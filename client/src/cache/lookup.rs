@@ -13,7 +13,8 @@ use crate::includes::stat_cache::StatCache;
 use crate::key::Key;
 use crate::local::terminal;
 use crate::os;
-use hg_proto::disk::entries::{Kind, Name};
+use hg_proto::disk::entries::Name;
+use hg_proto::disk::index::Kind;
 
 /// Milliseconds waited at most for the clock to move on from a file's time.
 const TICK_MS_MAX: u64 = 20;

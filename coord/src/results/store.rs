@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hg_proto::disk::entries::{Entries, Kind, Name};
+use hg_proto::disk::entries::{Entries, Name};
+use hg_proto::disk::index::Kind;
 use hg_proto::disk::shard::{self, Shrunk};
 use hg_proto::wire::digest::Digest;
 use prost::Message;

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use crate::disk::draft::Draft;
 use crate::disk::evict;
-use crate::disk::index::{Id, on_disk};
+use crate::disk::index::{Id, Kind, on_disk};
 use crate::disk::shard::{self, LOOKS_MAX, Shards, Shrunk};
 use crate::disk::team_folder;
 use crate::secure::private;
@@ -34,30 +34,6 @@ const TOUCH_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Attempts to find room that another process does not take first.
 const TRIES_MAX: u32 = 32;
 
-/// The kind of an entry's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Facts of a key.
-    Manifest,
-    /// Result of a compile.
-    Result,
-    /// Last key of a source.
-    Trail,
-    /// What a worker made of a task.
-    Task,
-}
-
-impl Kind {
-    fn letter(self) -> u8 {
-        match self {
-            Kind::Manifest => b'm',
-            Kind::Result => b'r',
-            Kind::Trail => b't',
-            Kind::Task => b'k',
-        }
-    }
-}
-
 /// Name of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Name {
@@ -70,13 +46,7 @@ pub struct Name {
 impl Name {
     /// The entry that lies in shard `number` as `id`.
     pub fn of(number: u8, id: &Id) -> Option<Name> {
-        let kind = match id[15] {
-            b'm' => Kind::Manifest,
-            b'r' => Kind::Result,
-            b't' => Kind::Trail,
-            b'k' => Kind::Task,
-            _ => return None,
-        };
+        let kind = Kind::of(id[15])?;
         let mut key = [number; 16];
         key[1..].copy_from_slice(&id[..15]);
         Some(Name { key, kind })
@@ -384,6 +354,27 @@ mod tests {
         assert_eq!(cache.read(trail), None, "kinds are apart");
         assert_eq!(fs::metadata(cache.path(name(1))).unwrap().nlink(), 1);
         assert_eq!(shard::sizes(&cache.folder).unwrap().entries(), 1);
+        fs::remove_dir_all(&cache.folder).unwrap();
+    }
+
+    #[test]
+    fn all_kinds_are_there_when_they_are_counted_anew() {
+        let cache = cache("kinds", 1 << 20);
+        for kind in Kind::ALL {
+            write(&cache, Name { kind, ..name(1) }, b"body");
+        }
+        let shards = Shards::open(&cache.folder).unwrap();
+        let mut shard = shards.lock(1, 0).unwrap().unwrap();
+        let counted = shard.recount().unwrap().entries.oldest_first();
+        let mut kinds: Vec<u8> = counted.iter().map(|(id, _)| id[15]).collect();
+        let mut all = Kind::ALL.map(Kind::letter);
+        kinds.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(kinds, all);
+        for (id, _) in counted {
+            let kind = Kind::of(id[15]).unwrap();
+            assert_eq!(Name::of(1, &id), Some(Name { kind, ..name(1) }));
+        }
         fs::remove_dir_all(&cache.folder).unwrap();
     }
 

@@ -6,6 +6,39 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// The kind of an entry's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Facts of a key.
+    Manifest,
+    /// Result of a compile.
+    Result,
+    /// Last key of a source.
+    Trail,
+    /// What a worker made of a task.
+    Task,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 4] = [Kind::Manifest, Kind::Result, Kind::Trail, Kind::Task];
+
+    /// The last byte of its entries' ids, and the end of their files' names.
+    pub fn letter(self) -> u8 {
+        match self {
+            Kind::Manifest => b'm',
+            Kind::Result => b'r',
+            Kind::Trail => b't',
+            Kind::Task => b'k',
+        }
+    }
+
+    /// The inverse of [`Kind::letter`].
+    pub fn of(letter: u8) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.letter() == letter)
+    }
+}
+
 /// Shards of a cache, each with a lock of its own.
 pub const SHARDS: usize = 256;
 /// Bytes of one change in a journal or an index.

@@ -20,7 +20,9 @@ use std::time::{Duration, SystemTime};
 use crate::compiler::turn;
 use crate::secure::atomic_file::{TEMPORARY_SUFFIX, temporary_name};
 
-use crate::disk::index::{Change, Entries, Entry, Id, SHARDS, SLOT_BYTES, Slot, Slots, on_disk};
+use crate::disk::index::{
+    Change, Entries, Entry, Id, Kind, SHARDS, SLOT_BYTES, Slot, Slots, on_disk,
+};
 use crate::disk::team_folder;
 
 /// Looks at a lock that another process holds, before its shard is given up.
@@ -456,9 +458,10 @@ pub fn file_name(id: &Id) -> String {
 /// The entry that a file of this name holds, if it is one.
 pub fn id_of(name: &str) -> Option<Id> {
     let (hex, kind) = name.split_once('.')?;
-    let [kind @ (b'm' | b'r' | b't')] = kind.as_bytes() else {
+    let [kind] = kind.as_bytes() else {
         return None;
     };
+    Kind::of(*kind)?;
     let mut id = [0; 16];
     id[15] = *kind;
     let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
