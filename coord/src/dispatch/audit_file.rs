@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::LEARNED_BYTES_MAX;
 use crate::dispatch::hub::Hub;
 use crate::log;
 use crate::scheduling::audits::Who;
@@ -30,16 +29,7 @@ struct Row {
 /// # Errors
 /// In words: it is there and can't be read. Nobody is let back for that.
 pub fn load(state: &Path) -> Result<BTreeMap<Who, BTreeSet<Arc<str>>>, String> {
-    let path = state.join(NAME);
-    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    match std::fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(named(&error)),
-        Ok(meta) if meta.len() > LEARNED_BYTES_MAX => return Err(named(&"too large")),
-        Ok(_) => {}
-    }
-    let bytes = std::fs::read(&path).map_err(|error| named(&error))?;
-    let rows: Vec<Row> = serde_json::from_slice(&bytes).map_err(|error| named(&error))?;
+    let rows: Vec<Row> = state_folder::read_json(state, NAME)?.unwrap_or_default();
     let row = |row: Row| {
         let who = Who {
             holder: row.holder,

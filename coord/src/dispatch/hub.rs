@@ -430,7 +430,8 @@ impl Hub {
         result: &v1::TaskResult,
     ) -> Option<Maker> {
         self.results.get()?;
-        let spec = &state.core.registry().get(worker)?.spec;
+        let worker = state.core.registry().get(worker)?;
+        let spec = &worker.spec;
         let asked = task.toolchain.as_ref()?;
         let digest = Digest::try_from(&asked.digest[..]).ok()?;
         let is_given =
@@ -439,7 +440,7 @@ impl Hub {
         let maker = Maker {
             holder: spec.holder.clone(),
             name: spec.name.clone(),
-            label: state.core.registry().get(worker)?.label.clone(),
+            label: worker.label.clone(),
             sandbox: spec.sandbox.clone(),
             toolchain: asked.digest.clone(),
         };
@@ -968,13 +969,8 @@ impl Hub {
         let Some(results) = self.results.get() else {
             return;
         };
-        let maker = Maker {
-            holder: who.holder.clone(),
-            name: who.name.clone(),
-            ..Maker::default()
-        };
         // Written here, since nothing is to be answered before it is known.
-        if let Err(error) = results.make_void(&maker, unix_ms()) {
+        if let Err(error) = results.make_void(&who.holder, &who.name, unix_ms()) {
             log::warn(format_args!("results of worker {}: {error}", who.name));
         }
     }

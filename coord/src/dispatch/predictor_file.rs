@@ -2,12 +2,11 @@
 //! then and at the end. Losing it costs a few poor guesses, so nothing about it
 //! ever stops the coordinator.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bounds::{LEARNED_BYTES_MAX, LEARNED_SAVE_MS};
+use crate::bounds::LEARNED_SAVE_MS;
 use crate::dispatch::hub::Hub;
 use crate::log;
 use crate::scheduling::predictor::Predictor;
@@ -17,18 +16,13 @@ const NAME: &str = "predictor.json";
 
 /// What is there, or a predictor that knows nothing.
 pub fn load(state: &Path) -> Predictor {
-    let path = state.join(NAME);
-    let read = match std::fs::metadata(&path) {
-        Ok(meta) if meta.len() > LEARNED_BYTES_MAX => Err(io::Error::other("too large")),
-        Ok(_) => std::fs::read(&path),
-        Err(error) => Err(error),
-    };
-    let loaded = match read {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Predictor::new(),
+    let loaded = match state_folder::read(state, NAME) {
+        Ok(None) => return Predictor::new(),
+        Ok(Some(bytes)) => Predictor::load(&bytes),
         Err(error) => Err(error.to_string()),
-        Ok(bytes) => Predictor::load(&bytes),
     };
     loaded.unwrap_or_else(|why| {
+        let path = state.join(NAME);
         let path = path.display();
         log::warn(format_args!(
             "{path}: {why}; compile times are learned anew"

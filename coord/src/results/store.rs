@@ -14,8 +14,8 @@ use hg_proto::wire::digest::Digest;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{LEARNED_BYTES_MAX, RESULTS_BYTES_DEFAULT, RESULTS_DISK_SHARE};
-use crate::results::kept::{Kept, Maker};
+use crate::bounds::{RESULTS_BYTES_DEFAULT, RESULTS_DISK_SHARE};
+use crate::results::kept::Kept;
 use crate::state_folder;
 
 /// Its folder in the state folder.
@@ -110,15 +110,15 @@ impl Store {
         })
     }
 
-    /// Makes void what `maker` has made until `now_unix_ms`: it returned another object than
-    /// a client's own compiler.
+    /// Makes void what `holder`'s worker `name` has made until `now_unix_ms`: it returned
+    /// another object than a client's own compiler.
     ///
     /// # Errors
     /// It could not be written down: a coordinator that starts again does not know of it.
-    pub fn make_void(&self, maker: &Maker, now_unix_ms: u64) -> io::Result<()> {
+    pub fn make_void(&self, holder: &str, name: &str, now_unix_ms: u64) -> io::Result<()> {
         let rows: Vec<Void> = {
             let mut void = self.void();
-            let who = (maker.holder.clone(), maker.name.clone());
+            let who = (holder.to_owned(), name.to_owned());
             void.insert(who, now_unix_ms);
             let row = |((holder, worker), until): (&(String, String), &u64)| Void {
                 holder: holder.clone(),
@@ -163,15 +163,7 @@ fn suited(state: &Path) -> u64 {
 }
 
 fn load(state: &Path) -> Result<BTreeMap<(String, String), u64>, String> {
-    let path = state.join(VOID);
-    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let bytes = match std::fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(named(&error)),
-        Ok(meta) if meta.len() > LEARNED_BYTES_MAX => return Err(named(&"too large")),
-        Ok(_) => std::fs::read(&path).map_err(|error| named(&error))?,
-    };
-    let rows: Vec<Void> = serde_json::from_slice(&bytes).map_err(|error| named(&error))?;
+    let rows: Vec<Void> = state_folder::read_json(state, VOID)?.unwrap_or_default();
     let row = |row: Void| ((row.holder, row.worker), row.until_unix_ms);
     Ok(rows.into_iter().map(row).collect())
 }
@@ -179,6 +171,7 @@ fn load(state: &Path) -> Result<BTreeMap<(String, String), u64>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::kept::Maker;
     use hg_proto::v1::{Output, TaskResult};
     use std::fs;
 
@@ -251,7 +244,7 @@ mod tests {
         let store = Store::open(&state, 1 << 20).unwrap();
         store.put(&bad, &kept(&bad, "liar", 5)).unwrap();
         store.put(&good, &kept(&good, "pi", 5)).unwrap();
-        store.make_void(&maker("liar"), 7).unwrap();
+        store.make_void("team", "liar", 7).unwrap();
         for store in [store, Store::open(&state, 1 << 20).unwrap()] {
             assert_eq!(store.get(&bad), None);
             assert!(store.get(&good).is_some());
