@@ -248,13 +248,12 @@ fn lasting(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Bytes; [`NO_RESULTS`]: none.
-fn cache_size(text: &str) -> Result<u64, String> {
+fn cache_size(text: &str) -> Result<CacheSize, String> {
     if text == "off" {
-        return Ok(NO_RESULTS);
+        return Ok(CacheSize::Off);
     }
     match size::parse(text)? {
-        bytes if bytes >= RESULTS_BYTES_MIN => Ok(bytes),
+        bytes if bytes >= RESULTS_BYTES_MIN => Ok(CacheSize::AtMost(bytes)),
         _ => Err(format!("{text}: at least 1MiB, or off")),
     }
 }
@@ -369,7 +368,7 @@ pub struct Serve {
     /// how much of the disk of --state is for results, which answer whoever asks for the
     /// same compile again; or off (default: 10GiB, at most a quarter of what is free)
     #[argh(option, arg_name = "SIZE|off", from_str_fn(cache_size))]
-    pub cache_size: Option<u64>,
+    pub cache_size: Option<CacheSize>,
 
     /// where a collector takes what became of tasks, as OpenTelemetry's spans by gRPC
     #[argh(option, arg_name = "http://HOST:PORT")]
@@ -406,14 +405,23 @@ pub struct Serve {
 
 /// How many results of a worker there are to one that is audited, when nothing is said.
 const AUDIT_EVERY: u64 = 500;
-/// What `--cache-size off` is.
-const NO_RESULTS: u64 = u64::MAX;
 /// Bytes of results below which it is not worth it.
 const RESULTS_BYTES_MIN: u64 = 1 << 20;
 const LISTEN: &str = "[::]:9000";
 /// Where the system has no IPv6.
 const LISTEN_IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
 const LISTEN_INSECURE: &str = "127.0.0.1:9000";
+
+/// How much of what workers make is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheSize {
+    /// Nothing.
+    Off,
+    /// What suits the disk that it lies on.
+    SuitsDisk,
+    /// So many bytes.
+    AtMost(u64),
+}
 
 /// What is needed to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -432,8 +440,8 @@ pub struct Config {
     pub weights: HashMap<String, u32>,
     /// One of so many results of each worker and toolchain is audited; 0: none is.
     pub audit_every: u64,
-    /// Bytes of results that are kept; 0: what suits the disk. `None`: none are.
-    pub results_bytes: Option<u64>,
+    /// How much of the results is kept.
+    pub cache_size: CacheSize,
     /// Where a collector of spans is.
     pub otlp: Option<String>,
     /// Certificates of the operator's own.
@@ -496,10 +504,7 @@ impl Config {
             http,
             state: state(args.state.as_deref(), home)?,
             audit_every: args.audit,
-            results_bytes: match args.cache_size {
-                Some(NO_RESULTS) => None,
-                typed => Some(typed.unwrap_or(0)),
-            },
+            cache_size: args.cache_size.unwrap_or(CacheSize::SuitsDisk),
             otlp: args.otlp.clone().or_else(|| {
                 let named = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
                 named.filter(|url| !url.is_empty())

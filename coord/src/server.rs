@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
 use crate::commands::{drain, invite, readmit, tokens};
-use crate::config::{Args, Command, CommandError, Config, PROGRAM, Serve};
+use crate::config::{Args, CacheSize, Command, CommandError, Config, PROGRAM, Serve};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::{audit_file, predictor_file};
 use crate::results::store::Store;
@@ -175,7 +175,12 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
         differing: audit_file::load(&config.state).map_err(CommandError::Usage)?,
         ..Settings::default()
     });
-    if let Some(bytes_max) = config.results_bytes {
+    let bytes_max = match config.cache_size {
+        CacheSize::Off => None,
+        CacheSize::SuitsDisk => Some(Store::suited_bytes(&config.state)),
+        CacheSize::AtMost(bytes) => Some(bytes),
+    };
+    if let Some(bytes_max) = bytes_max {
         let store = Store::open(&config.state, bytes_max).map_err(CommandError::Usage)?;
         // Nobody else sets it.
         let _ = hub.results.set(Arc::new(store));

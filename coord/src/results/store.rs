@@ -52,16 +52,12 @@ pub struct Stored {
 }
 
 impl Store {
-    /// Opens the store in the folder `state`; 0 `bytes_max`: as much as suits its disk.
+    /// Opens the store in the folder `state`, of at most `bytes_max` bytes.
     ///
     /// # Errors
     /// In words: it can't be used, and what to do.
     pub fn open(state: &Path, bytes_max: u64) -> Result<Store, String> {
         let folder = state.join(FOLDER);
-        let bytes_max = match bytes_max {
-            0 => suited(state),
-            bytes => bytes,
-        };
         let entries = Entries::open(&folder, bytes_max, false);
         let entries = entries.map_err(|why| format!("{why} (remove it, or --cache-size off)"))?;
         let sizes = shard::sizes(&folder);
@@ -71,6 +67,16 @@ impl Store {
             void: Mutex::new(load(state)?),
             count: sizes.map_or(0, |sizes| sizes.entries()).into(),
         })
+    }
+
+    /// Bytes that the store may have on the disk of `state`.
+    pub fn suited_bytes(state: &Path) -> u64 {
+        let free = nix::sys::statvfs::statvfs(state);
+        #[allow(clippy::unnecessary_cast)] // Their widths differ between machines.
+        let free = free.map_or(u64::MAX, |disk| {
+            (disk.blocks_available() as u64).saturating_mul(disk.fragment_size() as u64)
+        });
+        RESULTS_BYTES_DEFAULT.min(free / RESULTS_DISK_SHARE)
     }
 
     fn void(&self) -> MutexGuard<'_, BTreeMap<(String, String), u64>> {
@@ -150,16 +156,6 @@ fn name(key: &Digest) -> Name {
         key: half,
         kind: Kind::Task,
     }
-}
-
-/// Bytes that the store may have on the disk of `state`.
-fn suited(state: &Path) -> u64 {
-    let free = nix::sys::statvfs::statvfs(state);
-    #[allow(clippy::unnecessary_cast)] // Their widths differ between machines.
-    let free = free.map_or(u64::MAX, |disk| {
-        (disk.blocks_available() as u64).saturating_mul(disk.fragment_size() as u64)
-    });
-    RESULTS_BYTES_DEFAULT.min(free / RESULTS_DISK_SHARE)
 }
 
 fn load(state: &Path) -> Result<BTreeMap<(String, String), u64>, String> {
