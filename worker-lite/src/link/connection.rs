@@ -53,7 +53,8 @@ pub type Wire = Box<dyn Duplex>;
 pub async fn dial(coordinator: &str, tls: Option<&Dial>) -> Result<Wire, String> {
     let stream = connect(coordinator).await?;
     let Some(tls) = tls else {
-        return Ok(Box::new(stream));
+        // An `Async` that is closed is not shut down: the coordinator would not know.
+        return Ok(Box::new(smol::net::TcpStream::from(stream)));
     };
     let connector = TlsConnector::from(tls.config.clone());
     let shaken = connector.connect(tls.server_name.clone(), stream);

@@ -203,6 +203,8 @@ fn usual_folders(above: &Path, below: &str) -> Vec<PathBuf> {
 /// Finds the compilers in `places`; `memo` is the folder of memos about compilers.
 pub fn find(places: &Places, memo: &Path) -> Catalogue {
     let mut catalogue = Catalogue::new();
+    // `clang` and `clang++` are one program, which takes longer to start than to answer.
+    let mut assemblers = BTreeMap::new();
     for driver in candidates(places.folders()) {
         let probe = match probe::probe(&driver, Some(memo)) {
             Ok(probe) => probe,
@@ -211,7 +213,9 @@ pub fn find(places: &Places, memo: &Path) -> Catalogue {
                 continue;
             }
         };
-        let path_first = assembler_folder(&driver);
+        let program = driver.canonicalize().unwrap_or_else(|_| driver.clone());
+        let assembler = assemblers.entry(program);
+        let path_first = assembler.or_insert_with(|| assembler_folder(&driver));
         for language in [Language::C, Language::Cxx] {
             let Some(toolchain) = probe.toolchain(language) else {
                 continue;

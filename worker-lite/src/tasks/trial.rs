@@ -2,14 +2,15 @@
 //! it loads; one that needs more (an assembler that is a script, say) is better not offered
 //! than tried with every task.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hg_proto::compiler::toolchain::Language;
+use hg_proto::compiler::toolchain::{Family, Language};
 
 use crate::log::{self, Level};
 use crate::sandbox::facade::{Isolation, Launch, ResourceLimits, Sandbox, TaskFolder};
@@ -31,17 +32,32 @@ pub fn retain_working(found: &mut Catalogue, sandbox: &Sandbox, tasks: &Path) {
         // Without isolation they see what they saw when they were found.
         return;
     }
-    found.retain(|_, compiler| match try_compiler(compiler, sandbox, tasks) {
-        Ok(()) => true,
-        Err(why) => {
+    let mut tried = BTreeMap::new();
+    found.retain(|_, compiler| {
+        let result = tried
+            .entry(needs(compiler))
+            .or_insert_with(|| try_compiler(compiler, sandbox, tasks));
+        if let Err(why) = result {
             let driver = compiler.driver.display();
             log::line(
                 Level::Warn,
                 format_args!("not offered: {driver}: does not work in the sandbox: {why}"),
             );
-            false
         }
+        result.is_ok()
     });
+}
+
+/// What a trial of `compiler` shows to be there: the files of its driver, and gcc's for one
+/// language. clang is one program under all of its names, for all languages.
+fn needs(compiler: &Compiler) -> (PathBuf, Option<&'static str>) {
+    let driver = &compiler.driver;
+    let program = driver.canonicalize().unwrap_or_else(|_| driver.clone());
+    let language = match compiler.family {
+        Family::Gcc => Some(compiler.language.name()),
+        Family::Clang => None,
+    };
+    (program, language)
 }
 
 /// Has the compiler make an object of an empty source.
