@@ -1,6 +1,7 @@
 //! `cargo run --release -p hg-tests --bin bench -- SUBCOMMAND ...`: what the programs
 //! cost, and what they bear. Each subcommand builds them in its own profile first.
 
+mod arguments;
 mod cache;
 mod container;
 mod cpu;
@@ -19,7 +20,12 @@ struct Subcommand {
     run: fn(Vec<String>) -> ExitCode,
 }
 
-const SUBCOMMANDS: [Subcommand; 7] = [
+const SUBCOMMANDS: [Subcommand; 8] = [
+    Subcommand {
+        name: "arguments",
+        summary: "command lines: which leave the machine, are kept, and give the same",
+        run: arguments::run,
+    },
     Subcommand {
         name: "cache",
         summary: "hits and misses, against the plain compiler and ccache",
