@@ -384,7 +384,7 @@ impl Parser {
         if let Some(second) = &self.second {
             return Err(Reason::new("several-sources", second));
         }
-        if source == b"-" {
+        if is_stdin(&source) {
             return Err(Reason::bare("stdin-source"));
         }
         let language = language_of(dialect, self.source_language.as_deref(), &source)?;
@@ -452,6 +452,12 @@ impl Parser {
 // Whether there is debug information if this is the last word on it.
 fn debug_after(row: &Row) -> bool {
     !matches!(row.spelling, "-g0" | "-ggdb0")
+}
+
+// Headers beside the file that `/dev/stdin` leads to are not beside that name.
+fn is_stdin(source: &[u8]) -> bool {
+    let is_device = source.starts_with(b"/dev/") || source.starts_with(b"/proc/");
+    source == b"-" || is_device && source != b"/dev/null"
 }
 
 // A name that the worker's folder or a line marker might not hold as it is.
@@ -987,6 +993,8 @@ mod tests {
             ("-M a.c", "dependencies-only"),
             ("-c a.c b.c", "several-sources"),
             ("-c -", "stdin-source"),
+            ("-x c -c /dev/stdin", "stdin-source"),
+            ("-x c -c /proc/self/fd/0", "stdin-source"),
             ("-c a.c -o -", "stdout-output"),
             ("-c a.c -o /dev/stdout", "stdout-output"),
             ("-c a.c -o /dev/null", "output-is-device"),

@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     case("several sources", BOTH, "several-sources", "$cc -c $src w.c"),
     case("several sources and an output", BOTH, "several-sources", "$cc -c $src w.c -o x.o"),
     case("stdin", C, "stdin-source", "echo 'int x;' | $cc -x c - -c -o x.o"),
+    case("a file as stdin", BOTH, "stdin-source", "$cc -x c -c /dev/stdin -o x.o <a.c; echo $?").keeps_names(),
     case("stdin in C++", CXX, "stdin-source", "echo 'int x;' | $cc -x c++ -c -o x.o -"),
     case("stdin without a language", BOTH, "stdin-source", "echo 'int x;' | $cc -c -"),
     case("stdin preprocessed", BOTH, "preprocess-only", "echo '__VERSION__' | $cc -x c -E -"),
