@@ -9,6 +9,8 @@ pub const QUEUE_TASKS_MAX: usize = 16_384;
 pub const QUEUE_CLIENT_TASKS_MAX: usize = 4_096;
 /// Tasks of all clients of one holder of tokens that wait for a slot.
 pub const QUEUE_HOLDER_TASKS_MAX: usize = QUEUE_TASKS_MAX / 2;
+/// Tasks that may wait for the result of another one that is the same; more wait in the queue.
+pub const DUPLICATES_WAITING_MAX: usize = 4096;
 /// Bytes of all tasks that wait for a slot, as they lie in memory (arguments and names;
 /// never sources).
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;

@@ -56,7 +56,8 @@ pub struct Metrics {
     pub cache_misses: IntCounter,
     /// Compiler time that clients' caches saved.
     pub cache_saved_seconds: Counter,
-    /// Tasks that were looked up among the results that are kept, by outcome: hit, miss.
+    /// Tasks that were looked up among the results that are kept, by outcome: hit, miss, or shared with
+    /// one who asked for the same at the same time.
     pub result_requests: IntCounterVec,
     /// Results that were kept, that went for younger ones, and that could not be kept.
     pub results_kept: IntCounter,

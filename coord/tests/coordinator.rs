@@ -28,6 +28,13 @@ fn spec(worker: u64, slots: u32, tools: &[&str]) -> Box<WorkerSpec> {
     })
 }
 
+fn spec_in_full_sandbox(worker: u64, slots: u32) -> Box<WorkerSpec> {
+    Box::new(WorkerSpec {
+        sandbox: "full".into(),
+        ..*spec(worker, slots, &["gcc"])
+    })
+}
+
 fn demand(client: &str, tool: &str) -> Demand {
     Demand {
         holder: client.into(),
@@ -36,6 +43,7 @@ fn demand(client: &str, tool: &str) -> Demand {
         wanted: Default::default(),
         shipment: None,
         equals: Vec::new(),
+        same: None,
         delivers: false,
         bytes: 100,
         queue_ms_max: 5_000,
@@ -1593,4 +1601,108 @@ fn a_compile_that_gets_no_processor_is_tried_elsewhere() {
     grid.pass(PROGRESS_MS_MAX - 200);
     grid.join(2, 1);
     assert_eq!(dispatched(&grid.pass(200))[0].0, 2);
+}
+
+impl Grid {
+    /// With one worker whose results may be shared.
+    fn sharing(slots: u32) -> Self {
+        let mut grid = Grid::new(&[]);
+        grid.handle(Event::WorkerJoined {
+            worker: WorkerId(1),
+            spec: spec_in_full_sandbox(1, slots),
+        });
+        grid
+    }
+
+    /// A task that is the same as all others of this `text`.
+    fn ask(&mut self, task: u64, text: &str) -> Vec<Action> {
+        let demand = Demand {
+            same: Some(Digest::of(text.as_bytes())),
+            ..demand("a", "gcc")
+        };
+        let task = TaskId(task);
+        self.handle(Event::TaskSubmitted { task, demand })
+    }
+
+    fn settled(&mut self, task: u64, text: &str) -> Vec<Action> {
+        let (task, same) = (TaskId(task), Digest::of(text.as_bytes()));
+        self.handle(Event::ResultSettled { task, same })
+    }
+
+    fn waited_in_vain(&mut self, task: u64) -> Vec<Action> {
+        let task = TaskId(task);
+        self.handle(Event::WaitedInVain { task })
+    }
+}
+
+#[test]
+fn of_tasks_that_are_the_same_one_is_compiled_and_the_others_wait() {
+    let mut grid = Grid::sharing(3);
+    let first = dispatched(&grid.ask(1, "x"))[0].3;
+    assert!(grid.ask(2, "x").is_empty());
+    assert_eq!(dispatched(&grid.ask(3, "y")).len(), 1);
+    assert_eq!(grid.core.queued(), 1);
+    // Until its result can be had, none of the same is compiled.
+    assert!(dispatched(&grid.done(1, first)).is_empty());
+    assert!(grid.ask(4, "x").is_empty());
+    assert!(grid.settled(2, "x").is_empty(), "that one compiles nothing");
+    assert!(grid.ask(5, "x").is_empty());
+    grid.settled(1, "x");
+    assert_eq!(dispatched(&grid.ask(6, "x"))[0].1, 6);
+    // Whoever has got it is gone.
+    let failure = failure(Code::Cancelled, "it has it");
+    for task in [2, 4, 5].map(TaskId) {
+        let failure = failure.clone();
+        grid.handle(Event::TaskCancelled { task, failure });
+    }
+    assert_eq!((grid.core.queued(), grid.core.unfinished()), (0, 2));
+}
+
+#[test]
+fn what_waited_for_another_one_in_vain_is_compiled() {
+    let mut grid = Grid::sharing(4);
+    let first = dispatched(&grid.ask(1, "x"))[0].3;
+    grid.ask(2, "x");
+    grid.ask(3, "x");
+    let failure = failure(Code::Cancelled, "gone");
+    let task = TaskId(1);
+    let actions = grid.handle(Event::TaskCancelled { task, failure });
+    assert!(actions.contains(&Action::CancelDispatch {
+        worker: WorkerId(1),
+        dispatch: first
+    }));
+    assert_eq!(dispatched(&grid.waited_in_vain(2))[0].1, 2);
+    // And no longer waits, whoever compiles.
+    assert_eq!(dispatched(&grid.waited_in_vain(3))[0].1, 3);
+    assert!(grid.waited_in_vain(3).is_empty(), "once is enough");
+    assert!(grid.ask(4, "x").is_empty());
+}
+
+#[test]
+fn a_task_in_the_queue_waits_when_its_turn_comes() {
+    let mut grid = Grid::sharing(2);
+    let running = [("a", 1), ("b", 2)].map(|(text, task)| dispatched(&grid.ask(task, text))[0].3);
+    for (task, text) in [(3, "x"), (4, "x"), (5, "y")] {
+        assert!(grid.ask(task, text).is_empty());
+    }
+    assert_eq!(dispatched(&grid.done(1, running[0]))[0].1, 3);
+    assert_eq!(dispatched(&grid.done(1, running[1]))[0].1, 5);
+    assert_eq!(grid.core.queued(), 1);
+}
+
+#[test]
+fn to_wait_for_another_one_has_the_queues_deadline() {
+    let mut grid = Grid::sharing(2);
+    grid.ask(1, "x");
+    grid.ask(2, "x");
+    assert!(failed(&grid.pass(4_900)).is_empty());
+    assert_eq!(failed(&grid.pass(200)), [(2, Code::Queue)]);
+    assert_eq!(grid.core.queued(), 0);
+}
+
+#[test]
+fn nobody_waits_for_a_worker_whose_results_are_not_shared() {
+    let mut grid = Grid::new(&[(1, 2)]);
+    assert_eq!(dispatched(&grid.ask(1, "x")).len(), 1);
+    assert_eq!(dispatched(&grid.ask(2, "x")).len(), 1);
 }

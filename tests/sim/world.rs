@@ -440,6 +440,7 @@ impl World<'_> {
             wanted: Default::default(),
             shipment: None,
             equals: Vec::new(),
+            same: None,
             delivers: false,
             bytes: 500,
             queue_ms_max: QUEUE_MS_DEFAULT,

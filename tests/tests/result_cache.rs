@@ -4,11 +4,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
+use hg_tests::command::run;
 use hg_tests::daemon::Daemon;
 use hg_tests::grid::{Grid, worker};
 use hg_tests::programs::programs;
-use hg_tests::project::{Project, small};
+use hg_tests::project::{Project, slow, small};
 use nix::sys::signal::Signal;
 
 /// With one that warns, so that words are compared too.
@@ -115,6 +117,48 @@ fn an_idle_core_compiles_only_what_is_not_there() {
 fn metric(metrics: &str, name: &str) -> u64 {
     let value = metrics.lines().find_map(|line| line.strip_prefix(name));
     value.expect(name).trim().parse().expect("a number")
+}
+
+#[test]
+fn what_several_ask_for_at_once_is_compiled_once() {
+    const CLIENTS: usize = 3;
+    // Where it takes a client long to start, another one's result is in the store by then.
+    const ROUNDS: usize = 5;
+    let grid = Grid::keeping(programs(), 1, CLIENTS as u32);
+    let project = Project::new();
+    let homes = [(); CLIENTS].map(|()| tempfile::tempdir().expect("a home"));
+    let shared = || {
+        let metrics = grid.get("/metrics").expect("metrics");
+        let name = "hybridgrid_result_cache_requests_total{outcome=\"shared\"}";
+        match metrics.contains(name) {
+            true => metric(&metrics, name),
+            false => 0,
+        }
+    };
+    let mut round = 0;
+    while shared() == 0 {
+        assert!(round < ROUNDS, "nobody ever waited for another one");
+        project.add("same.c", &slow(round));
+        let words = ["cc", "-O2", "-c", "same.c", "-o", "same.o"];
+        let expected = run(&mut project.plain(words[0], &words[1..]));
+        thread::scope(|scope| {
+            for home in &homes {
+                let mut compile = project.hgbuild(&grid.address(), &words);
+                compile.env("HOME", home.path());
+                let expected = &expected;
+                scope.spawn(move || assert_eq!(&run(&mut compile), expected));
+            }
+        });
+        let [plain, there] = project.files();
+        assert_eq!(there, plain);
+        round += 1;
+    }
+    let metrics = grid.get("/metrics").expect("metrics");
+    let compiled = metric(&metrics, "hybridgrid_tasks_total{outcome=\"ok\"}");
+    assert_eq!(
+        compiled, round as u64,
+        "one compile for all clients of a round"
+    );
 }
 
 #[test]

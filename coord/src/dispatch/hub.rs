@@ -32,6 +32,7 @@ use crate::monitor::series::Level;
 use crate::monitor::task_span::{Ran, TaskSpan};
 use crate::monitor::tasks::{OpenAttempt, TaskName};
 use crate::results::kept::{self, Maker};
+use crate::results::sharing::Sharing;
 use crate::results::store::Store;
 use crate::scheduling::audits::{Verdict, Who};
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
@@ -41,8 +42,6 @@ use crate::scheduling::predictor::Spent;
 use crate::scheduling::registry::{Vitals, WorkerSpec};
 use crate::scheduling::validate::label;
 
-/// The sandbox of which results may be kept for others.
-const FULL_SANDBOX: &str = "full";
 /// Bytes of a worker's words on its slots.
 const SLOTS_WHY_BYTES_MAX: usize = 64;
 /// Bytes of a toolchain's name, for people.
@@ -94,6 +93,8 @@ pub struct Hub {
     pub closing: watch::Sender<bool>,
     /// What workers made of tasks, if that is kept.
     pub results: OnceLock<Arc<Store>>,
+    /// Who asks for the same results at the same time.
+    pub sharing: Arc<Sharing>,
     /// Where what becomes of tasks goes, if it is exported.
     pub spans: OnceLock<mpsc::Sender<TaskSpan>>,
     /// Held by whatever must come to its end before the process does.
@@ -110,6 +111,7 @@ impl Hub {
     /// to an end before the process has.
     pub fn new(settings: Settings) -> (Arc<Self>, mpsc::Receiver<()>) {
         let (alive, ended) = mpsc::channel(1);
+        let sharing = Arc::new(Sharing::new(settings.seed));
         let seen = Aggregator::new(unix_ms(), settings.weights.clone());
         let hub = Hub {
             state: Mutex::new(HubState {
@@ -126,6 +128,7 @@ impl Hub {
             audits_changed: watch::channel(()).0,
             closing: watch::channel(false).0,
             results: OnceLock::new(),
+            sharing,
             spans: OnceLock::new(),
             alive: Mutex::new(Some(alive)),
             nuisances: Mutex::default(),
@@ -449,7 +452,7 @@ impl Hub {
             name: spec.name.clone(),
         };
         let is_trusted =
-            spec.sandbox == FULL_SANDBOX && !state.core.audits().differing().contains_key(&who);
+            spec.has_full_sandbox() && !state.core.audits().differing().contains_key(&who);
         (is_own && is_trusted && kept::is_good(result)).then_some(maker)
     }
 

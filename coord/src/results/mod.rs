@@ -3,3 +3,4 @@
 pub mod store;
 pub mod draft;
 pub mod kept;
+pub mod sharing;

@@ -9,6 +9,7 @@
 //! [`Action::FailTask`].
 
 mod attempts;
+mod duplicates;
 mod placement;
 mod stragglers;
 
@@ -21,6 +22,7 @@ use hg_proto::v1::{self, Failure};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
 
+use self::duplicates::Duplicates;
 use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
 use crate::scheduling::audits::{Audits, Verdict, Who};
 use crate::scheduling::holder_breakers::HolderBreakers;
@@ -158,6 +160,19 @@ pub enum Event {
         /// A worker's own name.
         name: String,
     },
+    /// What came of a task that was compiled is where whoever asks for the `same` looks,
+    /// or never will be.
+    ResultSettled {
+        /// The task that was compiled.
+        task: TaskId,
+        /// Its [`Demand::same`].
+        same: Digest,
+    },
+    /// Nothing that a task could take came of another one that is the same.
+    WaitedInVain {
+        /// The task that may have waited.
+        task: TaskId,
+    },
     /// Time went by.
     Tick,
     /// The process ends.
@@ -220,6 +235,7 @@ pub struct Coordinator {
     audits: Audits,
     /// Tasks in the queue that some workers must not get.
     choosy: BTreeSet<TaskId>,
+    duplicates: Duplicates,
     /// Attempts that were sent ahead, each with its worker.
     ahead: BTreeSet<(DispatchId, WorkerId)>,
     /// By when attempts that were sent ahead must have begun; also of some that have.
@@ -247,6 +263,7 @@ impl Coordinator {
             holders: HolderBreakers::default(),
             audits: Audits::new(settings.audit_every, settings.differing),
             choosy: BTreeSet::new(),
+            duplicates: Duplicates::new(settings.seed),
             ahead: BTreeSet::new(),
             ahead_until: BTreeSet::new(),
             lately: ByDigest::with_hasher(Keyed(settings.seed)),
@@ -278,9 +295,9 @@ impl Coordinator {
         &self.audits
     }
 
-    /// Tasks that wait for a slot.
+    /// Tasks that wait for a slot, or for the result of one that is the same.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.duplicates.waiting()
     }
 
     /// Tasks that have not ended.
@@ -346,6 +363,8 @@ impl Coordinator {
                 step.audit_answered(task, &holder, same);
             }
             Event::Readmitted { name } => step.readmitted(&name),
+            Event::ResultSettled { task, same } => step.result_settled(task, &same),
+            Event::WaitedInVain { task } => step.waited_in_vain(task),
             Event::Tick => step.tick(),
             Event::Shutdown => step.shutdown(),
         }
@@ -669,8 +688,9 @@ impl Step<'_> {
         let Some(job) = self.core.jobs.get(task) else {
             return;
         };
-        let running = job.running;
+        let (running, same) = (job.running, job.demand.same);
         self.core.queue.remove(task);
+        self.core.duplicates.ended(task, same);
         self.core.choosy.remove(&task);
         for (dispatch, worker) in running.iter() {
             self.judge(worker, dispatch);
@@ -703,6 +723,7 @@ impl Step<'_> {
             self.fail(task, why);
         }
         self.end_waits_ahead();
+        self.end_waits_for_same();
         self.look_at_due();
         for toolchain in self.core.queue.toolchains() {
             self.feed_idle(&toolchain, TICK_LOOKS_MAX, 0.0);

@@ -36,6 +36,8 @@ pub struct Demand {
     pub shipment: Option<Digest>,
     /// Or one of these, which the client takes for the same.
     pub equals: Vec<Digest>,
+    /// What it asks for, if its result may be shared: equal for tasks that are the same.
+    pub same: Option<Digest>,
     /// It is no compile: a worker is given a toolchain.
     pub delivers: bool,
     /// Bytes of the coordinator's memory that the task takes while it waits.
@@ -155,6 +157,8 @@ pub struct Job {
     pub waited_ms: u64,
     /// Since when the task waits, in milliseconds; `None`: it has an attempt.
     pub waiting_ms: Option<u64>,
+    /// It waits for no other task's result.
+    pub compiles_alone: bool,
     /// The task's attempts that are not over.
     pub running: Running,
     /// When the task is over, come what may.
@@ -333,6 +337,7 @@ impl Jobs {
             last_failure: None,
             waited_ms: 0,
             waiting_ms: Some(now_ms),
+            compiles_alone: false,
             running: Running::default(),
             deadline_ms,
         };

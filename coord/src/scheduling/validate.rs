@@ -336,6 +336,7 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
         wanted: Arc::new(wanted),
         shipment,
         equals,
+        same: None,
         delivers: task.shipment.is_some(),
         bytes: held_bytes(task),
         queue_ms_max: match task.queue_ms_max {

@@ -20,6 +20,9 @@ const DOUBT_FACTOR: f64 = 2.0;
 /// Compiles that a worker has to bring to their end before it is waited for.
 const PROOFS_MIN: u64 = 4;
 
+/// The best of sandboxes, as workers name it.
+const FULL_SANDBOX: &str = "full";
+
 /// What a worker said of itself, checked and cut to size.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSpec {
@@ -136,6 +139,11 @@ impl WorkerSpec {
             holder: self.holder.clone(),
             name: self.name.clone(),
         }
+    }
+
+    /// Whether its results may be shared and kept: nothing but the compiler made them.
+    pub fn has_full_sandbox(&self) -> bool {
+        self.sandbox == FULL_SANDBOX
     }
 
     /// The key under which a worker of this holder and name is remembered.

@@ -12,6 +12,9 @@ use crate::bounds::RESULTS_WARN_MS;
 use crate::dispatch::hub::Hub;
 use crate::log;
 use crate::results::kept::{self, Kept, Maker};
+use crate::results::sharing::{Seat, Shared};
+use crate::scheduling::coordinator::Event;
+use crate::scheduling::id::TaskId;
 
 /// The number of the attempt that an answer from the store pretends to be: clients count
 /// from one.
@@ -38,8 +41,12 @@ pub async fn look_up(hub: &Hub, key: Digest) -> Option<Kept> {
 }
 
 /// What a client is told of its `task`, as if a worker had compiled just now.
-pub fn answer(task: &v1::Task, kept: Kept) -> Vec<submit_response::Kind> {
-    let worker = kept.maker.unwrap_or_default().label;
+pub fn answer(task: &v1::Task, kept: &Kept) -> Vec<submit_response::Kind> {
+    let worker = kept
+        .maker
+        .as_ref()
+        .map_or("", |maker| &maker.label)
+        .to_owned();
     let started = submit_response::Kind::Started(v1::Started {
         attempt: ATTEMPT,
         worker: worker.clone(),
@@ -54,7 +61,7 @@ pub fn answer(task: &v1::Task, kept: Kept) -> Vec<submit_response::Kind> {
     }
     told.push(submit_response::Kind::Finished(v1::Finished {
         attempt: ATTEMPT,
-        result: kept.result,
+        result: kept.result.clone(),
         worker,
         kept: true,
         ..v1::Finished::default()
@@ -77,14 +84,72 @@ fn chunks(output: u32, bytes: &[u8]) -> impl Iterator<Item = submit_response::Ki
     })
 }
 
-/// A result to be kept under `key`, beside what is going on.
-pub fn keep(
-    hub: &Arc<Hub>,
+/// A place among those who ask for the same task at the same time. However it ends, the
+/// others hear whether they got something.
+pub struct Place {
+    hub: Arc<Hub>,
+    seat: Seat,
     key: Digest,
-    result: v1::TaskResult,
-    outputs: Vec<Vec<u8>>,
-    maker: Maker,
-) {
+    /// The task, once it has been begun, until its result is shared.
+    begun: Option<TaskId>,
+}
+
+impl Place {
+    /// For a task of this `key`.
+    pub fn new(hub: &Arc<Hub>, key: Digest) -> Self {
+        Place {
+            hub: hub.clone(),
+            seat: hub.sharing.seat(key),
+            key,
+            begun: None,
+        }
+    }
+
+    /// What somebody else's compile has given already.
+    pub fn made(&self) -> Option<Arc<Kept>> {
+        self.seat.made()
+    }
+
+    /// A worker begins with this one's `task`, whatever comes of another's.
+    pub fn begin(&mut self, task: TaskId) {
+        self.begun = Some(task);
+    }
+
+    /// Waits for what comes of somebody else's compile; for ever if this one's was begun.
+    pub async fn hear(&mut self) -> Shared {
+        match self.begun {
+            None => self.seat.hear().await,
+            Some(_) => std::future::pending().await,
+        }
+    }
+
+    fn share(&mut self, kept: &Arc<Kept>) {
+        self.seat.share(kept.clone());
+        self.settle();
+    }
+
+    fn settle(&mut self) -> bool {
+        let Some(task) = self.begun.take() else {
+            return false;
+        };
+        let same = self.key;
+        self.hub.handle(Event::ResultSettled { task, same });
+        true
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // First, so that those who hear it do not wait for it once more.
+        if self.settle() {
+            self.seat.give_up();
+        }
+    }
+}
+
+/// A result to be kept, and shared with those who ask for it now, beside what is going on.
+pub fn keep(mut place: Place, result: v1::TaskResult, outputs: Vec<Vec<u8>>, maker: Maker) {
+    let (hub, key) = (place.hub.clone(), place.key);
     let Some(store) = hub.results.get().cloned() else {
         return;
     };
@@ -99,11 +164,12 @@ pub fn keep(
     if !kept.is_of(&key) {
         return;
     }
-    let hub = hub.clone();
     tokio::task::spawn_blocking(move || {
         if !kept.holds() {
             return;
         }
+        let kept = Arc::new(kept);
+        place.share(&kept);
         match store.put(&key, &kept) {
             Ok(stored) => {
                 hub.metrics.results_kept.inc_by(u64::from(stored.is_kept));
@@ -158,7 +224,7 @@ mod tests {
         };
         let mut told = answer(
             &task,
-            Kept {
+            &Kept {
                 outputs: outputs.clone(),
                 result: Some(result),
                 ..Kept::default()

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hg_proto::v1::failure::Code;
 use hg_proto::v1::{self, SubmitRequest, SubmitResponse, submit_request, submit_response};
-use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{HELLO_MS_MAX, STILL_THERE_MS};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, timeout};
@@ -19,13 +18,17 @@ use crate::dispatch::mailbox::{Mail, Mailbox};
 use crate::dispatch::transfer::{Inputs, Verdict};
 use crate::results::draft::Draft;
 use crate::results::kept::{Kept, Maker};
+use crate::results::sharing::Shared;
 use crate::scheduling::coordinator::{Event, failure};
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
 use crate::scheduling::validate;
-use crate::serve::kept;
+use crate::serve::kept::{self, Place};
 
 /// Milliseconds between two notes that a client's inputs get on.
 const PROGRESS_MS: u64 = 500;
+
+/// Why a task is over that waited for another one.
+const SHARED: &str = "answered with the result of one that is the same";
 
 /// A message to the client, or why the stream ends.
 pub type Reply = Result<SubmitResponse, Status>;
@@ -66,8 +69,8 @@ struct Stream {
     progressed: Instant,
     /// The client may still send.
     open: bool,
-    /// Under what the result is kept. `None`: it is not.
-    key: Option<Digest>,
+    /// Among those who ask for the same. `None`: the result is not kept, or on its way.
+    place: Option<Place>,
     /// What came of it.
     draft: Draft,
 }
@@ -107,18 +110,23 @@ pub async fn serve(
         },
         () = replies.closed() => return,
     };
-    let demand = match validate::task(&task, &holder, &peer) {
+    let mut demand = match validate::task(&task, &holder, &peer) {
         Ok(demand) => demand,
         Err(why) => {
             hub.metrics.tasks.with_label_values(&["refused"]).inc();
             return refuse(&replies, &why).await;
         }
     };
-    let key = kept::key(&hub, &task);
-    if let Some(key) = key
+    demand.same = kept::key(&hub, &task);
+    // Before the look at the store: what is shared is there afterwards.
+    let place = demand.same.map(|key| Place::new(&hub, key));
+    if let Some(key) = demand.same
         && let Some(found) = kept::look_up(&hub, key).await
     {
-        return tell_kept(&hub, &replies, &task, found).await;
+        return tell_kept(&hub, &replies, &task, &found).await;
+    }
+    if let Some(made) = place.as_ref().and_then(Place::made) {
+        return tell_shared(&hub, &replies, &task, &made).await;
     }
     if task.only_kept {
         let failure = failure(Code::NotKept, "it is to be compiled");
@@ -141,20 +149,27 @@ pub async fn serve(
         pending: None,
         progressed: now,
         open: true,
-        key,
+        place,
         draft: Draft::default(),
     };
     let accepted = submit_response::Kind::Accepted(v1::Accepted {
         task_id: id.0,
-        keeps: stream.key.is_some(),
+        keeps: stream.place.is_some(),
     });
     if stream.reply(accepted).await.is_ok() {
         while stream.step(&mut requests).await.is_ok() {}
     }
 }
 
+/// Answers with what another one's compile gives.
+async fn tell_shared(hub: &Hub, replies: &Sender<Reply>, task: &v1::Task, made: &Kept) {
+    let shared = hub.metrics.result_requests.with_label_values(&["shared"]);
+    shared.inc();
+    tell_kept(hub, replies, task, made).await;
+}
+
 /// Answers from the store.
-async fn tell_kept(hub: &Hub, replies: &Sender<Reply>, task: &v1::Task, found: Kept) {
+async fn tell_kept(hub: &Hub, replies: &Sender<Reply>, task: &v1::Task, found: &Kept) {
     let bytes: usize = found.outputs.iter().map(Vec::len).sum();
     let sent = hub.metrics.bytes.with_label_values(&["to_client"]);
     sent.inc_by(bytes as u64);
@@ -180,6 +195,7 @@ async fn end(replies: &Sender<Reply>, failure: v1::Failure) {
 /// What happened first.
 enum Next {
     Mail(Mail),
+    Shared(Shared),
     Request(Box<Option<SubmitRequest>>),
     Refused(Status),
     Permit(Option<ChunkPermit>),
@@ -215,6 +231,7 @@ impl Stream {
             biased;
             mail = self.mailbox.next() => Next::Mail(mail),
             () = self.replies.closed() => Next::Gone,
+            shared = hear(&mut self.place) => Next::Shared(shared),
             permit = chunk_permit(channel), if waiting.is_some() => Next::Permit(permit),
             request = requests.message(), if self.open && waiting.is_none() => request.map_or_else(Next::failed, |request| Next::Request(Box::new(request))),
             () = tokio::time::sleep_until(quiet) => Next::Quiet,
@@ -222,6 +239,15 @@ impl Stream {
         };
         match next {
             Next::Mail(mail) => self.tell(mail).await,
+            Next::Shared(Shared::Made(made)) => {
+                self.hub.cancel(self.id, failure(Code::Cancelled, SHARED));
+                tell_shared(&self.hub, &self.replies, &self.task, &made).await;
+                Err(Over)
+            }
+            Next::Shared(Shared::InVain) => {
+                self.hub.handle(Event::WaitedInVain { task: self.id });
+                Ok(())
+            }
             Next::Gone => Err(Over),
             Next::Refused(why) => {
                 // Nothing more can be read of it.
@@ -276,6 +302,9 @@ impl Stream {
     async fn tell(&mut self, mail: Mail) -> Result<(), Over> {
         match mail {
             Mail::Started { start, label } => {
+                if let Some(place) = &mut self.place {
+                    place.begin(self.id);
+                }
                 if !start.hedge {
                     self.pending = None;
                     self.attempts.clear();
@@ -312,7 +341,7 @@ impl Stream {
                 last,
                 credit,
             } => {
-                if self.key.is_some() {
+                if self.place.is_some() {
                     self.draft.add(attempt, output, &data);
                 }
                 let chunk = v1::OutputChunk {
@@ -346,8 +375,8 @@ impl Stream {
     fn keep(&mut self, finished: &v1::Finished, maker: Maker) {
         let outputs = self.draft.take(finished.attempt);
         let result = finished.result.clone();
-        if let (Some(key), Some(outputs), Some(result)) = (self.key, outputs, result) {
-            kept::keep(&self.hub, key, result, outputs, maker);
+        if let (Some(place), Some(outputs), Some(result)) = (self.place.take(), outputs, result) {
+            kept::keep(place, result, outputs, maker);
         }
     }
 
@@ -451,6 +480,14 @@ impl Stream {
                 complete: pending.complete,
             });
         }
+    }
+}
+
+/// What those hear who ask for the same.
+async fn hear(place: &mut Option<Place>) -> Shared {
+    match place {
+        Some(place) => place.hear().await,
+        None => std::future::pending().await,
     }
 }
 

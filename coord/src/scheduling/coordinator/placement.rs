@@ -102,6 +102,9 @@ impl Step<'_> {
 
     /// Gives a waiting task a slot, or a place in the queue.
     pub(super) fn place(&mut self, task: TaskId) {
+        if self.waits_for_same(task) {
+            return;
+        }
         if let Some(choice) = self.choose(task, None) {
             return self.start(task, choice.worker, choice.compile_ms, false);
         }
@@ -206,6 +209,7 @@ impl Step<'_> {
     ) {
         self.core.choosy.remove(&task);
         self.core.registry.fed(worker, self.now_ms);
+        self.compiles(task, worker);
         let expected_ms = compile_ms as u64;
         let job = self.core.jobs.get(task);
         let holders = &mut self.core.holders;
@@ -346,8 +350,18 @@ impl Step<'_> {
         }
     }
 
-    /// The queue's next task for a worker, and how long it will take there.
+    /// The queue's next task for a worker that need not wait for another one, and how long
+    /// it will take there.
     pub(super) fn next_for(&mut self, id: WorkerId) -> Option<(TaskId, f64)> {
+        loop {
+            let next = self.take_for(id)?;
+            if !self.waits_for_same(next.0) {
+                return Some(next);
+            }
+        }
+    }
+
+    fn take_for(&mut self, id: WorkerId) -> Option<(TaskId, f64)> {
         if self.core.queue.is_empty() {
             return None;
         }
