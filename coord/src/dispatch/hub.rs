@@ -111,7 +111,6 @@ impl Hub {
     /// to an end before the process has.
     pub fn new(settings: Settings) -> (Arc<Self>, mpsc::Receiver<()>) {
         let (alive, ended) = mpsc::channel(1);
-        let sharing = Arc::new(Sharing::new(settings.seed));
         let seen = Aggregator::new(unix_ms(), settings.weights.clone());
         let hub = Hub {
             state: Mutex::new(HubState {
@@ -128,7 +127,7 @@ impl Hub {
             audits_changed: watch::channel(()).0,
             closing: watch::channel(false).0,
             results: OnceLock::new(),
-            sharing,
+            sharing: Arc::default(),
             spans: OnceLock::new(),
             alive: Mutex::new(Some(alive)),
             nuisances: Mutex::default(),

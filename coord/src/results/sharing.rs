@@ -8,7 +8,6 @@ use hg_proto::wire::digest::Digest;
 use tokio::sync::watch;
 
 use crate::results::kept::Kept;
-use crate::scheduling::id::Keyed;
 
 /// What those hear who asked for the same.
 #[derive(Debug, Clone, Default)]
@@ -19,10 +18,10 @@ struct Heard {
     in_vain: u64,
 }
 
-type Seats = HashMap<Digest, watch::Sender<Heard>, Keyed>;
+type Seats = HashMap<Digest, watch::Sender<Heard>>;
 
 /// See the top of the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sharing {
     seats: Mutex<Seats>,
 }
@@ -45,13 +44,6 @@ pub struct Seat {
 }
 
 impl Sharing {
-    /// Nobody asks for anything. Hashes with `seed`.
-    pub fn new(seed: u64) -> Self {
-        Sharing {
-            seats: Mutex::new(Seats::with_hasher(Keyed(seed))),
-        }
-    }
-
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_ask_for_the_same_get_what_one_has_made() {
-        let sharing = Arc::new(Sharing::new(1));
+        let sharing = Arc::new(Sharing::default());
         let key = Digest::of(b"same");
         let one = sharing.seat(key);
         let mut others = [sharing.seat(key), sharing.seat(key)];

@@ -22,9 +22,9 @@ use hg_proto::v1::{self, Failure};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
 
-use self::duplicates::Duplicates;
 use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
 use crate::scheduling::audits::{Audits, Verdict, Who};
+use crate::scheduling::duplicates::Duplicates;
 use crate::scheduling::holder_breakers::HolderBreakers;
 use crate::scheduling::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
 use crate::scheduling::jobs::{AttemptStart, Demand, Job, Jobs};
@@ -363,7 +363,7 @@ impl Coordinator {
                 step.audit_answered(task, &holder, same);
             }
             Event::Readmitted { name } => step.readmitted(&name),
-            Event::ResultSettled { task, same } => step.result_settled(task, &same),
+            Event::ResultSettled { task, same } => step.core.duplicates.settle(task, &same),
             Event::WaitedInVain { task } => step.waited_in_vain(task),
             Event::Tick => step.tick(),
             Event::Shutdown => step.shutdown(),
@@ -690,7 +690,7 @@ impl Step<'_> {
         };
         let (running, same) = (job.running, job.demand.same);
         self.core.queue.remove(task);
-        self.core.duplicates.ended(task, same);
+        self.end_of_same(task, same);
         self.core.choosy.remove(&task);
         for (dispatch, worker) in running.iter() {
             self.judge(worker, dispatch);

@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod queue;
 pub mod holder_breakers;
 pub mod audits;
+pub mod duplicates;
 pub mod breaker;
 pub mod predictor;
 pub mod timers;
