@@ -1,6 +1,5 @@
 //! `hgbuild cache ...`: what is in the cache folder, and less of it.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -12,9 +11,9 @@ use crate::cache::disk::tally::{Event, Tally, tally};
 use crate::cli::CacheCommand;
 use crate::config::Config;
 use crate::say;
-use hg_proto::disk::entries::{Name, ReadOutcome};
 use hg_proto::disk::evict;
-use hg_proto::disk::shard::{self, LOOKS_MAX, Shards, Shrunk};
+use hg_proto::disk::shard::{self, Shards, Shrunk};
+use hg_proto::disk::upkeep::{self, Walk};
 use hg_proto::size;
 
 /// Does what is asked. Gives an exit code.
@@ -78,18 +77,12 @@ pub fn zero(folder: &Path) -> i32 {
 
 /// Removes all entries; statistics stay. Gives an exit code.
 pub fn clear(folder: &Path) -> i32 {
-    let cleared = open(folder).and_then(|cache| {
-        each_shard(&cache, |shards, number| {
-            let Some(mut shard) = shards.lock(number, LOOKS_MAX)? else {
-                return Ok(None);
-            };
-            shard.clear().map(Some)
-        })
-    });
+    let cleared =
+        open(folder).and_then(|_| upkeep::clear(folder).map_err(|error| words(folder, &error)));
     match cleared {
         Ok(walk) => {
             let count: u64 = walk.done.iter().sum();
-            walk.end(&format!("{count} entries removed"))
+            end(&walk, &format!("{count} entries removed"))
         }
         Err(why) => failed(&why),
     }
@@ -99,7 +92,7 @@ pub fn clear(folder: &Path) -> i32 {
 /// within `to` bytes, or its bound. Gives an exit code.
 pub fn prune(folder: &Path, size_bytes_max: u64, to: Option<u64>) -> i32 {
     let recounted = open(folder).and_then(|cache| {
-        let walk = recount(&cache)?;
+        let walk = upkeep::recount(folder).map_err(|error| words(folder, &error))?;
         Ok((cache, walk))
     });
     let (cache, walk) = match recounted {
@@ -121,10 +114,11 @@ pub fn prune(folder: &Path, size_bytes_max: u64, to: Option<u64>) -> i32 {
         Ok(left) if left <= goal => {
             let freed = size::show(evicted.bytes);
             let left = size::show(left);
-            walk.end(&format!(
-                "{} entries removed, {freed}; {left} left",
-                evicted.entries
-            ))
+            let removed = evicted.entries;
+            end(
+                &walk,
+                &format!("{removed} entries removed, {freed}; {left} left"),
+            )
         }
         Ok(_) => failed("shards are in use; try again"),
         Err(error) => failed(&words(folder, &error)),
@@ -135,8 +129,9 @@ pub fn prune(folder: &Path, size_bytes_max: u64, to: Option<u64>) -> i32 {
 /// was wrong, and 1 otherwise.
 pub fn verify(folder: &Path) -> i32 {
     let checked = open(folder).and_then(|cache| {
-        let walk = each_shard(&cache, |_, number| verify_shard(&cache, number).map(Some))?;
-        Ok((recount(&cache)?, walk))
+        let verified = upkeep::verify(cache.entries(), |_, _| None)
+            .and_then(|walk| Ok((upkeep::recount(folder)?, walk)));
+        verified.map_err(|error| words(folder, &error))
     });
     let (recount, walk) = match checked {
         Ok(checked) => checked,
@@ -148,109 +143,20 @@ pub fn verify(folder: &Path) -> i32 {
         say::answer(format_args!("{words}\n"));
     }
     let leftovers: u64 = recount.done.iter().sum();
-    let code = recount.end(&format!(
+    let found = format!(
         "{good} entries good, {} wrong; {leftovers} leftovers removed",
         wrong.len()
-    ));
+    );
+    let code = end(&recount, &found);
     if wrong.is_empty() { code } else { 1 }
 }
 
-#[derive(Debug, Default)]
-struct Verified {
-    good: u64,
-    wrong: Vec<String>,
-}
-
-fn verify_shard(cache: &Cache, number: u8) -> io::Result<Verified> {
-    let mut verified = Verified::default();
-    let items = match fs::read_dir(shard::dir(cache.folder(), number)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(verified),
-        other => other?,
-    };
-    for item in items {
-        let item = item?;
-        let file_name = item.file_name();
-        let id = file_name.to_str().and_then(shard::id_of);
-        let Some(name) = id.and_then(|id| Name::of(number, &id)) else {
-            continue;
-        };
-        let path = item.path();
-        let path = path.display();
-        match cache.entries().read_checked(name, false) {
-            ReadOutcome::Body(_) => verified.good += 1,
-            // Evicted meanwhile.
-            ReadOutcome::Absent => {}
-            ReadOutcome::Damaged => {
-                verified
-                    .wrong
-                    .push(match cache.entries().remove_damaged(name, LOOKS_MAX) {
-                        Ok(true) => format!("{path}: damaged, removed"),
-                        Ok(false) => format!("{path}: damaged, in use"),
-                        Err(error) => format!("{path}: damaged: {error}"),
-                    })
-            }
-            ReadOutcome::Unreadable(error) => verified.wrong.push(format!("{path}: {error}")),
-        }
+/// Prints `words` and how many shards were left out. Gives an exit code.
+fn end<T>(walk: &Walk<T>, words: &str) -> i32 {
+    if walk.busy == 0 {
+        return done(words);
     }
-    Ok(verified)
-}
-
-/// Counts all files anew. Gives the leftovers of each shard.
-fn recount(cache: &Cache) -> Result<Walk<u64>, String> {
-    let items = fs::read_dir(cache.folder()).map_err(|error| words(cache.folder(), &error))?;
-    for item in items.flatten() {
-        if let (Some(name), Ok(meta)) = (item.file_name().to_str(), item.metadata()) {
-            shard::remove_leftover(name, &meta, &item.path());
-        }
-    }
-    each_shard(cache, |shards, number| {
-        let Some(mut shard) = shards.lock(number, LOOKS_MAX)? else {
-            return Ok(None);
-        };
-        Ok(Some(shard.recount()?.leftovers))
-    })
-}
-
-/// What was done to the shards that have a folder.
-struct Walk<T> {
-    done: Vec<T>,
-    busy: u64,
-}
-
-impl<T> Walk<T> {
-    /// Prints `words` and how many shards were left out. Gives an exit code.
-    fn end(&self, words: &str) -> i32 {
-        if self.busy == 0 {
-            return done(words);
-        }
-        failed(&format!("{words}; {} shards in use, try again", self.busy))
-    }
-}
-
-fn each_shard<T>(
-    cache: &Cache,
-    mut work: impl FnMut(&Shards, u8) -> io::Result<Option<T>>,
-) -> Result<Walk<T>, String> {
-    let folder = cache.folder();
-    let mut walk = Walk {
-        done: Vec::new(),
-        busy: 0,
-    };
-    let mut all = || -> io::Result<()> {
-        let shards = Shards::open(folder)?;
-        for number in 0..=u8::MAX {
-            if !shard::dir(folder, number).exists() {
-                continue;
-            }
-            match work(&shards, number)? {
-                Some(done) => walk.done.push(done),
-                None => walk.busy += 1,
-            }
-        }
-        Ok(())
-    };
-    all().map_err(|error| words(folder, &error))?;
-    Ok(walk)
+    failed(&format!("{words}; {} shards in use, try again", walk.busy))
 }
 
 fn open(folder: &Path) -> Result<Cache, String> {

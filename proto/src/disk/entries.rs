@@ -169,7 +169,8 @@ impl Entries {
             ReadOutcome::Damaged => {
                 if !self.read_only {
                     // If it can't be removed now, the next reader tries again.
-                    let _ = self.remove_damaged(name, 0);
+                    let is_damaged = |outcome| matches!(outcome, ReadOutcome::Damaged);
+                    let _ = self.remove_if(name, 0, is_damaged);
                 }
                 None
             }
@@ -206,17 +207,22 @@ impl Entries {
         ReadOutcome::Body(body)
     }
 
-    /// Removes an entry if it is damaged. False: its shard is in use.
+    /// Removes an entry if it `is_bad`, as it is under its shard's lock. False: its shard is
+    /// in use.
     ///
     /// # Errors
     /// As the file system says.
-    pub fn remove_damaged(&self, name: Name, looks: u32) -> io::Result<bool> {
+    pub fn remove_if(
+        &self,
+        name: Name,
+        looks: u32,
+        is_bad: impl FnOnce(ReadOutcome) -> bool,
+    ) -> io::Result<bool> {
         let shards = Shards::open(&self.folder)?;
         let Some(mut shard) = shards.lock(name.shard(), looks)? else {
             return Ok(false);
         };
-        // Another process may have put a good one in its place.
-        if matches!(self.read_checked(name, false), ReadOutcome::Damaged) {
+        if is_bad(self.read_checked(name, false)) {
             shard.remove(name.id())?;
         }
         Ok(true)

@@ -9,3 +9,4 @@ pub mod index;
 pub mod team_folder;
 pub mod own_device;
 pub mod unnamed_file;
+pub mod upkeep;
