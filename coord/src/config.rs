@@ -77,6 +77,8 @@ pub enum Command {
     /// Take a worker out.
     Drain(Drain),
     Readmit(Readmit),
+    /// What is kept.
+    Cache(CacheArgs),
     /// Let a machine in by one line.
     Invite(Invite),
     /// Let somebody in.
@@ -256,6 +258,72 @@ fn cache_size(text: &str) -> Result<CacheSize, String> {
         bytes if bytes >= RESULTS_BYTES_MIN => Ok(CacheSize::AtMost(bytes)),
         _ => Err(format!("{text}: at least 1MiB, or off")),
     }
+}
+
+/// Look after the results that a coordinator keeps in its state folder, whether or not it
+/// runs.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "cache")]
+pub struct CacheArgs {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// What to do with the results.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub enum CacheCommand {
+    /// How many there are.
+    Stats(CacheStats),
+    /// Fewer of them.
+    Clear(CacheClear),
+    /// Whether they are good.
+    Verify(CacheVerify),
+}
+
+/// Print how many results there are, and how much of the disk they take. How often
+/// they are asked for, and found, is among the coordinator's metrics.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "stats")]
+pub struct CacheStats {
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
+    #[argh(option, arg_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// Remove all results, or those of one worker.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "clear")]
+pub struct CacheClear {
+    /// only those that a worker of this name made
+    #[argh(option, arg_name = "NAME")]
+    pub worker: Option<String>,
+
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
+    #[argh(option, arg_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// Read all results, and remove those that are damaged or void; print which worker made
+/// how many of the others.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    subcommand,
+    name = "verify",
+    error_code(1, "some were wrong, and were removed.")
+)]
+pub struct CacheVerify {
+    /// the coordinator's folder for state (default: ~/.hybridgrid/coord; for root
+    /// where the service is installed /var/lib/hybridgrid/coord)
+    #[argh(option, arg_name = "DIR")]
+    pub state: Option<PathBuf>,
 }
 
 fn overlap(text: &str) -> Result<u64, String> {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
-use crate::commands::{drain, invite, readmit, tokens};
+use crate::commands::{cache, drain, invite, readmit, tokens};
 use crate::config::{Args, CacheSize, Command, CommandError, Config, PROGRAM, Serve};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::{audit_file, predictor_file};
@@ -53,6 +53,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(args)) => return start(&args, home),
         Some(Command::Drain(args)) => drain::run(&args, home),
         Some(Command::Readmit(args)) => readmit::run(&args, home),
+        Some(Command::Cache(args)) => cache::run(&args, home),
         Some(Command::Invite(args)) => invite::run(&args, home),
         Some(Command::Token(args)) => tokens::token(&args, home),
         Some(Command::Tokens(args)) => tokens::list(&args, home),

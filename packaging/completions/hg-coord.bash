@@ -25,6 +25,16 @@ _hg_coord() {
             'hg-coord token -'*) ;;
             'hg-coord invite --role' | 'hg-coord invite --name' | 'hg-coord invite --expires' | 'hg-coord invite --coordinator' | 'hg-coord invite --state') option=${words[i]} ;;
             'hg-coord invite -'*) ;;
+            'hg-coord cache verify --state') option=${words[i]} ;;
+            'hg-coord cache verify -'*) ;;
+            'hg-coord cache clear --worker' | 'hg-coord cache clear --state') option=${words[i]} ;;
+            'hg-coord cache clear -'*) ;;
+            'hg-coord cache stats --state') option=${words[i]} ;;
+            'hg-coord cache stats -'*) ;;
+            'hg-coord cache stats') at='hg-coord cache stats' ;;
+            'hg-coord cache clear') at='hg-coord cache clear' ;;
+            'hg-coord cache verify') at='hg-coord cache verify' ;;
+            'hg-coord cache -'*) ;;
             'hg-coord readmit --coordinator' | 'hg-coord readmit --state') option=${words[i]} ;;
             'hg-coord readmit -'*) ;;
             'hg-coord drain --coordinator' | 'hg-coord drain --state') option=${words[i]} ;;
@@ -34,6 +44,7 @@ _hg_coord() {
             'hg-coord serve') at='hg-coord serve' ;;
             'hg-coord drain') at='hg-coord drain' ;;
             'hg-coord readmit') at='hg-coord readmit' ;;
+            'hg-coord cache') at='hg-coord cache' ;;
             'hg-coord invite') at='hg-coord invite' ;;
             'hg-coord token') at='hg-coord token' ;;
             'hg-coord tokens') at='hg-coord tokens' ;;
@@ -51,6 +62,9 @@ _hg_coord() {
         'hg-coord serve --tls-ca') local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")) && return ;;
         'hg-coord drain --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord readmit --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord cache stats --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord cache clear --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+        'hg-coord cache verify --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord invite --role') local IFS=$'\n'; COMPREPLY=($(compgen -W $'worker\nclient\nadmin' -- "$cur")) && return ;;
         'hg-coord invite --state') local IFS=$'\n'; COMPREPLY=($(compgen -d -- "$cur")) && return ;;
         'hg-coord token --role') local IFS=$'\n'; COMPREPLY=($(compgen -W $'worker\nclient\nviewer\nadmin' -- "$cur")) && return ;;
@@ -66,7 +80,7 @@ _hg_coord() {
             if [[ $cur == -* ]]; then
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'-V\n--version\n-h\n--help' -- "$cur"))
             else
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'serve\ndrain\nreadmit\ninvite\ntoken\ntokens\nrevoke\nrotate' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'serve\ndrain\nreadmit\ncache\ninvite\ntoken\ntokens\nrevoke\nrotate' -- "$cur"))
             fi ;;
         'hg-coord serve')
             if [[ $cur == -* ]]; then
@@ -79,6 +93,24 @@ _hg_coord() {
         'hg-coord readmit')
             if [[ $cur == -* ]]; then
                 local IFS=$'\n'; COMPREPLY=($(compgen -W $'--coordinator\n--state\n--insecure\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord cache')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'-h\n--help' -- "$cur"))
+            else
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'stats\nclear\nverify' -- "$cur"))
+            fi ;;
+        'hg-coord cache stats')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--json\n--state\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord cache clear')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--worker\n--state\n-h\n--help' -- "$cur"))
+            fi ;;
+        'hg-coord cache verify')
+            if [[ $cur == -* ]]; then
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--state\n-h\n--help' -- "$cur"))
             fi ;;
         'hg-coord invite')
             if [[ $cur == -* ]]; then

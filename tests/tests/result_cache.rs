@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use hg_tests::command::run;
+use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::daemon::Daemon;
 use hg_tests::grid::{Grid, worker};
 use hg_tests::programs::programs;
@@ -183,6 +183,44 @@ fn damage_is_a_miss() {
     let files = entries(&grid);
     fs::copy(&files[0], &files[1]).expect("an entry");
     assert_eq!(build(&project, &grid), [4, 1]);
+    // An operator finds it, too, while the coordinator runs.
+    fs::copy(&files[2], &files[3]).expect("an entry");
+    assert_eq!(
+        cache(&grid, &["stats"]).1.matches("results  5\n").count(),
+        1
+    );
+    let (code, said) = cache(&grid, &["verify"]);
+    assert!(said.contains(": damaged, removed\n"), "{said}");
+    assert!(said.contains("worker worker-1: 4 results"), "{said}");
+    assert_eq!(
+        (code, said.contains("4 results good, 1 wrong\n")),
+        (Some(1), true)
+    );
+    assert_eq!(cache(&grid, &["verify"]).0, Some(0));
+    let removed = |words: &[&str]| cache(&grid, &[&["clear"], words].concat()).1;
+    assert_eq!(removed(&["--worker", "other"]), "0 results removed\n");
+    assert_eq!(removed(&["--worker", "worker-1"]), "4 results removed\n");
+    assert_eq!(build(&project, &grid), [0, 5]);
+    assert_eq!(removed(&[]), "5 results removed\n");
+    assert_eq!(build(&project, &grid), [0, 5]);
+    let elsewhere = grid.folder().join("elsewhere");
+    let words = ["cache", "stats", "--state", &elsewhere.to_string_lossy()];
+    assert_eq!(coordinator(&grid, &words).code, Some(2));
+    assert!(!elsewhere.exists());
+}
+
+/// `hg-coord WORDS`.
+fn coordinator(grid: &Grid, words: &[&str]) -> Outcome {
+    run(scrubbed(&programs().coordinator, grid.folder(), grid.folder()).args(words))
+}
+
+/// `hg-coord cache WORDS`, about the results of `grid`: its exit code, and what it says.
+fn cache(grid: &Grid, words: &[&str]) -> (Option<i32>, String) {
+    let state = grid.state();
+    let state = ["--state", &state.to_string_lossy()];
+    let outcome = coordinator(grid, &[&["cache"], words, &state].concat());
+    let said = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    (outcome.code, said)
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Commands beside the coordinator itself: drain a worker, invite, give and revoke tokens.
 
+pub mod cache;
 pub mod drain;
 pub mod readmit;
 pub mod running;

@@ -4,3 +4,4 @@ pub mod store;
 pub mod draft;
 pub mod kept;
 pub mod sharing;
+pub mod upkeep;

@@ -69,6 +69,16 @@ impl Store {
         })
     }
 
+    /// Whether there is one in the folder `state`.
+    pub fn is_in(state: &Path) -> bool {
+        state.join(FOLDER).is_dir()
+    }
+
+    /// The entries, for upkeep.
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
     /// Bytes that the store may have on the disk of `state`.
     pub fn suited_bytes(state: &Path) -> u64 {
         let free = nix::sys::statvfs::statvfs(state);
@@ -90,7 +100,8 @@ impl Store {
         (kept.is_of(key) && !self.is_void(&kept)).then_some(kept)
     }
 
-    fn is_void(&self, kept: &Kept) -> bool {
+    /// Whether a worker made it whose results count as none.
+    pub fn is_void(&self, kept: &Kept) -> bool {
         let maker = kept.maker.clone().unwrap_or_default();
         let until = self.void().get(&(maker.holder, maker.name)).copied();
         until.is_some_and(|until| kept.made_unix_ms <= until)
