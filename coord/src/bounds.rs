@@ -89,6 +89,31 @@ pub const RESULTS_BYTES_DEFAULT: u64 = 10 << 30;
 pub const RESULTS_DISK_SHARE: u64 = 4;
 /// Milliseconds between two warnings that results can't be kept.
 pub const RESULTS_WARN_MS: u64 = 60_000;
+/// Milliseconds that a look into the cache backend may take where the operator says nothing.
+pub const BACKEND_READ_MS_DEFAULT: u64 = 100;
+/// Looks into the cache backend at once; others wait, no longer than one may take.
+pub const BACKEND_READS_AT_ONCE_MAX: usize = 16;
+/// Bytes of a result in the cache backend; what is larger stays on this machine.
+pub const BACKEND_ENTRY_BYTES_MAX: usize = 16 << 20;
+/// Results that wait to be put into the cache backend; beyond, they stay on this machine.
+pub const BACKEND_QUEUE_MAX: usize = 1_024;
+/// Bytes of results that wait to be put into the cache backend, or are on their way.
+pub const BACKEND_QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Results that are put into the cache backend at once.
+pub const BACKEND_WRITES_AT_ONCE_MAX: usize = 4;
+/// Milliseconds that putting a result into the cache backend may take.
+pub const BACKEND_WRITE_MS_MAX: u64 = 10_000;
+/// Milliseconds that a backend which has failed may take to answer a try.
+pub const BACKEND_TRY_MS_MAX: u64 = 5_000;
+/// Milliseconds for which a failing cache backend is left alone at first; doubled with each
+/// try that fails.
+pub const BACKEND_PAUSE_MS_MIN: u64 = 1_000;
+/// See [`BACKEND_PAUSE_MS_MIN`].
+pub const BACKEND_PAUSE_MS_MAX: u64 = 60_000;
+/// Milliseconds between two warnings that the cache backend holds what is not authentic.
+pub const BACKEND_WARN_MS: u64 = 60_000;
+/// Bytes of a file with the key of a cache backend.
+pub const BACKEND_KEY_FILE_BYTES_MAX: u64 = 4_096;
 /// Milliseconds between two writes of what was learned.
 pub const LEARNED_SAVE_MS: u64 = 60_000;
 /// Bytes of what was learned, on disk.

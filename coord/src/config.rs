@@ -11,6 +11,7 @@ use hg_proto::secure::tls::Pki;
 use hg_proto::secure::token::{Role, holder_is_well_formed};
 use hg_proto::size;
 
+use crate::backend::address::Address;
 use crate::trust::doorkeeper::OwnPki;
 use crate::trust::secrets::Rotation;
 
@@ -26,6 +27,16 @@ pub const PROGRAM: Program = Program {
         (
             "HG_TOKEN",
             "an admin's token for 'drain' and 'readmit', before one of the state folder",
+        ),
+        ("HG_CACHE_BACKEND", "as --cache-backend"),
+        (
+            "REDISCLI_AUTH",
+            "the password of the Redis that --cache-backend names",
+        ),
+        (
+            "AWS_ACCESS_KEY_ID",
+            "with AWS_SECRET_ACCESS_KEY who asks the S3 of --cache-backend; else \
+             ~/.aws/credentials (AWS_PROFILE) says so",
         ),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "as --otlp"),
         (
@@ -438,6 +449,19 @@ pub struct Serve {
     #[argh(option, arg_name = "SIZE|off", from_str_fn(cache_size))]
     pub cache_size: Option<CacheSize>,
 
+    /// where results are kept beyond this machine, for all coordinators that are told the
+    /// same: s3://BUCKET/FOLDER?region=REGION, redis://HOST:PORT, rediss:, redis+unix: or
+    /// fs:///FOLDER; with ?read-only nothing is put there, and with ?timeout=250ms a look may
+    /// take longer than 100 ms. Passwords are taken from the environment alone
+    #[argh(option, arg_name = "URL")]
+    pub cache_backend: Option<String>,
+
+    /// file with the key by which coordinators of one --cache-backend know each other's
+    /// results; copy it to each of them (default: cache-backend.key in --state, which is
+    /// made when it is missing)
+    #[argh(option, arg_name = "FILE")]
+    pub cache_backend_key: Option<PathBuf>,
+
     /// where a collector takes what became of tasks, as OpenTelemetry's spans by gRPC
     #[argh(option, arg_name = "http://HOST:PORT")]
     pub otlp: Option<String>,
@@ -491,6 +515,15 @@ pub enum CacheSize {
     AtMost(u64),
 }
 
+/// Where results are kept beyond this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheBackend {
+    /// Where that is.
+    pub address: Address,
+    /// The file with the key; `None`: the one of the state folder.
+    pub key: Option<PathBuf>,
+}
+
 /// What is needed to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -510,6 +543,8 @@ pub struct Config {
     pub audit_every: u64,
     /// How much of the results is kept.
     pub cache_size: CacheSize,
+    /// Where results are kept beyond this machine.
+    pub cache_backend: Option<CacheBackend>,
     /// Where a collector of spans is.
     pub otlp: Option<String>,
     /// Certificates of the operator's own.
@@ -536,6 +571,7 @@ impl Config {
             "off" => None,
             text => Some(resolve("--http", text)?),
         };
+        let cache_backend = cache_backend(args)?;
         if args.insecure_any_address && !args.insecure {
             return Err("--insecure-any-address needs --insecure".into());
         }
@@ -573,10 +609,11 @@ impl Config {
             state: state(args.state.as_deref(), home)?,
             audit_every: args.audit,
             cache_size: args.cache_size.unwrap_or(CacheSize::SuitsDisk),
-            otlp: args.otlp.clone().or_else(|| {
-                let named = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
-                named.filter(|url| !url.is_empty())
-            }),
+            cache_backend,
+            otlp: args
+                .otlp
+                .clone()
+                .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT")),
             weights: args
                 .client_weight
                 .iter()
@@ -587,6 +624,38 @@ impl Config {
             exposed,
         })
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn cache_backend(args: &Serve) -> Result<Option<CacheBackend>, String> {
+    let typed = args
+        .cache_backend
+        .clone()
+        .map(|url| ("--cache-backend", url));
+    let named = typed.or_else(|| {
+        let url = variable("HG_CACHE_BACKEND")?;
+        Some(("HG_CACHE_BACKEND", url))
+    });
+    let Some((name, url)) = named else {
+        return match args.cache_backend_key {
+            Some(_) => Err("--cache-backend-key needs --cache-backend".into()),
+            None => Ok(None),
+        };
+    };
+    if args.cache_size == Some(CacheSize::Off) {
+        return Err(format!(
+            "{name} and --cache-size off exclude each other: what comes from a backend is kept \
+             on this machine first"
+        ));
+    }
+    let address = Address::parse(&url).map_err(|why| format!("{name}: {why}"))?;
+    Ok(Some(CacheBackend {
+        address,
+        key: args.cache_backend_key.clone(),
+    }))
 }
 
 /// [`commands_state`], for commands that are no good without it.

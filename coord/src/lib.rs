@@ -8,6 +8,7 @@ pub mod config;
 pub mod trust;
 pub mod dispatch;
 pub mod results;
+pub mod backend;
 pub mod scheduling;
 pub mod door;
 pub mod monitor;

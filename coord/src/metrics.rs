@@ -17,6 +17,27 @@ const QUEUE_BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 3
 /// Upper bounds of the histogram of attempts, in seconds.
 const TASK_BUCKETS: [f64; 10] = [0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
 
+/// Upper bounds of the histogram of looks into the cache backend, in seconds.
+const BACKEND_BUCKETS: [f64; 9] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25];
+
+/// What is counted of the cache backend.
+#[derive(Clone)]
+pub struct BackendMetrics {
+    /// Looks, by outcome: hit, miss, rejected, failed, timeout, skipped.
+    pub requests: IntCounterVec,
+    /// What was found and counts as none, by reason: not-authentic, not-an-entry, too-large,
+    /// void.
+    pub rejected: IntCounterVec,
+    /// Results that were to be put there, by outcome: ok, failed, dropped.
+    pub writes: IntCounterVec,
+    /// Bytes of entries, by direction: read, written.
+    pub bytes: IntCounterVec,
+    /// Looks that were answered.
+    pub read_seconds: Histogram,
+    /// By where it is: 1 while it is asked, 0 while it is left alone.
+    pub up: IntGaugeVec,
+}
+
 /// Every number that the coordinator counts.
 pub struct Metrics {
     registry: Registry,
@@ -63,6 +84,8 @@ pub struct Metrics {
     pub results_kept: IntCounter,
     pub results_evicted: IntCounter,
     pub results_failed: IntCounter,
+    /// Of where results are kept beyond this machine.
+    pub backend: BackendMetrics,
     /// What became of tasks, and was not exported.
     pub spans_dropped: IntCounter,
     /// Attempts begun beside a straggler that were first.
@@ -140,6 +163,10 @@ impl Metrics {
             "hybridgrid_circuit_state",
             "Circuit breaker of a worker: 0 closed, 1 half-open, 2 open.",
         );
+        let backend_up = Opts::new(
+            "hybridgrid_cache_backend_up",
+            "1 while the cache backend is asked, 0 while it is left alone since it fails.",
+        );
         let build = Opts::new("hybridgrid_build_info", "Always 1; the version is a label.");
         let build = add(&r, IntGaugeVec::new(build, &["program", "version"]));
         build
@@ -214,6 +241,34 @@ impl Metrics {
                 "hybridgrid_result_cache_errors_total",
                 "Results that could not be kept, since the disk can't be written or is full.",
             ),
+            backend: BackendMetrics {
+                requests: counters(
+                    "hybridgrid_cache_backend_requests_total",
+                    "Tasks that were looked up in the cache backend.",
+                    "outcome",
+                ),
+                rejected: counters(
+                    "hybridgrid_cache_backend_rejected_total",
+                    "What the cache backend had and counts as none.",
+                    "reason",
+                ),
+                writes: counters(
+                    "hybridgrid_cache_backend_writes_total",
+                    "Results that were to be put into the cache backend.",
+                    "outcome",
+                ),
+                bytes: counters(
+                    "hybridgrid_cache_backend_bytes_total",
+                    "Bytes of results to and from the cache backend.",
+                    "direction",
+                ),
+                read_seconds: histogram(
+                    "hybridgrid_cache_backend_read_seconds",
+                    "Looks into the cache backend that it answered.",
+                    &BACKEND_BUCKETS,
+                ),
+                up: add(&r, IntGaugeVec::new(backend_up, &["backend"])),
+            },
             cache_requests: counter(
                 "hybridgrid_cache_requests_total",
                 "Compiles that clients' own caches were asked for, as they report.",

@@ -18,9 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
+use crate::backend::client::Backend;
+use crate::backend::secret;
 use crate::bounds::{BACKLOG_MAX, FDS_MAX, SHUTDOWN_MS_MAX};
 use crate::commands::{cache, drain, invite, readmit, tokens};
-use crate::config::{Args, CacheSize, Command, CommandError, Config, PROGRAM, Serve};
+use crate::config::{Args, CacheBackend, CacheSize, Command, CommandError, Config, PROGRAM, Serve};
 use crate::dispatch::hub::Hub;
 use crate::dispatch::{audit_file, predictor_file};
 use crate::results::store::Store;
@@ -186,6 +188,11 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
         // Nobody else sets it.
         let _ = hub.results.set(Arc::new(store));
     }
+    if let Some(wanted) = &config.cache_backend {
+        let backend = cache_backend(wanted, config, &hub).map_err(CommandError::Usage)?;
+        // Nobody else sets it.
+        let _ = hub.backend.set(backend);
+    }
     let keeper = match config.insecure {
         true => Doorkeeper::insecure(),
         false => Doorkeeper::new(&config.state, &config.pki).map_err(CommandError::Usage)?,
@@ -305,6 +312,30 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
     audit_file::save(&hub, &config.state);
     keeper.note_seen(&config.state);
     Ok(())
+}
+
+fn cache_backend(
+    wanted: &CacheBackend,
+    config: &Config,
+    hub: &Hub,
+) -> Result<Arc<Backend>, String> {
+    let own = config.state.join(secret::FILE);
+    // One that the operator names is another coordinator's.
+    let path = wanted.key.as_ref().unwrap_or(&own);
+    let (secret, is_new) = secret::load(path, wanted.key.is_none())
+        .map_err(|why| format!("--cache-backend-key {why}"))?;
+    let shown = wanted.address.shown();
+    let name = secret.name();
+    if is_new {
+        log::warn(format_args!(
+            "made the key {name} for cache backend {shown}: copy {} to the other coordinators \
+             that use it",
+            path.display()
+        ));
+    }
+    log::info(format_args!("cache backend {shown}, key {name}"));
+    let backend = Backend::open(wanted.address.clone(), secret, hub.metrics.backend.clone());
+    backend.map_err(|why| format!("--cache-backend {shown}: {why}"))
 }
 
 async fn renew(local: Option<&LocalTokens>, keeper: &Doorkeeper) {

@@ -32,6 +32,8 @@ pub struct Grid {
     pub coordinator: Daemon,
     slots: u32,
     kind: Kind,
+    /// More for `hg-coord serve`.
+    words: Vec<String>,
     programs: Programs,
     folder: TempDir,
 }
@@ -54,7 +56,7 @@ impl Grid {
     /// # Panics
     /// One of them does not come up.
     pub fn start(programs: &Programs, workers: usize, slots: u32) -> Grid {
-        Grid::start_as(programs, workers, slots, Kind::Plain)
+        Grid::start_as(programs, workers, slots, Kind::Plain, &[])
     }
 
     /// One with plaintext links, for peers that the test plays itself.
@@ -62,7 +64,7 @@ impl Grid {
     /// # Panics
     /// As [`Grid::start`].
     pub fn insecure(programs: &Programs, workers: usize, slots: u32) -> Grid {
-        Grid::start_as(programs, workers, slots, Kind::Insecure)
+        Grid::start_as(programs, workers, slots, Kind::Insecure, &[])
     }
 
     /// One whose coordinator keeps what workers make, which others do not.
@@ -70,20 +72,36 @@ impl Grid {
     /// # Panics
     /// As [`Grid::start`].
     pub fn keeping(programs: &Programs, workers: usize, slots: u32) -> Grid {
-        Grid::start_as(programs, workers, slots, Kind::Keeping)
+        Grid::keeping_with(programs, workers, slots, &[])
     }
 
-    fn start_as(programs: &Programs, workers: usize, slots: u32, kind: Kind) -> Grid {
+    /// [`Grid::keeping`], with `words` more for `hg-coord serve`.
+    ///
+    /// # Panics
+    /// As [`Grid::start`].
+    pub fn keeping_with(programs: &Programs, workers: usize, slots: u32, words: &[&str]) -> Grid {
+        Grid::start_as(programs, workers, slots, Kind::Keeping, words)
+    }
+
+    fn start_as(
+        programs: &Programs,
+        workers: usize,
+        slots: u32,
+        kind: Kind,
+        words: &[&str],
+    ) -> Grid {
         let folder = match tempfile::Builder::new().prefix("hg-grid-").tempdir() {
             Ok(folder) => folder,
             Err(error) => panic!("temporary folder: {error}"),
         };
-        let coordinator = start_coordinator(programs, folder.path(), "127.0.0.1:0", kind);
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let coordinator = start_coordinator(programs, folder.path(), "127.0.0.1:0", kind, &words);
         let mut grid = Grid {
             workers: Vec::new(),
             coordinator,
             slots,
             kind,
+            words,
             programs: programs.clone(),
             folder,
         };
@@ -103,6 +121,7 @@ impl Grid {
             coordinator,
             slots: 1,
             kind: Kind::Plain,
+            words: Vec::new(),
             programs: programs.clone(),
             folder,
         }
@@ -223,7 +242,8 @@ impl Grid {
         let address = self.address();
         self.coordinator.end(signal);
         let folder = self.folder.path();
-        self.coordinator = start_coordinator(&self.programs, folder, &address, self.kind);
+        let (kind, words) = (self.kind, &self.words);
+        self.coordinator = start_coordinator(&self.programs, folder, &address, kind, words);
     }
 }
 
@@ -265,7 +285,13 @@ pub fn token(programs: &Programs, folder: &Path, words: &[&str]) -> String {
     String::from_utf8_lossy(&outcome.stdout).trim().to_owned()
 }
 
-fn start_coordinator(programs: &Programs, folder: &Path, listen: &str, kind: Kind) -> Daemon {
+fn start_coordinator(
+    programs: &Programs,
+    folder: &Path,
+    listen: &str,
+    kind: Kind,
+    more: &[String],
+) -> Daemon {
     // Audits run a compiler here now and then, which is what tests count.
     let audits = ["--audit", "0"];
     let mut words = vec!["--listen", listen, "--http", "127.0.0.1:0"];
@@ -275,6 +301,7 @@ fn start_coordinator(programs: &Programs, folder: &Path, listen: &str, kind: Kin
         Kind::Insecure => words.push("--insecure"),
         Kind::Keeping => words.extend(["--cache-size", "1GiB"]),
     }
+    words.extend(more.iter().map(String::as_str));
     coordinator(programs, folder, &words)
 }
 

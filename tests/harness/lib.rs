@@ -24,6 +24,7 @@ pub mod programs;
 
 pub mod project;
 pub mod raw_tree;
+pub mod redis;
 pub mod running;
 pub mod slow_link;
 pub mod terminal;

@@ -13,6 +13,9 @@ use hg_tests::programs::programs;
 use hg_tests::project::{Project, slow, small};
 use nix::sys::signal::Signal;
 
+#[path = "result_cache/backend.rs"]
+mod backend;
+
 /// With one that warns, so that words are compared too.
 fn project() -> Project {
     let project = Project::of(4);

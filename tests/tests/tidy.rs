@@ -35,6 +35,9 @@ const PURE: &[&str] = &[
     "client/src/local/escape_sequences.rs",
     "proto/src/size.rs",
     "client/src/source/",
+    "coord/src/backend/address.rs",
+    "coord/src/backend/breaker.rs",
+    "coord/src/backend/sealed.rs",
     "coord/src/door/arrivals.rs",
     "coord/src/door/bucket.rs",
     "coord/src/door/http2_frames.rs",
@@ -80,7 +83,7 @@ const IMPURE: [&str; 14] = [
 ];
 
 #[test]
-fn client_and_worker_link_no_tokio_runtime_and_no_tonic() {
+fn client_and_worker_link_no_tokio_runtime_no_tonic_and_no_service_of_a_cache() {
     for package in ["hgbuild", "hg-worker-lite"] {
         let lines = tree(package);
         assert!(
@@ -90,8 +93,21 @@ fn client_and_worker_link_no_tokio_runtime_and_no_tonic() {
         let found = forbidden(&lines);
         assert!(found.is_empty(), "{package} links {found:?}");
     }
-    // The coordinator has both: the check can see them.
-    assert!(forbidden(&tree("hg-coord")).len() >= 2);
+    // The coordinator has all of them: the check can see them. TLS is by one library.
+    let coordinator = tree("hg-coord");
+    assert!(forbidden(&coordinator).len() >= 5);
+    let is_other = |line: &&String| {
+        let others = [
+            "openssl ",
+            "openssl-sys ",
+            "native-tls ",
+            "aws-lc-rs ",
+            "aws-lc-sys ",
+        ];
+        others.iter().any(|name| line.starts_with(name))
+    };
+    let others: Vec<&String> = coordinator.iter().filter(is_other).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 /// `name version features` of everything that `package` links.
@@ -111,7 +127,9 @@ fn forbidden(lines: &[String]) -> Vec<&String> {
     let bad = |line: &&String| {
         let features = line.rsplit_once('[').map_or("", |(_, rest)| rest);
         let mut features = features.split([',', ']']);
-        line.starts_with("tonic")
+        ["tonic", "opendal", "reqwest", "redis "]
+            .iter()
+            .any(|name| line.starts_with(name))
             || (line.starts_with("tokio ") && features.any(|feature| feature.starts_with("rt")))
     };
     lines.iter().filter(bad).collect()

@@ -18,6 +18,7 @@ use hg_proto::wire::outcome::outcome;
 use hg_proto::wire::trace_id;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::backend::client::Backend;
 use crate::bounds::{EVENTS_BEHIND_MAX, METRICS_ASKED_MAX, OWN_METRICS_BYTES_MAX, TICK_MS};
 use crate::dispatch::channel::{Channel, Closed, Fault};
 use crate::dispatch::mailbox::{Mail, Mailbox};
@@ -93,6 +94,8 @@ pub struct Hub {
     pub closing: watch::Sender<bool>,
     /// What workers made of tasks, if that is kept.
     pub results: OnceLock<Arc<Store>>,
+    /// Where else that is kept, if anywhere.
+    pub backend: OnceLock<Arc<Backend>>,
     /// Who asks for the same results at the same time.
     pub sharing: Arc<Sharing>,
     /// Where what becomes of tasks goes, if it is exported.
@@ -127,6 +130,7 @@ impl Hub {
             audits_changed: watch::channel(()).0,
             closing: watch::channel(false).0,
             results: OnceLock::new(),
+            backend: OnceLock::new(),
             sharing: Arc::default(),
             spans: OnceLock::new(),
             alive: Mutex::new(Some(alive)),

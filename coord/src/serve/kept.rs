@@ -7,12 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hg_proto::v1::{self, submit_response};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::CHUNK_BYTES_MAX;
+use prost::Message;
 
 use crate::bounds::RESULTS_WARN_MS;
 use crate::dispatch::hub::Hub;
 use crate::log;
 use crate::results::kept::{self, Kept, Maker};
 use crate::results::sharing::{Seat, Shared};
+use crate::results::store::Store;
 use crate::scheduling::coordinator::Event;
 use crate::scheduling::id::TaskId;
 
@@ -30,14 +32,37 @@ pub fn key(hub: &Hub, task: &v1::Task) -> Option<Digest> {
 }
 
 /// What a worker made of the same task before.
-pub async fn look_up(hub: &Hub, key: Digest) -> Option<Kept> {
+pub async fn look_up(hub: &Arc<Hub>, key: Digest) -> Option<Kept> {
     let store = hub.results.get()?.clone();
-    let found = tokio::task::spawn_blocking(move || store.get(&key)).await;
-    let found = found.ok().flatten();
+    let own = store.clone();
+    let found = tokio::task::spawn_blocking(move || own.get(&key)).await;
+    let mut found = found.ok().flatten();
+    if found.is_none() {
+        found = look_up_elsewhere(hub, store, key).await;
+    }
     let outcome = if found.is_some() { "hit" } else { "miss" };
     let asked = hub.metrics.result_requests.with_label_values(&[outcome]);
     asked.inc();
     found
+}
+
+/// What a worker of another coordinator made, or of this one before it was lost here; kept
+/// here from now on.
+async fn look_up_elsewhere(hub: &Arc<Hub>, store: Arc<Store>, key: Digest) -> Option<Kept> {
+    let backend = hub.backend.get()?;
+    let body = backend.get(&key).await?;
+    let found = Kept::decode(&body[..]).ok();
+    let Some(found) = found.filter(|found| found.is_of(&key)) else {
+        backend.reject("not-an-entry");
+        return None;
+    };
+    if store.is_void(&found) {
+        backend.reject("void");
+        return None;
+    }
+    let (hub, kept) = (hub.clone(), found.clone());
+    tokio::task::spawn_blocking(move || put(&hub, &store, &key, &kept));
+    Some(found)
 }
 
 /// What a client is told of its `task`, as if a worker had compiled just now.
@@ -170,17 +195,27 @@ pub fn keep(mut place: Place, result: v1::TaskResult, outputs: Vec<Vec<u8>>, mak
         }
         let kept = Arc::new(kept);
         place.share(&kept);
-        match store.put(&key, &kept) {
-            Ok(stored) => {
-                hub.metrics.results_kept.inc_by(u64::from(stored.is_kept));
-                hub.metrics.results_evicted.inc_by(stored.evicted);
-            }
-            Err(why) => {
-                hub.metrics.results_failed.inc();
-                warn(&hub, &why);
-            }
+        put(&hub, &store, &key, &kept);
+        if let Some(backend) = hub.backend.get()
+            && !store.is_void(&kept)
+        {
+            backend.put(&key, &kept.encode_to_vec());
         }
     });
+}
+
+/// Into the store of this machine; blocks.
+fn put(hub: &Hub, store: &Store, key: &Digest, kept: &Kept) {
+    match store.put(key, kept) {
+        Ok(stored) => {
+            hub.metrics.results_kept.inc_by(u64::from(stored.is_kept));
+            hub.metrics.results_evicted.inc_by(stored.evicted);
+        }
+        Err(why) => {
+            hub.metrics.results_failed.inc();
+            warn(hub, &why);
+        }
+    }
 }
 
 /// Not for each result: a full disk stays one for a while.
