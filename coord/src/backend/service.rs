@@ -41,7 +41,7 @@ pub fn prepare() {
     // Whoever asks for TLS without saying by what gets the one that all else has. That it
     // was said before is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    opendal::install_default();
+    opendal_http_transport_reqwest::install_default();
 }
 
 impl Service {
@@ -170,3 +170,53 @@ fn words(error: &opendal::Error) -> String {
 
 /// Characters of what a service says, which may be a page.
 const ERROR_CHARACTERS_MAX: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody listens on this port, which takes root's rights to bind.
+    const NOBODY: &str = "127.0.0.1:1";
+
+    #[tokio::test]
+    async fn s3_is_dialled_with_and_without_tls() {
+        prepare();
+        for scheme in ["http", "https"] {
+            let url = format!("s3://b?region=r&endpoint={scheme}://{NOBODY}");
+            let mut address = Address::parse(&url).unwrap();
+            // So that nobody is asked for who asks.
+            let unsigned = ("skip_signature".to_owned(), "true".to_owned());
+            address.options.extend([unsigned]);
+            let service = Service::new(&address).unwrap();
+            let read = service.read("name").await.unwrap_err();
+            let written = service.write("name", vec![1]).await.unwrap_err();
+            for why in [read, written] {
+                assert!(why.contains("refused"), "{scheme}: {why}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_gives_what_was_put_there() {
+        let root = std::env::temp_dir().join(format!("hg-backend-{}", std::process::id()));
+        let url = format!("fs://{}", root.display());
+        let service = Service::new(&Address::parse(&url).unwrap()).unwrap();
+        assert!(matches!(service.read("a/b").await, Ok(Found::Nothing)));
+        service.write("a/b", b"what".to_vec()).await.unwrap();
+        let found = service.read("a/b").await.unwrap();
+        assert!(matches!(found, Found::Bytes(bytes) if bytes == b"what"));
+        let large = vec![0; READ_BYTES_MAX + 1];
+        service.write("a/b", large).await.unwrap();
+        assert!(matches!(service.read("a/b").await, Ok(Found::TooLarge)));
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_region_that_is_missing_is_named() {
+        // The environment of who tests may have one.
+        if env::var_os("AWS_REGION").is_none() && env::var_os("AWS_DEFAULT_REGION").is_none() {
+            let why = Service::new(&Address::parse("s3://b").unwrap()).unwrap_err();
+            assert!(why.contains("add ?region="), "{why}");
+        }
+    }
+}
