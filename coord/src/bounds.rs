@@ -331,3 +331,5 @@ pub const AUDITED_PAIRS_MAX: usize = 16_384;
 pub const AUDITS_OPEN_MAX: usize = 4_096;
 /// Workers that are remembered for having returned another object.
 pub const OUT_MAX: usize = 1_024;
+/// Holders' sources of which it is remembered that no check came to a result.
+pub const DISPUTED_SOURCES_MAX: usize = 4_096;

@@ -337,6 +337,13 @@ pub struct CacheVerify {
     pub state: Option<PathBuf>,
 }
 
+fn percent(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(percent @ 0..=100) => Ok(percent),
+        _ => Err(format!("{text}: a number from 0 to 100")),
+    }
+}
+
 fn overlap(text: &str) -> Result<u64, String> {
     let duration = humantime::parse_duration(text);
     let duration = duration.map_err(|error| format!("{text}: {error}; 30d, 12h, 90m or 0s"))?;
@@ -444,6 +451,16 @@ pub struct Serve {
     #[argh(option, arg_name = "N", default = "AUDIT_EVERY")]
     pub audit: u64,
 
+    /// how many percent of each worker's results a second worker, which idles, compiles
+    /// too, to be compared; 0 for none, as with --audit 0 (default: 60)
+    #[argh(
+        option,
+        arg_name = "PERCENT",
+        default = "IDLE_AUDIT_PERCENT",
+        from_str_fn(percent)
+    )]
+    pub idle_audit: u8,
+
     /// how much of the disk of --state is for results, which answer whoever asks for the
     /// same compile again; or off (default: 10GiB, at most a quarter of what is free)
     #[argh(option, arg_name = "SIZE|off", from_str_fn(cache_size))]
@@ -497,6 +514,9 @@ pub struct Serve {
 
 /// How many results of a worker there are to one that is audited, when nothing is said.
 const AUDIT_EVERY: u64 = 500;
+/// How many percent of results a second worker compiles too, when nothing is said: what
+/// finds one bad object in a hundred (see [`crate::scheduling::disputes`]).
+const IDLE_AUDIT_PERCENT: u8 = 60;
 /// Bytes of results below which it is not worth it.
 const RESULTS_BYTES_MIN: u64 = 1 << 20;
 const LISTEN: &str = "[::]:9000";
@@ -541,6 +561,8 @@ pub struct Config {
     pub weights: HashMap<String, u32>,
     /// One of so many results of each worker and toolchain is audited; 0: none is.
     pub audit_every: u64,
+    /// Percent of each worker's results that a second one, which idles, compiles too.
+    pub idle_audit_percent: u8,
     /// How much of the results is kept.
     pub cache_size: CacheSize,
     /// Where results are kept beyond this machine.
@@ -608,6 +630,7 @@ impl Config {
             http,
             state: state(args.state.as_deref(), home)?,
             audit_every: args.audit,
+            idle_audit_percent: args.idle_audit,
             cache_size: args.cache_size.unwrap_or(CacheSize::SuitsDisk),
             cache_backend,
             otlp: args

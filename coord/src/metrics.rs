@@ -69,6 +69,8 @@ pub struct Metrics {
     circuit_state: IntGaugeVec,
     /// Results that clients compiled once more by themselves, by result: same, different.
     pub audits: IntCounterVec,
+    /// Results that a second worker, which idled, compiled too, by result: same, different.
+    pub idle_audits: IntCounterVec,
     /// Results that were another object than the client's own.
     pub audit_mismatches: IntCounter,
     /// Compiles that clients' caches were asked for, answered, and did not.
@@ -214,6 +216,11 @@ impl Metrics {
             audits: counters(
                 "hybridgrid_audits_total",
                 "Results that clients compiled once more by themselves.",
+                "result",
+            ),
+            idle_audits: counters(
+                "hybridgrid_idle_audits_total",
+                "Results that a second worker, which idled, compiled too.",
                 "result",
             ),
             audit_mismatches: counter(
@@ -382,6 +389,7 @@ impl Metrics {
         zeroes(&self.failures, &CODES.map(fault));
         zeroes(&self.bytes, &["to_worker", "to_client"]);
         zeroes(&self.audits, &["same", "different"]);
+        zeroes(&self.idle_audits, &["same", "different"]);
         self.fell_back("other", 0, 0);
         self
     }

@@ -175,6 +175,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
         weights: config.weights.clone(),
         predictor: predictor_file::load(&config.state),
         audit_every: config.audit_every,
+        idle_audit_share: f64::from(config.idle_audit_percent) / 100.0,
         differing: audit_file::load(&config.state).map_err(CommandError::Usage)?,
         ..Settings::default()
     });

@@ -128,6 +128,7 @@ impl Grid {
             worker: WorkerId(worker),
             dispatch,
             spent: spent(wall_ms),
+            made: None,
         })
     }
 
@@ -1182,6 +1183,12 @@ struct World {
     workers: BTreeMap<WorkerId, (u32, bool, BTreeMap<DispatchId, TaskId>)>,
     /// Tasks that have not ended: attempts, and workers that failed them.
     open: BTreeMap<TaskId, (u32, BTreeSet<WorkerId>)>,
+    /// Attempts that nobody waits for.
+    seconds: BTreeMap<DispatchId, (WorkerId, TaskId)>,
+    /// Results that are held back.
+    held: BTreeSet<TaskId>,
+    seconds_begun: usize,
+    held_once: usize,
     ended: usize,
     submitted: u64,
 }
@@ -1213,6 +1220,14 @@ impl World {
                     assert!(held.insert(start.dispatch, task).is_none());
                 }
                 Action::Late { task, .. } => assert!(self.open.contains_key(&task)),
+                Action::DispatchSecond(start) => {
+                    self.seconds_begun += 1;
+                    let second = (start.worker, start.task);
+                    assert!(self.workers.contains_key(&start.worker));
+                    assert!(self.seconds.insert(start.dispatch, second).is_none());
+                }
+                Action::CancelDispatch { dispatch, .. }
+                    if self.seconds.remove(&dispatch).is_some() => {}
                 Action::CancelDispatch { worker, dispatch } => {
                     self.workers
                         .get_mut(&worker)
@@ -1220,11 +1235,18 @@ impl World {
                         .2
                         .remove(&dispatch);
                 }
+                Action::ReleaseTask { task, .. } => {
+                    assert!(self.held.remove(&task), "{task:?} was not held");
+                }
                 Action::FinishTask { task, .. } | Action::FailTask { task, .. } => {
+                    if let Action::FinishTask { held: true, .. } = action {
+                        self.held_once += 1;
+                        self.held.insert(task);
+                    }
                     assert!(self.open.remove(&task).is_some(), "{task:?} ended twice");
                     self.ended += 1;
                 }
-                Action::NoteAudit { .. } => {}
+                Action::NoteAudit { .. } | Action::NoteSecond { .. } => {}
                 Action::SendDrain { worker } => {
                     self.workers.get_mut(&worker).expect("a worker").1 = true;
                 }
@@ -1244,6 +1266,7 @@ impl World {
         {
             self.blame(task, worker);
         }
+        self.seconds.retain(|_, (by, _)| *by != worker);
     }
 
     fn blame(&mut self, task: TaskId, worker: WorkerId) {
@@ -1261,7 +1284,46 @@ impl World {
         random.choice(all)
     }
 
+    /// Of an attempt that nobody waits for, if there is one.
+    fn second_event(&mut self, random: &mut fastrand::Rng) -> Option<Event> {
+        let all = self.seconds.iter().map(|(d, (w, _))| (*w, *d));
+        let (worker, dispatch) = random.choice(all.collect::<Vec<_>>())?;
+        Some(match random.u32(..10) {
+            0..3 => Event::NeedReceived {
+                worker,
+                dispatch,
+                inputs: random.bool(),
+            },
+            3..6 => Event::InputsProgressed {
+                dispatch,
+                complete: random.bool(),
+            },
+            6..9 => {
+                self.seconds.remove(&dispatch);
+                Event::TaskDone {
+                    worker,
+                    dispatch,
+                    spent: spent(100.0),
+                    made: made(random),
+                }
+            }
+            _ => {
+                self.seconds.remove(&dispatch);
+                Event::TaskFailed {
+                    worker,
+                    dispatch,
+                    failure: failure(Code::Worker, "random"),
+                }
+            }
+        })
+    }
+
     fn event(&mut self, random: &mut fastrand::Rng, step: u64) -> Event {
+        if random.u32(..4) == 0
+            && let Some(event) = self.second_event(random)
+        {
+            return event;
+        }
         let worker = random.choice(self.workers.keys().copied().collect::<Vec<_>>());
         match (random.u32(..100), worker, self.any_running(random)) {
             (0..4, ..) => self.join(random, step),
@@ -1287,6 +1349,7 @@ impl World {
                     worker,
                     dispatch,
                     spent: spent(random.f64() * 1_000.0),
+                    made: made(random),
                 }
             }
             (70..76, _, Some((worker, dispatch, _))) => Event::CompileRuns {
@@ -1353,12 +1416,21 @@ impl World {
     }
 }
 
+/// One of two objects, mostly the same one, or none.
+fn made(random: &mut fastrand::Rng) -> Option<Digest> {
+    let object = random.choice(["good", "good", "good", "evil", ""])?;
+    (!object.is_empty()).then(|| Digest::of(object.as_bytes()))
+}
+
 #[test]
 fn whatever_happens_every_task_ends_once_and_no_slot_is_given_twice() {
+    let (mut seconds, mut held_once) = (0, 0);
     for seed in 0..60 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut core = Coordinator::new(Settings {
             seed,
+            audit_every: 500,
+            idle_audit_share: (seed % 2) as f64,
             ..Settings::default()
         });
         let mut world = World::default();
@@ -1391,6 +1463,15 @@ fn whatever_happens_every_task_ends_once_and_no_slot_is_given_twice() {
                 held as u64,
                 "seed {seed} step {step}"
             );
+            for (id, worker) in core.registry().iter() {
+                let of = world.seconds.iter().filter(|(_, (by, _))| *by == id);
+                let of: BTreeSet<DispatchId> = of.map(|(dispatch, _)| *dispatch).collect();
+                assert_eq!(of, worker.seconds.iter().copied().collect(), "{id:?}");
+                assert!(
+                    of.is_empty() || of.len() + worker.running.len() <= worker.slots() as usize,
+                    "seed {seed} step {step}: {id:?} has no room"
+                );
+            }
             let running: BTreeSet<TaskId> = world
                 .workers
                 .values()
@@ -1416,8 +1497,12 @@ fn whatever_happens_every_task_ends_once_and_no_slot_is_given_twice() {
             "seed {seed}"
         );
         assert_eq!(world.ended as u64, world.submitted);
+        assert!(world.seconds.is_empty() && world.held.is_empty());
+        seconds += world.seconds_begun;
+        held_once += world.held_once;
         assert!(world.submitted > 400, "seed {seed}: {}", world.submitted);
     }
+    assert!(seconds > 500 && held_once > 0, "{seconds} {held_once}");
 }
 
 #[test]

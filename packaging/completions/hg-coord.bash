@@ -39,7 +39,7 @@ _hg_coord() {
             'hg-coord readmit -'*) ;;
             'hg-coord drain --coordinator' | 'hg-coord drain --state') option=${words[i]} ;;
             'hg-coord drain -'*) ;;
-            'hg-coord serve --listen' | 'hg-coord serve --http' | 'hg-coord serve --state' | 'hg-coord serve --client-weight' | 'hg-coord serve --audit' | 'hg-coord serve --cache-size' | 'hg-coord serve --cache-backend' | 'hg-coord serve --cache-backend-key' | 'hg-coord serve --otlp' | 'hg-coord serve --tls-cert' | 'hg-coord serve --tls-key' | 'hg-coord serve --tls-ca') option=${words[i]} ;;
+            'hg-coord serve --listen' | 'hg-coord serve --http' | 'hg-coord serve --state' | 'hg-coord serve --client-weight' | 'hg-coord serve --audit' | 'hg-coord serve --idle-audit' | 'hg-coord serve --cache-size' | 'hg-coord serve --cache-backend' | 'hg-coord serve --cache-backend-key' | 'hg-coord serve --otlp' | 'hg-coord serve --tls-cert' | 'hg-coord serve --tls-key' | 'hg-coord serve --tls-ca') option=${words[i]} ;;
             'hg-coord serve -'*) ;;
             'hg-coord serve') at='hg-coord serve' ;;
             'hg-coord drain') at='hg-coord drain' ;;
@@ -85,7 +85,7 @@ _hg_coord() {
             fi ;;
         'hg-coord serve')
             if [[ $cur == -* ]]; then
-                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--listen\n--no-mdns\n--http\n--state\n--client-weight\n--audit\n--cache-size\n--cache-backend\n--cache-backend-key\n--otlp\n--tls-cert\n--tls-key\n--tls-ca\n--require-client-cert\n--insecure\n--insecure-any-address\n-h\n--help' -- "$cur"))
+                local IFS=$'\n'; COMPREPLY=($(compgen -W $'--listen\n--no-mdns\n--http\n--state\n--client-weight\n--audit\n--idle-audit\n--cache-size\n--cache-backend\n--cache-backend-key\n--otlp\n--tls-cert\n--tls-key\n--tls-ca\n--require-client-cert\n--insecure\n--insecure-any-address\n-h\n--help' -- "$cur"))
             fi ;;
         'hg-coord drain')
             if [[ $cur == -* ]]; then

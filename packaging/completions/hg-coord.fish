@@ -48,7 +48,7 @@ function __hg_coord_at
             case 'hg-coord drain --coordinator' 'hg-coord drain --state'
                 set skip yes
             case 'hg-coord drain -*'
-            case 'hg-coord serve --listen' 'hg-coord serve --http' 'hg-coord serve --state' 'hg-coord serve --client-weight' 'hg-coord serve --audit' 'hg-coord serve --cache-size' 'hg-coord serve --cache-backend' 'hg-coord serve --cache-backend-key' 'hg-coord serve --otlp' 'hg-coord serve --tls-cert' 'hg-coord serve --tls-key' 'hg-coord serve --tls-ca'
+            case 'hg-coord serve --listen' 'hg-coord serve --http' 'hg-coord serve --state' 'hg-coord serve --client-weight' 'hg-coord serve --audit' 'hg-coord serve --idle-audit' 'hg-coord serve --cache-size' 'hg-coord serve --cache-backend' 'hg-coord serve --cache-backend-key' 'hg-coord serve --otlp' 'hg-coord serve --tls-cert' 'hg-coord serve --tls-key' 'hg-coord serve --tls-ca'
                 set skip yes
             case 'hg-coord serve -*'
             case 'hg-coord serve'
@@ -93,6 +93,7 @@ complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l http -r -a 'off' -d 
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l state -r -a '(__fish_complete_directories)' -d 'folder for state'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l client-weight -x -d 'the share of who holds a token of this name is WEIGHT times that of others while all want it'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l audit -x -d 'one of N results of each worker and toolchain is compiled by its client too, and compared'
+complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l idle-audit -x -d 'how many percent of each worker\'s results a second worker, which idles, compiles too, to be compared'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l cache-size -r -a 'off' -d 'how much of the disk of --state is for results, which answer whoever asks for the same compile again'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l cache-backend -x -d 'where results are kept beyond this machine, for all coordinators that are told the same'
 complete -c hg-coord -n '__hg_coord_at "hg-coord serve"' -l cache-backend-key -r -F -d 'file with the key by which coordinators of one --cache-backend know each other\'s results'

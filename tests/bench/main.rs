@@ -2,6 +2,7 @@
 //! cost, and what they bear. Each subcommand builds them in its own profile first.
 
 mod arguments;
+mod audits;
 mod cache;
 mod container;
 mod cpu;
@@ -20,11 +21,16 @@ struct Subcommand {
     run: fn(Vec<String>) -> ExitCode,
 }
 
-const SUBCOMMANDS: [Subcommand; 8] = [
+const SUBCOMMANDS: [Subcommand; 9] = [
     Subcommand {
         name: "arguments",
         summary: "command lines: which leave the machine, are kept, and give the same",
         run: arguments::run,
+    },
+    Subcommand {
+        name: "audits",
+        summary: "how soon a worker that spoils one object in N is put out",
+        run: audits::run,
     },
     Subcommand {
         name: "cache",

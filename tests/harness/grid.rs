@@ -334,6 +334,10 @@ pub fn coordinator_with(
         // What is tested and measured is mostly what compiles do.
         command.args(["--cache-size", "off"]);
     }
+    if !words.contains(&"--idle-audit") {
+        // The same; and all workers of a test are one machine.
+        command.args(["--idle-audit", "0"]);
+    }
     change(&mut command);
     Daemon::start("coordinator", &mut command, folder.join("coordinator.log"))
 }

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use hg_proto::v1::{self, ToWorker, from_worker, to_worker};
 use hg_proto::wire::digest::Digest;
@@ -106,6 +107,32 @@ impl Impostor {
             if let to_worker::Kind::Dispatch(dispatch) = self.hear() {
                 return dispatch;
             }
+        }
+    }
+
+    /// The next that it is told, if that comes within `patience`.
+    ///
+    /// # Panics
+    /// It is dropped.
+    pub fn hear_within(&mut self, patience: Duration) -> Option<to_worker::Kind> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(message) = self.decoder.next_message::<ToWorker>().expect("frames") {
+                return message.kind;
+            }
+            let read = self.stream.set_read_timeout(Some(patience));
+            read.expect("a timeout");
+            let len = match self.stream.read(&mut buffer) {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return None;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.expect("a message"),
+            };
+            assert!(len > 0, "dropped");
+            self.decoder.push(&buffer[..len]);
         }
     }
 

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod event;
 pub mod cache;
 pub mod cgroup;
+pub mod flipper;
 pub mod floors;
 pub mod follow;
 pub mod fake_grid;

@@ -345,7 +345,10 @@ impl World<'_> {
             Action::FinishTask { task, worker, .. } => (3, worker.0, task.0),
             Action::FailTask { task, .. } => (4, 0, task.0),
             // No results are audited in here.
-            Action::NoteAudit { .. } => return,
+            Action::NoteAudit { .. }
+            | Action::DispatchSecond(_)
+            | Action::ReleaseTask { .. }
+            | Action::NoteSecond { .. } => return,
             Action::SendDrain { worker } | Action::CloseLink { worker, .. } => (5, worker.0, 0),
         };
         for word in [self.now_us, kind, a, b] {
@@ -363,7 +366,10 @@ impl World<'_> {
             }
             Action::FinishTask { task, .. } => self.finish(task.0 as usize),
             Action::FailTask { task, .. } => self.compile_locally(task.0 as usize),
-            Action::NoteAudit { .. } => {}
+            Action::NoteAudit { .. }
+            | Action::DispatchSecond(_)
+            | Action::ReleaseTask { .. }
+            | Action::NoteSecond { .. } => {}
             Action::Late { .. } | Action::SendDrain { .. } | Action::CloseLink { .. } => {}
         }
     }
@@ -598,6 +604,7 @@ impl World<'_> {
             worker: attempt.worker,
             dispatch,
             spent,
+            made: None,
         });
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dispatch::hub::Hub;
 use crate::log;
-use crate::scheduling::audits::Who;
+use crate::scheduling::id::Who;
 use crate::state_folder;
 
 const NAME: &str = "audits.json";

@@ -53,6 +53,8 @@ pub struct LinkAttempt {
     pub outputs: Outputs,
     /// When it was dispatched.
     pub since: Instant,
+    /// Its outputs go to nobody.
+    pub second: bool,
     answered: bool,
     credit: u32,
 }
@@ -130,6 +132,20 @@ impl Channel {
 
     /// Puts an attempt on the link.
     pub fn dispatch(&self, start: &AttemptStart, task: Arc<v1::Task>, mailbox: Arc<Mailbox>) {
+        self.put(start, task, mailbox, false);
+    }
+
+    /// Puts an attempt on the link whose outputs go to nobody.
+    pub fn dispatch_second(
+        &self,
+        start: &AttemptStart,
+        task: Arc<v1::Task>,
+        mailbox: Arc<Mailbox>,
+    ) {
+        self.put(start, task, mailbox, true);
+    }
+
+    fn put(&self, start: &AttemptStart, task: Arc<v1::Task>, mailbox: Arc<Mailbox>, second: bool) {
         let mut state = self.state();
         let mut sent = (*task).clone();
         let left_ms = u32::try_from(start.left_ms).unwrap_or(u32::MAX);
@@ -151,6 +167,7 @@ impl Channel {
             mailbox,
             outputs,
             since: Instant::now(),
+            second,
             answered: false,
             credit: 0,
         };
@@ -181,20 +198,9 @@ impl Channel {
     /// when it is worth a frame.
     pub fn credit(&self, dispatch: DispatchId, bytes: u32) {
         let mut state = self.state();
-        let Some(running) = state.running.get_mut(&dispatch) else {
-            return;
-        };
-        running.credit += bytes;
-        if running.credit < CREDIT_BYTES_MIN {
-            return;
+        if state.credit(dispatch, bytes) {
+            self.notify(state);
         }
-        let bytes = std::mem::take(&mut running.credit);
-        running.outputs.credit(bytes);
-        state.push(to_worker::Kind::Credit(v1::Credit {
-            dispatch_id: dispatch.0,
-            bytes,
-        }));
-        self.notify(state);
     }
 
     /// Waits for room for one chunk; those who wait are served in turn. `None`:
@@ -304,6 +310,12 @@ impl Channel {
         let len = chunk.data.len();
         let checked = running.outputs.chunk(chunk.blob, len, chunk.last);
         checked.map_err(|why| Fault::new("bad_chunk", why))?;
+        if running.second {
+            if state.credit(DispatchId(chunk.dispatch_id), len as u32) {
+                self.notify(state);
+            }
+            return Ok(());
+        }
         running.mailbox.push(Mail::Output {
             attempt: running.attempt,
             output: chunk.blob,
@@ -373,6 +385,24 @@ impl LinkState {
             }
         }
         Next::Wait
+    }
+
+    /// `bytes` of the attempt's output are out of the way. Gives whether the worker is told.
+    fn credit(&mut self, dispatch: DispatchId, bytes: u32) -> bool {
+        let Some(running) = self.running.get_mut(&dispatch) else {
+            return false;
+        };
+        running.credit += bytes;
+        if running.credit < CREDIT_BYTES_MIN {
+            return false;
+        }
+        let bytes = std::mem::take(&mut running.credit);
+        running.outputs.credit(bytes);
+        self.push(to_worker::Kind::Credit(v1::Credit {
+            dispatch_id: dispatch.0,
+            bytes,
+        }));
+        true
     }
 
     fn find(&mut self, dispatch: DispatchId) -> Result<Option<&mut LinkAttempt>, Fault> {

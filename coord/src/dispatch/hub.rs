@@ -35,9 +35,9 @@ use crate::monitor::tasks::{OpenAttempt, TaskName};
 use crate::results::kept::{self, Maker};
 use crate::results::sharing::Sharing;
 use crate::results::store::Store;
-use crate::scheduling::audits::{Verdict, Who};
+use crate::scheduling::audits::Verdict;
 use crate::scheduling::coordinator::{Action, Coordinator, Event, NO_HEARTBEAT, Settings, failure};
-use crate::scheduling::id::{ById, DispatchId, TaskId, WorkerId};
+use crate::scheduling::id::{ById, DispatchId, TaskId, Who, WorkerId};
 use crate::scheduling::jobs::{AttemptStart, Demand};
 use crate::scheduling::predictor::Spent;
 use crate::scheduling::registry::{Vitals, WorkerSpec};
@@ -69,10 +69,19 @@ impl OpenTask {
     }
 }
 
+/// A result that its client does not have yet.
+struct Held {
+    entry: OpenTask,
+    finished: v1::Finished,
+    maker: Option<Maker>,
+    running_ms: u64,
+}
+
 struct HubState {
     core: Coordinator,
     channels: ById<WorkerId, Arc<Channel>>,
     tasks: ById<TaskId, OpenTask>,
+    held: ById<TaskId, Held>,
     /// Why workers have fewer slots than they said at first.
     slots_why: ById<WorkerId, String>,
     /// Who waits for workers' own metrics.
@@ -120,6 +129,7 @@ impl Hub {
                 core: Coordinator::new(settings),
                 channels: ById::default(),
                 tasks: ById::default(),
+                held: ById::default(),
                 slots_why: ById::default(),
                 metrics_wanted: ById::default(),
                 workers_seen: 0,
@@ -267,6 +277,8 @@ impl Hub {
             Event::CompileRuns { dispatch, .. } => {
                 self.seen().compiling(dispatch.0, self.now_ms());
             }
+            // Nobody waits for it.
+            Event::TaskFailed { dispatch, .. } if state.core.is_second(*dispatch) => {}
             Event::TaskFailed {
                 dispatch, failure, ..
             } => {
@@ -290,6 +302,7 @@ impl Hub {
     fn perform(&self, state: &mut HubState, action: Action, result: &mut Option<v1::TaskResult>) {
         match action {
             Action::Dispatch(start) => self.start(state, start),
+            Action::DispatchSecond(start) => self.start_second(state, &start),
             Action::Late {
                 task,
                 attempt,
@@ -312,6 +325,7 @@ impl Hub {
                 queue_ms,
                 running_ms,
                 audit,
+                held,
             } => {
                 let by = state.core.registry().get(worker);
                 let by = by.map(|worker| worker.label.clone());
@@ -332,7 +346,26 @@ impl Hub {
                         audit,
                         kept: false,
                     };
-                    self.finish(task, entry, finished, maker, running_ms);
+                    let result = Held {
+                        entry,
+                        finished,
+                        maker,
+                        running_ms,
+                    };
+                    if held {
+                        state.held.insert(task, result);
+                    } else {
+                        self.finish(task, result);
+                    }
+                }
+            }
+            Action::ReleaseTask { task, audit } => {
+                if let Some(mut result) = state.held.remove(&task) {
+                    if audit {
+                        result.finished.audit = true;
+                        result.maker = None;
+                    }
+                    self.finish(task, result);
                 }
             }
             Action::FailTask { task, failure } => {
@@ -340,6 +373,7 @@ impl Hub {
                     self.fail(task, entry, failure);
                 }
             }
+            Action::NoteSecond { same, suspects } => self.note_second(state, same, suspects),
             Action::NoteAudit { verdict } => self.note_audit(state, &verdict),
             Action::SendDrain { worker } => {
                 if let Some(channel) = state.channels.get(&worker) {
@@ -426,6 +460,16 @@ impl Hub {
         }));
     }
 
+    /// Has one more worker compile the task, whose result nobody waits for.
+    fn start_second(&self, state: &HubState, start: &AttemptStart) {
+        let channel = state.channels.get(&start.worker);
+        if let (Some(channel), Some(entry)) = (channel, state.tasks.get(&start.task)) {
+            let mailbox = entry.mailbox.clone();
+            mailbox.push(Mail::Second(start.clone()));
+            channel.dispatch_second(start, entry.task.clone(), mailbox);
+        }
+    }
+
     /// Whose `result` of `task` is, if it may be kept for others: what a client brought, or
     /// could have, is for itself alone.
     fn maker(
@@ -454,19 +498,20 @@ impl Hub {
             holder: spec.holder.clone(),
             name: spec.name.clone(),
         };
-        let is_trusted =
-            spec.has_full_sandbox() && !state.core.audits().differing().contains_key(&who);
+        let audits = state.core.audits();
+        let is_trusted = spec.has_full_sandbox()
+            && !audits.differing().contains_key(&who)
+            && !audits.disputes.is_suspect(&who);
         (is_own && is_trusted && kept::is_good(result)).then_some(maker)
     }
 
-    fn finish(
-        &self,
-        task: TaskId,
-        entry: OpenTask,
-        finished: v1::Finished,
-        maker: Option<Maker>,
-        running_ms: u64,
-    ) {
+    fn finish(&self, task: TaskId, result: Held) {
+        let Held {
+            entry,
+            finished,
+            maker,
+            running_ms,
+        } = result;
         let result = finished.result.clone().unwrap_or_default();
         let good = result.exit_code == 0 && result.signal == 0;
         let outcome = if good { "ok" } else { "compile_error" };
@@ -750,6 +795,7 @@ impl Hub {
             running.outputs.received(index)
         })
         .map_err(|why| Fault::new("bad_result", why))?;
+        let made = kept::made(&result);
         let usage = result.usage.unwrap_or_default();
         let wall_ms = usage.wall_us as f64 / 1e3;
         let outputs = result.outputs.iter().map(|output| output.encoded_size);
@@ -764,9 +810,10 @@ impl Hub {
             worker,
             dispatch,
             spent,
+            made,
         };
         let mut state = self.state();
-        self.step(&mut state, event, Some(result));
+        self.step(&mut state, event, Some(result).filter(|_| !running.second));
         Ok(())
     }
 
@@ -941,6 +988,30 @@ impl Hub {
     /// Which workers returned another object, and who found it.
     pub fn differing(&self) -> BTreeMap<Who, BTreeSet<Arc<str>>> {
         self.state().core.audits().differing().clone()
+    }
+
+    fn note_second(&self, state: &HubState, same: bool, suspects: Option<(Who, Who)>) {
+        let result = if same { "same" } else { "different" };
+        let counted = self.metrics.idle_audits.with_label_values(&[result]);
+        counted.inc();
+        let Some((one, other)) = suspects else {
+            return;
+        };
+        log::warn(format_args!(
+            "workers {} and {} made different objects of one task: one of them at least was \
+             wrong. Clients check what they differ in from now on",
+            one.name, other.name
+        ));
+        let registry = state.core.registry();
+        for (who, beside) in [(&one, &other), (&other, &one)] {
+            let called = registry.called(who).into_iter();
+            for worker in called.filter_map(|id| registry.get(id)) {
+                let detail = format!("{} made another object of one task", beside.name);
+                let now_ms = self.now_ms();
+                self.seen()
+                    .note("worker-differs", &worker.label, &detail, now_ms);
+            }
+        }
     }
 
     fn note_audit(&self, state: &HubState, verdict: &Verdict) {

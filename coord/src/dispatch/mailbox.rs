@@ -22,6 +22,9 @@ pub enum Mail {
         /// Its worker, as it is listed.
         label: String,
     },
+    /// Another worker compiles it too, whose result goes to nobody: only what it lacks of
+    /// inputs is the client's affair.
+    Second(AttemptStart),
     /// An attempt takes too long only after so many milliseconds from now.
     Late {
         /// The attempt's number in its task.
@@ -94,6 +97,10 @@ impl Mailbox {
                         .mails
                         .retain(|old| matches!(old, Mail::Started { .. }));
                 }
+                state.attempts.push(start.number);
+                state.mails.push_back(mail);
+            }
+            Mail::Second(ref start) => {
                 state.attempts.push(start.number);
                 state.mails.push_back(mail);
             }

@@ -76,6 +76,22 @@ pub fn key(task: &Task) -> Option<Digest> {
     task.shipment.is_none().then(|| task_key::of(task))
 }
 
+/// Digest of all that a compile made; `None`: it failed.
+pub fn made(result: &TaskResult) -> Option<Digest> {
+    if (result.exit_code, result.signal) != (0, 0) || result.outputs.is_empty() {
+        return None;
+    }
+    let mut outputs: Vec<_> = result.outputs.iter().collect();
+    outputs.sort_by(|one, other| one.path.cmp(&other.path));
+    let mut all = Vec::new();
+    for output in outputs {
+        all.extend_from_slice(&(output.path.len() as u64).to_le_bytes());
+        all.extend_from_slice(&output.path);
+        all.extend_from_slice(&output.digest);
+    }
+    Some(Digest::of(&all))
+}
+
 /// Whether `result` is one that stands for a compile, of the toolchain that was asked for.
 pub fn is_good(result: &TaskResult) -> bool {
     result.exit_code == 0

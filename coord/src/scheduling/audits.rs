@@ -4,6 +4,9 @@
 //! none at all, until an operator lets it back. Pure.
 //!
 //! One holder alone can't put a worker out for others: it could say so of any.
+//!
+//! While workers idle a second one compiles many tasks too; what a difference between the two
+//! leads to is in [`crate::scheduling::disputes`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,7 +14,8 @@ use std::sync::Arc;
 use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{AUDITED_PAIRS_MAX, AUDITS_OPEN_MAX, OUT_MAX};
-use crate::scheduling::id::TaskId;
+use crate::scheduling::disputes::Disputes;
+use crate::scheduling::id::{TaskId, Who};
 
 /// Results of a pair of worker and toolchain of which more are audited than of those after
 /// them: what is wrong with a worker is mostly wrong from the start.
@@ -25,15 +29,6 @@ const WITNESSES: usize = 2;
 /// such a holder.
 const OPERATOR: &str = "(operator)";
 
-/// A worker, wherever it connects from: the holder of its token, and its own name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Who {
-    /// Holder of the token; empty where nobody is asked for one.
-    pub holder: String,
-    /// The worker's own name.
-    pub name: String,
-}
-
 /// A result that a client was asked to check.
 #[derive(Debug)]
 struct Open {
@@ -41,6 +36,8 @@ struct Open {
     /// Holder of the client's token.
     holder: Arc<str>,
     worker: Who,
+    /// The task's source, and who made another object of it, if that is why.
+    disputed: Option<(u64, Who)>,
 }
 
 /// See the top of the file.
@@ -48,6 +45,8 @@ struct Open {
 pub struct Audits {
     /// One of so many results is audited; 0: none is.
     every: u64,
+    /// Which results a second worker compiles too, and what that showed.
+    pub disputes: Disputes,
     /// Results of each pair of worker and toolchain so far.
     results: HashMap<(Who, Digest), u64>,
     open: VecDeque<Open>,
@@ -75,11 +74,13 @@ pub enum Verdict {
 }
 
 impl Audits {
-    /// One of `every` results of each pair is audited; 0: none is. `differing`: what was
-    /// found before.
-    pub fn new(every: u64, differing: BTreeMap<Who, BTreeSet<Arc<str>>>) -> Self {
+    /// One of `every` results of each pair is audited; 0: none is. `idle_share` of them gets a
+    /// second opinion while workers idle. `differing`: what was found before.
+    pub fn new(every: u64, idle_share: f64, differing: BTreeMap<Who, BTreeSet<Arc<str>>>) -> Self {
+        let idle_share = if every == 0 { 0.0 } else { idle_share };
         Audits {
             every,
+            disputes: Disputes::new(idle_share),
             results: HashMap::new(),
             open: VecDeque::new(),
             differing,
@@ -99,6 +100,7 @@ impl Audits {
         if self.every == 0 {
             return false;
         }
+        self.disputes.result(holder);
         if self.results.len() >= AUDITED_PAIRS_MAX {
             // They begin anew, with their early ones.
             self.results.clear();
@@ -112,15 +114,42 @@ impl Audits {
         if random.u64(0..every) != 0 {
             return false;
         }
-        if self.open.len() >= AUDITS_OPEN_MAX {
-            self.open.pop_front();
-        }
-        self.open.push_back(Open {
+        self.open(Open {
             task,
             holder: holder.clone(),
             worker,
+            disputed: None,
         });
         true
+    }
+
+    fn open(&mut self, open: Open) {
+        if self.open.len() >= AUDITS_OPEN_MAX {
+            self.open.pop_front();
+        }
+        self.open.push_back(open);
+    }
+
+    /// Of `source` `other` made another object than `worker`, whose result the client of
+    /// `holder` is about to get. Gives whether the client shall check it.
+    pub fn dispute(
+        &mut self,
+        task: TaskId,
+        holder: &Arc<str>,
+        source: u64,
+        worker: Who,
+        other: Who,
+    ) -> bool {
+        let asks = self.disputes.ask(holder, source);
+        if asks {
+            self.open(Open {
+                task,
+                holder: holder.clone(),
+                worker,
+                disputed: Some((source, other)),
+            });
+        }
+        asks
     }
 
     /// A client of `holder` says whether the result of `task` is what its own compiler makes.
@@ -130,6 +159,13 @@ impl Audits {
         let Some(open) = at.and_then(|at| self.open.remove(at)) else {
             return Verdict::Unasked;
         };
+        if let Some((source, other)) = &open.disputed {
+            self.disputes.answered(&open.holder, *source);
+            // Whoever was right is no suspect; whoever was not gets no more tasks, or may have
+            // been wrong this once.
+            let right = if same { &open.worker } else { other };
+            self.disputes.clear(right);
+        }
         if same {
             return Verdict::Same {
                 worker: open.worker,
@@ -187,6 +223,7 @@ impl Audits {
             self.differing.remove(who);
             // What it does from now on is looked at as that of a new one.
             self.results.retain(|(of, _), _| of != who);
+            self.disputes.clear(who);
         }
         back
     }
@@ -224,7 +261,7 @@ mod tests {
     #[test]
     fn a_new_pair_is_audited_more_and_then_one_result_in_so_many() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut audits = Audits::new(500, BTreeMap::new());
+        let mut audits = Audits::new(500, 0.0, BTreeMap::new());
         let mut early = 0;
         for worker in 0..100 {
             early += audited(&mut audits, &worker.to_string(), 64, &mut random);
@@ -232,19 +269,29 @@ mod tests {
         assert!((150..250).contains(&early), "{early} of 6400");
         let later = audited(&mut audits, "0", 50_000, &mut random);
         assert!((70..130).contains(&later), "{later} of 50000");
-        let none = audited(&mut Audits::new(0, BTreeMap::new()), "0", 2000, &mut random);
-        let all = audited(&mut Audits::new(1, BTreeMap::new()), "0", 20, &mut random);
+        let none = audited(
+            &mut Audits::new(0, 0.0, BTreeMap::new()),
+            "0",
+            2000,
+            &mut random,
+        );
+        let all = audited(
+            &mut Audits::new(1, 0.0, BTreeMap::new()),
+            "0",
+            20,
+            &mut random,
+        );
         assert_eq!((none, all), (0, 20));
     }
 
     #[test]
     fn an_operator_keeps_a_worker_from_all_and_lets_it_back() {
-        let mut audits = Audits::new(500, BTreeMap::new());
+        let mut audits = Audits::new(500, 0.0, BTreeMap::new());
         audits.pause(who("pi3"));
         assert!(audits.is_out(&who("pi3"), "alice") && audits.is_paused(&who("pi3")));
         assert!(!audits.is_out(&who("pi4"), "alice") && !audits.is_paused(&who("pi4")));
         // Over a restart.
-        let mut audits = Audits::new(500, audits.differing().clone());
+        let mut audits = Audits::new(500, 0.0, audits.differing().clone());
         assert!(audits.is_paused(&who("pi3")));
         assert_eq!(
             audits.out(&who("pi3")).map(|(_, for_all)| for_all),
@@ -256,7 +303,7 @@ mod tests {
 
     #[test]
     fn one_holder_puts_a_worker_out_for_itself_and_two_for_all() {
-        let mut audits = Audits::new(1, BTreeMap::new());
+        let mut audits = Audits::new(1, 0.0, BTreeMap::new());
         let mut random = fastrand::Rng::with_seed(1);
         let (alice, bob): (Arc<str>, Arc<str>) = ("alice".into(), "bob".into());
         let gcc = Digest::of(b"gcc");
@@ -279,7 +326,7 @@ mod tests {
         assert!(audits.is_out(&who("pi3"), "carol") && !audits.is_out(&who("pi4"), "carol"));
         // It is remembered, and ends when an operator says so.
         let kept = audits.differing().clone();
-        let mut audits = Audits::new(1, kept);
+        let mut audits = Audits::new(1, 0.0, kept);
         assert!(audits.is_out(&who("pi3"), "carol"));
         assert_eq!(audits.readmit("pi3"), [who("pi3")]);
         assert!(!audits.is_out(&who("pi3"), "alice") && audits.readmit("pi3").is_empty());

@@ -11,6 +11,7 @@
 mod attempts;
 mod duplicates;
 mod placement;
+mod second_opinions;
 mod stragglers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,15 +24,16 @@ use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::HEARTBEAT_EXPIRY_MS;
 
 use crate::bounds::{HEDGE_SAVED_MS_MAX, RETRIES_SAVED_MAX};
-use crate::scheduling::audits::{Audits, Verdict, Who};
+use crate::scheduling::audits::{Audits, Verdict};
 use crate::scheduling::duplicates::Duplicates;
 use crate::scheduling::holder_breakers::HolderBreakers;
-use crate::scheduling::id::{ByDigest, DispatchId, Keyed, TaskId, WorkerId};
+use crate::scheduling::id::{ByDigest, DispatchId, Keyed, TaskId, Who, WorkerId};
 use crate::scheduling::jobs::{AttemptStart, Demand, Job, Jobs};
 use crate::scheduling::predictor::{Predictor, Spent};
 use crate::scheduling::queue::Queue;
 use crate::scheduling::registry::{AttemptEnd, Registry, Vitals, WorkerSpec};
 use crate::scheduling::scheduler::{Rival, Scheduler};
+use crate::scheduling::seconds::SecondOpinions;
 
 /// Why a link is closed of which nothing is heard.
 pub const NO_HEARTBEAT: &str = "no heartbeat";
@@ -58,6 +60,8 @@ pub struct Settings {
     /// One of so many results of each pair of worker and toolchain is compiled a second
     /// time by its client; 0: none is.
     pub audit_every: u64,
+    /// The share of results that a second worker compiles too while workers idle.
+    pub idle_audit_share: f64,
     /// Which workers returned another object, and who found it, in earlier runs.
     pub differing: BTreeMap<Who, BTreeSet<Arc<str>>>,
 }
@@ -72,6 +76,7 @@ impl Default for Settings {
             ahead: true,
             predictor: Predictor::new(),
             audit_every: 0,
+            idle_audit_share: 0.0,
             differing: BTreeMap::new(),
         }
     }
@@ -139,6 +144,8 @@ pub enum Event {
         worker: WorkerId,
         dispatch: DispatchId,
         spent: Spent,
+        /// Digest of all that the compiler made; `None`: it failed.
+        made: Option<Digest>,
     },
     /// An attempt ended without the compiler's answer.
     TaskFailed {
@@ -184,6 +191,8 @@ pub enum Event {
 pub enum Action {
     /// Send the task to the worker, and tell the client.
     Dispatch(AttemptStart),
+    /// Send the task to this worker too, whose result nobody waits for.
+    DispatchSecond(AttemptStart),
     /// Tell the client that the attempt takes too long only after so many milliseconds
     /// from now.
     Late {
@@ -205,6 +214,14 @@ pub enum Action {
         running_ms: u64,
         /// The client shall compile it once more by itself, and compare.
         audit: bool,
+        /// The client gets it with [`Action::ReleaseTask`].
+        held: bool,
+    },
+    /// Give the client a result that was held.
+    ReleaseTask {
+        task: TaskId,
+        /// The client shall compile it once more by itself, and compare.
+        audit: bool,
     },
     /// Tell the client that the task will have no result.
     FailTask { task: TaskId, failure: Failure },
@@ -212,6 +229,13 @@ pub enum Action {
     NoteAudit {
         /// What it led to.
         verdict: Verdict,
+    },
+    /// Count a second opinion.
+    NoteSecond {
+        /// Both workers made the same.
+        same: bool,
+        /// Who is under suspicion since, if somebody was not before.
+        suspects: Option<(Who, Who)>,
     },
     /// Tell the worker to drain.
     SendDrain { worker: WorkerId },
@@ -233,6 +257,7 @@ pub struct Coordinator {
     /// Which workers get no tasks of which holders.
     holders: HolderBreakers,
     audits: Audits,
+    seconds: SecondOpinions,
     /// Tasks in the queue that some workers must not get.
     choosy: BTreeSet<TaskId>,
     duplicates: Duplicates,
@@ -261,7 +286,12 @@ impl Coordinator {
             scheduler: Scheduler::new(settings.seed, settings.rival),
             predictor: settings.predictor,
             holders: HolderBreakers::default(),
-            audits: Audits::new(settings.audit_every, settings.differing),
+            audits: Audits::new(
+                settings.audit_every,
+                settings.idle_audit_share,
+                settings.differing,
+            ),
+            seconds: SecondOpinions::default(),
             choosy: BTreeSet::new(),
             duplicates: Duplicates::new(settings.seed),
             ahead: BTreeSet::new(),
@@ -305,6 +335,11 @@ impl Coordinator {
         self.jobs.len()
     }
 
+    /// Whether nobody waits for the result of an attempt.
+    pub fn is_second(&self, dispatch: DispatchId) -> bool {
+        self.seconds.task(dispatch).is_some()
+    }
+
     /// Takes in what happened at `now_ms` and gives what is to be done.
     pub fn handle(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
         let mut step = Step {
@@ -317,6 +352,7 @@ impl Coordinator {
             Event::WorkerHeard { worker, vitals } => {
                 step.core.registry.heard(worker, vitals, now_ms);
                 if vitals.is_some() {
+                    step.make_room(worker);
                     step.feed(worker);
                 }
             }
@@ -329,16 +365,25 @@ impl Coordinator {
                 digests,
             } => step.toolchains_changed(worker, toolchains, digests),
             Event::TaskSubmitted { task, demand } => step.task_submitted(task, demand),
-            Event::TaskCancelled { task, failure } => step.fail(task, failure),
+            Event::TaskCancelled { task, failure } => {
+                step.client_is_gone(task);
+                step.fail(task, failure);
+            }
             Event::NeedReceived {
                 worker,
                 dispatch,
                 inputs,
-            } => {
-                step.need_received(worker, dispatch, inputs);
-            }
+            } => match step.core.seconds.task(dispatch) {
+                Some(task) if !inputs => step.core.seconds.has_inputs(task),
+                Some(_) => {}
+                None => step.need_received(worker, dispatch, inputs),
+            },
             Event::InputsProgressed { dispatch, complete } => {
-                step.inputs_progressed(dispatch, complete);
+                match step.core.seconds.task(dispatch) {
+                    Some(task) if complete => step.core.seconds.has_inputs(task),
+                    Some(_) => {}
+                    None => step.inputs_progressed(dispatch, complete),
+                }
             }
             Event::CompileRuns {
                 worker,
@@ -351,14 +396,19 @@ impl Coordinator {
                 worker,
                 dispatch,
                 spent,
-            } => step.task_done(worker, dispatch, &spent),
+                made,
+            } => match step.core.seconds.task(dispatch) {
+                Some(task) => step.second_done(task, worker, made),
+                None => step.task_done(worker, dispatch, &spent, made),
+            },
             Event::TaskFailed {
                 worker,
                 dispatch,
                 failure,
-            } => {
-                step.task_failed(worker, dispatch, failure);
-            }
+            } => match step.core.seconds.task(dispatch) {
+                Some(task) => step.second_done(task, worker, None),
+                None => step.task_failed(worker, dispatch, failure),
+            },
             Event::AuditAnswered { task, holder, same } => {
                 step.audit_answered(task, &holder, same);
             }
@@ -403,6 +453,7 @@ impl Step<'_> {
         if for_all {
             self.core.registry.pause(worker, u64::MAX);
         }
+        self.end_seconds_on(worker);
     }
 
     fn audit_answered(&mut self, task: TaskId, holder: &Arc<str>, same: bool) {
@@ -441,6 +492,11 @@ impl Step<'_> {
         let Some(gone) = self.core.registry.leave(worker) else {
             return;
         };
+        for dispatch in &gone.seconds {
+            if let Some(task) = self.core.seconds.task(*dispatch) {
+                self.second_done(task, worker, None);
+            }
+        }
         self.core.holders.forget(worker);
         let (label, reason) = (gone.label, reason.to_owned());
         self.core.registry.keep_breaker(&gone.spec, gone.breaker);
@@ -487,8 +543,9 @@ impl Step<'_> {
         let Some(left) = self.core.registry.get(worker) else {
             return;
         };
-        let digests = left.digests.clone();
-        if let Some(dispatch) = left.ahead
+        let (digests, ahead) = (left.digests.clone(), left.ahead);
+        self.end_seconds_on(worker);
+        if let Some(dispatch) = ahead
             && let Some(task) = self.take_back(worker, dispatch)
         {
             self.place(task);
@@ -689,6 +746,7 @@ impl Step<'_> {
             return;
         };
         let (running, same) = (job.running, job.demand.same);
+        self.end_second(task);
         self.core.queue.remove(task);
         self.end_of_same(task, same);
         self.core.choosy.remove(&task);
@@ -724,6 +782,7 @@ impl Step<'_> {
         }
         self.end_waits_ahead();
         self.end_waits_for_same();
+        self.end_due_seconds();
         self.look_at_due();
         for toolchain in self.core.queue.toolchains() {
             self.feed_idle(&toolchain, TICK_LOOKS_MAX, 0.0);
@@ -745,6 +804,7 @@ impl Step<'_> {
                 failure(Code::Shutdown, "the coordinator is going away"),
             );
         }
+        self.end_seconds();
     }
 }
 

@@ -12,6 +12,15 @@ use hg_proto::wire::digest::Digest;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u64);
 
+/// A worker, wherever it connects from: the holder of its token, and its own name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Who {
+    /// Holder of the token; empty where nobody is asked for one.
+    pub holder: String,
+    /// The worker's own name.
+    pub name: String,
+}
+
 /// A task, from its submission to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub u64);

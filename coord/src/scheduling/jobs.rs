@@ -275,6 +275,11 @@ impl Jobs {
         DispatchId(self.attempts.next_key())
     }
 
+    /// A number like those of attempts, which no attempt ever has.
+    pub fn spare_dispatch(&mut self) -> DispatchId {
+        DispatchId(self.attempts.burn_key())
+    }
+
     /// How many tasks have not ended.
     pub fn len(&self) -> usize {
         self.keys.len()

@@ -15,9 +15,8 @@ use crate::bounds::{
     BREAKERS_KEPT_MAX, TRIAL_MS_MAX, TRIAL_MS_MIN, UNION_UNUSED_MS, UNIONS_MAX,
     UNIONS_OF_HOLDER_MAX,
 };
-use crate::scheduling::audits::Who;
 use crate::scheduling::breaker::{Breaker, Circuit};
-use crate::scheduling::id::{ByDigest, ById, DispatchId, Keyed, WorkerId};
+use crate::scheduling::id::{ByDigest, ById, DispatchId, Keyed, Who, WorkerId};
 use crate::scheduling::pool::Pool;
 use crate::scheduling::predictor::Pace;
 
@@ -176,6 +175,7 @@ impl Registry {
             due_ms: now_ms,
             vitals: None,
             running: Vec::new(),
+            seconds: Vec::new(),
             ahead: None,
             draining: false,
             paused_until_ms: None,
@@ -516,6 +516,22 @@ impl Registry {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Lends a slot that no task has to an attempt whose result nobody waits for.
+    pub fn lend(&mut self, id: WorkerId, dispatch: DispatchId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.seconds.push(dispatch);
+            self.refresh(id);
+        }
+    }
+
+    /// Takes such an attempt from the worker.
+    pub fn give_back(&mut self, id: WorkerId, dispatch: DispatchId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.seconds.retain(|second| *second != dispatch);
+            self.refresh(id);
         }
     }
 

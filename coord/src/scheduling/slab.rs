@@ -37,6 +37,13 @@ impl<T> Slab<T> {
         (self.inserted + 1) << INDEX_BITS | index as u64
     }
 
+    /// A key like all others under which there never is a value.
+    pub fn burn_key(&mut self) -> u64 {
+        let key = self.next_key();
+        self.inserted += 1;
+        key
+    }
+
     /// Inserts a value under [`Self::next_key`]. `false`: `key` is another one, or there
     /// are as many values as keys can tell apart.
     pub fn insert(&mut self, key: u64, value: T) -> bool {

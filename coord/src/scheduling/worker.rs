@@ -7,9 +7,8 @@ use hg_proto::v1;
 use hg_proto::wire::digest::Digest;
 
 use crate::bounds::{SLOTS_UNPROVEN_MAX, SPEED_CLAIM_MAX};
-use crate::scheduling::audits::Who;
 use crate::scheduling::breaker::Breaker;
-use crate::scheduling::id::{DispatchId, WorkerId};
+use crate::scheduling::id::{DispatchId, Who, WorkerId};
 use crate::scheduling::pool::{Offer, Standing};
 use crate::scheduling::predictor::{Pace, worker_key};
 
@@ -110,6 +109,9 @@ pub struct Worker {
     /// The attempts that have a slot, each with the bytes of memory it is thought to
     /// need; never more than the worker has slots.
     pub running: Vec<(DispatchId, u64)>,
+    /// The attempts whose results nobody waits for, in slots that tasks leave free and can
+    /// have at any time.
+    pub seconds: Vec<DispatchId>,
     /// The attempt that was sent ahead: it begins when a slot is free.
     pub ahead: Option<DispatchId>,
     /// The worker gets no more tasks.
@@ -231,6 +233,21 @@ impl Worker {
             && self.running.len() < self.slots_trusted() as usize
     }
 
+    /// Whether it has a slot that nobody uses, and its machine nothing to complain of.
+    pub fn idles(&self) -> bool {
+        self.is_free()
+            && self.breaker.is_pristine()
+            && self.slots() == self.slots
+            && self.spare_slots() > 0
+    }
+
+    /// Slots that neither a task has nor an attempt that nobody waits for; below 0: so many of
+    /// these are too many.
+    pub fn spare_slots(&self) -> i64 {
+        let taken = self.running.len() + self.seconds.len();
+        i64::from(self.slots_trusted()) - i64::try_from(taken).unwrap_or(i64::MAX)
+    }
+
     /// Whether a task may be sent ahead to it.
     pub fn takes_ahead(&self) -> bool {
         self.is_ready()
@@ -270,8 +287,9 @@ impl Worker {
         let load = self
             .vitals
             .map_or(0.0, |vitals| f64::from(vitals.load_milli) / 1e3);
-        // Our own tasks are in the load too; only what is beyond them is others'.
-        let others = (load - running).max(0.0);
+        // Our own tasks are in the load too; only what is beyond them is others'. Those that
+        // nobody waits for would make way.
+        let others = (load - running - self.seconds.len() as f64).max(0.0);
         let share = (cores / (running + others)).min(1.0);
         // Of two that are as fast the emptier one is better: caches, clocks, heat.
         let crowding = running / f64::from(self.slots.max(1));

@@ -30,6 +30,9 @@ const PROGRESS_MS: u64 = 500;
 /// Why a task is over that waited for another one.
 const SHARED: &str = "answered with the result of one that is the same";
 
+/// Milliseconds for which inputs that nobody waits for may be in the way of others.
+const SECOND_WAIT_MS_MAX: u64 = 100;
+
 /// A message to the client, or why the stream ends.
 pub type Reply = Result<SubmitResponse, Status>;
 
@@ -42,6 +45,9 @@ struct Attempt {
     worker: WorkerId,
     dispatch: DispatchId,
     channel: Arc<Channel>,
+    /// Its result goes to nobody: for how long its inputs may still be in the way of others'.
+    /// `None`: it counts.
+    spare: Option<Duration>,
     /// Inputs that the worker lacks; `None`: it has not said which.
     inputs: Option<Inputs>,
 }
@@ -53,6 +59,7 @@ struct Pending {
     data: Vec<u8>,
     last: bool,
     complete: bool,
+    since: Instant,
     deadline: Instant,
 }
 
@@ -315,6 +322,7 @@ impl Stream {
                     worker: start.worker,
                     dispatch: start.dispatch,
                     channel,
+                    spare: None,
                     inputs: None,
                 }));
                 let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
@@ -327,6 +335,18 @@ impl Stream {
                     slower: start.slower,
                 };
                 self.reply(submit_response::Kind::Started(started)).await
+            }
+            Mail::Second(start) => {
+                let channel = self.hub.channel(start.worker);
+                self.attempts.extend(channel.map(|channel| Attempt {
+                    number: start.number,
+                    worker: start.worker,
+                    dispatch: start.dispatch,
+                    channel,
+                    spare: Some(Duration::from_millis(SECOND_WAIT_MS_MAX)),
+                    inputs: None,
+                }));
+                Ok(())
             }
             Mail::Late { attempt, late_ms } => {
                 let late_ms = u32::try_from(late_ms).unwrap_or(u32::MAX);
@@ -388,6 +408,10 @@ impl Stream {
         let Some(current) = self.attempts.iter_mut().find(|a| a.number == attempt) else {
             return Ok(());
         };
+        if current.spare.is_some() && !self.open {
+            self.give_up_second();
+            return Ok(());
+        }
         // The channel has checked that the task has them.
         current.inputs = Inputs::new(&self.task, &digests).ok();
         if digests.is_empty() {
@@ -404,9 +428,18 @@ impl Stream {
 
     /// A client that has closed its side can't send what is missing.
     fn check_open(&self) {
-        let mut inputs = self.attempts.iter().filter_map(|a| a.inputs.as_ref());
+        let attempts = self.attempts.iter().filter(|a| a.spare.is_none());
+        let mut inputs = attempts.filter_map(|a| a.inputs.as_ref());
         if !self.open && inputs.any(|inputs| !inputs.is_complete()) {
             self.abort("the stream ended before the inputs");
+        }
+    }
+
+    /// What only is compared is not worth a wait.
+    fn give_up_second(&mut self) {
+        if let Some(at) = self.attempts.iter().position(|a| a.spare.is_some()) {
+            let attempt = self.attempts.remove(at);
+            self.hub.link_stalled(attempt.worker, attempt.dispatch);
         }
     }
 
@@ -433,13 +466,17 @@ impl Stream {
         match inputs.chunk(chunk.input, chunk.data.len(), chunk.last) {
             Ok(Verdict::Drop) => {}
             Ok(Verdict::Relay { complete }) => {
+                let since = Instant::now();
+                let wait = Duration::from_millis(LINK_STALL_MS_MAX);
+                let deadline = since + attempt.spare.unwrap_or(wait);
                 self.pending = Some(Pending {
                     attempt: number,
                     input: chunk.input,
                     data: chunk.data,
                     last: chunk.last,
                     complete,
-                    deadline: Instant::now() + Duration::from_millis(LINK_STALL_MS_MAX),
+                    since,
+                    deadline,
                 });
             }
             Err(why) => self.abort(&why),
@@ -456,9 +493,13 @@ impl Stream {
             self.attempts.retain(|a| a.number != pending.attempt);
             return;
         };
-        let Some(attempt) = self.attempt(pending.attempt) else {
+        let number = pending.attempt;
+        let Some(attempt) = self.attempts.iter_mut().find(|a| a.number == number) else {
             return;
         };
+        if let Some(spare) = &mut attempt.spare {
+            *spare = spare.saturating_sub(pending.since.elapsed());
+        }
         let dispatch = attempt.dispatch;
         let bytes = self.hub.metrics.bytes.with_label_values(&["to_worker"]);
         bytes.inc_by(pending.data.len() as u64);

@@ -3,9 +3,8 @@
 //! lets it back.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -13,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use hg_proto::v1::{self, Chunk, Done, Need, TaskResult, from_worker, to_worker};
 use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::event::{self, Event};
+use hg_tests::flipper::{Flipping, compiled};
 use hg_tests::grid::{Grid, coordinator};
 use hg_tests::hostile::hello;
 use hg_tests::impostor::{Impostor, announced, for_impostors};
@@ -166,23 +166,6 @@ fn received(worker: &mut Impostor) -> Vec<u8> {
     }
 }
 
-fn compiled(task: &v1::Task, text: &[u8]) -> Vec<u8> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |bytes: &[u8]| PathBuf::from(String::from_utf8_lossy(bytes).into_owned());
-    let directory = folder.path().join(path(&task.working_directory));
-    fs::create_dir_all(&directory).expect("a folder");
-    let mut file = fs::File::create(directory.join(path(&task.inputs[0].path))).expect("a file");
-    file.write_all(text).expect("a file");
-    let words = task.arguments.iter().map(|word| path(word));
-    let status = Command::new("gcc")
-        .args(words)
-        .current_dir(&directory)
-        .stdin(Stdio::null())
-        .status();
-    assert!(status.expect("gcc").success());
-    fs::read(directory.join(path(&task.outputs[0]))).expect("an object")
-}
-
 #[test]
 fn a_worker_that_turns_a_bit_is_found_out_and_let_back_by_an_operator() {
     let Some(gcc) = in_path("gcc") else {
@@ -295,4 +278,26 @@ fn what_a_worker_made_before_it_was_found_out_reaches_nobody() {
     }
     drop(flip);
     serving.join().expect("the worker");
+}
+
+#[test]
+fn while_workers_idle_one_that_spoils_some_objects_is_put_out_soon() {
+    let Some(gcc) = in_path("gcc") else {
+        return skip("idle audits", "no gcc");
+    };
+    // With one object in ten the arithmetic is that of one in a hundred, ten times as fast;
+    // 'bench audits' plays that one.
+    let mut flipping = Flipping::new(10, 1);
+    let course = flipping.run(&gcc, 100);
+    assert!(course.is_out, "{course:?}\n{}", flipping.log());
+    assert!(course.checks >= 1, "{course:?}");
+    let metrics = flipping.get("/metrics").expect("metrics");
+    assert!(
+        metrics.contains("hybridgrid_audit_mismatches_total 1"),
+        "{metrics}"
+    );
+    let log = flipping.log();
+    assert!(log.contains("made different objects of one task"), "{log}");
+    let workers = flipping.get("/api/v1/workers").expect("workers");
+    assert!(workers.contains("\"audits_different\":1"), "{workers}");
 }

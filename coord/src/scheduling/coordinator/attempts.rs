@@ -2,8 +2,10 @@
 
 use hg_proto::v1::Failure;
 use hg_proto::v1::failure::Code;
+use hg_proto::wire::digest::Digest;
 
 use super::placement::TRIAL_LATE_MS;
+use super::second_opinions::Fate;
 use super::stragglers::late_ms;
 use super::{Action, Step};
 use crate::bounds::{HEDGE_SAVED_MS_MAX, HEDGE_SHARE, REFUSAL_PAUSE_MS, REFUSALS_MAX, RETRIES_MAX};
@@ -179,7 +181,13 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn task_done(&mut self, worker: WorkerId, dispatch: DispatchId, spent: &Spent) {
+    pub(super) fn task_done(
+        &mut self,
+        worker: WorkerId,
+        dispatch: DispatchId,
+        spent: &Spent,
+        made: Option<Digest>,
+    ) {
         let Some(beside) = self.advance(worker, dispatch, Phase::Returning) else {
             return;
         };
@@ -190,9 +198,22 @@ impl Step<'_> {
         self.core
             .registry
             .release(worker, dispatch, AttemptEnd::Well(self.now_ms));
-        if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms)
-            && let Some(job) = self.core.jobs.remove(attempt.task)
-        {
+        if let Some(attempt) = self.core.jobs.stop(dispatch, self.now_ms) {
+            self.finish(dispatch, &attempt, spent, made);
+        }
+        self.feed(worker);
+    }
+
+    /// A task has its result, by an attempt that is over.
+    fn finish(
+        &mut self,
+        dispatch: DispatchId,
+        attempt: &Attempt,
+        spent: &Spent,
+        made: Option<Digest>,
+    ) {
+        let worker = attempt.worker;
+        if let Some(job) = self.core.jobs.remove(attempt.task) {
             let running_ms = self.now_ms.saturating_sub(attempt.started_ms);
             let core = &mut *self.core;
             core.holders.success(&job.demand.holder, worker, dispatch);
@@ -214,14 +235,21 @@ impl Step<'_> {
             }
             let holder = &job.demand.holder;
             let toolchain = job.demand.toolchain;
-            let audit = who.is_some_and(|who| {
+            let mut fate = Fate::default();
+            if let Some(who) = who {
                 let core = &mut *self.core;
                 let random = core.scheduler.random();
-                core.audits
-                    .result(attempt.task, holder, who, toolchain, random)
-            });
+                let task = attempt.task;
+                fate.audit = core
+                    .audits
+                    .result(task, holder, who.clone(), toolchain, random);
+                fate = self.compare_second(task, who, made, fate);
+            } else {
+                self.end_second(attempt.task);
+            }
             self.actions.push(Action::FinishTask {
-                audit,
+                audit: fate.audit,
+                held: fate.is_held,
                 task: attempt.task,
                 worker,
                 attempt: attempt.number,
@@ -229,7 +257,6 @@ impl Step<'_> {
                 running_ms,
             });
         }
-        self.feed(worker);
     }
 
     pub(super) fn task_failed(&mut self, worker: WorkerId, dispatch: DispatchId, failure: Failure) {

@@ -192,7 +192,11 @@ impl Step<'_> {
         };
         let peak_bytes = job.prediction.peak_bytes;
         if self.core.registry.book(worker, dispatch, peak_bytes) {
+            self.make_room(worker);
             self.dispatch(task, worker, dispatch, compile_ms, hedge);
+            if !hedge {
+                self.seek_second(task);
+            }
         } else if !hedge {
             self.wait(task);
         }
@@ -347,6 +351,7 @@ impl Step<'_> {
         };
         if let Some(dispatch) = core.registry.promote(id, peak_bytes) {
             core.ahead.remove(&(dispatch, id));
+            self.make_room(id);
         }
     }
 

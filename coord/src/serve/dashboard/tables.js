@@ -13,8 +13,9 @@ const EVENT_WORDS = {
   "circuit-half-open": "breaker tries one task",
   "circuit-closed": "breaker closed",
   "audit-differs": "audit found another object",
+  "worker-differs": "differs from another worker",
 };
-const EVENT_STATES = { "worker-left": "warn", "circuit-open": "bad", "audit-differs": "bad", "worker-drains": "warn", "worker-paused": "warn" };
+const EVENT_STATES = { "worker-left": "warn", "circuit-open": "bad", "audit-differs": "bad", "worker-differs": "warn", "worker-drains": "warn", "worker-paused": "warn" };
 
 function reasonsOf(build) {
   if (!build.reasons.length) return "";
