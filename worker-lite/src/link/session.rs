@@ -43,6 +43,9 @@ const RESTART: Duration = Duration::from_secs(30);
 /// A link that lived this long proves the coordinator well: the next dial comes at once.
 /// Where it ends sooner each time, dials are as rare as where nobody answers.
 const LINK_GOOD: Duration = Duration::from_secs(1);
+/// Time between two heartbeats of a worker that has nothing to do and bears all its slots:
+/// three of them in the time after which silence is death.
+const IDLE_HEARTBEAT: Duration = Duration::from_millis(2_600);
 /// Silence in the middle of a task's inputs after which the task is given up.
 const INPUT_WAIT: Duration = Duration::from_secs(30);
 /// How long running compiles hold up a new Hello after a toolchain was lost.
@@ -329,6 +332,11 @@ impl Session {
             }
             Event::Signal => self.drain("a signal", &mut actions),
             Event::Tick => {}
+        }
+        if !self.jobs.is_empty()
+            && let State::Linked(linked) = &mut self.state
+        {
+            linked.hurry(now);
         }
         self.tick(now, vitals, &mut actions);
         if self.draining && self.jobs.is_empty() && !matches!(self.state, State::Over) {
@@ -752,7 +760,10 @@ impl Session {
             if self.capacity != before {
                 actions.push(Action::SetCapacity(self.capacity));
             }
-            linked.next_beat = now + linked.heartbeat;
+            // Each one wakes an idle machine some times over.
+            let is_idle =
+                running == 0 && self.capacity == before && before.is_all(self.hello.slots);
+            linked.next_beat = now + linked.pause(is_idle);
             linked.sequence += 1;
             // While an answer is outstanding, that is the one to measure.
             linked.awaited.get_or_insert((linked.sequence, now));
@@ -782,6 +793,19 @@ impl Job {
 impl Linked {
     fn expiry(&self) -> Instant {
         self.last_heard + Duration::from_millis(HEARTBEAT_EXPIRY_MS.into())
+    }
+
+    /// Time between two heartbeats.
+    fn pause(&self, is_idle: bool) -> Duration {
+        match is_idle {
+            true => self.heartbeat.max(IDLE_HEARTBEAT),
+            false => self.heartbeat,
+        }
+    }
+
+    /// The worker is idle no more.
+    fn hurry(&mut self, now: Instant) {
+        self.next_beat = self.next_beat.min(now + self.heartbeat);
     }
 
     fn heartbeat_seen(&mut self, now: Instant, sequence: u64) {
@@ -1114,7 +1138,7 @@ mod tests {
         while !actions.contains(&Action::Rescan) {
             let seen = v1::HeartbeatSeen::default();
             bench.hear(to_worker::Kind::HeartbeatSeen(seen));
-            actions = bench.wake(ms(1000));
+            actions = bench.wake(IDLE_HEARTBEAT);
         }
         let actions = bench.take(Event::Toolchains(catalogue()));
         assert!(actions.contains(&Action::HangUp));
@@ -1141,7 +1165,7 @@ mod tests {
             sequence: 1,
             ..v1::HeartbeatSeen::default()
         }));
-        let actions = bench.wake(ms(1000));
+        let actions = bench.wake(IDLE_HEARTBEAT);
         let [beat] = sent(&actions, |kind| match kind {
             from_worker::Kind::Heartbeat(heartbeat) => Some(heartbeat),
             _ => None,
@@ -1158,7 +1182,7 @@ mod tests {
         let beat = |bench: &mut Bench| {
             let seen = v1::HeartbeatSeen::default();
             bench.hear(to_worker::Kind::HeartbeatSeen(seen));
-            let actions = bench.wake(ms(1000));
+            let actions = bench.wake(IDLE_HEARTBEAT);
             let said = sent(&actions, |kind| match kind {
                 from_worker::Kind::Heartbeat(beat) => Some((beat.slots, beat.slots_why.clone())),
                 _ => None,
@@ -1181,11 +1205,33 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_worker_wakes_up_less_often() {
+        let mut bench = Bench::linked();
+        let pause = |bench: &mut Bench| {
+            let began = bench.now;
+            bench.wake(ms(3000));
+            let seen = v1::HeartbeatSeen::default();
+            bench.hear(to_worker::Kind::HeartbeatSeen(seen));
+            bench.now - began
+        };
+        assert_eq!([pause(&mut bench), pause(&mut bench)], [IDLE_HEARTBEAT; 2]);
+        // One that works, or bears less than it could, says more often how it is.
+        bench.dispatch(1);
+        assert_eq!([pause(&mut bench), pause(&mut bench)], [ms(1000); 2]);
+        bench.end(id(1, 1));
+        pause(&mut bench);
+        assert_eq!(pause(&mut bench), IDLE_HEARTBEAT);
+        bench.vitals.temperature_milli_c = 90_000;
+        pause(&mut bench);
+        assert_eq!([pause(&mut bench), pause(&mut bench)], [ms(1000); 2]);
+    }
+
+    #[test]
     fn silence_ends_the_link() {
         let mut bench = Bench::linked();
         let begin = bench.now;
         while bench.session.is_linked() {
-            bench.wake(ms(1000));
+            bench.wake(IDLE_HEARTBEAT);
             assert!(bench.now - begin < ms(60_000));
         }
         assert_eq!(bench.now - begin, ms(HEARTBEAT_EXPIRY_MS.into()));

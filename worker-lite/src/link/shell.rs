@@ -103,6 +103,7 @@ pub fn serve(serving: Serving) -> io::Result<()> {
         executor: executor.clone(),
         notices,
         link: None,
+        timer: None,
         links: 0,
         jobs: HashMap::new(),
         gate: Arc::new(Gate::new(
@@ -166,6 +167,8 @@ struct Shell {
     executor: Rc<LocalExecutor<'static>>,
     notices: Sender<Notice>,
     link: Option<Live>,
+    /// For when the session wants to be woken up, and when that is.
+    timer: Option<(Instant, smol::Timer)>,
     /// Links so far, which numbers them.
     links: u64,
     jobs: HashMap<JobId, Job>,
@@ -206,7 +209,10 @@ impl Shell {
                     self.link = None;
                     Some(Event::LinkLost(why))
                 }
-                Wake::Time => Some(Event::Tick),
+                Wake::Time => {
+                    self.timer = None;
+                    Some(Event::Tick)
+                }
             };
             let Some(event) = event else {
                 continue;
@@ -244,10 +250,15 @@ impl Shell {
             }
         };
         let next_wake = self.session.next_wake();
+        // Each new timer wakes the thread that waits for all of them.
+        if self.timer.as_ref().map(|(at, _)| *at) != next_wake {
+            self.timer = next_wake.map(|at| (at, smol::Timer::at(at)));
+        }
+        let timer = &mut self.timer;
         let time = async {
-            match next_wake {
-                Some(at) => {
-                    smol::Timer::at(at).await;
+            match timer {
+                Some((_, timer)) => {
+                    timer.await;
                     Wake::Time
                 }
                 None => future::pending().await,

@@ -70,6 +70,13 @@ struct Limit {
     why: &'static str,
 }
 
+impl Capacity {
+    /// Whether that is all of `most` slots.
+    pub fn is_all(&self, most: u32) -> bool {
+        self.slots >= most
+    }
+}
+
 /// Capacity now, of `most` slots, where it was `before`: it falls at once, and grows slot by
 /// slot.
 pub fn next_capacity(before: Capacity, most: u32, vitals: &Vitals) -> Capacity {
