@@ -112,6 +112,10 @@ pub const BACKEND_PAUSE_MS_MIN: u64 = 1_000;
 pub const BACKEND_PAUSE_MS_MAX: u64 = 60_000;
 /// Milliseconds between two warnings that the cache backend holds what is not authentic.
 pub const BACKEND_WARN_MS: u64 = 60_000;
+/// Milliseconds between two looks at whose results other coordinators hold for void.
+pub const VOID_LOOK_MS: u64 = 10_000;
+/// Workers in such a list.
+pub const VOID_LIST_MAX: usize = 16_384;
 /// Bytes of a file with the key of a cache backend.
 pub const BACKEND_KEY_FILE_BYTES_MAX: u64 = 4_096;
 /// Milliseconds between two writes of what was learned.

@@ -30,7 +30,7 @@ use crate::scheduling::coordinator::Settings;
 use crate::serve::accept::Door;
 use crate::serve::announce::{self, Announcer};
 use crate::serve::pages::Guard;
-use crate::serve::{grpc, pages, spans};
+use crate::serve::{grpc, pages, spans, void_lists};
 use crate::trust::command_socket;
 use crate::trust::doorkeeper::{Doorkeeper, LocalTokens};
 use crate::{log, state_folder};
@@ -251,6 +251,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
     let ticker = tokio::spawn(hub.clone().tick());
     let learner = tokio::spawn(predictor_file::keep(hub.clone(), config.state.clone()));
     let auditor = tokio::spawn(audit_file::keep(hub.clone(), config.state.clone()));
+    let voids = tokio::spawn(void_lists::share(hub.clone()));
     let watch = match config.insecure {
         true => None,
         false => {
@@ -299,6 +300,7 @@ async fn serve(config: &Config, fds: u64) -> Result<(), CommandError> {
     ticker.abort();
     learner.abort();
     auditor.abort();
+    voids.abort();
     for other in [http, watch, announcer].into_iter().flatten() {
         other.abort();
     }

@@ -23,6 +23,8 @@ use crate::metrics::BackendMetrics;
 
 /// Where entries of this form lie; another form gets another folder.
 const FOLDER: &str = "hybridgrid/results-1";
+/// The list of whose results are void.
+const VOID: &str = "hybridgrid/void-1";
 /// What is looked for to see whether the backend answers; it need not be there.
 const TRY: &str = "hybridgrid/is-there";
 
@@ -268,6 +270,35 @@ impl Backend {
         }
     }
 
+    /// The list of whose results are void, as a coordinator has left it there.
+    ///
+    /// # Errors
+    /// The backend does not say.
+    pub async fn void_list(&self) -> Result<Option<Vec<u8>>, String> {
+        if lock(&self.reads).is_open() {
+            return Err("it is left alone".into());
+        }
+        let service = self.service();
+        let time_max = Duration::from_millis(BACKEND_TRY_MS_MAX);
+        let read = timeout(time_max, service.read(VOID)).await;
+        let found = read.map_err(|_| format!("no answer within {time_max:?}"))??;
+        Ok(match found {
+            Found::Bytes(sealed) => self.secret.open(&void_key(), sealed).ok(),
+            // Not one of ours.
+            Found::Nothing | Found::TooLarge => None,
+        })
+    }
+
+    /// Leaves the list there for the others. What can't be left is with the next look.
+    pub async fn leave_void_list(&self, list: &[u8]) {
+        if self.address.is_read_only || lock(&self.reads).is_open() {
+            return;
+        }
+        let service = self.service();
+        let writing = service.write(VOID, self.secret.seal(&void_key(), list));
+        let _ = timeout(Duration::from_millis(BACKEND_WRITE_MS_MAX), writing).await;
+    }
+
     async fn write_all(self: Arc<Self>, mut queue: mpsc::Receiver<Write>) {
         let at_once = Arc::new(Semaphore::new(BACKEND_WRITES_AT_ONCE_MAX));
         while let Some(write) = queue.recv().await {
@@ -354,8 +385,79 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Stands for a task's key where the list of void results is sealed.
+fn void_key() -> Digest {
+    Digest::of(VOID.as_bytes())
+}
+
 /// The name of the entry of `key`: in one of 256 folders, for file systems.
 fn name(key: &Digest) -> String {
     let hex = key.to_hex();
     format!("{FOLDER}/{}/{hex}", &hex[..2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    /// What a write may take.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+    fn open(url: &str, secret: u8, metrics: &Metrics) -> Arc<Backend> {
+        let address = Address::parse(url).unwrap();
+        Backend::open(address, Secret::new([secret; 32]), metrics.backend.clone()).unwrap()
+    }
+
+    async fn comes(backend: &Arc<Backend>, key: &Digest) -> Vec<u8> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(found) = backend.get(key).await {
+                return found;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        panic!("nothing is put there");
+    }
+
+    #[tokio::test]
+    async fn who_has_the_key_gets_what_was_put_there_and_who_only_reads_puts_nothing() {
+        let root = std::env::temp_dir().join(format!("hg-backend-use-{}", std::process::id()));
+        let url = format!("fs://{}?timeout=10s", root.display());
+        let metrics = Metrics::new();
+        let (ours, stranger) = (open(&url, 1, &metrics), open(&url, 2, &metrics));
+        let reader = open(&format!("{url}&read-only"), 1, &metrics);
+        let (key, other) = (Digest::of(b"a"), Digest::of(b"b"));
+        reader.put(&other, b"not there");
+        ours.put(&key, b"body");
+        assert_eq!(comes(&ours, &key).await, b"body");
+        assert_eq!(reader.get(&key).await, Some(b"body".to_vec()));
+        assert_eq!(reader.get(&other).await, None);
+        assert_eq!(stranger.get(&key).await, None);
+        let rejected = &metrics.backend.rejected;
+        let rejected = rejected.with_label_values(&["not-authentic"]);
+        assert_eq!(rejected.get(), 1);
+
+        assert_eq!(ours.void_list().await, Ok(None));
+        reader.leave_void_list(b"none").await;
+        ours.leave_void_list(b"[]").await;
+        assert_eq!(reader.void_list().await, Ok(Some(b"[]".to_vec())));
+        assert_eq!(stranger.void_list().await, Ok(None));
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_more_than_may_wait_is_dropped_and_counted() {
+        let metrics = Metrics::new();
+        // Nobody is there, so that all of it waits.
+        let backend = open("redis+unix:///nowhere/socket", 1, &metrics);
+        let body = vec![0; BACKEND_ENTRY_BYTES_MAX];
+        let before = BACKEND_QUEUE_BYTES_MAX / body.len();
+        for _ in 0..before + 2 {
+            backend.put(&Digest::of(b"a"), &body);
+        }
+        let dropped = metrics.backend.writes.with_label_values(&["dropped"]);
+        assert_eq!(dropped.get(), 2);
+    }
 }

@@ -14,7 +14,7 @@ use hg_proto::wire::digest::Digest;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{RESULTS_BYTES_DEFAULT, RESULTS_DISK_SHARE};
+use crate::bounds::{RESULTS_BYTES_DEFAULT, RESULTS_DISK_SHARE, VOID_LIST_MAX};
 use crate::results::kept::Kept;
 use crate::state_folder;
 
@@ -133,18 +133,47 @@ impl Store {
     /// # Errors
     /// It could not be written down: a coordinator that starts again does not know of it.
     pub fn make_void(&self, holder: &str, name: &str, now_unix_ms: u64) -> io::Result<()> {
-        let rows: Vec<Void> = {
-            let mut void = self.void();
-            let who = (holder.to_owned(), name.to_owned());
-            void.insert(who, now_unix_ms);
-            let row = |((holder, worker), until): (&(String, String), &u64)| Void {
-                holder: holder.clone(),
-                worker: worker.clone(),
-                until_unix_ms: *until,
-            };
-            void.iter().map(row).collect()
-        };
+        let who = (holder.to_owned(), name.to_owned());
+        self.void().insert(who, now_unix_ms);
+        self.save_void()
+    }
+
+    fn save_void(&self) -> io::Result<()> {
+        let rows = void_rows(&self.void());
         state_folder::write(&self.state, VOID, &serde_json::to_vec_pretty(&rows)?)
+    }
+
+    /// Whose results are void, for other coordinators.
+    ///
+    /// # Errors
+    /// Never, but for what serde may say.
+    pub fn void_list(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&void_rows(&self.void()))?)
+    }
+
+    /// Makes void what `list`, another coordinator's [`Store::void_list`], says. True: this
+    /// one's says more.
+    ///
+    /// # Errors
+    /// It is none, or could not be written down.
+    pub fn add_void(&self, list: &[u8]) -> io::Result<bool> {
+        let rows: Vec<Void> = serde_json::from_slice(list)?;
+        let (says_more, is_changed) = {
+            let mut void = self.void();
+            let before = void.clone();
+            let mut theirs = BTreeMap::new();
+            for row in rows.into_iter().take(VOID_LIST_MAX) {
+                let who = (row.holder, row.worker);
+                let until = void.entry(who.clone()).or_default();
+                *until = (*until).max(row.until_unix_ms);
+                theirs.insert(who, row.until_unix_ms);
+            }
+            (*void != theirs, *void != before)
+        };
+        if is_changed {
+            self.save_void()?;
+        }
+        Ok(says_more)
     }
 
     /// About how many results there are.
@@ -157,6 +186,15 @@ impl Store {
         let sizes = shard::sizes(self.entries.folder()).ok()?;
         Some((sizes.entries(), sizes.total()))
     }
+}
+
+fn void_rows(void: &BTreeMap<(String, String), u64>) -> Vec<Void> {
+    let row = |((holder, worker), until): (&(String, String), &u64)| Void {
+        holder: holder.clone(),
+        worker: worker.clone(),
+        until_unix_ms: *until,
+    };
+    void.iter().map(row).collect()
 }
 
 /// The name of an entry has half of the key; the other half is in its body.
@@ -260,6 +298,30 @@ mod tests {
         store.put(&bad, &kept(&bad, "liar", 8)).unwrap();
         assert!(store.get(&bad).is_some());
         fs::remove_dir_all(&state).unwrap();
+    }
+
+    #[test]
+    fn what_one_coordinator_found_out_is_void_at_another_and_the_other_way() {
+        let (here, there) = (state("void-here"), state("void-there"));
+        let open = |state: &Path| Store::open(state, 1 << 20).unwrap();
+        let (ours, theirs) = (open(&here), open(&there));
+        let key = Digest::of(b"bad");
+        theirs.put(&key, &kept(&key, "liar", 5)).unwrap();
+        ours.make_void("team", "liar", 7).unwrap();
+        theirs.make_void("team", "other", 9).unwrap();
+        let list = |store: &Store| store.void_list().unwrap();
+        assert!(theirs.add_void(&list(&ours)).unwrap(), "it has the other");
+        assert_eq!(open(&there).get(&key), None, "after a restart too");
+        assert!(!ours.add_void(&list(&theirs)).unwrap());
+        assert_eq!(list(&ours), list(&theirs));
+        // An older word does not take a younger one back.
+        ours.make_void("team", "liar", 20).unwrap();
+        assert!(ours.add_void(&list(&theirs)).unwrap());
+        assert!(ours.is_void(&kept(&key, "liar", 20)));
+        assert!(ours.add_void(b"[{").is_err());
+        for state in [here, there] {
+            fs::remove_dir_all(&state).unwrap();
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod activity;
 pub mod request_body;
 pub mod submit;
 pub mod kept;
+pub mod void_lists;
 pub mod worker_link;
 pub mod pages;
 pub mod dashboard;
