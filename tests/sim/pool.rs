@@ -71,6 +71,16 @@ pub fn mixed(machines: usize, random: &mut Rng) -> Vec<Machine> {
     (0..machines).map(&mut one).collect()
 }
 
+/// A fast machine, and beside it one that is ten times slower, as where one emulates another;
+/// `slow`: slots of that, or none of it.
+pub fn beside(slow: u32) -> Vec<Machine> {
+    let mut machines = vec![Machine::new(1.0, 4)];
+    if slow > 0 {
+        machines.push(Machine::new(0.1, slow));
+    }
+    machines
+}
+
 /// Two servers and a shelf of Raspberry Pis.
 pub fn pis() -> Vec<Machine> {
     let pi = Machine {

@@ -18,6 +18,8 @@ const MEAN_MS: f64 = 1_500.0;
 const DECISIONS_MIN: usize = 200_000;
 /// The best of so many rounds counts: others use this machine too.
 const ROUNDS: usize = 3;
+/// Builds that are played of each kind with a slow machine.
+const SLOW_SEEDS: u64 = 50;
 /// Ours, and what it is compared with.
 const POLICIES: [Policy; 5] = [
     Policy::Expected,
@@ -76,7 +78,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 8] = [
+pub const ALL: [Scenario; 9] = [
     Scenario {
         name: "equal",
         about: "20 equal machines, 50 clients, compiles at random times, 80% load",
@@ -116,6 +118,11 @@ pub const ALL: [Scenario; 8] = [
         name: "bursts",
         about: "500 clients that want 40 compiles at a time",
         run: bursts,
+    },
+    Scenario {
+        name: "slow",
+        about: "builds by one machine, and by it and one that is ten times slower",
+        run: slow,
     },
     Scenario {
         name: "faults",
@@ -332,6 +339,64 @@ fn bursts(options: &Options, targets: &mut Vec<Target>) {
     );
     ahead(targets, "bursts", &all);
     frugal(targets, "bursts", &all[0]);
+}
+
+/// What a slow machine beside a fast one costs builds.
+fn slow(options: &Options, targets: &mut Vec<Target>) {
+    println!("\nbuilds with a machine that is ten times slower, against those without it");
+    println!("  files  slots  first  time: mean    most");
+    for files in [40, 150, 500] {
+        for slots in [1, 4] {
+            for first in [false, true] {
+                let seeds = options.seed()..options.seed() + SLOW_SEEDS;
+                let ratios: Vec<f64> = seeds
+                    .map(|seed| beside(seed, files, slots, first))
+                    .collect();
+                let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+                let most = ratios.iter().copied().fold(0.0, f64::max);
+                let word = if first { "yes" } else { "no" };
+                println!("  {files:>5} {slots:>6} {word:>6} {mean:>11.3} {most:>7.3}");
+                target(
+                    targets,
+                    mean <= 1.05 && most <= 1.15,
+                    format!(
+                        "slow: {files} files, {slots} slots, first build: {word}: {mean:.3} of the \
+                         time without (1.05), {most:.3} at most (1.15)"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// How many times as long a build takes with the slow machine; `first`: nothing was learned
+/// before of it, nor of the files.
+fn beside(seed: u64, files: usize, slots: u32, first: bool) -> f64 {
+    let mut random = Rng::with_seed(seed);
+    let sources = workload::sources(files, MEAN_MS, &mut random);
+    let both = pool::beside(slots);
+    let learned = (!first).then(|| learn(seed, &both, &sources).learned);
+    let client = Client {
+        // As hgbuild make does it: what the grid has, and some.
+        arrivals: workload::Arrivals::Closed(2 + pool::slots(&both)),
+        sources: (0..files).collect(),
+    };
+    let took_s = |machines: &[Machine]| {
+        let setup = Setup {
+            seed,
+            policy: Policy::Expected,
+            extras: true,
+            machines,
+            sources: &sources,
+            clients: std::slice::from_ref(&client),
+            learned: learned.as_deref(),
+            measured_us: None,
+        };
+        let outcome = run(setup);
+        let ends = outcome.tasks.iter().filter_map(|task| task.ended_us);
+        ends.max().unwrap_or(0) as f64
+    };
+    took_s(&both) / took_s(&pool::beside(0))
 }
 
 fn faults(options: &Options, targets: &mut Vec<Target>) {

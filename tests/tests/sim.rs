@@ -120,3 +120,27 @@ fn faults_cost_little() {
         assert!(figures.over() <= 2.0, "{fault:?} {figures:?}");
     }
 }
+
+#[test]
+fn a_machine_that_is_ten_times_slower_costs_no_build_much() {
+    for seed in 1..=50 {
+        let sources = workload::sources(40, 1_500.0, &mut Rng::with_seed(seed));
+        let both = pool::beside(4);
+        let client = Client {
+            arrivals: workload::Arrivals::Closed(2 + pool::slots(&both)),
+            sources: (0..sources.len()).collect(),
+        };
+        let took_us = |machines: &[Machine]| {
+            let clients = std::slice::from_ref(&client);
+            let outcome = run(Setup {
+                seed,
+                ..setup(Policy::Expected, machines, &sources, clients, None)
+            });
+            check(&outcome, sources.len());
+            let ends = outcome.tasks.iter().filter_map(|task| task.ended_us);
+            ends.max().expect("an end") as f64
+        };
+        let times = took_us(&both) / took_us(&pool::beside(0));
+        assert!(times <= 1.15, "seed {seed}: {times:.3} of the time without");
+    }
+}

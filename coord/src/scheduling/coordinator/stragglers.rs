@@ -12,6 +12,9 @@ use crate::scheduling::jobs::{Attempt, Phase};
 /// An attempt is repeated on a worker that has become idle if it is likely to be
 /// done there this many times sooner than where it runs.
 pub(super) const RESCUE_FACTOR: f64 = 1.5;
+/// One part in so many of what an attempt was expected to take is thought to be left of it at
+/// least: that it is not over when it should be does not mean that it is about to be.
+const UNSURE_SHARE: u64 = 2;
 /// Milliseconds without a new task of a toolchain after which none is expected soon: a build
 /// goes on as long as something is submitted whenever something ends.
 const QUIET_MS: u64 = 250;
@@ -108,6 +111,7 @@ impl Step<'_> {
         }
         let late_ms = straggles_ms(attempt.expected_ms);
         let left_ms = attempt.expected_ms.saturating_sub(elapsed_ms);
+        let left_ms = left_ms.max(attempt.expected_ms / UNSURE_SHARE);
         let late = elapsed_ms >= late_ms;
         let (gain_ms, look_ms) = match late {
             // What has run so long is likely to run as long again.
