@@ -40,6 +40,7 @@ const fn row(code: &'static str, meaning: &'static str, advice: &'static str) ->
 
 const IT_IS_CACHED: &str = "nothing: the cache answers when it is compiled again";
 const IT_IS_NO_COMPILE: &str = "nothing: it is no compile of one source to one object";
+const FULL_SANDBOX: &str = "have workers with the full sandbox";
 const IT_STAYS: &str = "nothing: a worker could not do the same";
 const NEXT_TIME: &str = "nothing: the next compile of it is kept";
 const RARE: &str = "write it the usual way, if this source is compiled often";
@@ -111,7 +112,7 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     row(
         "charset",
-        "an option sets the character set of the source or of strings",
+        "an option sets another character set than UTF-8 for the source or for strings",
         IT_STAYS,
     ),
     row(
@@ -223,12 +224,12 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "embed",
         "the source embeds a file (#embed), and only preprocessed text could go",
-        "have workers with the full sandbox",
+        FULL_SANDBOX,
     ),
     row(
         "emit-llvm",
-        "the output is LLVM's intermediate code",
-        IT_STAYS,
+        "the output is LLVM's intermediate code, and only preprocessed text could go",
+        FULL_SANDBOX,
     ),
     row(
         "empty-body",
@@ -320,7 +321,7 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "late-pragma",
         "clang expands a pragma's words late, and only preprocessed text could go",
-        "have workers with the full sandbox",
+        FULL_SANDBOX,
     ),
     row(
         "limit",
@@ -350,12 +351,12 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "lost-pragma",
         "gcc's preprocessed text leaves this pragma out",
-        "have workers with the full sandbox",
+        FULL_SANDBOX,
     ),
     row(
         "lto",
-        "link-time optimization writes an object that depends on where it is compiled",
-        IT_STAYS,
+        "link-time optimization writes an object that depends on where it is compiled, and only preprocessed text could go",
+        FULL_SANDBOX,
     ),
     row(
         "missing-output",
@@ -423,7 +424,7 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "nullability",
         "headers say of pointers whether they may be null, and clang's warnings on it are for some headers only",
-        "have workers with the full sandbox",
+        FULL_SANDBOX,
     ),
     row(
         "odd-path",
@@ -535,7 +536,7 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "profile",
         "profiles of earlier runs are read, or written by the program",
-        IT_STAYS,
+        FULL_SANDBOX,
     ),
     row(
         "queue",
@@ -549,8 +550,8 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     row(
         "records-command-line",
-        "the object has the command line in it (-frecord-gcc-switches)",
-        "drop -frecord-gcc-switches and -grecord-command-line",
+        "the object has the command line in it (-grecord-command-line), or the text what gcc makes of the machine's memory (-fverbose-asm)",
+        "drop the option",
     ),
     row(
         "refused",
@@ -589,8 +590,8 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     row(
         "sanitizer-list",
-        "a list for sanitizers is read from a file",
-        IT_STAYS,
+        "a list for sanitizers is read from a file, and only preprocessed text could go",
+        FULL_SANDBOX,
     ),
     row(
         "save-temps",
@@ -645,7 +646,7 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "source-path",
         "the object has the source's path in it",
-        "have workers with the full sandbox",
+        FULL_SANDBOX,
     ),
     row("specs", "the compiler's specs are changed", IT_STAYS),
     row(

@@ -1,6 +1,7 @@
 //! What an output of a compile looks like at its beginning: a worker can return a wrong
 //! object, but not nothing, text, or the object of another machine. Pure.
 
+use hg_proto::compiler::toolchain::Family;
 use hg_proto::options::args::Compile;
 
 /// Bytes of an output that are looked at; ELF's header is as long.
@@ -8,6 +9,9 @@ pub const HEAD_BYTES: usize = 64;
 
 /// Bytes of ELF's header with addresses of 32 and 64 bits.
 const ELF_BYTES: [u64; 2] = [52, 64];
+/// How LLVM's bitcode begins ("LLVM Bitcode File Format").
+const BITCODE: &[u8] = b"BC\xc0\xde";
+const WRAPPED_BITCODE: &[u8] = b"\xde\xc0\x17\x0b";
 /// In ELF's header (System V ABI): addresses of 64 bits, the low byte first, and a file that
 /// is to be linked.
 const CLASS_32: u8 = 1;
@@ -20,8 +24,10 @@ const RELOCATABLE: u16 = 1;
 pub enum Kind {
     /// Assembly, or what depends on what.
     Text,
-    /// An object. None of LLVM's bitcode travels.
+    /// An object.
     Object(Form),
+    /// LLVM's, of which code is made later.
+    Bitcode,
 }
 
 /// A format of objects.
@@ -41,10 +47,14 @@ pub enum Form {
 }
 
 impl Kind {
-    /// What `compile` gives with a compiler that is for `target` where nothing is said.
-    pub fn of(compile: &Compile, target: &str) -> Kind {
+    /// What `compile` gives with a compiler of `family` that is for `target` where nothing
+    /// is said.
+    pub fn of(compile: &Compile, family: Family, target: &str) -> Kind {
         if compile.assembly {
             return Kind::Text;
+        }
+        if family == Family::Clang && (compile.emits_llvm() || compile.defers_code()) {
+            return Kind::Bitcode;
         }
         let mut target = target.as_bytes();
         let mut words = compile.arguments.iter().flat_map(|a| &a.words);
@@ -80,6 +90,14 @@ impl Kind {
                 false => Ok(()),
             },
             Kind::Object(form) => form.check(head, size),
+            // In a wrapper where it is for Apple's linkers.
+            Kind::Bitcode => match [BITCODE, WRAPPED_BITCODE]
+                .iter()
+                .any(|m| head.starts_with(m))
+            {
+                true => Ok(()),
+                false => Err("no bitcode"),
+            },
         }
     }
 }
@@ -180,7 +198,6 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hg_proto::compiler::toolchain::Family;
     use hg_proto::options::args::{self, Dialect};
 
     const LINUX: &str = "x86_64-pc-linux-gnu";
@@ -194,7 +211,7 @@ mod tests {
             family,
             cxx_driver: false,
         };
-        Kind::of(&args::parse(dialect, &words).unwrap(), target)
+        Kind::of(&args::parse(dialect, &words).unwrap(), family, target)
     }
 
     fn elf(class: u8, machine: u16) -> Vec<u8> {
@@ -255,6 +272,21 @@ mod tests {
     #[test]
     fn what_is_no_elf() {
         let clang = Family::Clang;
+        for line in [
+            "-flto -c a.c",
+            "-fno-lto -flto=thin -c a.c",
+            "-emit-llvm -c a.c",
+        ] {
+            let later = kind(clang, line, LINUX);
+            assert_eq!(later.check(b"BC\xc0\xde\x35\x14", 900), Ok(()), "{line}");
+            assert!(later.check(&elf(CLASS_64, 62), 900).is_err(), "{line}");
+        }
+        for line in ["-flto -fno-lto -c a.c", "-flto -ffat-lto-objects -c a.c"] {
+            let now = kind(clang, line, LINUX);
+            assert_eq!(now.check(&elf(CLASS_64, 62), 900), Ok(()), "{line}");
+        }
+        let gcc = kind(Family::Gcc, "-flto -c a.c", LINUX);
+        assert_eq!(gcc.check(&elf(CLASS_64, 62), 900), Ok(()));
         let apple = kind(clang, "-c a.c", "arm64-apple-darwin23.1.0");
         assert_eq!(apple.check(b"\xcf\xfa\xed\xfe\x0c\0\0\x01", 900), Ok(()));
         assert!(apple.check(&elf(CLASS_64, 183), 900).is_err());

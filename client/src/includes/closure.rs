@@ -39,6 +39,8 @@ const FILES_MAX: usize = 20_000;
 const BYTES_MAX: u64 = 512 << 20;
 /// Names that are looked for in a folder one by one before the whole folder is listed.
 const FEW_NAMES: usize = 4;
+/// What clang takes of a folder that is named as a profile.
+const DEFAULT_PROFILE: &[u8] = b"default.profdata";
 /// Names that one compile may look for.
 const NAMES_MAX: usize = 200_000;
 
@@ -85,6 +87,8 @@ pub struct WalkInput<'a> {
     pub forced: Vec<Header>,
     /// Folders that options and variables name, existing or not.
     pub named: Vec<Vec<u8>>,
+    /// Files that are read and are no source text: lists, profiles.
+    pub data: Vec<Vec<u8>>,
     /// Response files (`@file`).
     pub responses: &'a [Vec<u8>],
     /// Where headers are looked for.
@@ -300,6 +304,9 @@ impl<'a> Walk<'a> {
         for path in self.input.responses {
             self.extra(path)?;
         }
+        for path in &self.input.data {
+            self.data(path)?;
+        }
         match self.input.listed.paths.is_empty() && self.input.for_worker {
             true => self.follow_macros()?,
             false => self.unexplained()?,
@@ -441,6 +448,34 @@ impl<'a> Walk<'a> {
         self.note(name)?;
         if matches!(self.stats.at(name), Seen::File(_)) {
             self.queue.push_back(name.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Reads a file that is no source text; of a folder, the profile in it.
+    fn data(&mut self, path: &[u8]) -> Result<(), Reason> {
+        let mut path = path.to_vec();
+        self.note(&path)?;
+        if matches!(self.stats.at(&path), Seen::Folder(_)) {
+            path = join(&path, DEFAULT_PROFILE);
+            self.note(&path)?;
+        }
+        let Seen::File(stat) = self.stats.at(&path) else {
+            return Ok(());
+        };
+        self.reached.insert((stat.device, stat.inode));
+        let part = self.memory.part(path, stat, false)?;
+        let changed = || reason("input-changed", &part.path);
+        let content = part.known.content().ok_or_else(changed)?;
+        self.check_age(&part.path, content.stat)?;
+        self.files.bytes += content.stat.size;
+        if self.files.contents.len() >= FILES_MAX || self.files.bytes > BYTES_MAX {
+            return Err(reason("too-many-inputs", &part.path));
+        }
+        let is_new = !self.files.contents.contains_key(&part.path);
+        self.files.insert(&part.path, content);
+        if is_new {
+            self.files.parts.push(part);
         }
         Ok(())
     }
@@ -914,6 +949,7 @@ mod tests {
                 source,
                 forced: Vec::new(),
                 named: Vec::new(),
+                data: Vec::new(),
                 responses: &[],
                 search_path,
                 listed,

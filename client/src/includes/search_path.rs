@@ -176,7 +176,8 @@ fn verbose_args(compile: &Compile) -> Vec<Vec<u8>> {
             Role::Preprocess => argument.file != File::Input,
             Role::Compile | Role::Driver => {
                 let first = &argument.words[0];
-                !first.starts_with(b"-W") && !first.starts_with(b"-O")
+                let says_nothing = first.starts_with(b"-W") || first.starts_with(b"-O");
+                !says_nothing && argument.file != File::Data
             }
             _ => false,
         };

@@ -28,6 +28,7 @@ pub fn of_compile<'a>(
         source: &compile.source,
         forced: forced(compile, dialect),
         named: named(compile),
+        data: data(compile),
         responses,
         search_path,
         listed,
@@ -132,6 +133,12 @@ fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
         });
     }
     headers
+}
+
+/// Files that options name, and that are no source text.
+fn data(compile: &Compile) -> Vec<Vec<u8>> {
+    let named = compile.arguments.iter().filter(|a| a.file == File::Data);
+    named.map(|argument| argument.value().to_vec()).collect()
 }
 
 /// `NAME VALUE` for each macro of the command line.

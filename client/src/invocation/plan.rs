@@ -110,7 +110,7 @@ impl Plan {
     pub fn object_kind(&self) -> object::Kind {
         let probe = self.probe.get().and_then(|probe| probe.as_ref().ok());
         let target = probe.map_or("", |probe| &probe.target);
-        object::Kind::of(&self.compile, target)
+        object::Kind::of(&self.compile, self.dialect.family, target)
     }
 
     /// Whether source and outputs are such that we do with them as the compiler does.

@@ -390,10 +390,10 @@ impl Parser {
         let language = language_of(dialect, self.source_language.as_deref(), &source)?;
         let dependencies = self.dependencies()?;
         self.travel = self.debug.take().or(self.travel);
-        if let Some(reason) = self
-            .source_path_embedded(dialect)
-            .or_else(|| odd_name(&source))
-        {
+        if let Some(reason) = self.source_path_embedded(dialect) {
+            self.travel.get_or_insert(reason);
+        }
+        if let Some(reason) = odd_name(&source) {
             self.tree.get_or_insert_with(|| reason.clone());
             self.travel.get_or_insert(reason);
         }
@@ -542,9 +542,32 @@ fn with_suffix(path: &[u8], suffix: &[u8]) -> Vec<u8> {
 }
 
 impl Compile {
+    /// Whether what comes out is LLVM's, in place of an object or assembly.
+    pub fn emits_llvm(&self) -> bool {
+        self.arguments.iter().any(|a| a.spelling == "-emit-llvm")
+    }
+
+    /// Whether clang leaves an object for later: `-flto` without one of machine code beside.
+    pub fn defers_code(&self) -> bool {
+        let last = |names: &[&str]| {
+            let mut options = self.arguments.iter().rev();
+            options
+                .find(|a| names.contains(&a.spelling))
+                .map(|a| &a.words[0])
+        };
+        let is_on = |word: &Vec<u8>| !word.starts_with(b"-fno-");
+        last(&["-flto", "-flto=", "-fno-lto"]).is_some_and(is_on)
+            && !last(&["-ffat-lto-objects"]).is_some_and(is_on)
+    }
+
     /// `-o`, or what the compiler chooses: in the working directory.
     pub fn output_path(&self) -> Vec<u8> {
-        let suffix: &[u8] = if self.assembly { b".s" } else { b".o" };
+        let suffix: &[u8] = match (self.assembly, self.emits_llvm()) {
+            (true, false) => b".s",
+            (true, true) => b".ll",
+            (false, false) => b".o",
+            (false, true) => b".bc",
+        };
         match &self.output {
             Some(path) => path.clone(),
             None => with_suffix(base_name(&self.source), suffix),
@@ -1216,6 +1239,8 @@ mod tests {
             "-c -g a.c",
             "-c -ggdb3 -gz -gdwarf-4 -g0 -O2 a.c -MD -MP -MF x/a.d -MT a.o -o x/a.o",
             "-g1 -S ../a.c -fdebug-prefix-map=/w=/x -Wp,-MMD,a.d",
+            "-c -g -flto=auto -ffat-lto-objects a.c",
+            "-c -g -fexec-charset=UTF-8 a.c",
         ] {
             assert_eq!(tree(GCC, line), "tree", "{line}");
         }
@@ -1226,7 +1251,6 @@ mod tests {
             ("-c -g -fplugin=x.so a.c", "plugin"),
             ("-c -g -specs=x a.c", "specs"),
             ("-c -g -fprofile-use=x a.c", "profile"),
-            ("-c -g -flto a.c", "lto"),
             ("-c -g a.c -o @x", "response-file"),
             ("-c -g -I @x a.c", "response-file"),
             ("-c -g -fexec-charset=latin1 a.c", "charset"),
@@ -1234,7 +1258,18 @@ mod tests {
             assert_eq!(tree(GCC, line), code, "{line}");
         }
         assert_eq!(tree(CLANG, "-c -g a.c -lm"), "linker-input");
-        assert_eq!(tree(CLANG, "-c a.c -fsanitize=address"), "source-path");
+        for line in [
+            "-c a.c -fsanitize=address -fsanitize-ignorelist=../l",
+            "-c -fprofile-use=p a.c",
+            "-c -flto=thin -fsplit-lto-unit a.c",
+            "-emit-llvm -S a.c",
+        ] {
+            assert_eq!(tree(CLANG, line), "tree", "{line}");
+            assert_ne!(code(CLANG, line), "travels", "{line}");
+        }
+        let named = |line: &str| read_line(CLANG, line).unwrap().output_path();
+        assert_eq!(named("-emit-llvm -S x/a.c"), b"a.ll");
+        assert_eq!(named("-emit-llvm -c x/a.c"), b"a.bc");
     }
 
     #[test]

@@ -128,8 +128,10 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
 pub enum File {
     /// No file.
     None,
-    /// A file that is read.
+    /// A file that is read as source text.
     Input,
+    /// A file that is read and is no source text; or a folder with one of a fixed name.
+    Data,
     /// A file that is written.
     Output,
     /// A folder in which files are looked for.
@@ -248,6 +250,14 @@ impl Row {
     pub(crate) const fn never(mut self, code: &'static str) -> Row {
         self.cache = Permit::No(Code::of(code));
         self.local(code)
+    }
+
+    /// The value is a file that the compile depends on, so that only the same files at the
+    /// same paths may be compiled elsewhere.
+    pub(crate) const fn reads(mut self, code: &'static str) -> Row {
+        self.file = File::Data;
+        self.value = Value::Any;
+        self.tree_only(code)
     }
 
     /// Makes any value known.

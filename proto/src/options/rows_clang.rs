@@ -43,11 +43,11 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-fno-unique-internal-linkage-names").clang(),
     toggle("-fxray-instrument").clang().local("xray"),
     joined("-fxray-", "attr-list=x").clang().never("xray"),
-    toggle("-fsplit-lto-unit").clang().local("lto"),
-    toggle("-fwhole-program-vtables").clang().local("lto"),
+    toggle("-fsplit-lto-unit").clang().tree_only("lto"),
+    toggle("-fwhole-program-vtables").clang().tree_only("lto"),
     toggle("-fvirtual-function-elimination")
         .clang()
-        .local("lto"),
+        .tree_only("lto"),
     joined("-Rpass", "=inline").clang().local("dump"),
     toggle("-fsanitize-stats").clang().local("source-path"),
     toggle("-fsanitize-memory-track-origins").clang(),

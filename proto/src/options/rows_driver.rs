@@ -28,7 +28,7 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-emit-ast").clang().never("not-a-compile"),
     flag("--precompile").clang().never("modules"),
     flag("--analyze").clang().never("not-a-compile"),
-    flag("-emit-llvm").clang().never("emit-llvm"),
+    flag("-emit-llvm").clang().tree_only("emit-llvm"),
     joined("-ccc-", "print-phases")
         .clang()
         .never("driver-option"),
@@ -176,7 +176,8 @@ pub(crate) const ROWS: &[Row] = &[
         .names(File::Input),
     either("-imacros", "stdio.h")
         .clang()
-        .local("preprocessor-option")
+        .role(Role::Preprocess)
+        .tree_only("preprocessor-option")
         .names(File::Input),
     either("-include-pch", "x")
         .clang()

@@ -83,31 +83,15 @@ pub(crate) const ROWS: &[Row] = &[
     toggle("-fsanitize-address-use-after-scope"),
     joined("-fsanitize-sections=", ".data").gcc(),
     joined_toggle("-fsanitize-coverage=", "trace-pc"),
-    joined("-fsanitize-ignorelist=", "x")
-        .never("sanitizer-list")
-        .names(File::Input),
-    joined("-fsanitize-blacklist=", "x")
-        .never("sanitizer-list")
-        .names(File::Input),
-    joined("-fsanitize-system-ignorelist=", "x")
-        .never("sanitizer-list")
-        .names(File::Input),
-    joined("-fsanitize-system-blacklist=", "x")
-        .never("sanitizer-list")
-        .names(File::Input),
+    joined("-fsanitize-ignorelist=", "x").reads("sanitizer-list"),
+    joined("-fsanitize-blacklist=", "x").reads("sanitizer-list"),
+    joined("-fsanitize-system-ignorelist=", "x").reads("sanitizer-list"),
+    joined("-fsanitize-system-blacklist=", "x").reads("sanitizer-list"),
     flag("-fno-sanitize-ignorelist").clang(),
-    joined("-fsanitize-coverage-allowlist=", "x")
-        .never("sanitizer-list")
-        .names(File::Input),
-    joined("-fsanitize-coverage-ignorelist=", "x")
-        .never("sanitizer-list")
-        .names(File::Input),
-    joined("-fsanitize-coverage-whitelist=", "x")
-        .never("sanitizer-list")
-        .names(File::Input),
-    joined("-fsanitize-coverage-blacklist=", "x")
-        .never("sanitizer-list")
-        .names(File::Input),
+    joined("-fsanitize-coverage-allowlist=", "x").reads("sanitizer-list"),
+    joined("-fsanitize-coverage-ignorelist=", "x").reads("sanitizer-list"),
+    joined("-fsanitize-coverage-whitelist=", "x").reads("sanitizer-list"),
+    joined("-fsanitize-coverage-blacklist=", "x").reads("sanitizer-list"),
     // Profiles and coverage: paths in the object, files beside it.
     flag("--coverage").never("coverage"),
     flag("-coverage").never("coverage"),
@@ -119,6 +103,12 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-fcoverage-mapping").clang().never("coverage"),
     flag("-fno-coverage-mapping").clang(),
     joined("-fprofile-", "generate").never("profile"),
+    joined("-fprofile-use=", "x").clang().reads("profile"),
+    joined("-fprofile-instr-use=", "x").clang().reads("profile"),
+    joined("-fprofile-sample-use=", "x")
+        .clang()
+        .reads("profile"),
+    joined("-fprofile-list=", "x").clang().reads("profile"),
     flag("-fno-profile-generate"),
     flag("-fno-profile-use"),
     flag("-fno-profile-instr-generate").clang(),
@@ -126,6 +116,7 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-fno-profile-values").gcc(),
     flag("-fno-profile-reorder-functions").gcc(),
     joined("-fauto-profile", "").never("profile"),
+    joined("-fauto-profile=", "x").clang().reads("profile"),
     flag("-fno-auto-profile"),
     toggle("-fbranch-probabilities").gcc().never("profile"),
     joined("-fcs-profile-", "generate").clang().never("profile"),
@@ -139,8 +130,8 @@ pub(crate) const ROWS: &[Row] = &[
         .clang()
         .never("profile"),
     // Link-time optimisation: the object names the source or the command.
-    flag("-flto").local("lto"),
-    joined("-flto=", "auto").local("lto"),
+    flag("-flto").tree_only("lto"),
+    joined("-flto=", "auto").tree_only("lto"),
     flag("-fno-lto"),
     toggle("-ffat-lto-objects"),
     joined("-flto-partition=", "none"),
@@ -148,12 +139,20 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-flto-jobs=", "2").clang(),
     toggle("-flto-odr-type-merging").gcc(),
     joined("-flto-", "report").never("dump"),
-    // What embeds the command line.
-    toggle("-frecord-gcc-switches").local("records-command-line"),
+    // What embeds the command line, or what is known of the machine's memory.
+    toggle("-frecord-gcc-switches")
+        .gcc()
+        .tree_only("records-command-line"),
+    toggle("-frecord-gcc-switches")
+        .clang()
+        .local("records-command-line"),
     toggle("-frecord-command-line")
         .clang()
         .local("records-command-line"),
-    toggle("-fverbose-asm").never("records-command-line"),
+    toggle("-fverbose-asm").gcc().never("records-command-line"),
+    toggle("-fverbose-asm")
+        .clang()
+        .tree_only("records-command-line"),
     // Files beside the object; reports on stderr.
     flag("-fstack-usage").never("extra-output"),
     flag("-fno-stack-usage").gcc(),
@@ -224,6 +223,11 @@ pub(crate) const ROWS: &[Row] = &[
         .never("pch"),
     // Character sets: what converts them is not part of the compiler.
     joined("-fexec-charset=", "latin1").local("charset"),
+    // Which is what it is anyway.
+    flag("-fexec-charset=utf-8").tree_only("charset"),
+    flag("-fexec-charset=UTF-8").tree_only("charset"),
+    flag("-finput-charset=utf-8").tree_only("charset"),
+    flag("-finput-charset=UTF-8").tree_only("charset"),
     joined("-fwide-exec-charset=", "utf-32").local("charset"),
     // Accelerators and programs beside the compiler.
     joined("-foffload", "=disable").local("offload"),
