@@ -162,8 +162,8 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     row(
         "coverage",
-        "coverage writes a file beside the object, with paths of this machine in it",
-        IT_STAYS,
+        "coverage writes a file beside the object, with paths of this machine in it, and only preprocessed text could go",
+        FULL_SANDBOX,
     ),
     row(
         "debug-info",
@@ -253,7 +253,7 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     row(
         "extra-output",
-        "an option writes a file beside the object",
+        "an option writes a file beside the object that a worker can't make, or that is another one each time",
         "drop the option where its file is not needed",
     ),
     row(
@@ -595,8 +595,8 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     row(
         "save-temps",
-        "intermediate files are to be kept",
-        "drop -save-temps",
+        "intermediate files are to be kept (-save-temps), and only preprocessed text could go",
+        FULL_SANDBOX,
     ),
     row(
         "search-path",

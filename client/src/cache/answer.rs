@@ -45,6 +45,20 @@ pub struct Answer {
     /// Milliseconds from start to end.
     #[prost(uint64, tag = "5")]
     pub compile_ms: u64,
+    /// What it wrote beside these.
+    #[prost(message, repeated, tag = "6")]
+    pub sides: Vec<SideFile>,
+}
+
+/// A file beside the object.
+#[derive(Clone, PartialEq, Message)]
+pub struct SideFile {
+    /// Its absolute path.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub path: Bytes,
+    /// What is in it.
+    #[prost(message, required, tag = "2")]
+    pub output: Output,
 }
 
 impl Output {
@@ -116,7 +130,9 @@ impl Answer {
 
     /// Bytes of the content of all outputs.
     pub fn size(&self) -> u64 {
-        self.object.size + self.dependencies.as_ref().map_or(0, |file| file.size)
+        let sides = self.sides.iter().map(|side| side.output.size);
+        let listed = self.dependencies.as_ref().map_or(0, |file| file.size);
+        self.object.size + listed + sides.sum::<u64>()
     }
 }
 

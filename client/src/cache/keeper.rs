@@ -7,11 +7,13 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bytes::Bytes;
 use hg_proto::compiler::toolchain::Family;
-use hg_proto::options::args::{Argument, Compile, Reason};
+use hg_proto::options::args::{Argument, Compile, Reason, SideOutput};
+use hg_proto::wire::plain_path::plain;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::cache::answer::{Answer, Output};
+use crate::cache::answer::{Answer, Output, SideFile};
 use crate::cache::disk::day_log::Event;
 use crate::cache::disk::entries::Cache;
 use crate::cache::lookup::{self, Hit, Lookup};
@@ -22,7 +24,7 @@ use crate::includes::dependency_list::{self, Listed};
 use crate::includes::headers;
 use crate::includes::paths;
 use crate::includes::search_path::{self, SearchPath};
-use crate::includes::stat;
+use crate::includes::stat::{self, Seen};
 use crate::includes::watch::Watch;
 use crate::invocation::identity::{self, Identity};
 use crate::invocation::plan::Plan;
@@ -191,8 +193,20 @@ pub fn may_use_preprocessor_mode(lookup: &Lookup, base: Option<&[u8]>) -> bool {
 }
 
 /// Puts the files in place that the compile would have written.
-fn put_outputs(plan: &Plan, object: &Output, dependencies: Option<&[u8]>) -> io::Result<()> {
+fn put_outputs(
+    plan: &Plan,
+    object: &Output,
+    dependencies: Option<&[u8]>,
+    sides: &[SideFile],
+) -> io::Result<()> {
     let mut files = Vec::new();
+    for SideFile { path, output } in sides {
+        let path = PathBuf::from(os::from_bytes(path.to_vec()));
+        if !plan.sides.contains(&path) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        files.push(Pending::with(&path, Style::Rewrite, &output.content()?)?);
+    }
     if let Some(path) = &plan.dependencies {
         let content = dependencies.ok_or(io::ErrorKind::InvalidData)?;
         files.push(Pending::with(path, Style::Rewrite, content)?);
@@ -247,7 +261,7 @@ impl Keeper {
         let dependencies = answer.dependencies.as_ref().map(Output::content);
         let put = dependencies
             .transpose()
-            .and_then(|content| put_outputs(plan, &answer.object, content.as_deref()));
+            .and_then(|rule| put_outputs(plan, &answer.object, rule.as_deref(), &answer.sides));
         if put.is_err() {
             self.lookup.cache.record(Event::Error("output"));
             return false;
@@ -296,6 +310,8 @@ impl Keeper {
         let result = Compiled {
             object: answer.object,
             dependencies: None,
+            // None has any that is known by its text.
+            sides: Vec::new(),
             stderr: answer.stderr.to_vec(),
             listed: text.map(|text| text.listed.clone()).unwrap_or_default(),
             closure: None,
@@ -329,7 +345,7 @@ impl Keeper {
         let Some(answer) = answer.and_then(Answer::read) else {
             return false;
         };
-        if put_outputs(plan, &answer.object, text.dependencies.as_deref()).is_err() {
+        if put_outputs(plan, &answer.object, text.dependencies.as_deref(), &[]).is_err() {
             self.lookup.cache.record(Event::Error("output"));
             return false;
         }
@@ -346,6 +362,7 @@ impl Keeper {
                 Compiled {
                     object: answer.object,
                     dependencies: dependencies.map(Output::keep),
+                    sides: Vec::new(),
                     stderr: Vec::new(),
                     listed: text.listed.clone(),
                     closure: None,
@@ -378,13 +395,17 @@ impl Keeper {
             let dependencies = plan.dependencies.as_deref();
             let dependencies = dependencies.map(|path| store::written(path, ended_ns));
             let object = store::written(&plan.object, ended_ns);
-            match (object, dependencies.transpose()) {
-                (Ok(object), Ok(dependencies)) => self.keep(
+            let rest = dependencies
+                .transpose()
+                .and_then(|rule| Ok((rule, self.sides_written(plan, ended_ns)?)));
+            match (object, rest) {
+                (Ok(object), Ok((dependencies, sides))) => self.keep(
                     found,
                     plan,
                     Compiled {
                         object,
                         dependencies,
+                        sides,
                         stderr: said.stderr.clone(),
                         listed: list.read(plan),
                         closure: None,
@@ -399,11 +420,45 @@ impl Keeper {
         Ok((said, refused))
     }
 
+    /// What the compiler wrote beside the object before it ended at `ended_ns`. It must have
+    /// been something for each option that asks for it, or its name is not known.
+    fn sides_written(&self, plan: &Plan, ended_ns: i64) -> Result<Vec<SideFile>, Reason> {
+        let mut sides = Vec::new();
+        for path in &plan.sides {
+            let bytes = os::bytes(path.as_os_str());
+            let Seen::File(stat) = stat::of(bytes) else {
+                continue;
+            };
+            if stat.youngest_ns() < self.began_ns {
+                continue;
+            }
+            let output = store::written(path, ended_ns)?;
+            let path = Bytes::copy_from_slice(bytes);
+            sides.push(SideFile { path, output });
+        }
+        let asked = plan.compile.side_outputs();
+        let folder = std::env::current_dir().unwrap_or_default();
+        let folder = os::bytes(folder.as_os_str());
+        let is_there = |side: &SideOutput| {
+            let path = plain(folder, &side.path);
+            sides.iter().any(|known| known.path == path)
+        };
+        // Which files those are depends on the compiler's version.
+        let unknown = asked.iter().find(|side| {
+            let same = asked.iter().filter(|other| other.option == side.option);
+            side.option.contains("save-temps") || !same.into_iter().any(is_there)
+        });
+        match unknown {
+            Some(side) => Err(Reason::new("extra-output", side.option.as_bytes())),
+            None => Ok(sides),
+        }
+    }
+
     /// Claims the outputs against other processes of hgbuild. `None`: one of them has a claim.
     fn claim_outputs(&self, plan: &Plan) -> Option<File> {
         let run = self.search_paths.as_ref()?.parent()?;
         let outputs = [Some(&plan.object), plan.dependencies.as_ref()];
-        let outputs = outputs.into_iter().flatten();
+        let outputs = outputs.into_iter().flatten().chain(&plan.sides);
         let paths: Vec<PathBuf> = outputs
             .filter_map(|path| std::path::absolute(path).ok())
             .collect();

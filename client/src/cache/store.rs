@@ -7,7 +7,7 @@ use hg_proto::options::args::{Compile, Dialect, Reason};
 use memchr::memmem;
 use prost::Message;
 
-use crate::cache::answer::{Answer, Output};
+use crate::cache::answer::{Answer, Output, SideFile};
 use crate::cache::disk::entries::Cache;
 use crate::cache::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
 use crate::cache::manifest::{Facts, Manifest};
@@ -31,6 +31,8 @@ pub struct Compiled {
     pub object: Output,
     /// Dependency file.
     pub dependencies: Option<Output>,
+    /// Files beside these.
+    pub sides: Vec<SideFile>,
     /// What it wrote to stderr.
     pub stderr: Vec<u8>,
     /// The compiler's own list of what it read.
@@ -159,6 +161,7 @@ pub fn store(
         stderr: storable.result.stderr.clone().into(),
         terminal: lookup.terminal.clone().into(),
         compile_ms: storable.result.compile_ms,
+        sides: storable.result.sides.clone(),
     };
     let name = Bytes::copy_from_slice(&answer_key(lookup, &closure, &answer).digest());
     let cache = &lookup.cache;

@@ -41,6 +41,8 @@ pub struct Audit {
     pub object: PathBuf,
     /// How it writes it.
     pub style: Style,
+    /// What the worker made beside the object, and where.
+    pub sides: Vec<(PathBuf, Vec<u8>)>,
     /// The source and the headers that the worker had, by path.
     pub inputs: Vec<(PathBuf, Digest)>,
     /// When they were about to be read.
@@ -67,10 +69,17 @@ impl Audit {
         let Ok(local) = fs::read(&self.object) else {
             return Finding::Unclear;
         };
-        let finding = match local == self.remote {
+        let sides = self.sides.iter();
+        let sides: Vec<Option<Vec<u8>>> = sides.map(|(path, _)| fs::read(path).ok()).collect();
+        let are_same = self
+            .sides
+            .iter()
+            .zip(&sides)
+            .all(|((_, remote), local)| local.as_ref() == Some(remote));
+        let finding = match local == self.remote && are_same {
             true => Finding::Same,
             false if !self.inputs_are_the_same() => Finding::Unclear,
-            false => self.compare_with_another(found, &local),
+            false => self.compare_with_another(found, &local, &sides),
         };
         if finding == Finding::Differs {
             let kept = self.keep(found, config, &local);
@@ -123,13 +132,29 @@ impl Audit {
     }
 
     /// Whether the compiler here makes the same twice. What it made first is what stays.
-    fn compare_with_another(&self, found: &Found, local: &[u8]) -> Finding {
+    fn compare_with_another(
+        &self,
+        found: &Found,
+        local: &[u8],
+        sides: &[Option<Vec<u8>>],
+    ) -> Finding {
         let is_good = again(found).is_some();
-        if is_good && fs::read(&self.object).is_ok_and(|second| second == local) {
+        let sides = self.sides.iter().map(|(path, _)| path).zip(sides);
+        let are_same = |(path, first): (&PathBuf, &Option<Vec<u8>>)| fs::read(path).ok() == *first;
+        if is_good
+            && fs::read(&self.object).is_ok_and(|second| second == local)
+            && sides.clone().all(are_same)
+        {
             return Finding::Differs;
         }
-        let put = Pending::with(&self.object, self.style, local);
-        if let Err(error) = put.and_then(|first| output::put_all(vec![first])) {
+        let sides = sides.filter_map(|(path, first)| {
+            let content = first.as_ref()?;
+            Some(Pending::with(path, Style::Rewrite, content))
+        });
+        // They belong together: coverage's two have one number in them.
+        let first = sides.chain([Pending::with(&self.object, self.style, local)]);
+        let first = first.collect::<std::io::Result<Vec<_>>>();
+        if let Err(error) = first.and_then(output::put_all) {
             say::warn(format_args!("{}: {error}", self.object.display()));
         }
         Finding::Unclear

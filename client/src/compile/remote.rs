@@ -15,7 +15,7 @@ use hg_proto::v1::{
 use hg_proto::wire::digest::Digest;
 use smol::{Timer, future};
 
-use crate::cache::answer::Output;
+use crate::cache::answer::{Output, SideFile};
 use crate::cache::store::Compiled;
 use crate::compile::audit::{AUDIT, Audit};
 use crate::compile::context::{Context, SuspectTree, WhyLocal, millis_since};
@@ -283,6 +283,7 @@ struct Received {
     starved: bool,
     object: Output,
     dependencies: Option<Output>,
+    sides: Vec<SideFile>,
     stderr: Vec<u8>,
 }
 
@@ -291,6 +292,7 @@ impl Received {
         Compiled {
             object: self.object,
             dependencies: self.dependencies,
+            sides: self.sides,
             stderr: self.stderr,
             listed,
             closure,
@@ -511,6 +513,10 @@ impl<'c, 'a> Remote<'c, 'a> {
         let (plan, context) = (self.plan, &self.context);
         let diagnostics = plan.diagnostics(self.found, &context.memos);
         let names_equals = !toolchain.equals.is_empty();
+        let adds_words = names_equals || !diagnostics.presentation.options.is_empty();
+        if adds_words && plan.compile.records_words() {
+            return Err(NoTree::unfit(Reason::with("records-command-line", "")));
+        }
         let task = plan.tree_task(toolchain, &tree, &diagnostics, context.config);
         let mut task = task.map_err(NoTree::unfit)?;
         if names_equals {
@@ -805,9 +811,18 @@ impl<'c, 'a> Remote<'c, 'a> {
         let allowed = load.allowed;
         let mut arriving = Arriving::new(object.file(), self.kept);
         let mut listing = rule.as_mut().map(|rule| Arriving::new(rule.file(), false));
+        let sides = plan.sides.iter().filter(|_| load.task.tree);
+        let sides = sides.map(|path| Pending::new(path, Style::Rewrite));
+        let sides: Result<Vec<Pending>, _> = sides.collect();
+        let mut sides = sides.map_err(NoResult::cannot_write)?;
+        let mut side_sinks: Vec<Arriving> = sides
+            .iter_mut()
+            .map(|side| Arriving::new(side.file(), false))
+            .collect();
         let mut cost = Cost::default();
         let mut sinks: Vec<&mut dyn Sink> = vec![&mut arriving];
         sinks.extend(listing.as_mut().map(|listing| listing as &mut dyn Sink));
+        sinks.extend(side_sinks.iter_mut().map(|side| side as &mut dyn Sink));
         sinks.truncate(wanted.len());
         let ending = self.follow(connection, load, &mut sinks, &mut cost);
         let ended = Instant::now();
@@ -836,9 +851,17 @@ impl<'c, 'a> Remote<'c, 'a> {
         // Not always who was given it last: a second attempt may have lost.
         record.worker = Some(worker.clone());
         record.grid_had_it = is_kept;
-        attempt::accept(&result, allowed, on_terminal, &wanted).map_err(NoResult::Unlike)?;
+        drop(side_sinks);
+        let is_made = |path: &[u8]| result.outputs.iter().any(|output| output.path == path);
+        let main = wanted.len() - sides.len();
+        // Of the others not each is made each time.
+        let made = wanted.iter().enumerate();
+        let made = made.filter(|(at, path)| *at < main || is_made(path));
+        let made: Vec<Vec<u8>> = made.map(|(_, path)| path.clone()).collect();
+        attempt::accept(&result, allowed, on_terminal, &made).map_err(NoResult::Unlike)?;
+        sides.retain(|side| is_made(os::bytes(side.target().as_os_str())));
         check_looks(plan.object_kind(), arriving.begins())?;
-        if let Some(listing) = listing.filter(|_| wanted.len() > 1) {
+        if let Some(listing) = listing.filter(|_| main > 1) {
             check_looks(object::Kind::Text, listing.begins())?;
         }
         let frame = arriving.frame();
@@ -846,6 +869,8 @@ impl<'c, 'a> Remote<'c, 'a> {
         let frame = frame.filter(|_| !is_renamed);
         if let Some(task_id) = audit {
             let remote = content(&mut object).map_err(NoResult::cannot_write)?;
+            let of = |side: &mut Pending| Ok((side.target().to_path_buf(), content(side)?));
+            let beside = sides.iter_mut().map(of).collect::<io::Result<_>>();
             self.context.record.form = Some(form);
             self.context.audit = Some(Audit {
                 task_id,
@@ -853,6 +878,7 @@ impl<'c, 'a> Remote<'c, 'a> {
                 remote,
                 object: plan.object.clone(),
                 style: plan.object_style(),
+                sides: beside.map_err(NoResult::cannot_write)?,
                 inputs: sent,
                 began: self.context.began_at,
                 equal: (!result.equal.is_empty())
@@ -869,9 +895,11 @@ impl<'c, 'a> Remote<'c, 'a> {
             let contents = kept(frame, &result, &mut object, rule.as_mut());
             let contents = contents.map_err(NoResult::cannot_write)?;
             (received.object, received.dependencies) = contents;
+            let kept = sides.iter_mut().map(kept_side).collect::<io::Result<_>>();
+            received.sides = kept.map_err(NoResult::cannot_write)?;
         }
         received.stderr = result.stderr;
-        let outputs = rule.into_iter().chain([object]).collect();
+        let outputs = sides.into_iter().chain(rule).chain([object]).collect();
         output::put_all(outputs).map_err(NoResult::cannot_write)?;
         Ok(received)
     }
@@ -1026,6 +1054,14 @@ fn content(pending: &mut Pending) -> io::Result<Vec<u8>> {
     pending.file().rewind()?;
     pending.file().read_to_end(&mut content)?;
     Ok(content)
+}
+
+/// A file beside the object as the cache keeps it.
+fn kept_side(side: &mut Pending) -> io::Result<SideFile> {
+    Ok(SideFile {
+        output: Output::keep(content(side)?),
+        path: os::bytes(side.target().as_os_str()).to_vec().into(),
+    })
 }
 
 /// Object and dependency file as the cache keeps them; `frame` is how the object came.

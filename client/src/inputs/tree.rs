@@ -14,7 +14,9 @@ use foldhash::{HashMap, HashSet};
 use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::v1::{Encoding, Input};
 use hg_proto::wire::digest::Digest;
-use hg_proto::wire::limits::{PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX};
+use hg_proto::wire::limits::{
+    OUTPUTS_MAX, PATH_BYTES_MAX, TREE_BYTES_MAX, TREE_FOLDERS_MAX, TREE_INPUTS_MAX,
+};
 use hg_proto::wire::plain_path::{is_plain, plain};
 
 use crate::grid::payload::Payload;
@@ -64,6 +66,10 @@ fn reason(code: &'static str, detail: &[u8]) -> Reason {
 /// Why it can't.
 pub fn may_be(compile: &Compile, dialect: Dialect) -> Result<(), Reason> {
     compile.tree.clone()?;
+    let sides = compile.side_outputs();
+    if sides.len() > OUTPUTS_MAX - 2 {
+        return Err(reason("extra-output", sides[0].option.as_bytes()));
+    }
     if let Some(name) = VARIABLES.iter().find(|name| env::var_os(name).is_some()) {
         return Err(reason("environment", name.as_bytes()));
     }
@@ -155,7 +161,12 @@ fn gather_in(
         tree.add_installation_mark(&[installation, &b"/"[..], INSTALLATION_MARK].concat())?;
     }
     let outputs = compile.tree_outputs(&tree.folder);
-    for path in [Some(compile.output_path()), compile.dependency_path()] {
+    let sides = compile.side_outputs();
+    let sides = sides.into_iter().map(|side| Some(side.path));
+    for path in [Some(compile.output_path()), compile.dependency_path()]
+        .into_iter()
+        .chain(sides)
+    {
         tree.add_output_path(&path.unwrap_or_default())?;
     }
     tree.finish(closure, &outputs)

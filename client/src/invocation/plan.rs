@@ -48,6 +48,8 @@ pub struct Plan {
     pub object: PathBuf,
     /// Path of the dependency file, if one is asked for.
     pub dependencies: Option<PathBuf>,
+    /// Where the compile may write beside the object, by absolute paths; it need not write all.
+    pub sides: Vec<PathBuf>,
     /// Files with arguments, as typed.
     pub responses: Vec<Vec<u8>>,
     pub(crate) environment: Vec<EnvironmentVariable>,
@@ -85,7 +87,18 @@ impl Plan {
         let compile = args::parse(dialect, &words)?;
         refuse_probe(&compile.source)?;
         let path = |bytes: Vec<u8>| PathBuf::from(os::from_bytes(bytes));
+        // Nearly none has any.
+        let sides = match compile.side_outputs().is_empty() {
+            true => Vec::new(),
+            false => {
+                let folder = env::current_dir().unwrap_or_default();
+                let outputs = compile.tree_outputs(os::bytes(folder.as_os_str()));
+                let main = 1 + usize::from(compile.dependencies.is_some());
+                outputs.into_iter().skip(main).map(path).collect()
+            }
+        };
         Ok(Plan {
+            sides,
             dialect,
             object: path(compile.output_path()),
             dependencies: compile.dependency_path().map(path),
@@ -133,6 +146,13 @@ impl Plan {
             let same = listed.is_some() && (listed == written || listed == read);
             if same || *path == self.object || *path == source {
                 return Err(Reason::with("output", "two files are one"));
+            }
+        }
+        for path in &self.sides {
+            let listed = output::check(path, Style::Rewrite, clang)?;
+            let same = listed.is_some() && (listed == written || listed == read);
+            if same || !output::has_stock_mode(path) {
+                return Err(Reason::with("output", path.display()));
             }
         }
         // What such a name's suffix is, gcc's versions do not agree.

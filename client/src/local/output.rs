@@ -78,6 +78,17 @@ pub fn check(
     }
 }
 
+/// Whether a file that is there has the mode of one that is made anew, so that it does not
+/// matter whether the compiler rewrites or replaces it. One that is not there has.
+pub fn has_stock_mode(target: &Path) -> bool {
+    let own = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    nix::sys::stat::umask(own);
+    let Ok(meta) = fs::metadata(target) else {
+        return true;
+    };
+    meta.permissions().mode() & 0o7777 == NEW_MODE & !own.bits()
+}
+
 impl Pending {
     /// Room for `target`, in its folder.
     ///
@@ -116,6 +127,11 @@ impl Pending {
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(content)
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
     }
 
     /// The file to write to.

@@ -116,6 +116,15 @@ pub struct Dependencies {
     past_driver: bool,
 }
 
+/// A file that a compile may write beside its object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SideOutput {
+    /// As the compiler would spell it.
+    pub path: Vec<u8>,
+    /// The option that asks for it, as the table spells it.
+    pub option: &'static str,
+}
+
 /// A command that compiles one C or C++ file to an object or to assembly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compile {
@@ -268,6 +277,7 @@ impl Parser {
             Role::Output => self.output(&item)?,
             Role::Language => self.language(&item)?,
             Role::Dependency => self.dependency(dialect, &row, &item)?,
+            Role::SideOutput => self.side_output(&row, &item),
             Role::Debug => self.debug = debug_after(&row).then(|| item.reason("debug-info")),
             _ => {}
         }
@@ -320,6 +330,17 @@ impl Parser {
         }
         self.output = Some(path.to_vec());
         Ok(())
+    }
+
+    /// Refuses one that is no file of the compile's own.
+    fn side_output(&mut self, row: &Row, item: &Item<'_>) {
+        let path = item.value();
+        let odd = path.is_empty() || path == b"-" || path.starts_with(b"/dev/");
+        if row.file == File::Output && (odd || path.ends_with(b"/")) {
+            let reason = || item.reason("extra-output");
+            self.tree.get_or_insert_with(reason);
+            self.cache.get_or_insert_with(reason);
+        }
     }
 
     fn language(&mut self, item: &Item<'_>) -> Result<(), Reason> {
@@ -542,6 +563,18 @@ fn with_suffix(path: &[u8], suffix: &[u8]) -> Vec<u8> {
 }
 
 impl Compile {
+    /// Whether the object has the words of the command line in it, of which clang then is
+    /// told no others.
+    pub fn records_words(&self) -> bool {
+        let names = [
+            "-frecord-gcc-switches",
+            "-frecord-command-line",
+            "-grecord-gcc-switches",
+            "-grecord-command-line",
+        ];
+        self.arguments.iter().any(|a| names.contains(&a.spelling))
+    }
+
     /// Whether what comes out is LLVM's, in place of an object or assembly.
     pub fn emits_llvm(&self) -> bool {
         self.arguments.iter().any(|a| a.spelling == "-emit-llvm")
@@ -590,12 +623,81 @@ impl Compile {
         words.cloned().collect()
     }
 
-    /// Plain paths of all that the compile writes when it runs in `folder`: object
-    /// or assembly, then the dependency file.
+    /// Plain paths of all that the compile may write when it runs in `folder`: object
+    /// or assembly, then the dependency file, then what is beside them.
     pub fn tree_outputs(&self, folder: &[u8]) -> Vec<Vec<u8>> {
         let paths = [Some(self.output_path()), self.dependency_path()];
         let paths = paths.into_iter().flatten();
-        paths.map(|path| plain(folder, &path)).collect()
+        let paths = paths.chain(self.side_outputs().into_iter().map(|side| side.path));
+        let mut outputs: Vec<Vec<u8>> = Vec::new();
+        for path in paths.map(|path| plain(folder, &path)) {
+            if !outputs.contains(&path) {
+                outputs.push(path);
+            }
+        }
+        outputs
+    }
+
+    /// Files that the compile may write beside the object, as the compiler would spell
+    /// their paths; each once. It need not write all.
+    pub fn side_outputs(&self) -> Vec<SideOutput> {
+        let mut found: Vec<SideOutput> = Vec::new();
+        let taken = [Some(self.output_path()), self.dependency_path()];
+        for argument in &self.arguments {
+            if argument.role != Role::SideOutput {
+                continue;
+            }
+            for path in self.written_by(argument) {
+                let known = taken.iter().flatten().any(|taken| *taken == path)
+                    || found.iter().any(|side| side.path == path);
+                if !known {
+                    let option = argument.spelling;
+                    found.push(SideOutput { path, option });
+                }
+            }
+        }
+        found
+    }
+
+    /// Where what `argument` asks for may be written.
+    fn written_by(&self, argument: &Argument) -> Vec<Vec<u8>> {
+        if argument.file == File::Output {
+            return vec![argument.value().to_vec()];
+        }
+        let output = self.output_path();
+        let suffix: &[u8] = match argument.spelling {
+            "--coverage" | "-coverage" | "-ftest-coverage" => b".gcno",
+            "-fstack-usage" => b".su",
+            "-fcallgraph-info" | "-fcallgraph-info=" => b".ci",
+            "-gsplit-dwarf" | "-gsplit-dwarf=split" => b".dwo",
+            "-fsave-optimization-record" | "-fsave-optimization-record=yaml" => b".opt.yaml",
+            _ => return self.temporary_files(argument),
+        };
+        vec![with_suffix(&output, suffix)]
+    }
+
+    /// What `-save-temps` leaves: preprocessed text, bitcode and assembly, named after the
+    /// output or the source, in the folder of the one or in the working directory.
+    fn temporary_files(&self, argument: &Argument) -> Vec<Vec<u8>> {
+        let output = self.output_path();
+        let folder = &output[..output.len() - base_name(&output).len()];
+        let (named, source) = (base_name(&output), base_name(&self.source));
+        let beside = [folder, source].concat();
+        let stems: Vec<&[u8]> = match argument.spelling {
+            "-save-temps=obj" => vec![&output, &beside],
+            "-save-temps=cwd" => vec![named, source],
+            // gcc takes it for the first, clang for the second.
+            _ => vec![&output, named, source],
+        };
+        let text: &[u8] = match self.language {
+            Language::C => b".i",
+            Language::Cxx => b".ii",
+        };
+        let suffixes = [text, b".bc", b".s"];
+        let named = stems
+            .iter()
+            .flat_map(|stem| suffixes.map(|s| with_suffix(stem, s)));
+        named.collect()
     }
 
     /// Files beside which the compile may not travel: if one is there, clang
@@ -656,7 +758,7 @@ impl Compile {
         let kept = |role| {
             !matches!(
                 role,
-                Role::Stage | Role::Output | Role::Dependency | Role::Link
+                Role::Stage | Role::Output | Role::Dependency | Role::Link | Role::SideOutput
             )
         };
         for argument in self.arguments.iter().filter(|a| kept(a.role)) {
@@ -1273,6 +1375,34 @@ mod tests {
     }
 
     #[test]
+    fn files_beside_the_object() {
+        let sides = |dialect, line: &str| {
+            let found = read_line(dialect, line).unwrap().side_outputs();
+            join(&found.into_iter().map(|side| side.path).collect::<Vec<_>>())
+        };
+        let gcc = "-c x/a.c --coverage -fstack-usage -fcallgraph-info=su -aux-info p -o o/b.o";
+        assert_eq!(sides(GCC, gcc), "o/b.gcno o/b.su o/b.ci p");
+        assert_eq!(
+            sides(GCC, "-c x/a.c -fopt-info-vec=r -fstack-usage"),
+            "r a.su"
+        );
+        assert_eq!(sides(GCC, "-c a.c -O2 -g -fprofile-generate"), "");
+        let clang = "-c a.c -gsplit-dwarf -fsave-optimization-record -o b.o";
+        assert_eq!(sides(CLANG, clang), "b.dwo b.opt.yaml");
+        assert_eq!(
+            sides(CLANG, "-c x/a.c -save-temps=obj -o o/b.o"),
+            "o/b.i o/b.bc o/b.s o/a.i o/a.bc o/a.s"
+        );
+        // The assembly is what it is about.
+        assert_eq!(sides(CLANG, "-S a.c -save-temps"), "a.i a.bc");
+        let refused = |line: &str| read_line(GCC, line).unwrap().tree.map_err(|why| why.code);
+        for path in ["-", "/dev/stdout", "x/"] {
+            let line = format!("-c a.c -fopt-info-vec={path}");
+            assert_eq!(refused(&line), Err("extra-output"), "{line}");
+        }
+    }
+
+    #[test]
     fn a_worker_takes_a_tree_as_it_was_typed() {
         let refusal = |dialect, line: &str, outputs: &[&[u8]]| match check_tree(
             dialect,
@@ -1290,7 +1420,12 @@ mod tests {
         }
         let both = [object, b"/w/o/a.d"];
         assert_eq!(refusal(GCC, "-c a.c -MD -MF ../o/a.d", &both), "accepted");
+        let beside: [&[u8]; 2] = [object, b"/w/x/a.su"];
+        assert_eq!(refusal(GCC, "-c a.c -fstack-usage", &beside), "accepted");
+        assert_eq!(refusal(GCC, "-c a.c -fstack-usage", &[object]), "outputs");
         for (line, code) in [
+            ("-c a.c -fopt-info-vec=/etc/x", "outputs"),
+            ("-c a.c -aux-info ../a", "outputs"),
             ("-c a.c -o ../a.o", "outputs"),
             ("-c a.c -MD", "outputs"),
             ("-c a.cc", "language"),

@@ -43,6 +43,8 @@ pub enum Role {
     Compile,
     /// Turns debug information on or off; the last one wins.
     Debug,
+    /// Has the compiler write a file beside the object.
+    SideOutput,
     /// For the linker, and so without effect here.
     Link,
     /// For the driver alone.
@@ -252,11 +254,25 @@ impl Row {
         self.local(code)
     }
 
+    /// The value is a file that the compiler writes to beside the object.
+    pub(crate) const fn reports(mut self) -> Row {
+        self.file = File::Output;
+        self.value = Value::Any;
+        self.writes("extra-output")
+    }
+
     /// The value is a file that the compile depends on, so that only the same files at the
     /// same paths may be compiled elsewhere.
     pub(crate) const fn reads(mut self, code: &'static str) -> Row {
         self.file = File::Data;
         self.value = Value::Any;
+        self.tree_only(code)
+    }
+
+    /// Has the compiler write files beside the object, of which all are known: only the same
+    /// files at the same paths may be compiled elsewhere.
+    pub(crate) const fn writes(mut self, code: &'static str) -> Row {
+        self.role = Role::SideOutput;
         self.tree_only(code)
     }
 

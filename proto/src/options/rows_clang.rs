@@ -48,7 +48,7 @@ pub(crate) const ROWS: &[Row] = &[
     toggle("-fvirtual-function-elimination")
         .clang()
         .tree_only("lto"),
-    joined("-Rpass", "=inline").clang().local("dump"),
+    joined("-Rpass", "=inline").clang().tree_only("dump"),
     toggle("-fsanitize-stats").clang().local("source-path"),
     toggle("-fsanitize-memory-track-origins").clang(),
     joined("-fsanitize-memory-track-origins=", "2").clang(),

@@ -57,9 +57,11 @@ pub(crate) const ROWS: &[Row] = &[
         .gcc()
         .never("driver-option")
         .names(File::Output),
-    flag("-save-temps").never("save-temps"),
-    joined("-save-temps=", "obj").never("save-temps"),
-    flag("--save-temps").never("save-temps"),
+    flag("-save-temps").writes("save-temps"),
+    flag("-save-temps=obj").writes("save-temps"),
+    flag("-save-temps=cwd").writes("save-temps"),
+    joined("-save-temps=", "x").never("save-temps"),
+    flag("--save-temps").writes("save-temps"),
     flag("-save-stats").clang().never("extra-output"),
     joined("-save-stats=", "obj").clang().never("extra-output"),
     joined("-specs=", "x").never("specs").names(File::Input),
@@ -100,22 +102,14 @@ pub(crate) const ROWS: &[Row] = &[
     either("-working-directory", "x")
         .clang()
         .never("driver-option"),
-    separate("-aux-info", "x")
-        .gcc()
-        .never("extra-output")
-        .names(File::Output),
+    separate("-aux-info", "x").gcc().reports(),
     joined("-aux-info=", "x")
         .gcc()
         .never("extra-output")
         .names(File::Output),
-    separate("--serialize-diagnostics", "x")
-        .clang()
-        .never("extra-output")
-        .names(File::Output),
-    separate("-serialize-diagnostics", "x")
-        .clang()
-        .never("extra-output")
-        .names(File::Output),
+    separate("--serialize-diagnostics", "x").clang().reports(),
+    separate("-serialize-diagnostics", "x").clang().reports(),
+    // It goes to the end of a file that others write to as well.
     either("-MJ", "x")
         .clang()
         .never("extra-output")

@@ -1,7 +1,7 @@
 //! Options of language, code generation, optimisation and diagnostics that gcc and
 //! clang both take, or take and ignore.
 
-use crate::options::row::{File, Role, Row, flag, joined, joined_toggle, separate, toggle};
+use crate::options::row::{Role, Row, flag, joined, joined_toggle, separate, toggle};
 
 pub(crate) const ROWS: &[Row] = &[
     // Language, warnings, level of optimisation.
@@ -43,7 +43,12 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-gz"),
     joined("-gz=", "none"),
     flag("-gtoggle").gcc().never("debug-info"),
-    joined("-gsplit-dwarf", "").never("extra-output"),
+    // A worker has not the program that takes the object apart.
+    joined("-gsplit-dwarf", "").gcc().never("extra-output"),
+    flag("-gsplit-dwarf").clang().writes("extra-output"),
+    flag("-gsplit-dwarf=split").clang().writes("extra-output"),
+    flag("-gsplit-dwarf=single").clang().tree_only("debug-info"),
+    joined("-gsplit-dwarf=", "x").clang().never("extra-output"),
     flag("-gno-split-dwarf").clang(),
     flag("-gembed-source").clang().tree_only("debug-info"),
     flag("-gno-embed-source").clang(),
@@ -52,10 +57,10 @@ pub(crate) const ROWS: &[Row] = &[
     flag("-grecord-gcc-switches").gcc(),
     flag("-grecord-gcc-switches")
         .clang()
-        .local("records-command-line"),
+        .tree_only("records-command-line"),
     flag("-grecord-command-line")
         .clang()
-        .local("records-command-line"),
+        .tree_only("records-command-line"),
     toggle("-fvar-tracking-assignments-toggle")
         .gcc()
         .never("debug-info"),
@@ -93,16 +98,30 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-fsanitize-coverage-whitelist=", "x").reads("sanitizer-list"),
     joined("-fsanitize-coverage-blacklist=", "x").reads("sanitizer-list"),
     // Profiles and coverage: paths in the object, files beside it.
-    flag("--coverage").never("coverage"),
-    flag("-coverage").never("coverage"),
-    flag("-ftest-coverage").never("coverage"),
+    flag("--coverage").writes("coverage"),
+    flag("-coverage").writes("coverage"),
+    flag("-ftest-coverage").writes("coverage"),
     flag("-fno-test-coverage"),
-    flag("-fprofile-arcs").never("coverage"),
+    flag("-fprofile-arcs").tree_only("coverage"),
     flag("-fno-profile-arcs"),
     flag("-fcondition-coverage").never("coverage"),
-    flag("-fcoverage-mapping").clang().never("coverage"),
+    flag("-fcoverage-mapping").clang().tree_only("coverage"),
     flag("-fno-coverage-mapping").clang(),
-    joined("-fprofile-", "generate").never("profile"),
+    joined("-fprofile-", "dir=x").never("profile"),
+    // Where the program will write is in the object.
+    flag("-fprofile-generate").tree_only("profile"),
+    joined("-fprofile-generate=", "/a")
+        .any()
+        .tree_only("profile"),
+    joined("-fprofile-update=", "atomic").tree_only("profile"),
+    flag("-fprofile-abs-path").gcc().tree_only("profile"),
+    flag("-fprofile-instr-generate")
+        .clang()
+        .tree_only("profile"),
+    joined("-fprofile-instr-generate=", "/a")
+        .clang()
+        .any()
+        .tree_only("profile"),
     joined("-fprofile-use=", "x").clang().reads("profile"),
     joined("-fprofile-instr-use=", "x").clang().reads("profile"),
     joined("-fprofile-sample-use=", "x")
@@ -119,7 +138,12 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-fauto-profile=", "x").clang().reads("profile"),
     flag("-fno-auto-profile"),
     toggle("-fbranch-probabilities").gcc().never("profile"),
-    joined("-fcs-profile-", "generate").clang().never("profile"),
+    joined("-fcs-profile-", "use=x").clang().never("profile"),
+    flag("-fcs-profile-generate").clang().tree_only("profile"),
+    joined("-fcs-profile-generate=", "/a")
+        .clang()
+        .any()
+        .tree_only("profile"),
     joined("-fmemory-profile", "").clang().never("profile"),
     flag("-fpseudo-probe-for-profiling")
         .clang()
@@ -140,31 +164,51 @@ pub(crate) const ROWS: &[Row] = &[
     toggle("-flto-odr-type-merging").gcc(),
     joined("-flto-", "report").never("dump"),
     // What embeds the command line, or what is known of the machine's memory.
-    toggle("-frecord-gcc-switches")
-        .gcc()
-        .tree_only("records-command-line"),
-    toggle("-frecord-gcc-switches")
-        .clang()
-        .local("records-command-line"),
+    toggle("-frecord-gcc-switches").tree_only("records-command-line"),
     toggle("-frecord-command-line")
         .clang()
-        .local("records-command-line"),
+        .tree_only("records-command-line"),
     toggle("-fverbose-asm").gcc().never("records-command-line"),
     toggle("-fverbose-asm")
         .clang()
         .tree_only("records-command-line"),
     // Files beside the object; reports on stderr.
-    flag("-fstack-usage").never("extra-output"),
+    flag("-fstack-usage").writes("extra-output"),
     flag("-fno-stack-usage").gcc(),
-    joined("-fcallgraph-info", "").never("extra-output"),
+    flag("-fcallgraph-info").gcc().writes("extra-output"),
+    joined("-fcallgraph-info=", "su")
+        .gcc()
+        .writes("extra-output"),
     joined("-fopt-info", "").never("extra-output"),
+    joined("-fopt-info=", "x").gcc().reports(),
+    joined("-fopt-info-all=", "x").gcc().reports(),
+    joined("-fopt-info-missed=", "x").gcc().reports(),
+    joined("-fopt-info-optimized=", "x").gcc().reports(),
+    joined("-fopt-info-optall=", "x").gcc().reports(),
+    joined("-fopt-info-inline=", "x").gcc().reports(),
+    joined("-fopt-info-loop=", "x").gcc().reports(),
+    joined("-fopt-info-loop-missed=", "x").gcc().reports(),
+    joined("-fopt-info-vec=", "x").gcc().reports(),
+    joined("-fopt-info-vec-all=", "x").gcc().reports(),
+    joined("-fopt-info-vec-missed=", "x").gcc().reports(),
+    joined("-fopt-info-vec-optimized=", "x").gcc().reports(),
     flag("-fno-opt-info").gcc(),
-    joined("-fsave-optimization-record", "").never("extra-output"),
-    flag("-fno-save-optimization-record"),
-    joined("-foptimization-record-", "file=x")
+    // It has numbers in it that are others each time.
+    flag("-fsave-optimization-record")
+        .gcc()
+        .never("extra-output"),
+    joined("-fsave-optimization-record=", "bitstream").never("extra-output"),
+    flag("-fsave-optimization-record")
         .clang()
-        .never("extra-output")
-        .names(File::Output),
+        .writes("extra-output"),
+    flag("-fsave-optimization-record=yaml")
+        .clang()
+        .writes("extra-output"),
+    flag("-fno-save-optimization-record"),
+    joined("-foptimization-record-", "passes=x")
+        .clang()
+        .never("extra-output"),
+    joined("-foptimization-record-file=", "x").clang().reports(),
     joined("-fdump-", "tree-all").never("dump"),
     joined("-fdisable-", "tree-pre").gcc().never("dump"),
     joined("-fenable-", "tree-pre").gcc().never("dump"),
