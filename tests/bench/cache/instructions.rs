@@ -23,7 +23,12 @@ pub fn print(project: &Project, contenders: &[Contender]) -> bool {
     println!("\ninstructions of a hit: {}", project.name);
     let caches: Vec<&Contender> = contenders.iter().filter(|c| c.is_cache()).collect();
     for contender in &caches {
-        super::hits::warm(contender, &project.units);
+        // Of another one it is the first file that counts.
+        let units = match contender.is_ours() {
+            true => &project.units[..],
+            false => &project.units[..1],
+        };
+        super::hits::warm(contender, units);
     }
     let mut good = true;
     for contender in caches.iter().filter(|contender| contender.is_ours()) {
