@@ -44,6 +44,7 @@ fn demand(client: &str, tool: &str) -> Demand {
         shipment: None,
         equals: Vec::new(),
         same: None,
+        varies: false,
         delivers: false,
         bytes: 100,
         queue_ms_max: 5_000,

@@ -447,6 +447,7 @@ impl World<'_> {
             shipment: None,
             equals: Vec::new(),
             same: None,
+            varies: false,
             delivers: false,
             bytes: 500,
             queue_ms_max: QUEUE_MS_DEFAULT,

@@ -38,6 +38,8 @@ pub struct Demand {
     pub equals: Vec<Digest>,
     /// What it asks for, if its result may be shared: equal for tasks that are the same.
     pub same: Option<Digest>,
+    /// Two compiles of it need not give the same, on one machine either.
+    pub varies: bool,
     /// It is no compile: a worker is given a toolchain.
     pub delivers: bool,
     /// Bytes of the coordinator's memory that the task takes while it waits.

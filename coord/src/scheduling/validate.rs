@@ -325,6 +325,7 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
         0 => COMPILE_MS_DEFAULT,
         some => some,
     };
+    let varies = varies(task, &wanted);
     Ok(Demand {
         holder: Arc::from(holder),
         client: Arc::from(if task.client.is_empty() {
@@ -337,6 +338,7 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
         shipment,
         equals,
         same: None,
+        varies,
         delivers: task.shipment.is_some(),
         bytes: held_bytes(task),
         queue_ms_max: match task.queue_ms_max {
@@ -351,6 +353,14 @@ pub fn task(task: &v1::Task, holder: &str, peer: &str) -> Result<Demand, String>
         profile: profile(task, &toolchain),
         client_speed: f64::from(task.client_speed_milli) / 1e3,
     })
+}
+
+/// Whether the compiler puts a number of its own choice into what it makes: gcc does for these
+/// options, unless it is given one.
+fn varies(task: &v1::Task, wanted: &v1::Toolchain) -> bool {
+    const CHOOSE: [&[u8]; 4] = [b"-flto", b"--coverage", b"-ftest-coverage", b"-fprofile-"];
+    let has = |start: &[u8]| task.arguments.iter().any(|word| word.starts_with(start));
+    wanted.family() == v1::Family::Gcc && CHOOSE.into_iter().any(has) && !has(b"-frandom-seed=")
 }
 
 /// Bytes of memory that a task takes while it waits, which is several times what it was
@@ -853,6 +863,32 @@ mod tests {
         let paths = (0..TREE_INPUTS_MAX).map(|n| format!("{long}/{n}.h"));
         many.inputs = paths.map(|path| input(path.as_bytes())).collect();
         assert_eq!(task(&many, "holder", "peer").unwrap_err(), "task too large");
+    }
+
+    #[test]
+    fn gccs_own_numbers_vary() {
+        let of = |family: v1::Family, words: &str| {
+            let task = v1::Task {
+                arguments: words.split(' ').map(|word| word.into()).collect(),
+                ..v1::Task::default()
+            };
+            let wanted = v1::Toolchain {
+                family: family.into(),
+                ..toolchain()
+            };
+            varies(&task, &wanted)
+        };
+        for words in [
+            "-O2 -flto=auto -c a.c",
+            "--coverage -c a.c",
+            "-fprofile-arcs -c a.c",
+        ] {
+            assert!(of(v1::Family::Gcc, words), "{words}");
+            assert!(!of(v1::Family::Clang, words), "{words}");
+            let seeded = format!("{words} -frandom-seed=a.o");
+            assert!(!of(v1::Family::Gcc, &seeded), "{seeded}");
+        }
+        assert!(!of(v1::Family::Gcc, "-O2 -g -c a.c"));
     }
 
     #[test]
