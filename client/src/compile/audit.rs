@@ -41,8 +41,8 @@ pub struct Audit {
     pub object: PathBuf,
     /// How it writes it.
     pub style: Style,
-    /// What the worker made beside the object, and where.
-    pub sides: Vec<(PathBuf, Vec<u8>)>,
+    /// What may be written beside the object: where, and what the worker wrote there.
+    pub sides: Vec<(PathBuf, Option<Vec<u8>>)>,
     /// The source and the headers that the worker had, by path.
     pub inputs: Vec<(PathBuf, Digest)>,
     /// When they were about to be read.
@@ -69,14 +69,9 @@ impl Audit {
         let Ok(local) = fs::read(&self.object) else {
             return Finding::Unclear;
         };
-        let sides = self.sides.iter();
-        let sides: Vec<Option<Vec<u8>>> = sides.map(|(path, _)| fs::read(path).ok()).collect();
-        let are_same = self
-            .sides
-            .iter()
-            .zip(&sides)
-            .all(|((_, remote), local)| local.as_ref() == Some(remote));
-        let finding = match local == self.remote && are_same {
+        let sides = self.sides_here();
+        let remote = self.sides.iter().map(|(_, remote)| remote);
+        let finding = match local == self.remote && sides.iter().eq(remote) {
             true => Finding::Same,
             false if !self.inputs_are_the_same() => Finding::Unclear,
             false => self.compare_with_another(found, &local, &sides),
@@ -121,6 +116,17 @@ impl Audit {
         );
     }
 
+    /// What this machine's compiler has written beside the object; what lay there before is
+    /// not its.
+    fn sides_here(&self) -> Vec<Option<Vec<u8>>> {
+        let is_new = |path: &PathBuf| {
+            fs::metadata(path).and_then(|meta| meta.modified()).ok() > Some(self.began)
+        };
+        let here = self.sides.iter().map(|(path, _)| path);
+        here.map(|path| fs::read(path).ok().filter(|_| is_new(path)))
+            .collect()
+    }
+
     /// Whether nobody has written to what was read for the worker.
     fn inputs_are_the_same(&self) -> bool {
         self.inputs.iter().all(|(path, digest)| {
@@ -139,12 +145,9 @@ impl Audit {
         sides: &[Option<Vec<u8>>],
     ) -> Finding {
         let is_good = again(found).is_some();
+        let are_same = self.sides_here() == sides;
         let sides = self.sides.iter().map(|(path, _)| path).zip(sides);
-        let are_same = |(path, first): (&PathBuf, &Option<Vec<u8>>)| fs::read(path).ok() == *first;
-        if is_good
-            && fs::read(&self.object).is_ok_and(|second| second == local)
-            && sides.clone().all(are_same)
-        {
+        if is_good && fs::read(&self.object).is_ok_and(|second| second == local) && are_same {
             return Finding::Differs;
         }
         let sides = sides.filter_map(|(path, first)| {
@@ -211,4 +214,35 @@ fn again(found: &Found) -> Option<()> {
         .stderr(Stdio::null());
     let status = process::die_with_parent(compiler).status();
     status.ok()?.success().then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_files_beside_the_object_only_those_of_this_compile_count() {
+        let folder = std::env::temp_dir().join(format!("hg-audit-sides-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let at = |name: &str| folder.join(name);
+        fs::write(at("before"), "x").unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        let before = fs::File::options().write(true).open(at("before")).unwrap();
+        before.set_modified(long_ago).unwrap();
+        fs::write(at("made"), "y").unwrap();
+        let sides = ["before", "made", "none"].map(|name| (at(name), None));
+        let audit = Audit {
+            task_id: 1,
+            worker: String::new(),
+            remote: Vec::new(),
+            object: at("a.o"),
+            style: Style::Rewrite,
+            sides: sides.to_vec(),
+            inputs: Vec::new(),
+            began: long_ago + Duration::from_secs(1),
+            equal: None,
+        };
+        assert_eq!(audit.sides_here(), [None, Some(b"y".to_vec()), None]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

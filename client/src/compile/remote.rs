@@ -859,6 +859,7 @@ impl<'c, 'a> Remote<'c, 'a> {
         let made = made.filter(|(at, path)| *at < main || is_made(path));
         let made: Vec<Vec<u8>> = made.map(|(_, path)| path.clone()).collect();
         attempt::accept(&result, allowed, on_terminal, &made).map_err(NoResult::Unlike)?;
+        let may_be: Vec<PathBuf> = sides.iter().map(|side| side.target().to_owned()).collect();
         sides.retain(|side| is_made(os::bytes(side.target().as_os_str())));
         check_looks(plan.object_kind(), arriving.begins())?;
         if let Some(listing) = listing.filter(|_| main > 1) {
@@ -869,8 +870,7 @@ impl<'c, 'a> Remote<'c, 'a> {
         let frame = frame.filter(|_| !is_renamed);
         if let Some(task_id) = audit {
             let remote = content(&mut object).map_err(NoResult::cannot_write)?;
-            let of = |side: &mut Pending| Ok((side.target().to_path_buf(), content(side)?));
-            let beside = sides.iter_mut().map(of).collect::<io::Result<_>>();
+            let beside = remote_sides(may_be, &mut sides).map_err(NoResult::cannot_write)?;
             self.context.record.form = Some(form);
             self.context.audit = Some(Audit {
                 task_id,
@@ -878,7 +878,7 @@ impl<'c, 'a> Remote<'c, 'a> {
                 remote,
                 object: plan.object.clone(),
                 style: plan.object_style(),
-                sides: beside.map_err(NoResult::cannot_write)?,
+                sides: beside,
                 inputs: sent,
                 began: self.context.began_at,
                 equal: (!result.equal.is_empty())
@@ -1054,6 +1054,20 @@ fn content(pending: &mut Pending) -> io::Result<Vec<u8>> {
     pending.file().rewind()?;
     pending.file().read_to_end(&mut content)?;
     Ok(content)
+}
+
+/// Of each file that a compile may write beside its object what a worker, which made `sides`,
+/// has in it.
+fn remote_sides(
+    may_be: Vec<PathBuf>,
+    sides: &mut [Pending],
+) -> io::Result<Vec<(PathBuf, Option<Vec<u8>>)>> {
+    let of = |path: PathBuf| {
+        let side = sides.iter_mut().find(|side| side.target() == path);
+        let content = side.map(content).transpose()?;
+        Ok((path, content))
+    };
+    may_be.into_iter().map(of).collect()
 }
 
 /// A file beside the object as the cache keeps it.
