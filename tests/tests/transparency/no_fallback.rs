@@ -43,7 +43,7 @@ fn a_dead_grid_is_an_error_if_that_is_asked_for() {
 fn what_never_travels_needs_no_grid() {
     for script in [
         "$hg --no-fallback gcc a.c -o a.o",
-        "$hg --no-fallback gcc --coverage -c a.c",
+        "$hg --no-fallback gcc -fdump-tree-original -c a.c",
         "HG_FALLBACK=1 $hg gcc -c a.c",
     ] {
         let (outcome, written) = without_a_grid(script);
