@@ -124,6 +124,7 @@ impl Heard {
         assert!(!self.ended, "a word after the last");
         match mail {
             Mail::Late { .. } => {}
+            Mail::Second(_) => panic!("there is but one worker"),
             Mail::Started { start, .. } => {
                 assert!(start.number > self.attempts && start.number <= ATTEMPTS_MAX);
                 self.attempts = start.number;
