@@ -1382,10 +1382,7 @@ mod tests {
         };
         let gcc = "-c x/a.c --coverage -fstack-usage -fcallgraph-info=su -aux-info p -o o/b.o";
         assert_eq!(sides(GCC, gcc), "o/b.gcno o/b.su o/b.ci p");
-        assert_eq!(
-            sides(GCC, "-c x/a.c -fopt-info-vec=r -fstack-usage"),
-            "r a.su"
-        );
+        assert_eq!(sides(GCC, "-c x/a.c -aux-info r -fstack-usage"), "r a.su");
         assert_eq!(sides(GCC, "-c a.c -O2 -g -fprofile-generate"), "");
         let clang = "-c a.c -gsplit-dwarf -fsave-optimization-record -o b.o";
         assert_eq!(sides(CLANG, clang), "b.dwo b.opt.yaml");
@@ -1397,7 +1394,7 @@ mod tests {
         assert_eq!(sides(CLANG, "-S a.c -save-temps"), "a.i a.bc");
         let refused = |line: &str| read_line(GCC, line).unwrap().tree.map_err(|why| why.code);
         for path in ["-", "/dev/stdout", "x/"] {
-            let line = format!("-c a.c -fopt-info-vec={path}");
+            let line = format!("-c a.c -aux-info {path}");
             assert_eq!(refused(&line), Err("extra-output"), "{line}");
         }
     }
@@ -1424,7 +1421,7 @@ mod tests {
         assert_eq!(refusal(GCC, "-c a.c -fstack-usage", &beside), "accepted");
         assert_eq!(refusal(GCC, "-c a.c -fstack-usage", &[object]), "outputs");
         for (line, code) in [
-            ("-c a.c -fopt-info-vec=/etc/x", "outputs"),
+            ("-c a.c -aux-info /etc/x", "outputs"),
             ("-c a.c -aux-info ../a", "outputs"),
             ("-c a.c -o ../a.o", "outputs"),
             ("-c a.c -MD", "outputs"),

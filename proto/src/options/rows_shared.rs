@@ -179,19 +179,8 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-fcallgraph-info=", "su")
         .gcc()
         .writes("extra-output"),
+    // gcc adds to its file what the compiles before have left there.
     joined("-fopt-info", "").never("extra-output"),
-    joined("-fopt-info=", "x").gcc().reports(),
-    joined("-fopt-info-all=", "x").gcc().reports(),
-    joined("-fopt-info-missed=", "x").gcc().reports(),
-    joined("-fopt-info-optimized=", "x").gcc().reports(),
-    joined("-fopt-info-optall=", "x").gcc().reports(),
-    joined("-fopt-info-inline=", "x").gcc().reports(),
-    joined("-fopt-info-loop=", "x").gcc().reports(),
-    joined("-fopt-info-loop-missed=", "x").gcc().reports(),
-    joined("-fopt-info-vec=", "x").gcc().reports(),
-    joined("-fopt-info-vec-all=", "x").gcc().reports(),
-    joined("-fopt-info-vec-missed=", "x").gcc().reports(),
-    joined("-fopt-info-vec-optimized=", "x").gcc().reports(),
     flag("-fno-opt-info").gcc(),
     // It has numbers in it that are others each time.
     flag("-fsave-optimization-record")

@@ -67,7 +67,7 @@ pub const CASES: &[Case] = &[
     case("-foptimization-record-file", LLVM, "remote", "$cc -O2 -foptimization-record-file=x.yaml -c $src"),
     case("gcc's optimization record", GNU, "extra-output", "$cc -O2 -fsave-optimization-record -c $src; ls; rm -f *.json.gz"),
     case("-fopt-info", GNU, "extra-output", "$cc -O3 -fopt-info -c $src"),
-    case("-fopt-info to a file", GNU, "remote", "$cc -O3 -fopt-info-all=x.txt -c $src"),
+    case("-fopt-info to a file, which grows", GNU, "extra-output extra-output", "$cc -O3 -fopt-info-all=x.txt -c $src && $cc -O3 -fopt-info-all=x.txt -c $src"),
     case("-ftime-trace", LLVM, "dump", "$cc -ftime-trace -c $src").unequal(&["a.json"]),
     case("-ftime-report", GCC, "dump", "$cc -ftime-report -c a.c 2>/dev/null"),
     case("-aux-info", GCC, "remote", "$cc -aux-info x.txt -c a.c"),
