@@ -21,6 +21,7 @@ use crate::results::kept::{Kept, Maker};
 use crate::results::sharing::Shared;
 use crate::scheduling::coordinator::{Event, failure};
 use crate::scheduling::id::{DispatchId, TaskId, WorkerId};
+use crate::scheduling::jobs::AttemptStart;
 use crate::scheduling::validate;
 use crate::serve::kept::{self, Place};
 
@@ -316,15 +317,7 @@ impl Stream {
                     self.pending = None;
                     self.attempts.clear();
                 }
-                let channel = self.hub.channel(start.worker);
-                self.attempts.extend(channel.map(|channel| Attempt {
-                    number: start.number,
-                    worker: start.worker,
-                    dispatch: start.dispatch,
-                    channel,
-                    spare: None,
-                    inputs: None,
-                }));
+                self.add_attempt(&start, None);
                 let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
                 let started = v1::Started {
                     attempt: start.number,
@@ -337,15 +330,7 @@ impl Stream {
                 self.reply(submit_response::Kind::Started(started)).await
             }
             Mail::Second(start) => {
-                let channel = self.hub.channel(start.worker);
-                self.attempts.extend(channel.map(|channel| Attempt {
-                    number: start.number,
-                    worker: start.worker,
-                    dispatch: start.dispatch,
-                    channel,
-                    spare: Some(Duration::from_millis(SECOND_WAIT_MS_MAX)),
-                    inputs: None,
-                }));
+                self.add_attempt(&start, Some(Duration::from_millis(SECOND_WAIT_MS_MAX)));
                 Ok(())
             }
             Mail::Late { attempt, late_ms } => {
@@ -389,6 +374,20 @@ impl Stream {
                 Err(Over)
             }
         }
+    }
+
+    /// An attempt has begun, of which nothing is known if its worker's link is gone; `spare`
+    /// as in [`Attempt`].
+    fn add_attempt(&mut self, start: &AttemptStart, spare: Option<Duration>) {
+        let channel = self.hub.channel(start.worker);
+        self.attempts.extend(channel.map(|channel| Attempt {
+            number: start.number,
+            worker: start.worker,
+            dispatch: start.dispatch,
+            channel,
+            spare,
+            inputs: None,
+        }));
     }
 
     /// Keeps a result for whoever asks for the same.

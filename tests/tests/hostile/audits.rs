@@ -9,13 +9,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use hg_proto::v1::{self, Chunk, Done, Need, TaskResult, from_worker, to_worker};
+use hg_proto::v1::{self, Need, from_worker, to_worker};
 use hg_tests::command::{Outcome, run, scrubbed};
 use hg_tests::event::{self, Event};
-use hg_tests::flipper::{Flipping, compiled};
+use hg_tests::flipper::{Flipping, answer, compiled};
 use hg_tests::grid::{Grid, coordinator};
 use hg_tests::hostile::hello;
-use hg_tests::impostor::{Impostor, announced, for_impostors};
+use hg_tests::impostor::{Impostor, for_impostors};
 use hg_tests::programs::programs;
 use hg_tests::{in_path, skip};
 use nix::sys::signal::Signal;
@@ -135,21 +135,7 @@ fn serve(mut worker: Impostor, flips: &Receiver<bool>) {
             let middle = object.len() / 2;
             object[middle] ^= 1;
         }
-        let (output, travels) = announced(&object, &task.outputs[0]);
-        worker.say(from_worker::Kind::Chunk(Chunk {
-            dispatch_id,
-            blob: 0,
-            data: travels,
-            last: true,
-        }));
-        worker.say(from_worker::Kind::Done(Done {
-            dispatch_id,
-            result: Some(TaskResult {
-                outputs: vec![output],
-                usage: Some(v1::Usage::default()),
-                ..TaskResult::default()
-            }),
-        }));
+        answer(&mut worker, dispatch_id, &task, &object, Duration::ZERO);
     }
 }
 
