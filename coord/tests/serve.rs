@@ -24,6 +24,8 @@ use tonic::transport::Channel;
 use hg_coord::serve::grpc::Client as BuildServiceClient;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A running coordinator.
 struct Coord {
@@ -149,7 +151,7 @@ impl Coord {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            std::thread::yield_now();
+            std::thread::sleep(LOOK_AGAIN);
         }
         None
     }
@@ -1146,7 +1148,7 @@ fn hg_coord(home: &std::path::Path, words: &[&str]) -> std::process::Output {
         .unwrap();
     let deadline = Instant::now() + DEADLINE;
     while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_AGAIN);
     }
     // No effect on one that has ended.
     let _ = child.kill();

@@ -20,6 +20,8 @@ use nix::unistd::Pid;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const WINDOW: u32 = 512 << 10;
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Tries `look` until it gives something.
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -29,7 +31,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -1101,7 +1103,7 @@ fn hg_worker(home: &Path, token: Option<&str>, words: &[&str]) -> std::process::
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_AGAIN);
     }
     // No effect on one that has ended.
     let _ = child.kill();

@@ -361,6 +361,9 @@ fn an_answer_is_shared_by_its_text_once() {
     assert_eq!(seen[0], seen[1], "noted again");
 }
 
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// Looks until it finds something.
 ///
 /// # Panics
@@ -372,7 +375,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < deadline, "{what}");
-        thread::yield_now();
+        thread::sleep(LOOK_AGAIN);
     }
 }
 

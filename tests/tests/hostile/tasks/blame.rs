@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use hg_proto::compiler::toolchain::Language;
 use hg_proto::v1;
@@ -13,6 +14,8 @@ use hg_tests::grid::Grid;
 use hg_tests::raw_tree::{self, RawClient, TreeTask};
 
 const THREADS: usize = 8;
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Compiles of the client that means no harm.
 const HONEST: usize = 40;
 /// Tasks of the other one that must have ended meanwhile.
@@ -189,7 +192,7 @@ fn one_client_does_not_shut_the_workers_for_others() {
             });
         }
         while ended.load(Ordering::Relaxed) < THREADS {
-            thread::yield_now();
+            thread::sleep(LOOK_AGAIN);
         }
         let mut at = 0;
         while at < HONEST || ended.load(Ordering::Relaxed) < HOSTILE_MIN {
