@@ -51,7 +51,7 @@ const SAME_VERSION: &str = "see that the worker's version is this one's: 'hgbuil
 pub const MEANINGS: &[Meaning] = &[
     row(
         "asm-file-directive",
-        "the assembler reads a file that the source names (.incbin, .include), or may",
+        "the assembler reads a file that the source names (.incbin, .include), or may; or it is given lines of files (.loc), for which it writes down the folder",
         "move the assembler text into a source of its own",
     ),
     row(

@@ -6,13 +6,17 @@ use memchr::memmem;
 
 use super::whole_words::reason;
 use crate::source::lex::{
-    Kind, Token, Tokens, decode, hash_word, is_blank, is_word, line_start, literal_len, raw_string,
-    skip_blank, stands_alone, string, word_len, word_len_before, words,
+    Kind, Token, Tokens, blanks_at, decode, hash_word, is_blank, is_word, line_start, literal_len,
+    raw_string, skip_blank, stands_alone, string, word_len, word_len_before, words,
 };
 use crate::source::pieces::composable;
 
 /// The assembler's directives that read files, without their dot.
 const FILE_DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
+
+/// The assembler's directives that say from which line of which file code is: it writes down
+/// the folder that it works in.
+const LINE_DIRECTIVES: [&[u8]; 2] = [b".loc", b".file"];
 
 /// Bytes of an `asm` that are read exactly; a longer one counts as opaque.
 const TEMPLATE_BYTES_MAX: usize = 256 << 10;
@@ -39,6 +43,31 @@ pub(super) fn assembler_in(code: &[u8]) -> Option<Reason> {
         (opaque || !named.is_empty())
             .then(|| made_template(code))
             .flatten()
+    })
+}
+
+/// Lines that an `asm` of `text` may give to the assembler by hand, where nothing says that
+/// they are in a string: macros make strings of anything.
+pub(super) fn numbered_lines(text: &[u8]) -> Option<Reason> {
+    memmem::find(text, b"asm")?;
+    // A member of that name is followed by other signs.
+    let is_numbered = |at: usize, name: &[u8]| {
+        let mut after = &text[at + name.len()..];
+        let whole = after.len();
+        loop {
+            after = &after[blanks_at(after)..];
+            match after.strip_prefix(br"\t") {
+                Some(rest) => after = rest,
+                None => break,
+            }
+        }
+        let next = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'%' | b'"');
+        after.len() < whole && after.first().is_some_and(next)
+    };
+    LINE_DIRECTIVES.iter().find_map(|name| {
+        let mut found = memmem::find_iter(text, name);
+        let numbered = found.any(|at| is_numbered(at, name));
+        numbered.then(|| reason("asm-file-directive", name))?
     })
 }
 

@@ -30,6 +30,7 @@ pub(crate) use crate::source::pieces::{composable, merge, parts_of};
 pub use crate::source::questions::{makes, makes_question, parts_in, question_parts};
 use assembler::{
     assembler, assembler_expanded, assembler_in, has_attribute, names_file, names_file_in,
+    numbered_lines,
 };
 pub use builtin_questions::BuiltinQuestions;
 pub use falling::{LEVEL_DEFAULT, LEVEL_NEVER, falls_into_condition};
@@ -79,6 +80,7 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
         })
         .or_else(|| odd_spelling(&user))
         .or_else(|| (family == Family::Gcc).then(|| odd_line(text))?)
+        .or_else(|| numbered_lines(&user))
 }
 
 /// The hazard in a text that changes with time, or may make the assembler read a file:

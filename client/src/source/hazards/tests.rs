@@ -54,6 +54,10 @@ fn assembler_files() {
             "as\\\nm(\".inc\\\nlude 'x'\");",
             "const char *incbin;",
             "int x __asm__(\"a\\n.include 'b'\");",
+            r#"asm(".file 1 \"x.c\"\n.loc 1 1 0");"#,
+            r#"asm("\t.loc\t%0 1 0" : : "i"(1));"#,
+            "#define LINE(x) #x\nasm(LINE(.loc 1 2 3));",
+            "#define LINE \".loc \"\nasm(LINE \"1 2 3\");",
         ],
     );
 }
@@ -71,6 +75,7 @@ fn harmless_assembler() {
             "#define M(x) __asm__(x)\n#if 0 // end.\n#include <a.h>\n#endif\nM(\"nop\");",
             "const char *path = \"see .include\";",
             "#ident \"asm\"",
+            "asm(\"nop\"); int at(struct s *s) { return s->a.loc - s->b.file; }",
         ],
     );
 }
