@@ -26,9 +26,8 @@ use crate::includes::paths;
 use crate::includes::search_path::{self, SearchPath};
 use crate::includes::stat::{self, Seen};
 use crate::includes::watch::Watch;
-use crate::invocation::identity::{self, Identity};
+use crate::invocation::identity::{self, Identity, Keys};
 use crate::invocation::plan::Plan;
-use crate::key::Key;
 use crate::local::capture::{self, Said};
 use crate::local::compiler::Found;
 use crate::local::memory_file::{descriptor_path, scratch};
@@ -84,7 +83,7 @@ pub fn look_up(
             return CacheAnswer::Bypassed(None);
         }
     };
-    let (toolchain, key) = match cache_key(config, found, plan) {
+    let (toolchain, keys) = match cache_keys(config, found, plan) {
         Ok(found) => found,
         Err(reason) => {
             cache.record(Event::Bypass(reason.code));
@@ -92,7 +91,7 @@ pub fn look_up(
         }
     };
     let mut keeper = Keeper {
-        lookup: Lookup::new(cache, key),
+        lookup: Lookup::new(cache, keys),
         toolchain,
         search_paths: search_path::memos(config),
         headers: headers::file(config),
@@ -147,19 +146,19 @@ pub fn open(settings: &CacheSettings) -> Result<Cache, Unusable> {
     )
 }
 
-/// The toolchain's identity and the key of a compile that the cache may take part in.
+/// The toolchain's identity and the keys of a compile that the cache may take part in.
 ///
 /// # Errors
 /// Why the cache takes no part.
-pub fn cache_key(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity, Key), Reason> {
+pub fn cache_keys(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity, Keys), Reason> {
     plan.compile.cache.clone()?;
     check_followable(found, plan)?;
     plan.check_files()?;
     let probe = plan.probe(found, config)?;
     let toolchain = Identity::of(probe, plan.compile.language)
         .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))?;
-    let key = identity::key(found, &plan.compile, plan.dialect, &toolchain);
-    Ok((toolchain, key))
+    let keys = identity::keys(found, &plan.compile, plan.dialect, &toolchain);
+    Ok((toolchain, keys))
 }
 
 /// Refuses a compile that may read more than can be found out.
@@ -276,7 +275,7 @@ impl Keeper {
             && !self.settings.read_only
         {
             // The next one is answered without reading the files.
-            let _ = store::add_facts(&self.lookup, facts);
+            let _ = store::add_facts(&self.lookup.cache, &self.lookup.key, facts);
         }
         if self.base.as_ref().is_some_and(|wanted| base != wanted) && !self.settings.read_only {
             // At worst the next one tries again.
@@ -506,7 +505,12 @@ impl Keeper {
     /// Notes the reason for `hgbuild explain`, which knows nothing else of such a compile.
     fn note_refused(&self, plan: &Plan, reason: &Reason) {
         // A cache that can't be written has said so.
-        let _ = store::write_trail(&self.lookup, &plan.compile.source, Some(reason));
+        let _ = store::write_trail(
+            &self.lookup.cache,
+            &self.lookup.key,
+            &plan.compile.source,
+            Some(reason),
+        );
     }
 
     fn store(

@@ -10,6 +10,7 @@ use crate::cache::disk::entries::Cache;
 use crate::cache::manifest::{Facts, Manifest};
 use crate::includes::stat;
 use crate::includes::stat_cache::StatCache;
+use crate::invocation::identity::Keys;
 use crate::key::Key;
 use crate::local::terminal;
 use crate::os;
@@ -26,6 +27,8 @@ pub struct Lookup {
     pub cache: Cache,
     /// The compile's key: command, environment, toolchain.
     pub key: Key,
+    /// The key that takes its place once an answer is found to name the folder.
+    pub placed: Option<Key>,
     /// The kind of terminal on stderr, which diagnostics depend on.
     pub terminal: Vec<u8>,
     /// The sets of facts under the key.
@@ -48,16 +51,24 @@ pub struct Hit {
 }
 
 impl Lookup {
-    /// Reads the manifest of `key`.
-    pub fn new(cache: Cache, key: Key) -> Self {
+    /// Reads the manifest of a compile's key.
+    pub fn new(cache: Cache, keys: Keys) -> Self {
         let began_ns = stat::now_ns();
-        let manifest = cache
-            .read(manifest_name(&key))
-            .and_then(Manifest::read)
-            .unwrap_or_default();
+        let (mut key, mut placed) = match keys.anywhere {
+            Some(anywhere) => (anywhere, Some(keys.here)),
+            None => (keys.here, None),
+        };
+        let mut manifest = manifest_of(&cache, &key);
+        if manifest.placed
+            && let Some(here) = placed.take()
+        {
+            manifest = manifest_of(&cache, &here);
+            key = here;
+        }
         Lookup {
             cache,
             key,
+            placed,
             terminal: terminal::identity(),
             manifest,
             stats: StatCache::default(),
@@ -121,6 +132,12 @@ impl Lookup {
         }
         stat::now_ns()
     }
+}
+
+/// The manifest of a key as it is now; an empty one where there is none.
+pub fn manifest_of(cache: &Cache, key: &Key) -> Manifest {
+    let read = cache.read(manifest_name(key)).and_then(Manifest::read);
+    read.unwrap_or_default()
 }
 
 /// The entry of a key's manifest.

@@ -41,6 +41,10 @@ pub struct Manifest {
     /// Files can't be followed: results are stored under their preprocessed text alone.
     #[prost(bool, tag = "2")]
     pub textual: bool,
+    /// An answer named the folder although nothing in its command says that it would: answers
+    /// are kept for each folder apart.
+    #[prost(bool, tag = "3")]
+    pub placed: bool,
 }
 
 /// A set of facts that is true now.

@@ -1,5 +1,6 @@
 //! Stores the result of a compile with the facts under which it holds.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -9,8 +10,10 @@ use prost::Message;
 
 use crate::cache::answer::{Answer, Output, SideFile};
 use crate::cache::disk::entries::Cache;
-use crate::cache::lookup::{Lookup, answer_name, manifest_name, text_name, trail_name};
-use crate::cache::manifest::{Facts, Manifest};
+use crate::cache::lookup::{
+    Lookup, answer_name, manifest_name, manifest_of, text_name, trail_name,
+};
+use crate::cache::manifest::Facts;
 use crate::includes::closure::{self, COMPUTED_QUESTION, Closure, Settled, is_doubt};
 use crate::includes::dependency_list::Listed;
 use crate::includes::search_path::SearchPath;
@@ -163,8 +166,15 @@ pub fn store(
         compile_ms: storable.result.compile_ms,
         sides: storable.result.sides.clone(),
     };
-    let name = Bytes::copy_from_slice(&answer_key(lookup, &closure, &answer).digest());
     let cache = &lookup.cache;
+    let key = match &lookup.placed {
+        Some(here) if names_folder(&storable.result) => {
+            note_placed(cache, &lookup.key)?;
+            here
+        }
+        _ => &lookup.key,
+    };
+    let name = Bytes::copy_from_slice(&answer_key(key, &closure, &answer).digest());
     if let Some(entry) = answer_name(&name) {
         cache.write(entry, &answer.encode_to_vec())?;
     }
@@ -174,9 +184,31 @@ pub fn store(
         folders: closure.folders,
         base: Bytes::copy_from_slice(storable.base.unwrap_or_default()),
     };
-    add_facts(lookup, facts)?;
-    write_trail(lookup, &compile.source, None)?;
+    add_facts(cache, key, facts)?;
+    write_trail(cache, key, &compile.source, None)?;
     Ok(answer.size())
+}
+
+/// Whether the result of a compile that should not name the folder does: an assembler
+/// writes it down, say, for the lines that a source gives by hand.
+fn names_folder(result: &Compiled) -> bool {
+    let folders = [std::env::current_dir().ok().map(Into::into), os::pwd()];
+    let folders = folders
+        .into_iter()
+        .flatten()
+        .map(|path: OsString| os::bytes(&path).to_vec());
+    let object = result.object.content();
+    folders.into_iter().any(|folder| {
+        let names = |content: &[u8]| memmem::find(content, &folder).is_some();
+        object.as_ref().map_or(true, |object| names(object)) || names(&result.stderr)
+    })
+}
+
+/// Notes that answers to `key` are kept for each folder apart.
+fn note_placed(cache: &Cache, key: &Key) -> Result<(), Unusable> {
+    let mut manifest = manifest_of(cache, key);
+    manifest.placed = true;
+    cache.write(manifest_name(key), &manifest.encode_to_vec())
 }
 
 /// Stores under its text alone a result whose files can't be followed, for `reason`.
@@ -192,7 +224,8 @@ fn store_by_text_alone(
         ByText::Untried => None,
     };
     // What is refused now may do after an edit.
-    let mut manifest = current_manifest(lookup);
+    // Another process may have added to it since the look-up.
+    let mut manifest = manifest_of(&lookup.cache, &lookup.key);
     manifest.textual = true;
     let name = manifest_name(&lookup.key);
     lookup.cache.write(name, &manifest.encode_to_vec())?;
@@ -205,7 +238,7 @@ fn store_by_text_alone(
         (None, _) => {
             // Hits come here too, and the trail tells them nothing new.
             if !lookup.manifest.textual {
-                write_trail(lookup, &compile.source, Some(&reason))?;
+                write_trail(&lookup.cache, &lookup.key, &compile.source, Some(&reason))?;
             }
             Ok(storable.result.object.size)
         }
@@ -237,7 +270,7 @@ pub fn index_by_text(
             Err(_) => {}
         }
     }
-    let mut manifest = current_manifest(lookup);
+    let mut manifest = manifest_of(&lookup.cache, &lookup.key);
     for set in manifest.sets.iter_mut().filter(|set| set.answer == name) {
         set.base = Bytes::copy_from_slice(storable.base.unwrap_or_default());
     }
@@ -313,49 +346,40 @@ fn write_text_entry(
         .map(Ok)
 }
 
-/// The manifest as it is now.
-fn current_manifest(lookup: &Lookup) -> Manifest {
-    // Another process may have added to it since the look-up.
-    lookup
-        .cache
-        .read(manifest_name(&lookup.key))
-        .and_then(Manifest::read)
-        .unwrap_or_default()
-}
-
-/// Adds `facts` to the manifest of the look-up's key.
+/// Adds `facts` to the manifest of `key`.
 ///
 /// # Errors
 /// The cache can't be written.
-pub fn add_facts(lookup: &Lookup, facts: Facts) -> Result<(), Unusable> {
-    let mut manifest = current_manifest(lookup);
+pub fn add_facts(cache: &Cache, key: &Key, facts: Facts) -> Result<(), Unusable> {
+    // Another process may have added to it since the look-up.
+    let mut manifest = manifest_of(cache, key);
     manifest.add(facts);
-    let name = manifest_name(&lookup.key);
-    lookup.cache.write(name, &manifest.encode_to_vec())
+    cache.write(manifest_name(key), &manifest.encode_to_vec())
 }
 
-/// Writes the trail of `source`; `refused`: why no result is stored.
+/// Writes the trail of `source`, whose key is `key`; `refused`: why no result is stored.
 ///
 /// # Errors
 /// The cache can't be written.
 pub fn write_trail(
-    lookup: &Lookup,
+    cache: &Cache,
+    key: &Key,
     source: &[u8],
     refused: Option<&Reason>,
 ) -> Result<(), Unusable> {
     let trail = Trail {
-        parts: lookup.key.parts().to_vec(),
+        parts: key.parts().to_vec(),
         refused: refused.map(Reason::to_string).unwrap_or_default(),
     };
     let folder = std::env::current_dir().unwrap_or_default();
     let name = trail_name(&folder, source);
-    lookup.cache.write(name, &trail.encode_to_vec())
+    cache.write(name, &trail.encode_to_vec())
 }
 
 /// The same content under the same key is the same answer.
-fn answer_key(lookup: &Lookup, closure: &Closure, answer: &Answer) -> Key {
+fn answer_key(question: &Key, closure: &Closure, answer: &Answer) -> Key {
     let mut key = Key::default();
-    key.add("question", &lookup.key.digest());
+    key.add("question", &question.digest());
     for file in &closure.files {
         key.add("file", &file.path);
         key.add("content", &file.digest);

@@ -4,7 +4,9 @@
 use std::env;
 
 use hg_proto::compiler::probe::Probe;
-use hg_proto::options::args::{self, Compile, Dialect, Language};
+use hg_proto::options::args::{self, Argument, Compile, Dialect, Language};
+use hg_proto::options::row::{File, Role};
+use memchr::memmem;
 
 use crate::key::Key;
 use crate::local::compiler::Found;
@@ -23,6 +25,25 @@ const VARIABLES: [&str; 11] = [
     "LIBRARY_PATH",
     "OBJC_INCLUDE_PATH",
     "OBJCPLUS_INCLUDE_PATH",
+];
+
+/// Variables of lists of folders in which a driver looks for what it runs and loads.
+const PROGRAMS: [&str; 6] = [
+    "PATH",
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "LIBRARY_PATH",
+];
+/// Options with a path that is looked up as it is spelled, wherever the compile runs.
+const FOLLOWED: [&str; 6] = [
+    "-I",
+    "-iquote",
+    "-isystem",
+    "-idirafter",
+    "-include",
+    "-imacros",
 ];
 
 /// The identity of a compiler for one language.
@@ -44,17 +65,81 @@ impl Identity {
     }
 }
 
-/// The key of a compile in the cache, beside the content of files.
-pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Key {
-    let mut key = compiler(found, compile, dialect, toolchain);
-    directory(&mut key);
-    for argument in &compile.arguments {
-        for word in &argument.words {
-            key.add("argument", word);
+/// The keys of a compile in the cache, beside the content of files.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// For the same compile in another checkout, and under another name of its output.
+    /// `None`: what it makes could name either.
+    pub anywhere: Option<Key>,
+    /// For the command as it was typed, in this folder.
+    pub here: Key,
+}
+
+/// The keys of a compile in the cache, beside the content of files.
+pub fn keys(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Keys {
+    let made = |directed: bool| {
+        let mut key = compiler(found, compile, dialect, toolchain);
+        if directed {
+            directory(&mut key);
         }
+        let counts = |argument: &&Argument| directed || !names_output_alone(compile, argument);
+        for argument in compile.arguments.iter().filter(counts) {
+            for word in &argument.words {
+                key.add("argument", word);
+            }
+        }
+        environment(&mut key);
+        key
+    };
+    Keys {
+        anywhere: is_placeless(compile).then(|| made(false)),
+        here: made(true),
     }
-    environment(&mut key);
-    key
+}
+
+/// Whether the compile makes the same in another folder where files of the same names have
+/// the same content. What may travel as a text is compiled in a folder, and to an object,
+/// of other names on workers too.
+fn is_placeless(compile: &Compile) -> bool {
+    let Ok(folder) = env::current_dir() else {
+        return false;
+    };
+    let folder = memmem::Finder::new(os::bytes(folder.as_os_str()));
+    let names = |word: &Vec<u8>| folder.find(word).is_some();
+    let fits = |argument: &Argument| {
+        let is_followed = argument.file == File::None
+            || argument.value().starts_with(b"/")
+            || matches!(
+                argument.role,
+                Role::Source | Role::Output | Role::Dependency
+            )
+            || FOLLOWED.contains(&argument.spelling());
+        is_followed && !argument.words.iter().any(names)
+    };
+    compile.travel.is_ok()
+        && compile.arguments.iter().all(fits)
+        && compile.side_outputs().is_empty()
+        && PROGRAMS.iter().all(|name| is_absolute_list(name))
+}
+
+/// Whether `argument` says nothing but where an output goes: the compile writes it there,
+/// and the other one's result says nothing of it.
+fn names_output_alone(compile: &Compile, argument: &Argument) -> bool {
+    match argument.role {
+        // Without a target of its own the rule in the dependency file names the object.
+        Role::Output => {
+            let mut dependencies = compile.dependencies.iter();
+            dependencies.all(|dependencies| dependencies.explicit_target)
+        }
+        Role::Dependency => argument.spelling() == "-MF",
+        _ => false,
+    }
+}
+
+/// Whether every folder in the list that variable `name` holds is an absolute one.
+fn is_absolute_list(name: &str) -> bool {
+    let value = env::var_os(name).unwrap_or_default();
+    value.is_empty() || env::split_paths(&value).all(|folder| folder.is_absolute())
 }
 
 /// The part of the key that says which compiler it is, by content and by name.

@@ -95,6 +95,11 @@ pub struct Argument {
 }
 
 impl Argument {
+    /// The option as the table spells it; empty for the source.
+    pub fn spelling(&self) -> &'static str {
+        self.spelling
+    }
+
     /// The option's value, or the source's path.
     pub fn value(&self) -> &[u8] {
         self.words.last().map_or(b"", |word| &word[self.value_at..])
