@@ -26,8 +26,9 @@ use crate::includes::paths;
 use crate::includes::search_path::{self, SearchPath};
 use crate::includes::stat::{self, Seen};
 use crate::includes::watch::Watch;
-use crate::invocation::identity::{self, Identity, Keys};
+use crate::invocation::identity::{self, Identity};
 use crate::invocation::plan::Plan;
+use crate::key::Key;
 use crate::local::capture::{self, Said};
 use crate::local::compiler::Found;
 use crate::local::memory_file::{descriptor_path, scratch};
@@ -83,7 +84,7 @@ pub fn look_up(
             return CacheAnswer::Bypassed(None);
         }
     };
-    let (toolchain, keys) = match cache_keys(config, found, plan) {
+    let (toolchain, key) = match cache_key(config, found, plan) {
         Ok(found) => found,
         Err(reason) => {
             cache.record(Event::Bypass(reason.code));
@@ -91,7 +92,7 @@ pub fn look_up(
         }
     };
     let mut keeper = Keeper {
-        lookup: Lookup::new(cache, keys),
+        lookup: Lookup::new(cache, key),
         toolchain,
         search_paths: search_path::memos(config),
         headers: headers::file(config),
@@ -146,19 +147,19 @@ pub fn open(settings: &CacheSettings) -> Result<Cache, Unusable> {
     )
 }
 
-/// The toolchain's identity and the keys of a compile that the cache may take part in.
+/// The toolchain's identity and the key of a compile that the cache may take part in.
 ///
 /// # Errors
 /// Why the cache takes no part.
-pub fn cache_keys(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity, Keys), Reason> {
+pub fn cache_key(config: &Config, found: &Found, plan: &Plan) -> Result<(Identity, Key), Reason> {
     plan.compile.cache.clone()?;
     check_followable(found, plan)?;
     plan.check_files()?;
     let probe = plan.probe(found, config)?;
     let toolchain = Identity::of(probe, plan.compile.language)
         .ok_or_else(|| Reason::new("unknown-compiler", b"not for this language"))?;
-    let keys = identity::keys(found, &plan.compile, plan.dialect, &toolchain);
-    Ok((toolchain, keys))
+    let key = identity::key(found, &plan.compile, plan.dialect, &toolchain);
+    Ok((toolchain, key))
 }
 
 /// Refuses a compile that may read more than can be found out.

@@ -10,7 +10,7 @@ use crate::cache::disk::entries::Cache;
 use crate::cache::manifest::{Facts, Manifest};
 use crate::includes::stat;
 use crate::includes::stat_cache::StatCache;
-use crate::invocation::identity::Keys;
+use crate::invocation::identity;
 use crate::key::Key;
 use crate::local::terminal;
 use crate::os;
@@ -27,8 +27,6 @@ pub struct Lookup {
     pub cache: Cache,
     /// The compile's key: command, environment, toolchain.
     pub key: Key,
-    /// The key that takes its place once an answer is found to name the folder.
-    pub placed: Option<Key>,
     /// The kind of terminal on stderr, which diagnostics depend on.
     pub terminal: Vec<u8>,
     /// The sets of facts under the key.
@@ -51,24 +49,19 @@ pub struct Hit {
 }
 
 impl Lookup {
-    /// Reads the manifest of a compile's key.
-    pub fn new(cache: Cache, keys: Keys) -> Self {
+    /// Reads the manifest of `key`.
+    pub fn new(cache: Cache, mut key: Key) -> Self {
         let began_ns = stat::now_ns();
-        let (mut key, mut placed) = match keys.anywhere {
-            Some(anywhere) => (anywhere, Some(keys.here)),
-            None => (keys.here, None),
-        };
         let mut manifest = manifest_of(&cache, &key);
         if manifest.placed
-            && let Some(here) = placed.take()
+            && let Some(placed) = identity::key_in_folder(&key)
         {
-            manifest = manifest_of(&cache, &here);
-            key = here;
+            manifest = manifest_of(&cache, &placed);
+            key = placed;
         }
         Lookup {
             cache,
             key,
-            placed,
             terminal: terminal::identity(),
             manifest,
             stats: StatCache::default(),

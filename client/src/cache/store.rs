@@ -20,6 +20,7 @@ use crate::includes::search_path::SearchPath;
 use crate::includes::stat;
 use crate::includes::walk_input;
 use crate::includes::watch::Watch;
+use crate::invocation::identity;
 use crate::key::{Key, Part};
 use crate::os;
 use hg_proto::disk::entries::{Name, Unusable};
@@ -167,13 +168,11 @@ pub fn store(
         sides: storable.result.sides.clone(),
     };
     let cache = &lookup.cache;
-    let key = match &lookup.placed {
-        Some(here) if names_folder(&storable.result) => {
-            note_placed(cache, &lookup.key)?;
-            here
-        }
-        _ => &lookup.key,
-    };
+    let placed = identity::key_in_folder(&lookup.key).filter(|_| names_folder(&storable.result));
+    if placed.is_some() {
+        note_placed(cache, &lookup.key)?;
+    }
+    let key = placed.as_ref().unwrap_or(&lookup.key);
     let name = Bytes::copy_from_slice(&answer_key(key, &closure, &answer).digest());
     if let Some(entry) = answer_name(&name) {
         cache.write(entry, &answer.encode_to_vec())?;

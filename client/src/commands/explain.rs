@@ -53,11 +53,11 @@ fn text(config: &Config, words: &[OsString], last: bool) -> Result<String, Strin
     let mut settings = settings.clone();
     settings.read_only = true;
     let cache = keeper::open(&settings).map_err(|trouble| trouble.words)?;
-    let (toolchain, keys) = match keeper::cache_keys(config, &found, &plan) {
+    let (toolchain, key) = match keeper::cache_key(config, &found, &plan) {
         Ok(question) => question,
         Err(reason) => return Ok(bypass(&reason)),
     };
-    let mut lookup = Lookup::new(cache, keys);
+    let mut lookup = Lookup::new(cache, key);
     let mut said = String::new();
     let hit = lookup.hit();
     if config.disabled || settings.recache {

@@ -36,6 +36,8 @@ const PROGRAMS: [&str; 6] = [
     "LD_PRELOAD",
     "LIBRARY_PATH",
 ];
+/// The part of a key that says in which folder it holds.
+const DIRECTORY: &str = "directory";
 /// Options with a path that is looked up as it is spelled, wherever the compile runs.
 const FOLLOWED: [&str; 6] = [
     "-I",
@@ -65,42 +67,42 @@ impl Identity {
     }
 }
 
-/// The keys of a compile in the cache, beside the content of files.
-#[derive(Debug, Clone)]
-pub struct Keys {
-    /// For the same compile in another checkout, and under another name of its output.
-    /// `None`: what it makes could name either.
-    pub anywhere: Option<Key>,
-    /// For the command as it was typed, in this folder.
-    pub here: Key,
+/// The key of a compile in the cache, beside the content of files. Where what is made can
+/// name neither the folder nor its own name, these are no part of it.
+pub fn key(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Key {
+    let mut key = compiler(found, compile, dialect, toolchain);
+    let placeless = is_placeless(compile);
+    if !placeless {
+        directory(&mut key);
+    }
+    let counts = |argument: &&Argument| !placeless || !names_output_alone(compile, argument);
+    for argument in compile.arguments.iter().filter(counts) {
+        for word in &argument.words {
+            key.add("argument", word);
+        }
+    }
+    environment(&mut key);
+    key
 }
 
-/// The keys of a compile in the cache, beside the content of files.
-pub fn keys(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &Identity) -> Keys {
-    let made = |directed: bool| {
-        let mut key = compiler(found, compile, dialect, toolchain);
-        if directed {
-            directory(&mut key);
-        }
-        let counts = |argument: &&Argument| directed || !names_output_alone(compile, argument);
-        for argument in compile.arguments.iter().filter(counts) {
-            for word in &argument.words {
-                key.add("argument", word);
-            }
-        }
-        environment(&mut key);
-        key
-    };
-    Keys {
-        anywhere: is_placeless(compile).then(|| made(false)),
-        here: made(true),
+/// The key that takes the place of `key` once what is made is found to name the folder all
+/// the same; `None`: it is of the folder already.
+pub fn key_in_folder(key: &Key) -> Option<Key> {
+    if key.parts().iter().any(|part| part.what == DIRECTORY) {
+        return None;
     }
+    let mut key = key.clone();
+    directory(&mut key);
+    Some(key)
 }
 
 /// Whether the compile makes the same in another folder where files of the same names have
 /// the same content. What may travel as a text is compiled in a folder, and to an object,
 /// of other names on workers too.
 fn is_placeless(compile: &Compile) -> bool {
+    if compile.travel.is_err() || !compile.side_outputs().is_empty() {
+        return false;
+    }
     let Ok(folder) = env::current_dir() else {
         return false;
     };
@@ -116,10 +118,7 @@ fn is_placeless(compile: &Compile) -> bool {
             || FOLLOWED.contains(&argument.spelling());
         is_followed && !argument.words.iter().any(names)
     };
-    compile.travel.is_ok()
-        && compile.arguments.iter().all(fits)
-        && compile.side_outputs().is_empty()
-        && PROGRAMS.iter().all(|name| is_absolute_list(name))
+    compile.arguments.iter().all(fits) && PROGRAMS.iter().all(|name| is_absolute_list(name))
 }
 
 /// Whether `argument` says nothing but where an output goes: the compile writes it there,
@@ -139,7 +138,8 @@ fn names_output_alone(compile: &Compile, argument: &Argument) -> bool {
 /// Whether every folder in the list that variable `name` holds is an absolute one.
 fn is_absolute_list(name: &str) -> bool {
     let value = env::var_os(name).unwrap_or_default();
-    value.is_empty() || env::split_paths(&value).all(|folder| folder.is_absolute())
+    let mut folders = os::bytes(&value).split(|byte| *byte == b':');
+    value.is_empty() || folders.all(|folder| folder.starts_with(b"/"))
 }
 
 /// The part of the key that says which compiler it is, by content and by name.
@@ -158,7 +158,7 @@ pub fn compiler(found: &Found, compile: &Compile, dialect: Dialect, toolchain: &
 /// `$PWD`, so that a build below `make -C` finds what one in its folder kept.
 pub fn directory(key: &mut Key) {
     let folder = env::current_dir().unwrap_or_default();
-    key.add("directory", os::bytes(folder.as_os_str()));
+    key.add(DIRECTORY, os::bytes(folder.as_os_str()));
     if env::var_os("PWD").is_some_and(|pwd| pwd != folder)
         && let Some(pwd) = os::pwd()
     {
