@@ -33,11 +33,13 @@ pub fn pwd() -> Option<OsString> {
 /// Starts a child that can write no file of more than `bytes`; no other thread
 /// of ours may be writing one meanwhile.
 pub fn with_file_size_limit<T>(bytes: u64, start: impl FnOnce() -> T) -> T {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_FSIZE) else {
         return start();
     };
-    let lowered = setrlimit(Resource::RLIMIT_FSIZE, soft.min(bytes), hard).is_ok();
+    // 32 bits on some targets.
+    let wanted = rlim_t::try_from(bytes).unwrap_or(soft);
+    let lowered = setrlimit(Resource::RLIMIT_FSIZE, soft.min(wanted), hard).is_ok();
     let started = start();
     if lowered {
         // A soft limit may always go back up to the hard one.
@@ -76,11 +78,13 @@ pub fn claim(locks: &Path, paths: &[PathBuf]) -> Option<File> {
         other => other.ok()?,
     };
     for path in paths {
-        let place = xxh3_64(bytes(path.as_os_str())) >> 2;
+        // 32 bits on some targets, and never negative.
+        let hash = xxh3_64(bytes(path.as_os_str())) >> 2;
+        let place = hash as libc::off_t & (libc::off_t::MAX >> 1);
         let lock = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: place as libc::off_t,
+            l_start: place,
             l_len: 1,
             l_pid: 0,
         };

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hg_proto::command_line::USAGE;
 use hg_proto::secure::tls::{ALPN_GRPC, ALPN_WORKER};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use serde_json::json;
 use socket2::SockRef;
@@ -119,7 +119,7 @@ fn run(config: &Config) -> Result<(), CommandError> {
              can run compiles on the workers and read what others send"
         ));
     }
-    let fds = raise_fds();
+    let fds = raise_fds() as u64;
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.clamp(*THREADS.start(), *THREADS.end()))
@@ -132,11 +132,12 @@ fn run(config: &Config) -> Result<(), CommandError> {
 }
 
 /// As many file descriptors as the system lets us have, and how many that is.
-fn raise_fds() -> u64 {
+fn raise_fds() -> rlim_t {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 1_024;
     };
-    let wanted = hard.min(FDS_MAX).max(soft);
+    let most = rlim_t::try_from(FDS_MAX).unwrap_or(hard);
+    let wanted = hard.min(most).max(soft);
     match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
         Ok(()) => wanted,
         Err(_) => soft,

@@ -15,6 +15,7 @@ use hg_proto::v1::{GetStatusRequest, GetStatusResponse, ReportBuildRequest};
 use hg_proto::wire::trace_id;
 
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use crate::cache::keeper;
 use crate::commands::checks::{self, CmakeTree};
@@ -200,7 +201,7 @@ fn tell_that_none_came(tree: &Path) {
         return;
     }
     let used = getrusage(UsageWho::RUSAGE_CHILDREN);
-    if used.is_ok_and(|used| used.user_time().tv_sec() >= COMPILED_S) {
+    if used.is_ok_and(|used| used.user_time().num_seconds() >= COMPILED_S) {
         say::warn(
             "no compile came through: if there were any, the build calls its compiler by its path",
         );
