@@ -54,7 +54,7 @@ const SUBCOMMANDS: [Subcommand; 9] = [
     },
     Subcommand {
         name: "overhead",
-        summary: "the wrapper and whole builds, against the plain compiler and distcc",
+        summary: "the wrapper and whole builds, against the plain compiler, distcc and Icecream",
         run: overhead::run,
     },
     Subcommand {

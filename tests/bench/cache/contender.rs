@@ -1,4 +1,4 @@
-//! Who takes part: the plain compiler, every ccache in PATH, hgbuild.
+//! Who takes part: the plain compiler, every ccache in PATH, sccache, hgbuild.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 
 use hg_tests::command::scrubbed;
 use hg_tests::event;
-use hg_tests::skip;
+use hg_tests::{in_path, skip};
 
+use super::server::Server;
 use super::units::Unit;
 
 /// A way to compile, with a cache of its own.
@@ -18,6 +19,8 @@ pub struct Contender {
     kind: Kind,
     /// Holds its cache and its home.
     folder: PathBuf,
+    /// The process that does its work, if that is another one.
+    server: Option<Server>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -26,6 +29,7 @@ enum Kind {
     Floor,
     Plain,
     Ccache(PathBuf),
+    Sccache(PathBuf),
     Ours(PathBuf),
 }
 
@@ -36,6 +40,7 @@ impl Contender {
             name: name.to_owned(),
             kind,
             folder: folder.join(name.replace(['/', ' '], "_")),
+            server: None,
         };
         let mut all = vec![
             new("/bin/true", Kind::Floor),
@@ -50,24 +55,35 @@ impl Contender {
             let name = format!("ccache {} {}", version(&program), program.display());
             all.push(new(&name, Kind::Ccache(program)));
         }
-        all.iter().for_each(Contender::prepare);
+        match in_path("sccache") {
+            Some(program) => {
+                let name = format!("sccache {} (CPU: its client)", version(&program));
+                all.push(new(&name, Kind::Sccache(program)));
+            }
+            None => skip("sccache", "not installed"),
+        }
+        all.iter_mut().for_each(Contender::prepare);
         all
     }
 
     /// hgbuild with a cache in `folder`.
     pub fn ours(client: &Path, folder: &Path) -> Contender {
-        let ours = Contender {
+        let mut ours = Contender {
             name: "hgbuild".to_owned(),
             kind: Kind::Ours(client.to_path_buf()),
             folder: folder.to_path_buf(),
+            server: None,
         };
         ours.prepare();
         ours
     }
 
-    fn prepare(&self) {
+    fn prepare(&mut self) {
         for folder in [self.home(), self.cache()] {
             fs::create_dir_all(folder).expect("a folder");
+        }
+        if let Kind::Sccache(program) = &self.kind {
+            self.server = Some(Server::start(program, &self.folder, &self.cache()));
         }
     }
 
@@ -83,7 +99,15 @@ impl Contender {
 
     /// One that remembers.
     pub fn is_cache(&self) -> bool {
-        matches!(self.kind, Kind::Ours(_) | Kind::Ccache(_))
+        matches!(
+            self.kind,
+            Kind::Ours(_) | Kind::Ccache(_) | Kind::Sccache(_)
+        )
+    }
+
+    /// The process that does its work, if that is another one.
+    pub fn server(&self) -> Option<u32> {
+        self.server.as_ref().map(Server::id)
     }
 
     fn home(&self) -> PathBuf {
@@ -96,9 +120,11 @@ impl Contender {
     }
 
     /// Forgets all results; what is known of the compiler stays.
-    pub fn forget(&self) {
+    pub fn forget(&mut self) {
+        // A server remembers what is in its cache.
+        self.server = None;
         fs::remove_dir_all(self.cache()).expect("a cache");
-        fs::create_dir_all(self.cache()).expect("a cache");
+        self.prepare();
     }
 
     /// Program and arguments that compile `unit`.
@@ -107,7 +133,7 @@ impl Contender {
         match &self.kind {
             Kind::Floor => vec!["/bin/true".into()],
             Kind::Plain => compile.collect(),
-            Kind::Ccache(program) | Kind::Ours(program) => {
+            Kind::Ccache(program) | Kind::Sccache(program) | Kind::Ours(program) => {
                 std::iter::once(program.into()).chain(compile).collect()
             }
         }
@@ -130,6 +156,10 @@ impl Contender {
         match &self.kind {
             Kind::Ccache(_) => command.env("CCACHE_DIR", self.cache()),
             Kind::Ours(_) => hg_tests::cache::switch_on(&mut command, &self.cache()),
+            Kind::Sccache(_) => match &self.server {
+                Some(server) => command.envs(server.environment()),
+                None => &mut command,
+            },
             Kind::Floor | Kind::Plain => &mut command,
         };
         command
@@ -158,6 +188,12 @@ impl Contender {
                 let before = self.ccache_hits(program);
                 let status = self.command(unit).status();
                 status.is_ok_and(|status| status.success()) && self.ccache_hits(program) > before
+            }
+            Kind::Sccache(program) => {
+                let hits = || self.server.as_ref().and_then(|server| server.hits(program));
+                let before = hits();
+                let status = self.command(unit).status();
+                status.is_ok_and(|status| status.success()) && hits() > before
             }
         }
     }

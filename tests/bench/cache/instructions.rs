@@ -21,7 +21,11 @@ const DIRECT: &str = "direct-hit";
 /// stderr.
 pub fn print(project: &Project, contenders: &[Contender]) -> bool {
     println!("\ninstructions of a hit: {}", project.name);
-    let caches: Vec<&Contender> = contenders.iter().filter(|c| c.is_cache()).collect();
+    // What a server does for its client is not counted.
+    let caches: Vec<&Contender> = contenders
+        .iter()
+        .filter(|c| c.is_cache() && c.server().is_none())
+        .collect();
     for contender in &caches {
         // Of another one it is the first file that counts.
         let units = match contender.is_ours() {

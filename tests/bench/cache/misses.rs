@@ -1,17 +1,20 @@
 //! What a miss costs: a whole project with a cold cache, against the plain compiler.
 
+use crate::cpu::Meter;
+
 use super::contender::Contender;
 use super::stopwatch::{Taken, spread, take};
 use super::units::Project;
 
 /// Prints ratios against the plain run of the same round.
-pub fn print(project: &Project, contenders: &[Contender], rounds: usize) {
+pub fn print(project: &Project, contenders: &mut [Contender], rounds: usize) {
     println!(
         "\nmiss: {}, {} files, an empty cache",
         project.name,
         project.units.len()
     );
-    let everybody: Vec<&Contender> = contenders.iter().filter(|c| !c.is_floor()).collect();
+    let mut everybody: Vec<&mut Contender> =
+        contenders.iter_mut().filter(|c| !c.is_floor()).collect();
     // What is found out of a compiler once is not the price of a miss.
     for contender in &everybody {
         take(contender.command(&project.units[0]));
@@ -22,16 +25,16 @@ pub fn print(project: &Project, contenders: &[Contender], rounds: usize) {
         for turn in 0..everybody.len() {
             let at = (round + turn) % everybody.len();
             everybody[at].forget();
+            let servers: Vec<u32> = everybody[at].server().into_iter().collect();
+            let meter = Meter::start(&servers);
             let runs = project
                 .units
                 .iter()
                 .map(|unit| take(everybody[at].command(unit)));
-            let total = runs.fold((0.0, 0.0), |sum, one| {
-                (sum.0 + one.wall_ms, sum.1 + one.cpu_ms)
-            });
+            let wall_ms = runs.fold(0.0, |sum, one| sum + one.wall_ms);
             taken[at].push(Taken {
-                wall_ms: total.0,
-                cpu_ms: total.1,
+                wall_ms,
+                cpu_ms: meter.used().as_secs_f64() * 1e3,
             });
         }
     }

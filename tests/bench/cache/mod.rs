@@ -1,5 +1,5 @@
-//! `bench cache [ROUNDS] [--entries N] [--only WORD] [--goals]`: what a hit and a miss cost, against every ccache in PATH and the plain
-//! compiler. All are measured in turn in each round of one run. Sections: `hits`,
+//! `bench cache [ROUNDS] [--entries N] [--only WORD] [--goals]`: what a hit and a miss cost, against every ccache in PATH, sccache and the
+//! plain compiler. All are measured in turn in each round of one run. Sections: `hits`,
 //! `headers`, `instructions`, `misses`, `entries`; the stock number of entries is
 //! 100,000, and the long form is `--entries 1000000`. With `--goals`, hits that are not
 //! direct, or take more instructions than they may, are an error.
@@ -10,6 +10,7 @@ mod generated;
 mod hits;
 mod instructions;
 mod misses;
+mod server;
 mod stopwatch;
 mod units;
 
@@ -133,7 +134,7 @@ fn measure(
     for project in projects.iter().filter(|_| asked.wants("misses")) {
         misses::print(
             project,
-            &contenders(&format!("misses-{}", project.name)),
+            &mut contenders(&format!("misses-{}", project.name)),
             asked.rounds,
         );
     }

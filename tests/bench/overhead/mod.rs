@@ -1,5 +1,5 @@
 //! `bench overhead [ROUNDS]`: what the wrapper and the grid
-//! cost, against the plain compiler and, where it is installed, distcc. All
+//! cost, against the plain compiler and, where they are installed, distcc and Icecream. All
 //! are measured in turn in each round of one run; the figures to quote are the
 //! median of the rounds' ratios, and the ratio of the least of all rounds, which
 //! other work on the machine disturbs least: it can only add.
@@ -16,7 +16,7 @@ use hg_tests::programs;
 use hg_tests::workload::{LEVELDB, LUA, Workload, ZSTD};
 
 use crate::cpu::Meter;
-use peers::Distccd;
+use peers::Peer;
 
 /// Rounds when nothing is said.
 const ROUNDS_DEFAULT: usize = 3;
@@ -70,7 +70,7 @@ fn wrapper(client: &Path, folder: &Path, rounds: usize) {
 
 /// Whole builds through coordinator and two workers, against `make -j2`.
 fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
-    let distcc = Distccd::start(folder);
+    let peers = Peer::all(folder);
     // As many slots as a plain build has jobs, so that as many compilers share
     // the caches; one job more keeps them fed.
     let grid = Grid::start(programs, 2, 1);
@@ -89,7 +89,7 @@ fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
         let place = folder.join(workload.name);
         let mut all_remote = Figures::default();
         let mut as_it_comes = Figures::default();
-        let mut peer = Figures::default();
+        let mut theirs: Vec<Figures> = peers.iter().map(|_| Figures::default()).collect();
         for _ in 0..rounds {
             let plain = measure(&[], &mut make(&place, &home, workload, compiler, 2));
             for (figures, local) in [(&mut all_remote, Some("0")), (&mut as_it_comes, None)] {
@@ -102,10 +102,24 @@ fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
                     .envs(local.map(|slots| ("HG_LOCAL_SLOTS", slots)));
                 figures.add(measure(&daemons, &mut wrapped), plain);
             }
-            if let Some(distcc) = &distcc {
-                let mut ours = make(&place, &home, workload, &format!("distcc {compiler}"), 3);
-                ours.envs(distcc.environment());
-                peer.add(measure(&distcc.pids(), &mut ours), plain);
+            for (peer, figures) in peers.iter().zip(&mut theirs) {
+                let wrapped = format!("{} {compiler}", peer.wrapper);
+                let arguments = make(&place, &home, workload, &wrapped, 3);
+                let mut led = peer.make(&place, &home);
+                led.args(arguments.get_args());
+                let before = peer.compiled();
+                let taken = try_measure(&peer.pids(), &mut led);
+                let remote = peer
+                    .compiled()
+                    .zip(before)
+                    .map(|(after, before)| after - before);
+                match taken {
+                    Ok(taken) if remote.is_none_or(|remote| remote >= workload.objects) => {
+                        figures.add(taken, plain);
+                    }
+                    Ok(_) => hg_tests::skip(peer.name, "it compiled some of them here"),
+                    Err(why) => hg_tests::skip(peer.name, &why),
+                }
             }
         }
         println!(
@@ -114,9 +128,8 @@ fn grid(programs: &programs::Programs, folder: &Path, rounds: usize) {
         );
         all_remote.print("HG_LOCAL_SLOTS=0");
         as_it_comes.print("as it comes");
-        match distcc {
-            Some(_) => peer.print("distcc"),
-            None => println!("  distcc            not installed"),
+        for (peer, figures) in peers.iter().zip(&mut theirs) {
+            figures.print(peer.name);
         }
     }
 }
@@ -139,17 +152,24 @@ struct Figure {
 }
 
 fn measure(daemons: &[u32], command: &mut Command) -> Figure {
+    try_measure(daemons, command).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// As [`measure`]; words where the command fails.
+fn try_measure(daemons: &[u32], command: &mut Command) -> Result<Figure, String> {
     let meter = Meter::start(daemons);
     let began = Instant::now();
     let outcome = command::run(command);
     let wall = began.elapsed();
-    assert!(outcome.ok(), "{command:?}: {}", outcome.words());
-    Figure {
+    if !outcome.ok() {
+        return Err(format!("{command:?}: {}", outcome.words()));
+    }
+    Ok(Figure {
         cpu_s: meter.used().as_secs_f64(),
         wall_s: wall
             .as_secs_f64()
             .max(Duration::from_nanos(1).as_secs_f64()),
-    }
+    })
 }
 
 /// Ratios against the plain run of the same round.
@@ -169,6 +189,9 @@ impl Figures {
     }
 
     fn print(&mut self, name: &str) {
+        if self.cpu.is_empty() {
+            return;
+        }
         let least = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::INFINITY, f64::min);
         let ours_s = least(&mut self.cpu_s.iter().map(|(ours_s, _)| *ours_s));
         let plain_s = least(&mut self.cpu_s.iter().map(|(_, plain_s)| *plain_s));

@@ -1,84 +1,84 @@
-//! Another distributed compiler, to be compared with.
+//! Other distributed compilers, to be compared with: each has one worker on loopback with two
+//! slots, and every compile goes there.
 
-use std::fs;
-use std::net::{TcpListener, TcpStream};
+mod distcc;
+mod icecream;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Child, Command};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use hg_tests::in_path;
+use hg_tests::command::scrubbed;
+use hg_tests::skip;
 
-/// What distccd may take to listen.
-const START_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// distccd on loopback, ended when dropped.
-pub struct Distccd {
-    child: Child,
-    port: u16,
+/// One that runs, ended when dropped.
+pub struct Peer {
+    /// For the table.
+    pub name: &'static str,
+    /// What stands in front of a compiler.
+    pub wrapper: &'static str,
+    /// What stands in front of a build.
+    front: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    daemon: Daemon,
 }
 
-impl Distccd {
-    /// `None`: not installed, or it does not start.
-    pub fn start(folder: &Path) -> Option<Self> {
-        let program = in_path("distccd")?;
-        in_path("distcc")?;
-        // Free a moment ago; distccd takes no port 0.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .ok()?
-            .local_addr()
-            .ok()?
-            .port();
-        let log = fs::File::create(folder.join("distccd.log")).ok()?;
-        let child = Command::new(program)
-            .args([
-                "--no-detach",
-                "--daemon",
-                "--allow-private",
-                "--allow",
-                "127.0.0.1",
-            ])
-            .args(["--listen", "127.0.0.1", "--jobs", "2", "--log-stderr"])
-            .args(["--port", &port.to_string()])
-            // Run by root it becomes this user by itself.
-            .env("DISTCCD_PATH", std::env::var_os("PATH")?)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .ok()?;
-        let distccd = Distccd { child, port };
-        let until = Instant::now() + START_TIME_MAX;
-        while Instant::now() < until {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(distccd);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        None
+impl Peer {
+    /// Those that are installed, each started.
+    pub fn all(folder: &Path) -> Vec<Peer> {
+        let started = [
+            ("distcc", distcc::start(folder)),
+            ("icecream", icecream::start()),
+        ];
+        let running = started
+            .into_iter()
+            .filter_map(|(name, peer)| peer.inspect_err(|why| skip(name, why)).ok());
+        running.collect()
     }
 
-    /// What makes distcc use it, and nothing else.
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("DISTCC_HOSTS", format!("127.0.0.1:{}/2", self.port)),
-            ("DISTCC_FALLBACK", "0".to_owned()),
-        ]
+    /// `make` in `folder`, where this one's daemons are.
+    pub fn make(&self, folder: &Path, home: &Path) -> Command {
+        let words = self.front.iter().map(String::as_str).chain(["make"]);
+        let mut command = in_front(words, folder, home);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// How many compiles its worker has done; `None` where nobody counts: distcc compiles
+    /// nothing here, since it has been told so.
+    pub fn compiled(&self) -> Option<usize> {
+        let folder = self.daemon.folder.as_ref()?;
+        Some(icecream::compiled(folder.path()))
     }
 
     /// For the CPU account.
     pub fn pids(&self) -> Vec<u32> {
-        vec![self.child.id()]
+        vec![self.daemon.child.id()]
     }
 }
 
-impl Drop for Distccd {
+/// A command of `words`.
+fn in_front<'a>(words: impl Iterator<Item = &'a str>, folder: &Path, home: &Path) -> Command {
+    let words: Vec<&str> = words.collect();
+    let mut command = scrubbed(words[0], folder, home);
+    command.args(&words[1..]);
+    command
+}
+
+/// A process, with all that it has started, and their folder.
+struct Daemon {
+    child: Child,
+    /// What ends all of them.
+    end: Signal,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Drop for Daemon {
     fn drop(&mut self) {
-        // SIGTERM ends its children too.
-        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(self.child.id() as i32), self.end);
         let _ = self.child.wait();
+        drop(self.folder.take());
     }
 }
