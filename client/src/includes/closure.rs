@@ -856,7 +856,7 @@ impl<'a> Walk<'a> {
 
     /// Refuses equal files where `#pragma once` may take two for one: it compares content,
     /// time or inode.
-    fn check_doubles(&self) -> Result<(), Reason> {
+    fn check_doubles(&mut self) -> Result<(), Reason> {
         let mut sizes = HashSet::default();
         let mut contents = HashSet::default();
         for part in &self.files.parts {
@@ -868,8 +868,14 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let double = |(_, size): &&(Vec<u8>, u64)| sizes.contains(size);
-        match self.once.unread.iter().find(double) {
+        let stats = &mut self.stats;
+        let mut unread = self.once.unread.iter();
+        // Few are as long as another, and hardly any says the same.
+        let double = unread.find(|(path, size)| {
+            let is_other = |content: Content| !contents.contains(&content.digest);
+            sizes.contains(size) && !stats.content(path).is_some_and(is_other)
+        });
+        match double {
             Some((path, _)) => Err(reason("double-header", path)),
             None => Ok(()),
         }

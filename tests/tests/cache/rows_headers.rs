@@ -668,6 +668,26 @@ pub const CASES: &[Case] = &[
         ],
     ),
     case(
+        "#pragma once, and a header of that length in a group that is left out",
+        C,
+        "$cc -O2 -c o.c",
+        &[
+            (
+                "o.c",
+                "#include \"i.h\"\n#ifdef NEVER\n#include \"j.h\"\n#endif\nint o = I;\n",
+            ),
+            ("i.h", "#pragma once\n#define I 1\n"),
+            ("j.h", "#pragma once\n#define J 1\n"),
+        ],
+        &[
+            Hit,
+            Write("j.h", "#pragma once\n#define K 1\n"),
+            First,
+            Write("i.h", "#pragma once\n#define I 2\n"),
+            New,
+        ],
+    ),
+    case(
         "#pragma once, the copy becomes the same file",
         C,
         "$cc -O2 -c i.c",
