@@ -59,7 +59,11 @@ pub const MEANINGS: &[Meaning] = &[
         "an option is for the assembler, which may read or write files by it",
         "drop -Wa options that name files",
     ),
-    row("assembler-source", "the source is assembler", IT_STAYS),
+    row(
+        "assembler-source",
+        "the source is assembler, and only preprocessed text could go; or g++ preprocesses it",
+        FULL_SANDBOX,
+    ),
     row(
         "audit",
         "the worker's result was checked against this machine's own compiler, and is another one or could not be compared",
@@ -515,8 +519,8 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     row(
         "preprocessed-source",
-        "the source is preprocessed already",
-        IT_STAYS,
+        "the source is preprocessed already, and no worker can have it at its own path",
+        FULL_SANDBOX,
     ),
     row(
         "preprocessor-diagnostics",

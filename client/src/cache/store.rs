@@ -297,7 +297,7 @@ fn gather_closure(
     input.began_ns = storable.began_ns;
     input.headers = storable.headers;
     match closure::gather(&input) {
-        Err(doubt) if is_doubt(&doubt) => {
+        Err(doubt) if is_doubt(&doubt, compile, dialect) => {
             let settled = settle().map_err(|why| match why.code == doubt.code {
                 // The doubt was right, and the files say more of what it is.
                 true => doubt,

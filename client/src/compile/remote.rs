@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hg_proto::compiler::toolchain::Family;
-use hg_proto::options::args::Reason;
+use hg_proto::options::args::{Reason, SourceKind};
 use hg_proto::v1::{
     Failure, GetStatusRequest, GetStatusResponse, Input, SubmitRequest, Task, TaskResult,
     Toolchain, failure::Code, submit_request,
@@ -496,7 +496,8 @@ impl<'c, 'a> Remote<'c, 'a> {
         })?;
         self.check_dialled()?;
         let mut tree = joined(walked);
-        if tree.as_ref().is_err_and(closure::is_doubt) {
+        let is_doubt = |why: &Reason| closure::is_doubt(why, compile, dialect);
+        if tree.as_ref().is_err_and(is_doubt) {
             // What the preprocessor can't settle is as bad in a text.
             let settled = plan.settle(found, || self.context.wait_for_slot());
             tree = gather(Some(settled.map_err(WhyLocal::Chosen)?));
@@ -1012,7 +1013,11 @@ fn is_tried(plan: &Plan) -> bool {
     let mut options = options.filter_map(|argument| argument.words.first());
     // gcc's text would say who made it, and has not been compared.
     let is_text = plan.compile.assembly && plan.dialect.family == Family::Gcc;
-    !is_text && options.all(|word| !word.starts_with(b"-") || trial_cases::covers(word))
+    // No trial assembles what a compiler did not write.
+    let is_like_them = plan.compile.kind == SourceKind::Code;
+    !is_text
+        && is_like_them
+        && options.all(|word| !word.starts_with(b"-") || trial_cases::covers(word))
 }
 
 /// What this machine's own toolchain is called in either form.

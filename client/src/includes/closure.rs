@@ -14,7 +14,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use foldhash::{HashMap, HashSet};
-use hg_proto::options::args::Reason;
+use hg_proto::compiler::toolchain::Family;
+use hg_proto::options::args::{Compile, Dialect, Reason, SourceKind};
 use memchr::memmem;
 
 use crate::includes::dependency_list::Listed;
@@ -28,8 +29,8 @@ use crate::includes::stat::{self, Content, Seen, Stat};
 use crate::includes::stat_cache::{FolderId, Look, StatCache};
 use crate::includes::unchanged::Unchanged;
 use crate::includes::watch::Watch;
-use crate::source::hazards::{self, Signs};
-use crate::source::scan::{self, Header};
+use crate::source::hazards::{self, Assembled, AssemblerFile, Signs};
+use crate::source::scan::{self, Header, Scan};
 use computed::Computed;
 use memory::Memory;
 
@@ -63,6 +64,8 @@ pub struct Settled {
     /// A pragma that gcc carries out only when it compiles: right in the system's headers,
     /// and a reason to refuse elsewhere.
     pub late: Option<Reason>,
+    /// What the assembler reads.
+    pub assembled: Assembled,
 }
 
 /// Reasons that the compiler may never see: in a group that is skipped, in a macro that is
@@ -73,9 +76,15 @@ const DOUBTS: [&str; 3] = [
     COMPUTED_INCLUDE,
 ];
 
-/// Whether a preprocessor run may dispel `reason`.
-pub fn is_doubt(reason: &Reason) -> bool {
-    DOUBTS.contains(&reason.code)
+/// Whether a preprocessor run may dispel `reason` of `compile`. clang has none for what was
+/// preprocessed, and expands macros that are left in it; gcc takes it as it is.
+pub fn is_doubt(reason: &Reason, compile: &Compile, dialect: Dialect) -> bool {
+    let settles = match compile.kind {
+        SourceKind::Code | SourceKind::Assembler => true,
+        SourceKind::PreprocessedCode => dialect.family == Family::Gcc,
+        SourceKind::PreprocessedAssembler => false,
+    };
+    settles && DOUBTS.contains(&reason.code)
 }
 
 /// A compile to be followed, and what is known of it.
@@ -83,6 +92,10 @@ pub fn is_doubt(reason: &Reason) -> bool {
 pub struct WalkInput<'a> {
     /// The source's path, as typed.
     pub source: &'a [u8],
+    /// What the source is.
+    pub kind: SourceKind,
+    /// The compiler follows no directives in the source.
+    pub is_verbatim: bool,
     /// Headers that options or the compiler itself include.
     pub forced: Vec<Header>,
     /// Folders that options and variables name, existing or not.
@@ -183,6 +196,8 @@ struct Walk<'a> {
     probes: Probes,
     computed: Computed,
     once: Once,
+    /// What the assembler reads, as far as it was looked for.
+    assembled: Assembled,
     memory: Memory,
 }
 
@@ -280,6 +295,10 @@ impl<'a> Walk<'a> {
             },
             computed: Computed::default(),
             once: Once::default(),
+            assembled: input
+                .settled
+                .map(|settled| settled.assembled.clone())
+                .unwrap_or_default(),
             memory: Memory::open(input.headers),
             walked_ns: stat::now_ns(),
             devices: Devices::default(),
@@ -307,6 +326,7 @@ impl<'a> Walk<'a> {
         for path in &self.input.data {
             self.data(path)?;
         }
+        self.follow_assembler()?;
         match self.input.listed.paths.is_empty() && self.input.for_worker {
             true => self.follow_macros()?,
             false => self.unexplained()?,
@@ -391,7 +411,27 @@ impl<'a> Walk<'a> {
             // The same file by another path: that path may come to lead elsewhere.
             return Ok(());
         }
-        part.examine();
+        let is_source = part.path == self.input.source;
+        match (is_source, self.input.kind) {
+            (true, SourceKind::PreprocessedAssembler) => {
+                let text = part.text.as_deref().unwrap_or_default();
+                self.assembled.add(text)?;
+            }
+            _ => part.examine(),
+        }
+        if is_source && self.input.is_verbatim {
+            // gcc would read what such a line names, but says nothing of it.
+            let text = part.text.as_deref().unwrap_or_default();
+            if memmem::find(text, b"pch_preprocess").is_some() {
+                return Err(reason("pch", &part.path));
+            }
+            let Scan { quoted, dated, .. } = std::mem::take(&mut part.known.scan);
+            part.known.scan = Scan {
+                quoted,
+                dated,
+                ..Scan::default()
+            };
+        }
         let signs = &part.known.signs;
         if self.input.c90 && signs.has_slashes() {
             return Err(reason(hazards::ODD_SPELLING, b"//"));
@@ -414,7 +454,11 @@ impl<'a> Walk<'a> {
             return Err(reason("pragma-dependency", &part.path));
         }
         for name in &found.quoted {
-            self.extra(name)?;
+            match is_source && self.input.kind != SourceKind::Code {
+                // It was preprocessed when that was read.
+                true => self.quoted(name)?,
+                false => self.extra(name)?,
+            }
         }
         self.once.imports |= found.imports;
         self.computed.add(&part.path, found);
@@ -450,6 +494,79 @@ impl<'a> Walk<'a> {
             self.queue.push_back(name.to_vec());
         }
         Ok(())
+    }
+
+    /// Reads a file that a line marker names: its lines are quoted in warnings.
+    fn quoted(&mut self, name: &[u8]) -> Result<(), Reason> {
+        // `/work//` is how gcc's text says where it was made.
+        let is_file = !name.starts_with(b"<") && !name.ends_with(b"/") && !name.contains(&0);
+        if name.is_empty() || !is_file || self.files.contents.contains_key(name) {
+            return Ok(());
+        }
+        self.note(name)?;
+        match self.stats.at(name) {
+            Seen::File(_) => self.data(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the files that the assembler reads, and those that their text names.
+    fn follow_assembler(&mut self) -> Result<(), Reason> {
+        let mut done = 0;
+        while let Some(file) = self.assembled.files.get(done).cloned() {
+            done += 1;
+            let Some(path) = self.assembler_file(&file)? else {
+                continue;
+            };
+            self.data(&path)?;
+            if file.is_text {
+                let part = self.files.parts.iter().find(|part| part.path == path);
+                let text = match part {
+                    Some(Part {
+                        text: Some(text), ..
+                    }) => text.clone(),
+                    Some(part) => part.read()?,
+                    None => return Err(reason(hazards::ASM_FILE_DIRECTIVE, &path)),
+                };
+                self.assembled.add(&text)?;
+            }
+        }
+        self.assembled.doubt().map_or(Ok(()), Err)
+    }
+
+    /// Where the assembler finds `file`: in the working directory, or else in one of the
+    /// folders for headers. Which of those it looks into, and in which order, is not the same
+    /// for all assemblers: two that have one are a doubt.
+    fn assembler_file(&mut self, file: &AssemblerFile) -> Result<Option<Vec<u8>>, Reason> {
+        let name = &file.name;
+        self.note(name)?;
+        let is_there = matches!(self.stats.at(name), Seen::File(_));
+        if name.starts_with(b"/") {
+            return Ok(is_there.then(|| name.clone()));
+        }
+        let (input, all) = (self.input, self.input.search_path);
+        let beside = parent(input.source).to_vec();
+        let mut folders: Vec<&[u8]> = vec![&beside];
+        let lists = [&input.named, &all.quoted, &all.angled, &all.left_out];
+        folders.extend(lists.into_iter().flatten().map(Vec::as_slice));
+        let mut found = is_there.then(|| name.clone());
+        for (at, folder) in folders.iter().enumerate() {
+            // Some look there, some do not.
+            let is_beside = at == 0;
+            if !is_beside && is_there || folders[..at].contains(folder) || *folder == b"." {
+                continue;
+            }
+            let path = join(folder, name);
+            self.note(&path)?;
+            if !matches!(self.stats.at(&path), Seen::File(_)) {
+                continue;
+            }
+            if is_beside || found.is_some() {
+                return Err(reason(hazards::ASM_FILE_DIRECTIVE, &path));
+            }
+            found = Some(path);
+        }
+        Ok(found)
     }
 
     /// Reads a file that is no source text; of a folder, the profile in it.
@@ -793,6 +910,9 @@ impl<'a> Walk<'a> {
         if self.input.asm_blocks {
             all.distrust();
         }
+        if self.input.kind == SourceKind::Assembler {
+            all.assemble();
+        }
         let mut broken = None;
         all.resolve(|word| {
             strings_of(word, &lines, &mut self.files.parts).unwrap_or_else(|why| {
@@ -953,6 +1073,8 @@ mod tests {
         ) -> WalkInput<'q> {
             WalkInput {
                 source,
+                kind: SourceKind::Code,
+                is_verbatim: false,
                 forced: Vec::new(),
                 named: Vec::new(),
                 data: Vec::new(),

@@ -69,6 +69,7 @@ const SOURCES: &[(&str, &[u8])] = &[
     source!("../source/pieces.rs"),
     source!("../source/questions.rs"),
     source!("../source/scan.rs"),
+    source!("../source/hazards/assembled.rs"),
     source!("../source/hazards/assembler.rs"),
     source!("../source/hazards/builtin_questions.rs"),
     source!("../source/hazards/falling.rs"),

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use hg_proto::compiler::memo;
 use hg_proto::compiler::toolchain::Family;
 use hg_proto::compiler::turn;
-use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
+use hg_proto::options::args::{Argument, Compile, Dialect, Reason, SourceKind};
 use hg_proto::options::row::{File, Role};
 use memchr::memmem;
 use prost::Message;
@@ -185,14 +185,11 @@ fn verbose_args(compile: &Compile) -> Vec<Vec<u8>> {
             args.extend(argument.words.iter().cloned());
         }
     }
-    for word in [
-        "-E",
-        "-dM",
-        "-v",
-        "-x",
-        compile.language.name(),
-        "/dev/null",
-    ] {
+    let language = match compile.kind {
+        SourceKind::Assembler => "assembler-with-cpp",
+        _ => compile.language.name(),
+    };
+    for word in ["-E", "-dM", "-v", "-x", language, "/dev/null"] {
         args.push(word.as_bytes().to_vec());
     }
     args

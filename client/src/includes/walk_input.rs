@@ -2,7 +2,7 @@
 //! the dialect. Reads the environment, nothing else.
 
 use hg_proto::compiler::toolchain::{Family, Language};
-use hg_proto::options::args::{Argument, Compile, Dialect};
+use hg_proto::options::args::{Argument, Compile, Dialect, SourceKind};
 use hg_proto::options::row::{File, Role};
 use memchr::memmem;
 
@@ -26,6 +26,8 @@ pub fn of_compile<'a>(
     let gcc = dialect.family == Family::Gcc;
     WalkInput {
         source: &compile.source,
+        kind: compile.kind,
+        is_verbatim: is_verbatim(compile, dialect),
         forced: forced(compile, dialect),
         named: named(compile),
         data: data(compile),
@@ -42,6 +44,15 @@ pub fn of_compile<'a>(
         began_ns: i64::MAX,
         watch,
         headers: None,
+    }
+}
+
+/// Whether the compiler takes the source as it is: it follows no directives.
+fn is_verbatim(compile: &Compile, dialect: Dialect) -> bool {
+    match compile.kind {
+        SourceKind::PreprocessedAssembler => true,
+        SourceKind::PreprocessedCode => dialect.family == Family::Gcc,
+        SourceKind::Code | SourceKind::Assembler => false,
     }
 }
 
@@ -115,6 +126,9 @@ fn named(compile: &Compile) -> Vec<Vec<u8>> {
 
 /// Headers that options or the compiler itself include.
 fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
+    if is_verbatim(compile, dialect) {
+        return Vec::new();
+    }
     let forced = |argument: &&Argument| {
         argument.file == File::Input && !matches!(argument.role, Role::Source | Role::Link)
     };

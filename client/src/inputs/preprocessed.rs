@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 
 use bytes::Bytes;
 use hg_proto::compiler::toolchain::{Family, Language};
-use hg_proto::options::args::{CLOCKS, Compile, Dialect, Reason};
+use hg_proto::options::args::{CLOCKS, Compile, Dialect, Reason, SourceKind};
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -191,26 +191,39 @@ pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Sett
         return Err(Reason::new(hazards::TIME_MACRO, word));
     }
     let before_ns = stat::now_ns();
-    let mut preprocessing = Preprocessing::start(found, compile, dialect, Macros::Expanded)?;
-    let text = preprocessing.text()?;
-    let (_, listed) = preprocessing.dependencies()?;
+    let (text, listed) = match compile.kind {
+        // As it is.
+        SourceKind::PreprocessedCode | SourceKind::PreprocessedAssembler => {
+            let (text, _) = stat::read(&compile.source)
+                .map_err(|_| Reason::new("input-changed", &compile.source))?;
+            (text, Listed::default())
+        }
+        SourceKind::Code | SourceKind::Assembler => {
+            let mut preprocessing =
+                Preprocessing::start(found, compile, dialect, Macros::Expanded)?;
+            (preprocessing.text()?, preprocessing.dependencies()?.1)
+        }
+    };
     let old = |word: &Vec<u8>| {
         let years = [&b"98"[..], b"03", b"0x", b"11"];
         let named = |year: &&[u8]| memchr::memmem::find(word, year).is_some();
         word == b"-ansi" || word.starts_with(b"-std") && years.iter().any(named)
     };
     let modern = compile.language == Language::Cxx && !words().any(old);
-    match hazards::find_expanded(&text, dialect.family, modern) {
-        Some(hazard) => Err(hazard),
-        None => Ok(Settled {
-            before_ns,
-            listed,
-            late: match dialect.family {
-                Family::Gcc => hazards::carried_out_late(&text),
-                Family::Clang => None,
-            },
-        }),
-    }
+    let is_code = !compile.kind.is_assembler();
+    let assembled = match is_code {
+        true => hazards::find_expanded(&text, dialect.family, modern)?,
+        false => hazards::find_assembled(&text)?,
+    };
+    Ok(Settled {
+        before_ns,
+        listed,
+        late: match dialect.family {
+            Family::Gcc if is_code => hazards::carried_out_late(&text),
+            _ => None,
+        },
+        assembled,
+    })
 }
 
 impl Plan {

@@ -16,6 +16,9 @@ pub const CLOCK_MARK: &str = "the clock of hybrid-grid";
 /// Macros that change with time.
 pub const CLOCKS: [&str; 3] = ["__DATE__", "__TIME__", "__TIMESTAMP__"];
 
+/// By which gcc is told that a source is preprocessed.
+const PREPROCESSED: &str = "-fpreprocessed";
+
 /// Bytes of a reason's detail.
 const DETAIL_BYTES_MAX: usize = 200;
 
@@ -130,11 +133,45 @@ pub struct SideOutput {
     pub option: &'static str,
 }
 
-/// A command that compiles one C or C++ file to an object or to assembly.
+/// How much of the way to an object a source has before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceKind {
+    /// C or C++.
+    Code,
+    /// C or C++ that was preprocessed (`.i`, `.ii`). gcc follows no directives in it, clang
+    /// does.
+    PreprocessedCode,
+    /// Assembler that is to be preprocessed (`.S`).
+    Assembler,
+    /// Assembler as it is (`.s`).
+    PreprocessedAssembler,
+}
+
+impl SourceKind {
+    /// Whether an assembler reads it.
+    pub fn is_assembler(self) -> bool {
+        matches!(
+            self,
+            SourceKind::Assembler | SourceKind::PreprocessedAssembler
+        )
+    }
+
+    /// Whether it was preprocessed: no dependency file is written then.
+    pub fn is_preprocessed(self) -> bool {
+        matches!(
+            self,
+            SourceKind::PreprocessedCode | SourceKind::PreprocessedAssembler
+        )
+    }
+}
+
+/// A command that compiles one C, C++ or assembler file to an object or to assembly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compile {
-    /// The language that the source is written in.
+    /// The language that the source is written in; of assembler, that of the driver.
     pub language: Language,
+    /// What the source is.
+    pub kind: SourceKind,
     /// Whether the output is assembly (`-S`) instead of an object (`-c`).
     pub assembly: bool,
     /// As typed.
@@ -413,9 +450,21 @@ impl Parser {
         if is_stdin(&source) {
             return Err(Reason::bare("stdin-source"));
         }
-        let language = language_of(dialect, self.source_language.as_deref(), &source)?;
+        let (language, kind) = language_of(dialect, self.source_language.as_deref(), &source)?;
+        let kind = self.kind(kind, stage, &source)?;
         let dependencies = self.dependencies()?;
+        // A compiler that does not preprocess writes none.
+        let dependencies = dependencies.filter(|_| !self.is_listed_nowhere(kind));
         self.travel = self.debug.take().or(self.travel);
+        let as_it_is = match kind {
+            SourceKind::Code => None,
+            SourceKind::PreprocessedCode => Some("preprocessed-source"),
+            SourceKind::Assembler | SourceKind::PreprocessedAssembler => Some("assembler-source"),
+        };
+        if let Some(code) = as_it_is {
+            self.travel
+                .get_or_insert_with(|| Reason::new(code, &source));
+        }
         if let Some(reason) = self.source_path_embedded(dialect) {
             self.travel.get_or_insert(reason);
         }
@@ -431,6 +480,7 @@ impl Parser {
         }
         let compile = Compile {
             language,
+            kind,
             assembly: stage == b'S',
             source,
             output: self.output,
@@ -441,6 +491,29 @@ impl Parser {
             cache: self.cache.map_or(Ok(()), Err),
         };
         Ok(compile.quietly_linkless(dialect))
+    }
+
+    // What a source is that looks like one of `kind`: gcc may be told that it is preprocessed.
+    fn kind(&self, kind: SourceKind, stage: u8, source: &[u8]) -> Result<SourceKind, Reason> {
+        if kind.is_assembler() && stage == b'S' {
+            return Err(Reason::new("assembler-source", source));
+        }
+        let mut told = self.arguments.iter().rev();
+        match told.find(|argument| argument.spelling == PREPROCESSED) {
+            Some(_) if kind != SourceKind::Code => {
+                Err(Reason::new("preprocessed-source", PREPROCESSED.as_bytes()))
+            }
+            Some(argument) if argument.words[0] == PREPROCESSED.as_bytes() => {
+                Ok(SourceKind::PreprocessedCode)
+            }
+            _ => Ok(kind),
+        }
+    }
+
+    // Whether no dependency file is written, although one is asked for.
+    fn is_listed_nowhere(&self, kind: SourceKind) -> bool {
+        let told = |argument: &Argument| argument.spelling == PREPROCESSED;
+        kind.is_preprocessed() && !self.arguments.iter().any(told)
     }
 
     // clang's address sanitizers write the source's path as typed into the object.
@@ -498,23 +571,44 @@ fn odd_name(source: &[u8]) -> Option<Reason> {
     bad.then(|| Reason::new("source-name", source))
 }
 
-fn language_of(dialect: Dialect, named: Option<&[u8]>, source: &[u8]) -> Result<Language, Reason> {
+fn language_of(
+    dialect: Dialect,
+    named: Option<&[u8]>,
+    source: &[u8],
+) -> Result<(Language, SourceKind), Reason> {
+    // What g++ has to be told by `-x`.
+    let own = match dialect.cxx_driver {
+        true => Language::Cxx,
+        false => Language::C,
+    };
+    let code = |language| Ok((language, SourceKind::Code));
+    let preprocessed = |language| Ok((language, SourceKind::PreprocessedCode));
+    // g++ has the preprocessor of gcc, which its identity does not tell.
+    let assembler = || match (dialect.family, dialect.cxx_driver) {
+        (Family::Gcc, true) => Err(Reason::new("assembler-source", source)),
+        _ => Ok((own, SourceKind::Assembler)),
+    };
+    let preprocessed_assembler = || Ok((own, SourceKind::PreprocessedAssembler));
     if let Some(name) = named {
         return match name {
-            b"c" => Ok(Language::C),
-            b"c++" => Ok(Language::Cxx),
-            b"cpp-output" | b"c++-cpp-output" => Err(Reason::new("preprocessed-source", name)),
-            b"assembler" | b"assembler-with-cpp" => Err(Reason::new("assembler-source", name)),
+            b"c" => code(Language::C),
+            b"c++" => code(Language::Cxx),
+            b"cpp-output" => preprocessed(Language::C),
+            b"c++-cpp-output" => preprocessed(Language::Cxx),
+            b"assembler" => preprocessed_assembler(),
+            b"assembler-with-cpp" => assembler(),
             b"c-header" | b"c++-header" => Err(Reason::new("header-source", name)),
             other => Err(Reason::new("language", other)),
         };
     }
     match suffix(source) {
-        b"c" if dialect.cxx_driver => Ok(Language::Cxx),
-        b"c" => Ok(Language::C),
-        b"cc" | b"cp" | b"cxx" | b"cpp" | b"CPP" | b"c++" | b"C" => Ok(Language::Cxx),
-        b"i" | b"ii" => Err(Reason::new("preprocessed-source", source)),
-        b"s" | b"S" | b"sx" => Err(Reason::new("assembler-source", source)),
+        b"c" => code(own),
+        b"cc" | b"cp" | b"cxx" | b"cpp" | b"CPP" | b"c++" | b"C" => code(Language::Cxx),
+        b"i" => preprocessed(own),
+        b"ii" => preprocessed(Language::Cxx),
+        b"s" => preprocessed_assembler(),
+        b"sx" if dialect.family == Family::Clang => Err(Reason::new("assembler-source", source)),
+        b"S" | b"sx" => assembler(),
         b"h" | b"hh" | b"H" | b"hp" | b"hxx" | b"hpp" | b"HPP" | b"h++" | b"tcc" => {
             Err(Reason::new("header-source", source))
         }
@@ -1243,6 +1337,16 @@ mod tests {
         assert_eq!(compile.dependency_path().unwrap(), b"o.d/x.d");
         let dependencies = compile.dependencies.unwrap();
         assert!(!dependencies.system_headers && !dependencies.explicit_target);
+        // What is not preprocessed lists nothing.
+        for line in ["-c a.s -MD", "-c a.ii -MD -MF x"] {
+            assert_eq!(read_line(GCC, line).unwrap().dependencies, None, "{line}");
+        }
+        for line in ["-c a.S -MD", "-c -fpreprocessed a.c -MD"] {
+            assert!(
+                read_line(GCC, line).unwrap().dependencies.is_some(),
+                "{line}"
+            );
+        }
     }
 
     #[test]
@@ -1348,9 +1452,16 @@ mod tests {
             "-g1 -S ../a.c -fdebug-prefix-map=/w=/x -Wp,-MMD,a.d",
             "-c -g -flto=auto -ffat-lto-objects a.c",
             "-c -g -fexec-charset=UTF-8 a.c",
+            "-c -g -MD a.S",
+            "-c a.sx",
+            "-c -x assembler a.txt",
+            "-c -O2 a.i",
+            "-c -x c++-cpp-output a.txt",
+            "-c -fpreprocessed a.c",
         ] {
             assert_eq!(tree(GCC, line), "tree", "{line}");
         }
+        assert_eq!(tree(GXX, "-c a.s"), "tree");
         assert_eq!(tree(CLANG, "-c -g -gembed-source a.c"), "tree");
         for (line, code) in [
             ("-c -gsplit-dwarf a.c", "extra-output"),
@@ -1361,9 +1472,14 @@ mod tests {
             ("-c -g a.c -o @x", "response-file"),
             ("-c -g -I @x a.c", "response-file"),
             ("-c -g -fexec-charset=latin1 a.c", "charset"),
+            ("-S a.S", "assembler-source"),
+            ("-c -fpreprocessed a.s", "preprocessed-source"),
         ] {
             assert_eq!(tree(GCC, line), code, "{line}");
         }
+        // Its preprocessor is another program than its identity tells.
+        assert_eq!(tree(GXX, "-c a.S"), "assembler-source");
+        assert_eq!(tree(CLANG, "-c a.sx"), "assembler-source");
         assert_eq!(tree(CLANG, "-c -g a.c -lm"), "linker-input");
         for line in [
             "-c a.c -fsanitize=address -fsanitize-ignorelist=../l",

@@ -249,7 +249,12 @@ pub(crate) const ROWS: &[Row] = &[
     joined("-Wp,", "-P").never("preprocessor-option"),
     separate("-Xpreprocessor", "-P").never("preprocessor-option"),
     toggle("-fdirectives-only").never("preprocessed-source"),
-    toggle("-fpreprocessed").never("preprocessed-source"),
+    toggle("-fpreprocessed")
+        .gcc()
+        .tree_only("preprocessed-source"),
+    toggle("-fpreprocessed")
+        .clang()
+        .never("preprocessed-source"),
     flag("-frewrite-includes")
         .clang()
         .never("preprocessor-option"),

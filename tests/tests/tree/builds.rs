@@ -851,11 +851,6 @@ fn what_is_a_hazard_stays_or_comes_back() {
         ),
     ]);
     for (source, reason) in [
-        ("whole", "asm-file-directive"),
-        ("joined", "asm-file-directive"),
-        ("pieces", "asm-file-directive"),
-        ("prose", "asm-file-directive"),
-        ("first", "asm-file-directive"),
         ("macros", "asm-file-directive"),
         ("begun", "asm-file-directive"),
         ("glue", "asm-file-directive"),
@@ -867,11 +862,8 @@ fn what_is_a_hazard_stays_or_comes_back() {
         ("line", "line-directive"),
         ("builtin_named", "builtin-question"),
         ("letters", "time-macro"),
-        ("letters_asm", "asm-file-directive"),
-        ("comment_asm", "asm-file-directive"),
         ("asks", "computed-question"),
         ("glued_name", "computed-question"),
-        ("section", "asm-file-directive"),
         ("comment", "time-macro"),
         ("opened", "time-macro"),
         ("date", "time-macro"),
@@ -880,12 +872,100 @@ fn what_is_a_hazard_stays_or_comes_back() {
         let words = format!("-O1 -g -w -Iinc -c {source}.c");
         space.goes(&grid, reason, "gcc", &words);
     }
+    // Once macros are expanded the file is named plainly: it travels too.
+    for source in [
+        "whole",
+        "joined",
+        "pieces",
+        "prose",
+        "first",
+        "letters_asm",
+        "comment_asm",
+        "section",
+    ] {
+        let words = format!("-O1 -g -w -Iinc -c {source}.c");
+        space.goes(&grid, "remote tree", "gcc", &words);
+    }
     for (compiler, source, reason) in [
         ("clang++", "keyword.cc", "builtin-question"),
         ("clang", "counter.c", "late-pragma"),
     ] {
         let words = format!("-O1 -g -w -c {source}");
         space.goes(&grid, reason, compiler, &words);
+    }
+}
+
+/// Assembler sources, and text that was preprocessed: with the files that an assembler reads,
+/// where that can be told.
+#[test]
+fn assembler_and_preprocessed_text_travel_with_what_they_read() {
+    let Some(grid) = grid("assembler") else {
+        return;
+    };
+    let space = Space::new(&[
+        ("data", "0123456789"),
+        (
+            "n.h",
+            "#ifndef N\n#define N 3\n.macro twice a\n\t\\a\n\t\\a\n.endm\n#endif\n",
+        ),
+        (
+            "all.S",
+            "#include \"n.h\"\n/* .incbin and .include \"x\" of old */\n# don't: it isn't\n\
+             .macro put size:req, value\n\t.\\size \\value\n.endm\n\
+             .irp reg, ax, bx\n\tpush %r\\reg\n.endr\n\
+             \t.text\nf:\ttwice nop\n\tmov $N, %eax\n\tret\n\
+             \t.data\n\tput long, .-8\n\t.incbin \"data\", 2, 4\n\t.include \"more.inc\"\n",
+        ),
+        ("more.inc", "\t.ascii \"more\"\nhere: .incbin \"data\"\n"),
+        (
+            "plain.s",
+            "# what this includes\n\t.text\nf:\tret\n\t.include \"last.inc\"\n",
+        ),
+        ("one/last.inc", "\t.byte 1\n"),
+        ("two/keep", ""),
+        ("two/n.h", ".byte 2\n"),
+        (
+            "n.i",
+            "# 1 \"n.c\"\n# 1 \"/gone//\"\n# 1 \"n.h\" 1\nint f(int a) {\nif (a = 1) return 2;\nreturn 3; }\n",
+        ),
+        // What can't be told.
+        (
+            "pasted.S",
+            ".macro rd a, b\n\t\\a\\b \"n.h\"\n.endm\n\t.data\n#define IN .inc\nrd IN, bin\n",
+        ),
+        (
+            "first.s",
+            "#include \"n.h\"\n.macro rd a\n\t.inc\\a \"n.h\"\n.endm\n\t.data\n\trd bin\n",
+        ),
+        ("sub/beside.s", "\t.data\n\t.incbin \"d\"\n"),
+        ("sub/d", "beside"),
+        ("d", "here"),
+        ("either.s", "\t.data\n\t.incbin \"e\"\n"),
+        ("one/e", "1"),
+        ("two/e", "2"),
+        (
+            "late.i",
+            "int x;\n__asm__(\".data\\n.macro rd a\\n.inc\\\\a \\\"data\\\"\\n.endm\\nrd bin\\n.text\");\n",
+        ),
+    ]);
+    for compiler in ["gcc", "clang"] {
+        for words in [
+            "-g -MD -c all.S",
+            "-c all.S -o two/all.o",
+            "-Ione -Itwo -g -c plain.s",
+            "-O2 -g -Wall -c n.i",
+        ] {
+            space.goes(&grid, "remote tree", compiler, words);
+        }
+        for words in [
+            "-Itwo -c pasted.S",
+            "-Itwo -c first.s",
+            "-c sub/beside.s",
+            "-Ione -Itwo -c either.s",
+            "-c late.i",
+        ] {
+            space.goes(&grid, "asm-file-directive", compiler, words);
+        }
     }
 }
 
@@ -1004,15 +1084,11 @@ fn what_may_be_read_otherwise_is_read_here() {
         ("odd-spelling", "clang", "digraph.c"),
         ("line-directive", "gcc", "lines.c -Wall"),
         ("double-header", "gcc", "once.c"),
-        ("asm-file-directive", "gcc", "given.c -Iinc"),
-        ("asm-file-directive", "gcc", "below.c -Iinc"),
-        ("asm-file-directive", "gcc", "fentry.c -Iinc -pg -mfentry"),
-        ("asm-file-directive", "gcc", "weakref.c -Iinc"),
-        (
-            "asm-file-directive",
-            "clang",
-            "_asm.c -Iinc -fms-extensions",
-        ),
+        ("remote tree", "gcc", "given.c -Iinc"),
+        ("remote tree", "gcc", "below.c -Iinc"),
+        ("remote tree", "gcc", "fentry.c -Iinc -pg -mfentry"),
+        ("remote tree", "gcc", "weakref.c -Iinc"),
+        ("remote tree", "clang", "_asm.c -Iinc -fms-extensions"),
         ("computed-question", "gcc", "has.c"),
         ("computed-question", "clang", "has.c"),
         ("computed-question", "gcc", "split.c"),

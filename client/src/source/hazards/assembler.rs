@@ -4,7 +4,8 @@
 use hg_proto::options::args::Reason;
 use memchr::memmem;
 
-use super::whole_words::reason;
+use super::assembled::Assembled;
+use super::whole_words::{ASM_FILE_DIRECTIVE, reason};
 use crate::source::lex::{
     Kind, Token, Tokens, blanks_at, decode, hash_word, is_blank, is_word, line_start, literal_len,
     raw_string, skip_blank, stands_alone, string, word_len, word_len_before, words,
@@ -192,6 +193,57 @@ pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
     found
         .or_else(made)
         .and_then(|word| reason("asm-file-directive", word))
+}
+
+/// How often text without comments may name a file to an assembler.
+pub(super) fn file_words(code: &[u8]) -> usize {
+    let lower = code.to_ascii_lowercase();
+    let words = FILE_DIRECTIVES.iter().flat_map(|name| {
+        memmem::find_iter(&lower, name).filter(|at| {
+            let after = lower.get(at + name.len());
+            // `.include_dirs` is a member of something.
+            let ends = !after.is_some_and(|byte| is_word(*byte));
+            *name == FILE_DIRECTIVES[0] || lower[..*at].ends_with(b".") && ends
+        })
+    });
+    match words.count() {
+        // Perhaps in pieces.
+        0 => usize::from(names_file_in(code).is_some()),
+        count => count,
+    }
+}
+
+/// The files that the assembler reads of a text whose macros are expanded.
+///
+/// # Errors
+/// One can't be told, or something else than an `asm` names one.
+pub(super) fn templates_expanded(code: &[u8]) -> Result<Assembled, Reason> {
+    let doubt = |detail: &[u8]| Reason::new(ASM_FILE_DIRECTIVE, detail);
+    let mut all = Vec::new();
+    for token in Tokens::of(code) {
+        match template_of(code, &token) {
+            Template::Text(text) => {
+                if let Some(word) = bad_end(&text) {
+                    return Err(doubt(word));
+                }
+                all.extend(text);
+                all.push(b'\n');
+            }
+            Template::None => {}
+            Template::Named(_) | Template::Opaque => return Err(doubt(b"odd text")),
+        }
+    }
+    let lower = all.to_ascii_lowercase();
+    if let Some(word) = cut_word(&lower).or_else(|| macro_word(&lower)) {
+        return Err(doubt(word));
+    }
+    // Others are in strings that may get there in another way.
+    if file_words(code) != file_words(&lower) {
+        return Err(doubt(b"odd text"));
+    }
+    let mut assembled = Assembled::of_templates();
+    assembled.add(&all)?;
+    Ok(assembled)
 }
 
 /// Whether a macro may be given the name of an attribute alone: `AT(section, "x")`.
@@ -640,7 +692,14 @@ fn asm_word(lower: &[u8]) -> Option<&'static [u8]> {
 
 /// Macros of its own put directives together.
 fn macro_word(lower: &[u8]) -> Option<&'static [u8]> {
-    const WORDS: [&[u8]; 5] = [b".macro", b".irp", b".altmacro", b".mri", b".secure_log"];
+    const WORDS: [&[u8]; 6] = [
+        b".macro",
+        b".irp",
+        b".irep",
+        b".altmacro",
+        b".mri",
+        b".secure_log",
+    ];
     WORDS
         .into_iter()
         .find(|word| memmem::find(lower, word).is_some())

@@ -6,6 +6,7 @@
 //! looked for everywhere; pieces only in *user text*: what does not come from
 //! the system's own header folders. When in doubt, a text is a hazard.
 
+mod assembled;
 mod assembler;
 mod builtin_questions;
 mod falling;
@@ -28,9 +29,10 @@ use crate::source::lex::{Words, hash_word, line_start, splice, stands_alone};
 use crate::source::pieces::Pieces;
 pub(crate) use crate::source::pieces::{composable, merge, parts_of};
 pub use crate::source::questions::{makes, makes_question, parts_in, question_parts};
+pub use assembled::{Assembled, AssemblerFile};
 use assembler::{
-    assembler, assembler_expanded, assembler_in, has_attribute, names_file, names_file_in,
-    numbered_lines,
+    assembler, assembler_expanded, assembler_in, file_words, has_attribute, names_file,
+    numbered_lines, templates_expanded,
 };
 pub use builtin_questions::BuiltinQuestions;
 pub use falling::{LEVEL_DEFAULT, LEVEL_NEVER, falls_into_condition};
@@ -44,7 +46,7 @@ pub(crate) use pragmas::names_options;
 use pragmas::{directive, is_option_word, is_there, pasted_macro, pragma};
 pub use signs::Signs;
 pub use whole_words::{ASM_FILE_DIRECTIVE, TIME_MACRO};
-use whole_words::{MACROS, clock_or_file, reason, whole_words};
+use whole_words::{MACROS, clock, clock_or_file, reason, whole_words};
 
 /// Why `text`, made by a preprocessor of `family`, must be compiled here; `None`
 /// when it means the same everywhere. Total: any bytes will do.
@@ -83,32 +85,54 @@ pub fn find(text: &[u8], family: Family) -> Option<Reason> {
         .or_else(|| numbered_lines(&user))
 }
 
-/// The hazard in a text that changes with time, or may make the assembler read a file:
-/// `text` is preprocessed by a compiler of `family`, its macros expanded, with
-/// [`CLOCK_MARK`] where the time would be. `modern`: its dialect has raw strings and
-/// separators of digits.
-pub fn find_expanded(text: &[u8], family: Family, modern: bool) -> Option<Reason> {
-    if memmem::find(text, CLOCK_MARK.as_bytes()).is_some() {
-        return reason(TIME_MACRO, b"when preprocessed");
-    }
+/// What the assembler reads of a C or C++ text: `text` is preprocessed by a compiler of
+/// `family`, its macros expanded, with [`CLOCK_MARK`] where the time would be. `modern`: its
+/// dialect has raw strings and separators of digits.
+///
+/// # Errors
+/// The hazard in it: it changes with time, or may make the assembler read a file that can't
+/// be told.
+pub fn find_expanded(text: &[u8], family: Family, modern: bool) -> Result<Assembled, Reason> {
+    refuse_clock(text)?;
     // clang leaves macros in these for later.
     if family == Family::Clang
         && let Some(why) = expanded_late(text)
     {
-        return Some(why);
+        return Err(why);
     }
-    if let Some(reason) = clock_or_file(text) {
-        return Some(reason);
-    }
-    let Some(text) = without_raw_strings(text, modern) else {
-        return reason(ASM_FILE_DIRECTIVE, b"odd text");
+    let odd = || reason(ASM_FILE_DIRECTIVE, b"odd text");
+    let hazard = match without_raw_strings(text, modern) {
+        None => odd(),
+        Some(text) => match without_comments(&text) {
+            None => clock_or_file(&text)
+                .or_else(|| names_file(&text))
+                .or_else(|| assembler(&text))
+                .or_else(|| has_attribute(&text).then(odd)?),
+            // Hardly any text has one.
+            Some(code) if file_words(&code) > 0 => return templates_expanded(&code),
+            Some(code) => assembler_expanded(&code),
+        },
     };
-    match without_comments(&text) {
-        None => names_file(&text)
-            .or_else(|| assembler(&text))
-            .or_else(|| has_attribute(&text).then(|| reason(ASM_FILE_DIRECTIVE, b"odd text"))?),
-        Some(code) => names_file_in(&code).or_else(|| assembler_expanded(&code)),
-    }
+    hazard.map_or_else(|| Ok(Assembled::default()), Err)
+}
+
+/// What the assembler reads of assembler text that was preprocessed like a text for
+/// [`find_expanded`].
+///
+/// # Errors
+/// As that.
+pub fn find_assembled(text: &[u8]) -> Result<Assembled, Reason> {
+    refuse_clock(text)?;
+    let mut assembled = Assembled::default();
+    assembled.add(text)?;
+    Ok(assembled)
+}
+
+fn refuse_clock(text: &[u8]) -> Result<(), Reason> {
+    let marked = memmem::find(text, CLOCK_MARK.as_bytes()).is_some();
+    let mark = || reason(TIME_MACRO, b"when preprocessed");
+    let hazard = marked.then(mark).flatten().or_else(|| clock(text));
+    hazard.map_or(Ok(()), Err)
 }
 
 /// A pragma of gcc that changes which macros there are, in preprocessed text: they follow

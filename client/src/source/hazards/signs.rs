@@ -180,6 +180,11 @@ impl Signs {
         self.opaque |= self.named.iter().any(Named::is_bare);
     }
 
+    /// To be called for a source that an assembler reads: all of it is assembler text.
+    pub fn assemble(&mut self) {
+        self.opaque = true;
+    }
+
     /// Looks at the assembler text that macros take part in. `values_of` says which
     /// strings a word may stand for; `None`: it may be anything.
     pub fn resolve(&mut self, values_of: impl FnMut(&[u8]) -> Option<Vec<Vec<u8>>>) {

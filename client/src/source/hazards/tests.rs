@@ -438,7 +438,7 @@ fn files_are_named_by_strings_beside_each_other() {
     let mut named = 0;
     for round in 0..200_000 {
         let text = random.concat(&words, round % 9);
-        let found = names_file_in(text.as_bytes()).is_some();
+        let found = super::assembler::names_file_in(text.as_bytes()).is_some();
         assert_eq!(found, names_file_by_tokens(text.as_bytes()), "{text:?}");
         named += u32::from(found);
     }

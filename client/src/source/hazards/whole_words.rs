@@ -32,6 +32,11 @@ pub(crate) fn clock_or_file(text: &[u8]) -> Option<Reason> {
     words_among(text, &MACROS[..CLOCK_MACROS])
 }
 
+/// A clock by its whole name.
+pub(crate) fn clock(text: &[u8]) -> Option<Reason> {
+    macros_among(text, &MACROS[..CLOCK_MACROS])
+}
+
 /// A hazard of this `code`.
 pub(crate) fn reason(code: &'static str, detail: &[u8]) -> Option<Reason> {
     Some(Reason::new(code, detail))
@@ -49,6 +54,19 @@ pub(crate) fn whole_words(text: &[u8]) -> Option<Reason> {
 
 /// One of `macros`, or an assembler's word, even in a comment.
 pub(crate) fn words_among(text: &[u8], macros: &[(&'static [u8], &'static str)]) -> Option<Reason> {
+    if let Some(found) = macros_among(text, macros) {
+        return Some(found);
+    }
+    for word in [&b"incbin"[..], b"INCBIN"] {
+        if memmem::find(text, word).is_some() {
+            return reason(ASM_FILE_DIRECTIVE, word);
+        }
+    }
+    None
+}
+
+/// One of `macros`, even in a comment.
+fn macros_among(text: &[u8], macros: &[(&'static [u8], &'static str)]) -> Option<Reason> {
     for (name, code) in macros {
         // The part after the underscores is rarer, so that the search is faster.
         let rare = &name[2..];
@@ -59,11 +77,6 @@ pub(crate) fn words_among(text: &[u8], macros: &[(&'static [u8], &'static str)])
             if text[start..].starts_with(name) && stands_alone(text, start, name.len()) {
                 return reason(code, name);
             }
-        }
-    }
-    for word in [&b"incbin"[..], b"INCBIN"] {
-        if memmem::find(text, word).is_some() {
-            return reason(ASM_FILE_DIRECTIVE, word);
         }
     }
     None
