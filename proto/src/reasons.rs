@@ -339,7 +339,7 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     row(
         "linked-header",
-        "a header is a symbolic link, or lies behind one",
+        "a header is a symbolic link or lies behind one, and has another name too, or the compiler asks for its real one",
         "include headers by their own paths, not by links",
     ),
     row(
@@ -676,7 +676,7 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "time-macro",
         "__DATE__, __TIME__ or __TIMESTAMP__ is in the source",
-        "leave the clock's macros out, or give them by -D in one small source",
+        "set SOURCE_DATE_EPOCH, or give the clock's macros by -D in one small source",
     ),
     row(
         "too-large",

@@ -160,14 +160,26 @@ fn signs_of(lines: &[Vec<u8>]) -> Signs {
 /// # Errors
 /// Why there are none.
 pub fn gather(input: &WalkInput<'_>) -> Result<Closure, Reason> {
-    gather_parts(input).map(|(closure, _)| closure)
+    gather_parts(input).map(|walked| walked.closure)
 }
 
-/// As [`gather`], with each file that was read, once.
+/// What a walk comes to.
+pub struct Walked {
+    /// The facts.
+    pub closure: Closure,
+    /// Each file that was read, once.
+    pub parts: Vec<Part>,
+    /// Some name that was looked for, or a folder on the way to it, is a link.
+    pub has_links: bool,
+    /// A file is embedded, which clang looks for by the real path of the one that names it.
+    pub has_embeds: bool,
+}
+
+/// As [`gather`], with the files themselves.
 ///
 /// # Errors
 /// Why there are none.
-pub fn gather_parts(input: &WalkInput<'_>) -> Result<(Closure, Vec<Part>), Reason> {
+pub fn gather_parts(input: &WalkInput<'_>) -> Result<Walked, Reason> {
     let mut walk = Walk::new(input)?;
     let followed = walk.follow().and_then(|()| walk.check_signs());
     walk.remember();
@@ -198,6 +210,7 @@ struct Walk<'a> {
     once: Once,
     /// What the assembler reads, as far as it was looked for.
     assembled: Assembled,
+    has_embeds: bool,
     memory: Memory,
 }
 
@@ -299,6 +312,7 @@ impl<'a> Walk<'a> {
                 .settled
                 .map(|settled| settled.assembled.clone())
                 .unwrap_or_default(),
+            has_embeds: false,
             memory: Memory::open(input.headers),
             walked_ns: stat::now_ns(),
             devices: Devices::default(),
@@ -462,6 +476,13 @@ impl<'a> Walk<'a> {
         }
         self.once.imports |= found.imports;
         self.computed.add(&part.path, found);
+        for name in &found.embeds {
+            // gcc 15 has folders of its own for them.
+            match self.input.precompiled {
+                true => drop(self.computed.unclear.get_or_insert(part.path.clone())),
+                false => self.embedded(&folder, name)?,
+            }
+        }
         for Header { name, quoted } in &found.includes {
             self.header(&folder, name, *quoted, true)?;
         }
@@ -508,6 +529,23 @@ impl<'a> Walk<'a> {
             Seen::File(_) => self.data(name),
             _ => Ok(()),
         }
+    }
+
+    /// Reads the file `name` that a file in `folder` embeds: it is looked for there, and in the
+    /// working directory.
+    fn embedded(&mut self, folder: &[u8], name: &[u8]) -> Result<(), Reason> {
+        self.has_embeds = true;
+        for path in [join(folder, name), name.to_vec()] {
+            let path = match name.starts_with(b"/") {
+                true => name.to_vec(),
+                false => path,
+            };
+            self.note(&path)?;
+            if matches!(self.stats.at(&path), Seen::File(_)) {
+                return self.data(&path);
+            }
+        }
+        Ok(())
     }
 
     /// Reads the files that the assembler reads, and those that their text names.
@@ -742,12 +780,9 @@ impl<'a> Walk<'a> {
         if self.probes.names > NAMES_MAX {
             return Err(reason("too-many-inputs", self.stats.path_of(id)));
         }
-        // A link may come to lead elsewhere while its folder stays the same.
-        if is_link && self.input.for_worker {
-            return Err(reason("linked-header", &path(self)));
-        }
         let place = self.probes.folders.entry(id).or_default();
         place.names += 1;
+        // A link may come to lead elsewhere while its folder stays the same.
         place.linked |= is_link;
         let few = place.names < FEW_NAMES;
         if self.input.precompiled
@@ -834,7 +869,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The facts, once all that could be read was.
-    fn finish(mut self) -> Result<(Closure, Vec<Part>), Reason> {
+    fn finish(mut self) -> Result<Walked, Reason> {
         let asks = |words: &Vec<u8>| memmem::find(words, b"__has_").is_some();
         if self.input.macros.iter().any(asks) {
             self.computed.unclear.get_or_insert(b"-D".to_vec());
@@ -856,7 +891,7 @@ impl<'a> Walk<'a> {
             self.named(folder)?;
         }
         self.check_doubles()?;
-        self.check_folders()?;
+        let mut has_links = self.check_folders()?;
         // Last: whoever sees this reason knows that nothing else is wrong.
         if let Some(path) = &self.computed.unclear {
             return Err(reason(COMPUTED_QUESTION, path));
@@ -881,6 +916,7 @@ impl<'a> Walk<'a> {
             }
             let place = self.probes.folders.get(&folder.id);
             let linked = place.is_some_and(|place| place.linked);
+            has_links |= linked;
             let stat = match folder.seen {
                 Seen::Folder(stat) if !linked => self.devices.kept(folder.path, stat, now_ns),
                 _ => Stat::default(),
@@ -892,7 +928,12 @@ impl<'a> Walk<'a> {
                 precompiled: self.input.precompiled,
             });
         }
-        Ok((Closure { files, folders }, self.files.parts))
+        Ok(Walked {
+            closure: Closure { files, folders },
+            parts: self.files.parts,
+            has_links,
+            has_embeds: self.has_embeds,
+        })
     }
 
     /// Refuses hazards that the files make together, and with the macros of the command
@@ -1001,8 +1042,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Refuses folders that were moved since the compile began.
-    fn check_folders(&mut self) -> Result<(), Reason> {
+    /// Refuses folders that were moved since the compile began; tells whether there are links
+    /// among them.
+    fn check_folders(&mut self) -> Result<bool, Reason> {
         let noted = self
             .probes
             .folders
@@ -1014,9 +1056,10 @@ impl<'a> Walk<'a> {
             began_ns: self.input.began_ns.min(settled_ns),
             watch: self.input.watch,
             devices: &mut self.devices,
-            refuses_links: self.input.for_worker,
+            has_links: false,
         };
-        unchanged.check(folders.collect())
+        unchanged.check(folders.collect())?;
+        Ok(unchanged.has_links)
     }
 }
 

@@ -19,8 +19,8 @@ pub struct Unchanged<'a> {
     pub watch: &'a Watch,
     /// The devices' owners, by whose clocks times are set.
     pub devices: &'a mut Devices,
-    /// No folder may be a link.
-    pub refuses_links: bool,
+    /// Set once a link was met.
+    pub has_links: bool,
 }
 
 impl Unchanged<'_> {
@@ -28,7 +28,7 @@ impl Unchanged<'_> {
     /// since the compile began: their paths lead elsewhere now.
     ///
     /// # Errors
-    /// A path that may have been moved, or a link where none may be.
+    /// A path that may have been moved.
     pub fn check(&mut self, mut folders: Vec<Vec<u8>>) -> Result<(), Reason> {
         let quiet = self.watch.is_quiet();
         let mut checked: HashSet<Vec<u8>> = HashSet::default();
@@ -42,10 +42,8 @@ impl Unchanged<'_> {
                 if self.moved(at, &meta, quiet) {
                     return Err(Reason::new("input-changed", at));
                 }
-                if meta.is_symlink() && self.refuses_links {
-                    return Err(Reason::new("linked-header", at));
-                }
                 if meta.is_symlink() {
+                    self.has_links = true;
                     // Beyond it is a path of its own.
                     let real = fs::canonicalize(as_path(at));
                     folders.extend(real.map(|real| os::bytes(real.as_os_str()).to_vec()));

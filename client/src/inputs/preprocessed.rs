@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 use bytes::Bytes;
 use hg_proto::compiler::toolchain::{Family, Language};
 use hg_proto::options::args::{CLOCKS, Compile, Dialect, Reason, SourceKind};
+use hg_proto::options::row::Role;
 use hg_proto::wire::digest::Digest;
 use hg_proto::wire::limits::{INPUT_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -47,11 +48,12 @@ pub struct Gathered {
 
 /// What the preprocessor does with macros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Macros {
+pub enum Macros<'a> {
     /// Keeps them, for another machine to compile.
     Kept,
-    /// Expands them, to be searched for what the files leave in doubt.
-    Expanded,
+    /// Expands them, to be searched for what the files leave in doubt; with these of the
+    /// clock's as they are.
+    Expanded(&'a [&'static str]),
 }
 
 /// A preprocessor that runs.
@@ -81,14 +83,14 @@ impl Preprocessing {
         found: &Found,
         compile: &Compile,
         dialect: Dialect,
-        macros: Macros,
+        macros: Macros<'_>,
     ) -> Result<Self, Reason> {
         let failed = |error: io::Error| reason("preprocessor-failed", error);
         let dependencies = scratch().map_err(failed)?;
         let target = descriptor_path(&dependencies);
         let mut args = match macros {
             Macros::Kept => compile.preprocess_args(dialect, Some(target.as_bytes())),
-            Macros::Expanded => compile.expand_args(dialect, target.as_bytes()),
+            Macros::Expanded(frozen) => compile.expand_args(dialect, target.as_bytes(), frozen),
         };
         let asked = compile.dependencies.as_ref();
         let asked = asked.filter(|_| macros == Macros::Kept);
@@ -176,20 +178,19 @@ impl Drop for Preprocessing {
 }
 
 /// Runs the preprocessor to dispel what the files leave in doubt, see
-/// [`crate::includes::closure::is_doubt`].
+/// [`crate::includes::closure::is_doubt`]. `has_epoch`: SOURCE_DATE_EPOCH stands still for
+/// clocks of this compiler, which are these.
 ///
 /// # Errors
 /// The doubt is right, or the preprocessor fails.
-pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Settled, Reason> {
-    // One that the command line takes away would be there.
+pub fn settle(
+    found: &Found,
+    compile: &Compile,
+    dialect: Dialect,
+    has_epoch: &[&'static str],
+) -> Result<Settled, Reason> {
     let words = || compile.arguments.iter().flat_map(|a| &a.words);
-    let names = |word: &&Vec<u8>| {
-        let named = |name: &&str| memchr::memmem::find(word, name.as_bytes()).is_some();
-        CLOCKS.iter().any(&named)
-    };
-    if let Some(word) = words().find(names) {
-        return Err(Reason::new(hazards::TIME_MACRO, word));
-    }
+    let frozen = [has_epoch, &clocks_defined(compile)?].concat();
     let before_ns = stat::now_ns();
     let (text, listed) = match compile.kind {
         // As it is.
@@ -200,7 +201,7 @@ pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Sett
         }
         SourceKind::Code | SourceKind::Assembler => {
             let mut preprocessing =
-                Preprocessing::start(found, compile, dialect, Macros::Expanded)?;
+                Preprocessing::start(found, compile, dialect, Macros::Expanded(&frozen))?;
             (preprocessing.text()?, preprocessing.dependencies()?.1)
         }
     };
@@ -226,7 +227,65 @@ pub fn settle(found: &Found, compile: &Compile, dialect: Dialect) -> Result<Sett
     })
 }
 
+/// The clock's macros that the command line defines, or takes away: neither changes with
+/// time then, since the compiler's own don't come back.
+///
+/// # Errors
+/// One is named in another way.
+fn clocks_defined(compile: &Compile) -> Result<Vec<&'static str>, Reason> {
+    let mut defined = Vec::new();
+    for argument in &compile.arguments {
+        let mut value = argument.value();
+        if argument.role == Role::Define {
+            let name = value.split(|byte| matches!(byte, b'=' | b'(')).next();
+            let name = name.unwrap_or_default();
+            if let Some(clock) = CLOCKS.iter().find(|clock| clock.as_bytes() == name) {
+                defined.push(*clock);
+                value = &value[name.len()..];
+            }
+        }
+        let named = |clock: &&str| memchr::memmem::find(value, clock.as_bytes()).is_some();
+        // Another definition of the same word, or what that stands for.
+        if CLOCKS.iter().any(named) {
+            return Err(Reason::new(
+                hazards::TIME_MACRO,
+                &argument.words.join(&b' '),
+            ));
+        }
+    }
+    Ok(defined)
+}
+
+/// SOURCE_DATE_EPOCH as compilers take it: a number of seconds up to the year 9999.
+const EPOCH_MAX: u64 = 253_402_300_799;
+
+/// The clock's macros that SOURCE_DATE_EPOCH freezes for the compiler of `version`.
+fn clocks_of_epoch(dialect: Dialect, version: &str, epoch: &[u8]) -> &'static [&'static str] {
+    let is_number = !epoch.is_empty() && epoch.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(epoch).ok().and_then(|s| s.parse().ok());
+    if !is_number || number.is_none_or(|number: u64| number > EPOCH_MAX) {
+        return &[];
+    }
+    let major = version.split('.').next().and_then(|s| s.parse().ok());
+    match (dialect.family, major.unwrap_or(0)) {
+        // Its __TIMESTAMP__ is that of the file all the same.
+        (Family::Gcc, 7..) => &CLOCKS[..2],
+        (Family::Clang, 16..) => &CLOCKS,
+        _ => &[],
+    }
+}
+
 impl Plan {
+    /// The clock's macros that the environment freezes.
+    fn clocks_frozen(&self) -> &'static [&'static str] {
+        let mut variables = self.environment.iter();
+        let epoch = variables.find(|variable| variable.name == b"SOURCE_DATE_EPOCH");
+        match epoch.zip(self.known_probe()) {
+            Some((epoch, probe)) => clocks_of_epoch(self.dialect, &probe.version, &epoch.value),
+            None => &[],
+        }
+    }
+
     /// The proof of a preprocessor run where the files leave doubts; it runs once. `wait`
     /// waits for a slot.
     ///
@@ -239,7 +298,7 @@ impl Plan {
     ) -> Result<&Settled, Reason> {
         let look = || {
             let _slot = wait();
-            settle(found, &self.compile, self.dialect)
+            settle(found, &self.compile, self.dialect, self.clocks_frozen())
         };
         self.settled
             .get_or_init(look)

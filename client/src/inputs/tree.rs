@@ -11,6 +11,7 @@ use std::env;
 use std::path::Path;
 
 use foldhash::{HashMap, HashSet};
+use hg_proto::compiler::toolchain::Family;
 use hg_proto::options::args::{Argument, Compile, Dialect, Reason};
 use hg_proto::v1::{Encoding, Input};
 use hg_proto::wire::digest::Digest;
@@ -20,7 +21,7 @@ use hg_proto::wire::limits::{
 use hg_proto::wire::plain_path::{is_plain, plain};
 
 use crate::grid::payload::Payload;
-use crate::includes::closure::{self, Closure, Settled};
+use crate::includes::closure::{self, Closure, Settled, Walked};
 use crate::includes::dependency_list::Listed;
 use crate::includes::part::Part;
 use crate::includes::paths::{self, ancestors};
@@ -116,7 +117,12 @@ fn gather_in(
     input.for_worker = true;
     input.headers = known.headers;
     input.settled = known.settled;
-    let (closure, parts) = closure::gather_parts(&input)?;
+    let Walked {
+        closure,
+        parts,
+        has_links,
+        has_embeds,
+    } = closure::gather_parts(&input)?;
     let mut tree = Gathering {
         folder,
         files: BTreeMap::new(),
@@ -124,6 +130,7 @@ fn gather_in(
         places: HashMap::default(),
         looked_at: HashSet::default(),
         not_linked: HashSet::default(),
+        has_links,
         bytes: 0,
     };
     for part in parts {
@@ -134,7 +141,7 @@ fn gather_in(
         if !tree.files.contains_key(&tree.normal_path(&fact.path)?) {
             return Err(reason("linked-header", &fact.path));
         }
-        tree.add_folders_on_the_way(&fact.path);
+        tree.add_folders_on_the_way(&fact.path)?;
     }
     for fact in &closure.folders {
         tree.add_folder(&fact.path)?;
@@ -159,6 +166,11 @@ fn gather_in(
     }
     for installation in &search_path.installations {
         tree.add_installation_mark(&[installation, &b"/"[..], INSTALLATION_MARK].concat())?;
+    }
+    if tree.has_links {
+        let tells_paths = |a: &Argument| a.spelling() == "-fdiagnostics-absolute-paths";
+        let by_real_path = has_embeds || compile.arguments.iter().any(tells_paths);
+        tree.check_links(&closure, by_real_path, dialect)?;
     }
     let outputs = compile.tree_outputs(&tree.folder);
     let sides = compile.side_outputs();
@@ -195,6 +207,8 @@ struct Gathering {
     looked_at: HashSet<Vec<u8>>,
     /// Paths that are no links, and lead through none.
     not_linked: HashSet<Vec<u8>>,
+    /// There are links on the way to inputs.
+    has_links: bool,
     bytes: u64,
 }
 
@@ -255,14 +269,44 @@ impl Gathering {
         Ok(())
     }
 
-    /// Folders that a path leads through and out of again: `a` in `a/../b`.
-    fn add_folders_on_the_way(&mut self, path: &[u8]) {
+    /// Folders that a path leads through and out of again: `a` in `a/../b`. Out of a link it
+    /// would lead elsewhere.
+    fn add_folders_on_the_way(&mut self, path: &[u8]) -> Result<(), Reason> {
         for at in ancestors(path) {
-            if at.ends_with(b"/..") {
-                let folder = plain(&self.folder, &at[..at.len() - b"/..".len()]);
+            if let Some(inner) = at.strip_suffix(b"/..") {
+                let folder = plain(&self.folder, inner);
                 self.folders.insert(folder);
+                self.refuse_links(inner)?;
             }
         }
+        Ok(())
+    }
+
+    /// Refuses files behind links that a compiler would call by another name than the one by
+    /// which a worker has them: gcc takes the real path of a header of the system where that
+    /// is shorter. `by_real_path`: the compiler asks for real paths anyway.
+    fn check_links(
+        &mut self,
+        closure: &Closure,
+        by_real_path: bool,
+        dialect: Dialect,
+    ) -> Result<(), Reason> {
+        for fact in &closure.files {
+            let Err(refused) = self.refuse_links(&fact.path) else {
+                continue;
+            };
+            let real = std::fs::canonicalize(paths::as_path(&fact.path));
+            let real = real.map_err(|_| reason("input-changed", &fact.path))?;
+            let is_shorter = os::bytes(real.as_os_str()).len() < fact.path.len();
+            // Folders that lie there are where the toolchain is: `/lib`.
+            let in_root = |at: &[u8]| paths::parent(at) == b"/" && paths::as_path(at).is_symlink();
+            let leads_from_root = ancestors(&fact.path).any(in_root);
+            let by_name = dialect.family == Family::Gcc && is_shorter;
+            if by_real_path || by_name || leads_from_root {
+                return Err(refused);
+            }
+        }
+        Ok(())
     }
 
     fn add_folder(&mut self, path: &[u8]) -> Result<(), Reason> {
@@ -270,7 +314,7 @@ impl Gathering {
             return Ok(());
         }
         let plain = self.normal_path(path)?;
-        self.add_folders_on_the_way(path);
+        self.add_folders_on_the_way(path)?;
         match stat::of(path) {
             Seen::Folder(stat) => self.claim_inode((stat.device, stat.inode), &plain)?,
             _ => return Err(reason("input-changed", path)),
@@ -283,32 +327,28 @@ impl Gathering {
     fn add_search_folder(&mut self, path: &[u8]) -> Result<(), Reason> {
         match stat::of(path) {
             Seen::Folder(_) => {
-                self.refuse_links(path)?;
+                self.has_links |= self.refuse_links(path).is_err();
                 self.add_folder(path)
             }
-            Seen::Absent => {
-                self.add_existing_on_the_way(path);
-                Ok(())
-            }
+            Seen::Absent => self.add_existing_on_the_way(path),
             _ => Err(reason("odd-path", path)),
         }
     }
 
     /// Adds the existing folders that a missing one's path leads through: the compiler would
     /// warn of `a/../none` otherwise where there is no `a`.
-    fn add_existing_on_the_way(&mut self, path: &[u8]) {
-        for at in ancestors(path) {
-            if matches!(stat::of(at), Seen::Folder(_)) {
-                self.add_folders_on_the_way(at);
-                break;
-            }
+    fn add_existing_on_the_way(&mut self, path: &[u8]) -> Result<(), Reason> {
+        let is_there = |at: &&[u8]| matches!(stat::of(at), Seen::Folder(_));
+        match ancestors(path).find(is_there) {
+            Some(at) => self.add_folders_on_the_way(at),
+            None => Ok(()),
         }
     }
 
     /// Adds the file by which clang finds a gcc.
     fn add_installation_mark(&mut self, path: &[u8]) -> Result<(), Reason> {
         self.refuse_links(path)?;
-        self.add_folders_on_the_way(path);
+        self.add_folders_on_the_way(path)?;
         let (text, content) = stat::read(path).map_err(|_| reason("input-changed", path))?;
         let digest = Digest::of(&text);
         self.add_file(path, content.stat, digest, Payload::Held(text.into()))
@@ -318,7 +358,7 @@ impl Gathering {
     fn add_output_path(&mut self, path: &[u8]) -> Result<(), Reason> {
         if path.split(|byte| *byte == b'/').any(|part| part == b"..") {
             self.refuse_links(paths::parent(path))?;
-            self.add_folders_on_the_way(path);
+            self.add_folders_on_the_way(path)?;
         }
         Ok(())
     }
@@ -383,7 +423,6 @@ impl Gathering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hg_proto::compiler::toolchain::Family;
     use hg_proto::options::args;
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -496,6 +535,7 @@ mod tests {
                 ("folder/e.h", ""),
                 ("e.c", "#include NAME\n#define NAME STR(x)\n"),
                 ("f.c", "#include <device.h>\n"),
+                ("g.c", "#include \"h.h\"\n#include \"real.h\"\n"),
                 ("work/keep", ""),
             ],
         );
@@ -508,10 +548,13 @@ mod tests {
             let gathered = space.gather(words, angled);
             gathered.map_or_else(|reason| reason.code, |_| "gathered")
         };
-        assert_eq!(code("-c @/a.c", &[]), "linked-header");
+        assert_eq!(code("-c @/a.c", &[]), "gathered");
         assert_eq!(code("-c @/b.c", &[]), "linked-header");
-        assert_eq!(code("-c @/c.c", &[]), "linked-header");
-        assert_eq!(code("-c @/d.c", &["dir"]), "linked-header");
+        assert_eq!(code("-c @/c.c", &[]), "gathered");
+        assert_eq!(code("-c @/d.c", &["dir"]), "gathered");
+        assert_eq!(code("-c @/d.c", &["folder", "dir"]), "linked-header");
+        assert_eq!(code("-c @/d.c", &["dir/../folder"]), "linked-header");
+        assert_eq!(code("-c @/g.c", &[]), "linked-header");
         assert_eq!(code("-c @/d.c", &["folder"]), "gathered");
         assert_eq!(code("-c @/d.c", &["folder", "real.h"]), "odd-path");
         assert_eq!(code("-c @/e.c", &[]), "computed-include");

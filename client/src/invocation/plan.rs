@@ -118,11 +118,15 @@ impl Plan {
         }
     }
 
+    /// The compiler, if it was asked for already.
+    pub(crate) fn known_probe(&self) -> Option<&Probe> {
+        self.probe.get().and_then(|probe| probe.as_ref().ok())
+    }
+
     /// What the object has to look like; anything, while nobody has asked which compiler it
     /// is.
     pub fn object_kind(&self) -> object::Kind {
-        let probe = self.probe.get().and_then(|probe| probe.as_ref().ok());
-        let target = probe.map_or("", |probe| &probe.target);
+        let target = self.known_probe().map_or("", |probe| &probe.target);
         object::Kind::of(&self.compile, self.dialect.family, target)
     }
 

@@ -49,7 +49,7 @@ pub struct Scan {
     /// An `#include` whose header is made otherwise: `#include NAME(x)`.
     #[prost(bool, tag = "7")]
     pub pasted: bool,
-    /// A question whose header can't be told from the file alone, or an `#embed`.
+    /// A question whose header can't be told from the file alone, or an `#embed` of such.
     #[prost(bool, tag = "8")]
     pub opaque: bool,
     /// Words that a question's name could be pasted from, see [`question_parts`].
@@ -68,6 +68,9 @@ pub struct Scan {
     /// `#define HAS_IT __has_include(<lib/it.h>)`.
     #[prost(bytes = "vec", repeated, tag = "12")]
     pub spelled: Vec<Vec<u8>>,
+    /// Files of `#embed "name"`.
+    #[prost(bytes = "vec", repeated, tag = "15")]
+    pub embeds: Vec<Vec<u8>>,
 }
 
 /// `text` with line feeds for all newlines and spaces for NUL: compilers take a carriage return
@@ -441,7 +444,11 @@ impl Scan {
                     None => {}
                 },
             },
-            b"embed" => self.opaque |= after_hash(&text[..start]) != HashBefore::Absent,
+            b"embed" => match (after_hash(&text[..start]), header(after)) {
+                (HashBefore::Absent, _) => {}
+                (_, Some(Header { name, quoted: true })) => self.embeds.push(name),
+                _ => self.opaque = true,
+            },
             _ if is_question(word) => self.question(text, start, after),
             _ => {}
         }
@@ -875,7 +882,8 @@ mod tests {
             "#if __has_include(NAME)",
             "#if HAS && __has_include",
             "#if __has_embed(\"a\")",
-            "#embed \"a\"",
+            "#embed <a>",
+            "#embed NAME",
             "/*\n*/ #if __has_include(X)",
             "#define H __has_include(\"a.h\")",
             "#define H(x) __has_include(<dir/x>)",

@@ -829,9 +829,14 @@ impl Compile {
     }
 
     /// The command that writes to stdout what a compile sees once its macros are
-    /// expanded, with [`CLOCK_MARK`] in the strings that [`CLOCKS`] are; and to
-    /// `dependency_file` a rule with every file that was read.
-    pub fn expand_args(&self, dialect: Dialect, dependency_file: &[u8]) -> Vec<Vec<u8>> {
+    /// expanded, with [`CLOCK_MARK`] in the strings that [`CLOCKS`] are, but for those that
+    /// are `frozen`; and to `dependency_file` a rule with every file that was read.
+    pub fn expand_args(
+        &self,
+        dialect: Dialect,
+        dependency_file: &[u8],
+        frozen: &[&str],
+    ) -> Vec<Vec<u8>> {
         // No markers: they would stand in the middle of what a macro makes.
         let mut how = vec!["-P", "-w"];
         if dialect.family == Family::Clang {
@@ -846,7 +851,8 @@ impl Compile {
             }
         }
         // Strings, as they are: they are glued to prefixes and suffixes.
-        let marked = CLOCKS.map(|name| format!("-D{name}=\"{CLOCK_MARK}\"").into_bytes());
+        let clocks = CLOCKS.iter().filter(|name| !frozen.contains(name));
+        let marked = clocks.map(|name| format!("-D{name}=\"{CLOCK_MARK}\"").into_bytes());
         args.extend(marked);
         args.extend([&b"-MD"[..], b"-MF", dependency_file].map(<[u8]>::to_vec));
         args

@@ -14,6 +14,33 @@ pub const CASES: &[Case] = &[
         &[Bypass, Run("$cc -g -c d.c"), Bypass],
     ),
     case(
+        "__DATE__ and __TIME__ at SOURCE_DATE_EPOCH",
+        GCC,
+        "$cc -O2 -c d.c",
+        &[("d.c", "const char *d = __DATE__ __TIME__;\n")],
+        &[
+            Env("SOURCE_DATE_EPOCH", "86400"),
+            Hit,
+            Env("SOURCE_DATE_EPOCH", "864000"),
+            New,
+            Run("$cc -DTHEN=__TIMESTAMP__ -c d.c"),
+            Bypass,
+        ],
+    ),
+    case(
+        "__DATE__ by the command line",
+        C,
+        "$cc -O2 -w -D__DATE__='\"then\"' -c d.c",
+        &[("d.c", "const char *d = __DATE__;\n")],
+        &[
+            Hit,
+            Run("$cc -O2 -w -D__DATE__='\"now\"' -c d.c"),
+            New,
+            Write("d.c", "#undef __DATE__\nint __DATE__;\n"),
+            NewBypass,
+        ],
+    ),
+    case(
         "__TIME__",
         C,
         "$cc -O2 -c d.c",
@@ -732,6 +759,24 @@ pub const CASES: &[Case] = &[
             ("data.bin", "one"),
         ],
         &[Any, Write("data.bin", "two"), Any],
+    ),
+    case(
+        "an #embed that it knows",
+        &["clang-19"],
+        "$cc -O2 -std=c23 -c sub/e.c",
+        &[
+            ("sub/e.c", "const char e[] = {\n#embed \"data.bin\"\n};\n"),
+            ("data.bin", "one"),
+        ],
+        &[
+            Hit,
+            Write("data.bin", "two"),
+            New,
+            Stealth("data.bin", "six"),
+            New,
+            Write("sub/data.bin", "beside"),
+            New,
+        ],
     ),
     case(
         "__has_embed and __has_include_next in a macro's name",

@@ -602,12 +602,29 @@ fn what_can_not_be_the_same_there_goes_another_way() {
         ("t.c", "const char *t = __TIMESTAMP__;\n"),
         ("p.c", "#include \"p.h\"\nint x = P;\n"),
         ("p.h", "#define P 1\n"),
+        // The file has two names, and one of them is a link.
+        (
+            "both.c",
+            "#include \"link.h\"\n#include \"real.h\"\nint x = REAL;\n",
+        ),
+        // Not out of the link's own folder.
+        ("up.c", "#include \"deep/../up.h\"\nint x = UP;\n"),
+        ("up.h", "#define UP 1\n"),
+        ("folder/inner/keep", ""),
+        ("folder/up.h", "#define UP 2\n"),
     ]);
     symlink("real.h", space.folder.join("link.h")).expect("a link");
     symlink("folder", space.folder.join("linked")).expect("a link");
+    symlink("folder/inner", space.folder.join("deep")).expect("a link");
+    for compiler in ["gcc", "clang"] {
+        for source in ["l.c", "f.c"] {
+            let words = format!("-g -MD -Wall -c {source}");
+            space.goes(&grid, "remote tree", compiler, &words);
+        }
+    }
     for (source, reason) in [
-        ("l.c", "linked-header"),
-        ("f.c", "linked-header"),
+        ("both.c", "linked-header"),
+        ("up.c", "linked-header"),
         ("q.c", "computed-question"),
         ("o.c", "double-header"),
         ("t.c", "time-macro"),
@@ -893,6 +910,75 @@ fn what_is_a_hazard_stays_or_comes_back() {
         let words = format!("-O1 -g -w -c {source}");
         space.goes(&grid, reason, compiler, &words);
     }
+}
+
+/// A clock that stands still for SOURCE_DATE_EPOCH or by the command line, and files that are
+/// embedded.
+#[test]
+fn frozen_clocks_and_embedded_files_travel() {
+    let Some(grid) = grid("frozen") else {
+        return;
+    };
+    let space = Space::new(&[
+        ("t.c", "const char t[] = __DATE__ \" \" __TIME__;\n"),
+        ("d.c", "const char d[] = __DATE__;\n"),
+        ("s.c", "const char s[] = __TIMESTAMP__;\n"),
+        (
+            "sub/e.c",
+            "const unsigned char e[] = {\n#embed \"data\" limit(4)\n};\n\
+             const unsigned char g[] = {\n#embed \"here\"\n};\n",
+        ),
+        ("sub/data", "beside"),
+        ("data", "not beside"),
+        ("here", "in the working directory"),
+        ("l.c", "#include \"linked/e.h\"\n"),
+        (
+            "real/e.h",
+            "const unsigned char e[] = {\n#embed \"data\"\n};\n",
+        ),
+        ("real/data", "real"),
+    ]);
+    symlink("real", space.folder.join("linked")).expect("a link");
+    let at = |epoch: &str, compiler: &str, words: &str| {
+        let plain = space.ran(space.plain(compiler, words).env("SOURCE_DATE_EPOCH", epoch));
+        let mut wrapped = space.hgbuild(&grid, compiler, words);
+        let wrapped = space.ran(wrapped.env("SOURCE_DATE_EPOCH", epoch));
+        let (one, other) = (&plain.files, &wrapped.files);
+        let different = compare((&plain.outcome, one), (&wrapped.outcome, other));
+        assert_eq!(different, [""; 0], "{compiler} {words}");
+        let event = &wrapped.events[0];
+        (format!("{} {}", event.place, event.reason), plain.files)
+    };
+    let (first, second) = (
+        at("86400", "gcc", "-g -c t.c"),
+        at("99", "gcc", "-g -c t.c"),
+    );
+    assert_eq!(
+        (&first.0[..], &second.0[..]),
+        ("remote remote", "remote remote")
+    );
+    assert_ne!(first.1, second.1);
+    // Of the file, whatever the variable says.
+    assert!(at("86400", "gcc", "-g -c s.c").0.contains("time-macro"));
+    for compiler in ["gcc", "clang"] {
+        let words = "-g -w -D__DATE__=\"x\" -c d.c";
+        space.goes(&grid, "remote tree", compiler, words);
+        let words = "-g -w -D__DATE__=__TIMESTAMP__ -c d.c";
+        space.goes(&grid, "time-macro", compiler, words);
+    }
+    let newer = "clang-19";
+    if in_path(newer).is_none() {
+        skip("embedded files", "no clang-19");
+        return;
+    }
+    // The older one has no such variable.
+    assert!(at("86400", "clang", "-g -c d.c").0.contains("time-macro"));
+    assert_eq!(at("86400", newer, "-g -c t.c").0, "remote remote");
+    assert_eq!(at("86400", newer, "-g -c s.c").0, "remote remote");
+    let words = "-g -std=c23 -c sub/e.c";
+    space.goes(&grid, "remote tree", newer, words);
+    // It looks in the real folder, by its real name.
+    space.goes(&grid, "linked-header", newer, "-g -std=c23 -c l.c");
 }
 
 /// Assembler sources, and text that was preprocessed: with the files that an assembler reads,
