@@ -30,7 +30,7 @@ pub fn of_compile<'a>(
         is_verbatim: is_verbatim(compile, dialect),
         forced: forced(compile, dialect),
         named: named(compile),
-        data: data(compile),
+        data: data(compile, dialect),
         responses,
         search_path,
         listed,
@@ -150,9 +150,13 @@ fn forced(compile: &Compile, dialect: Dialect) -> Vec<Header> {
 }
 
 /// Files that options name, and that are no source text.
-fn data(compile: &Compile) -> Vec<Vec<u8>> {
+fn data(compile: &Compile, dialect: Dialect) -> Vec<Vec<u8>> {
     let named = compile.arguments.iter().filter(|a| a.file == File::Data);
-    named.map(|argument| argument.value().to_vec()).collect()
+    let named = named.map(|argument| argument.value().to_vec());
+    // Nearly none names one.
+    let folder = std::env::current_dir().unwrap_or_default();
+    let found = compile.profile_candidates(dialect, os::bytes(folder.as_os_str()));
+    named.chain(found).collect()
 }
 
 /// `NAME VALUE` for each macro of the command line.

@@ -84,7 +84,7 @@ fn in_place(expansion: &[Vec<u8>], words: &[Vec<u8>]) -> Vec<Vec<u8>> {
 fn key(found: &Found, asked: &[Vec<u8>]) -> Option<String> {
     let stat = std::fs::metadata(&found.driver).ok()?;
     let mut hasher = Hasher::new();
-    hasher.field(b"hybridgrid native 1");
+    hasher.field(b"hybridgrid native 2");
     hasher.field(&boot::id()?);
     hasher.field(found.driver.as_os_str().as_bytes());
     for number in [
@@ -175,6 +175,9 @@ impl Target {
             }
             Family::Clang => {
                 let processor = self.options.iter().filter_map(|option| {
+                    if let Some(name) = option.strip_prefix(b"-tune-cpu ") {
+                        return Some([b"-mtune=", name].concat());
+                    }
                     let name = option.strip_prefix(b"-target-cpu ")?;
                     let option = match std::env::consts::ARCH {
                         "x86_64" | "x86" => &b"-march="[..],

@@ -387,7 +387,11 @@ impl Parser {
 
     fn language(&mut self, item: &Item<'_>) -> Result<(), Reason> {
         if self.source.is_some() {
-            return Err(item.reason("language-after-source"));
+            // That is for sources behind it, of which there is none.
+            return match item.value() {
+                b"none" => Ok(()),
+                _ => Err(item.reason("language-after-source")),
+            };
         }
         self.language = match item.value() {
             b"none" => None,
@@ -797,6 +801,30 @@ impl Compile {
             .iter()
             .flat_map(|stem| suffixes.map(|s| with_suffix(stem, s)));
         named.collect()
+    }
+
+    /// Where gcc looks for a profile when it compiles in `folder`: beside the object, or in a
+    /// folder by all of that path, in which `#` stands for slashes.
+    pub fn profile_candidates(&self, dialect: Dialect, folder: &[u8]) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        let uses = |a: &&Argument| a.spelling.starts_with("-fprofile-use");
+        let options = self.arguments.iter().filter(uses);
+        for option in options.filter(|_| dialect.family == Family::Gcc) {
+            let profile = with_suffix(&self.output_path(), b".gcda");
+            found.push(profile.clone());
+            if option.spelling.ends_with('=') {
+                let name: Vec<u8> = match profile.starts_with(b"/") {
+                    true => profile,
+                    false => [folder, b"/", &profile].concat(),
+                };
+                let parts = name.split(|byte| *byte == b'/');
+                let parts = parts.filter(|part| !matches!(*part, b"."));
+                let parts = parts.map(|part| if part == b".." { &b"^"[..] } else { part });
+                let mangled = parts.collect::<Vec<_>>().join(&b'#');
+                found.push([option.value(), b"/", &mangled].concat());
+            }
+        }
+        found
     }
 
     /// Files beside which the compile may not travel: if one is there, clang
@@ -1461,6 +1489,8 @@ mod tests {
             "-c -g -MD a.S",
             "-c a.sx",
             "-c -x assembler a.txt",
+            "-x c -c a.txt -x none -o a.o",
+            "-c -g -fprofile-use=x a.c",
             "-c -O2 a.i",
             "-c -x c++-cpp-output a.txt",
             "-c -fpreprocessed a.c",
@@ -1474,7 +1504,7 @@ mod tests {
             ("-c -gtoggle a.c", "debug-info"),
             ("-c -g -fplugin=x.so a.c", "plugin"),
             ("-c -g -specs=x a.c", "specs"),
-            ("-c -g -fprofile-use=x a.c", "profile"),
+            ("-c -g -fprofile-dir=x a.c", "profile"),
             ("-c -g a.c -o @x", "response-file"),
             ("-c -g -I @x a.c", "response-file"),
             ("-c -g -fexec-charset=latin1 a.c", "charset"),
@@ -1499,6 +1529,24 @@ mod tests {
         let named = |line: &str| read_line(CLANG, line).unwrap().output_path();
         assert_eq!(named("-emit-llvm -S x/a.c"), b"a.ll");
         assert_eq!(named("-emit-llvm -c x/a.c"), b"a.bc");
+    }
+
+    #[test]
+    fn profiles_that_gcc_looks_for() {
+        let looked = |dialect, line: &str| {
+            join(
+                &read_line(dialect, line)
+                    .unwrap()
+                    .profile_candidates(dialect, b"/w"),
+            )
+        };
+        assert_eq!(looked(GCC, "-c x/a.c -fprofile-use"), "a.gcda");
+        assert_eq!(
+            looked(GCC, "-c a.c -fprofile-use=d -o ../o/./b.o"),
+            "../o/./b.gcda d/#w#^#o#b.gcda"
+        );
+        assert_eq!(looked(GCC, "-c a.c -fprofile-generate"), "");
+        assert_eq!(looked(CLANG, "-c a.c -fprofile-use=d"), "");
     }
 
     #[test]

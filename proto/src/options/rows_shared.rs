@@ -122,6 +122,12 @@ pub(crate) const ROWS: &[Row] = &[
         .clang()
         .any()
         .tree_only("profile"),
+    // gcc finds profiles by the name of the object, and by its folder's.
+    flag("-fprofile-use").gcc().tree_only("profile"),
+    joined("-fprofile-use=", "/a")
+        .gcc()
+        .any()
+        .tree_only("profile"),
     joined("-fprofile-use=", "x").clang().reads("profile"),
     joined("-fprofile-instr-use=", "x").clang().reads("profile"),
     joined("-fprofile-sample-use=", "x")

@@ -334,9 +334,31 @@ pub const CASES: &[Case] = &[
         GCC,
         "$cc -O2 -fprofile-generate -c p.c -o p.o",
         &[("p.c", "int main(int c, char **v) { return c > 5; }\n")],
-        &[Hit, Run("$cc -O2 -fprofile-use -c p.c -o p.o"), NewBypass],
+        &[Hit, Run("$cc -O2 -fprofile-use -c p.c -o p.o"), New],
     )
     .unequal(&["p.o"]),
+    case(
+        "a profile that is used",
+        GCC,
+        "$cc -O2 -w -fprofile-use -c p.c",
+        &[(
+            "p.c",
+            "int odd(int i) { if (i % 7) return i * 3; return i / 5; }\n\
+             int main(void) { int s = 0; for (int i = 0; i < 99; i++) s += odd(i); return s < 0; }\n",
+        )],
+        &[
+            Hit,
+            // Where it was looked for in vain there is one now.
+            Sh(
+                "gcc -O2 -fprofile-generate -c p.c -o x.o && gcc -fprofile-generate x.o -o x && ./x && rm x x.o && mv x.gcda p.gcda",
+            ),
+            New,
+            Run("$cc -O2 -w -fprofile-use=d -c p.c"),
+            New,
+            Sh("mkdir d && mv p.gcda \"d/$(pwd | tr / '#')#p.gcda\""),
+            New,
+        ],
+    ),
     case(
         "-save-temps",
         C,

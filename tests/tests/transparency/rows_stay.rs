@@ -139,7 +139,7 @@ pub const CASES: &[Case] = &[
     case("C++ modules without an option", CXX, "*", "$cc -std=c++20 -c m.cc").with(&[("m.cc", "export module m;\nexport int f() { return 1; }\n")]),
     case("clang modules", LLVM, "modules", "$cc -fmodules -fmodules-cache-path=../cache -c $src"),
     case("profile made", BOTH, "remote", "$cc -fprofile-generate -c $src -o x.o").unequal(&["x.o"]),
-    case("profile used", C, "profile profile|profile remote-failed", "$cc -fprofile-use -O2 -c a.c; $cc -fprofile-use=no/such -O2 -c a.c"),
+    case("profile used", C, "remote remote|profile remote-failed", "$cc -fprofile-use -O2 -c a.c; $cc -fprofile-use=no/such -O2 -c a.c"),
     case("-fprofile-instr-generate", LLVM, "remote", "$cc -fprofile-instr-generate -c $src"),
     case("a profile used by clang", CLANG, "remote remote-failed", "$cc -fprofile-use=p -O2 -c a.c 2>&1; $cc -fprofile-use=gone -O2 -c a.c -o x.o 2>&1; echo $?").after("mkdir p; clang -fprofile-instr-generate a.c m.c -o m && LLVM_PROFILE_FILE=raw ./m && $(ls /usr/lib/llvm-*/bin/llvm-profdata | head -n 1) merge raw -o p/default.profdata; rm -f m raw").with(&[("m.c", "#include \"a.h\"\nint main(void) { return add(0, 0); }\n")]),
     case("-fauto-profile", GCC, "profile", "$cc -fauto-profile=no.afdo -c a.c"),

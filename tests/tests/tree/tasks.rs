@@ -279,7 +279,7 @@ fn nothing_is_there_but_what_was_sent() {
         "-wrapper FILE",
         "@FILE",
         "-B/tmp",
-        "-fprofile-use=FILE",
+        "-fauto-profile=FILE",
         "-o ../build/main.o",
         "-MD -MF ../build/main.d",
     ] {
