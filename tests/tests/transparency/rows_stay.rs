@@ -112,15 +112,15 @@ pub const CASES: &[Case] = &[
     case(".incbin from the command line", C, "*", "$cc -c s.c -DD='\".incbin \\\"a.h\\\"\"'").with(&[("s.c", "asm(D);\n")]),
     case(".incbin in a raw string", CXX, "remote", "$cc -c s.cc").with(&[("s.cc", "asm(R\"(.incbin \"a.h\")\");\n")]),
     // Time.
-    case("__DATE__", GCC, "time-macro", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "const char *t = __DATE__;\n")]),
-    case("__TIME__", GCC, "time-macro", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "const char *t = __TIME__;\n")]),
+    case("__DATE__", GCC, "remote", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "const char *t = __DATE__;\n")]),
+    case("__TIME__", GCC, "remote", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "const char *t = __TIME__;\n")]),
     case("__TIMESTAMP__", C, "time-macro", "touch -d @7 t.c; SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "const char *t = __TIMESTAMP__;\n")]),
-    case("__DATE__ in a header", GCC, "time-macro", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#include \"t.h\"\nconst char *t = NOW;\n"), ("t.h", "#define NOW __DATE__ \" \" __TIME__\n")]),
-    case("__DATE__ spliced", GCC, "time-macro", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "const char *t = __DA\\\nTE__;\n")]),
-    case("__DATE__ pasted", GCC, "time-macro", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#define C(a,b) a##b\nconst char *t = C(__DA, TE__);\n")]),
-    case("__TIME__ pasted from three", GCC, "time-macro", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#define C(a,b,c) a##b##c\nconst char *t = C(__, TIME, __);\n")]),
+    case("__DATE__ in a header", GCC, "remote", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#include \"t.h\"\nconst char *t = NOW;\n"), ("t.h", "#define NOW __DATE__ \" \" __TIME__\n")]),
+    case("__DATE__ spliced", GCC, "remote", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "const char *t = __DA\\\nTE__;\n")]),
+    case("__DATE__ pasted", GCC, "remote", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#define C(a,b) a##b\nconst char *t = C(__DA, TE__);\n")]),
+    case("__TIME__ pasted from three", GCC, "remote", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#define C(a,b,c) a##b##c\nconst char *t = C(__, TIME, __);\n")]),
     case("__DATE__ from the command line", GCC, "*", "SOURCE_DATE_EPOCH=1 $cc -DNOW=__DATE__ -c t.c").with(&[("t.c", "const char *t = NOW;\n")]),
-    case("__DATE__ in a condition", GCC, "time-macro", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#ifdef __DATE__\nint t = sizeof(__DATE__);\n#endif\n")]),
+    case("__DATE__ in a condition", GCC, "remote", "SOURCE_DATE_EPOCH=1 $cc -c t.c").with(&[("t.c", "#ifdef __DATE__\nint t = sizeof(__DATE__);\n#endif\n")]),
     // clang 14 knows no SOURCE_DATE_EPOCH.
     case("times by clang", CLANG, "time-macro time-macro time-macro", "for i in 1 2 3; do $cc -c t$i.c; done").with(&[("t1.c", "const char *t = __DATE__;\n"), ("t2.c", "#define NOW __TIME__\nconst char *t = NOW;\n"), ("t3.c", "#define C(a,b) a##b\nconst char *t = C(__TI, ME__);\n")]).unequal(&["t1.o", "t2.o", "t3.o"]),
     // Files that options name.
