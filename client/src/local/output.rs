@@ -80,13 +80,14 @@ pub fn check(
 
 /// Whether a file that is there has the mode of one that is made anew, so that it does not
 /// matter whether the compiler rewrites or replaces it. One that is not there has.
+#[allow(clippy::unnecessary_cast)] // 16 bits on macOS.
 pub fn has_stock_mode(target: &Path) -> bool {
     let own = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     nix::sys::stat::umask(own);
     let Ok(meta) = fs::metadata(target) else {
         return true;
     };
-    meta.permissions().mode() & 0o7777 == NEW_MODE & !own.bits()
+    meta.permissions().mode() & 0o7777 == NEW_MODE & !(own.bits() as u32)
 }
 
 impl Pending {
