@@ -676,7 +676,7 @@ pub const MEANINGS: &[Meaning] = &[
     row(
         "time-macro",
         "__DATE__, __TIME__ or __TIMESTAMP__ is in the source",
-        "set SOURCE_DATE_EPOCH, or give the clock's macros by -D in one small source",
+        "leave the clock's macros out, or freeze them by SOURCE_DATE_EPOCH or by -D",
     ),
     row(
         "too-large",
