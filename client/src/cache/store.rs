@@ -13,7 +13,7 @@ use crate::cache::disk::entries::Cache;
 use crate::cache::lookup::{
     Lookup, answer_name, manifest_name, manifest_of, text_name, trail_name,
 };
-use crate::cache::manifest::Facts;
+use crate::cache::manifest::{Facts, Manifest};
 use crate::includes::closure::{self, COMPUTED_QUESTION, Closure, Settled, is_doubt};
 use crate::includes::dependency_list::Listed;
 use crate::includes::search_path::SearchPath;
@@ -170,7 +170,8 @@ pub fn store(
     let cache = &lookup.cache;
     let placed = identity::key_in_folder(&lookup.key).filter(|_| names_folder(&storable.result));
     if placed.is_some() {
-        note_placed(cache, &lookup.key)?;
+        // Answers are kept for each folder apart from now on.
+        change_manifest(cache, &lookup.key, |manifest| manifest.placed = true)?;
     }
     let key = placed.as_ref().unwrap_or(&lookup.key);
     let name = Bytes::copy_from_slice(&answer_key(key, &closure, &answer).digest());
@@ -203,10 +204,15 @@ fn names_folder(result: &Compiled) -> bool {
     })
 }
 
-/// Notes that answers to `key` are kept for each folder apart.
-fn note_placed(cache: &Cache, key: &Key) -> Result<(), Unusable> {
+/// Changes the manifest of `key`.
+fn change_manifest(
+    cache: &Cache,
+    key: &Key,
+    change: impl FnOnce(&mut Manifest),
+) -> Result<(), Unusable> {
+    // Another process may have added to it since the look-up.
     let mut manifest = manifest_of(cache, key);
-    manifest.placed = true;
+    change(&mut manifest);
     cache.write(manifest_name(key), &manifest.encode_to_vec())
 }
 
@@ -223,11 +229,9 @@ fn store_by_text_alone(
         ByText::Untried => None,
     };
     // What is refused now may do after an edit.
-    // Another process may have added to it since the look-up.
-    let mut manifest = manifest_of(&lookup.cache, &lookup.key);
-    manifest.textual = true;
-    let name = manifest_name(&lookup.key);
-    lookup.cache.write(name, &manifest.encode_to_vec())?;
+    change_manifest(&lookup.cache, &lookup.key, |manifest| {
+        manifest.textual = true;
+    })?;
     match (unfit, &storable.text) {
         (Some(why), _) => {
             let detail = format!("{} (by its text: {why})", reason.detail);
@@ -269,12 +273,12 @@ pub fn index_by_text(
             Err(_) => {}
         }
     }
-    let mut manifest = manifest_of(&lookup.cache, &lookup.key);
-    for set in manifest.sets.iter_mut().filter(|set| set.answer == name) {
-        set.base = Bytes::copy_from_slice(storable.base.unwrap_or_default());
-    }
-    let name = manifest_name(&lookup.key);
-    Ok(lookup.cache.write(name, &manifest.encode_to_vec())?)
+    change_manifest(&lookup.cache, &lookup.key, |manifest| {
+        for set in manifest.sets.iter_mut().filter(|set| set.answer == name) {
+            set.base = Bytes::copy_from_slice(storable.base.unwrap_or_default());
+        }
+    })?;
+    Ok(())
 }
 
 /// Everything that the compile could have read, from the files as they are now.
@@ -350,10 +354,7 @@ fn write_text_entry(
 /// # Errors
 /// The cache can't be written.
 pub fn add_facts(cache: &Cache, key: &Key, facts: Facts) -> Result<(), Unusable> {
-    // Another process may have added to it since the look-up.
-    let mut manifest = manifest_of(cache, key);
-    manifest.add(facts);
-    cache.write(manifest_name(key), &manifest.encode_to_vec())
+    change_manifest(cache, key, |manifest| manifest.add(facts))
 }
 
 /// Writes the trail of `source`, whose key is `key`; `refused`: why no result is stored.

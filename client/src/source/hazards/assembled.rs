@@ -8,8 +8,8 @@ use super::whole_words::ASM_FILE_DIRECTIVE;
 use crate::source::lex::is_word;
 use crate::source::pieces::composable;
 
-/// The directives that read files, without their dot.
-const DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
+/// The assembler's directives that read files, without their dot.
+pub(super) const DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
 /// What makes macros: by these, words are put together from pieces.
 const MACROS: [&[u8]; 3] = [b".macro", b".irp", b".irep"];
 /// What makes each letter of a word a piece.

@@ -4,16 +4,13 @@
 use hg_proto::options::args::Reason;
 use memchr::memmem;
 
-use super::assembled::Assembled;
+use super::assembled::{Assembled, DIRECTIVES};
 use super::whole_words::{ASM_FILE_DIRECTIVE, reason};
 use crate::source::lex::{
     Kind, Token, Tokens, blanks_at, decode, hash_word, is_blank, is_word, line_start, literal_len,
     raw_string, skip_blank, stands_alone, string, word_len, word_len_before, words,
 };
 use crate::source::pieces::composable;
-
-/// The assembler's directives that read files, without their dot.
-const FILE_DIRECTIVES: [&[u8]; 2] = [b"incbin", b"include"];
 
 /// The assembler's directives that say from which line of which file code is: it writes down
 /// the folder that it works in.
@@ -198,12 +195,12 @@ pub(super) fn assembler_expanded(code: &[u8]) -> Option<Reason> {
 /// How often text without comments may name a file to an assembler.
 pub(super) fn file_words(code: &[u8]) -> usize {
     let lower = code.to_ascii_lowercase();
-    let words = FILE_DIRECTIVES.iter().flat_map(|name| {
+    let words = DIRECTIVES.iter().flat_map(|name| {
         memmem::find_iter(&lower, name).filter(|at| {
             let after = lower.get(at + name.len());
             // `.include_dirs` is a member of something.
             let ends = !after.is_some_and(|byte| is_word(*byte));
-            *name == FILE_DIRECTIVES[0] || lower[..*at].ends_with(b".") && ends
+            *name == DIRECTIVES[0] || lower[..*at].ends_with(b".") && ends
         })
     });
     match words.count() {
@@ -682,7 +679,7 @@ fn cut_word(lower: &[u8]) -> Option<&'static [u8]> {
 
 /// Whether a directive that reads a file begins with these small letters, or is them.
 fn begins_directive(letters: &[u8]) -> bool {
-    FILE_DIRECTIVES.iter().any(|name| name.starts_with(letters))
+    DIRECTIVES.iter().any(|name| name.starts_with(letters))
 }
 
 /// The first word of lower-case assembler text that may lead to a file.
@@ -727,7 +724,7 @@ pub(super) struct Made {
 
 /// The directive that reads a file, if one can be put together from `parts`.
 pub(super) fn composed(parts: &[Vec<u8>]) -> Option<&'static [u8]> {
-    FILE_DIRECTIVES
+    DIRECTIVES
         .into_iter()
         .find(|name| composable(name, parts.iter().map(Vec::as_slice)))
 }
@@ -832,11 +829,11 @@ fn hides_a_letter(body: &[u8]) -> bool {
 
 /// Adds `token` to the parts if it is a part of a directive's name.
 fn add_piece(token: &[u8], pieces: &mut Vec<Vec<u8>>) {
-    if token.len() > FILE_DIRECTIVES[1].len() {
+    if token.len() > DIRECTIVES[1].len() {
         return;
     }
     let token = token.to_ascii_lowercase();
-    let part = FILE_DIRECTIVES
+    let part = DIRECTIVES
         .iter()
         .any(|word| memmem::find(word, &token).is_some());
     if part && !token.is_empty() && !pieces.contains(&token) {
